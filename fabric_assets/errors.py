@@ -1,0 +1,78 @@
+"""Every exception of the platform, grouped by what it takes to recover.
+
+    FabricError
+    ├── ConfigurationError      somebody edits YAML, the environment or a dbt model; never retried
+    │   └── SecretError         a SecretRef points at nothing, or at something unreadable
+    ├── PermanentError          the same call gives the same answer; never retried
+    │   ├── SourceError         the source answered, and refuses: wrong table, column, cursor, login
+    │   ├── DestinationError    the destination answered, and refuses
+    │   ├── DataError           rows that cannot be loaded as declared
+    │   └── TransformError      a dbt model or its project failed
+    └── RetriableError          worth another try later; the step's retry policy decides how often
+        ├── SourceUnavailable   no connection, a time-out, HTTP 429 or 5xx
+        ├── DestinationUnavailable
+        └── LeaseHeld           another run works on the same tenant and source
+
+Messages name the tenant, the place and the cause; `remedy` says what to do next. No message holds a secret's value.
+"""
+
+
+class FabricError(Exception):
+    """Root of the tree.
+
+    Args:
+        message: what is wrong, and where.
+        remedy: what the reader does next; empty where the message already says it.
+    """
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  remedy: {self.remedy}" if self.remedy else self.message
+
+
+class ConfigurationError(FabricError):
+    """Something declared is wrong: edit it, then try again."""
+
+
+class SecretError(ConfigurationError):
+    """A SecretRef could not be resolved."""
+
+
+class PermanentError(FabricError):
+    """A repeat gives the same answer."""
+
+
+class SourceError(PermanentError):
+    """The source answered and refused, or lacks what the stream names."""
+
+
+class DestinationError(PermanentError):
+    """The destination answered and refused."""
+
+
+class DataError(PermanentError):
+    """The source's rows cannot be loaded as declared."""
+
+
+class TransformError(PermanentError):
+    """dbt could not build what was asked for."""
+
+
+class RetriableError(FabricError):
+    """A later try may well succeed."""
+
+
+class SourceUnavailable(RetriableError):
+    """The source could not be reached in time."""
+
+
+class DestinationUnavailable(RetriableError):
+    """The destination could not be reached in time."""
+
+
+class LeaseHeld(RetriableError):
+    """Another run holds the lease on this tenant's data."""

@@ -1,0 +1,129 @@
+"""Tenant, source, stream and schedule names -> every name derived from them (contract section 3).
+
+The one place where a derived name is made: two places would drift apart, and a drifted name is another tenant's table.
+A valid name is a fixed point of dlt's snake_case normaliser, so what is declared is what the warehouse shows.
+"""
+
+import re
+from pathlib import Path
+
+NAME_PATTERN = r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$"
+TENANT_LENGTH = (2, 30)
+NAME_LENGTH = (1, 40)
+
+# Names that would shadow a schema of the database, or one of the platform's own prefixes.
+RESERVED_TENANTS = frozenset(
+    {"fabric", "public", "information_schema", "main", "memory", "postgres", "dagster", "system", "temp", "template0", "template1", "all"}
+)
+RESERVED_PREFIXES = ("pg_", "stg_", "rej_", "fabric_", "dlt_")
+RESERVED_SUFFIXES = ("_staging",)
+
+_NAME = re.compile(NAME_PATTERN)
+
+
+def get_name_error(name: str, *, length: tuple[int, int] = NAME_LENGTH) -> str | None:
+    """Say what is wrong with a source, stream or schedule name; None if nothing is."""
+    if not _NAME.fullmatch(name):
+        return "must be lower-case letters, digits and single underscores, beginning with a letter (acme, acme_2)"
+    if not length[0] <= len(name) <= length[1]:
+        return f"must be {length[0]} to {length[1]} characters long, not {len(name)}"
+    return None
+
+
+def get_tenant_name_error(name: str) -> str | None:
+    """Say what is wrong with a tenant's name; None if nothing is."""
+    if error := get_name_error(name, length=TENANT_LENGTH):
+        return error
+    if name in RESERVED_TENANTS:
+        return "is reserved: it would shadow a schema or a word of the platform"
+    if name.startswith(RESERVED_PREFIXES):
+        return f"must not begin with any of {', '.join(RESERVED_PREFIXES)}: databases and the platform use these"
+    if name.endswith(RESERVED_SUFFIXES):
+        return "must not end with _staging: it would equal another tenant's dbt schema"
+    return None
+
+
+# --- datasets and schemas
+
+
+def raw_dataset(tenant: str, source: str) -> str:
+    return f"{tenant}_raw_{source}"
+
+
+def load_staging_dataset(tenant: str, source: str) -> str:
+    return f"stg_{raw_dataset(tenant, source)}"
+
+
+def platform_dataset(tenant: str) -> str:
+    return f"{tenant}_fabric"
+
+
+def dbt_schema(tenant: str, schema: str) -> str:
+    return f"{tenant}_{schema}"
+
+
+# --- Dagster
+
+
+def raw_asset_key(tenant: str, source: str, stream: str) -> tuple[str, ...]:
+    return (tenant, "raw", source, stream)
+
+
+def model_asset_key(tenant: str, schema: str, model: str) -> tuple[str, ...]:
+    """Args:
+    schema: the dbt schema without the tenant's prefix, e.g. `marts`.
+    """
+    return (tenant, schema, model)
+
+
+def load_op(tenant: str, source: str) -> str:
+    return f"{tenant}__{source}__load"
+
+
+def transform_op(tenant: str) -> str:
+    return f"{tenant}__transform"
+
+
+def schedule(tenant: str, name: str) -> str:
+    return f"{tenant}__{name}"
+
+
+def pool(tenant: str) -> str:
+    """The pool of everything that writes a tenant's warehouse: DuckDB takes one writer process a file."""
+    return f"{tenant}__warehouse"
+
+
+# --- working names and files, private to a tenant (and source)
+
+
+def pipeline(tenant: str, source: str) -> str:
+    """dlt keys its state by this name: it holds no run id, so that the next run finds the last one's cursor."""
+    return f"{tenant}__{source}"
+
+
+def warehouse_file(data_dir: Path, tenant: str) -> Path:
+    return data_dir / "warehouse" / f"{tenant}.duckdb"
+
+
+def pipelines_dir(data_dir: Path, tenant: str, source: str) -> Path:
+    return data_dir / "dlt" / tenant / source
+
+
+def dbt_dir(data_dir: Path, tenant: str) -> Path:
+    """Holds one folder a run, removed when the run ends."""
+    return data_dir / "dbt" / tenant
+
+
+def lock_file(data_dir: Path, tenant: str) -> Path:
+    return data_dir / "locks" / f"{tenant}.lock"
+
+
+# --- Postgres
+
+
+def owner_role(tenant: str) -> str:
+    return f"fabric_{tenant}"
+
+
+def reader_role(tenant: str) -> str:
+    return f"fabric_{tenant}_ro"

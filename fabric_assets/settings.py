@@ -1,0 +1,54 @@
+"""Environment variables -> one frozen `Settings` (contract section 4).
+
+Passed in wherever it is needed: nothing reads the environment at import time, so two settings can live in one process.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fabric_assets.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where things live and what this process serves.
+
+    Args:
+        tenants: globs over tenant names; `("*",)` serves all.
+        secret_keys: Fernet keys, newest first; never printed.
+    """
+
+    tenants_dir: Path
+    dbt_project_dir: Path
+    data_dir: Path
+    tenants: tuple[str, ...] = ("*",)
+    strict: bool = False
+    secret_keys: tuple[str, ...] = field(default=(), repr=False)
+
+
+def load_settings(environ: Mapping[str, str] | None = None, *, root: Path | None = None) -> Settings:
+    """Read the settings; relative paths count from `root`.
+
+    Args:
+        environ: default `os.environ`.
+        root: default the current folder.
+    """
+    env = os.environ if environ is None else environ
+    base = (root or Path.cwd()).resolve()
+    strict = env.get("FABRIC_STRICT", "0").strip() or "0"
+    if strict not in {"0", "1"}:
+        raise ConfigurationError("FABRIC_STRICT must be 0 or 1", remedy="set FABRIC_STRICT=1 to fail on a broken tenant, or unset it")
+    return Settings(
+        tenants_dir=base / (env.get("FABRIC_TENANTS_DIR") or "tenants"),
+        dbt_project_dir=base / (env.get("FABRIC_DBT_PROJECT_DIR") or "dbt_project"),
+        data_dir=base / (env.get("FABRIC_DATA_DIR") or ".fabric"),
+        tenants=_split(env.get("FABRIC_TENANTS")) or ("*",),
+        strict=strict == "1",
+        secret_keys=_split(env.get("FABRIC_SECRET_KEYS")),
+    )
+
+
+def _split(value: str | None) -> tuple[str, ...]:
+    return tuple(part for part in (piece.strip() for piece in (value or "").split(",")) if part)
