@@ -1,0 +1,45 @@
+"""What a connector is given to build a dlt source: the declared config, and a way to resolve its secrets.
+
+Every connector module offers `build_source(context) -> DltSource`; the secret store stays behind `resolve`, so that a
+connector reads secrets only while an op runs, and only the ones that its own config references.
+"""
+
+from dataclasses import dataclass
+
+from fabric_assets.config.base import SecretRef
+from fabric_assets.config.sources import AnySource
+from fabric_assets.settings import Settings
+
+
+@dataclass(frozen=True)
+class SourceContext:
+    """One load of one source.
+
+    Args:
+        tenant: the tenant's name.
+        name: the source's name.
+        streams: the chosen streams, all of them declared in `config`.
+        full_refresh: forget cursors and remembered files of these streams.
+    """
+
+    tenant: str
+    name: str
+    config: AnySource
+    streams: tuple[str, ...]
+    settings: Settings
+    full_refresh: bool = False
+
+    def resolve(self, ref: SecretRef) -> str:
+        """Read a secret's value.
+
+        Raises:
+            SecretError: it points at nothing.
+        """
+        from fabric_assets.security.secrets import resolve_secret
+
+        return resolve_secret(ref, tenant=self.tenant, settings=self.settings)
+
+    def describe(self, stream: str = "") -> str:
+        """Name the place for messages: `tenant acme, source shop, stream orders`."""
+        place = f"tenant {self.tenant}, source {self.name}"
+        return f"{place}, stream {stream}" if stream else place
