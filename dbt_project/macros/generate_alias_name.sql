@@ -1,0 +1,15 @@
+{#-
+    dbt wants every model's name to be unique in the project, so a tenant's own models are files named
+    models/tenants/<tenant>/<tenant>__<model>.sql; their tables are named <model>, as a shared model's would be.
+-#}
+{% macro generate_alias_name(custom_alias_name=none, node=none) -%}
+    {%- if custom_alias_name -%}
+        {{ custom_alias_name | trim }}
+    {%- elif node.resource_type == 'model' and node.fqn | length > 3 and node.fqn[1] == 'tenants' -%}
+        {{ node.name.removeprefix(node.fqn[2] ~ '__') }}
+    {%- elif node.version -%}
+        {{ node.name ~ '_v' ~ (node.version | replace('.', '_')) }}
+    {%- else -%}
+        {{ node.name }}
+    {%- endif -%}
+{%- endmacro %}
