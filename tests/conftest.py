@@ -1,0 +1,102 @@
+"""Fixtures of all tests, and an environment that holds nothing of the developer's.
+
+The environment is cleaned while pytest loads this file: dlt, dbt and Dagster read theirs when they are imported.
+"""
+
+import atexit
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cryptography.fernet import Fernet
+
+ROOT = Path(__file__).resolve().parent.parent
+_FOREIGN = (
+    "FABRIC_",
+    "DAGSTER_",
+    "DLT_",
+    "DBT_",
+    "AWS_",
+    "PG",
+    "RUNTIME__",
+    "CREDENTIALS__",
+    "SOURCES__",
+    "DESTINATION__",
+    "LOAD__",
+    "NORMALIZE__",
+    "EXTRACT__",
+)
+
+
+def _clean_environment() -> None:
+    for name in [name for name in os.environ if name.startswith(_FOREIGN) and not name.startswith("FABRIC_TEST_")]:
+        del os.environ[name]
+    nowhere = tempfile.mkdtemp(prefix="fabric-tests-")
+    atexit.register(shutil.rmtree, nowhere, ignore_errors=True)
+    os.environ |= {
+        "RUNTIME__DLTHUB_TELEMETRY": "false",
+        "DAGSTER_DISABLE_TELEMETRY": "1",
+        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+        # dlt looks for .dlt folders in these, else in the current and the home folder.
+        "DLT_PROJECT_DIR": nowhere,
+        "DLT_DATA_DIR": nowhere,
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "PGPASSFILE": os.devnull,
+    }
+
+
+_clean_environment()
+
+from fabric_assets.settings import Settings  # noqa: E402
+from tests.services import chromium, mariadb_url, postgres_database, postgres_server, postgres_url, redis_url, s3, s3_endpoint  # noqa: E402
+
+__all__ = ["chromium", "mariadb_url", "postgres_database", "postgres_server", "postgres_url", "redis_url", "s3", "s3_endpoint"]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings whose tenants and data are the test's own, over the repository's dbt project."""
+    tenants, data = tmp_path / "tenants", tmp_path / "data"
+    tenants.mkdir()
+    data.mkdir(mode=0o700)
+    return Settings(tenants_dir=tenants, dbt_project_dir=ROOT / "dbt_project", data_dir=data, secret_keys=(Fernet.generate_key().decode(),))
+
+
+@pytest.fixture
+def settings_environ(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
+    """Put the test's settings into the environment: for the CLI and for subprocesses."""
+    values = {
+        "FABRIC_TENANTS_DIR": str(settings.tenants_dir),
+        "FABRIC_DBT_PROJECT_DIR": str(settings.dbt_project_dir),
+        "FABRIC_DATA_DIR": str(settings.data_dir),
+        "FABRIC_SECRET_KEYS": ",".join(settings.secret_keys),
+    }
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    return values
+
+
+@pytest.fixture
+def write_tenant(settings: Settings) -> Callable[..., Path]:
+    """`write_tenant("acme", {"sources": ...})` or `write_tenant("acme", "version: 1\\n...")` -> the file in `settings.tenants_dir`.
+
+    A mapping gets `version` and `tenant` by itself; text is written as it stands. Names with a slash (`_templates/shop`) make their folder.
+    """
+
+    def write(name: str, body: Mapping[str, Any] | str) -> Path:
+        file = settings.tenants_dir / f"{name}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if not isinstance(body, str):
+            own = {} if file.name.startswith("_") or file.parent != settings.tenants_dir else {"version": 1, "tenant": name}
+            body = yaml.safe_dump({**own, **body}, sort_keys=False, allow_unicode=True)
+        file.write_text(body, encoding="utf-8")
+        return file
+
+    return write
