@@ -1,0 +1,77 @@
+"""Names of tenants -> their runs. What can start early does: dbt's process imports itself while this one imports Dagster."""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from fabric_assets.config.loader import Fleet, LoadedTenant
+from fabric_assets.settings import Settings
+from fabric_assets.transform.graph import ProjectGraph, load_graph
+from fabric_assets.transform.project import prepare_project
+from fabric_assets.transform.validation import validate_fleet
+from fabric_assets.transform.workers import DbtWorkers
+
+if TYPE_CHECKING:
+    from fabric_assets.factories.runs import RunEvent, TenantResult
+
+
+def get_valid_fleet(fleet: Fleet, settings: Settings) -> tuple[Fleet, ProjectGraph | None]:
+    """Check the tenants against the dbt project, which is parsed first if it has changed."""
+    if not any(loaded.config.transform for loaded in fleet.tenants.values()):
+        return validate_fleet(fleet, None), None
+    prepare_project(settings)
+    graph = load_graph(settings)
+    return validate_fleet(fleet, graph), graph
+
+
+def run_tenants(
+    fleet: Fleet,
+    names: Iterable[str],
+    *,
+    settings: Settings,
+    selection: Iterable[str] = (),
+    full_refresh: bool = False,
+    on_event: "Callable[[RunEvent], None]",
+) -> "list[TenantResult]":
+    """Materialise tenants one after the other; a broken one, or one that fails, does not hold up the rest.
+
+    Args:
+        names: tenants of the fleet, healthy or broken.
+        selection: see `fabric_assets.config.selection`; empty for everything.
+    """
+    chosen = list(names)
+    fleet, graph = get_valid_fleet(fleet, settings)
+    healthy = [fleet.tenants[name] for name in chosen if name in fleet.tenants]
+    waiting = sum(_needs_dbt(loaded) for loaded in healthy)
+    workers = DbtWorkers(settings)
+    try:
+        if waiting:
+            workers.warm()
+        from fabric_assets.factories.instance import get_instance
+        from fabric_assets.factories.runs import TenantResult, run_tenant
+
+        broken = {
+            name: TenantResult(name, "failure", error="\n".join(str(problem) for problem in fleet.broken[name])) for name in chosen if name in fleet.broken
+        }
+        ran = {}
+        with get_instance(settings) as instance:
+            for loaded in healthy:
+                if waiting:
+                    workers.warm()
+                ran[loaded.config.tenant] = run_tenant(
+                    loaded,
+                    graph=graph,
+                    settings=settings,
+                    instance=instance,
+                    workers=workers,
+                    selection=tuple(selection),
+                    full_refresh=full_refresh,
+                    on_event=on_event,
+                )
+                waiting -= _needs_dbt(loaded)
+        return [ran.get(name) or broken[name] for name in chosen]
+    finally:
+        workers.close()
+
+
+def _needs_dbt(loaded: LoadedTenant) -> bool:
+    return loaded.config.transform is not None

@@ -1,0 +1,92 @@
+"""`fabric run`: materialise tenants without the UI."""
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fabric_assets.cli.headless import run_tenants
+from fabric_assets.cli.tenants import get_tenants
+from fabric_assets.config.loader import load_fleet
+from fabric_assets.settings import load_settings
+
+if TYPE_CHECKING:
+    from fabric_assets.factories.runs import RunEvent, TenantResult
+
+
+def run(
+    tenants: Annotated[list[str] | None, typer.Argument(help="Names or globs of tenants.", show_default=False)] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Every tenant.")] = False,
+    select: Annotated[str, typer.Option(help="Parts of the tenant: raw/shop, marts/orders, +marts (with what is upstream); several by comma.")] = "",
+    full_refresh: Annotated[bool, typer.Option("--full-refresh", help="Load everything anew and rebuild incremental models.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Load, model and check tenants now, with progress; a failing tenant does not hold up the others."""
+    settings = load_settings()
+    fleet = load_fleet(settings)
+    names = get_tenants(fleet, tenants, all_)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    results = run_tenants(
+        fleet,
+        names,
+        settings=settings,
+        selection=[part.strip() for part in select.split(",") if part.strip()],
+        full_refresh=full_refresh,
+        on_event=lambda event: print_event(console, event),
+    )
+    if json_:
+        typer.echo(json.dumps({"tenants": [to_json(result) for result in results]}, indent=2))
+    else:
+        print_results(Console(highlight=False), results)
+    raise typer.Exit(get_exit_code(results))
+
+
+def print_event(console: Console, event: "RunEvent") -> None:
+    """Print one line of progress."""
+    sign = {True: "[green]✓[/]", False: "[red]✗[/]", None: "[dim]·[/]"}[event.passed]
+    console.print(f"[bold]{event.tenant}[/] {sign} ", end="")
+    console.print(event.message, markup=False)
+
+
+def print_results(console: Console, results: "list[TenantResult]") -> None:
+    """Print one line per tenant, then each error."""
+    table = Table("tenant", "status", "assets", "rows loaded", "checks passed", "seconds", box=None, pad_edge=False)
+    for result in results:
+        built = sum(asset.status == "success" for asset in result.assets)
+        passed = sum(check.passed for check in result.checks)
+        rows = sum(asset.rows_loaded or 0 for asset in result.assets)
+        table.add_row(
+            result.tenant, result.status, f"{built}/{len(result.assets)}", f"{rows:,}", f"{passed}/{len(result.checks)}", f"{result.seconds:.1f}"
+        )
+    console.print(table)
+    for result in results:
+        for check in result.checks:
+            if not check.passed:
+                console.print(f"{result.tenant}: check {check.name} of {check.asset} failed ({check.severity})", markup=False)
+        if result.error:
+            console.print(f"\n{result.tenant} failed:\n{result.error}", markup=False)
+
+
+def to_json(result: "TenantResult") -> dict[str, object]:
+    """The result in the form of the contract, section 7."""
+    return {
+        "tenant": result.tenant,
+        "status": result.status,
+        "run_id": result.run_id,
+        "seconds": result.seconds,
+        "assets": [
+            {"key": asset.key, "status": asset.status, "rows_loaded": asset.rows_loaded, "rows_rejected": asset.rows_rejected} for asset in result.assets
+        ],
+        "checks": [asdict(check) for check in result.checks],
+        "error": result.error,
+    }
+
+
+def get_exit_code(results: "list[TenantResult]") -> int:
+    """0 all went well, 1 a run failed or a check of severity error did, 2 only configuration stood in the way."""
+    if any(result.run_id and (result.status != "success" or result.has_failed_check) for result in results):
+        return 1
+    return 2 if any(result.status != "success" for result in results) else 0

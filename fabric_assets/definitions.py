@@ -1,0 +1,20 @@
+"""The code location that `workspace.yaml` and `[tool.dg]` name: settings -> tenants -> definitions."""
+
+import os
+
+import dagster as dg
+
+from fabric_assets.factories.fleet import build_definitions
+from fabric_assets.settings import load_settings
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Build the definitions of every tenant that this process serves."""
+    settings = load_settings()
+    if os.environ.get("DAGSTER_IS_DEV_CLI") or os.environ.get("DAGSTER_IS_DEFS_VALIDATION_CLI"):
+        # Only under these commands may loading start a process: a developer's edit of a model shows at the next reload.
+        from fabric_assets.transform.project import prepare_project
+
+        prepare_project(settings)
+    return build_definitions(settings)

@@ -1,0 +1,36 @@
+"""The platform's errors -> Dagster's: what may be tried again is, what would only fail again is not."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+
+from fabric_assets.config.base import RetriesConfig
+from fabric_assets.errors import FabricError, RetriableError
+
+_BACKOFFS = {"constant": None, "linear": dg.Backoff.LINEAR, "exponential": dg.Backoff.EXPONENTIAL}
+
+
+@contextmanager
+def raised_to_dagster() -> Iterator[None]:
+    """Turn our errors into a step failure that carries the message and the remedy.
+
+    The cause is cut off: a driver's own text may hold a URL with its password, ours never does.
+    """
+    try:
+        yield
+    except FabricError as error:
+        raise dg.Failure(
+            description=str(error),
+            metadata={"kind": type(error).__name__, "remedy": error.remedy or "see the message"},
+            allow_retries=isinstance(error, RetriableError),
+        ) from None
+
+
+def build_retry_policy(retries: RetriesConfig) -> dg.RetryPolicy | None:
+    """Make the step's retry policy; None where no repeat is wanted."""
+    if not retries.max:
+        return None
+    return dg.RetryPolicy(
+        max_retries=retries.max, delay=retries.delay.total_seconds(), backoff=_BACKOFFS[retries.backoff], jitter=dg.Jitter.PLUS_MINUS
+    )

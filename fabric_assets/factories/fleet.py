@@ -1,0 +1,41 @@
+"""All tenants -> one code location."""
+
+import dagster as dg
+
+from fabric_assets.config.loader import Fleet, load_fleet
+from fabric_assets.errors import ConfigurationError
+from fabric_assets.factories.broken import build_broken_definitions
+from fabric_assets.factories.resources import build_dbt_resource
+from fabric_assets.factories.tenant import build_tenant_definitions
+from fabric_assets.settings import Settings
+from fabric_assets.transform.graph import ProjectGraph, load_graph
+from fabric_assets.transform.validation import validate_fleet
+
+
+def build_definitions(settings: Settings) -> dg.Definitions:
+    """Make the definitions of all tenants that this process serves.
+
+    Raises:
+        ConfigurationError: a tenant is broken and FABRIC_STRICT is 1.
+    """
+    fleet = load_fleet(settings)
+    graph = get_graph(fleet, settings)
+    fleet = validate_fleet(fleet, graph)
+    if settings.strict and fleet.broken:
+        raise ConfigurationError(
+            "FABRIC_STRICT=1 and these tenants are broken:\n" + "\n".join(str(problem) for problems in fleet.broken.values() for problem in problems),
+            remedy="mend them (`fabric validate` shows the same list), or set FABRIC_STRICT=0 to load the healthy ones",
+        )
+    tenants = [build_tenant_definitions(loaded, graph, settings=settings) for loaded in fleet.tenants.values()]
+    healthy = dg.Definitions(
+        assets=[asset for tenant in tenants for asset in tenant.assets],
+        schedules=[schedule for tenant in tenants for schedule in tenant.schedules],
+        resources={"dbt": build_dbt_resource(settings)},
+        executor=dg.in_process_executor,
+    )
+    return dg.Definitions.merge(healthy, build_broken_definitions(fleet.broken)) if fleet.broken else healthy
+
+
+def get_graph(fleet: Fleet, settings: Settings) -> ProjectGraph | None:
+    """The dbt project, if any tenant has models."""
+    return load_graph(settings) if any(loaded.config.transform for loaded in fleet.tenants.values()) else None

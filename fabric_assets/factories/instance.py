@@ -1,0 +1,33 @@
+"""Where Dagster keeps its runs: DAGSTER_HOME, or a folder below FABRIC_DATA_DIR that is made on the fly."""
+
+import os
+import shutil
+from pathlib import Path
+
+import dagster as dg
+
+from fabric_assets.settings import Settings
+
+CONFIG = "dagster.yaml"
+
+
+def get_instance(settings: Settings, *, root: Path | None = None) -> dg.DagsterInstance:
+    """Open the instance that the UI shows, so that `fabric run` and the UI tell one story.
+
+    Args:
+        root: where the project's own dagster.yaml lies; default the current folder.
+    """
+    home = os.environ.get("DAGSTER_HOME")
+    if not home:
+        home = str(prepare_home(settings, root=root or Path.cwd()))
+        os.environ["DAGSTER_HOME"] = home  # Dagster's own code reads it, e.g. for the storage's folder
+    return dg.DagsterInstance.from_config(home)
+
+
+def prepare_home(settings: Settings, *, root: Path) -> Path:
+    """Make the default DAGSTER_HOME and put the project's dagster.yaml in force there."""
+    home = settings.data_dir / "dagster"
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if (root / CONFIG).is_file():
+        shutil.copyfile(root / CONFIG, home / CONFIG)
+    return home

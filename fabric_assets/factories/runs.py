@@ -1,0 +1,200 @@
+"""`fabric run`: tenants materialised in this process, one after the other, and what came of it.
+
+The run is recorded in the same instance as the UI's. Progress comes from Dagster's own events, by a logger of the run.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from time import perf_counter
+
+import dagster as dg
+
+from fabric_assets.config.loader import LoadedTenant
+from fabric_assets.config.selection import select_keys
+from fabric_assets.errors import ConfigurationError
+from fabric_assets.factories.resources import build_dbt_resource
+from fabric_assets.factories.tenant import TenantDefinitions, build_tenant_definitions
+from fabric_assets.factories.translators import FULL_REFRESH_TAG, TENANT_TAG
+from fabric_assets.settings import Settings
+from fabric_assets.transform.graph import ProjectGraph
+from fabric_assets.transform.workers import DbtWorkers
+
+
+@dataclass(frozen=True)
+class RunEvent:
+    """A line of progress.
+
+    Args:
+        kind: `start`, `log`, `asset`, `check`, `failure` or `end`.
+        passed: None where that is no question.
+    """
+
+    tenant: str
+    kind: str
+    message: str
+    passed: bool | None = None
+
+
+@dataclass(frozen=True)
+class AssetResult:
+    """One asset of a run; the row counts are None where the step did not say.
+
+    Args:
+        status: `success`, `failure` or `skipped`.
+        kind: `dlt` or `dbt`.
+    """
+
+    key: str
+    status: str
+    rows_loaded: int | None = None
+    rows_rejected: int | None = None
+    kind: str = "dlt"
+    rows_total: int | None = None
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    asset: str
+    name: str
+    passed: bool
+    severity: str
+
+
+@dataclass(frozen=True)
+class TenantResult:
+    """What `fabric run --json` prints of one tenant."""
+
+    tenant: str
+    status: str
+    run_id: str | None = None
+    seconds: float = 0.0
+    assets: list[AssetResult] = field(default_factory=list)
+    checks: list[CheckResult] = field(default_factory=list)
+    error: str | None = None
+
+    @property
+    def has_failed_check(self) -> bool:
+        """Whether a check of severity error failed: the run went through, and found something."""
+        return any(not check.passed and check.severity == "error" for check in self.checks)
+
+
+def run_tenant(
+    loaded: LoadedTenant,
+    *,
+    graph: ProjectGraph | None,
+    settings: Settings,
+    instance: dg.DagsterInstance,
+    workers: DbtWorkers,
+    selection: Sequence[str] = (),
+    full_refresh: bool = False,
+    on_event: Callable[[RunEvent], None],
+) -> TenantResult:
+    """Materialise a tenant, or the selected part of it; a failure is a result, never an exception.
+
+    Args:
+        selection: as in a schedule's target; empty for everything.
+    """
+    tenant = loaded.config.tenant
+    started = perf_counter()
+    on_event(RunEvent(tenant, "start", "started"))
+    try:
+        definitions = build_tenant_definitions(loaded, graph, settings=settings)
+        keys = select_keys(definitions.parents, tenant, list(selection) or "all")
+        if not keys:
+            raise ConfigurationError(f"{tenant} declares no asset: there is nothing to run", remedy="add a source or a transform block")
+    except ConfigurationError as error:
+        return TenantResult(tenant, "failure", seconds=perf_counter() - started, error=str(error))
+    job = dg.Definitions(
+        assets=definitions.assets,
+        resources={"dbt": build_dbt_resource(settings, warm=workers)},
+        executor=dg.in_process_executor,
+        loggers={"progress": _build_logger(tenant, on_event)},
+    ).resolve_implicit_global_asset_job_def()
+    result = job.execute_in_process(
+        instance=instance,
+        asset_selection=[dg.AssetKey(key) for key in keys],
+        tags={TENANT_TAG: tenant} | ({FULL_REFRESH_TAG: "true"} if full_refresh else {}),
+        run_config={"loggers": {"progress": {}}},
+        raise_on_error=False,
+    )
+    outcome = _build_result(tenant, definitions, keys, result)
+    return replace(outcome, seconds=round(perf_counter() - started, 3))
+
+
+def _build_result(tenant: str, definitions: TenantDefinitions, keys: list[tuple[str, ...]], result: dg.ExecuteInProcessResult) -> TenantResult:
+    materialised = {}
+    checks, errors = [], []
+    for event in result.all_events:
+        if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION and event.asset_key:
+            materialised[tuple(event.asset_key.path)] = event.step_materialization_data.materialization.metadata
+        elif event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            check = event.asset_check_evaluation_data
+            checks.append(CheckResult("/".join(check.asset_key.path), check.check_name, check.passed, check.severity.value.lower()))
+        elif event.event_type == dg.DagsterEventType.STEP_FAILURE:
+            errors.append(_get_message(event))
+    kinds = {tuple(spec.key.path): "dbt" if "dbt" in spec.kinds else "dlt" for definition in definitions.assets for spec in definition.specs}
+    failed_steps = {event.step_key for event in result.all_events if event.event_type == dg.DagsterEventType.STEP_FAILURE}
+    owners = {tuple(spec.key.path): definition.op.name for definition in definitions.assets for spec in definition.specs}
+    assets = []
+    for key in keys:
+        metadata = materialised.get(key)
+        status = "success" if metadata is not None else "failure" if owners[key] in failed_steps else "skipped"
+        assets.append(
+            AssetResult(
+                "/".join(key),
+                status,
+                rows_loaded=_get_int(metadata, "rows_loaded"),
+                rows_rejected=0 if metadata is not None and kinds[key] == "dlt" else None,
+                kind=kinds[key],
+                rows_total=_get_int(metadata, "dagster/row_count"),
+            )
+        )
+    return TenantResult(tenant, "success" if result.success else "failure", result.run_id, 0.0, assets, checks, "\n".join(errors) or None)
+
+
+def _get_int(metadata, name: str) -> int | None:
+    return metadata[name].value if metadata is not None and name in metadata else None
+
+
+def _get_message(event: dg.DagsterEvent) -> str:
+    failure = event.step_failure_data
+    if failure.user_failure_data and failure.user_failure_data.description:
+        return failure.user_failure_data.description
+    return failure.error.message.strip() if failure.error else (event.message or "the step failed")
+
+
+def _build_logger(tenant: str, on_event: Callable[[RunEvent], None]) -> dg.LoggerDefinition:
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if event := _translate(tenant, record):
+                on_event(event)
+
+    @dg.logger(description="Passes a run's progress on to `fabric run`.")
+    def progress(_context: dg.InitLoggerContext) -> logging.Logger:
+        logger = logging.Logger(f"fabric.progress.{tenant}", level=logging.INFO)  # noqa: LOG001 a logger of this run alone
+        logger.addHandler(Handler())
+        return logger
+
+    return progress
+
+
+def _translate(tenant: str, record: logging.LogRecord) -> RunEvent | None:
+    meta = getattr(record, "dagster_meta", None) or {}
+    event = meta.get("dagster_event")
+    if event is None:
+        return RunEvent(tenant, "log", meta.get("orig_message") or record.getMessage())
+    if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
+        metadata = event.step_materialization_data.materialization.metadata
+        loaded, total = _get_int(metadata, "rows_loaded"), _get_int(metadata, "dagster/row_count")
+        rows = f"{loaded:,} rows loaded, {total:,} in the table" if loaded is not None else f"{total:,} rows" if total is not None else "built"
+        return RunEvent(tenant, "asset", f"{event.asset_key.to_user_string()}: {rows}", passed=True)
+    if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+        check = event.asset_check_evaluation_data
+        verdict = "passed" if check.passed else "failed"
+        return RunEvent(tenant, "check", f"{check.asset_key.to_user_string()}: {check.check_name} {verdict}", passed=check.passed)
+    if event.event_type == dg.DagsterEventType.STEP_FAILURE:
+        return RunEvent(tenant, "failure", _get_message(event), passed=False)
+    if event.event_type == dg.DagsterEventType.STEP_UP_FOR_RETRY:
+        return RunEvent(tenant, "log", event.message or "the step will be tried again")
+    return None

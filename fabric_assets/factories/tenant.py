@@ -1,0 +1,44 @@
+"""One tenant -> its Dagster definitions: read this function and you know the product."""
+
+from dataclasses import dataclass, field
+
+import dagster as dg
+
+from fabric_assets.config.loader import LoadedTenant
+from fabric_assets.config.selection import Key
+from fabric_assets.factories.ingestion import build_ingestion
+from fabric_assets.factories.schedules import build_schedules
+from fabric_assets.factories.transformation import build_transformation
+from fabric_assets.settings import Settings
+from fabric_assets.transform.graph import ProjectGraph
+from fabric_assets.transform.selection import select_models
+from fabric_assets.transform.tests import get_tests
+
+
+@dataclass(frozen=True)
+class TenantDefinitions:
+    """What a tenant adds to the code location.
+
+    Args:
+        parents: each asset key of the tenant with the keys that it is built from: what selections are evaluated on.
+    """
+
+    assets: list[dg.AssetsDefinition]
+    schedules: list[dg.ScheduleDefinition]
+    parents: dict[Key, tuple[Key, ...]] = field(default_factory=dict)
+
+
+def build_tenant_definitions(loaded: LoadedTenant, graph: ProjectGraph | None, *, settings: Settings) -> TenantDefinitions:
+    """Make everything that Dagster knows of a tenant.
+
+    Args:
+        graph: the dbt project; None where no tenant has models.
+    """
+    tenant = loaded.config
+    assets = [build_ingestion(loaded, source, settings=settings) for source in tenant.sources]
+    if tenant.transform is not None and graph is not None:
+        models = select_models(graph, tenant=tenant.tenant, transform=tenant.transform)
+        if models:
+            assets.append(build_transformation(loaded, models, get_tests(graph, tenant, models), settings=settings))
+    parents = {tuple(spec.key.path): tuple(tuple(dep.asset_key.path) for dep in spec.deps) for definition in assets for spec in definition.specs}
+    return TenantDefinitions(assets=assets, schedules=build_schedules(tenant, parents), parents=parents)

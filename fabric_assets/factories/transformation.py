@@ -1,0 +1,132 @@
+"""A tenant's dbt models -> one multi-asset: an asset per model, a check per test, one dbt call a run.
+
+dbt runs in a process of its own that was started while the loads went on (ADR 0003). What it reports becomes materialisations and check results in the
+words of dagster-dbt.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+
+import dagster as dg
+
+from fabric_assets import naming
+from fabric_assets.config.loader import LoadedTenant
+from fabric_assets.errors import TransformError
+from fabric_assets.factories.failures import build_retry_policy, raised_to_dagster
+from fabric_assets.factories.ingestion import get_pool
+from fabric_assets.factories.translators import FULL_REFRESH_TAG, build_model_spec, build_test_spec, get_severity, model_key, raw_key
+from fabric_assets.settings import Settings
+from fabric_assets.transform.graph import ModelNode, TestNode
+
+TRANSFORM_TIMEOUT = timedelta(hours=4)
+
+
+def build_transformation(
+    loaded: LoadedTenant, models: Sequence[ModelNode], tests: Mapping[str, tuple[TestNode, ...]], *, settings: Settings
+) -> dg.AssetsDefinition:
+    """Make the assets of a tenant's models.
+
+    Args:
+        models: in topological order.
+        tests: the tests that belong to each asset: keyed by a model's unique_id, or by `source.stream`.
+    """
+    tenant = loaded.config
+    assets = {model.unique_id: model_key(tenant.tenant, model) for model in models}
+    nodes = {key: model for model in models for key in [assets[model.unique_id]]}
+    checks: dict[dg.AssetCheckKey, TestNode] = {}
+    check_specs = []
+    for owner, owned in tests.items():
+        asset = assets.get(owner) or raw_key(tenant.tenant, *owner.split(".", 1))
+        for test in owned:
+            spec = build_test_spec(asset, test)
+            checks[spec.key] = test
+            check_specs.append(spec)
+
+    @dg.multi_asset(
+        name=naming.transform_op(tenant.tenant),
+        specs=[build_model_spec(tenant, model, selected=models, settings=settings) for model in models],
+        check_specs=check_specs,
+        can_subset=True,
+        pool=get_pool(loaded),
+        required_resource_keys={"dbt"},
+        op_tags={"tenant": tenant.tenant},
+    )
+    def transform(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+        from fabric_assets.transform.build import BuildRequest
+
+        chosen = {key: nodes[key] for key in nodes if key in context.selected_asset_keys}
+        wanted = {key: test for key, test in checks.items() if key in context.selected_asset_check_keys}
+        request = BuildRequest(
+            tenant=tenant,
+            models=tuple(model.unique_id for model in chosen.values()),
+            tests=tuple(test.unique_id for test in wanted.values()),
+            settings=settings,
+            run_id=context.run_id,
+            full_refresh=context.run.tags.get(FULL_REFRESH_TAG) == "true",
+            timeout_seconds=int(TRANSFORM_TIMEOUT.total_seconds()),
+        )
+        with raised_to_dagster():
+            yield from _run(context, request, models=chosen, tests=wanted, assets=assets)
+
+    return transform
+
+
+def _run(context, request, *, models, tests, assets) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+    """Yield a result for each model and test as dbt reports it, then fail if a model was not built."""
+    model_keys = {model.unique_id: key for key, model in models.items()}
+    test_keys = {test.unique_id: key for key, test in tests.items()}
+    failed, skipped = [], []
+    for result in context.resources.dbt.build(request):
+        if key := test_keys.get(result.unique_id):
+            yield _build_check_result(key, tests[key], result)
+        elif key := model_keys.get(result.unique_id):
+            if result.status == "success":
+                context.log.info(f"{key.to_user_string()}: {result.rows} rows in {result.seconds:.1f} s")
+                yield _build_model_result(key, models[key], result, tenant=request.tenant.tenant, assets=assets)
+            else:
+                (failed if result.status == "error" else skipped).append(f"{key.to_user_string()}: {result.message}")
+    if failed or skipped:
+        raise TransformError(
+            f"{request.tenant.tenant}: " + "\n".join(failed or skipped) + (f"\nskipped below it: {len(skipped)}" if failed and skipped else ""),
+            remedy="mend the model, or the data that its test refuses, and materialise it again; what was built stays",
+        )
+
+
+def _build_model_result(key: dg.AssetKey, model: ModelNode, result, *, tenant: str, assets: Mapping[str, dg.AssetKey]) -> dg.MaterializeResult:
+    descriptions = {name: description for name, (_, description) in model.columns.items()}
+    columns = [dg.TableColumn(name=name, type=kind, description=descriptions.get(name) or None) for name, kind in result.columns]
+    metadata = {
+        "dagster/column_schema": dg.TableSchema(columns=columns),
+        "dagster/table_name": result.table_name,
+        "unique_id": result.unique_id,
+        "seconds": round(result.seconds, 3),
+    }
+    if result.rows is not None:
+        metadata["dagster/row_count"] = result.rows
+    if lineage := _build_lineage(result.lineage, tenant=tenant, assets=assets):
+        metadata["dagster/column_lineage"] = lineage
+    return dg.MaterializeResult(asset_key=key, metadata=metadata)
+
+
+def _build_lineage(lineage, *, tenant: str, assets: Mapping[str, dg.AssetKey]) -> dg.TableColumnLineage | None:
+    deps = {}
+    for column, origins in lineage.items():
+        found = []
+        for owner, name in origins:
+            asset = assets.get(owner) if isinstance(owner, str) else raw_key(tenant, *owner)
+            if asset:
+                found.append(dg.TableColumnDep(asset_key=asset, column_name=name))
+        if found:
+            deps[column] = found
+    return dg.TableColumnLineage(deps_by_column=deps) if deps else None
+
+
+def _build_check_result(key: dg.AssetCheckKey, test: TestNode, result) -> dg.AssetCheckResult:
+    metadata = {"unique_id": result.unique_id, "status": result.status, "seconds": round(result.seconds, 3)}
+    if result.failures is not None:
+        metadata["dagster_dbt/failed_row_count"] = result.failures
+    if result.message:
+        metadata["message"] = result.message
+    return dg.AssetCheckResult(
+        asset_key=key.asset_key, check_name=key.name, passed=result.status == "pass", severity=get_severity(test.severity), metadata=metadata
+    )

@@ -1,0 +1,105 @@
+"""Config and dbt nodes -> asset keys, specs and check specs. The only maker of them: a second one would split the lineage graph.
+
+Keys, kinds and metadata follow dagster-dlt and dagster-dbt, so their users find what they know. Everything here runs for every tenant in every process,
+so it imports neither of them, and shares what does not differ from tenant to tenant.
+"""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+
+import dagster as dg
+
+from fabric_assets import naming
+from fabric_assets.config.checks import AnyCheck, FreshnessCheck, get_check_name
+from fabric_assets.config.loader import LoadedTenant
+from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.settings import Settings
+from fabric_assets.transform.graph import ModelNode, TestNode
+
+TENANT_TAG = "tenant"
+SOURCE_TAG = "source"
+FULL_REFRESH_TAG = "fabric/full_refresh"
+
+_SEVERITIES = {"error": dg.AssetCheckSeverity.ERROR, "warn": dg.AssetCheckSeverity.WARN}
+
+
+def raw_key(tenant: str, source: str, stream: str) -> dg.AssetKey:
+    return dg.AssetKey(naming.raw_asset_key(tenant, source, stream))
+
+
+def model_key(tenant: str, model: ModelNode) -> dg.AssetKey:
+    return dg.AssetKey(naming.model_asset_key(tenant, model.schema, model.name))
+
+
+def build_raw_spec(loaded: LoadedTenant, source: str, stream: str) -> dg.AssetSpec:
+    """Make the asset of one stream: where it is declared, how fresh it must be, what it is called in the warehouse."""
+    tenant = loaded.config
+    config = tenant.sources[source]
+    origin = loaded.get_origin("sources", source, "streams", stream)
+    metadata = {"dagster/code_references": _get_reference(origin.file, origin.line)}
+    if tenant.destination.type == "duckdb":  # elsewhere the database's name is part of a secret: each load reports it
+        metadata["dagster/table_name"] = f"{tenant.tenant}.{naming.raw_dataset(tenant.tenant, source)}.{stream}"
+    return dg.AssetSpec(
+        raw_key(tenant.tenant, source, stream),
+        description=config.streams[stream].description or config.description,
+        group_name=tenant.tenant,
+        tags={TENANT_TAG: tenant.tenant, SOURCE_TAG: source},
+        kinds={"dlt", tenant.destination.type},
+        owners=tenant.owners,
+        metadata=metadata,
+        freshness_policy=_get_freshness_policy(tenant.checks.get(f"raw/{source}/{stream}", ())),
+    )
+
+
+def build_model_spec(tenant: TenantConfig, model: ModelNode, *, selected: Iterable[ModelNode], settings: Settings) -> dg.AssetSpec:
+    """Make the asset of one dbt model; its sources are the tenant's raw assets, so the lineage is one graph."""
+    upstream = {node.unique_id: node for node in selected}
+    metadata = {"dagster/code_references": _get_reference(settings.dbt_project_dir / model.file, 1)}
+    if tenant.destination.type == "duckdb":
+        metadata["dagster/table_name"] = f"{tenant.tenant}.{naming.dbt_schema(tenant.tenant, model.schema)}.{model.name}"
+    return dg.AssetSpec(
+        model_key(tenant.tenant, model),
+        deps=[
+            *(raw_key(tenant.tenant, source, stream) for source, stream in model.depends_on_sources),
+            *(model_key(tenant.tenant, upstream[parent]) for parent in model.depends_on_models if parent in upstream),
+        ],
+        description=model.description or None,
+        group_name=tenant.tenant,
+        tags={TENANT_TAG: tenant.tenant},
+        kinds={"dbt", tenant.destination.type},
+        owners=tenant.owners,
+        metadata=metadata,
+    )
+
+
+def build_source_check_specs(tenant: TenantConfig, source: str) -> dict[dg.AssetCheckKey, tuple[str, AnyCheck, dg.AssetCheckSpec]]:
+    """Make the specs of a source's declared checks, each with its stream and its config."""
+    specs = {}
+    for stream in tenant.sources[source].streams:
+        checks = tenant.checks.get(f"raw/{source}/{stream}", ())
+        for check in checks:
+            spec = dg.AssetCheckSpec(
+                get_check_name(check, checks), asset=raw_key(tenant.tenant, source, stream), blocking=check.blocking, description=type(check).__doc__
+            )
+            specs[spec.key] = (stream, check, spec)
+    return specs
+
+
+def build_test_spec(asset: dg.AssetKey, test: TestNode) -> dg.AssetCheckSpec:
+    """Make the check of one dbt test. dbt itself skips what lies below a failed test, so the check need not block."""
+    return dg.AssetCheckSpec(test.name, asset=asset, description=test.description or None)
+
+
+def get_severity(severity: str) -> dg.AssetCheckSeverity:
+    return _SEVERITIES[severity]
+
+
+@lru_cache(maxsize=100_000)
+def _get_reference(file: Path, line: int) -> dg.CodeReferencesMetadataValue:
+    return dg.CodeReferencesMetadataValue(code_references=[dg.LocalFileCodeReference(file_path=str(file), line_number=line)])
+
+
+def _get_freshness_policy(checks: tuple[AnyCheck, ...]) -> dg.FreshnessPolicy | None:
+    ages = [check.max_age for check in checks if isinstance(check, FreshnessCheck)]
+    return dg.FreshnessPolicy.time_window(fail_window=min(ages)) if ages else None

@@ -1,0 +1,26 @@
+"""Which dbt tests a tenant runs, and which asset each one is a check of."""
+
+from collections.abc import Iterable
+
+from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.transform.graph import ModelNode, ProjectGraph, TestNode
+
+
+def get_tests(graph: ProjectGraph, tenant: TenantConfig, models: Iterable[ModelNode]) -> dict[str, tuple[TestNode, ...]]:
+    """Find the tests of a tenant's models and raw streams.
+
+    A test counts only if everything that it reads is the tenant's: a relationship to a model that was not selected has nothing to be checked against.
+
+    Returns:
+        tests by a model's unique_id, or by `source.stream` for those of a raw stream.
+    """
+    chosen = {model.unique_id: model for model in models}
+    streams = {(source, stream) for source, config in tenant.sources.items() for stream in config.streams}
+    used = {origin for model in chosen.values() for origin in model.depends_on_sources} & streams
+    owned = {unique_id: model.checks for unique_id, model in chosen.items()}
+    owned |= {".".join(origin): graph.source_checks.get(origin, ()) for origin in sorted(used)}
+    found = {
+        owner: tuple(test for test in tests if set(test.depends_on_models) <= set(chosen) and set(test.depends_on_sources) <= streams)
+        for owner, tests in owned.items()
+    }
+    return {owner: tests for owner, tests in found.items() if tests}
