@@ -118,6 +118,10 @@ def lock_file(data_dir: Path, tenant: str) -> Path:
     return data_dir / "locks" / f"{tenant}.lock"
 
 
+def sealed_secrets_file(data_dir: Path, tenant: str) -> Path:
+    return data_dir / "secrets" / f"{tenant}.json"
+
+
 # --- Postgres
 
 
