@@ -1,0 +1,52 @@
+# Everything that a user or contributor types. Needs git, make, python3 (3.11-3.13, with venv) and PyPI; scripts/uv brings the rest.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo dev test check format types layers docs test-oldest lock clean
+
+UV := scripts/uv
+RUN := $(UV) run --no-sync
+WORKERS ?= 2
+PORT ?= 3000
+EXTRAS ?=
+export PYTHON
+
+help: ## Show what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+
+setup: ## Install from uv.lock into .venv (EXTRAS="--extra gs" for more)
+	@$(UV) sync --frozen --quiet $(EXTRAS)
+
+demo: setup ## Load, model and test three demo tenants; one table each at the end
+	@$(RUN) fabric demo
+
+dev: setup ## Dagster's UI on 127.0.0.1:3000 with the daemon, on the demo's data (PORT=3001 for another port)
+	@PORT=$(PORT) $(RUN) python scripts/dev.py
+
+test: setup ## All tests (WORKERS=4 for more at a time)
+	@$(RUN) pytest -n $(WORKERS)
+
+check: setup ## What a commit must pass: format, lint, types, import layers, docs
+	@$(MAKE) --no-print-directory format types layers docs
+
+format:
+	$(RUN) ruff format --check .
+	$(RUN) ruff check .
+
+types:
+	$(RUN) pyright
+
+layers:
+	$(RUN) lint-imports
+
+docs:
+	$(RUN) pytest -q tests/test_architecture.py tests/test_docs.py tests/test_project.py
+
+test-oldest: ## Definitions and end-to-end tests on the oldest versions that pyproject.toml admits, with the extra embedded-elt
+	@scripts/test-oldest
+
+lock: ## Write uv.lock and requirements-oldest.txt anew after a change of pyproject.toml
+	$(UV) lock
+	$(UV) pip compile pyproject.toml --extra embedded-elt --group dev --resolution lowest-direct --universal --python-version 3.11 \
+		--quiet --no-annotate --custom-compile-command "make lock" --output-file requirements-oldest.txt
+
+clean: ## Remove environments, caches and the demo's data
+	rm -rf .venv .venv-oldest .uv .fabric .pytest_cache .ruff_cache .hypothesis dist dbt_project/target dbt_project/logs
