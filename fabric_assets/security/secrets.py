@@ -11,7 +11,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
@@ -97,20 +97,14 @@ def _read_variable(name: str, tenant: str) -> str:
 def _read_file(name: str, tenant: str, settings: Settings) -> str:
     place = f"tenant {tenant}: secret file {name}"
     remedy = f"write the value into {name} below FABRIC_DATA_DIR ({settings.data_dir})"
-    path = PurePosixPath(name)
-    # Absolute paths would let a tenant's YAML read any file of the machine; a mounted secret belongs below the data directory.
-    if path.is_absolute() or ".." in path.parts or "\0" in name or path.parts[:1] == () or path.parts[0] in _PLATFORM_FOLDERS:
-        raise SecretError(f"{place} must lie below FABRIC_DATA_DIR, outside of {', '.join(sorted(_PLATFORM_FOLDERS))}", remedy=remedy)
     try:
         root = settings.data_dir.resolve()
-        real = (root / path).resolve(strict=True)
-        inner = real.relative_to(root)
-    except ValueError:
-        raise SecretError(f"{place} is a link that leaves FABRIC_DATA_DIR", remedy=remedy) from None
-    except (OSError, RuntimeError) as error:
+        real = (root / name).resolve(strict=True)
+    except (OSError, RuntimeError, ValueError) as error:
         raise SecretError(f"{place} cannot be read: {_describe(error)}", remedy=remedy) from None
-    if inner.parts[:1] and inner.parts[0] in _PLATFORM_FOLDERS:
-        raise SecretError(f"{place} is a link into {inner.parts[0]}, which is the platform's own", remedy=remedy)
+    # Else a tenant's YAML could read any file of the machine, or another tenant's rows; a mounted secret belongs below the data directory.
+    if not real.is_relative_to(root) or real == root or real.relative_to(root).parts[0] in _PLATFORM_FOLDERS:
+        raise SecretError(f"{place} must lie below FABRIC_DATA_DIR, links followed, and outside of {', '.join(sorted(_PLATFORM_FOLDERS))}", remedy=remedy)
     try:
         # Without O_NONBLOCK opening a pipe would wait for a writer for ever.
         with os.fdopen(os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb") as file:
@@ -132,7 +126,7 @@ def _read_file(name: str, tenant: str, settings: Settings) -> str:
 
 
 def _describe(error: Exception) -> str:
-    return (error.strerror or type(error).__name__) if isinstance(error, OSError) else "links in a circle"
+    return (isinstance(error, OSError) and error.strerror) or "no path, or links in a circle"
 
 
 # --- the sealed store: one JSON file per tenant, {"version": 1, "secrets": {name: token}}

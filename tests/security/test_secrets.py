@@ -78,7 +78,7 @@ def test_a_file_gives_its_text_without_the_last_newline(settings: Settings, cont
 
 
 @pytest.mark.parametrize(
-    "path", ["/etc/hostname", "../token", "a/../../token", "warehouse/other.duckdb", "secrets/other.json", "inbox/other/ads.csv", ".", "a\0b"]
+    "path", ["/etc/hostname", "../token", "a/../../token", "warehouse/other.duckdb", "secrets/other.json", "inbox/other/ads.csv", ".", "a/.."]
 )
 def test_a_file_outside_of_the_tenants_reach_is_refused(settings: Settings, path: str) -> None:
     (settings.data_dir.parent / "token").write_text(CANARY)
@@ -88,14 +88,15 @@ def test_a_file_outside_of_the_tenants_reach_is_refused(settings: Settings, path
     (settings.data_dir / "secrets" / "other.json").write_text(CANARY)
     (settings.data_dir / "inbox" / "other" / "ads.csv").write_text(CANARY)
     with pytest.raises(SecretError, match="must lie below FABRIC_DATA_DIR") as caught:
-        resolve_secret(SecretRef(file=path), tenant="acme", settings=settings)
+        # Past the model, which refuses some of them before.
+        resolve_secret(SecretRef.model_construct(env=None, secret=None, file=path), tenant="acme", settings=settings)
     assert CANARY not in get_message(caught.value)
 
 
 def test_a_link_out_of_the_data_directory_is_refused(settings: Settings) -> None:
     (settings.data_dir.parent / "token").write_text(CANARY)
     (settings.data_dir / "token").symlink_to(settings.data_dir.parent / "token")
-    with pytest.raises(SecretError, match="leaves FABRIC_DATA_DIR"):
+    with pytest.raises(SecretError, match="must lie below FABRIC_DATA_DIR"):
         resolve_secret(SecretRef(file="token"), tenant="acme", settings=settings)
 
 
@@ -103,7 +104,7 @@ def test_a_link_into_the_platforms_folders_is_refused(settings: Settings) -> Non
     (settings.data_dir / "warehouse").mkdir()
     (settings.data_dir / "warehouse" / "rows").write_text(CANARY)
     (settings.data_dir / "token").symlink_to("warehouse/rows")
-    with pytest.raises(SecretError, match="link into warehouse"):
+    with pytest.raises(SecretError, match="must lie below FABRIC_DATA_DIR"):
         resolve_secret(SecretRef(file="token"), tenant="acme", settings=settings)
 
 
