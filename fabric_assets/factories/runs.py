@@ -172,7 +172,7 @@ def _build_logger(tenant: str, on_event: Callable[[RunEvent], None]) -> dg.Logge
 
     @dg.logger(description="Passes a run's progress on to `fabric run`.")
     def progress(_context: dg.InitLoggerContext) -> logging.Logger:
-        logger = logging.Logger(f"fabric.progress.{tenant}", level=logging.INFO)  # noqa: LOG001 a logger of this run alone
+        logger = logging.Logger(f"fabric.progress.{tenant}", level=logging.DEBUG)  # noqa: LOG001 a logger of this run alone
         logger.addHandler(Handler())
         return logger
 
@@ -183,7 +183,7 @@ def _translate(tenant: str, record: logging.LogRecord) -> RunEvent | None:
     meta = getattr(record, "dagster_meta", None) or {}
     event = meta.get("dagster_event")
     if event is None:
-        return RunEvent(tenant, "log", meta.get("orig_message") or record.getMessage())
+        return RunEvent(tenant, "log", meta.get("orig_message") or record.getMessage()) if record.levelno >= logging.INFO else None
     if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
         metadata = event.step_materialization_data.materialization.metadata
         loaded, total = _get_int(metadata, "rows_loaded"), _get_int(metadata, "dagster/row_count")

@@ -1,0 +1,160 @@
+"""`fabric run` without the command line: what a run materialises, records and says when something is wrong."""
+
+import sqlite3
+from collections.abc import Callable
+from decimal import Decimal
+
+import dagster as dg
+import duckdb
+import pytest
+
+from fabric_assets import naming
+from fabric_assets.cli.headless import run_tenants
+from fabric_assets.cli.run import get_exit_code, to_json
+from fabric_assets.config.loader import load_fleet
+from tests.factories.shop import STREAMS, get_tenant, make_shop
+
+
+@pytest.fixture
+def run(prepared, isolated_home) -> Callable:
+    """Run tenants; gives their results by name, and the progress."""
+
+    def run(*names: str, **options):
+        events = []
+        results = run_tenants(load_fleet(prepared), names, settings=prepared, on_event=events.append, **options)
+        return {result.tenant: result for result in results}, events
+
+    return run
+
+
+def query(settings, tenant: str, sql: str):
+    with duckdb.connect(str(naming.warehouse_file(settings.data_dir, tenant)), read_only=True) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def test_a_tenant_goes_from_its_source_to_its_marts(prepared, write_tenant, run, shop_url):
+    write_tenant("acme", get_tenant(checks={"raw/shop/orders": [{"type": "row_count", "min": 3}, {"type": "unique", "columns": ["id"]}]}))
+    results, events = run("acme")
+    result = results["acme"]
+    assert (result.status, result.error) == ("success", None)
+    assert get_exit_code([result]) == 0
+    rows = {asset.key: (asset.status, asset.rows_loaded, asset.rows_total) for asset in result.assets}
+    assert rows["acme/raw/shop/orders"] == ("success", 3, 3)
+    assert rows["acme/marts/orders"] == ("success", None, 3)
+    assert all(check.passed for check in result.checks)
+    assert {("acme/raw/shop/orders", "row_count"), ("acme/raw/shop/orders", "unique_id")} <= {(check.asset, check.name) for check in result.checks}
+    values = query(prepared, "acme", "select customer_name, lifetime_value from acme_marts.customers order by 1")
+    assert values == [("Ada", Decimal("15.90")), ("Grace", Decimal("5.30"))]
+    assert any("3 rows loaded" in event.message for event in events if event.kind == "asset")
+    assert set(to_json(result)) == {"tenant", "status", "run_id", "seconds", "assets", "checks", "error"}
+
+
+def test_materialisations_carry_rows_columns_lineage_and_place(prepared, write_tenant, run, shop_url):
+    write_tenant("acme", get_tenant())
+    run("acme")
+    with dg.DagsterInstance.from_config(str(prepared.data_dir / "dagster")) as instance:
+        mart = instance.get_latest_materialization_event(dg.AssetKey(["acme", "marts", "customers"])).asset_materialization.metadata
+        raw = instance.get_latest_materialization_event(dg.AssetKey(["acme", "raw", "shop", "orders"])).asset_materialization.metadata
+        run_record = instance.get_runs()[0]
+    assert run_record.tags["tenant"] == "acme"
+    assert mart["dagster/row_count"].value == 2
+    assert mart["dagster/table_name"].value == "acme.acme_marts.customers"
+    assert "lifetime_value" in [column.name for column in mart["dagster/column_schema"].value.columns]
+    lineage = mart["dagster/column_lineage"].value.deps_by_column
+    assert {(dep.asset_key.to_user_string(), dep.column_name) for dep in lineage["lifetime_value"]} == {("acme/marts/orders", "total")}
+    assert mart["seconds"].value > 0
+    assert raw["dagster/row_count"].value == 3
+    assert raw["rows_loaded"].value == 3
+    assert raw["dagster/table_name"].value == "acme.acme_raw_shop.orders"
+    assert {column.name for column in raw["dagster/column_schema"].value.columns} >= {"id", "customer", "order_total"}
+
+
+def test_a_second_run_loads_what_is_new_and_doubles_nothing(prepared, write_tenant, run, shop_url):
+    write_tenant("acme", get_tenant())
+    run("acme")
+    with sqlite3.connect(shop_url.removeprefix("sqlite:///")) as database:
+        database.execute("insert into orders values ('o4', 'c2', '2024-01-03T09:00:00', 's1', 100, 6, 106)")
+        database.execute("insert into items values ('i4', 'o4', 'BEV-1')")
+    database.close()
+    results, _ = run("acme")
+    rows = {asset.key: asset.rows_total for asset in results["acme"].assets}
+    assert rows["acme/raw/shop/orders"] == 4
+    assert query(prepared, "acme", "select count(*), count(distinct order_id) from acme_marts.orders") == [(4, 4)]
+
+
+def test_a_selection_materialises_its_assets_alone(prepared, write_tenant, run, shop_url):
+    write_tenant("acme", get_tenant())
+    results, _ = run("acme", selection=["raw/shop/stores", "raw/shop/products"])
+    assert [asset.key for asset in results["acme"].assets] == ["acme/raw/shop/products", "acme/raw/shop/stores"]
+    assert sorted(query(prepared, "acme", "select table_name from information_schema.tables where table_schema = 'acme_raw_shop' and table_name not like '\\_dlt%' escape '\\'")) == [
+        ("products",),
+        ("stores",),
+    ]
+
+
+def test_an_unreachable_source_fails_its_tenant_and_no_other(prepared, write_tenant, run, shop_url, monkeypatch):
+    monkeypatch.setenv("DEAD_URL", "postgresql://fabric:s3cret-canary@127.0.0.1:1/none")
+    write_tenant("acme", get_tenant())
+    dead = get_tenant(sources={"shop": {"type": "sql_database", "url": {"env": "DEAD_URL"}, "retries": {"max": 0}, "streams": STREAMS}})
+    write_tenant("globex", dead)
+    results, events = run("globex", "acme")
+    assert (results["globex"].status, results["acme"].status) == ("failure", "success")
+    assert get_exit_code(list(results.values())) == 1
+    assert "globex" in results["globex"].error
+    assert "shop" in results["globex"].error
+    assert "s3cret-canary" not in results["globex"].error + "".join(event.message for event in events)
+    assert {asset.status for asset in results["globex"].assets if "/raw/" in asset.key} == {"failure"}
+    assert {asset.status for asset in results["globex"].assets if "/marts/" in asset.key} == {"skipped"}
+
+
+def test_a_missing_secret_says_which_and_where_it_is_looked_for(prepared, write_tenant, run, monkeypatch):
+    monkeypatch.delenv("SHOP_URL", raising=False)
+    write_tenant("acme", get_tenant())
+    results, _ = run("acme")
+    assert results["acme"].status == "failure"
+    assert "SHOP_URL" in results["acme"].error
+
+
+def test_a_failing_model_fails_the_run_and_keeps_what_was_built(prepared, write_tenant, run, tmp_path, monkeypatch):
+    monkeypatch.setenv("SHOP_URL", make_shop(tmp_path / "shop.db"))
+    with sqlite3.connect(tmp_path / "shop.db") as database:
+        database.execute("update orders set subtotal = 'not a number' where id = 'o1'")
+    database.close()
+    write_tenant("acme", get_tenant(checks={}))
+    results, _ = run("acme")
+    result = results["acme"]
+    assert result.status == "failure"
+    assert "acme" in result.error
+    statuses = {asset.key: asset.status for asset in result.assets}
+    assert statuses["acme/marts/products"] == "success" or "raw/shop" in result.error
+
+
+def test_a_failing_test_is_a_failed_check_and_a_finding(prepared, write_tenant, run, shop_url):
+    with sqlite3.connect(shop_url.removeprefix("sqlite:///")) as database:
+        database.execute("insert into items values ('i9', 'gone', 'JAF-1')")
+    database.close()
+    write_tenant("acme", get_tenant())
+    results, _ = run("acme")
+    failed = [check for check in results["acme"].checks if not check.passed and check.severity == "error"]
+    assert failed, "an item of no order breaks a relationship"
+    assert get_exit_code(list(results.values())) == 1
+
+
+def test_a_broken_tenant_is_reported_and_the_others_run(prepared, write_tenant, run, shop_url):
+    write_tenant("acme", get_tenant())
+    write_tenant("globex", get_tenant(timezone="Mars/Olympus"))
+    results, _ = run("globex", "acme")
+    assert (results["globex"].status, results["acme"].status) == ("failure", "success")
+    assert "globex.yaml" in results["globex"].error
+    assert get_exit_code([results["globex"]]) == 2
+
+
+def test_a_model_whose_source_is_not_loaded_is_a_config_error(prepared, write_tenant, run, shop_url):
+    tenant = get_tenant(checks={}, schedules={})
+    tenant["sources"]["shop"] = tenant["sources"]["shop"] | {"streams": {name: STREAMS[name] for name in STREAMS if name != "stores"}}
+    write_tenant("acme", tenant)
+    results, _ = run("acme")
+    assert get_exit_code(list(results.values())) == 2
+    assert "stg_stores" in results["acme"].error
+    assert "shop.stores" in results["acme"].error
+    assert "acme" in results["acme"].error

@@ -1,0 +1,159 @@
+"""A tenant's YAML as Dagster sees it: names, lineage, schedules, and what loading it must not touch."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from datetime import timedelta
+
+import dagster as dg
+import pytest
+
+from fabric_assets.errors import ConfigurationError
+from fabric_assets.factories.fleet import build_definitions
+from tests.conftest import ROOT
+from tests.factories.shop import get_tenant
+
+
+@pytest.fixture
+def definitions(prepared, write_tenant) -> dg.Definitions:
+    write_tenant("acme", get_tenant())
+    return build_definitions(prepared)
+
+
+def get_specs(definitions: dg.Definitions) -> dict[str, dg.AssetSpec]:
+    return {spec.key.to_user_string(): spec for spec in definitions.resolve_all_asset_specs()}
+
+
+def test_streams_and_models_are_one_graph_from_raw_to_marts(definitions):
+    graph = definitions.resolve_asset_graph()
+    upstream = dg.AssetSelection.assets("acme/marts/daily_revenue").upstream().resolve(graph)
+    assert {key.to_user_string() for key in upstream} >= {
+        "acme/marts/daily_revenue",
+        "acme/marts/orders",
+        "acme/staging/stg_orders",
+        "acme/raw/shop/orders",
+    }
+    roots = {key.to_user_string() for key in dg.AssetSelection.all().roots().resolve(graph)}
+    assert roots == {f"acme/raw/shop/{stream}" for stream in ("customers", "orders", "items", "products", "stores", "supplies")}
+
+
+def test_a_stream_carries_its_tenants_names(definitions, prepared):
+    spec = get_specs(definitions)["acme/raw/shop/orders"]
+    assert spec.group_name == "acme"
+    assert (spec.tags["tenant"], spec.tags["source"]) == ("acme", "shop")
+    assert spec.kinds == {"dlt", "duckdb"}
+    assert list(spec.owners) == ["team:growth", "data@acme.example"]
+    assert spec.description == "Orders of the shop."
+    assert spec.metadata["dagster/table_name"] == "acme.acme_raw_shop.orders"
+    reference = spec.metadata["dagster/code_references"].code_references[0]
+    line = (prepared.tenants_dir / "acme.yaml").read_text().splitlines()[reference.line_number - 1]
+    assert line.strip() == "orders:"
+    assert spec.freshness_policy == dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=26))
+
+
+def test_a_model_points_to_its_sql(definitions):
+    spec = get_specs(definitions)["acme/marts/orders"]
+    assert spec.kinds == {"dbt", "duckdb"}
+    assert spec.metadata["dagster/table_name"] == "acme.acme_marts.orders"
+    assert spec.metadata["dagster/code_references"].code_references[0].file_path == str(ROOT / "dbt_project/models/marts/sales/orders.sql")
+
+
+def test_checks_of_the_yaml_and_tests_of_dbt_are_asset_checks(definitions):
+    keys = {(key.asset_key.to_user_string(), key.name) for key in definitions.resolve_asset_graph().asset_check_keys}
+    assert {("acme/raw/shop/orders", "row_count"), ("acme/raw/shop/orders", "freshness")} <= keys
+    assert any(asset == "acme/marts/orders" and name.startswith("unique") for asset, name in keys)
+
+
+def test_ops_pools_and_retries_are_named_as_promised(prepared, write_tenant):
+    tenant = get_tenant()
+    tenant["sources"]["shop"] = tenant["sources"]["shop"] | {"retries": {"max": 3, "delay": "10s", "backoff": "exponential"}}
+    write_tenant("acme", tenant)
+    nodes = {node.name: node for node in build_definitions(prepared).resolve_implicit_global_asset_job_def().all_node_defs}
+    assert set(nodes) == {"acme__shop__load", "acme__transform"}
+    assert {node.pool for node in nodes.values()} == {"acme__warehouse"}
+    policy = nodes["acme__shop__load"].retry_policy
+    assert (policy.max_retries, policy.delay, policy.backoff) == (3, 10.0, dg.Backoff.EXPONENTIAL)
+    assert nodes["acme__transform"].retry_policy is None
+
+
+def test_schedules_start_tagged_runs_of_their_selection(definitions):
+    schedule = definitions.resolve_schedule_def("acme__hourly_shop")
+    assert (schedule.cron_schedule, schedule.execution_timezone) == ("15 * * * *", "UTC")
+    assert definitions.resolve_schedule_def("acme__nightly").execution_timezone == "Europe/Berlin"
+    job = definitions.resolve_job_def("acme__hourly_shop")
+    assert job.tags["tenant"] == "acme"
+    keys = {key.to_user_string() for key in job.asset_layer.selected_asset_keys}
+    assert "acme/marts/daily_revenue" in keys
+    assert "acme/raw/shop/orders" in keys
+    assert "acme/marts/customers" not in keys
+
+
+def test_a_schedule_waits_on_a_developers_machine_and_runs_when_deployed(prepared, write_tenant, monkeypatch):
+    write_tenant("acme", get_tenant())
+    assert build_definitions(prepared).resolve_schedule_def("acme__nightly").default_status == dg.DefaultScheduleStatus.RUNNING
+    monkeypatch.setenv("DAGSTER_IS_DEV_CLI", "1")
+    assert build_definitions(prepared).resolve_schedule_def("acme__nightly").default_status == dg.DefaultScheduleStatus.STOPPED
+
+
+def test_a_broken_tenant_is_a_failing_check_and_the_others_load(prepared, write_tenant):
+    write_tenant("acme", get_tenant())
+    write_tenant("globex", get_tenant(timezone="Mars/Olympus"))
+    definitions = build_definitions(prepared)
+    assert "acme/marts/orders" in get_specs(definitions)
+    assert not [key for key in get_specs(definitions) if key.startswith("globex/raw")]
+    with dg.DagsterInstance.ephemeral() as instance:
+        job = definitions.resolve_implicit_global_asset_job_def()
+        check = dg.AssetCheckKey(dg.AssetKey(["globex", "config"]), "config")
+        assert check in definitions.resolve_asset_graph().asset_check_keys
+        tick = definitions.resolve_sensor_def("fabric__broken_config").evaluate_tick(dg.build_sensor_context(instance=instance))
+        again = definitions.resolve_sensor_def("fabric__broken_config").evaluate_tick(dg.build_sensor_context(instance=instance, cursor=tick.cursor))
+    assert job is not None
+    (event,) = tick.asset_events
+    assert (event.asset_check_key, event.passed) == (check, False)
+    assert "globex.yaml" in event.metadata["errors"].value
+    assert "timezone" in event.metadata["errors"].value
+    assert not again.asset_events, "the same errors are reported once"
+
+
+def test_strict_settings_refuse_the_whole_fleet_for_one_broken_tenant(prepared, write_tenant):
+    write_tenant("acme", get_tenant())
+    write_tenant("globex", get_tenant(timezone="Mars/Olympus"))
+    with pytest.raises(ConfigurationError, match=r"globex\.yaml"):
+        build_definitions(replace(prepared, strict=True))
+
+
+def test_a_process_serves_only_the_tenants_it_is_asked_for(prepared, write_tenant):
+    for name in ("acme_de", "acme_us", "globex"):
+        write_tenant(name, get_tenant())
+    groups = {spec.group_name for spec in build_definitions(replace(prepared, tenants=("acme_*",))).resolve_all_asset_specs()}
+    assert groups == {"acme_de", "acme_us"}
+
+
+AUDIT = textwrap.dedent("""
+    import json, sys
+    seen = []
+    def hook(event, args):
+        if event in ("socket.connect", "socket.bind", "subprocess.Popen", "os.fork", "os.posix_spawn", "sqlite3.connect") or (event == "open" and "the_secret" in str(args[0])):
+            seen.append([event, str(args[0])[:200]])
+    sys.addaudithook(hook)
+    from fabric_assets.definitions import defs
+    repository = defs().get_repository_def()
+    repository.get_all_jobs()
+    heavy = [name for name in ("dlt", "dbt", "dagster_dlt", "dagster_dbt", "duckdb", "pyarrow", "sqlglot") if name in sys.modules]
+    print(json.dumps({"seen": seen, "heavy": heavy, "assets": len(repository.asset_graph.get_all_asset_keys())}))
+""")
+
+
+def test_loading_opens_no_socket_reads_no_secret_and_imports_no_engine(prepared, write_tenant, settings_environ):
+    tenant = get_tenant()
+    tenant["sources"]["shop"] = tenant["sources"]["shop"] | {"url": {"file": "the_secret"}}
+    write_tenant("acme", tenant)
+    (prepared.data_dir / "the_secret").write_text("sqlite:///nowhere.db")
+    done = subprocess.run([sys.executable, "-c", AUDIT], env=os.environ | settings_environ, cwd=ROOT, capture_output=True, text=True, check=True)
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["assets"] > 6
+    assert result["seen"] == []
+    assert result["heavy"] == []
