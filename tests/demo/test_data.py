@@ -1,0 +1,75 @@
+"""The demo's data: made once, whole or not at all, and the same rows in each of its forms."""
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from fabric_assets.demo.data import DemoShop, prepare_demo, read_table
+
+ORDERS = 400
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def shop(data_dir: Path) -> DemoShop:
+    return prepare_demo(data_dir, max_orders=ORDERS)
+
+
+def test_the_earliest_orders_are_kept_with_their_items(shop: DemoShop) -> None:
+    orders = {order["id"] for order in read_table(shop.raw, "orders")}
+    items = list(read_table(shop.raw, "items"))
+    assert len(orders) == ORDERS
+    assert items
+    assert {item["order_id"] for item in items} <= orders
+
+
+def test_database_and_exports_hold_the_generators_rows(shop: DemoShop) -> None:
+    connection = sqlite3.connect(shop.database)
+    try:
+        in_database = {row[0]: row[1:] for row in connection.execute("select id, customer, ordered_at, subtotal from orders")}
+        assert in_database == {
+            order["id"]: (order["customer"], order["ordered_at"].replace("T", " "), int(order["subtotal"])) for order in read_table(shop.raw, "orders")
+        }
+        assert connection.execute("pragma foreign_key_check").fetchall() == []
+        lines = {row[0]: row[1] for row in connection.execute("select id, ordered_at from items")}
+    finally:
+        connection.close()
+    exported = [row for file in sorted((shop.exports / "items").iterdir()) for row in pq.read_table(file).to_pylist()]
+    assert {row["id"]: row["ordered_at"].isoformat(sep=" ") for row in exported} == lines
+    assert len(exported) == len(lines)
+    customers = [json.loads(line) for line in (shop.exports / "customers.jsonl").read_text().splitlines()]
+    assert customers == list(read_table(shop.raw, "customers"))
+
+
+def test_secrets_are_the_owners_alone(shop: DemoShop) -> None:
+    assert (shop.folder / "shop_url").read_text() == f"sqlite:///{shop.database}"
+    assert len(shop.api_token.read_text()) > 30
+    assert {file.stat().st_mode & 0o777 for file in (shop.folder / "shop_url", shop.api_token)} == {0o600}
+    assert shop.folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_year_that_is_there_is_not_made_again(data_dir: Path, shop: DemoShop) -> None:
+    before, lines = shop.database.stat().st_mtime_ns, []
+    assert prepare_demo(data_dir, report=lines.append) == shop
+    assert shop.database.stat().st_mtime_ns == before
+    assert lines == []
+
+
+def test_a_make_that_was_cut_off_is_made_anew(data_dir: Path, shop: DemoShop) -> None:
+    (shop.folder / "made.json").write_text('{"layout"')
+    cut_off = data_dir / "demo.part-xyz"
+    cut_off.mkdir()
+    first = next(read_table(shop.raw, "orders"))["id"]
+    lines: list[str] = []
+    prepare_demo(data_dir, max_orders=ORDERS, report=lines.append)
+    assert next(read_table(shop.raw, "orders"))["id"] != first
+    assert len(lines) == 1
+    assert not cut_off.exists()
+    assert sorted(path.name for path in data_dir.iterdir()) == ["demo", "demo.lock"]
