@@ -1,15 +1,16 @@
 """The shop's database -> an HTTP API on loopback, as a shop's vendor would offer it.
 
 Every list pages in its own way (numbers, links, cursors, offsets), so that the demo shows each. Reads SQLite anew for
-each request: what is added to the shop appears at once. `fabric demo --serve` runs it on its own.
+each request: what is added to the shop appears at once. `python -m fabric_assets.demo.api` runs it on its own.
 """
 
 import http.client
 import json
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from hmac import compare_digest
 from http import HTTPStatus
@@ -17,8 +18,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
-from fabric_assets.demo.data import DemoShop, write_private
+from fabric_assets.demo.data import DemoShop, prepare_demo, write_private
 from fabric_assets.demo.shop import TABLES, to_json
+from fabric_assets.settings import load_settings
 
 PAGE = 5_000
 BASE = "/v1"
@@ -209,3 +211,16 @@ def _get_int(params: Params, name: str, default: int) -> int:
     if not (value.isascii() and value.isdigit() and len(value) < 10):
         raise BadRequest(f"{name} must be a whole number")
     return max(int(value), 0 if name == "offset" else 1)
+
+
+def main() -> None:
+    """Make the data if need be, and serve it until the process is ended."""
+    shop = prepare_demo(load_settings().data_dir, report=lambda line: print(line, file=sys.stderr))
+    with serve_api(shop) as url:
+        print(f"the demo's API answers at {url}", file=sys.stderr)
+        with suppress(KeyboardInterrupt):
+            threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -58,7 +58,7 @@ def prepare_demo(data_dir: Path, *, max_orders: int | None = None, report: Calla
     """Make the shop's year if it is not there yet, and say where it is.
 
     Args:
-        max_orders: keep only this many orders, the earliest; default: the whole year. Counts only when the year is made.
+        max_orders: keep at most this many orders, spread over the year; default: all. Counts only when the year is made.
 
     Raises:
         ConfigurationError: the generator is not installed, or failed.
@@ -103,7 +103,7 @@ def _make(shop: DemoShop, *, max_orders: int | None) -> None:
         part.raw.mkdir()
         _generate(part.raw)
         if max_orders is not None:
-            _keep_earliest(part.raw, max_orders)
+            _thin_out(part.raw, max_orders)
         tables = {table: list(read_table(part.raw, table)) for table in TABLES}
         ordered_at = {order["id"]: order["ordered_at"] for order in tables["orders"]}
         # A line carries its order's time, as shops' systems have it: what loads of lines go by.
@@ -131,8 +131,10 @@ def _generate(raw: Path) -> None:
             shutil.move(Path(scratch, "jaffle-data", f"raw_{table}.csv"), raw)
 
 
-def _keep_earliest(raw: Path, max_orders: int) -> None:
-    orders = sorted(read_table(raw, "orders"), key=lambda order: (order["ordered_at"], order["id"]))[:max_orders]
+def _thin_out(raw: Path, max_orders: int) -> None:
+    """Keep orders from all over the year, and their items; everything else stays."""
+    orders = sorted(read_table(raw, "orders"), key=lambda order: (order["ordered_at"], order["id"]))
+    orders = orders[:: -(-len(orders) // max_orders)]
     kept = {order["id"] for order in orders}
     _rewrite(raw, "orders", orders)
     _rewrite(raw, "items", [item for item in read_table(raw, "items") if item["order_id"] in kept])

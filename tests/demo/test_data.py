@@ -22,10 +22,12 @@ def shop(data_dir: Path) -> DemoShop:
     return prepare_demo(data_dir, max_orders=ORDERS)
 
 
-def test_the_earliest_orders_are_kept_with_their_items(shop: DemoShop) -> None:
-    orders = {order["id"] for order in read_table(shop.raw, "orders")}
+def test_a_smaller_year_spans_all_months_and_keeps_orders_with_their_items(shop: DemoShop) -> None:
+    rows = list(read_table(shop.raw, "orders"))
+    orders = {order["id"] for order in rows}
     items = list(read_table(shop.raw, "items"))
-    assert len(orders) == ORDERS
+    assert ORDERS / 2 < len(orders) <= ORDERS
+    assert len({order["ordered_at"][:7] for order in rows}) == 12
     assert items
     assert {item["order_id"] for item in items} <= orders
 

@@ -1,0 +1,50 @@
+"""A demo tenant's warehouse -> the few numbers that tell whether a run was incremental, and whether the tenants agree."""
+
+from contextlib import closing
+from dataclasses import dataclass
+from decimal import Decimal
+
+from fabric_assets import naming
+from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.connectors.destinations import connect
+from fabric_assets.errors import DestinationError
+from fabric_assets.settings import Settings
+
+
+@dataclass(frozen=True)
+class ShopTotals:
+    """What a shop's marts add up to, in the tenant's currency."""
+
+    orders: int
+    revenue: Decimal
+    tax: Decimal
+    supply_cost: Decimal
+    customers: int
+    lifetime_value: Decimal
+
+
+def count_raw_rows(tenant: TenantConfig, settings: Settings) -> dict[str, int] | None:
+    """Rows per raw table, keyed source.stream; None where nothing has been loaded yet."""
+    tables = {naming.raw_dataset(tenant.tenant, source): (source, config.streams) for source, config in tenant.sources.items()}
+    try:
+        with closing(connect(tenant, settings, read_only=True)) as connection, closing(connection.cursor()) as cursor:
+            cursor.execute("select table_schema, table_name from information_schema.tables")
+            found = [(schema, table) for schema, table in cursor.fetchall() if schema in tables and table in tables[schema][1]]
+            counts = {}
+            for schema, table in found:
+                cursor.execute(f'select count(*) from "{schema}"."{table}"')  # noqa: S608 validated names
+                counts[f"{tables[schema][0]}.{table}"] = cursor.fetchone()[0]
+            return counts or None
+    except DestinationError:
+        return None
+
+
+def read_totals(tenant: TenantConfig, settings: Settings) -> ShopTotals:
+    """Add up the tenant's marts."""
+    marts = naming.dbt_schema(tenant.tenant, "marts")
+    with closing(connect(tenant, settings, read_only=True)) as connection, closing(connection.cursor()) as cursor:
+        cursor.execute(f'select sum(orders), sum(revenue), sum(tax), sum(supply_cost) from "{marts}".daily_revenue')  # noqa: S608 validated names
+        orders, revenue, tax, supply_cost = cursor.fetchone()
+        cursor.execute(f'select count(*), sum(lifetime_value) from "{marts}".customers')  # noqa: S608 validated names
+        customers, lifetime_value = cursor.fetchone()
+    return ShopTotals(int(orders), revenue, tax, supply_cost, customers, lifetime_value)
