@@ -1,6 +1,6 @@
 # Everything that a user or contributor types. Needs git, make, python3 (3.11-3.13, with venv) and PyPI; scripts/uv brings the rest.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test check format types layers docs test-oldest lock clean
+.PHONY: help setup demo dev test check format types layers docs reference test-oldest lock clean
 
 UV := scripts/uv
 RUN := $(UV) run --no-sync
@@ -42,6 +42,9 @@ docs:
 
 test-oldest: ## Definitions and end-to-end tests on the oldest versions that pyproject.toml admits, with the extra embedded-elt
 	@scripts/test-oldest
+
+reference: ## Write the generated tables of docs/ anew from the code
+	$(RUN) python -m scripts.reference
 
 lock: ## Write uv.lock and requirements-oldest.txt anew after a change of pyproject.toml
 	$(UV) lock
