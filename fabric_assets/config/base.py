@@ -1,30 +1,68 @@
-"""The parts that all YAML models share: the frozen base, names, durations, references to secrets.
+"""The parts that all YAML models share: the frozen base, text, names, durations, references to secrets.
 
-`hide_input_in_errors` keeps a mistyped password out of every error text.
+`hide_input_in_errors` keeps a mistyped password out of every error text. Patterns are checked by pydantic's core, not in Python: a fleet has
+hundred thousands of names. What each pattern means in words stands in PATTERNS, for `config/messages.py`.
 """
 
 import re
+from collections.abc import Iterable
 from datetime import timedelta
+from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, PlainSerializer, Strict, Tag, WithJsonSchema, model_validator
 
 from fabric_assets import naming
 
-_DURATION = re.compile(r"^(\d+)(s|m|h|d)$")
+Path = tuple[str | int, ...]
+
+NAME = naming.NAME_PATTERN
+NO_CONTROL = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$"
+IDENTIFIER = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"
+ENVIRONMENT_VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
+HTTP_URL = r"^https?://[^\s@]+$"
+# The second half is Dagster's own rule: what it refuses must not reach it.
+OWNER = r"^(team:[A-Za-z0-9_.-]+|[A-Za-z0-9_][A-Za-z0-9._%+-]*@[A-Za-z0-9.-]+\.[A-Za-z]{2,7})$"
+SELECTION = r"^\+?[A-Za-z0-9_*?]+(/[A-Za-z0-9_*?]+){0,2}\+?$"
+
+PATTERNS = {
+    NAME: "must be lower-case letters, digits and single underscores, beginning with a letter (acme, acme_2)",
+    NO_CONTROL: "must not contain control characters",
+    IDENTIFIER: "must not contain control characters or line breaks",
+    ENVIRONMENT_VARIABLE: "must be the name of an environment variable: letters, digits and underscores",
+    HTTP_URL: "must be an http:// or https:// address without credentials",
+    OWNER: "must be an e-mail address or team:<name>",
+    SELECTION: "must be a selection such as raw/shop, marts/orders, +marts or raw/shop+",
+}
+
+_DURATION = re.compile(r"^(\d{1,6})(s|m|h|d)$")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+_OWN_FOLDERS = frozenset({"warehouse", "dlt", "dbt", "locks", "secrets"})
 
 
 class FabricModel(BaseModel):
     """Base of every YAML model: immutable, no unknown keys, no input values in errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
-def _check_name(value: str) -> str:
-    if error := naming.get_name_error(value):
-        raise ValueError(error)
-    return value
+class Misplaced(ValueError):
+    """What a validator found, each finding with the path, below its model, that an editor should jump to."""
+
+    def __init__(self, *findings: tuple[Path, str]) -> None:
+        super().__init__("; ".join(message for _, message in findings))
+        self.findings = findings
+
+
+def refuse(findings: Iterable[tuple[Path, str]]) -> None:
+    """Raise what a rule found.
+
+    Raises:
+        Misplaced: there are findings.
+    """
+    if found := tuple(findings):
+        raise Misplaced(*found)
 
 
 def parse_duration(value: object) -> timedelta:
@@ -36,26 +74,60 @@ def parse_duration(value: object) -> timedelta:
     if isinstance(value, timedelta):
         return value
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if match is None or len(match[1]) > 6:
+    if match is None:
         raise ValueError("must be a whole number and a unit: 30s, 5m, 26h or 7d")
     return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
-Name = Annotated[
-    str, AfterValidator(_check_name), Field(json_schema_extra={"pattern": naming.NAME_PATTERN, "minLength": 1, "maxLength": naming.NAME_LENGTH[1]})
-]
-Text = Annotated[str, Field(min_length=1, max_length=4000)]
+def format_duration(value: timedelta) -> str:
+    """Write a duration as the YAML does, in its largest whole unit."""
+    seconds = int(value.total_seconds())
+    unit = next(unit for unit, size in _SECONDS.items() if seconds % size == 0 and (seconds or unit == "s"))
+    return f"{seconds // _SECONDS[unit]}{unit}"
+
+
+def _check_bytes(value: str) -> str:
+    # 63 bytes is what Postgres keeps of a name: two longer ones could become the same.
+    if len(value.encode()) > 63:
+        raise ValueError(f"must be at most 63 bytes long, as databases cut longer names; it has {len(value.encode())}")
+    return value
+
+
+def check_data_path(value: str) -> str:
+    """Refuse a relative path that climbs out of FABRIC_DATA_DIR, or into the platform's own folders: other tenants' data is there."""
+    if "://" in value:
+        return value
+    path = PurePosixPath(value)
+    if ".." in path.parts:
+        raise ValueError("must not contain ..")
+    if not path.is_absolute() and (not path.parts or path.parts[0] in _OWN_FOLDERS):
+        raise ValueError(f"must lie in a folder of FABRIC_DATA_DIR that is not the platform's own ({', '.join(sorted(_OWN_FOLDERS))})")
+    return value
+
+
+Name = Annotated[str, Field(pattern=NAME, min_length=naming.NAME_LENGTH[0], max_length=naming.NAME_LENGTH[1])]
+Text = Annotated[str, Field(min_length=1, max_length=4000, pattern=NO_CONTROL)]
+Identifier = Annotated[str, Field(min_length=1, max_length=200, pattern=IDENTIFIER), AfterValidator(_check_bytes)]
+# Read only, so what the destination would cut off does not matter.
+RelationName = Annotated[str, Field(min_length=1, max_length=200, pattern=IDENTIFIER)]
+Whole = Annotated[int, Strict()]
+Flag = Annotated[bool, Strict()]
 Duration = Annotated[
-    timedelta, BeforeValidator(parse_duration), WithJsonSchema({"type": "string", "pattern": r"^\d{1,6}(s|m|h|d)$", "examples": ["30s", "5m", "26h", "7d"]})
+    timedelta,
+    BeforeValidator(parse_duration),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": r"^\d{1,6}(s|m|h|d)$", "examples": ["30s", "5m", "26h", "7d"]}),
 ]
 
 
 class SecretRef(FabricModel):
-    """Where a secret is kept; exactly one of the three. Resolved only while a load runs."""
+    """Where a secret is kept: {env: NAME}, {secret: NAME} or {file: PATH}. Resolved only while a load runs."""
 
-    env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=200)] | None = Field(None, description="Name of an environment variable.")
-    secret: Name | None = Field(None, description="Name in the tenant's sealed store (`fabric secrets set`).")
-    file: Text | None = Field(None, description="Path of a file that holds the value, relative to FABRIC_DATA_DIR.")
+    env: Annotated[str, Field(pattern=ENVIRONMENT_VARIABLE, max_length=200)] | None = Field(default=None, description="Name of an environment variable.")
+    secret: Name | None = Field(default=None, description="Name in the tenant's sealed store (`fabric secrets set`).")
+    file: Annotated[Text, AfterValidator(check_data_path)] | None = Field(
+        default=None, description="Path of a file that holds the value, relative to FABRIC_DATA_DIR."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -76,9 +148,19 @@ class SecretRef(FabricModel):
         return {"env": f"environment variable {name}", "file": f"file {name}", "secret": f"sealed secret {name}"}[kind]
 
 
+def _text_or_reference(value: object) -> str:
+    return "reference" if isinstance(value, dict | SecretRef) else "text"
+
+
+Reference = Annotated[SecretRef, Tag("reference")]
+TextOrReference = Annotated[Annotated[Text, Tag("text")] | Reference, Discriminator(_text_or_reference)]
+HttpUrl = Annotated[str, Field(pattern=HTTP_URL, max_length=2000)]
+HttpUrlOrReference = Annotated[Annotated[HttpUrl, Tag("text")] | Reference, Discriminator(_text_or_reference)]
+
+
 class RetriesConfig(FabricModel):
     """How often a load that failed for a passing reason is tried again."""
 
-    max: int = Field(2, ge=0, le=20, description="Tries after the first one.")
-    delay: Duration = Field(timedelta(seconds=10), description="Wait before the first repeat.")
-    backoff: Literal["constant", "linear", "exponential"] = Field("exponential", description="How the wait grows from try to try.")
+    max: Whole = Field(default=2, ge=0, le=20, description="Tries after the first one.")
+    delay: Duration = Field(default=timedelta(seconds=10), description="Wait before the first repeat.")
+    backoff: Literal["constant", "linear", "exponential"] = Field(default="exponential", description="How the wait grows from try to try.")

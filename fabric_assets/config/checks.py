@@ -1,75 +1,88 @@
 """The `checks:` block: what must hold of a raw stream after each load."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from fabric_assets.config.base import Duration, FabricModel, Text
+from fabric_assets.config.base import Duration, FabricModel, Flag, Identifier, Text, Whole, refuse
 
 
 class CheckConfig(FabricModel):
     """Base of every check."""
 
-    severity: Literal["error", "warn"] = Field("error", description="error fails `fabric run`; warn is only shown.")
-    blocking: bool = Field(False, description="Models that build on the stream wait until the check passes.")
+    severity: Literal["error", "warn"] = Field(default="error", description="error fails `fabric run`; warn is only shown.")
+    blocking: Flag = Field(default=False, description="Models that build on the stream wait until the check passes.")
 
 
 class RowCountCheck(CheckConfig):
     """The table holds at least `min` and at most `max` rows."""
 
-    type: Literal["row_count"]
-    min: int | None = Field(None, ge=0)
-    max: int | None = Field(None, ge=0)
+    type: Literal["row_count"] = Field(description="How many rows the table holds.")
+    min: Whole | None = Field(default=None, ge=0, description="Fewest rows allowed.")
+    max: Whole | None = Field(default=None, ge=0, description="Most rows allowed.")
 
     @model_validator(mode="after")
     def _bounds(self) -> "RowCountCheck":
         if self.min is None and self.max is None:
             raise ValueError("needs min, max or both")
         if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError("min is greater than max")
+            refuse([(("min",), "is greater than max")])
         return self
 
 
 class FreshnessCheck(CheckConfig):
     """The newest row, or without a column the last load, is not older than `max_age`."""
 
-    type: Literal["freshness"]
-    max_age: Duration
-    column: Text | None = Field(None, description="A timestamp; default: the stream's cursor, else the time of the last load.")
+    type: Literal["freshness"] = Field(description="How old the newest row may be.")
+    max_age: Duration = Field(description="Greatest age of the newest row: 26h, 2d.")
+    column: Identifier | None = Field(default=None, description="A timestamp; default: the stream's cursor, else the time of the last load.")
 
 
 class NotNullCheck(CheckConfig):
     """The columns hold no NULL."""
 
-    type: Literal["not_null"]
-    columns: tuple[Text, ...] = Field(min_length=1)
+    type: Literal["not_null"] = Field(description="Columns that hold no NULL.")
+    columns: tuple[Identifier, ...] = Field(min_length=1, max_length=100, description="The columns, in the source's spelling.")
 
 
 class UniqueCheck(CheckConfig):
     """No two rows share the columns' values."""
 
-    type: Literal["unique"]
-    columns: tuple[Text, ...] = Field(min_length=1)
+    type: Literal["unique"] = Field(description="Columns whose values occur once.")
+    columns: tuple[Identifier, ...] = Field(min_length=1, max_length=100, description="The columns that are unique together, in the source's spelling.")
 
 
 class AcceptedValuesCheck(CheckConfig):
     """The column holds only these values, or NULL."""
 
-    type: Literal["accepted_values"]
-    column: Text
-    values: tuple[str | int | bool, ...] = Field(min_length=1)
+    type: Literal["accepted_values"] = Field(description="Values that a column may hold.")
+    column: Identifier = Field(description="The column, in the source's spelling.")
+    values: tuple[Text | int | bool, ...] = Field(min_length=1, max_length=1000, description="The values; NULL is always accepted.")
 
 
 AnyCheck = Annotated[RowCountCheck | FreshnessCheck | NotNullCheck | UniqueCheck | AcceptedValuesCheck, Field(discriminator="type")]
 
 
-def get_check_name(check: AnyCheck, siblings: tuple[AnyCheck, ...]) -> str:
-    """The asset check's name: its type and columns, numbered only where a stream declares the same one again."""
-    same = [other for other in siblings if _base_name(other) == _base_name(check)]
-    position = next(index for index, other in enumerate(same) if other is check)
-    return _base_name(check) + (f"_{position + 1}" if position else "")
+def get_check_name(check: AnyCheck, siblings: Sequence[AnyCheck]) -> str:
+    """The asset check's name: its type and columns, numbered only where that is another check's name already."""
+    taken: set[str] = set()
+    for other in siblings:
+        base = _base_name(other)
+        name = next(name for name in (base, *(f"{base}_{number}" for number in range(2, len(taken) + 3))) if name not in taken)
+        if other is check:
+            return name
+        taken.add(name)
+    raise ValueError(f"{check.type} is not one of the checks")
 
 
 def _base_name(check: AnyCheck) -> str:
-    columns = getattr(check, "columns", None) or ([check.column] if getattr(check, "column", None) else [])
-    return "_".join([check.type, *("".join(c if c.isalnum() else "_" for c in column) for column in columns)])
+    match check:
+        case NotNullCheck() | UniqueCheck():
+            columns: Sequence[str] = check.columns
+        case FreshnessCheck() | AcceptedValuesCheck():
+            columns = [check.column] if check.column else []
+        case _:
+            columns = []
+    # Dagster takes letters, digits and underscores only.
+    return "_".join([check.type, *("".join(c if c.isascii() and c.isalnum() else "_" for c in column) for column in columns)])

@@ -1,116 +1,143 @@
 """The `sources:` block: one model per source type, told apart by `type`."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from fabric_assets.config.base import Duration, FabricModel, Name, RetriesConfig, SecretRef, Text
-from fabric_assets.config.rest import AuthConfig, PaginatorConfig, RestStream, check_parents
-from fabric_assets.config.streams import ColumnNames, CursorConfig, StreamConfig, WriteDisposition, check_cursor, get_duplicates
+from fabric_assets.config.base import (
+    Duration,
+    FabricModel,
+    HttpUrlOrReference,
+    Name,
+    Path,
+    RelationName,
+    RetriesConfig,
+    SecretRef,
+    Text,
+    check_data_path,
+    refuse,
+)
+from fabric_assets.config.rest import AuthConfig, PaginatorConfig, RestStream, find_orphans, is_credential
+from fabric_assets.config.streams import ColumnNames, CursorConfig, StreamConfig, WriteDisposition, find_cursor_contradictions, find_same_columns
+from fabric_assets.config.suggestions import suggest
+
+_SCHEMES = ("s3", "gs", "az", "file")
 
 
 class SourceConfig(FabricModel):
     """Base of every source."""
 
-    description: Text | None = Field(None, description="Shown on each of the source's assets.")
-    retries: RetriesConfig = Field(RetriesConfig(), description="Tries after a failure that may pass.")
-    timeout: Duration = Field(timedelta(hours=1), description="Longest time that one load of the source may take.")
+    description: Text | None = Field(default=None, description="Shown on each of the source's assets.")
+    retries: RetriesConfig = Field(default=RetriesConfig(), description="Tries after a failure that may pass.")
+    timeout: Duration = Field(default=timedelta(hours=1), description="Longest time that one load of the source may take.")
 
 
 class SqlStream(StreamConfig):
     """One table or view of a database."""
 
-    table: Text | None = Field(None, description="Table or view; default: the stream's name.")
-    columns: ColumnNames | None = Field(None, description="Columns to read; default: all.")
-    where: Text | None = Field(None, description="SQL condition, in the source's dialect, on the rows to read.")
-    cursor: CursorConfig | None = Field(None, description="Makes the load incremental.")
+    table: RelationName | None = Field(default=None, description="Table or view; default: the stream's name.")
+    columns: ColumnNames | None = Field(default=None, description="Columns to read; default: all.")
+    where: Text | None = Field(default=None, description="SQL condition, in the source's dialect, on the rows to read.")
+    cursor: CursorConfig | None = Field(default=None, description="Makes the load incremental.")
 
-    @model_validator(mode="after")
-    def _consistent(self) -> "SqlStream":
-        check_cursor(self, self.cursor)
+    def find_contradictions(self) -> Iterator[tuple[Path, str]]:
+        """Yield what would lose rows, or read columns that the key or the cursor needs but that are left out."""
+        yield from super().find_contradictions()
+        yield from find_cursor_contradictions(self, self.cursor)
+        yield from find_same_columns(self.columns or (), "columns")
         if self.columns:
-            if doubles := get_duplicates(self.columns):
-                raise ValueError(f"columns names {doubles[0]} twice")
             needed = [*(self.primary_key or ()), *([self.cursor.field] if self.cursor else [])]
-            if missing := [name for name in needed if name not in self.columns]:
-                raise ValueError(f"columns leaves out {', '.join(missing)}, which the primary_key or the cursor needs")
-        return self
+            missing = dict.fromkeys(name for name in needed if name not in self.columns)
+            if missing:
+                yield ("columns",), f"leaves out {', '.join(missing)}, which the primary_key or the cursor needs"
 
 
 class SqlDatabaseSource(SourceConfig):
     """A database that SQLAlchemy can reach; sqlite, postgres and mysql/mariadb are tested for real."""
 
-    type: Literal["sql_database"]
-    url: SecretRef = Field(description="SQLAlchemy URL, e.g. postgresql://user:password@host/db.")
-    schema_: Text | None = Field(None, alias="schema", description="Schema of the tables; default: the login's own.")
-    streams: dict[Name, SqlStream] = Field(min_length=1, max_length=2000)
+    type: Literal["sql_database"] = Field(description="A database that SQLAlchemy can reach.")
+    url: SecretRef = Field(description="Where the SQLAlchemy URL is kept, e.g. postgresql://user:password@host/db.")
+    schema_: RelationName | None = Field(default=None, alias="schema", description="Schema of the tables; default: the login's own.")
+    streams: dict[Name, SqlStream] = Field(min_length=1, max_length=2000, description="The tables to load, by the name that they get.")
 
 
 class RestApiSource(SourceConfig):
     """An HTTP API that answers in JSON."""
 
-    type: Literal["rest_api"]
-    base_url: Annotated[str, Field(pattern=r"^https?://[^\s@]+$", max_length=2000)] | SecretRef = Field(
-        description="Where every path begins; no credentials in it. A reference where it differs from place to place."
-    )
-    headers: dict[Text, Text] = Field({}, description="Headers of every request; no credentials: those belong under auth.")
-    auth: AuthConfig | None = Field(None, description="How requests prove who they are.")
-    paginator: PaginatorConfig | None = Field(None, description="Default for all streams.")
-    streams: dict[Name, RestStream] = Field(min_length=1, max_length=2000)
+    type: Literal["rest_api"] = Field(description="An HTTP API that answers in JSON.")
+    base_url: HttpUrlOrReference = Field(description="Where every path begins; no credentials in it. A reference where it differs from place to place.")
+    headers: dict[Text, Text] = Field(default={}, description="Headers of every request; no credentials: those belong under auth.")
+    auth: AuthConfig | None = Field(default=None, description="How requests prove who they are.")
+    paginator: PaginatorConfig | None = Field(default=None, description="Default for all streams.")
+    streams: dict[Name, RestStream] = Field(min_length=1, max_length=2000, description="The endpoints to load, by the name that they get.")
 
     @model_validator(mode="after")
     def _consistent(self) -> "RestApiSource":
-        for header in self.headers:
-            if header.lower() in {"authorization", "cookie", "proxy-authorization", "x-api-key"}:
-                raise ValueError(f"headers must not hold {header}: a credential belongs under auth, as a reference")
-        check_parents(self.streams)
+        refuse(self.find_contradictions())
         return self
+
+    def find_contradictions(self) -> Iterator[tuple[Path, str]]:
+        """Yield headers that are credentials, and streams without their parent."""
+        for header in self.headers:
+            if is_credential(header):
+                yield ("headers", header), "a credential belongs under auth, as a reference"
+        yield from find_orphans({name: stream.path for name, stream in self.streams.items()})
 
 
 class S3Credentials(FabricModel):
     """Login of an S3 bucket, or of a store that speaks S3."""
 
-    access_key_id: SecretRef
-    secret_access_key: SecretRef
-    endpoint_url: Annotated[str, Field(pattern=r"^https?://[^\s@]+$")] | SecretRef | None = Field(None, description="For stores other than AWS.")
-    region: Text | None = None
+    access_key_id: SecretRef = Field(description="Where the access key's id is kept.")
+    secret_access_key: SecretRef = Field(description="Where the secret access key is kept.")
+    endpoint_url: HttpUrlOrReference | None = Field(default=None, description="For stores other than AWS.")
+    region: Text | None = Field(default=None, description="The bucket's region.")
 
 
 class FileStream(StreamConfig):
     """The files of one shape; each row also carries its file, the file's SHA-256 and its row number."""
 
     glob: Text = Field(description="Pattern below the source's path, e.g. tickets/*.jsonl.")
-    format: Literal["csv", "jsonl", "parquet"]
-    write_disposition: WriteDisposition | None = Field(None, description="Default: merge where a primary key is declared; else append, keyed by file and row number.")
+    format: Literal["csv", "jsonl", "parquet"] = Field(description="How the files are written.")
+    write_disposition: WriteDisposition | None = Field(
+        default=None, description="Default: merge where a primary key is declared; else append, keyed by file and row number."
+    )
 
     @property
     def disposition(self) -> WriteDisposition:
+        """The disposition in force, the default included."""
         return self.write_disposition or ("merge" if self.primary_key else "append")
 
-    @model_validator(mode="after")
-    def _stays_below_the_path(self) -> "FileStream":
-        if self.glob.startswith("/") or ".." in PurePosixPath(self.glob).parts:
-            raise ValueError("glob must stay below the source's path: no leading / and no ..")
-        return self
+    def find_contradictions(self) -> Iterator[tuple[Path, str]]:
+        """Yield what would lose rows, or read files outside of the source's folder."""
+        yield from super().find_contradictions()
+        if self.glob.startswith("/") or "://" in self.glob or ".." in PurePosixPath(self.glob).parts:
+            yield ("glob",), "must stay below the source's path: no leading / and no .."
+
+
+def _check_files_path(value: str) -> str:
+    scheme, separator, rest = value.partition("://")
+    if separator and scheme not in _SCHEMES:
+        raise ValueError(f"unknown scheme '{scheme[:20]}'{suggest(scheme, _SCHEMES)}, or a plain folder")
+    if "@" in rest.partition("/")[0]:
+        raise ValueError("must hold no credentials: they belong under credentials, as references")
+    return check_data_path(value)
 
 
 class FilesSource(SourceConfig):
     """Files in a folder or bucket; each run loads the new and the changed ones."""
 
-    type: Literal["files"]
-    path: Annotated[str, Field(min_length=1, max_length=2000)] = Field(description="Folder (relative to FABRIC_DATA_DIR) or bucket URL: s3://, gs://, az://.")
-    credentials: S3Credentials | None = Field(None, description="For buckets; default: what the machine's own environment gives.")
-    streams: dict[Name, FileStream] = Field(min_length=1, max_length=2000)
+    type: Literal["files"] = Field(description="Files in a folder or bucket.")
+    path: Annotated[Text, AfterValidator(_check_files_path)] = Field(description="Folder (relative to FABRIC_DATA_DIR) or bucket URL: s3://, gs://, az://.")
+    credentials: S3Credentials | None = Field(default=None, description="For buckets; default: what the machine's own environment gives.")
+    streams: dict[Name, FileStream] = Field(min_length=1, max_length=2000, description="The files to load, by the name that their rows' table gets.")
 
     @model_validator(mode="after")
     def _consistent(self) -> "FilesSource":
-        scheme, separator, _ = self.path.partition("://")
-        if separator and scheme not in {"s3", "gs", "az", "file"}:
-            raise ValueError(f"path has the unknown scheme {scheme}; known: s3, gs, az, file, or a plain folder")
-        if self.credentials and scheme != "s3":
-            raise ValueError("credentials are for s3:// paths")
+        if self.credentials and not self.path.startswith("s3://"):
+            refuse([(("credentials",), "are for s3:// paths; drop them")])
         return self
 
 

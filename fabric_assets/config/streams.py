@@ -1,11 +1,13 @@
 """What one stream of a source is: its key, its cursor, how it is written. Shared by the source types."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
 
-from fabric_assets.config.base import Duration, FabricModel, Text
+from fabric_assets.config.base import FabricModel, Identifier, Path, Text, format_duration, parse_duration, refuse
 
 WriteDisposition = Literal["append", "replace", "merge"]
 
@@ -14,30 +16,58 @@ def _as_tuple(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
+def _parse_lag(value: object) -> timedelta | int:
+    if isinstance(value, timedelta):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value < 0:
+            raise ValueError("must not be negative")
+        return value
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise ValueError("must be a duration (30s, 5m, 26h, 7d), or a whole number where the cursor is a number") from error
+
+
 ColumnNames = Annotated[
-    tuple[Text, ...],
+    tuple[Identifier, ...],
     BeforeValidator(_as_tuple),
-    Field(min_length=1, max_length=100, json_schema_extra={"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+    Field(
+        min_length=1,
+        max_length=2000,
+        json_schema_extra={
+            "anyOf": [
+                {"type": "string", "minLength": 1, "maxLength": 63},
+                {"type": "array", "items": {"type": "string", "minLength": 1, "maxLength": 63}, "minItems": 1, "maxItems": 2000},
+            ]
+        },
+    ),
+]
+Lag = Annotated[
+    timedelta | int,
+    BeforeValidator(_parse_lag),
+    PlainSerializer(lambda value: format_duration(value) if isinstance(value, timedelta) else value),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": r"^\d{1,6}(s|m|h|d)$"}, {"type": "integer", "minimum": 0}]}),
 ]
 
 
 class CursorConfig(FabricModel):
     """The column whose highest value says how far the last load came."""
 
-    field: Text = Field(description="Column, or dotted path, in the source's own spelling.")
-    initial: str | int | None = Field(None, description="Where the first load begins; default: the beginning.")
-    lag: Duration | Annotated[int, Field(ge=0)] | None = Field(
-        None, description="How far before the last value a load begins again, for rows that arrive late: a duration, or a number for numeric cursors."
+    field: Identifier = Field(description="Column, or dotted path, in the source's own spelling.")
+    initial: Text | int | None = Field(default=None, description="Where the first load begins; default: the beginning.")
+    lag: Lag | None = Field(
+        default=None, description="How far before the last value a load begins again, for rows that arrive late: a duration, or a number for numeric cursors."
     )
 
 
 class StreamConfig(FabricModel):
     """Base of every stream."""
 
-    description: Text | None = Field(None, description="Shown on the asset.")
-    primary_key: ColumnNames | None = Field(None, description="The column or columns that make a row unique, in the source's spelling.")
+    description: Text | None = Field(default=None, description="Shown on the asset.")
+    primary_key: ColumnNames | None = Field(default=None, description="The column or columns that make a row unique, in the source's spelling.")
     write_disposition: WriteDisposition | None = Field(
-        None, description="Default: merge where a primary key is declared; else replace (databases, APIs) or append (files)."
+        default=None, description="Default: merge where a primary key is declared; else replace (databases, APIs) or append (files)."
     )
 
     @property
@@ -47,27 +77,46 @@ class StreamConfig(FabricModel):
 
     @model_validator(mode="after")
     def _can_keep_the_promise(self) -> "StreamConfig":
-        if self.write_disposition == "merge" and not self.primary_key:
-            raise ValueError("merge needs a primary_key to know which rows are the same; declare one, or use replace")
-        if self.primary_key and len(set(self.primary_key)) != len(self.primary_key):
-            raise ValueError("primary_key names a column twice")
+        # One validator for the whole family: pydantic runs a base's and a child's one after the other, and stops at the first that raises.
+        refuse(self.find_contradictions())
         return self
 
-
-def check_cursor(stream: StreamConfig, cursor: CursorConfig | None) -> None:
-    """Refuse the combinations that would lose or double rows.
-
-    Raises:
-        ValueError: with the reason and the alternatives.
-    """
-    if stream.disposition == "append" and cursor is None:
-        raise ValueError("append without a cursor would load every row again in each run; declare a cursor, or use merge (with primary_key) or replace")
-    if stream.disposition == "append" and cursor is not None and cursor.lag is not None:
-        raise ValueError("append with a lag would load the lagging rows twice; use merge with a primary_key, or drop the lag")
-    if stream.disposition == "replace" and cursor is not None:
-        raise ValueError("replace reads the whole stream, so a cursor would drop the older rows; declare a primary_key (merge), use append, or drop the cursor")
+    def find_contradictions(self) -> Iterator[tuple[Path, str]]:
+        """Yield the path and the reason of what would lose, double or confuse rows."""
+        if self.write_disposition == "merge" and not self.primary_key:
+            yield ("write_disposition",), "merge needs a primary_key to know which rows are the same; declare one, or use replace"
+        yield from find_same_columns(self.primary_key or (), "primary_key")
 
 
-def get_duplicates(values: Sequence[str]) -> list[str]:
-    """Values that occur more than once, in order."""
-    return [value for index, value in enumerate(values) if value in values[:index]]
+def find_cursor_contradictions(stream: StreamConfig, cursor: CursorConfig | None) -> Iterator[tuple[Path, str]]:
+    """Yield the combinations of cursor and write disposition that would lose or double rows."""
+    if cursor is None:
+        if stream.disposition == "append":
+            yield (
+                ("write_disposition",),
+                "append without a cursor would load every row again in each run; declare a cursor, or use merge (with primary_key) or replace",
+            )
+    elif stream.disposition == "append" and cursor.lag is not None:
+        yield ("cursor", "lag"), "append with a lag would load the lagging rows twice; use merge with a primary_key, or drop the lag"
+    elif stream.disposition == "replace":
+        yield (
+            ("cursor",),
+            "replace reads the whole stream, so a cursor would drop the older rows; declare a primary_key (merge), use append, or drop it",
+        )
+
+
+def find_same_columns(columns: Sequence[str], key: str) -> Iterator[tuple[Path, str]]:
+    """Yield columns that are named twice, or that would be one column in the warehouse."""
+    seen: dict[str, str] = {}
+    for index, column in enumerate(columns):
+        first = seen.setdefault(normalise(column), column)
+        if index and first == column and column in columns[:index]:
+            yield (key, index), f"names {column} twice"
+        elif first != column:
+            yield (key, index), f"{column} and {first} would be the same column in the warehouse ({normalise(column)})"
+
+
+def normalise(column: str) -> str:
+    """Spell a column as the warehouse will: dlt's snake_case, near enough to find two that become one."""
+    broken = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", re.sub(r"([^_])([A-Z][a-z]+)", r"\1_\2", column.strip()))
+    return re.sub(r"_+", "_", re.sub(r"[^a-zA-Z0-9_]", "_", broken)).lower()

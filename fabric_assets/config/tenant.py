@@ -1,14 +1,18 @@
 """One tenant's whole YAML as a frozen model; `config/loader.py` makes it."""
 
+from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
 from fabric_assets import naming
-from fabric_assets.config.base import FabricModel, Name, SecretRef, Text
+from fabric_assets.config.base import OWNER, SELECTION, FabricModel, Name, Path, SecretRef, Text, refuse
 from fabric_assets.config.checks import AnyCheck
+from fabric_assets.config.cron import get_cron_error
+from fabric_assets.config.references import Outline, find_dangling
 from fabric_assets.config.sources import AnySource
 
 
@@ -19,12 +23,25 @@ def _check_tenant_name(value: str) -> str:
 
 
 def _check_timezone(value: str) -> str:
-    if not value or value.startswith("/") or ".." in PurePosixPath(value).parts:
-        raise ValueError("is no IANA time zone (Europe/Berlin, UTC)")
     try:
+        if value.startswith("/") or ".." in PurePosixPath(value).parts:
+            raise ValueError
         ZoneInfo(value)
     except (OSError, ValueError, KeyError) as error:
-        raise ValueError("is no IANA time zone (Europe/Berlin, UTC)") from error
+        near = get_close_matches(value[:80], available_timezones(), n=1)
+        raise ValueError(f"is no IANA time zone; did you mean '{near[0]}'?" if near else "is no IANA time zone (Europe/Berlin, UTC)") from error
+    return value
+
+
+def _check_cron(value: str) -> str:
+    if error := get_cron_error(value):
+        raise ValueError(error)
+    return value
+
+
+def _check_target(value: object) -> object:
+    if value != "all" and not isinstance(value, list | tuple):
+        raise ValueError("must be the word all, or a list of selections: [raw/shop, +marts]")
     return value
 
 
@@ -33,21 +50,29 @@ TenantName = Annotated[
     AfterValidator(_check_tenant_name),
     Field(json_schema_extra={"pattern": naming.NAME_PATTERN, "minLength": naming.TENANT_LENGTH[0], "maxLength": naming.TENANT_LENGTH[1]}),
 ]
-Timezone = Annotated[str, AfterValidator(_check_timezone)]
-Owner = Annotated[str, Field(pattern=r"^(team:[A-Za-z0-9_.-]+|[^@\s]+@[^@\s]+\.[^@\s]+)$", description="An e-mail address, or team:<name>.")]
+Timezone = Annotated[Text, AfterValidator(_check_timezone)]
+Owner = Annotated[str, Field(pattern=OWNER, max_length=200)]
+Selection = Annotated[str, Field(pattern=SELECTION, max_length=200)]
+Cron = Annotated[Text, AfterValidator(_check_cron), Field(json_schema_extra={"pattern": r"^\s*\S+(\s+\S+){4}\s*$", "examples": ["0 3 * * *"]})]
+Target = Annotated[
+    Annotated[Literal["all"], Tag("word")] | Annotated[tuple[Selection, ...], Field(min_length=1, max_length=200), Tag("list")],
+    Discriminator(lambda value: "word" if value == "all" else "list"),
+    BeforeValidator(_check_target),
+    WithJsonSchema({"anyOf": [{"const": "all"}, {"type": "array", "items": {"type": "string", "pattern": SELECTION}, "minItems": 1, "maxItems": 200}]}),
+]
 
 
 class DuckDbDestination(FabricModel):
     """One file per tenant: FABRIC_DATA_DIR/warehouse/<tenant>.duckdb."""
 
-    type: Literal["duckdb"] = "duckdb"
+    type: Literal["duckdb"] = Field(default="duckdb", description="One DuckDB file per tenant.")
 
 
 class PostgresDestination(FabricModel):
     """A Postgres database, reached with a login of yours."""
 
-    type: Literal["postgres"]
-    url: SecretRef = Field(description="postgresql://user:password@host:port/database")
+    type: Literal["postgres"] = Field(description="A Postgres database.")
+    url: SecretRef = Field(description="Where the URL is kept: postgresql://user:password@host:port/database")
 
 
 AnyDestination = Annotated[DuckDbDestination | PostgresDestination, Field(discriminator="type")]
@@ -56,28 +81,20 @@ AnyDestination = Annotated[DuckDbDestination | PostgresDestination, Field(discri
 class TransformConfig(FabricModel):
     """Which models of the shared dbt project the tenant gets; its own under models/tenants/<tenant>/ come by themselves."""
 
-    select: tuple[Text, ...] = Field((), description="dbt selectors; a row of them is a union.")
-    exclude: tuple[Text, ...] = Field((), description="dbt selectors of models to leave out.")
-    vars: dict[Text, str | int | float | bool | None] = Field({}, description="dbt variables.")
+    select: tuple[Text, ...] = Field(default=(), max_length=200, description="dbt selectors; a row of them is a union.")
+    exclude: tuple[Text, ...] = Field(default=(), max_length=200, description="dbt selectors of models to leave out.")
+    vars: dict[Text, str | int | float | bool | None] = Field(default={}, description="dbt variables.")
 
 
 class ScheduleConfig(FabricModel):
     """When what is materialised."""
 
-    cron: Text = Field(description="Five fields: minute, hour, day of month, month, day of week.")
-    timezone: Timezone | None = Field(None, description="Default: the tenant's.")
-    target: Literal["all"] | tuple[Text, ...] = Field(
-        "all", description="all, or selections below the tenant: raw/shop, marts, marts/orders; a leading + adds what is upstream, a trailing + what is downstream."
+    cron: Cron = Field(description="Five fields: minute, hour, day of month, month, day of week.")
+    timezone: Timezone | None = Field(default=None, description="Default: the tenant's.")
+    target: Target = Field(
+        default="all",
+        description="all, or selections below the tenant (raw/shop, marts/orders); a leading + adds what is upstream, a trailing + what is downstream.",
     )
-
-    @field_validator("target", mode="before")
-    @classmethod
-    def _word_or_list(cls, value: object) -> object:
-        if isinstance(value, str) and value != "all":
-            raise ValueError("must be the word all, or a list of selections: [raw/shop, +marts]")
-        if isinstance(value, list) and not value:
-            raise ValueError("must name at least one selection")
-        return value
 
 
 class TenantConfig(FabricModel):
@@ -85,20 +102,23 @@ class TenantConfig(FabricModel):
 
     version: Literal[1] = Field(description="Version of this format.")
     tenant: TenantName = Field(description="The tenant's name: the file's stem.")
-    display_name: Text | None = Field(None, description="The customer's name as people write it.")
-    owners: tuple[Owner, ...] = Field((), description="Owners of every asset of the tenant.")
-    extends: tuple[Name, ...] = Field((), description="Templates in tenants/_templates, left to right; this file wins.")
-    timezone: Timezone = Field("UTC", description="Default time zone of the schedules.")
-    destination: AnyDestination = Field(DuckDbDestination(), description="Where the data goes.")
-    sources: dict[Name, AnySource] = Field({}, description="Where the data comes from.")
-    transform: TransformConfig | None = Field(None, description="The models of the tenant.")
-    checks: dict[Text, tuple[AnyCheck, ...]] = Field({}, description="Checks per raw asset, keyed raw/<source>/<stream>.")
-    schedules: dict[Name, ScheduleConfig] = Field({}, description="When the tenant's assets are materialised.")
+    display_name: Text | None = Field(default=None, description="The customer's name as people write it.")
+    owners: tuple[Owner, ...] = Field(default=(), max_length=50, description="Owners of every asset of the tenant: e-mail addresses, or team:<name>.")
+    extends: tuple[Name, ...] = Field(default=(), max_length=50, description="Templates in tenants/_templates, left to right; this file wins.")
+    timezone: Timezone = Field(default="UTC", description="Default time zone of the schedules.")
+    destination: AnyDestination = Field(default=DuckDbDestination(), description="Where the data goes.")
+    sources: dict[Name, AnySource] = Field(default={}, max_length=200, description="Where the data comes from.")
+    transform: TransformConfig | None = Field(default=None, description="The models of the tenant.")
+    checks: dict[Text, tuple[AnyCheck, ...]] = Field(default={}, description="Checks per raw asset, keyed raw/<source>/<stream>.")
+    schedules: dict[Name, ScheduleConfig] = Field(default={}, max_length=200, description="When the tenant's assets are materialised.")
 
     @model_validator(mode="after")
-    def _checks_name_streams(self) -> "TenantConfig":
-        known = {f"raw/{source}/{stream}" for source, config in self.sources.items() for stream in config.streams}
-        for key in self.checks:
-            if key not in known:
-                raise ValueError(f"checks names {key}, which is no stream of this tenant; known: {', '.join(sorted(known)) or 'none'}")
+    def _consistent(self) -> "TenantConfig":
+        refuse(self.find_contradictions())
         return self
+
+    def find_contradictions(self) -> Iterator[tuple[Path, str]]:
+        """Yield what names something that is not there, or makes names that a database would cut."""
+        sources = {name: tuple(source.streams) for name, source in self.sources.items()}
+        targets = {name: () if schedule.target == "all" else schedule.target for name, schedule in self.schedules.items()}
+        return find_dangling(Outline(self.tenant, sources, tuple(self.checks), targets))

@@ -1,0 +1,193 @@
+"""The tenants' folder -> every healthy tenant as a frozen model, and every mistake of the others at once.
+
+One tenant's mistake never hides or breaks another's: whatever is wrong with a file ends as a problem of the tenants that use it.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from fabric_assets.config.base import Path as KeyPath
+from fabric_assets.config.collisions import find_collisions, get_rivals
+from fabric_assets.config.folder import TenantFiles, get_tenant_files
+from fabric_assets.config.layers import Layers, Stack
+from fabric_assets.config.messages import Mistake, get_mistakes, get_node, place_finding
+from fabric_assets.config.outlines import get_outline, get_parents
+from fabric_assets.config.problems import Origin, Problem, make_problem
+from fabric_assets.config.references import Outline, find_dangling
+from fabric_assets.config.suggestions import suggest
+from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.config.yaml_tree import Node, to_plain
+from fabric_assets.errors import ConfigurationError
+from fabric_assets.settings import Settings
+
+__all__ = ["Fleet", "LoadedTenant", "Origin", "Problem", "load_fleet"]
+
+
+class Origins(Mapping[KeyPath, Origin]):
+    """Path -> where it stands, read off the tree when asked: most places of a large fleet nobody ever asks for."""
+
+    def __init__(self, root: Node) -> None:
+        self._root = root
+
+    def __getitem__(self, path: KeyPath) -> Origin:
+        node, depth = get_node(self._root, path)
+        if depth < len(path):
+            raise KeyError(path)
+        return Origin(node.file, *node.place)
+
+    def __iter__(self) -> Iterator[KeyPath]:
+        return _iterate(self._root, ())
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def get_nearest(self, path: KeyPath) -> Origin:
+        """Where a path, or for want of it the nearest key above, stands."""
+        node, _ = get_node(self._root, path)
+        return Origin(node.file, *node.place)
+
+
+@dataclass(frozen=True)
+class LoadedTenant:
+    """A tenant without mistakes, and where each of its values comes from."""
+
+    config: TenantConfig
+    file: Path
+    origins: Origins
+
+    def get_origin(self, *path: str | int) -> Origin:
+        """Where a path stands; for a default, where the nearest declared key above it stands."""
+        return self.origins.get_nearest(path)
+
+    def make_problem(self, path: KeyPath, message: str) -> Problem:
+        """Report a mistake that only shows elsewhere (in the dbt project) at its place in the YAML."""
+        origin = self.get_origin(*path)
+        return make_problem(self.config.tenant, origin.file, (origin.line, origin.column), path, message, text=_read_again(origin.file))
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """What the tenants' folder holds.
+
+    Args:
+        broken: the problems of each tenant that has any; its name is the file's stem.
+        unused: problems in defaults and templates, whether or not a tenant uses them.
+    """
+
+    tenants: dict[str, LoadedTenant]
+    broken: dict[str, tuple[Problem, ...]]
+    unused: tuple[Problem, ...] = ()
+
+
+def load_fleet(settings: Settings) -> Fleet:
+    """Load the tenants that these settings serve.
+
+    Raises:
+        ConfigurationError: there is no such folder, or FABRIC_TENANTS names a tenant that is not there.
+    """
+    files = get_tenant_files(settings.tenants_dir)
+    served = _get_served(settings, files)
+    layers = Layers(settings.tenants_dir)
+    healthy: dict[str, LoadedTenant] = {}
+    broken: dict[str, list[Problem]] = {}
+    outlines: dict[str, tuple[Outline, Stack]] = {}
+    for name in served:
+        stack = layers.stack(files.paths[name])
+        config, problems = _validate(name, stack, files)
+        if stack.root is not None:
+            outlines[name] = get_outline(name, stack.root), stack
+        if config is not None and stack.root is not None and not problems:
+            healthy[name] = LoadedTenant(config, files.paths[name], Origins(stack.root))
+        else:
+            broken[name] = problems
+    for name in get_rivals(served, files.paths):  # of another code location, perhaps: its data is in the same warehouse
+        stack = layers.stack(files.paths[name])
+        if stack.root is not None:
+            outlines[name] = get_outline(name, stack.root), stack
+    for name, path, message in find_collisions([outline for outline, _ in outlines.values()]):
+        if name in served:
+            stack = outlines[name][1]
+            healthy.pop(name, None)
+            if stack.root is not None:
+                broken.setdefault(name, []).append(_to_problem(name, stack, place_finding(stack.root, path, message)))
+    return Fleet(healthy, {name: _sort(broken[name]) for name in served if name in broken}, layers.find_problems())
+
+
+def _get_served(settings: Settings, files: TenantFiles) -> list[str]:
+    names = sorted(files.paths)
+    for pattern in settings.tenants:
+        if pattern not in files.paths and not any(sign in pattern for sign in "*?["):
+            raise ConfigurationError(
+                f"FABRIC_TENANTS names '{pattern}', and there is no such tenant{suggest(pattern, names)}",
+                remedy=f"correct FABRIC_TENANTS, or add {settings.tenants_dir / f'{pattern}.yaml'}",
+            )
+    served = [name for name in names if any(fnmatchcase(name, pattern) for pattern in settings.tenants)]
+    if names and not served:
+        raise ConfigurationError(
+            f"FABRIC_TENANTS={','.join(settings.tenants)} matches no tenant{suggest(settings.tenants[0], names)}", remedy="correct or unset FABRIC_TENANTS"
+        )
+    return served
+
+
+def _validate(name: str, stack: Stack, files: TenantFiles) -> tuple[TenantConfig | None, list[Problem]]:
+    problems = [
+        make_problem(name, file, (finding.line, finding.column), finding.path, finding.message, text=stack.texts.get(file, ""))
+        for file, finding in stack.findings
+    ]
+    if double := files.doubles.get(name):
+        problems.append(Problem(name, double, 1, 1, "", f"{files.paths[name].name} is the same tenant: remove one of the two"))
+    if stack.root is None:
+        return None, problems
+    mistakes: list[Mistake] = []
+    config = None
+    try:
+        config = TenantConfig.model_validate(to_plain(stack.root))
+    except ValidationError as error:
+        mistakes += get_mistakes(error, stack.root, TenantConfig)
+        mistakes += _find_cross_mistakes(name, stack.root)
+    if (declared := stack.root.value.get("tenant")) and isinstance(declared.value, str) and declared.value != name:  # type: ignore[union-attr]
+        mistakes.append(place_finding(stack.root, ("tenant",), f"must equal the file's name: write '{name}', or rename the file"))
+    poisoned = [finding.path for _, finding in stack.findings if finding.path]
+    seen: set[tuple[Path, tuple[int, int], KeyPath, str]] = set()
+    for mistake in mistakes:
+        key = (mistake.node.file, mistake.place, mistake.path, mistake.message)
+        if key not in seen and not any(mistake.path[: len(path)] == path for path in poisoned):
+            seen.add(key)
+            problems.append(_to_problem(name, stack, mistake))
+    return config, problems
+
+
+def _find_cross_mistakes(name: str, root: Node) -> Iterator[Mistake]:
+    """Apply the rules that look across the file to a file that has other mistakes: pydantic gives up before it comes to them."""
+    findings = [*find_dangling(get_outline(name, root)), *get_parents(root)]
+    return (place_finding(root, path, message) for path, message in findings)
+
+
+def _to_problem(tenant: str, stack: Stack, mistake: Mistake) -> Problem:
+    file = mistake.node.file
+    return make_problem(tenant, file, mistake.place, mistake.path, mistake.message, text=stack.texts.get(file, ""))
+
+
+def _sort(problems: list[Problem]) -> tuple[Problem, ...]:
+    return tuple(sorted(problems, key=lambda problem: (str(problem.file), problem.line, problem.column, problem.path, problem.message)))
+
+
+def _read_again(file: Path) -> str:
+    try:
+        return file.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _iterate(node: Node, path: KeyPath) -> Iterator[KeyPath]:
+    yield path
+    if isinstance(node.value, dict):
+        for key, child in node.value.items():
+            yield from _iterate(child, (*path, key))
+    elif isinstance(node.value, list):
+        for index, child in enumerate(node.value):
+            yield from _iterate(child, (*path, index))

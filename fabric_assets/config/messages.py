@@ -1,0 +1,232 @@
+"""pydantic's errors -> places in the YAML, and what is wrong in plain words.
+
+An error's `loc` is walked through the models and the tree at once: only the models tell a union's tag, which pydantic puts into `loc`, from a key.
+Input values are never quoted: any of them could be a secret in the wrong place.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+
+from pydantic import BaseModel, Tag, ValidationError
+
+from fabric_assets.config.base import PATTERNS, Misplaced, Path, SecretRef
+from fabric_assets.config.suggestions import suggest
+from fabric_assets.config.yaml_tree import Node
+
+_WORDS = {
+    "model_type": "must be a mapping (key: value)",
+    "model_attributes_type": "must be a mapping (key: value)",
+    "dict_type": "must be a mapping (key: value)",
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "string_type": "must be text",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "string_too_short": "must not be empty",
+}
+_KINDS = {"must be text": "text", "must be a whole number": "a whole number", "must be a number": "a number", "must be true or false": "true or false"}
+
+
+class Mistake(NamedTuple):
+    """One finding on the merged tree.
+
+    Args:
+        path: real keys and indexes only.
+        place: line and column in the node's file.
+        node: the deepest node that exists on the path.
+    """
+
+    path: Path
+    node: Node
+    place: tuple[int, int]
+    message: str
+
+
+class _Spot(NamedTuple):
+    path: Path
+    node: Node
+    model: Any
+    missing: bool
+
+
+def get_mistakes(error: ValidationError, root: Node, model: type[BaseModel]) -> Iterator[Mistake]:
+    """Turn a validation error into one mistake per place."""
+    scalars: dict[Path, list[str]] = {}
+    spots: dict[Path, _Spot] = {}
+    explained: set[Path] = set()
+    for details in error.errors(include_url=False, include_input=False):
+        spot = _walk(details["loc"], root, model, key_is_unknown=details["type"] == "extra_forbidden")
+        message = _WORDS.get(details["type"])
+        if message in _KINDS:  # a union of scalars gives one of these per member
+            spots[spot.path] = spot
+            if message not in scalars.setdefault(spot.path, []):
+                scalars[spot.path].append(message)
+            continue
+        explained.add(spot.path)
+        yield from _explain(dict(details), spot)
+    for path, messages in scalars.items():
+        if path in explained:  # another member of the union came nearer
+            continue
+        spot = spots[path]
+        quote = "; put it in quotes" if messages == ["must be text"] and isinstance(spot.node.value, int | float) else ""
+        if isinstance(spot.node.value, str) and messages == ["must be true or false"]:
+            quote = ", without quotes"
+        words = messages[0] if len(messages) == 1 else "must be " + " or ".join(_KINDS[message] for message in messages)
+        yield Mistake(path, spot.node, spot.node.value_place, words + quote)
+
+
+def get_node(root: Node, path: Sequence[str | int]) -> tuple[Node, int]:
+    """Follow a path as far as there are nodes; the number says how many of its parts there were."""
+    node = root
+    for depth, part in enumerate(path):
+        below = _get_child(node, part)
+        if below is None:
+            return node, depth
+        node = below
+    return node, len(path)
+
+
+def place_finding(root: Node, path: Path, message: str) -> Mistake:
+    """Give a rule's finding its place: the value of the path, or the nearest key that exists."""
+    node, depth = get_node(root, path)
+    return Mistake(path[:depth] or path, node, node.value_place if depth == len(path) else node.place, message)
+
+
+def get_keys(model: type[BaseModel]) -> list[str]:
+    """The keys that a model's mapping may have, as the YAML spells them."""
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _explain(details: dict[str, Any], spot: _Spot) -> Iterator[Mistake]:
+    kind, context = details["type"], details.get("ctx", {})
+    path, node, place = spot.path, spot.node, spot.node.value_place
+    if kind == "too_short" and node.value:
+        return  # pydantic leaves out the entries that have mistakes of their own
+    if kind == "extra_forbidden":
+        known = get_keys(spot.model)
+        if spot.model is SecretRef:  # the key itself may be the secret
+            yield Mistake(path[:-1], node, node.place, f"unknown key; known: {', '.join(known)}")
+        else:
+            yield Mistake(path, node, node.place, f"unknown key '{path[-1]}'{suggest(str(path[-1]), known)}")
+    elif kind == "missing":
+        yield Mistake(path, node, node.place, "is missing")
+    elif kind in {"union_tag_invalid", "union_tag_not_found"}:
+        key = context["discriminator"].strip("'")
+        known = _get_tags(spot.model)
+        below = _get_child(node, key)
+        if below is None:
+            yield Mistake((*path, key), node, node.place, f"is missing; known: {', '.join(known)}")
+        else:
+            yield Mistake((*path, key), below, below.value_place, f"unknown {key}{suggest(str(below.value), known)}")
+    elif kind == "literal_error":
+        words = re.findall(r"'([^']*)'", context["expected"])
+        text = f"is not one of the words allowed{suggest(str(node.value), words)}" if len(words) > 1 else f"must be {context['expected'].strip(chr(39))}"
+        yield Mistake(path, node, place, text)
+    elif kind == "value_error":
+        reason = context["error"]
+        findings = reason.findings if isinstance(reason, Misplaced) else (((), str(reason)),)
+        for below, message in findings:
+            end, depth = get_node(node, below)
+            # The finding names a key: show that, unless a value is what is wrong.
+            yield Mistake((*path, *below), end, end.value_place if depth == len(below) else end.place, message)
+    else:
+        yield Mistake(path, node, place, _WORDS.get(kind) or _count(kind, context) or details["msg"])
+
+
+def _count(kind: str, context: dict[str, Any]) -> str | None:
+    match kind:
+        case "too_short":
+            return "must not be empty" if context["min_length"] == 1 else f"must have at least {context['min_length']} entries"
+        case "too_long":
+            return f"must have at most {context['max_length']} entries"
+        case "string_too_long":
+            return f"must be at most {context['max_length']} characters long"
+        case "string_pattern_mismatch":
+            return PATTERNS.get(context["pattern"])
+        case "greater_than_equal":
+            return f"must be at least {context['ge']}"
+        case "less_than_equal":
+            return f"must be at most {context['le']}"
+    return None
+
+
+def _walk(loc: tuple[str | int, ...], root: Node, model: Any, *, key_is_unknown: bool) -> _Spot:
+    path: list[str | int] = []
+    node, annotation, missing = root, model, False
+    for index, part in enumerate(loc):
+        annotation = _strip(annotation)
+        if get_origin(annotation) in {Union, UnionType}:  # the part is a member's tag, not a key
+            annotation = _get_member(annotation, str(part))
+            continue
+        if part == "[key]":
+            continue
+        path.append(part)
+        below = None if missing else _get_child(node, part)
+        missing = below is None
+        node = below or node
+        if key_is_unknown and index == len(loc) - 1:
+            break
+        annotation = _get_annotation(annotation, part)
+    return _Spot(tuple(path), node, _strip(annotation), missing)
+
+
+def _get_child(node: Node, part: str | int) -> Node | None:
+    if isinstance(node.value, dict):
+        return node.value.get(part) if isinstance(part, str) else None
+    if isinstance(node.value, list) and isinstance(part, int) and part < len(node.value):
+        return node.value[part]
+    return None
+
+
+def _strip(annotation: Any) -> Any:
+    """Take off Annotated and `| None`."""
+    while True:
+        if get_origin(annotation) is Annotated:
+            annotation = get_args(annotation)[0]
+            continue
+        if get_origin(annotation) in {Union, UnionType}:
+            members = [member for member in get_args(annotation) if member is not NoneType]
+            if len(members) == 1:
+                annotation = members[0]
+                continue
+        return annotation
+
+
+def _get_annotation(annotation: Any, part: str | int) -> Any:
+    """The type of what lies below a key or index."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        for name, field in annotation.model_fields.items():
+            if part in {field.alias, name}:
+                return field.annotation
+        return None
+    arguments = get_args(annotation)
+    if get_origin(annotation) is dict:
+        return arguments[1]
+    return arguments[0] if arguments else None
+
+
+def _get_member(union: Any, tag: str) -> Any:
+    for member in get_args(union):
+        if tag in _get_member_tags(member):
+            return member
+    return None
+
+
+def _get_tags(union: Any) -> list[str]:
+    return [tag for member in get_args(_strip(union)) for tag in _get_member_tags(member)]
+
+
+def _get_member_tags(member: Any) -> list[str]:
+    tags = [item.tag for item in getattr(member, "__metadata__", ()) if isinstance(item, Tag)]
+    inner = _strip(member)
+    if isinstance(inner, type) and issubclass(inner, BaseModel) and "type" in inner.model_fields:
+        literal = inner.model_fields["type"].annotation
+        tags += [str(word) for word in get_args(literal)] if get_origin(literal) is Literal else []
+    return tags

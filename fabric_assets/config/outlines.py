@@ -1,0 +1,43 @@
+"""A merged tree, mistakes and all -> the names in it, as far as they can be made out."""
+
+from collections.abc import Iterator
+
+from fabric_assets.config.base import Path
+from fabric_assets.config.references import Outline
+from fabric_assets.config.rest import find_orphans
+from fabric_assets.config.yaml_tree import Node
+
+
+def get_outline(tenant: str, root: Node) -> Outline:
+    """Read the names off a tree.
+
+    Args:
+        tenant: the file's stem: what the file itself says may be wrong.
+    """
+    targets = {name: get_texts(_get(schedule, "target")) for name, schedule in _get_items(_get(root, "schedules"))}
+    sources = {name: tuple(stream for stream, _ in _get_items(_get(source, "streams"))) for name, source in _get_items(_get(root, "sources"))}
+    return Outline(tenant, sources, tuple(key for key, _ in _get_items(_get(root, "checks"))), targets)
+
+
+def get_parents(root: Node) -> Iterator[tuple[Path, str]]:
+    """Yield the streams of all APIs that name a parent which is not there."""
+    for source, node in _get_items(_get(root, "sources")):
+        kind = _get(node, "type")
+        if kind is None or kind.value != "rest_api":
+            continue
+        paths = {stream: path.value for stream, item in _get_items(_get(node, "streams")) if (path := _get(item, "path")) and isinstance(path.value, str)}
+        for below, message in find_orphans(paths):
+            yield ("sources", source, *below), message
+
+
+def get_texts(node: Node | None) -> tuple[str, ...]:
+    """The texts of a list; anything else is left out."""
+    return tuple(item.value for item in node.value if isinstance(item.value, str)) if node and isinstance(node.value, list) else ()
+
+
+def _get(node: Node | None, key: str) -> Node | None:
+    return node.value.get(key) if node and isinstance(node.value, dict) else None
+
+
+def _get_items(node: Node | None) -> list[tuple[str, Node]]:
+    return list(node.value.items()) if node and isinstance(node.value, dict) else []
