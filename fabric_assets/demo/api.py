@@ -92,7 +92,9 @@ def _build_handler(shop: DemoShop, token: str) -> type[BaseHTTPRequestHandler]:
             address = urlsplit(self.path)
             try:
                 with closing(_open(shop)) as connection:
-                    body = answer(connection, address.path, dict(parse_qsl(address.query)), base_url=f"http://127.0.0.1:{self.server.server_address[1]}{BASE}")
+                    body = answer(
+                        connection, address.path, dict(parse_qsl(address.query)), base_url=f"http://127.0.0.1:{self.connection.getsockname()[1]}{BASE}"
+                    )
             except BadRequest as error:
                 self._answer(HTTPStatus.BAD_REQUEST, {"error": str(error)})
                 return
