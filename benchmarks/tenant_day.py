@@ -1,0 +1,118 @@
+"""What the platform costs a tenant: `fabric run demo_database` against the shortest script that does the same with dlt and dbt.
+
+    uv run python -m benchmarks.tenant_day [--rounds 5] [--limit 1.3]
+
+Both read the same SQLite shop into DuckDB files of their own and build the same models. A first day begins without a warehouse, but with the dbt
+project parsed, as a deployment leaves it; a next day finds everything loaded. By turns; medians and the ratio are printed. Exit code 1 over the limit.
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TENANT = "demo_database"
+DAYS = ("first day", "next day")
+
+
+class Platform:
+    """`fabric run` with a data folder of its own."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.warehouse = data / "warehouse" / f"{TENANT}.duckdb"
+
+    def forget(self) -> None:
+        for folder in ("warehouse", "dlt", "dagster"):
+            shutil.rmtree(self.data / folder, ignore_errors=True)
+
+    def run(self) -> None:
+        _call([str(Path(sys.executable).with_name("fabric")), "run", TENANT], FABRIC_DATA_DIR=str(self.data))
+
+
+class Script:
+    """The script with a folder of its own."""
+
+    def __init__(self, folder: Path, database: Path) -> None:
+        self.folder, self.database = folder, database
+        self.warehouse = folder / f"{TENANT}.duckdb"
+        folder.mkdir()
+
+    def forget(self) -> None:
+        shutil.rmtree(self.folder / "dlt", ignore_errors=True)
+        self.warehouse.unlink(missing_ok=True)
+
+    def run(self) -> None:
+        _call([sys.executable, str(ROOT / "benchmarks" / "tenant_day_peer.py"), str(self.database), str(self.folder), str(ROOT / "dbt_project")])
+
+
+def _call(command: list[str], **environment: str) -> None:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("FABRIC_", "DAGSTER_"))}
+    quiet = {"RUNTIME__DLTHUB_TELEMETRY": "false", "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"}
+    child = subprocess.run(command, cwd=ROOT, env=kept | quiet | environment, capture_output=True, text=True, check=False)
+    if child.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{child.stdout}\n{child.stderr}")
+
+
+def _time(call: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def _read_marts(warehouse: Path) -> list[tuple]:
+    """What the two must agree on, or the comparison is void."""
+    import duckdb
+
+    with duckdb.connect(str(warehouse), read_only=True) as connection:
+        tables = connection.sql(f"select table_name from information_schema.tables where table_schema = '{TENANT}_marts' order by all").fetchall()
+        return [(name, *(connection.sql(f"select count(*) from {TENANT}_marts.{name}").fetchone() or ())) for (name,) in tables]
+
+
+def measure(rounds: int) -> dict[str, dict[str, list[float]]]:
+    """Seconds of each day, by who did it."""
+    from fabric_assets.demo.data import prepare_demo
+
+    seconds: dict[str, dict[str, list[float]]] = {day: {"script": [], "fabric": []} for day in DAYS}
+    with tempfile.TemporaryDirectory(prefix="fabric-benchmark-") as folder:
+        platform = Platform(Path(folder) / "data")
+        shop = prepare_demo(platform.data)
+        contestants: dict[str, Platform | Script] = {"script": Script(Path(folder) / "script", shop.database), "fabric": platform}
+        for contestant in contestants.values():  # parses the dbt project, fills the disk's cache
+            contestant.run()
+        for _ in range(rounds):
+            for contestant in contestants.values():
+                contestant.forget()
+            for day in DAYS:
+                for name, contestant in contestants.items():
+                    seconds[day][name].append(_time(contestant.run))
+        found = {name: _read_marts(contestant.warehouse) for name, contestant in contestants.items()}
+        if found["script"] != found["fabric"] or not found["fabric"]:
+            raise SystemExit(f"the marts differ, so the comparison is void: {found}")
+    return seconds
+
+
+def main() -> int:
+    """Print one line per day."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--limit", type=float, default=1.3)
+    options = parser.parse_args()
+    worst = 0.0
+    print("| | script s | fabric run s | ratio |\n| --- | --- | --- | --- |")
+    for day, found in measure(options.rounds).items():
+        script, fabric = statistics.median(found["script"]), statistics.median(found["fabric"])
+        worst = max(worst, fabric / script)
+        print(f"| {day} | {script:.2f} | {fabric:.2f} | {fabric / script:.2f} |")
+    return int(worst > options.limit)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
