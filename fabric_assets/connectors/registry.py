@@ -1,0 +1,38 @@
+"""Source type -> the connector module that reads it: one literal mapping (house rule 5).
+
+Module names instead of functions: a load imports the one connector that it needs, and nothing registers itself on import.
+"""
+
+from difflib import get_close_matches
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from fabric_assets.connectors.context import SourceContext
+from fabric_assets.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from dlt.extract import DltSource
+
+CONNECTORS: dict[str, str] = {
+    "sql_database": "fabric_assets.connectors.sql_database",
+    "rest_api": "fabric_assets.connectors.rest_api",
+    "files": "fabric_assets.connectors.files",
+}
+
+
+def build_source(context: SourceContext) -> "DltSource":
+    """Build the dlt source that reads the context's chosen streams; opens connections, so only inside a running load."""
+    return import_module(get_connector(context.config.type)).build_source(context)
+
+
+def get_connector(source_type: str) -> str:
+    """Get the module that reads a source type.
+
+    Raises:
+        ConfigurationError: there is none; names the known ones and the nearest.
+    """
+    if source_type in CONNECTORS:
+        return CONNECTORS[source_type]
+    nearest = get_close_matches(source_type, CONNECTORS, n=1)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    raise ConfigurationError(f"no connector for the source type {source_type!r}{hint}; known: {', '.join(sorted(CONNECTORS))}")

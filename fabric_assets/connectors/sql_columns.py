@@ -1,0 +1,167 @@
+"""A reflected database column -> how to read it: the SQL expression, and the Arrow type that carries its values.
+
+Types with no counterpart in every warehouse travel as text that the source itself writes (uuid, inet, interval, enum,
+array, json): readable, exact, and castable in a model. What has no text form either is refused by name.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+from sqlalchemy import types as sa
+
+from fabric_assets.connectors import arrow_types
+from fabric_assets.errors import SourceError
+
+
+@dataclass(frozen=True)
+class SqlColumn:
+    """Args:
+    sql: the expression that reads it, quoted.
+    kind: the carrying type; None where only the values tell (SQLite, numbers of undeclared precision).
+    convert: driver value -> what `kind` takes; None for as it is.
+    """
+
+    name: str
+    sql: str
+    declared: str
+    kind: pa.DataType | None
+    convert: Callable[[Any], Any] | None = None
+
+
+def build_column(name: str, kind: sa.TypeEngine[Any], *, quoted: str, dialect: str, place: str) -> SqlColumn:
+    """Plan how to read a column.
+
+    Raises:
+        SourceError: its type cannot be carried.
+    """
+    declared = describe_type(kind)
+    builder = {"postgresql": _build_postgres, "mysql": _build_mysql}.get(dialect, _build_generic)
+    column = builder(name, kind, quoted, declared)
+    if column is None:
+        raise SourceError(
+            f"{place}: column {name} has the type {declared}, which cannot be carried",
+            remedy="leave it out: list the wanted ones under the stream's columns, or read a view that casts it",
+        )
+    return column
+
+
+def describe_type(kind: sa.TypeEngine[Any]) -> str:
+    try:
+        return str(kind)
+    except Exception:  # a type of a dialect that cannot write itself down
+        return type(kind).__name__
+
+
+def get_decimal(kind: Any) -> pa.DataType | None:
+    """The exact decimal of a declared precision; None for one undeclared, TEXT for one too wide."""
+    if kind.precision is None:
+        return None
+    scale = kind.scale or 0
+    if kind.precision > arrow_types.MAX_PRECISION or not 0 <= scale <= kind.precision:
+        return arrow_types.TEXT
+    return pa.decimal128(kind.precision, scale)
+
+
+_POSTGRES_NATIVE: tuple[tuple[type[Any], pa.DataType], ...] = (
+    (sa.Boolean, arrow_types.BOOL),
+    (sa.Integer, arrow_types.BIGINT),
+    (sa.Float, arrow_types.DOUBLE),
+    (sa.LargeBinary, arrow_types.BINARY),
+    (sa.Date, arrow_types.DATE),
+)
+
+
+def _build_postgres(name: str, kind: sa.TypeEngine[Any], quoted: str, declared: str) -> SqlColumn | None:
+    if isinstance(kind, sa.Numeric) and not isinstance(kind, sa.Float):
+        return SqlColumn(name, f"{quoted}::text", declared, get_decimal(kind))
+    if isinstance(kind, sa.DateTime):
+        return SqlColumn(name, quoted, declared, arrow_types.TIMESTAMP_UTC if kind.timezone else arrow_types.TIMESTAMP)
+    if isinstance(kind, sa.Time) and not kind.timezone:
+        return SqlColumn(name, quoted, declared, arrow_types.TIME)
+    for base, carried in _POSTGRES_NATIVE:
+        if isinstance(kind, base):
+            return SqlColumn(name, quoted, declared, carried)
+    if type(kind).__name__ == "MONEY":
+        return SqlColumn(name, f"{quoted}::numeric::text", declared, pa.decimal128(20, 2))
+    if type(kind).__name__ == "BYTEA":
+        return SqlColumn(name, quoted, declared, arrow_types.BINARY)
+    if type(kind).__name__ == "OID":
+        return SqlColumn(name, f"{quoted}::bigint", declared, arrow_types.BIGINT)
+    return SqlColumn(name, f"{quoted}::text", declared, arrow_types.TEXT)
+
+
+def _build_mysql(name: str, kind: sa.TypeEngine[Any], quoted: str, declared: str) -> SqlColumn | None:
+    word = type(kind).__name__
+    if word in {"FLOAT", "REAL"}:
+        # The server writes a FLOAT with six digits; as a double it writes all of them.
+        return SqlColumn(name, f"({quoted} + 0.0e0)", declared, arrow_types.DOUBLE)
+    if word == "BIGINT" and getattr(kind, "unsigned", False):
+        return SqlColumn(name, quoted, declared, pa.decimal128(20, 0))
+    if word == "TIMESTAMP":
+        return SqlColumn(name, quoted, declared, arrow_types.TIMESTAMP_UTC)
+    if word == "YEAR":
+        return SqlColumn(name, quoted, declared, arrow_types.BIGINT)
+    if word == "BIT":
+        return SqlColumn(name, f"({quoted} + 0)", declared, pa.decimal128(20, 0))
+    if word in {"SET", "ENUM", "JSON", "LONGTEXT", "UUID", "INET4", "INET6"}:
+        return SqlColumn(name, quoted, declared, arrow_types.TEXT, _as_text)
+    return _build_generic(name, kind, quoted, declared)
+
+
+def _build_generic(name: str, kind: sa.TypeEngine[Any], quoted: str, declared: str) -> SqlColumn | None:
+    def plan(carried: pa.DataType | None, convert: Callable[[Any], Any] | None = None) -> SqlColumn:
+        return SqlColumn(name, quoted, declared, carried, convert)
+
+    if isinstance(kind, sa.Boolean):
+        return plan(arrow_types.BOOL, bool)
+    if isinstance(kind, sa.Integer):
+        return plan(arrow_types.BIGINT)
+    if isinstance(kind, sa.Float):
+        return plan(arrow_types.DOUBLE)
+    if isinstance(kind, sa.Numeric):
+        carried = get_decimal(kind) or arrow_types.TEXT
+        return plan(carried, str if carried == arrow_types.TEXT else None)
+    if isinstance(kind, sa.DateTime):
+        return plan(arrow_types.TIMESTAMP_UTC if kind.timezone else arrow_types.TIMESTAMP)
+    if isinstance(kind, sa.Date):
+        return plan(arrow_types.DATE, _as_date)
+    if isinstance(kind, sa.Time):
+        return plan(arrow_types.TIME, _as_time)
+    if isinstance(kind, sa.LargeBinary | sa.BINARY | sa.VARBINARY):
+        return plan(arrow_types.BINARY)
+    if isinstance(kind, sa.JSON):
+        return plan(arrow_types.TEXT, lambda value: value if isinstance(value, str) else arrow_types.to_json(value))
+    if isinstance(kind, sa.ARRAY):
+        return plan(arrow_types.TEXT, arrow_types.to_json)
+    if isinstance(kind, sa.String | sa.Uuid | sa.Interval | sa.Enum):
+        return plan(arrow_types.TEXT, _as_text)
+    return None
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, set | frozenset):
+        return ",".join(sorted(value))
+    return value if isinstance(value, str) else str(value)
+
+
+def _as_date(value: Any) -> Any:
+    return value.date() if isinstance(value, datetime) else value
+
+
+def _as_time(value: Any) -> Any:
+    """MySQL's TIME is a span of up to 838 hours; a time of day is what warehouses hold."""
+    if not isinstance(value, timedelta):
+        return value
+    if not timedelta(0) <= value < timedelta(days=1):
+        raise ValueError(f"{value} is a span and no time of day")
+    return (datetime.min + value).time()
+
+
+def describe_sqlite_type(kind: sa.TypeEngine[Any]) -> str:
+    """The declared type as SQLite's own rules read it; nothing for a column without one."""
+    return "" if isinstance(kind, sa.NullType) else describe_type(kind)
