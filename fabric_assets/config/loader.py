@@ -17,7 +17,7 @@ from fabric_assets.config.layers import Layers, Stack
 from fabric_assets.config.messages import Mistake, get_mistakes, get_node, place_finding
 from fabric_assets.config.outlines import get_outline, get_parents
 from fabric_assets.config.problems import Origin, Problem, make_problem
-from fabric_assets.config.references import Outline, find_dangling
+from fabric_assets.config.references import find_dangling
 from fabric_assets.config.suggestions import suggest
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.config.yaml_tree import Node, to_plain
@@ -94,26 +94,25 @@ def load_fleet(settings: Settings) -> Fleet:
     layers = Layers(settings.tenants_dir)
     healthy: dict[str, LoadedTenant] = {}
     broken: dict[str, list[Problem]] = {}
-    outlines: dict[str, tuple[Outline, Stack]] = {}
+    roots: dict[str, Node] = {}
     for name in served:
         stack = layers.stack(files.paths[name])
         config, problems = _validate(name, stack, files)
         if stack.root is not None:
-            outlines[name] = get_outline(name, stack.root), stack
+            roots[name] = stack.root
         if config is not None and stack.root is not None and not problems:
             healthy[name] = LoadedTenant(config, files.paths[name], Origins(stack.root))
         else:
             broken[name] = problems
     for name in get_rivals(served, files.paths):  # of another code location, perhaps: its data is in the same warehouse
-        stack = layers.stack(files.paths[name])
-        if stack.root is not None:
-            outlines[name] = get_outline(name, stack.root), stack
-    for name, path, message in find_collisions([outline for outline, _ in outlines.values()]):
+        rival = layers.stack(files.paths[name])
+        if rival.root is not None:
+            roots[name] = rival.root
+    for name, path, message in find_collisions(get_outline(name, root) for name, root in roots.items()):
         if name in served:
-            stack = outlines[name][1]
             healthy.pop(name, None)
-            if stack.root is not None:
-                broken.setdefault(name, []).append(_to_problem(name, stack, place_finding(stack.root, path, message)))
+            mistake = place_finding(roots[name], path, message)
+            broken.setdefault(name, []).append(_to_problem(name, mistake, _read_again(mistake.node.file)))
     return Fleet(healthy, {name: _sort(broken[name]) for name in served if name in broken}, layers.find_problems())
 
 
@@ -157,7 +156,7 @@ def _validate(name: str, stack: Stack, files: TenantFiles) -> tuple[TenantConfig
         key = (mistake.node.file, mistake.place, mistake.path, mistake.message)
         if key not in seen and not any(mistake.path[: len(path)] == path for path in poisoned):
             seen.add(key)
-            problems.append(_to_problem(name, stack, mistake))
+            problems.append(_to_problem(name, mistake, stack.texts.get(mistake.node.file, "")))
     return config, problems
 
 
@@ -167,9 +166,8 @@ def _find_cross_mistakes(name: str, root: Node) -> Iterator[Mistake]:
     return (place_finding(root, path, message) for path, message in findings)
 
 
-def _to_problem(tenant: str, stack: Stack, mistake: Mistake) -> Problem:
-    file = mistake.node.file
-    return make_problem(tenant, file, mistake.place, mistake.path, mistake.message, text=stack.texts.get(file, ""))
+def _to_problem(tenant: str, mistake: Mistake, text: str) -> Problem:
+    return make_problem(tenant, mistake.node.file, mistake.place, mistake.path, mistake.message, text=text)
 
 
 def _sort(problems: list[Problem]) -> tuple[Problem, ...]:

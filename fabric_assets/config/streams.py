@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from functools import lru_cache
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
@@ -107,6 +108,8 @@ def find_cursor_contradictions(stream: StreamConfig, cursor: CursorConfig | None
 
 def find_same_columns(columns: Sequence[str], key: str) -> Iterator[tuple[Path, str]]:
     """Yield columns that are named twice, or that would be one column in the warehouse."""
+    if len(columns) < 2:
+        return
     seen: dict[str, str] = {}
     for index, column in enumerate(columns):
         first = seen.setdefault(normalise(column), column)
@@ -116,6 +119,7 @@ def find_same_columns(columns: Sequence[str], key: str) -> Iterator[tuple[Path, 
             yield (key, index), f"{column} and {first} would be the same column in the warehouse ({normalise(column)})"
 
 
+@lru_cache(maxsize=4096)
 def normalise(column: str) -> str:
     """Spell a column as the warehouse will: dlt's snake_case, near enough to find two that become one."""
     broken = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", re.sub(r"([^_])([A-Z][a-z]+)", r"\1_\2", column.strip()))

@@ -8,6 +8,7 @@ aliases and forgotten duplicate keys before anybody could refuse them. Plain wor
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from sys import intern
 from typing import NamedTuple
 
 import yaml
@@ -156,7 +157,7 @@ def build_tree(text: str, file: Path, findings: list[Finding]) -> Node | None:  
                 top.fresh = text not in top.items
                 if not top.fresh or not text or (text == "<<" and event.implicit[0]):
                     findings.append(_get_key_finding(text, top, at, stack))
-                top.key = text
+                top.key = intern(text)
                 top.key_at = at
             else:
                 value = resolve_scalar(text) if event.implicit[0] else text
