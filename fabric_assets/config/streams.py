@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
 
-from fabric_assets.config.base import FabricModel, Identifier, Path, Text, format_duration, parse_duration, refuse
+from fabric_assets.config.base import IDENTIFIER, FabricModel, Identifier, Path, Text, format_duration, parse_duration, refuse
 
 WriteDisposition = Literal["append", "replace", "merge"]
 
@@ -30,19 +30,12 @@ def _parse_lag(value: object) -> timedelta | int:
         raise ValueError("must be a duration (30s, 5m, 26h, 7d), or a whole number where the cursor is a number") from error
 
 
+_COLUMN = {"type": "string", "minLength": 1, "maxLength": 63, "pattern": IDENTIFIER}
 ColumnNames = Annotated[
     tuple[Identifier, ...],
     BeforeValidator(_as_tuple),
-    Field(
-        min_length=1,
-        max_length=2000,
-        json_schema_extra={
-            "anyOf": [
-                {"type": "string", "minLength": 1, "maxLength": 63},
-                {"type": "array", "items": {"type": "string", "minLength": 1, "maxLength": 63}, "minItems": 1, "maxItems": 2000},
-            ]
-        },
-    ),
+    Field(min_length=1, max_length=2000),
+    WithJsonSchema({"anyOf": [_COLUMN, {"type": "array", "items": _COLUMN, "minItems": 1, "maxItems": 2000}]}),
 ]
 Lag = Annotated[
     timedelta | int,
