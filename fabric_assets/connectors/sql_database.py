@@ -16,6 +16,7 @@ from dlt.extract import DltResource, DltSource
 
 from fabric_assets.config.sources import SqlDatabaseSource, SqlStream
 from fabric_assets.connectors import arrow_types, sql_columns, sql_readers
+from fabric_assets.connectors.arrow_hints import mark_naive
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.cursor import Cursor, encode
 from fabric_assets.connectors.sql_databases import Database, parse_url
@@ -64,7 +65,7 @@ def _build_resource(name: str, stream: SqlStream, database: Database, place: str
         for batch in sql_readers.read(database, query, place=place, check=check):
             _check_key(batch, key, place)
             batch = arrow_types.conform(batch, kinds, place=place)
-            yield cursor.filter(batch) if cursor else batch
+            yield mark_naive(cursor.filter(batch) if cursor else batch)
         if cursor:
             cursor.commit()
         state["types"] = {column: str(kind) for column, kind in kinds.items()}

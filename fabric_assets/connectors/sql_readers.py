@@ -94,14 +94,13 @@ def _read_postgres(database: Database, query: Query, place: str) -> Iterator[pa.
 
 
 def _read_rows(database: Database, query: Query, place: str) -> Iterator[pa.Table]:
-    convert = [_get_converter(column, sqlite=database.dialect == "sqlite") for column in query.columns]
     size, empty = _FIRST_ROWS, True
     try:
         with database.engine.connect().execution_options(stream_results=True) as connection:
             result = connection.execute(_build_text(query), {"value": query.bound[1]} if query.bound else {})
             while rows := result.fetchmany(size):
                 empty = False
-                table = _build_table(rows, query, convert, place)
+                table = _build_table(rows, query, place, sqlite=database.dialect == "sqlite")
                 size = max(100, min(_MOST_ROWS, int(len(rows) * _TARGET_BYTES / max(table.nbytes, 1))))
                 yield table
             if empty:
@@ -145,29 +144,24 @@ def _build_text(query: Query) -> sqla.TextClause:
     return sqla.text(query.build_sql("\0").replace(":", "\\:").replace("\0", ":value"))
 
 
-def _build_table(rows: Sequence[Any], query: Query, convert: Sequence[Callable[[list[Any]], list[Any]] | None], place: str) -> pa.Table:
+def _build_table(rows: Sequence[Any], query: Query, place: str, *, sqlite: bool) -> pa.Table:
     arrays = []
-    for column, values, converter in zip(query.columns, zip(*rows, strict=True), convert, strict=True):
+    for column, values in zip(query.columns, zip(*rows, strict=True), strict=True):
         assert column.kind is not None
-        try:
-            prepared = converter(list(values)) if converter else values
-        except (ValueError, ArithmeticError, UnicodeDecodeError) as error:
-            raise arrow_types.build_misfit_error(place, column.name, column.kind, str(error)) from None
-        if pa.types.is_temporal(column.kind) and any(isinstance(value, str) for value in prepared):
-            raw = arrow_types.build_array(prepared, pa.string(), place=place, column=column.name)
-            arrays.append(arrow_types.cast_exactly(raw, column.kind, place=place, name=column.name))
+        if sqlite:
+            arrays.append(sqlite_columns.build_array(values, column.kind, place=place, column=column.name))
         else:
-            arrays.append(arrow_types.build_array(prepared, column.kind, place=place, column=column.name))
+            arrays.append(_build_array(values, column, column.kind, place))
     return pa.table(arrays, names=_get_names(query))
 
 
-def _get_converter(column: SqlColumn, *, sqlite: bool) -> Callable[[list[Any]], list[Any]] | None:
-    if sqlite:
-        assert column.kind is not None
-        return sqlite_columns.get_converter(column.kind)
-    if (convert := column.convert) is None:
-        return None
-    return lambda values: [None if value is None else convert(value) for value in values]
+def _build_array(values: Sequence[Any], column: SqlColumn, kind: pa.DataType, place: str) -> pa.Array:
+    if (convert := column.convert) is not None:
+        try:
+            values = [None if value is None else convert(value) for value in values]
+        except (ValueError, ArithmeticError) as error:
+            raise arrow_types.build_misfit_error(place, column.name, kind, str(error)) from None
+    return arrow_types.build_array(values, kind, place=place, column=column.name)
 
 
 def _build_empty(query: Query) -> pa.Table:

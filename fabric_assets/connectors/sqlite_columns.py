@@ -5,11 +5,11 @@ column holds, and the declared type is taken only if every value fits it; else t
 """
 
 import re
-from collections.abc import Callable, Sequence
-from decimal import Decimal
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fabric_assets.connectors import arrow_types
 
@@ -111,15 +111,40 @@ def _choose_type(declared: str, facts: dict[str, bool]) -> pa.DataType:
     return arrow_types.TEXT if facts["big"] else arrow_types.DOUBLE
 
 
-def get_converter(kind: pa.DataType) -> Callable[[list[Any]], list[Any]] | None:
-    """How a batch of SQLite values becomes input of `build_array`; None for as they are."""
-    if kind == arrow_types.TEXT:
-        return lambda values: [value if value is None or isinstance(value, str) else _write(value) for value in values]
-    if kind == arrow_types.BOOL:
-        return lambda values: [None if value is None else _read_flag(value) for value in values]
-    if pa.types.is_decimal(kind):
-        return lambda values: [None if value is None else Decimal(_write(value)) for value in values]
-    return None
+def build_array(values: Sequence[Any], kind: pa.DataType, *, place: str, column: str) -> pa.Array:
+    """Build a column from SQLite's values.
+
+    Raises:
+        DataError: a value does not fit the type that the stream's column has.
+    """
+    try:
+        if kind == arrow_types.TEXT:
+            return _build_text(values)
+        if kind == arrow_types.BOOL:
+            return _build_flags(values)
+        if pa.types.is_decimal(kind):
+            # Over the shortest text of the number: 0.1 is 0.10 then, and not 0.1000000000000000055.
+            return pa.array(values, type=pa.float64()).cast(pa.string()).cast(kind)
+        if pa.types.is_temporal(kind):
+            return arrow_types.cast_exactly(pa.array(values, type=pa.string()), kind, place=place, name=column)
+        return pa.array(values, type=kind)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+        raise arrow_types.build_misfit_error(place, column, kind, str(error)) from None
+
+
+def _build_text(values: Sequence[Any]) -> pa.Array:
+    try:
+        return pa.array(values, type=arrow_types.TEXT)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.array([value if value is None or isinstance(value, str) else _write(value) for value in values], type=arrow_types.TEXT)
+
+
+def _build_flags(values: Sequence[Any]) -> pa.Array:
+    flags = pa.array(values, type=arrow_types.BIGINT)
+    bounds = pc.min_max(flags).as_py()
+    if bounds["min"] is not None and not 0 <= bounds["min"] <= bounds["max"] <= 1:
+        raise pa.ArrowInvalid(f"{bounds['max']} is neither 0 nor 1")
+    return flags.cast(arrow_types.BOOL)
 
 
 def _get_declared_type(word: str) -> pa.DataType | None:
@@ -150,9 +175,3 @@ def _is_decimal(declared: str) -> bool:
 
 def _write(value: Any) -> str:
     return value.hex() if isinstance(value, bytes) else repr(value)
-
-
-def _read_flag(value: Any) -> bool:
-    if value not in (0, 1):
-        raise ValueError(f"{value!r} is neither 0 nor 1")
-    return bool(value)
