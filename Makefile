@@ -48,7 +48,7 @@ reference: ## Write the generated tables of docs/ anew from the code
 
 lock: ## Write uv.lock and requirements-oldest.txt anew after a change of pyproject.toml
 	$(UV) lock
-	$(UV) pip compile pyproject.toml --extra embedded-elt --group dev --resolution lowest-direct --universal --python-version 3.11 \
+	$(UV) pip compile pyproject.toml --extra embedded-elt --group dev --upgrade --resolution lowest-direct --universal --python-version 3.11 \
 		--quiet --no-annotate --custom-compile-command "make lock" --output-file requirements-oldest.txt
 
 clean: ## Remove environments, caches and the demo's data
