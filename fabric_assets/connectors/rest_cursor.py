@@ -1,0 +1,160 @@
+"""The cursor of a rest_api stream: what the next load asks for, and which rows of the border it has already.
+
+Not dlt's incremental: it compares times as text, so that `…:00.5Z` sorts before `…:00Z` and rows are dropped as too old; and a
+parent's cursor would run on while only one of its children is loaded. Here every stream remembers how far it came itself.
+Positions stay in the API's own spelling, since the API reads them again.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from fabric_assets.config.rest import RestCursor
+from fabric_assets.connectors.rest_rows import MISSING, Row, find_value
+from fabric_assets.connectors.suggestions import build_missing_error
+from fabric_assets.errors import ConfigurationError, DataError
+
+Position = str | int | float
+Sortable = tuple[str, Any]
+
+
+class RestCursorReader:
+    """Finds the highest cursor value of rows, and where a load begins.
+
+    Args:
+        place: tenant, source and stream, for messages.
+    """
+
+    def __init__(self, place: str, cursor: RestCursor) -> None:
+        self._place, self._cursor = place, cursor
+
+    def get_start(self, positions: Iterable[Position | None]) -> Position | None:
+        """Where to begin so that each of the streams, which came as far as `positions`, misses nothing; None is the beginning."""
+        known = list(positions)
+        initial = self._cursor.initial
+        if not known or None in known:
+            return initial
+        start = self._go_back(min((position for position in known if position is not None), key=self.sort))
+        return start if initial is None or self.sort(start) >= self.sort(initial) else initial
+
+    def get_highest(self, rows: list[Row], position: Position | None) -> Position | None:
+        """The highest of a page's values and the position so far.
+
+        Raises:
+            SourceError: no row has the field.
+            DataError: a value cannot be compared.
+        """
+        found = [find_value(row, self._cursor.field) for row in rows]
+        if all(value is MISSING for value in found):
+            raise build_missing_error(
+                self._place, kind="cursor field", name=self._cursor.field, known=rows[0], remedy="let cursor.field name a field of every row"
+            )
+        values = [value for value in found if value is not MISSING and value is not None]
+        return max(values if position is None else [position, *values], key=self.sort, default=None)
+
+    def sort(self, value: Position) -> Sortable:
+        """A value's place among the others: times by the moment, whatever their spelling.
+
+        Raises:
+            DataError: it is no number, time or text, or of another kind than the cursor's initial value.
+        """
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return "number", value
+        if not isinstance(value, str):
+            raise DataError(f"{self._place}: cursor field {self._cursor.field!r} holds {type(value).__name__} values", remedy="choose a time, a number or text")
+        if value.isascii() and value.isdigit():
+            return "number", int(value)
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            return "text", value
+        return "time", moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+    def _go_back(self, position: Position) -> Position:
+        lag = self._cursor.lag
+        if lag is None:
+            return position
+        kind, value = self.sort(position)
+        if isinstance(lag, timedelta) and kind == "time" and isinstance(position, str):
+            return _spell(datetime.fromisoformat(position) - lag, position)
+        if isinstance(lag, int) and kind == "number":
+            return str(value - lag) if isinstance(position, str) else value - lag
+        needed = {"time": "a duration, e.g. 5m", "number": "a number"}.get(kind, "left out, for text cannot be counted back")
+        raise ConfigurationError(f"{self._place}: cursor.lag must be {needed}: the cursor field holds {kind} values", remedy="change cursor.lag")
+
+
+def _spell(moment: datetime, like: str) -> str:
+    """Write a time as the API wrote another one."""
+    try:
+        date.fromisoformat(like)
+    except ValueError:
+        separator = "T" if "T" in like else " "
+        text = moment.isoformat(sep=separator, timespec="microseconds" if moment.microsecond or "." in like else "seconds")
+        return text.replace("+00:00", "Z") if like.endswith("Z") else text
+    return moment.date().isoformat()
+
+
+class Border:
+    """Keeps `append` from loading twice the rows at the last load's highest value, which the API gives again.
+
+    Args:
+        state: the stream's own, saved by dlt together with the rows.
+        keys: the primary key; without one a row is known by its whole content.
+        forget: load everything anew.
+    """
+
+    def __init__(self, place: str, cursor: RestCursor, *, state: dict[str, Any], keys: tuple[str, ...], forget: bool) -> None:
+        self._place, self._field, self._keys, self._state = place, cursor.field, keys, state
+        self._sort = RestCursorReader(place, cursor).sort
+        if forget:
+            state.pop("border", None)
+        self._start, self._seen = self._load()
+        self._highest = self._start
+
+    def keep_new(self, rows: list[Row]) -> list[Row]:
+        """Drop the rows that an earlier load brought, and remember the new border.
+
+        Raises:
+            DataError: a row has no cursor value, so that nobody can tell whether it is new.
+        """
+        kept: list[Row] = []
+        for row in rows:
+            value = find_value(row, self._field)
+            if value is MISSING or value is None:
+                raise DataError(
+                    f"{self._place}: a row has no value in the cursor field {self._field!r}, so each load would append it again",
+                    remedy="use merge with a primary_key, or another cursor field",
+                )
+            rank = self._sort(value)
+            if self._start is None or rank > self._start or (rank == self._start and not self._was_loaded(row)):
+                kept.append(row)
+                self._remember(row, value, rank)
+        return kept
+
+    def _load(self) -> tuple[Sortable | None, Counter[str]]:
+        border = self._state.get("border")
+        return (self._sort(border["position"]), Counter(border["rows"])) if border else (None, Counter())
+
+    def _was_loaded(self, row: Row) -> bool:
+        fingerprint = self._fingerprint(row)
+        if self._seen[fingerprint] == 0:
+            return False
+        # Counted, for a table without a key may well hold equal rows.
+        self._seen[fingerprint] -= 1
+        return True
+
+    def _remember(self, row: Row, value: Position, rank: Sortable) -> None:
+        if self._highest is None or rank > self._highest:
+            self._highest = rank
+            self._state["border"] = {"position": value, "rows": {}}
+        if rank == self._highest:
+            rows = self._state["border"]["rows"]
+            fingerprint = self._fingerprint(row)
+            rows[fingerprint] = rows.get(fingerprint, 0) + 1
+
+    def _fingerprint(self, row: Row) -> str:
+        content = [row.get(key) for key in self._keys] if self._keys else row
+        return hashlib.blake2b(json.dumps(content, sort_keys=True, separators=(",", ":")).encode(), digest_size=12).hexdigest()

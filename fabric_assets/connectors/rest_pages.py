@@ -1,0 +1,196 @@
+"""One endpoint -> pages of rows, through dlt's REST client and paginators.
+
+What the client would guess or pass over is refused here, each with the field to declare: a selector that matches nothing looks
+like an empty stream, a page number that the server ignores like an endless one, a capped `limit` leaves rows out.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from typing import Any
+
+from dlt.common import jsonpath
+from dlt.sources.helpers.rest_client.client import RESTClient
+from dlt.sources.helpers.rest_client.paginators import (
+    BasePaginator,
+    HeaderLinkPaginator,
+    JSONLinkPaginator,
+    JSONResponseCursorPaginator,
+    OffsetPaginator,
+    PageNumberPaginator,
+    SinglePagePaginator,
+)
+from requests import Response, Session
+
+from fabric_assets.config import rest
+from fabric_assets.connectors.rest_rows import Row
+from fabric_assets.connectors.rest_session import show_url
+from fabric_assets.errors import ConfigurationError, FabricError, SourceError
+
+
+class PageReader:
+    """Reads one stream's endpoint.
+
+    Args:
+        place: tenant, source and stream, for messages.
+        base_url: where the path begins.
+        paginator: the stream's or the source's; None lets dlt find it.
+    """
+
+    def __init__(self, place: str, *, base_url: str, session: Session, stream: rest.RestStream, paginator: rest.PaginatorConfig | None) -> None:
+        self._place, self._stream, self._config = place, stream, paginator
+        self._client = _Client(place, base_url=base_url, session=session)
+        self._selector = _compile(stream.data, "data", place) if stream.data else None
+        build_paginator(paginator, place)
+
+    def read(self, path: str, params: Mapping[str, str | int]) -> Iterator[list[Row]]:
+        """Yield the non-empty pages below a path.
+
+        Raises:
+            SourceError: the server refuses, or its answers are not what is declared.
+            SourceUnavailable: it cannot be reached.
+        """
+        pages = self._client.paginate(path, params=dict(params), paginator=build_paginator(self._config, self._place), data_selector=self._selector)
+        previous, short = b"", False
+        while (page := self._get_next(pages)) is not None:
+            rows, response = list(page), page.response
+            if not all(isinstance(row, dict) for row in rows):
+                raise SourceError(f"{self._place}: the rows at {show_url(response.url)} are no JSON objects", remedy="let `data` point at the list of rows")
+            if rows and response.content == previous:
+                raise SourceError(f"{self._place}: the server gives the same page again and again", remedy="check the paginator: the server seems to ignore it")
+            if rows and short:
+                raise self._build_short_error()
+            if isinstance(self._config, rest.OffsetPaginator):
+                short = self._check_length(rows, page.paginator, response)
+            previous = response.content
+            if rows:
+                yield rows
+
+    def _get_next(self, pages: Iterator[Any]) -> Any:
+        try:
+            return next(pages, None)
+        except FabricError:
+            raise
+        except (ValueError, TypeError, KeyError, AttributeError):
+            pass
+        # dlt's own message quotes the whole answer.
+        wanted = getattr(self._config, "total", None) or getattr(self._config, "next", None)
+        names = f" in `{wanted}`" if wanted else ""
+        raise SourceError(f"{self._place}: the answer does not say how to go on{names}", remedy="check the paginator's JSONPath against an answer of the API")
+
+    def _check_length(self, rows: list[Row], paginator: Any, response: Response) -> bool:
+        """Whether the page is shorter than asked for, so that it must be the last one."""
+        limit, config = paginator.limit, self._config
+        if not rows or len(rows) >= limit:
+            return False
+        if isinstance(config, rest.OffsetPaginator) and config.total:
+            # The paginator stands at the next page already.
+            total = int(jsonpath.find_values(config.total, response.json())[0])
+            if paginator.current_value - limit + len(rows) < total:
+                raise self._build_short_error()
+        return True
+
+    def _build_short_error(self) -> SourceError:
+        return SourceError(
+            f"{self._place}: the server gives fewer rows a page than `limit` asks for, so the next offset would leave rows out",
+            remedy="set the paginator's limit to what the server allows",
+        )
+
+
+class _Client(RESTClient):
+    """dlt's client, which refuses instead of guessing, and parses each answer once."""
+
+    def __init__(self, place: str, *, base_url: str, session: Session) -> None:
+        super().__init__(base_url, session=session)
+        self._place = place
+
+    def detect_data_selector(self, response: Response) -> str:
+        _parse(response, self._place)
+        return super().detect_data_selector(response)
+
+    def extract_response(self, response: Response, data_selector: jsonpath.TJsonPath) -> list[Any]:
+        body = _parse(response, self._place)
+        values = jsonpath.find_values(data_selector, body)
+        if not values:
+            if _matches_empty_list(data_selector, body):
+                return []
+            fields = ", ".join(body) if isinstance(body, dict) else "a list"
+            raise SourceError(
+                f"{self._place}: `{data_selector}` matches nothing in the answer of {show_url(response.url)}, which holds: {fields or 'nothing'}",
+                remedy="let `data` be the JSONPath of the list of rows",
+            )
+        if len(values) == 1:
+            only = values[0]
+            # An empty list is null in some servers' JSON.
+            return [] if only is None else only if isinstance(only, list) else [only]
+        return list(chain.from_iterable(values)) if all(isinstance(value, list) for value in values) else values
+
+    def detect_paginator(self, response: Response, data: Any) -> BasePaginator:
+        paginator, score = self.pagination_factory.create_paginator(response)
+        if paginator is None or 0 < score < 1:
+            # dlt would go on with its defaults: a wrong first page number or parameter name leaves rows out.
+            raise SourceError(f"{self._place}: the answers come in pages, but how to ask for the next one is not certain", remedy="declare `paginator`")
+        return _JsonLink(paginator.next_url_path) if isinstance(paginator, JSONLinkPaginator) else paginator
+
+
+class _JsonLink(JSONLinkPaginator):
+    """Takes an empty link for none, as servers mean it."""
+
+    def update_state(self, response: Response, data: list[Any] | None = None) -> None:
+        super().update_state(response, data)
+        if not self._next_reference:
+            self._next_reference = None
+
+
+def build_paginator(config: rest.PaginatorConfig | None, place: str) -> BasePaginator | None:
+    """Build dlt's paginator; None is to be found by dlt.
+
+    Raises:
+        ConfigurationError: a JSONPath is none.
+    """
+    match config:
+        case rest.HeaderLinkPaginator():
+            return HeaderLinkPaginator(links_next_key=config.rel)
+        case rest.JsonLinkPaginator():
+            return _JsonLink(_compile(config.next, "paginator.next", place))
+        case rest.PageNumberPaginator():
+            # Where the number of pages is known, an empty page is no end: its rows may be hidden from this login.
+            total = _compile(config.total, "paginator.total", place) if config.total else None
+            return PageNumberPaginator(base_page=config.base, page_param=config.param, total_path=total, stop_after_empty_page=total is None)
+        case rest.OffsetPaginator():
+            total = _compile(config.total, "paginator.total", place) if config.total else None
+            return OffsetPaginator(
+                config.limit, offset_param=config.offset_param, limit_param=config.limit_param, total_path=total, stop_after_empty_page=total is None
+            )
+        case rest.CursorPaginator():
+            return JSONResponseCursorPaginator(_compile(config.next, "paginator.next", place), cursor_param=config.param)
+        case rest.SinglePagePaginator():
+            return SinglePagePaginator()
+    return None
+
+
+def _compile(path: str, field: str, place: str) -> Any:
+    try:
+        return jsonpath.compile_path(path)
+    except Exception as error:  # noqa: BLE001 the parser raises plain Exception
+        raise ConfigurationError(f"{place}: {field} `{path}` is no JSONPath: {error}", remedy="e.g. results, or data.items") from None
+
+
+def _parse(response: Response, place: str) -> Any:
+    """Parse the answer, once: client and paginator both ask for it."""
+    try:
+        body = json.loads(response.content)
+    except (ValueError, RecursionError):
+        body = None
+    else:
+        response.json = lambda **_: body
+        return body
+    kind = response.headers.get("Content-Type", "of no type")
+    raise SourceError(f"{place}: the answer of {show_url(response.url)} is no JSON, but {kind}", remedy="check base_url and the stream's path")
+
+
+def _matches_empty_list(selector: Any, body: Any) -> bool:
+    """Whether a path like `data.rows[*]` ends in a list that is there, and empty."""
+    text = str(selector)
+    before = text.partition("[")[0].partition("*")[0].rstrip(".")
+    return before != text and bool(jsonpath.find_values(before or "$", body))

@@ -1,0 +1,26 @@
+"""Fixtures of the connectors' tests."""
+
+import pytest
+from pytest_httpserver import HTTPServer
+
+from fabric_assets.settings import Settings
+from tests.connectors.rest import Api, Warehouse
+
+
+@pytest.fixture
+def api(httpserver: HTTPServer) -> Api:
+    """An HTTP API that knows no path yet."""
+    return Api(httpserver)
+
+
+@pytest.fixture
+def warehouse(settings: Settings, api: Api) -> Warehouse:
+    return Warehouse(settings, api)
+
+
+@pytest.fixture
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses between tries, which take no time."""
+    pauses: list[float] = []
+    monkeypatch.setattr("tenacity.nap.time.sleep", pauses.append)
+    return pauses
