@@ -4,6 +4,7 @@ Every connector module offers `build_source(context) -> DltSource`; the secret s
 connector reads secrets only while an op runs, and only the ones that its own config references.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fabric_assets.config.base import SecretRef
@@ -20,6 +21,7 @@ class SourceContext:
         name: the source's name.
         streams: the chosen streams, all of them declared in `config`.
         full_refresh: forget cursors and remembered files of these streams.
+        report: takes progress and what else a reader of the run should know, line by line.
     """
 
     tenant: str
@@ -28,6 +30,7 @@ class SourceContext:
     streams: tuple[str, ...]
     settings: Settings
     full_refresh: bool = False
+    report: Callable[[str], None] = lambda message: None
 
     def resolve(self, ref: SecretRef) -> str:
         """Read a secret's value.

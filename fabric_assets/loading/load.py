@@ -31,12 +31,12 @@ def run_load(request: LoadRequest, *, report: Report = lambda message: None) -> 
     Raises:
         FabricError: what is wrong, where, and what to do next.
     """
-    context = _build_context(request)
+    context = _build_context(request, report)
     with warehouse_lease(request.tenant.tenant, request.settings, timeout_seconds=LEASE_SECONDS, report=report):
         return _load(request, context, report)
 
 
-def _build_context(request: LoadRequest) -> SourceContext:
+def _build_context(request: LoadRequest, report: Report) -> SourceContext:
     sources = request.tenant.sources
     if request.source not in sources:
         raise ConfigurationError(f"tenant {request.tenant.tenant} has no source {request.source}; known: {', '.join(sorted(sources)) or 'none'}")
@@ -53,6 +53,7 @@ def _build_context(request: LoadRequest) -> SourceContext:
         streams=request.streams or tuple(config.streams),
         settings=request.settings,
         full_refresh=request.full_refresh,
+        report=report,
     )
 
 
@@ -118,7 +119,7 @@ def _check_dataset(pipeline: Any, context: SourceContext) -> None:
     if pipeline.dataset_name != expected:
         raise DestinationError(
             f"{context.describe()}: the state found in dataset {expected} belongs to dataset {pipeline.dataset_name}",
-            remedy=f"the dataset looks copied: drop its table _dlt_pipeline_state, then load with --full-refresh",
+            remedy="the dataset looks copied: drop its table _dlt_pipeline_state, then load with --full-refresh",
         )
 
 

@@ -1,0 +1,183 @@
+"""A `files` source's path and a glob -> the matching files, each with what tells whether it has changed.
+
+A local file is read where it lies, and refused if it changed meanwhile; an object of a bucket is copied into the load's private
+folder first, so that its hash and its rows are of the same bytes.
+"""
+
+import hashlib
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fabric_assets.config.sources import FilesSource, FileStream
+from fabric_assets.connectors.context import SourceContext
+from fabric_assets.errors import ConfigurationError, RetriableError, SourceError, SourceUnavailable
+
+_EXTRAS = {"gs": "gcsfs", "az": "adlfs"}
+# Folders of the data directory that hold other tenants' data, or the platform's own.
+_PLATFORM_FOLDERS = frozenset({"warehouse", "dlt", "dbt", "locks", "secrets"})
+_CHUNK = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file.
+
+    Args:
+        name: its path below the source's path.
+        version: changes when its content may have.
+        modified: seconds since the epoch.
+        open: opens its bytes.
+        local: where it lies, for a file of this machine.
+    """
+
+    name: str
+    version: str
+    size: int
+    modified: float
+    open: Callable[[], Any]
+    local: Path | None = None
+
+
+@dataclass(frozen=True)
+class FetchedFile:
+    """A file whose bytes are at hand.
+
+    Args:
+        path: a name without special characters, in the load's private folder.
+    """
+
+    source: SourceFile
+    path: Path
+    sha256: str
+
+    def refuse_change(self, place: str) -> None:
+        """Raises:
+        RetriableError: the file is not the one that was hashed.
+        """
+        local = self.source.local
+        if local is not None and (not local.is_file() or _get_version(local.stat()) != self.source.version):
+            raise RetriableError(f"{place}: the file {self.source.name} changed while it was read", remedy="try again when whoever writes it is done")
+
+
+def list_files(context: SourceContext, stream: FileStream, *, place: str) -> tuple[list[SourceFile], bool]:
+    """Find the stream's files, by name, and whether the source's path holds any file at all.
+
+    Raises:
+        SourceError: the path does not exist or may not be read.
+        SourceUnavailable: the bucket cannot be reached.
+    """
+    config = context.config
+    assert isinstance(config, FilesSource)
+    scheme, separator, rest = config.path.partition("://")
+    if not separator or scheme == "file":
+        return _list_folder(_get_folder(context, rest if separator else config.path, place), stream, place, context.report)
+    return _list_bucket(_open_bucket(context, config, scheme, place), rest.rstrip("/"), stream, place)
+
+
+def fetch(file: SourceFile, folder: Path, number: int, *, place: str) -> FetchedFile:
+    """Hash a file and give it a safe name; copy it there if it lies in a bucket."""
+    digest, path = hashlib.sha256(), folder / f"{number}.data"
+    try:
+        with file.open() as reader:
+            writer = None if file.local else path.open("wb")
+            while chunk := reader.read(_CHUNK):
+                digest.update(chunk)
+                if writer:
+                    writer.write(chunk)
+            if writer:
+                writer.close()
+    except OSError as error:
+        raise SourceError(f"{place}: the file {file.name} cannot be read: {error.strerror or error}", remedy="check the file's permissions") from None
+    if file.local:
+        path.symlink_to(file.local)
+    return FetchedFile(file, path, digest.hexdigest())
+
+
+def _get_folder(context: SourceContext, path: str, place: str) -> Path:
+    data_dir = context.settings.data_dir.resolve()
+    folder = (data_dir / path).resolve()
+    remedy = "name a folder below FABRIC_DATA_DIR"
+    if folder == data_dir or (folder.is_relative_to(data_dir) and folder.relative_to(data_dir).parts[0] in _PLATFORM_FOLDERS):
+        raise ConfigurationError(f"{place}: the path {path} holds the platform's own data", remedy=remedy)
+    if not folder.is_dir():
+        raise SourceError(f"{place}: the folder {path} does not exist", remedy="create it, or correct the source's path; relative paths count from FABRIC_DATA_DIR")
+    return folder
+
+
+def _list_folder(folder: Path, stream: FileStream, place: str, report: Callable[[str], None]) -> tuple[list[SourceFile], bool]:
+    files = []
+    for path in sorted(folder.glob(stream.glob)):
+        if path.name.startswith(".") or path.is_dir():
+            continue
+        if not path.resolve().is_relative_to(folder) or not stat.S_ISREG(path.stat().st_mode):
+            report(f"{place}: {path.name} is skipped: it is no regular file below the source's path")
+            continue
+        facts = path.stat()
+        files.append(SourceFile(path.relative_to(folder).as_posix(), _get_version(facts), facts.st_size, facts.st_mtime, _build_opener(path), path))
+    return files, bool(files) or any(True for _ in _walk(folder))
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file())
+
+
+def _build_opener(path: Path) -> Callable[[], Any]:
+    return lambda: os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC), "rb")
+
+
+def _get_version(facts: os.stat_result) -> str:
+    return f"{facts.st_size}-{facts.st_mtime_ns}"
+
+
+def _open_bucket(context: SourceContext, config: FilesSource, scheme: str, place: str) -> Any:
+    import fsspec
+
+    options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
+    if login := config.credentials:
+        endpoint = login.endpoint_url if isinstance(login.endpoint_url, str | None) else context.resolve(login.endpoint_url).strip()
+        options |= {
+            "key": context.resolve(login.access_key_id).strip(),
+            "secret": context.resolve(login.secret_access_key).strip(),
+            "endpoint_url": endpoint,
+            "client_kwargs": {"region_name": login.region} if login.region else {},
+        }
+    try:
+        return fsspec.filesystem({"az": "abfs"}.get(scheme, scheme), **options)
+    except ImportError:
+        raise ConfigurationError(f"{place}: {scheme}:// needs a library that is not installed", remedy=f"pip install {_EXTRAS.get(scheme, 's3fs')}") from None
+
+
+def _list_bucket(bucket: Any, base: str, stream: FileStream, place: str) -> tuple[list[SourceFile], bool]:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        found = bucket.glob(f"{base}/{stream.glob}", detail=True)
+        infos = {name: info for name, info in found.items() if info["type"] == "file" and not name.rsplit("/", 1)[-1].startswith(".")}
+        any_file = bool(infos) or bool(bucket.ls(base.split("/", 1)[0]))
+    except (PermissionError, FileNotFoundError) as error:
+        raise SourceError(f"{place}: the bucket refuses: {error}", remedy="check the source's path and credentials, and that they may list and read it") from None
+    except (BotoCoreError, ClientError, OSError) as error:
+        raise SourceUnavailable(f"{place}: the bucket cannot be reached: {error}", remedy="check the network, and the credentials' endpoint_url") from None
+    files = []
+    for name, info in sorted(infos.items()):
+        modified = info.get("LastModified") or info.get("last_modified") or info.get("mtime") or info.get("updated")
+        version = f"{info['size']}-{info.get('ETag') or info.get('etag') or modified}"
+        seconds = modified.timestamp() if hasattr(modified, "timestamp") else 0.0
+        files.append(SourceFile(name.removeprefix(base).lstrip("/"), version, info["size"], seconds, _build_bucket_opener(bucket, name)))
+    return files, any_file
+
+
+def _build_bucket_opener(bucket: Any, name: str) -> Callable[[], Any]:
+    return lambda: bucket.open(name, "rb")
+
+
+def make_private_folder(folder: Path) -> Path:
+    """Make an empty folder that only its owner reads."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, mode=0o700)
+    return folder

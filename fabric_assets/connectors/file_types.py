@@ -1,0 +1,113 @@
+"""The texts of a CSV or JSON Lines file -> for each column the types that every one of them reads as, over the whole file.
+
+Not DuckDB's own sniffing: it makes 7 of 007, decides by the first rows, and drops lines that begin with #. A type is taken only
+if writing its values again gives the same meaning; what fits none stays the text that it is.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from fabric_assets.connectors import arrow_types
+
+_DAY = r"\d{4}-\d{2}-\d{2}"
+_CLOCK = r"\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?"
+_INTEGER = r"-?(0|[1-9][0-9]{0,17})"
+_NUMBER = r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?"
+_DIGITS = "length(ltrim(regexp_replace({v}, '([eE].*)|[^0-9]', '', 'g'), '0'))"
+
+# In the order of choice. `{v}` is the text of a value that is there.
+_TEXT_FITS: dict[pa.DataType, str] = {
+    arrow_types.BIGINT: f"try_cast({{v}} as bigint) is not null and regexp_full_match({{v}}, '{_INTEGER}')",
+    arrow_types.DOUBLE: (
+        f"try_cast({{v}} as double) is not null and isfinite(try_cast({{v}} as double)) and regexp_full_match({{v}}, '{_NUMBER}')"
+        f" and ({_DIGITS} <= 15 or try_cast({{v}} as double)::varchar = {{v}})"
+    ),
+    arrow_types.BOOL: "lower({v}) in ('true', 'false')",
+    arrow_types.DATE: f"try_cast({{v}} as date) is not null and regexp_full_match({{v}}, '{_DAY}')",
+    arrow_types.TIMESTAMP: f"try_cast({{v}} as timestamp) is not null and regexp_full_match({{v}}, '{_DAY}([ T]{_CLOCK})?')",
+    arrow_types.TIMESTAMP_UTC: f"try_cast({{v}} as timestamptz) is not null and regexp_full_match({{v}}, '{_DAY}[ T]{_CLOCK}(Z|[+-]\\d{{2}}(:?\\d{{2}})?)')",
+}
+CANDIDATES = tuple(_TEXT_FITS)
+
+_JSON_KINDS = {
+    arrow_types.BIGINT: "{t} in ('BIGINT', 'UBIGINT')",
+    arrow_types.DOUBLE: "{t} in ('BIGINT', 'UBIGINT', 'DOUBLE')",
+    arrow_types.BOOL: "{t} = 'BOOLEAN'",
+    arrow_types.DATE: "{t} = 'VARCHAR'",
+    arrow_types.TIMESTAMP: "{t} = 'VARCHAR'",
+    arrow_types.TIMESTAMP_UTC: "{t} = 'VARCHAR'",
+}
+
+_DUCKDB_NAMES = {
+    arrow_types.BIGINT: "bigint",
+    arrow_types.DOUBLE: "double",
+    arrow_types.BOOL: "boolean",
+    arrow_types.DATE: "date",
+    arrow_types.TIMESTAMP: "timestamp",
+    arrow_types.TIMESTAMP_UTC: "timestamptz",
+}
+_SAMPLE = 1_000
+
+
+@dataclass(frozen=True)
+class TextColumn:
+    """One column of a file of texts.
+
+    Args:
+        text: SQL of its value as text; a JSON string without its quotes.
+        kind: SQL of its JSON type; empty for CSV.
+    """
+
+    name: str
+    text: str
+    kind: str = ""
+
+    def build_fit(self, candidate: pa.DataType) -> str:
+        value = f"nullif({self.text}, '')" if not self.kind else self.text
+        fit = _TEXT_FITS[candidate].replace("{v}", value)
+        if not self.kind:
+            return f"coalesce(bool_and(({fit}) or {value} is null), true)"
+        return f"coalesce(bool_and({_JSON_KINDS[candidate].replace('{t}', self.kind)} and ({fit})) filter ({value} is not null), true)"
+
+    def build_read(self, wanted: pa.DataType) -> str:
+        """SQL that reads it as a type that it fits."""
+        if wanted == arrow_types.TEXT:
+            return self.text
+        value = f"nullif({self.text}, '')" if not self.kind else self.text
+        if wanted not in _DUCKDB_NAMES:
+            return value
+        return f"cast({value} as {_DUCKDB_NAMES[wanted]})"
+
+
+def find_fits(connection: Any, relation: str, columns: Sequence[TextColumn]) -> dict[str, frozenset[pa.DataType]]:
+    """Find the types that each column's values fit; all of the candidates for a column without values.
+
+    A look at the first rows rules most candidates out, so that the whole file is read for the others alone.
+    """
+    every = {column.name: CANDIDATES for column in columns}
+    likely = _ask(connection, f"(select * from {relation} limit {_SAMPLE})", columns, every)
+    return _ask(connection, relation, columns, {name: tuple(kind for kind in CANDIDATES if kind in fits) for name, fits in likely.items()})
+
+
+def _ask(
+    connection: Any, relation: str, columns: Sequence[TextColumn], candidates: Mapping[str, Sequence[pa.DataType]]
+) -> dict[str, frozenset[pa.DataType]]:
+    questions = [(column, kind) for column in columns for kind in candidates[column.name]]
+    if not questions:
+        return {column.name: frozenset() for column in columns}
+    answers = connection.execute(f"select {', '.join(column.build_fit(kind) for column, kind in questions)} from {relation}").fetchone()
+    fits: dict[str, set[pa.DataType]] = {column.name: set() for column in columns}
+    for (column, kind), answer in zip(questions, answers, strict=True):
+        if answer:
+            fits[column.name].add(kind)
+    return {name: frozenset(kinds) for name, kinds in fits.items()}
+
+
+def choose(fits: frozenset[pa.DataType]) -> pa.DataType:
+    """The narrowest type that fits; text for a column without values, which may turn out to be anything."""
+    if fits == frozenset(CANDIDATES):
+        return arrow_types.TEXT
+    return next((kind for kind in CANDIDATES if kind in fits), arrow_types.TEXT)

@@ -1,0 +1,206 @@
+"""A declared check and a stream's table -> passed or not, with the figures that say why.
+
+One SQL text per check for DuckDB and Postgres alike, over a read-only connection: a check can change nothing. A check that cannot
+be asked (no table yet, no such column) has failed, and says so; it does not stop the checks after it.
+"""
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from difflib import get_close_matches
+from typing import Any
+
+from fabric_assets import naming
+from fabric_assets.config.checks import AcceptedValuesCheck, AnyCheck, FreshnessCheck, NotNullCheck, RowCountCheck, UniqueCheck
+from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.connectors.destinations import connect
+from fabric_assets.errors import DestinationError
+from fabric_assets.loading import ledger
+from fabric_assets.loading.lease import warehouse_lease
+from fabric_assets.loading.reports import read_table
+from fabric_assets.settings import Settings
+
+LEASE_SECONDS = 3600.0
+_SHOWN = 5
+
+Metadata = dict[str, str | int | float | None]
+
+
+@dataclass(frozen=True)
+class CheckOutcome:
+    """Args:
+    metadata: figures of the check; `message` says in words what failed.
+    """
+
+    passed: bool
+    metadata: Metadata
+
+
+class _Unanswerable(Exception):
+    """The check asks for what the table does not have."""
+
+
+@dataclass(frozen=True)
+class _Table:
+    connection: Any
+    name: str
+    columns: tuple[str, ...]
+    rows: int
+    mark: str
+
+    def ask(self, sql: str, *values: Any) -> tuple[Any, ...]:
+        cursor = self.connection.cursor()
+        cursor.execute(sql, values) if values else cursor.execute(sql)
+        return cursor.fetchone()
+
+    def quote(self, column: str) -> str:
+        """Find the column that a declared name became in the warehouse, and quote it."""
+        found = column if column in self.columns else normalize_column(column)
+        if found in self.columns:
+            return f'"{found}"'
+        nearest = get_close_matches(column, self.columns, n=1, cutoff=0.5)
+        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+        raise _Unanswerable(f"the table has no column {column!r}{hint}; it has: {', '.join(self.columns)}")
+
+
+def run_check(check: AnyCheck, *, tenant: TenantConfig, source: str, stream: str, settings: Settings) -> CheckOutcome:
+    """Run one check against what is loaded.
+
+    Raises:
+        DestinationUnavailable, LeaseHeld: it could not be asked at all; worth another try.
+    """
+    return run_checks((check,), tenant=tenant, source=source, stream=stream, settings=settings)[0]
+
+
+def run_checks(checks: tuple[AnyCheck, ...], *, tenant: TenantConfig, source: str, stream: str, settings: Settings) -> tuple[CheckOutcome, ...]:
+    """Run a stream's checks over one connection; the outcomes in the checks' order."""
+    with warehouse_lease(tenant.tenant, settings, timeout_seconds=LEASE_SECONDS):
+        try:
+            connection = connect(tenant, settings, read_only=True)
+        except DestinationError as error:
+            return tuple(CheckOutcome(False, {"message": str(error)}) for _ in checks)
+        try:
+            dataset = naming.raw_dataset(tenant.tenant, source)
+            rows, columns = read_table(connection, dataset, stream)
+            mark = "?" if tenant.destination.type == "duckdb" else "%s"
+            table = _Table(connection, f'"{dataset}"."{stream}"', tuple(column.name for column in columns), rows, mark)
+            return tuple(_run(check, table, tenant=tenant, source=source, stream=stream) for check in checks)
+        finally:
+            connection.close()
+
+
+def _run(check: AnyCheck, table: _Table, *, tenant: TenantConfig, source: str, stream: str) -> CheckOutcome:
+    started = time.monotonic()
+    try:
+        if not table.columns:
+            raise _Unanswerable(f"the table {table.name} does not exist yet: load raw/{source}/{stream} first")
+        match check:
+            case RowCountCheck():
+                outcome = _check_row_count(check, table)
+            case NotNullCheck():
+                outcome = _check_not_null(check, table)
+            case UniqueCheck():
+                outcome = _check_unique(check, table)
+            case AcceptedValuesCheck():
+                outcome = _check_accepted_values(check, table)
+            case FreshnessCheck():
+                outcome = _check_freshness(check, table, tenant=tenant, source=source, stream=stream)
+    except _Unanswerable as error:
+        outcome = CheckOutcome(False, {"message": str(error)})
+    return CheckOutcome(outcome.passed, {**outcome.metadata, "rows": table.rows, "seconds": round(time.monotonic() - started, 3)})
+
+
+def _check_row_count(check: RowCountCheck, table: _Table) -> CheckOutcome:
+    low, high = check.min is not None and table.rows < check.min, check.max is not None and table.rows > check.max
+    metadata: Metadata = {"min": check.min, "max": check.max}
+    if low or high:
+        metadata["message"] = f"{table.rows} rows, {f'fewer than {check.min}' if low else f'more than {check.max}'}"
+    return CheckOutcome(not (low or high), metadata)
+
+
+def _check_not_null(check: NotNullCheck, table: _Table) -> CheckOutcome:
+    quoted = [table.quote(column) for column in check.columns]
+    counts = table.ask(f"select {', '.join(f'count(*) - count({column})' for column in quoted)} from {table.name}")
+    missing = {column: count for column, count in zip(check.columns, counts, strict=True) if count}
+    (failures,) = table.ask(f"select count(*) from {table.name} where {' or '.join(f'{column} is null' for column in quoted)}")
+    metadata: Metadata = {"failures": failures}
+    if missing:
+        metadata["message"] = ", ".join(f"{column} is NULL in {count} rows" for column, count in missing.items())
+    return CheckOutcome(not failures, metadata)
+
+
+def _check_unique(check: UniqueCheck, table: _Table) -> CheckOutcome:
+    columns = ", ".join(table.quote(column) for column in check.columns)
+    groups, surplus = table.ask(
+        f"select count(*), coalesce(sum(n - 1), 0) from (select count(*) as n from {table.name} group by {columns} having count(*) > 1) as doubles"
+    )
+    metadata: Metadata = {"failures": int(surplus)}
+    if groups:
+        metadata["message"] = f"{groups} values of {', '.join(check.columns)} occur more than once, {int(surplus)} rows too many"
+    return CheckOutcome(not groups, metadata)
+
+
+def _check_accepted_values(check: AcceptedValuesCheck, table: _Table) -> CheckOutcome:
+    # Compared as text: one list may name 1 and 'a', which no database compares with one column. Both write a flag as true.
+    subject = f"cast({table.quote(check.column)} as text)"
+    values = [str(value).lower() if isinstance(value, bool) else str(value) for value in check.values]
+    condition = f"{subject} not in ({', '.join([table.mark] * len(values))})"
+    (failures,) = table.ask(f"select count(*) from {table.name} where {condition}", *values)
+    metadata: Metadata = {"failures": failures}
+    if failures:
+        cursor = table.connection.cursor()
+        cursor.execute(f"select {subject}, count(*) from {table.name} where {condition} group by 1 order by 2 desc, 1 limit {_SHOWN}", values)
+        shown = ", ".join(f"{str(value)[:50]!r} ({count})" for value, count in cursor.fetchall())
+        metadata["message"] = f"{failures} rows hold other values of {check.column}: {shown}"
+    return CheckOutcome(not failures, metadata)
+
+
+def _check_freshness(check: FreshnessCheck, table: _Table, *, tenant: TenantConfig, source: str, stream: str) -> CheckOutcome:
+    column = check.column or _get_cursor_column(tenant, source, stream, table)
+    if column is None:
+        newest, subject = ledger.get_last_load(table.connection, tenant=tenant.tenant, source=source, stream=stream), "the last load"
+    else:
+        newest, subject = _as_moment(table.ask(f"select max({table.quote(column)}) from {table.name}")[0], column), f"the newest {column}"
+    if newest is None:
+        return CheckOutcome(False, {"message": f"{subject} is unknown: there is none"})
+    age = (datetime.now(UTC) - newest).total_seconds()
+    limit = check.max_age.total_seconds()
+    metadata: Metadata = {"newest": newest.isoformat(), "age_seconds": round(age), "max_age_seconds": round(limit)}
+    if age > limit:
+        metadata["message"] = f"{subject} is {round(age)} s old, more than {round(limit)} s"
+    return CheckOutcome(age <= limit, metadata)
+
+
+def _get_cursor_column(tenant: TenantConfig, source: str, stream: str, table: _Table) -> str | None:
+    """The stream's cursor where it is a moment in time; a number says nothing about age."""
+    cursor = getattr(tenant.sources[source].streams[stream], "cursor", None)
+    if cursor is None:
+        return None
+    try:
+        (value,) = table.ask(f"select max({table.quote(cursor.field)}) from {table.name}")
+        _as_moment(value, cursor.field)
+    except _Unanswerable:
+        return None
+    return cursor.field
+
+
+def _as_moment(value: Any, column: str) -> datetime | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            raise _Unanswerable(f"the column {column!r} holds texts that are no timestamps, so it has no age") from None
+    if isinstance(value, datetime):
+        return value if value.tzinfo else value.replace(tzinfo=UTC)
+    if isinstance(value, date):
+        return datetime(value.year, value.month, value.day, tzinfo=UTC)
+    raise _Unanswerable(f"the column {column!r} is no timestamp, so it has no age")
+
+
+def normalize_column(name: str) -> str:
+    """The name that dlt gives a column in the warehouse."""
+    from dlt.common.normalizers.naming.snake_case import NamingConvention
+
+    return NamingConvention().normalize_identifier(name)
