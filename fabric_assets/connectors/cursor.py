@@ -44,8 +44,9 @@ class Cursor:
             raise DataError(f"{place}: the cursor {config.field} was {state['kind']} and is now {kind}", remedy="load the stream anew with --full-refresh")
         self.start = self._step_back(last, config.lag) if last is not None else self._parse_initial(config.initial)
         self._last, self._highest = last, last
-        self._ties: Counter[str] = Counter()
-        self._seen: Counter[str] = Counter(state.get("ties", {})) if last is not None else Counter()
+        # Copies of rows at the highest value so far; and those of earlier loads that this one has still to meet again.
+        self._ties: Counter[str] = Counter(state.get("ties", {})) if last is not None else Counter()
+        self._seen = Counter(self._ties)
         self._tie_columns: list[str] | None = state.get("tie_columns") if last is not None else None
 
     def filter(self, table: pa.Table) -> pa.Table:
@@ -86,14 +87,10 @@ class Cursor:
         if highest is None or (isinstance(highest, float) and math.isnan(highest)):
             return
         if self._highest is None or highest > self._highest:
-            self._highest, self._ties = highest, Counter()
-            if highest != self._last:
-                self._tie_columns = None
+            self._highest, self._ties, self._tie_columns = highest, Counter(), None
         elif highest < self._highest:
             return
         if self._append:
-            if self._highest == self._last and not self._ties:
-                self._ties = Counter(self._state.get("ties", {}))
             at_highest = table.filter(pc.equal(table[self._field], pa.scalar(highest, self._kind)))
             self._tie_columns = self._tie_columns or list(self._key or table.schema.names)
             self._ties.update(self._digest(at_highest))
