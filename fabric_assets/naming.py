@@ -13,7 +13,7 @@ NAME_LENGTH = (1, 40)
 
 # Names that would shadow a schema of the database, or one of the platform's own prefixes.
 RESERVED_TENANTS = frozenset(
-    {"fabric", "public", "information_schema", "main", "memory", "postgres", "dagster", "system", "temp", "template0", "template1", "all"}
+    {"fabric", "public", "information_schema", "main", "memory", "postgres", "dagster", "system", "temp", "template0", "template1", "all", "prepared"}
 )
 RESERVED_PREFIXES = ("pg_", "stg_", "rej_", "fabric_", "dlt_")
 RESERVED_SUFFIXES = ("_staging",)

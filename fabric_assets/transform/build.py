@@ -1,0 +1,183 @@
+"""A tenant's chosen models -> one dbt call in a worker process, and what came of each model and test.
+
+The caller holds the tenant's warehouse lease: dbt opens the DuckDB file.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from fabric_assets import naming
+from fabric_assets.config.tenant import DuckDbDestination, TenantConfig
+from fabric_assets.errors import ConfigurationError, DestinationUnavailable, TransformError
+from fabric_assets.security.redaction import redact
+from fabric_assets.settings import Settings
+from fabric_assets.transform.folders import sweep_folders
+from fabric_assets.transform.process import WorkerProcess
+from fabric_assets.transform.project import prepare_project
+
+# A model's unique_id, or source and stream.
+Owner = str | tuple[str, str]
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """What to build for whom.
+
+    Args:
+        models: unique ids; what they refer to beside each other must have been built before.
+        tests: unique ids of data tests and unit tests.
+        run_id: shown in the run's folder, which a person may look for while it runs.
+        timeout_seconds: None waits for ever.
+    """
+
+    tenant: TenantConfig
+    models: tuple[str, ...]
+    tests: tuple[str, ...]
+    settings: Settings
+    run_id: str = ""
+    full_refresh: bool = False
+    timeout_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """What came of a model.
+
+    Args:
+        message: why it failed or was skipped; of a built one, what could not be found out about it.
+        rows: None if it was not built, or its rows could not be counted.
+        columns: names and the warehouse's types.
+        lineage: each column with the columns that it is made from.
+        table_name: database.schema.table.
+    """
+
+    unique_id: str
+    status: Literal["success", "error", "skipped"]
+    message: str = ""
+    seconds: float = 0.0
+    rows: int | None = None
+    columns: tuple[tuple[str, str], ...] = ()
+    lineage: dict[str, list[tuple[Owner, str]]] = field(default_factory=dict)
+    table_name: str = ""
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """What came of a data test or a unit test.
+
+    Args:
+        failures: rows that the test found; None where it did not get that far.
+    """
+
+    __test__ = False  # pytest takes every Test* for its own
+
+    unique_id: str
+    status: Literal["pass", "fail", "warn", "error", "skipped"]
+    severity: Literal["error", "warn"]
+    failures: int | None = None
+    message: str = ""
+    seconds: float = 0.0
+
+
+class DbtWorker:
+    """A dbt process that stands ready for one build."""
+
+    def __init__(self, process: WorkerProcess) -> None:
+        self._process = process
+
+    @classmethod
+    def start(cls, settings: Settings, *, adapter: str = "duckdb") -> "DbtWorker":
+        """Start a worker; it imports dbt while the caller goes on.
+
+        Args:
+            adapter: the kind of warehouse to get ready for; another one works too, later by its import.
+        """
+        return cls(WorkerProcess([adapter, str(settings.dbt_project_dir)]))
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def wait_until_ready(self) -> None:
+        """Wait for the imports; no build needs it, benchmarks do."""
+        self._process.wait_until_ready()
+
+    def build(self, request: BuildRequest) -> Iterator[ModelResult | TestResult]:
+        """Build, yielding tests and failed models as they end, built models after the last one.
+
+        Raises:
+            ConfigurationError: the project or the destination's url.
+            DestinationUnavailable: no connection.
+            TransformError: dbt gave up as a whole, died, or took too long.
+        """
+        destination = _get_destination(request.tenant, request.settings)
+        secrets = [destination["password"]] if destination.get("password") else []
+        place = f"tenant {request.tenant.tenant}"
+        folder = naming.dbt_dir(request.settings.data_dir, request.tenant.tenant)
+        message = _build_message(request, destination)
+        try:
+            for event in self._process.request(message, timeout_seconds=request.timeout_seconds):
+                if secrets and "message" in event:
+                    event["message"] = redact(event["message"], secrets)
+                yield _read_event(event, place)
+        except TransformError as error:
+            raise TransformError(f"{place}: {redact(error.message, secrets)}", remedy=error.remedy) from None
+        finally:
+            self.close()
+            sweep_folders(folder)
+
+    def close(self) -> None:
+        """End the process, whatever it is doing."""
+        self._process.close()
+
+
+def _build_message(request: BuildRequest, destination: dict[str, Any]) -> dict[str, Any]:
+    tenant, settings = request.tenant, request.settings
+    variables = dict(tenant.transform.vars) if tenant.transform else {}
+    return {
+        "do": "build",
+        "tenant": tenant.tenant,
+        "project_dir": str(settings.dbt_project_dir),
+        "file": str(prepare_project(settings, destination["type"])),
+        "folder": str(naming.dbt_dir(settings.data_dir, tenant.tenant)),
+        "run_id": request.run_id,
+        "destination": destination,
+        "models": list(request.models),
+        "tests": list(request.tests),
+        "vars": json.dumps(variables | {"fabric_tenant": tenant.tenant}),
+        "full_refresh": request.full_refresh,
+    }
+
+
+def _get_destination(tenant: TenantConfig, settings: Settings) -> dict[str, Any]:
+    if isinstance(tenant.destination, DuckDbDestination):
+        return {"type": "duckdb", "path": str(naming.warehouse_file(settings.data_dir, tenant.tenant))}
+    from fabric_assets.connectors.destinations import parse_postgres_url
+
+    return {"type": "postgres", **parse_postgres_url(tenant, tenant.destination, settings)}
+
+
+def _read_event(event: dict[str, Any], place: str) -> ModelResult | TestResult:
+    """Turn the worker's event into a result.
+
+    Raises:
+        ConfigurationError, DestinationUnavailable, TransformError: it was the end of everything.
+    """
+    kind = event.pop("event")
+    if kind == "test":
+        return TestResult(**event)
+    if kind == "model":
+        columns = tuple((name, type_) for name, type_ in event.pop("columns", ()))
+        lineage = {column: [(_read_owner(owner), name) for owner, name in origins] for column, origins in event.pop("lineage", {}).items()}
+        return ModelResult(**event, columns=columns, lineage=lineage)
+    if kind == "refused":
+        raise ConfigurationError(f"{place}: {event['message']}", remedy=event["remedy"])
+    if event["unreachable"]:
+        raise DestinationUnavailable(f"{place}: the warehouse cannot be reached: {event['message']}", remedy="it is tried again as the retry policy says")
+    raise TransformError(f"{place}: dbt could not build anything: {event['message']}", remedy="mend what the message names, then run the transformation again")
+
+
+def _read_owner(owner: str | list[str]) -> Owner:
+    return owner if isinstance(owner, str) else (owner[0], owner[1])

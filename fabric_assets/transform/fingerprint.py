@@ -1,0 +1,64 @@
+"""Where the prepared dbt project is kept, and the digest that says whether it still holds.
+
+What was parsed decides, not when: the project's files and the versions of who parses them. Copies of the data folder stay valid, edits never go unseen.
+"""
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from fabric_assets.settings import Settings
+
+# Goes up with every change of what is kept.
+FORMAT = 1
+ADAPTERS = ("duckdb", "postgres")
+
+_SUFFIXES = frozenset({".sql", ".yml", ".yaml", ".csv", ".md", ".py", ".json"})
+_IGNORED = frozenset({"target", "logs"})
+_PACKAGES = ("dbt-core", "dbt-adapters", "dbt-common", *(f"dbt-{adapter}" for adapter in ADAPTERS))
+
+
+def get_prepared_dir(settings: Settings) -> Path:
+    return settings.data_dir / "dbt" / "prepared"
+
+
+def get_graph_file(settings: Settings) -> Path:
+    return get_prepared_dir(settings) / "graph.json"
+
+
+def get_prepared_file(settings: Settings, adapter: str = "duckdb") -> Path:
+    return get_prepared_dir(settings) / f"{adapter}.manifest"
+
+
+def get_fingerprint(settings: Settings) -> str:
+    """Digest what a parse depends on: the project's files, and who parses them."""
+    digest = hashlib.sha256(json.dumps([FORMAT, _get_versions()]).encode())
+    root = settings.dbt_project_dir
+    for file in sorted(_walk(root)):
+        content = file.read_bytes()
+        digest.update(f"{file.relative_to(root).as_posix()}\0{len(content)}\0".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for root, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name not in _IGNORED and not name.startswith(".")]
+        yield from (Path(root, name) for name in files if Path(name).suffix in _SUFFIXES)
+
+
+@lru_cache(maxsize=1)
+def _get_versions() -> tuple[str, ...]:
+    return (f"python {sys.version_info.major}.{sys.version_info.minor}", *(f"{package} {_get_version(package)}" for package in _PACKAGES))
+
+
+def _get_version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"

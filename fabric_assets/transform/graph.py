@@ -1,0 +1,177 @@
+"""The prepared dbt project -> its models, tests and sources, as plain frozen objects.
+
+Read from a small `graph.json`: definitions are built in every process, and importing dbt to read its manifest would cost each of them seconds.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from fabric_assets.errors import ConfigurationError
+from fabric_assets.settings import Settings
+from fabric_assets.transform.fingerprint import get_fingerprint, get_graph_file
+
+# source, stream
+Origin = tuple[str, str]
+# name -> (declared type or None, description)
+Columns = dict[str, tuple[str | None, str]]
+
+
+@dataclass(frozen=True)
+class TestNode:
+    """A data test or a unit test.
+
+    Args:
+        column: the column that a generic test is declared on.
+        depends_on_models: what it reads; ephemeral models are replaced by what they read.
+    """
+
+    __test__: ClassVar[bool] = False  # pytest takes every Test* for its own
+
+    unique_id: str
+    name: str
+    kind: Literal["data", "unit"]
+    severity: Literal["error", "warn"]
+    column: str | None = None
+    description: str = ""
+    depends_on_models: tuple[str, ...] = ()
+    depends_on_sources: tuple[Origin, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelNode:
+    """A model.
+
+    Args:
+        name: of its table; a tenant-only model's is without the tenant's prefix.
+        schema: without the tenant's prefix, e.g. `marts`.
+        depends_on_models: models whose tables it reads; ephemeral ones, which have none, are replaced by what they read.
+        file: relative to the dbt project, as is `patch_file`, the YAML that describes it.
+        tenant: the only tenant that has it; None for a shared model.
+        parents: unique ids of what it refers to directly, sources and ephemeral models included.
+    """
+
+    unique_id: str
+    name: str
+    schema: str
+    fqn: tuple[str, ...]
+    file: str
+    materialized: str
+    tags: tuple[str, ...] = ()
+    description: str = ""
+    columns: Columns = field(default_factory=dict)
+    depends_on_models: tuple[str, ...] = ()
+    depends_on_sources: tuple[Origin, ...] = ()
+    meta: dict[str, Any] = field(default_factory=dict)
+    tenant: str | None = None
+    checks: tuple[TestNode, ...] = ()
+    parents: tuple[str, ...] = ()
+    patch_file: str | None = None
+    versioned: bool = False
+
+    @property
+    def is_ephemeral(self) -> bool:
+        return self.materialized == "ephemeral"
+
+
+@dataclass(frozen=True)
+class SourceNode:
+    """A table of a dbt source: a raw stream of whichever tenant declares it."""
+
+    unique_id: str
+    source: str
+    stream: str
+    fqn: tuple[str, ...]
+    file: str
+    tags: tuple[str, ...] = ()
+    description: str = ""
+    columns: Columns = field(default_factory=dict)
+    checks: tuple[TestNode, ...] = ()
+
+
+@dataclass(frozen=True)
+class ProjectGraph:
+    """The dbt project as definitions, selectors and validation see it.
+
+    Args:
+        models: by unique_id, parents before children; ephemeral ones included.
+        sources: by unique_id.
+        unattached: tests that belong to no one asset, as dagster-dbt has it: several parents and no `meta.dagster.ref.name`.
+    """
+
+    models: dict[str, ModelNode]
+    sources: dict[str, SourceNode] = field(default_factory=dict)
+    unattached: tuple[TestNode, ...] = ()
+
+    @property
+    def source_checks(self) -> dict[Origin, tuple[TestNode, ...]]:
+        """Tests of sources: checks of the raw assets."""
+        return {(node.source, node.stream): node.checks for node in self.sources.values() if node.checks}
+
+
+def load_graph(settings: Settings) -> ProjectGraph:
+    """Read the prepared project's graph; a file that has not changed is read once.
+
+    Raises:
+        ConfigurationError: the project is not prepared, or has changed since.
+    """
+    file = get_graph_file(settings)
+    remedy = "run `fabric validate`: it parses the dbt project"
+    try:
+        changed = file.stat().st_mtime_ns
+    except OSError:
+        raise ConfigurationError(f"the dbt project {settings.dbt_project_dir} is not prepared: {file} is missing", remedy=remedy) from None
+    fingerprint, graph = _read(file, changed)
+    if fingerprint != get_fingerprint(settings):
+        raise ConfigurationError(f"the dbt project {settings.dbt_project_dir} has changed since it was prepared", remedy=remedy)
+    return graph
+
+
+@lru_cache(maxsize=8)
+def _read(file: Path, _changed: int) -> tuple[str, ProjectGraph]:
+    content = json.loads(file.read_text())
+    graph = ProjectGraph(
+        models={raw["unique_id"]: _build_model(raw) for raw in content["models"]},
+        sources={raw["unique_id"]: _build_source(raw) for raw in content["sources"]},
+        unattached=tuple(_build_test(raw) for raw in content["unattached"]),
+    )
+    return content["fingerprint"], graph
+
+
+def dump_graph(graph: ProjectGraph, *, fingerprint: str) -> str:
+    """Write the graph as the JSON that `load_graph` reads."""
+    content = {
+        "fingerprint": fingerprint,
+        "models": [asdict(model) for model in graph.models.values()],
+        "sources": [asdict(source) for source in graph.sources.values()],
+        "unattached": [asdict(test) for test in graph.unattached],
+    }
+    return json.dumps(content, default=str)
+
+
+def _build_model(raw: dict[str, Any]) -> ModelNode:
+    return ModelNode(**raw | _build_described(raw) | _build_inputs(raw) | {"parents": tuple(raw["parents"])})
+
+
+def _build_source(raw: dict[str, Any]) -> SourceNode:
+    return SourceNode(**raw | _build_described(raw))
+
+
+def _build_described(raw: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "fqn": tuple(raw["fqn"]),
+        "tags": tuple(raw["tags"]),
+        "columns": {name: (kind, description) for name, (kind, description) in raw["columns"].items()},
+        "checks": tuple(_build_test(test) for test in raw["checks"]),
+    }
+
+
+def _build_test(raw: dict[str, Any]) -> TestNode:
+    return TestNode(**raw | _build_inputs(raw))
+
+
+def _build_inputs(raw: dict[str, Any]) -> dict[str, Any]:
+    origins = tuple((source, stream) for source, stream in raw["depends_on_sources"])
+    return {"depends_on_models": tuple(raw["depends_on_models"]), "depends_on_sources": origins}

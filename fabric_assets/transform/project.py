@@ -1,0 +1,93 @@
+"""The dbt project -> one parse that serves every tenant, kept in the data folder.
+
+A parse takes seconds and a run must not pay for it; so it is made once for each warehouse type (their macros differ), under a placeholder for the tenant.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fabric_assets.errors import ConfigurationError, TransformError
+from fabric_assets.settings import Settings
+from fabric_assets.transform.files import make_private_folder
+from fabric_assets.transform.fingerprint import ADAPTERS, get_fingerprint, get_graph_file, get_prepared_dir, get_prepared_file
+from fabric_assets.transform.process import WorkerProcess
+
+PARSE_TIMEOUT_SECONDS = 600
+
+
+def is_prepared(settings: Settings, adapter: str = "duckdb") -> bool:
+    """Whether the prepared project is there and still what the project's files say."""
+    fingerprint = get_fingerprint(settings)
+    return _read_fingerprint(get_prepared_file(settings, adapter)) == fingerprint and _read_graph_fingerprint(settings) == fingerprint
+
+
+def prepare_project(settings: Settings, adapter: str = "duckdb") -> Path:
+    """Parse the dbt project for a warehouse type, unless that is done and nothing has changed since.
+
+    Safe for several processes at once: one parses, the others wait for it.
+
+    Raises:
+        ConfigurationError: dbt cannot parse the project, or it breaks a rule of ours; with dbt's message.
+    """
+    file = get_prepared_file(settings, adapter)
+    if adapter not in ADAPTERS:
+        raise ConfigurationError(f"there are no dbt models for the destination type {adapter}", remedy=f"use one of: {', '.join(ADAPTERS)}")
+    if is_prepared(settings, adapter):
+        return file
+    if not (settings.dbt_project_dir / "dbt_project.yml").is_file():
+        raise ConfigurationError(f"{settings.dbt_project_dir} holds no dbt_project.yml", remedy="set FABRIC_DBT_PROJECT_DIR to the dbt project's folder")
+    with _locked(get_prepared_dir(settings)):
+        if not is_prepared(settings, adapter):
+            _parse(settings, adapter, file)
+    return file
+
+
+def _parse(settings: Settings, adapter: str, file: Path) -> None:
+    request = {
+        "do": "prepare",
+        "adapter": adapter,
+        "project_dir": str(settings.dbt_project_dir),
+        "folder": str(get_prepared_dir(settings) / "parsing"),
+        "file": str(file),
+        "graph_file": str(get_graph_file(settings)),
+        "fingerprint": get_fingerprint(settings),
+    }
+    process = WorkerProcess([adapter])
+    try:
+        for event in process.request(request, timeout_seconds=PARSE_TIMEOUT_SECONDS):
+            if event["event"] == "refused":
+                raise ConfigurationError(f"the dbt project {settings.dbt_project_dir} cannot be used:\n{event['message']}", remedy=event["remedy"])
+    except TransformError as error:
+        raise TransformError(f"the dbt project {settings.dbt_project_dir} could not be parsed: {error.message}", remedy=error.remedy) from None
+    finally:
+        process.close()
+
+
+def _read_fingerprint(file: Path) -> str | None:
+    """Read the first line of a prepared file."""
+    try:
+        with file.open("rb") as stream:
+            return stream.readline().decode().strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _read_graph_fingerprint(settings: Settings) -> str | None:
+    try:
+        return json.loads(get_graph_file(settings).read_text())["fingerprint"]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(make_private_folder(folder) / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,76 @@
+"""A tenant's YAML against the dbt project: what only shows when both are known, as problems with a file and a line."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from fabric_assets.config.loader import Fleet, LoadedTenant, Problem
+from fabric_assets.config.suggestions import suggest
+from fabric_assets.config.tenant import TransformConfig
+from fabric_assets.errors import ConfigurationError
+from fabric_assets.transform.graph import ModelNode, ProjectGraph
+from fabric_assets.transform.selection import select_models
+
+
+def validate_fleet(fleet: Fleet, graph: ProjectGraph | None) -> Fleet:
+    """Move the tenants whose models cannot be built to the broken ones.
+
+    Args:
+        graph: None where no tenant has models.
+    """
+    if graph is None:
+        return fleet
+    found = {name: problems for name, loaded in fleet.tenants.items() if (problems := find_problems(loaded, graph))}
+    if not found:
+        return fleet
+    healthy = {name: loaded for name, loaded in fleet.tenants.items() if name not in found}
+    return replace(fleet, tenants=healthy, broken=dict(sorted({**fleet.broken, **found}.items())))
+
+
+def find_problems(loaded: LoadedTenant, graph: ProjectGraph) -> tuple[Problem, ...]:
+    """Find every mistake of a tenant's `transform:` block."""
+    transform = loaded.config.transform
+    if transform is None:
+        return ()
+    if wrong := [*_find_wrong_selectors(loaded, transform, graph)]:
+        return tuple(wrong)
+    models = select_models(graph, tenant=loaded.config.tenant, transform=transform)
+    messages = [*_find_missing_inputs(loaded, models, graph), *_find_doubles(models)]
+    return tuple(loaded.make_problem(("transform", "select"), message) for message in messages)
+
+
+def _find_wrong_selectors(loaded: LoadedTenant, transform: TransformConfig, graph: ProjectGraph) -> Iterator[Problem]:
+    for field, selectors in (("select", transform.select), ("exclude", transform.exclude)):
+        for index, selector in enumerate(selectors):
+            try:
+                select_models(graph, tenant=loaded.config.tenant, transform=TransformConfig(select=(selector,)))
+            except ConfigurationError as error:
+                yield loaded.make_problem(("transform", field, index), error.message)
+
+
+def _find_missing_inputs(loaded: LoadedTenant, models: tuple[ModelNode, ...], graph: ProjectGraph) -> Iterator[str]:
+    sources = loaded.config.sources
+    known = {f"{source}.{stream}" for source, config in sources.items() for stream in config.streams}
+    chosen = {model.unique_id for model in models}
+    tenant = loaded.config.tenant
+    for model in models:
+        for source, stream in model.depends_on_sources:
+            if source not in sources or stream not in sources[source].streams:
+                yield f"model {_get_name(model)} needs source {source}.{stream}, which tenant {tenant} does not load{suggest(f'{source}.{stream}', known)}"
+        for parent in model.depends_on_models:
+            if parent not in chosen:
+                name = _get_name(graph.models[parent])
+                yield f"model {_get_name(model)} needs model {name}, which tenant {tenant} does not select; write +{model.fqn[-1]}, or select {name} too"
+
+
+def _find_doubles(models: tuple[ModelNode, ...]) -> Iterator[str]:
+    """A tenant's own model may stand in for a shared one of its name, if that one is excluded."""
+    taken: dict[tuple[str, str], ModelNode] = {}
+    for model in models:
+        other = taken.setdefault((model.schema, model.name), model)
+        if other is not model:
+            shared, own = (other, model) if model.tenant else (model, other)
+            yield f"models {shared.fqn[-1]} and {own.fqn[-1]} make the same table {model.schema}.{model.name}; exclude {shared.fqn[-1]}, or rename the other"
+
+
+def _get_name(model: ModelNode) -> str:
+    return f"{model.schema}.{model.name}"

@@ -1,0 +1,95 @@
+"""`python -m fabric_assets.transform.worker`: imports dbt while its parent does other things, then serves one request and ends.
+
+Standard output carries events and nothing else: dbt, its adapters and models print whatever they like, to standard error. The process ends when its
+standard input does, so it never outlives its parent, and it takes its folder with it.
+"""
+
+import json
+import os
+import select
+import sys
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Lock, Thread
+from typing import Any, TextIO
+
+from fabric_assets.errors import ConfigurationError
+from fabric_assets.transform.folders import RunFolder
+
+_PARENT_POLL_SECONDS = 1.0
+
+
+class Channel:
+    """The pipes to the parent."""
+
+    def __init__(self) -> None:
+        self._out: TextIO = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)
+        self._parent = os.getppid()
+        self._lock = Lock()
+        self._requests: SimpleQueue[dict[str, Any]] = SimpleQueue()
+        self.run: RunFolder | None = None
+        Thread(target=self._listen, name="parent", daemon=True).start()
+
+    def emit(self, event: dict[str, Any]) -> None:
+        with self._lock:
+            self._out.write(json.dumps(event, default=str) + "\n")
+            self._out.flush()
+
+    def get_request(self) -> dict[str, Any]:
+        return self._requests.get()
+
+    def _listen(self) -> None:
+        """Take the request, then wait for the parent's end."""
+        received = b""
+        while os.getppid() == self._parent:
+            if not select.select([0], [], [], _PARENT_POLL_SECONDS)[0]:
+                continue
+            chunk = os.read(0, 1 << 16)
+            if not chunk:
+                break
+            received += chunk
+            if b"\n" in received:
+                self._requests.put(json.loads(received))
+                received = b""
+        if self.run:
+            self.run.remove()
+        os._exit(0)
+
+
+def main() -> None:
+    channel = Channel()
+    from fabric_assets.transform.worker import warming
+
+    warming.warm(sys.argv[1:])
+    channel.emit({"event": "ready"})
+    request = channel.get_request()
+    channel.run = run = RunFolder(Path(request["folder"]), request.get("run_id", ""))
+    # Models that read or write relative paths, and whatever looks into HOME, stay in the run's own folder.
+    os.environ["HOME"] = str(run.path)
+    os.chdir(run.path)
+    try:
+        _serve(request, run, channel)
+    finally:
+        os.chdir("/")
+        run.remove()
+    channel.emit({"event": "done"})
+
+
+def _serve(request: dict[str, Any], run: RunFolder, channel: Channel) -> None:
+    from fabric_assets.transform.worker.building import BuildFailed, build
+    from fabric_assets.transform.worker.preparing import prepare
+
+    try:
+        if request["do"] == "prepare":
+            prepare(request, run)
+        else:
+            build(request, run, channel.emit)
+    except ConfigurationError as error:
+        channel.emit({"event": "refused", "message": error.message, "remedy": error.remedy})
+    except BuildFailed as error:
+        channel.emit({"event": "failed", "message": str(error), "unreachable": error.unreachable})
+
+
+if __name__ == "__main__":
+    main()

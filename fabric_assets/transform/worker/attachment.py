@@ -1,0 +1,66 @@
+"""dbt's tests -> the asset that each one is a check of, by the rules of dagster-dbt.
+
+A generic test belongs to the model or source that it is declared on; a singular one to the only thing it reads, else to what `meta.dagster.ref.name` names.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+from dbt.contracts.graph.manifest import Manifest
+
+from fabric_assets.transform.graph import TestNode
+
+_SOURCE_CALL = re.compile(r"source\(\s*['\"]([^'\"]+)['\"]\s*,\s*['\"]([^'\"]+)['\"]\s*\)")
+
+
+def attach_tests(manifest: Manifest, *, resolve: Callable[[Iterable[str]], list[str]]) -> dict[str | None, list[TestNode]]:
+    """Group the tests by the unique id of what they are checks of; None holds those that belong to nothing.
+
+    Args:
+        resolve: replaces ephemeral models by what they read.
+    """
+    attached: dict[str | None, list[TestNode]] = {}
+    tests = [node for node in manifest.nodes.values() if node.resource_type == "test"]
+    for node in sorted([*tests, *manifest.unit_tests.values()], key=lambda node: node.unique_id):
+        is_unit = node.resource_type == "unit_test"
+        owner = node.depends_on.nodes[0] if is_unit else _find_owner(node, manifest)
+        if owner in manifest.nodes and manifest.nodes[owner].is_ephemeral_model:
+            owner = None
+        tables = resolve(node.depends_on.nodes)
+        test = TestNode(
+            unique_id=node.unique_id,
+            name=re.sub(r"[^A-Za-z0-9_]", "_", node.name),
+            kind="unit" if is_unit else "data",
+            severity="error" if is_unit or node.config.severity.lower() == "error" else "warn",
+            column=None if is_unit else getattr(node, "column_name", None),
+            description=node.description or "",
+            depends_on_models=tuple(table for table in tables if table not in manifest.sources),
+            depends_on_sources=tuple((manifest.sources[table].source_name, manifest.sources[table].name) for table in tables if table in manifest.sources),
+        )
+        siblings = attached.setdefault(owner, [])
+        siblings.append(_rename(test, {sibling.name for sibling in siblings}))
+    return attached
+
+
+def _rename(test: TestNode, taken: set[str]) -> TestNode:
+    """Number a test whose name a sibling has: an asset's checks have names of their own."""
+    number = 2
+    name = test.name
+    while name in taken:
+        name, number = f"{test.name}_{number}", number + 1
+    return replace(test, name=name)
+
+
+def _find_owner(node: Any, manifest: Manifest) -> str | None:
+    if attached := getattr(node, "attached_node", None):
+        return attached
+    parents = node.depends_on.nodes
+    if len(parents) == 1:
+        return parents[0]
+    metadata = getattr(node, "test_metadata", None)
+    if metadata and (match := _SOURCE_CALL.search(str(metadata.kwargs.get("model", "")))):
+        return next((key for key, source in manifest.sources.items() if (source.source_name, source.name) == match.groups()), None)
+    name = ((node.config.meta or {}).get("dagster", {}).get("ref") or {}).get("name")
+    return next((parent for parent in parents if parent in manifest.nodes and manifest.nodes[parent].name == name), None)

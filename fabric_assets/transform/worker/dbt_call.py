@@ -1,0 +1,45 @@
+"""Our calls of dbt: the arguments that every one of them has, and its messages in plain text."""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from dbt.cli.main import dbtRunner, dbtRunnerResult
+from dbt.contracts.graph.manifest import Manifest
+
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_NOISE = re.compile(r"^\s*(compiled code at .*|\[[^\]]*\])?\s*$")
+
+
+def call_dbt(
+    command: str, *arguments: str, project_dir: str, folder: Path, manifest: Manifest | None = None, on_event: Callable[[Any], None] | None = None
+) -> dbtRunnerResult:
+    """Run a dbt command in this process; what it writes goes below `folder`, which holds the profile.
+
+    With a manifest dbt parses nothing. It writes no artifacts and no log file: nobody reads them, and a log holds the tenant's SQL.
+    """
+    return dbtRunner(manifest=manifest, callbacks=[on_event] if on_event else []).invoke(
+        [
+            command,
+            *arguments,
+            *("--project-dir", project_dir, "--profiles-dir", str(folder), "--target-path", str(folder / "target"), "--log-path", str(folder)),
+            *("--no-partial-parse", "--no-write-json", "--no-use-colors", "--log-level-file", "none", "--no-send-anonymous-usage-stats"),
+        ]
+    )
+
+
+def clean_message(text: str | None, *, hidden: Path | None = None) -> str:
+    """Strip colours, empty lines and what names the run's own folder.
+
+    Args:
+        hidden: the run's folder.
+    """
+    lines = _ANSI.sub("", text or "").splitlines()
+    return "\n".join(_keep(lines, str(hidden) if hidden else None))
+
+
+def _keep(lines: list[str], hidden: str | None) -> Iterator[str]:
+    for line in lines:
+        if not _NOISE.match(line) and not (hidden and hidden in line):
+            yield line.rstrip()

@@ -1,0 +1,57 @@
+"""The models that a run built -> what their materialisations carry: rows, columns with types, column lineage, the table's full name."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dbt.contracts.graph.manifest import Manifest
+from sqlglot.errors import SqlglotError
+
+from fabric_assets.transform.worker.lineage import find_lineage
+from fabric_assets.transform.worker.profiles import get_database
+from fabric_assets.transform.worker.relations import Table, TableColumns, Warehouse, open_warehouse
+
+# sqlglot warns of functions that it does not know: no news to anyone here.
+logging.getLogger("sqlglot").setLevel(logging.ERROR)
+
+
+def describe_models(manifest: Manifest, built: Mapping[str, dict[str, Any]], *, destination: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield an event for each built model. What cannot be found out is said in its message; the model is built all the same."""
+    if not built:
+        return
+    owners: dict[Table, Any] = {(node.schema, node.alias): node.unique_id for node in manifest.nodes.values() if node.resource_type == "model"}
+    owners |= {(source.schema, source.identifier): (source.source_name, source.name) for source in manifest.sources.values()}
+    with open_warehouse(destination) as warehouse:
+        tables = warehouse.get_columns(schema for schema, _ in owners)
+        for unique_id, outcome in built.items():
+            node = manifest.nodes[unique_id]
+            table = (node.schema, node.alias)
+            rows, problem = _count_rows(warehouse, table)
+            lineage, doubt = _find_lineage(node, destination["type"], tables, owners)
+            yield {
+                "event": "model",
+                "unique_id": unique_id,
+                "status": "success",
+                "message": "\n".join(part for part in (problem, doubt) if part),
+                "seconds": outcome["seconds"],
+                "rows": rows,
+                "columns": tables.get(table, []),
+                "lineage": lineage,
+                "table_name": ".".join((get_database(destination), *table)),
+            }
+
+
+def _count_rows(warehouse: Warehouse, table: Table) -> tuple[int | None, str]:
+    try:
+        return warehouse.count_rows(table), ""
+    except Exception as error:  # noqa: BLE001 - a view's query fails in as many ways as there are models
+        return None, f"its rows could not be counted: {str(error).strip()}"
+
+
+def _find_lineage(node: Any, dialect: str, tables: Mapping[Table, TableColumns], owners: Mapping[Table, Any]) -> tuple[dict[str, list[Any]], str]:
+    own = (node.schema, node.alias)
+    try:
+        found = find_lineage(node.compiled_code, dialect=dialect, tables=tables)
+    except (SqlglotError, RecursionError) as error:
+        return {}, f"its column lineage is unknown: {str(error).splitlines()[0]}"
+    return {column: [(owners[table], name) for table, name in leaves if table in owners and table != own] for column, leaves in found.items()}, ""

@@ -1,0 +1,154 @@
+"""dbt's parsed manifest -> the graph that definitions are built from, and the rules that the project must keep.
+
+The rules keep tenants apart: every table lies in a schema of its tenant, and nobody reads another tenant's own models.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from graphlib import TopologicalSorter
+from typing import Any
+
+from dbt.contracts.graph.manifest import Manifest
+
+from fabric_assets import naming
+from fabric_assets.errors import ConfigurationError
+from fabric_assets.transform.graph import Columns, ModelNode, Origin, ProjectGraph, SourceNode
+from fabric_assets.transform.worker.attachment import attach_tests
+from fabric_assets.transform.worker.manifest import DATABASE_PLACEHOLDER, TENANT_PLACEHOLDER, get_own_tenant
+
+_UNSUPPORTED = {"seed": "load it as a source of type files", "snapshot": "use an incremental model", "function": "write it as a macro"}
+
+
+def place_sources(manifest: Manifest) -> None:
+    """Point every source that names no schema of its own at the tenant's raw dataset."""
+    for source in manifest.sources.values():
+        if source.schema == source.source_name:
+            source.schema = naming.raw_dataset(TENANT_PLACEHOLDER, source.source_name)
+            source.relation_name = ".".join(f'"{part}"' for part in (source.database, source.schema, source.identifier))
+
+
+def build_graph(manifest: Manifest) -> ProjectGraph:
+    """Make the graph of the project.
+
+    Raises:
+        ConfigurationError: the project breaks rules; all of them at once.
+    """
+    if problems := [*_find_problems(manifest)]:
+        raise ConfigurationError("\n".join(sorted(problems)), remedy="correct the models or sources named above")
+    nodes = {key: node for key, node in manifest.nodes.items() if node.resource_type == "model"}
+    origins: dict[str, Origin] = {key: (source.source_name, source.name) for key, source in manifest.sources.items()}
+    parents = {key: tuple(parent for parent in node.depends_on.nodes if parent in nodes or parent in origins) for key, node in nodes.items()}
+    tables = {key: resolve_ephemeral(node.depends_on.nodes, nodes, origins) for key, node in nodes.items()}
+    attached = attach_tests(manifest, resolve=lambda ids: resolve_ephemeral(ids, nodes, origins))
+    models = {
+        key: _build_model(nodes[key], parents=parents[key], tables=tables[key], origins=origins, checks=attached.pop(key, ()))
+        for key in TopologicalSorter({key: sorted(set(parents[key]) & set(nodes)) for key in sorted(nodes)}).static_order()
+    }
+    sources = {
+        key: SourceNode(
+            unique_id=key,
+            source=source.source_name,
+            stream=source.name,
+            fqn=tuple(source.fqn),
+            file=source.original_file_path,
+            tags=tuple(source.tags),
+            description=source.description,
+            columns=_build_columns(source.columns),
+            checks=tuple(attached.pop(key, ())),
+        )
+        for key, source in sorted(manifest.sources.items())
+    }
+    return ProjectGraph(models=models, sources=sources, unattached=tuple(test for tests in attached.values() for test in tests))
+
+
+def resolve_ephemeral(unique_ids: Iterable[str], nodes: dict[str, Any], origins: dict[str, Origin]) -> list[str]:
+    """Follow ephemeral models, which have no table, to what they read."""
+    found: dict[str, None] = {}
+    for unique_id in unique_ids:
+        if unique_id in nodes and nodes[unique_id].is_ephemeral_model:
+            found |= dict.fromkeys(resolve_ephemeral(nodes[unique_id].depends_on.nodes, nodes, origins))
+        elif unique_id in nodes or unique_id in origins:
+            found[unique_id] = None
+    return list(found)
+
+
+def _build_model(node: Any, *, parents: tuple[str, ...], tables: list[str], origins: dict[str, Origin], checks: Iterable[Any]) -> ModelNode:
+    tenant = get_own_tenant(node)
+    return ModelNode(
+        unique_id=node.unique_id,
+        name=node.alias,
+        schema=node.schema.removeprefix(f"{tenant or TENANT_PLACEHOLDER}_"),
+        fqn=tuple(node.fqn),
+        file=node.original_file_path,
+        materialized=node.config.materialized,
+        tags=tuple(node.tags),
+        description=node.description,
+        columns=_build_columns(node.columns),
+        depends_on_models=tuple(table for table in tables if table not in origins),
+        depends_on_sources=tuple(origins[table] for table in tables if table in origins),
+        meta=dict(node.config.meta or {}),
+        tenant=tenant,
+        checks=tuple(checks),
+        parents=parents,
+        patch_file=node.patch_path.split("://", 1)[-1] if node.patch_path else None,
+        versioned=node.is_versioned,
+    )
+
+
+def _build_columns(columns: dict[str, Any]) -> Columns:
+    return {column.name: (column.data_type, column.description) for column in columns.values()}
+
+
+def _find_problems(manifest: Manifest) -> Iterator[str]:
+    for node in [*manifest.nodes.values(), *manifest.functions.values()]:
+        kind = str(node.resource_type)
+        if kind in _UNSUPPORTED:
+            yield f"{node.original_file_path}: a {kind} is not built for tenants; {_UNSUPPORTED[kind]}"
+        elif kind == "model":
+            yield from (f"{node.original_file_path}: {problem}" for problem in _find_model_problems(node, manifest))
+    for source in manifest.sources.values():
+        yield from (f"{source.original_file_path}: source {source.source_name}.{source.name}: {problem}" for problem in _find_source_problems(source))
+
+
+def _find_model_problems(node: Any, manifest: Manifest) -> Iterator[str]:
+    tenant = get_own_tenant(node)
+    if tenant is not None:
+        yield from _find_own_problems(node, tenant)
+    elif node.fqn[1] == "tenants":
+        yield "a tenant's own models lie in a folder with the tenant's name: models/tenants/<tenant>/<tenant>__<model>.sql"
+    prefix = f"{tenant or TENANT_PLACEHOLDER}_"
+    schema = node.schema.removeprefix(prefix)
+    if not node.schema.startswith(prefix) or naming.get_name_error(schema):
+        yield f"its schema comes out as {node.schema}: it must be <tenant>_<name>, as macros/generate_schema_name.sql has it"
+    elif schema == "fabric" or schema.startswith("raw_"):
+        yield f"the schema {schema} is the platform's own; use another +schema"
+    if node.database != DATABASE_PLACEHOLDER:
+        yield f"it names the database {node.database}; every model lies in its tenant's own"
+    if not re.fullmatch(r"[A-Za-z0-9_]+", node.alias):
+        yield f"the name {node.alias} must be letters, digits and underscores"
+    for parent in node.depends_on.nodes:
+        owner = get_own_tenant(manifest.nodes[parent]) if parent in manifest.nodes else None
+        if owner not in {None, tenant}:
+            yield f"it refers to {manifest.nodes[parent].name}, which only tenant {owner} has"
+
+
+def _find_own_problems(node: Any, tenant: str) -> Iterator[str]:
+    if error := naming.get_tenant_name_error(tenant):
+        yield f"the folder {tenant} is no tenant's: a tenant's name {error}"
+    if not node.name.startswith(f"{tenant}__") or node.name == f"{tenant}__":
+        yield f"name the file {tenant}__{node.name}.sql: dbt wants names that are unique among all tenants; its table is then named {node.name}"
+    if node.language != "sql":
+        yield "a tenant's own models are SQL: a Python model would run in the platform's process"
+    if node.config.pre_hook or node.config.post_hook:
+        yield "a tenant's own models have no hooks; put what the hook does into the model"
+
+
+def _find_source_problems(source: Any) -> Iterator[str]:
+    expected = naming.raw_dataset(TENANT_PLACEHOLDER, source.source_name)
+    if source.schema != expected:
+        written = f"{{{{ var('fabric_tenant') }}}}_raw_{source.source_name}"
+        yield f'its schema is {source.schema}; leave the schema out, or write "{written}"'
+    if source.database != DATABASE_PLACEHOLDER:
+        yield f"it names the database {source.database}; leave that out"
+    if source.identifier != source.name:
+        yield f"it names the table {source.identifier}; a raw table is named as its stream, so leave the identifier out"

@@ -1,0 +1,83 @@
+"""The built tables as the warehouse shows them, over one connection: columns, types, rows."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+# Schema and name.
+Table = tuple[str, str]
+# Name and type, in the table's order.
+TableColumns = list[tuple[str, str]]
+
+_COLUMN_QUERIES = {
+    "duckdb": """
+        select schema_name, table_name, column_name, data_type
+        from duckdb_columns()
+        where database_name = current_database() and schema_name in ({})
+        order by schema_name, table_name, column_index
+    """,
+    "postgres": """
+        select n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod)
+        from pg_attribute as a
+        inner join pg_class as c on c.oid = a.attrelid
+        inner join pg_namespace as n on n.oid = c.relnamespace
+        where c.relkind in ('r', 'v', 'm', 'p', 'f') and a.attnum > 0 and not a.attisdropped and n.nspname in ({})
+        order by n.nspname, c.relname, a.attnum
+    """,
+}
+
+
+class Warehouse:
+    """An open connection to one tenant's data.
+
+    Args:
+        adapter: duckdb or postgres.
+    """
+
+    def __init__(self, adapter: str, connection: Any) -> None:
+        self._adapter, self._cursor = adapter, connection.cursor()
+
+    def get_columns(self, schemas: Iterable[str]) -> dict[Table, TableColumns]:
+        """Read the columns of everything in the schemas."""
+        names = sorted(set(schemas))
+        if not names:
+            return {}
+        literals = ", ".join("'{}'".format(name.replace("'", "''")) for name in names)
+        self._cursor.execute(_COLUMN_QUERIES[self._adapter].format(literals))
+        tables: dict[Table, TableColumns] = {}
+        for schema, table, column, kind in self._cursor.fetchall():
+            tables.setdefault((schema, table), []).append((column, kind))
+        return tables
+
+    def count_rows(self, table: Table) -> int:
+        """Count; of a view this runs its query, and raises the driver's own error where that fails."""
+        name = ".".join('"{}"'.format(part.replace('"', '""')) for part in table)
+        self._cursor.execute(f"select count(*) from {name}")  # noqa: S608 - an identifier of dbt's own, quoted
+        return self._cursor.fetchone()[0]
+
+
+@contextmanager
+def open_warehouse(destination: Mapping[str, Any]) -> Iterator[Warehouse]:
+    """Connect as the run's destination says; the connection is closed after the block."""
+    if destination["type"] == "duckdb":
+        import duckdb
+        from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+
+        DuckDBConnectionManager.close_all_connections()  # dbt keeps the file open for writing until its process ends
+        connection: Any = duckdb.connect(destination["path"], read_only=True)
+    else:
+        import psycopg2
+
+        connection = psycopg2.connect(
+            host=destination["host"],
+            port=destination["port"],
+            dbname=destination["dbname"],
+            user=destination["user"],
+            password=destination["password"],
+            **destination["query"],
+        )
+        connection.autocommit = True
+    try:
+        yield Warehouse(destination["type"], connection)
+    finally:
+        connection.close()

@@ -1,0 +1,9 @@
+with source as (
+    select * from {{ source('shop', 'customers') }}
+),
+
+renamed as (
+    select id as customer_id, name as customer_name from source
+)
+
+select * from renamed

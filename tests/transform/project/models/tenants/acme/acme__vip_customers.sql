@@ -1,0 +1,1 @@
+select customer_id, lifetime_value from {{ ref('customers') }} where lifetime_value >= 100
