@@ -1,0 +1,172 @@
+"""`fabric validate`, `schema`, `list`, `explain`: what the YAML says, without running anything of it."""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fabric_assets.cli.tenants import get_tenants, narrow
+from fabric_assets.config.effective import EffectiveValue, get_effective_values
+from fabric_assets.config.loader import Fleet, Problem, load_fleet
+from fabric_assets.config.problems import shorten
+from fabric_assets.config.suggestions import suggest
+from fabric_assets.errors import ConfigurationError
+from fabric_assets.settings import Settings, load_settings
+
+Tenants = Annotated[list[str] | None, typer.Argument(help="Names or globs of tenants; default: all.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+class Listed(StrEnum):
+    """What can be listed."""
+
+    TENANTS = "tenants"
+    SOURCES = "sources"
+    STREAMS = "streams"
+    MODELS = "models"
+    SCHEDULES = "schedules"
+    CHECKS = "checks"
+
+
+def validate(
+    tenants: Tenants = None, all_: Annotated[bool, typer.Option("--all", help="Every tenant; so is naming none.")] = False, json_: AsJson = False
+) -> None:
+    """Find every mistake in the tenants' YAML, and in what they select of the dbt project."""
+    settings = load_settings()
+    fleet = load_fleet(settings)
+    everything = all_ or not tenants
+    fleet = narrow(fleet, get_tenants(fleet, tenants, everything))
+    fleet, problems = _check_models(fleet, settings)
+    problems = _get_unique([*(problem for found in fleet.broken.values() for problem in found), *(fleet.unused if everything else ()), *problems])
+    if json_:
+        typer.echo(json.dumps([_to_json(problem) for problem in problems], indent=2))
+    else:
+        for problem in problems:
+            typer.echo(f"{problem}\n")
+    count = len(fleet.tenants) + len(fleet.broken)
+    summary = f"{len(fleet.tenants)} of {count} tenants are fine"
+    typer.echo(f"{summary}; {len(problems)} problem{'s' if len(problems) > 1 else ''} found" if problems else summary, err=json_)
+    raise typer.Exit(2 if problems else 0)
+
+
+def schema(out: Annotated[Path | None, typer.Option(help="File to write; default: standard output.")] = None) -> None:
+    """Print the JSON Schema of a tenant's file, for editors and validators."""
+    from fabric_assets.config.schema import build_schema
+
+    text = json.dumps(build_schema(), indent=2) + "\n"
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        out.write_text(text, "utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{out} cannot be written: {error.strerror}", remedy="name a file in a folder that exists") from error
+    typer.echo(f"wrote {out}", err=True)
+
+
+def list_(
+    what: Annotated[Listed, typer.Argument(help="What to list.", show_default=False)],
+    tenants: Tenants = None,
+    all_: Annotated[bool, typer.Option("--all", help="Every tenant; so is naming none.")] = False,
+    json_: AsJson = False,
+) -> None:
+    """List what is declared."""
+    from fabric_assets.cli.listings import LISTINGS, NEEDS_GRAPH
+
+    settings = load_settings()
+    fleet = load_fleet(settings)
+    fleet = narrow(fleet, get_tenants(fleet, tenants, all_ or not tenants))
+    graph = None
+    if what in NEEDS_GRAPH and _has_models(fleet):
+        from fabric_assets.cli.headless import get_valid_fleet
+
+        fleet, graph = get_valid_fleet(fleet, settings)
+    rows = list(LISTINGS[what](fleet, graph))
+    if json_:
+        typer.echo(json.dumps(rows, indent=2))
+    elif rows:
+        table = Table(*(name.replace("_", " ") for name in rows[0]), box=None, pad_edge=False)
+        for row in rows:
+            table.add_row(*(_to_cell(value) for value in row.values()))
+        _get_console().print(table)
+    if fleet.broken:
+        typer.echo(f"{len(fleet.broken)} broken: {', '.join(fleet.broken)}; `fabric validate` says why", err=True)
+    raise typer.Exit(2 if fleet.broken else 0)
+
+
+def explain(
+    tenant: Annotated[str, typer.Argument(help="Name of a tenant.", show_default=False)],
+    path: Annotated[str, typer.Argument(help="Dotted path, e.g. sources.shop.streams.orders; default: everything.", show_default=False)] = "",
+    json_: AsJson = False,
+) -> None:
+    """Show the configuration in force, each value with the file and line that it comes from."""
+    fleet = load_fleet(load_settings())
+    names = get_tenants(fleet, [tenant], all_=False)
+    if len(names) > 1:
+        raise ConfigurationError(f"'{tenant}' matches {len(names)} tenants", remedy=f"explain one of: {', '.join(names[:20])}")
+    name = next(iter(names))
+    if name in fleet.broken:
+        raise ConfigurationError("\n".join(str(problem) for problem in fleet.broken[name]), remedy=f"correct the YAML of {name} first")
+    values = list(get_effective_values(fleet.tenants[name]))
+    chosen = [value for value in values if not path or value.dotted == path or value.dotted.startswith(f"{path}.")]
+    if not chosen:
+        prefixes = {".".join(str(part) for part in value.path[:depth]) for value in values for depth in range(1, len(value.path) + 1)}
+        raise ConfigurationError(f"{name} has no '{path}'{suggest(path, prefixes)}", remedy=f"`fabric explain {name}` shows all")
+    if json_:
+        typer.echo(json.dumps([_explain_as_json(value) for value in chosen], indent=2))
+        return
+    table = Table("value", "from", box=None, pad_edge=False, show_header=False)
+    for value in chosen:
+        table.add_row(f"{value.dotted}: {json.dumps(value.value, ensure_ascii=False)}", _get_place(value))
+    _get_console().print(table)
+
+
+def _check_models(fleet: Fleet, settings: Settings) -> tuple[Fleet, list[Problem]]:
+    """Hold the tenants against the dbt project; one that cannot be parsed is a problem of its own."""
+    if not _has_models(fleet):
+        return fleet, []
+    from fabric_assets.cli.headless import get_valid_fleet
+
+    try:
+        return get_valid_fleet(fleet, settings)[0], []
+    except ConfigurationError as error:
+        return fleet, [Problem("", settings.dbt_project_dir, 1, 1, "", str(error))]
+
+
+def _has_models(fleet: Fleet) -> bool:
+    return any(loaded.config.transform for loaded in fleet.tenants.values())
+
+
+def _get_unique(problems: list[Problem]) -> list[Problem]:
+    """Show a mistake in defaults or a template once, not for each tenant that uses it."""
+    return list({(problem.file, problem.line, problem.column, problem.path, problem.message): problem for problem in problems}.values())
+
+
+def _to_json(problem: Problem) -> dict[str, object]:
+    return {"file": shorten(problem.file), "line": problem.line, "column": problem.column, "path": problem.path, "message": problem.message}
+
+
+def _explain_as_json(value: EffectiveValue) -> dict[str, object]:
+    origin = value.origin
+    where = {"file": shorten(origin.file), "line": origin.line, "column": origin.column} if origin else {"file": None, "line": None, "column": None}
+    return {"path": value.dotted, "value": value.value, "default": origin is None, **where}
+
+
+def _get_place(value: EffectiveValue) -> str:
+    return f"{shorten(value.origin.file)}:{value.origin.line}" if value.origin else "default"
+
+
+def _to_cell(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(str(item) for item in value)
+    return "" if value is None else str(value)
+
+
+def _get_console() -> Console:
+    """Tables go to standard output; piped, they are as wide as their content."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    return console if console.is_terminal else Console(highlight=False, markup=False, emoji=False, width=400)
