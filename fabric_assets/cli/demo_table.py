@@ -108,7 +108,7 @@ def _print_next(console: Console) -> None:
         (f"{fabric} explain demo_database", "a tenant's whole config, and where each value comes from"),
         (f"{fabric} run demo_files --select +marts/orders", "one mart, and what it needs"),
     ):
-        console.print(f"  {command:48} {purpose}", markup=False)
+        console.print(f"  {command:54}  {purpose}", markup=False)
 
 
 def shorten(path: Path) -> str:
