@@ -1,0 +1,225 @@
+"""The walls of the house, as far as import-linter cannot see them; and the steps of CONTRIBUTING's "Add a source type"."""
+
+import ast
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import yaml
+
+from fabric_assets.config.sources import AnySource
+from fabric_assets.connectors.registry import CONNECTORS
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "fabric_assets"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+LONGEST = 300
+# What a process pays for by importing it: none of it may lie on the way to the definitions.
+HEAVY = {"adbc_driver_manager", "dagster_dbt", "dagster_dlt", "dbt", "dlt", "duckdb", "jafgen", "numpy", "pandas", "psycopg2", "pyarrow", "s3fs"}
+HEAVY |= {"sqlalchemy", "sqlglot"}
+
+
+def read_tree(module: Path) -> ast.Module:
+    return ast.parse(module.read_text(encoding="utf-8"))
+
+
+def get_imports(module: Path) -> Iterator[str]:
+    for node in ast.walk(read_tree(module)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+# --- modules
+
+
+def name(module: Path) -> str:
+    return str(module.relative_to(ROOT))
+
+
+def test_every_module_fits_in_the_head() -> None:
+    lengths = {name(module): len(module.read_text(encoding="utf-8").splitlines()) for module in MODULES}
+    assert {module: length for module, length in lengths.items() if length > LONGEST} == {}
+
+
+def test_every_module_is_named_for_the_noun_that_it_owns() -> None:
+    assert [name(module) for module in MODULES if re.fullmatch(r"utils?|helpers?|common|misc|managers?", module.stem)] == []
+
+
+def test_every_module_says_what_it_turns_into_what() -> None:
+    assert [name(module) for module in MODULES if module.name != "__init__.py" and not ast.get_docstring(read_tree(module))] == []
+
+
+def test_no_package_re_exports_anything() -> None:
+    assert [name(module) for module in MODULES if module.name == "__init__.py" and any(get_imports(module))] == []
+
+
+def test_no_private_part_of_a_library_is_imported() -> None:
+    foreign = [(name(module), imported) for module in MODULES for imported in get_imports(module) if not imported.startswith(("fabric_assets", "__future__"))]
+    assert [(module, imported) for module, imported in foreign if re.search(r"(^|\.)_(?!_)", imported)] == []
+
+
+def get_room(module: Path) -> str:
+    return module.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def get_own_exceptions(module: Path) -> list[str]:
+    classes = [node for node in ast.walk(read_tree(module)) if isinstance(node, ast.ClassDef)]
+    return [node.name for node in classes if any(isinstance(base, ast.Name) and base.id.endswith(("Error", "Exception")) for base in node.bases)]
+
+
+def test_every_exception_that_leaves_its_room_stands_in_the_one_tree() -> None:
+    own = {(get_room(module), exception) for module in MODULES if module.name != "errors.py" for exception in get_own_exceptions(module)}
+    foreign = {
+        (imported.split(".")[1], imported.rsplit(".", 1)[1])
+        for module in MODULES
+        for imported in get_imports(module)
+        if imported.startswith("fabric_assets.") and imported.split(".")[1] != get_room(module)
+    }
+    assert own & foreign == set()
+
+
+# --- loading the code location
+
+WATCH = """
+import json, os, sys
+
+events = []
+watched = {"socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.exec", "os.fork", "os.posix_spawn", "os.system", "sqlite3.connect"}
+secret = os.environ["CANARY_FILE"]
+
+
+def hook(event, arguments):
+    if event in watched or (event == "open" and str(arguments[0]) == secret):
+        events.append(f"{event} {arguments[:1]}")
+
+
+import dagster  # its own start-up is not ours to judge
+
+sys.addaudithook(hook)
+from fabric_assets.definitions import defs
+
+definitions = defs()
+repository = definitions.get_repository_def()
+repository.get_all_jobs()
+print(json.dumps({"events": events, "modules": sorted({name.split(".")[0] for name in sys.modules}), "keys": len(repository.asset_graph.get_all_asset_keys())}))
+"""
+
+TENANT = {
+    "version": 1,
+    "tenant": "acme",
+    "sources": {
+        "shop": {
+            "type": "sql_database",
+            "url": {"file": "shop_url"},
+            "streams": {name: {"primary_key": "id"} for name in ("customers", "orders", "items", "products", "supplies", "stores")},
+        }
+    },
+    "transform": {"select": ["staging.shop", "marts.sales"]},
+    "schedules": {"nightly": {"cron": "0 3 * * *"}},
+}
+
+
+@pytest.fixture(scope="module")
+def loaded_location(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """What loading the code location of one tenant did, in a process of its own."""
+    from fabric_assets.settings import load_settings
+    from fabric_assets.transform.project import prepare_project
+
+    folder = tmp_path_factory.mktemp("location")
+    (folder / "tenants").mkdir()
+    (folder / "data").mkdir(mode=0o700)
+    (folder / "data" / "shop_url").write_text("sqlite:////nowhere")
+    (folder / "tenants" / "acme.yaml").write_text(yaml.safe_dump(TENANT))
+    environment = {
+        "FABRIC_TENANTS_DIR": str(folder / "tenants"),
+        "FABRIC_DATA_DIR": str(folder / "data"),
+        "FABRIC_DBT_PROJECT_DIR": str(ROOT / "dbt_project"),
+        "FABRIC_STRICT": "1",
+    }
+    prepare_project(load_settings(environment))
+    child = subprocess.run(
+        [sys.executable, "-c", WATCH],
+        env=os.environ | environment | {"CANARY_FILE": str(folder / "data" / "shop_url")},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert child.returncode == 0, child.stderr
+    return json.loads(child.stdout.splitlines()[-1])
+
+
+def test_loading_definitions_opens_no_socket_no_secret_no_table_and_starts_no_process(loaded_location: dict[str, list[str]]) -> None:
+    assert loaded_location["keys"] != 0
+    assert loaded_location["events"] == []
+
+
+def test_loading_definitions_imports_neither_dlt_nor_dbt(loaded_location: dict[str, list[str]]) -> None:
+    assert HEAVY & set(loaded_location["modules"]) == set()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["demo", "--help"], ["validate", "--help"]], ids=" ".join)
+def test_help_comes_without_the_engines(arguments: list[str]) -> None:
+    script = f"import sys, json\nsys.argv = ['fabric', *{arguments!r}]\nfrom fabric_assets.cli.main import main\ntry:\n    main()\nfinally:\n"
+    script += "    print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+    child = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert child.returncode == 0, child.stderr
+    assert (HEAVY | {"dagster"}) & set(json.loads(child.stdout.splitlines()[-1])) == set()
+
+
+# --- adding a source type: each step of CONTRIBUTING has its test
+
+SOURCE_TYPES = [get_args(model.model_fields["type"].annotation)[0] for model in get_args(get_args(AnySource)[0])]
+each_source_type = pytest.mark.parametrize("source_type", SOURCE_TYPES)
+
+
+def test_the_registry_holds_exactly_the_declared_source_types() -> None:
+    assert sorted(CONNECTORS) == sorted(SOURCE_TYPES), "step 3: name the type in connectors/registry.py"
+
+
+@each_source_type
+def test_a_source_type_has_a_connector(source_type: str) -> None:
+    assert importlib.util.find_spec(CONNECTORS[source_type]), f"step 2: write fabric_assets/connectors/{source_type}.py"
+    assert "build_source" in {
+        node.name for node in read_tree(ROOT / (CONNECTORS[source_type].replace(".", "/") + ".py")).body if isinstance(node, ast.FunctionDef)
+    }
+
+
+def get_declared_types(folder: str) -> set[str]:
+    """Source types that the example files of a folder use; files that are no YAML at all count for nothing."""
+    types = set()
+    for file in (ROOT / "tests" / "examples" / folder).rglob("*.yaml"):
+        types |= set(re.findall(r"\btype: *[\"']?([a-z_]+)", file.read_text(encoding="utf-8", errors="ignore")))
+    return types
+
+
+@each_source_type
+def test_a_source_type_has_a_valid_and_an_invalid_example(source_type: str) -> None:
+    assert source_type in get_declared_types("valid"), "step 4: add an example to tests/examples/valid"
+    assert source_type in get_declared_types("invalid"), "step 4: add its mistakes to tests/examples/invalid"
+
+
+@each_source_type
+def test_a_source_type_has_a_section_in_the_docs(source_type: str) -> None:
+    assert f"### `type: {source_type}`\n" in (ROOT / "docs" / "tenants.md").read_text(), "step 5: add its section to docs/tenants.md"
+
+
+@each_source_type
+def test_a_source_type_is_in_the_published_schema(source_type: str) -> None:
+    schema = json.loads((ROOT / "schemas" / "tenant.schema.json").read_text())
+    declared = {definition["properties"]["type"].get("const") for definition in schema["$defs"].values() if "type" in definition.get("properties", {})}
+    assert source_type in declared, "step 5: run `fabric schema --out schemas/tenant.schema.json`"
+
+
+def test_adding_a_source_type_fits_in_six_lines() -> None:
+    section = (ROOT / "CONTRIBUTING.md").read_text().split("## Add a source type\n")[1].split("\n## ")[0]
+    assert re.findall(r"^\d+(?=\. )", section, re.MULTILINE) == ["1", "2", "3", "4", "5", "6"]
