@@ -19,7 +19,6 @@ def build_destination(tenant: TenantConfig, *, source: str, settings: Settings) 
     """Build the dlt destination that one source's load writes to; its staging dataset is private to tenant and source."""
     import dlt
     from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
-    from dlt.destinations.impl.postgres.configuration import PostgresCredentials
 
     options = {
         # dlt's default truncate-and-insert shows readers an empty or half-filled table, and its staging-optimized drops the
@@ -29,13 +28,17 @@ def build_destination(tenant: TenantConfig, *, source: str, settings: Settings) 
     }
     if isinstance(tenant.destination, DuckDbDestination):
         return dlt.destinations.duckdb(credentials=DuckDbCredentials(str(_ensure_warehouse_file(tenant, settings))), **options)
+    from dlt.destinations.impl.postgres.configuration import PostgresCredentials
+
+    from fabric_assets.connectors.postgres_destination import FabricPostgres
+
     url = parse_postgres_url(tenant, tenant.destination, settings)
     credentials = PostgresCredentials()
     credentials.host, credentials.port, credentials.database = url["host"], url["port"], url["dbname"]
     credentials.username, credentials.password = url["user"], url["password"]
     credentials.connect_timeout = CONNECT_TIMEOUT_SECONDS
     credentials.query = url["query"]
-    return dlt.destinations.postgres(credentials=credentials, **options)
+    return FabricPostgres(credentials=credentials, destination_name="postgres", **options)
 
 
 def connect(tenant: TenantConfig, settings: Settings, *, read_only: bool = False) -> Any:

@@ -1,0 +1,38 @@
+"""dlt's Postgres destination, with one fault repaired: a parquet file without rows fails its load.
+
+dlt 1.31 hands such a file's batches, of which there are none, to ADBC, which then asks for a schema. But an empty file is what
+empties a replaced table, and what makes a stream's table exist before its first row.
+"""
+
+from typing import TYPE_CHECKING
+
+import pyarrow.parquet as pq
+from dlt.destinations.impl.postgres.factory import postgres
+from dlt.destinations.impl.postgres.postgres import PostgresClient, PostgresParquetCopyJob
+
+if TYPE_CHECKING:
+    from dlt.common.destination.client import LoadJob, PreparedTableSchema
+
+
+class ParquetCopyJob(PostgresParquetCopyJob):
+    """Copies a parquet file's rows, if there are any."""
+
+    def run(self) -> None:
+        if pq.read_metadata(self._file_path).num_rows:
+            super().run()
+
+
+class FabricPostgresClient(PostgresClient):
+    """dlt's client, which copies parquet by our job."""
+
+    def create_load_job(self, table: "PreparedTableSchema", file_path: str, load_id: str, restore: bool = False) -> "LoadJob":
+        job = super().create_load_job(table, file_path, load_id, restore)
+        return ParquetCopyJob(file_path) if isinstance(job, PostgresParquetCopyJob) else job
+
+
+class FabricPostgres(postgres):
+    """dlt's destination, which loads by our client."""
+
+    @property
+    def client_class(self) -> type[PostgresClient]:
+        return FabricPostgresClient
