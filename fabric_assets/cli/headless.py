@@ -7,7 +7,7 @@ from fabric_assets.config.loader import Fleet, LoadedTenant
 from fabric_assets.settings import Settings
 from fabric_assets.transform.graph import ProjectGraph, load_graph
 from fabric_assets.transform.project import prepare_project
-from fabric_assets.transform.validation import validate_fleet
+from fabric_assets.transform.fleet import validate_fleet
 from fabric_assets.transform.workers import DbtWorkers
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import dagster as dg
 
-from fabric_assets.config.loader import Problem
+from fabric_assets.config.problems import Problem
 from fabric_assets.factories.translators import TENANT_TAG
 
 CHECK = "config"

@@ -9,7 +9,7 @@ from fabric_assets.factories.resources import build_dbt_resource
 from fabric_assets.factories.tenant import build_tenant_definitions
 from fabric_assets.settings import Settings
 from fabric_assets.transform.graph import ProjectGraph, load_graph
-from fabric_assets.transform.validation import validate_fleet
+from fabric_assets.transform.fleet import validate_fleet
 
 
 def build_definitions(settings: Settings) -> dg.Definitions:

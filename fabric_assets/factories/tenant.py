@@ -1,5 +1,6 @@
 """One tenant -> its Dagster definitions: read this function and you know the product."""
 
+import warnings
 from dataclasses import dataclass, field
 
 import dagster as dg
@@ -34,6 +35,12 @@ def build_tenant_definitions(loaded: LoadedTenant, graph: ProjectGraph | None, *
     Args:
         graph: the dbt project; None where no tenant has models.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)  # code references are beta in Dagster 1.13; the version is bounded, so no user need be told
+        return _build(loaded, graph, settings=settings)
+
+
+def _build(loaded: LoadedTenant, graph: ProjectGraph | None, *, settings: Settings) -> TenantDefinitions:
     tenant = loaded.config
     assets = [build_ingestion(loaded, source, settings=settings) for source in tenant.sources]
     if tenant.transform is not None and graph is not None:

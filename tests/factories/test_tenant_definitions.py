@@ -134,6 +134,7 @@ def test_a_process_serves_only_the_tenants_it_is_asked_for(prepared, write_tenan
 
 AUDIT = textwrap.dedent("""
     import json, sys
+    import dagster  # its own import asks `file` what kind of Python this is
     seen = []
     def hook(event, args):
         if event in ("socket.connect", "socket.bind", "subprocess.Popen", "os.fork", "os.posix_spawn", "sqlite3.connect") or (event == "open" and "the_secret" in str(args[0])):
