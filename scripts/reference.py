@@ -116,13 +116,13 @@ def build_command_table(name: str) -> str:
     command = get_commands()[name]
     context = typer.Context(command, info_name=name)
     usage = " ".join([name, *command.collect_usage_pieces(context)])
-    rows = [f"    {usage}", "", command.get_short_help_str(limit=400)]
-    parameters = [parameter for parameter in command.get_params(context) if parameter.name != "help"]
+    rows = [f"`{usage}`", "", command.get_short_help_str(limit=400)]
+    parameters = [parameter for parameter in command.get_params(context) if "--help" not in parameter.opts]
     if parameters:
         rows += ["", "| argument or option | meaning |", "| --- | --- |"]
     for parameter in parameters:
-        record = parameter.get_help_record(context) or (parameter.human_readable_name, getattr(parameter, "help", "") or "")
-        rows.append(f"| `{_escape(record[0])}` | {_escape(record[1])} |")
+        shown, _ = parameter.get_help_record(context)
+        rows.append(f"| `{_escape(shown)}` | {_escape(parameter.help or '')} |")
     return "\n".join(rows)
 
 
