@@ -53,8 +53,8 @@ def print_rows(console: Console, rows: list[DemoRow], *, agree: bool) -> None:
     """Print the table, what went wrong, whether the tenants agree, and what comes next."""
     table = Table(box=None, pad_edge=False)
     for name in ("tenant", "source"):
-        table.add_column(name)
-    for name in ("streams", "rows loaded", "new rows", "models", "checks passed", "seconds"):
+        table.add_column(name, no_wrap=True)
+    for name in ("streams", "rows", "new rows", "models", "checks passed", "seconds"):
         table.add_column(name, justify="right")
     for row in rows:
         passed = sum(check.passed for check in row.result.checks)

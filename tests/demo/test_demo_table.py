@@ -38,7 +38,7 @@ def show(*rows: DemoRow, agree: bool) -> list[str]:
 def test_a_first_run_shows_every_row_as_new_and_ends_in_what_to_type_next(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", [".venv/bin/fabric", "demo"])
     lines = show(make_row("demo_database"), make_row("demo_files"), agree=True)
-    assert lines[0].split() == ["tenant", "source", "streams", "rows", "loaded", "new", "rows", "models", "checks", "passed", "seconds"]
+    assert lines[0].split() == ["tenant", "source", "streams", "rows", "new", "rows", "models", "checks", "passed", "seconds"]
     assert lines[1].split() == ["demo_database", "files", "1", "72,860", "72,860", "2", "2/2", "12.3"]
     assert "All three tenants agree: 72,860 orders, revenue 812,345.00, tax 40,000.10, supply cost 99.90;" in lines
     assert "943 customers with a lifetime value of 852,345.10 USD." in lines
