@@ -29,7 +29,7 @@ def get_models() -> dict[str, type[FabricModel]]:
     """Every model that a tenant's YAML can reach, by name."""
     schema = TenantConfig.model_json_schema()
     known = {model.__name__: model for model in _get_subclasses(FabricModel)}
-    return {name: known[name] for name in ["TenantConfig", *schema["$defs"]]}
+    return {name: known[name] for name in ["TenantConfig", *schema["$defs"]] if name in known}
 
 
 def _get_subclasses(model: type[FabricModel]) -> Iterator[type[FabricModel]]:
@@ -55,7 +55,7 @@ def describe_values(schema: Schema) -> str:
     """Say in words what a JSON Schema accepts."""
     if "$ref" in schema:
         name = schema["$ref"].rsplit("/", 1)[1]
-        return f"[{name}](#{name})"
+        return "any value" if name == "JsonValue" else f"[{name}](#{name})"
     if "const" in schema:
         return f"`{schema['const']}`"
     if "enum" in schema:

@@ -87,7 +87,9 @@ def test_dagster_yaml_gives_each_warehouse_one_writer_and_ends_lost_runs(tmp_pat
     shutil.copy(ROOT / "dagster.yaml", tmp_path)
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         pools = instance.get_concurrency_config().pool_config
-        assert (pools.default_pool_limit, pools.pool_granularity.value) == (1, "op")
+        assert pools.default_pool_limit == 1
+        assert pools.pool_granularity is not None
+        assert pools.pool_granularity.value == "op"
         assert instance.run_monitoring_enabled
         assert instance.run_monitoring_max_runtime_seconds == 14400
         assert (instance.run_retries_enabled, instance.run_retries_max_retries) == (True, 2)
