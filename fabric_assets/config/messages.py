@@ -75,11 +75,14 @@ def get_mistakes(error: ValidationError, root: Node, model: type[BaseModel]) -> 
         if path in explained:  # another member of the union came nearer
             continue
         spot = spots[path]
-        quote = "; put it in quotes" if messages == ["must be text"] and isinstance(spot.node.value, int | float) else ""
-        if isinstance(spot.node.value, str) and messages == ["must be true or false"]:
-            quote = ", without quotes"
-        words = messages[0] if len(messages) == 1 else "must be " + " or ".join(_KINDS[message] for message in messages)
-        yield Mistake(path, spot.node, spot.node.value_place, words + quote)
+        kinds = [_KINDS[message] for message in messages if message != "must be a whole number" or "must be a number" not in messages]
+        words = f"must be {', '.join(kinds[:-1])} or {kinds[-1]}" if len(kinds) > 1 else messages[0]
+        hint = ""
+        if messages == ["must be text"] and isinstance(spot.node.value, int | float):
+            hint = "; put it in quotes"
+        elif messages == ["must be true or false"] and str(spot.node.value).lower() in {"true", "false"}:
+            hint = ", without quotes"
+        yield Mistake(path, spot.node, spot.node.value_place, words + hint)
 
 
 def get_node(root: Node, path: Sequence[str | int]) -> tuple[Node, int]:

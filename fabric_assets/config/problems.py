@@ -85,7 +85,7 @@ def clean(text: str) -> str:
 def is_secret_key(key: str) -> bool:
     """Whether a value under this key may be a secret; misspelt words count."""
     lower = key.lower().replace("-", "_")
-    if lower in _PLAIN_KEYS:
+    if difflib.get_close_matches(lower, _PLAIN_KEYS, 1, 0.85):
         return False
     words = [lower, *lower.split("_")]
     return any(word in _SECRET_WORDS for word in words) or any(len(word) > 4 and difflib.get_close_matches(word, _SECRET_WORDS, 1, 0.8) for word in words)

@@ -93,10 +93,8 @@ def find_cursor_contradictions(stream: StreamConfig, cursor: CursorConfig | None
     elif stream.disposition == "append" and cursor.lag is not None:
         yield ("cursor", "lag"), "append with a lag would load the lagging rows twice; use merge with a primary_key, or drop the lag"
     elif stream.disposition == "replace":
-        yield (
-            ("cursor",),
-            "replace reads the whole stream, so a cursor would drop the older rows; declare a primary_key (merge), use append, or drop it",
-        )
+        why = "replace reads the whole stream" if stream.write_disposition else "without a primary_key each load replaces the whole stream"
+        yield ("cursor",), f"{why}, so a cursor would drop the older rows; declare a primary_key (merge), use append, or drop it"
 
 
 def find_same_columns(columns: Sequence[str], key: str) -> Iterator[tuple[Path, str]]:

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, JsonValue, Tag, WithJsonSchema, model_validator
 
 from fabric_assets import naming
 from fabric_assets.config.base import OWNER, SELECTION, FabricModel, Name, Path, SecretRef, Text, refuse
@@ -83,7 +83,7 @@ class TransformConfig(FabricModel):
 
     select: tuple[Text, ...] = Field(default=(), max_length=200, description="dbt selectors; a row of them is a union.")
     exclude: tuple[Text, ...] = Field(default=(), max_length=200, description="dbt selectors of models to leave out.")
-    vars: dict[Text, str | int | float | bool | None] = Field(default={}, description="dbt variables.")
+    vars: dict[Text, JsonValue] = Field(default={}, description="dbt variables.")
 
 
 class ScheduleConfig(FabricModel):

@@ -16,8 +16,15 @@ _PLAIN_WORDS = {
     "found character that cannot start any token": "a value cannot begin with this character (a tab, @, `, %): use spaces, or put the value in quotes",
     "mapping values are not allowed in this context": "a key is not expected here: look at the indentation, or put the value in quotes",
     "could not find expected ':'": "a colon is missing after the key",
+    "did not find expected node content": "a value is missing here",
     "did not find expected key": "a key is expected here: look at the indentation",
     "control characters are not allowed": "control characters are not allowed",
+}
+
+_NEVER_CLOSED = {
+    "quoted scalar": "the quote that opens here is never closed",
+    "flow sequence": "the [ that opens here is never closed",
+    "flow mapping": "the { that opens here is never closed",
 }
 
 
@@ -83,11 +90,15 @@ def _read(file: Path) -> tuple[str, Finding | None]:
 
 def _describe(error: yaml.YAMLError, text: str) -> Finding:
     reason = str(getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be parsed")
-    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    mark, context = getattr(error, "problem_mark", None), getattr(error, "context_mark", None)
+    for opened, words in _NEVER_CLOSED.items():
+        # Found out at the end of the file or at the next key; what is wrong is the opening.
+        if context and opened in str(getattr(error, "context", "")) and (mark is None or mark.line > context.line):
+            mark, reason = context, words
+    mark = mark or context
     if mark is None:  # the reader's errors carry an offset instead
         position = min(int(getattr(error, "position", 0) or 0), len(text))
         line, column = text.count("\n", 0, position) + 1, position - text.rfind("\n", 0, position)
     else:
         line, column = mark.line + 1, mark.column + 1
-    last = text.count("\n") + 1
-    return Finding(min(line, last), column, (), f"is no valid YAML: {_PLAIN_WORDS.get(reason, reason)}")
+    return Finding(min(line, text.count("\n") + 1), column, (), f"is no valid YAML: {_PLAIN_WORDS.get(reason, reason)}")

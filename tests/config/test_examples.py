@@ -1,0 +1,144 @@
+"""tests/examples: each invalid file begins with the errors that it must give, each valid one must load; a new rule is a new file."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from fabric_assets.config.base import FabricModel
+from fabric_assets.config.loader import Problem, load_fleet
+from fabric_assets.config.schema import build_schema, get_described_properties
+from fabric_assets.settings import Settings
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+VALID, INVALID = EXAMPLES / "valid", EXAMPLES / "invalid"
+SCHEMA = Path(__file__).parents[2] / "schemas" / "tenant.schema.json"
+SINGLE = sorted(INVALID.glob("*.yaml"))
+FOLDERS = sorted(path for path in INVALID.iterdir() if path.is_dir())
+
+# Rules between keys, and between files: JSON Schema cannot say them, or only in words that no editor could show.
+BEYOND_JSON_SCHEMA = {
+    *("acme_staging", "pg_catalog", "public", "tenant_is_not_the_file"),
+    *("yaml_anchor_and_alias", "yaml_merge_key", "template_unknown", "timezone_misspelt", "timezone_is_a_path", "yaml_norway"),
+    *("secret_file_climbs", "secret_file_of_the_platform", "files_path_climbs", "files_path_of_the_platform", "files_path_unknown_scheme"),
+    *("files_glob_climbs", "files_credentials_for_a_folder", "api_header_with_credential", "api_param_with_credential"),
+    *("merge_without_key", "append_without_cursor", "append_with_lag", "replace_with_cursor", "cursor_without_key"),
+    *("key_names_a_column_twice", "columns_become_one", "columns_leave_out_the_key", "source_name_makes_a_long_name"),
+    *("api_path_on_another_host", "api_path_without_parent", "api_parent_unknown", "api_parents_in_a_circle", "api_two_parents"),
+    *("api_child_with_cursor", "api_field_of_no_parent", "check_of_an_unknown_stream", "check_without_layer"),
+    *("check_row_count_without_bounds", "check_row_count_bounds_crossed"),
+    *("cron_out_of_range", "cron_day_that_never_comes", "cron_bad_step"),
+    *("schedule_target_unknown_source", "schedule_target_unknown_stream", "target_with_the_tenant"),
+}
+
+
+def load(folder: Path) -> dict[str, tuple[Problem, ...]]:
+    return load_fleet(settings_of(folder)).broken
+
+
+def settings_of(folder: Path) -> Settings:
+    return Settings(folder, folder / "dbt_project", folder / "data")
+
+
+def read_expected(file: Path) -> list[str]:
+    return re.findall(r"^# expect: (.*)$", file.read_text("utf-8"), re.MULTILINE)
+
+
+def write(problem: Problem) -> str:
+    return f"{problem.line}:{problem.column}: " + (f"{problem.path}: " if problem.path else "") + problem.message
+
+
+@pytest.fixture(scope="module")
+def broken() -> dict[str, tuple[Problem, ...]]:
+    return load(INVALID)
+
+
+@pytest.mark.parametrize("file", SINGLE, ids=lambda path: path.stem)
+def test_an_invalid_file_gives_exactly_the_errors_it_names(file: Path, broken: dict[str, tuple[Problem, ...]]) -> None:
+    assert read_expected(file), "an example begins with `# expect: LINE:COLUMN: path: message`"
+    assert [write(problem) for problem in broken[file.stem]] == read_expected(file)
+    assert {problem.file for problem in broken[file.stem]} == {file}
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
+def test_an_invalid_folder_gives_exactly_the_errors_its_files_name(folder: Path) -> None:
+    expected = {(file, line) for file in folder.rglob("*.y*ml") for line in read_expected(file)}
+    assert expected
+    assert {(problem.file, write(problem)) for problems in load(folder).values() for problem in problems} == expected
+
+
+def test_there_are_as_many_invalid_examples_as_the_project_promises() -> None:
+    assert len(SINGLE) + len(FOLDERS) >= 60
+
+
+def test_no_example_shows_the_password_it_holds(broken: dict[str, tuple[Problem, ...]]) -> None:
+    holding = [file.stem for file in SINGLE if "hunter2" in file.read_text("utf-8")]
+    assert len(holding) >= 8
+    assert "hunter2" not in "\n".join(str(problem) for problems in broken.values() for problem in problems)
+
+
+def test_the_valid_examples_load() -> None:
+    fleet = load_fleet(settings_of(VALID))
+    assert fleet.broken == {}
+    assert set(fleet.tenants) == {file.stem for file in VALID.glob("[a-z]*.yaml")}
+
+
+def test_the_valid_examples_use_every_key_of_the_format() -> None:
+    used = {key for loaded in load_fleet(settings_of(VALID)).tenants.values() for key in get_used_keys(loaded.config)}
+    known = {f"{model.__name__}.{name}" for model in get_models(FabricModel) for name in model.__annotations__ if name in model.model_fields}
+    assert len(known) > 80
+    assert known - used == set()
+
+
+def get_models(base: type[FabricModel]) -> Iterator[type[FabricModel]]:
+    for model in base.__subclasses__():
+        yield model
+        yield from get_models(model)
+
+
+def get_used_keys(value: object) -> Iterator[str]:
+    """Yield the keys that the YAML sets, each with the model that declares it."""
+    if isinstance(value, BaseModel):
+        for name in value.model_fields_set:
+            declaring = next(model for model in type(value).__mro__ if name in model.__annotations__)
+            yield f"{declaring.__name__}.{name}"
+            yield from get_used_keys(getattr(value, name))
+    elif isinstance(value, dict | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from get_used_keys(item)
+
+
+def check_json_schema(*files: Path) -> dict[str, object]:
+    command = [sys.executable, "-m", "check_jsonschema", "--output-format", "json", "--schemafile", str(SCHEMA), *map(str, files)]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=False).stdout)
+
+
+def test_editors_accept_every_valid_example_and_the_demo() -> None:
+    demo = Path(__file__).parents[2] / "tenants"
+    files = [*VALID.glob("[a-z]*.yaml"), *demo.glob("[a-z]*.yaml")]
+    assert len(files) >= 8
+    assert check_json_schema(*files) == {"status": "ok", "errors": []}
+
+
+def test_editors_refuse_every_invalid_example_that_a_schema_can_refuse() -> None:
+    result = check_json_schema(*SINGLE)
+    refused = {Path(item["filename"]).stem for key in ("errors", "parse_errors") for item in result[key]}  # type: ignore[attr-defined]
+    assert {file.stem for file in SINGLE} - refused == BEYOND_JSON_SCHEMA
+
+
+def test_the_schema_is_a_valid_json_schema() -> None:
+    run = subprocess.run([sys.executable, "-m", "check_jsonschema", "--check-metaschema", str(SCHEMA)], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout
+
+
+def test_the_schema_file_equals_the_models() -> None:
+    assert SCHEMA.read_text("utf-8") == json.dumps(build_schema(), indent=2) + "\n", "run `fabric schema --out schemas/tenant.schema.json`"
+
+
+def test_the_schema_describes_every_key() -> None:
+    assert [key for key, text in get_described_properties(build_schema()).items() if not text] == []
