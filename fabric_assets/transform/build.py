@@ -13,6 +13,7 @@ from fabric_assets.config.tenant import DuckDbDestination, TenantConfig
 from fabric_assets.errors import ConfigurationError, DestinationUnavailable, TransformError
 from fabric_assets.security.redaction import redact
 from fabric_assets.settings import Settings
+from fabric_assets.transform.fingerprint import get_prepared_file
 from fabric_assets.transform.folders import sweep_folders
 from fabric_assets.transform.process import WorkerProcess
 from fabric_assets.transform.project import prepare_project
@@ -89,12 +90,12 @@ class DbtWorker:
 
     @classmethod
     def start(cls, settings: Settings, *, adapter: str = "duckdb") -> "DbtWorker":
-        """Start a worker; it imports dbt while the caller goes on.
+        """Start a worker; it imports dbt, and rehearses on the prepared project, while the caller goes on.
 
         Args:
             adapter: the kind of warehouse to get ready for; another one works too, later by its import.
         """
-        return cls(WorkerProcess([adapter, str(settings.dbt_project_dir)]))
+        return cls(WorkerProcess([adapter, str(settings.dbt_project_dir), str(get_prepared_file(settings, adapter))]))
 
     @property
     def pid(self) -> int:

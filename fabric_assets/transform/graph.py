@@ -123,14 +123,14 @@ def load_graph(settings: Settings) -> ProjectGraph:
         changed = file.stat().st_mtime_ns
     except OSError:
         raise ConfigurationError(f"the dbt project {settings.dbt_project_dir} is not prepared: {file} is missing", remedy=remedy) from None
-    fingerprint, graph = _read(file, changed)
+    fingerprint, graph = _read_once(file, changed)
     if fingerprint != get_fingerprint(settings):
         raise ConfigurationError(f"the dbt project {settings.dbt_project_dir} has changed since it was prepared", remedy=remedy)
     return graph
 
 
-@lru_cache(maxsize=8)
-def _read(file: Path, _changed: int) -> tuple[str, ProjectGraph]:
+def read_graph(file: Path) -> tuple[str, ProjectGraph]:
+    """Read a graph with the fingerprint of the project that it was made of."""
     content = json.loads(file.read_text())
     graph = ProjectGraph(
         models={raw["unique_id"]: _build_model(raw) for raw in content["models"]},
@@ -138,6 +138,11 @@ def _read(file: Path, _changed: int) -> tuple[str, ProjectGraph]:
         unattached=tuple(_build_test(raw) for raw in content["unattached"]),
     )
     return content["fingerprint"], graph
+
+
+@lru_cache(maxsize=8)
+def _read_once(file: Path, _changed: int) -> tuple[str, ProjectGraph]:
+    return read_graph(file)
 
 
 def dump_graph(graph: ProjectGraph, *, fingerprint: str) -> str:
@@ -152,7 +157,7 @@ def dump_graph(graph: ProjectGraph, *, fingerprint: str) -> str:
 
 
 def _build_model(raw: dict[str, Any]) -> ModelNode:
-    return ModelNode(**raw | _build_described(raw) | _build_inputs(raw) | {"parents": tuple(raw["parents"])})
+    return ModelNode(**{**raw, **_build_described(raw), **_build_inputs(raw), "parents": tuple(raw["parents"])})
 
 
 def _build_source(raw: dict[str, Any]) -> SourceNode:

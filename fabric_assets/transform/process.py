@@ -39,9 +39,13 @@ def build_environment() -> dict[str, str]:
 
 
 class WorkerProcess:
-    """A started `fabric_assets.transform.worker`, which serves one request."""
+    """A started `fabric_assets.transform.worker`, which serves one request.
 
-    def __init__(self, arguments: Sequence[str] = ()) -> None:
+    Args:
+        arguments: the kind of warehouse to get ready for; then the dbt project's folder and its prepared manifest, to rehearse on.
+    """
+
+    def __init__(self, arguments: Sequence[str]) -> None:
         # -P keeps the current folder off the import path; a session of its own lets a time-out end its children too.
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "fabric_assets.transform.worker", *arguments],

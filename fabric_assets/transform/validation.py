@@ -1,29 +1,13 @@
 """A tenant's YAML against the dbt project: what only shows when both are known, as problems with a file and a line."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
-from fabric_assets.config.loader import Fleet, LoadedTenant, Problem
+from fabric_assets.config.loader import LoadedTenant, Problem
 from fabric_assets.config.suggestions import suggest
 from fabric_assets.config.tenant import TransformConfig
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.transform.graph import ModelNode, ProjectGraph
 from fabric_assets.transform.selection import select_models
-
-
-def validate_fleet(fleet: Fleet, graph: ProjectGraph | None) -> Fleet:
-    """Move the tenants whose models cannot be built to the broken ones.
-
-    Args:
-        graph: None where no tenant has models.
-    """
-    if graph is None:
-        return fleet
-    found = {name: problems for name, loaded in fleet.tenants.items() if (problems := find_problems(loaded, graph))}
-    if not found:
-        return fleet
-    healthy = {name: loaded for name, loaded in fleet.tenants.items() if name not in found}
-    return replace(fleet, tenants=healthy, broken=dict(sorted({**fleet.broken, **found}.items())))
 
 
 def find_problems(loaded: LoadedTenant, graph: ProjectGraph) -> tuple[Problem, ...]:

@@ -28,13 +28,17 @@ class Channel:
         self._parent = os.getppid()
         self._lock = Lock()
         self._requests: SimpleQueue[dict[str, Any]] = SimpleQueue()
-        self.run: RunFolder | None = None
+        self._run: RunFolder | None = None
         Thread(target=self._listen, name="parent", daemon=True).start()
 
     def emit(self, event: dict[str, Any]) -> None:
         with self._lock:
             self._out.write(json.dumps(event, default=str) + "\n")
             self._out.flush()
+
+    def hold(self, run: RunFolder) -> None:
+        """Remember the folder that goes when the parent does."""
+        self._run = run
 
     def get_request(self) -> dict[str, Any]:
         return self._requests.get()
@@ -52,19 +56,18 @@ class Channel:
             if b"\n" in received:
                 self._requests.put(json.loads(received))
                 received = b""
-        if self.run:
-            self.run.remove()
+        if self._run:
+            self._run.remove()
         os._exit(0)
 
 
 def main() -> None:
     channel = Channel()
-    from fabric_assets.transform.worker import warming
-
-    warming.warm(sys.argv[1:])
+    _warm(channel, *sys.argv[1:])
     channel.emit({"event": "ready"})
     request = channel.get_request()
-    channel.run = run = RunFolder(Path(request["folder"]), request.get("run_id", ""))
+    run = RunFolder(Path(request["folder"]), request.get("run_id", ""))
+    channel.hold(run)
     # Models that read or write relative paths, and whatever looks into HOME, stay in the run's own folder.
     os.environ["HOME"] = str(run.path)
     os.chdir(run.path)
@@ -74,6 +77,17 @@ def main() -> None:
         os.chdir("/")
         run.remove()
     channel.emit({"event": "done"})
+
+
+def _warm(channel: Channel, adapter: str, project_dir: str = "", prepared: str = "") -> None:
+    from fabric_assets.transform.worker import warming
+
+    warming.import_dbt(adapter)
+    if prepared:
+        try:
+            warming.rehearse(adapter, project_dir, Path(prepared), hold=channel.hold)
+        except Exception as error:  # noqa: BLE001 - what is wrong with the project is said by the build itself
+            print(f"not warmed: {error}", file=sys.stderr)
 
 
 def _serve(request: dict[str, Any], run: RunFolder, channel: Channel) -> None:

@@ -22,11 +22,11 @@ def attach_tests(manifest: Manifest, *, resolve: Callable[[Iterable[str]], list[
         resolve: replaces ephemeral models by what they read.
     """
     attached: dict[str | None, list[TestNode]] = {}
-    tests = [node for node in manifest.nodes.values() if node.resource_type == "test"]
-    for node in sorted([*tests, *manifest.unit_tests.values()], key=lambda node: node.unique_id):
+    tests: list[Any] = [*(node for node in manifest.nodes.values() if node.resource_type == "test"), *manifest.unit_tests.values()]
+    for node in sorted(tests, key=lambda node: node.unique_id):
         is_unit = node.resource_type == "unit_test"
         owner = node.depends_on.nodes[0] if is_unit else _find_owner(node, manifest)
-        if owner in manifest.nodes and manifest.nodes[owner].is_ephemeral_model:
+        if owner and owner in manifest.nodes and manifest.nodes[owner].is_ephemeral_model:
             owner = None
         tables = resolve(node.depends_on.nodes)
         test = TestNode(

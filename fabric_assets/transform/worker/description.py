@@ -7,9 +7,9 @@ from typing import Any
 from dbt.contracts.graph.manifest import Manifest
 from sqlglot.errors import SqlglotError
 
-from fabric_assets.transform.worker.lineage import find_lineage
+from fabric_assets.transform.worker.lineage import LineageFinder
 from fabric_assets.transform.worker.profiles import get_database
-from fabric_assets.transform.worker.relations import Table, TableColumns, Warehouse, open_warehouse
+from fabric_assets.transform.worker.relations import Table, Warehouse, open_warehouse
 
 # sqlglot warns of functions that it does not know: no news to anyone here.
 logging.getLogger("sqlglot").setLevel(logging.ERROR)
@@ -23,11 +23,12 @@ def describe_models(manifest: Manifest, built: Mapping[str, dict[str, Any]], *, 
     owners |= {(source.schema, source.identifier): (source.source_name, source.name) for source in manifest.sources.values()}
     with open_warehouse(destination) as warehouse:
         tables = warehouse.get_columns(schema for schema, _ in owners)
+        finder = LineageFinder(tables, dialect=destination["type"])
         for unique_id, outcome in built.items():
             node = manifest.nodes[unique_id]
             table = (node.schema, node.alias)
             rows, problem = _count_rows(warehouse, table)
-            lineage, doubt = _find_lineage(node, destination["type"], tables, owners)
+            lineage, doubt = _find_lineage(node, finder, owners)
             yield {
                 "event": "model",
                 "unique_id": unique_id,
@@ -48,10 +49,12 @@ def _count_rows(warehouse: Warehouse, table: Table) -> tuple[int | None, str]:
         return None, f"its rows could not be counted: {str(error).strip()}"
 
 
-def _find_lineage(node: Any, dialect: str, tables: Mapping[Table, TableColumns], owners: Mapping[Table, Any]) -> tuple[dict[str, list[Any]], str]:
+def _find_lineage(node: Any, finder: LineageFinder, owners: Mapping[Table, Any]) -> tuple[dict[str, list[Any]], str]:
     own = (node.schema, node.alias)
     try:
-        found = find_lineage(node.compiled_code, dialect=dialect, tables=tables)
+        found = finder.find(node.compiled_code)
     except (SqlglotError, RecursionError) as error:
         return {}, f"its column lineage is unknown: {str(error).splitlines()[0]}"
-    return {column: [(owners[table], name) for table, name in leaves if table in owners and table != own] for column, leaves in found.items()}, ""
+    # An incremental model reads itself.
+    known = {column: [(owners[table], name) for table, name in leaves if table in owners and table != own] for column, leaves in found.items()}
+    return known, ""

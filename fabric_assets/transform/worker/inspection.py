@@ -12,7 +12,7 @@ from dbt.contracts.graph.manifest import Manifest
 
 from fabric_assets import naming
 from fabric_assets.errors import ConfigurationError
-from fabric_assets.transform.graph import Columns, ModelNode, Origin, ProjectGraph, SourceNode
+from fabric_assets.transform.graph import Columns, ModelNode, Origin, ProjectGraph, SourceNode, TestNode
 from fabric_assets.transform.worker.attachment import attach_tests
 from fabric_assets.transform.worker.manifest import DATABASE_PLACEHOLDER, TENANT_PLACEHOLDER, get_own_tenant
 
@@ -35,13 +35,13 @@ def build_graph(manifest: Manifest) -> ProjectGraph:
     """
     if problems := [*_find_problems(manifest)]:
         raise ConfigurationError("\n".join(sorted(problems)), remedy="correct the models or sources named above")
-    nodes = {key: node for key, node in manifest.nodes.items() if node.resource_type == "model"}
+    nodes: dict[str, Any] = {key: node for key, node in manifest.nodes.items() if node.resource_type == "model"}
     origins: dict[str, Origin] = {key: (source.source_name, source.name) for key, source in manifest.sources.items()}
     parents = {key: tuple(parent for parent in node.depends_on.nodes if parent in nodes or parent in origins) for key, node in nodes.items()}
     tables = {key: resolve_ephemeral(node.depends_on.nodes, nodes, origins) for key, node in nodes.items()}
-    attached = attach_tests(manifest, resolve=lambda ids: resolve_ephemeral(ids, nodes, origins))
+    attached: dict[str | None, list[TestNode]] = attach_tests(manifest, resolve=lambda ids: resolve_ephemeral(ids, nodes, origins))
     models = {
-        key: _build_model(nodes[key], parents=parents[key], tables=tables[key], origins=origins, checks=attached.pop(key, ()))
+        key: _build_model(nodes[key], parents=parents[key], tables=tables[key], origins=origins, checks=attached.pop(key, []))
         for key in TopologicalSorter({key: sorted(set(parents[key]) & set(nodes)) for key in sorted(nodes)}).static_order()
     }
     sources = {
@@ -54,7 +54,7 @@ def build_graph(manifest: Manifest) -> ProjectGraph:
             tags=tuple(source.tags),
             description=source.description,
             columns=_build_columns(source.columns),
-            checks=tuple(attached.pop(key, ())),
+            checks=tuple(attached.pop(key, [])),
         )
         for key, source in sorted(manifest.sources.items())
     }
@@ -72,7 +72,7 @@ def resolve_ephemeral(unique_ids: Iterable[str], nodes: dict[str, Any], origins:
     return list(found)
 
 
-def _build_model(node: Any, *, parents: tuple[str, ...], tables: list[str], origins: dict[str, Origin], checks: Iterable[Any]) -> ModelNode:
+def _build_model(node: Any, *, parents: tuple[str, ...], tables: list[str], origins: dict[str, Origin], checks: Iterable[TestNode]) -> ModelNode:
     tenant = get_own_tenant(node)
     return ModelNode(
         unique_id=node.unique_id,

@@ -10,6 +10,7 @@ from typing import Any
 from sqlglot import exp, parse_one
 from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import Scope, build_scope, find_all_in_scope
+from sqlglot.schema import MappingSchema
 
 from fabric_assets.transform.worker.relations import Table, TableColumns
 
@@ -17,55 +18,74 @@ from fabric_assets.transform.worker.relations import Table, TableColumns
 Leaf = tuple[Table, str]
 Lineage = dict[str, list[Leaf]]
 
+# Schema, table and column as sqlglot writes them.
+_Name = tuple[str, str, str]
 
-def find_lineage(sql: str, *, dialect: str, tables: Mapping[Table, TableColumns]) -> Lineage:
-    """Trace every column of the statement.
+
+class LineageFinder:
+    """Knows the columns of all tables; finds the lineage of statements over them.
 
     Args:
-        tables: the columns of all tables that the statement may read.
-
-    Raises:
-        sqlglot.errors.SqlglotError: the statement is beyond sqlglot.
+        tables: of everything that a statement may read.
+        dialect: duckdb or postgres.
     """
-    schema: dict[str, dict[str, dict[str, str]]] = {}
-    for (dataset, name), columns in tables.items():
-        schema.setdefault(dataset, {})[name] = dict(columns)
-    statement = parse_one(sql, dialect=dialect)
-    for table in statement.find_all(exp.Table):
-        table.set("catalog", None)  # one warehouse, one catalog
-    # Types are of no use here, and their inference is the slow half of it.
-    scope = build_scope(qualify(statement, schema=schema, dialect=dialect, validate_qualify_columns=False, quote_identifiers=False, identify=False))
-    if scope is None:
-        return {}
-    tracer = _Tracer()
-    return {select.alias_or_name: sorted(tracer.trace(scope, index)) for index, select in enumerate(_get_selects(scope)) if not select.is_star}
+
+    def __init__(self, tables: Mapping[Table, TableColumns], *, dialect: str) -> None:
+        self._dialect = dialect
+        # DuckDB takes names in any case, so sqlglot writes them small; Postgres has them small already, or means the case of a quoted one.
+        fold = str.lower if dialect == "duckdb" else str
+        self._leaves = {(*map(fold, table), fold(name)): (table, name) for table, columns in tables.items() for name, _ in columns}
+        schema: dict[str, dict[str, dict[str, str]]] = {}
+        for (dataset, table), columns in tables.items():
+            schema.setdefault(fold(dataset), {})[fold(table)] = {fold(name): kind for name, kind in columns}
+        self._schema = MappingSchema(schema, dialect=dialect, normalize=False)
+
+    def find(self, sql: str) -> Lineage:
+        """Trace every column of the statement; a column of an unknown table is left out.
+
+        Raises:
+            sqlglot.errors.SqlglotError: the statement is beyond sqlglot.
+        """
+        statement = parse_one(sql, dialect=self._dialect)
+        for table in statement.find_all(exp.Table):
+            table.set("catalog", None)  # one warehouse, one catalog
+        qualified = qualify(statement, schema=self._schema, dialect=self._dialect, validate_qualify_columns=False, quote_identifiers=False)
+        scope = build_scope(qualified)
+        if scope is None:
+            return {}
+        tracer = _Tracer()
+        return {
+            select.alias_or_name: sorted(self._leaves[leaf] for leaf in tracer.trace(scope, index) if leaf in self._leaves)
+            for index, select in enumerate(_get_selects(scope))
+            if not select.is_star
+        }
 
 
 class _Tracer:
     """Walks scopes; each output column of each scope is traced once."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[int, int], frozenset[Leaf]] = {}
+        self._known: dict[tuple[int, int], frozenset[_Name]] = {}
 
-    def trace(self, scope: Scope, index: int) -> frozenset[Leaf]:
+    def trace(self, scope: Scope, index: int) -> frozenset[_Name]:
         key = (id(scope), index)
         if key not in self._known:
             self._known[key] = frozenset()  # a recursive CTE reads itself: what it adds comes from its other half
             self._known[key] = self._trace(scope, index)
         return self._known[key]
 
-    def _trace(self, scope: Scope, index: int) -> frozenset[Leaf]:
+    def _trace(self, scope: Scope, index: int) -> frozenset[_Name]:
         if scope.union_scopes:
-            return frozenset[Leaf]().union(*(self.trace(part, index) for part in scope.union_scopes))
+            return frozenset[_Name]().union(*(self.trace(part, index) for part in scope.union_scopes))
         if isinstance(scope.expression, exp.Subquery):
-            return frozenset[Leaf]().union(*(self.trace(part, index) for part in scope.subquery_scopes))
+            return frozenset[_Name]().union(*(self.trace(part, index) for part in scope.subquery_scopes))
         selects = _get_selects(scope)
         if index >= len(selects):
             return frozenset()
         return self._trace_expression(scope, selects[index])
 
-    def _trace_expression(self, scope: Scope, expression: Any) -> frozenset[Leaf]:
-        found: set[Leaf] = set()
+    def _trace_expression(self, scope: Scope, expression: Any) -> frozenset[_Name]:
+        found: set[_Name] = set()
         for column in find_all_in_scope(expression, exp.Column):
             found |= self._trace_column(scope, column)
         inner = {id(part.expression): part for part in scope.subquery_scopes}
@@ -75,7 +95,7 @@ class _Tracer:
                     found |= self.trace(part, index)
         return frozenset(found)
 
-    def _trace_column(self, scope: Scope, column: exp.Column) -> frozenset[Leaf]:
+    def _trace_column(self, scope: Scope, column: exp.Column) -> frozenset[_Name]:
         source = _find_source(scope, column.table)
         if isinstance(source, Scope):
             if isinstance(source.expression, exp.UDTF):
@@ -83,11 +103,11 @@ class _Tracer:
             names = [select.alias_or_name for select in _get_selects(source)]
             return self.trace(source, names.index(column.name)) if column.name in names else frozenset()
         if isinstance(source, exp.Table) and not source.args.get("pivots"):
-            return frozenset([((source.db, source.name), column.name)])
+            return frozenset([(source.db, source.name, column.name)])
         # What a pivot makes of its columns has new names: any of those that it reads.
         parts = [part for pivot in scope.pivots for part in pivot.find_all(exp.Column)]
         tables = [table for _, table in scope.selected_sources.values() if isinstance(table, exp.Table)]
-        return frozenset(((table.db, table.name), part.name) for table in tables for part in parts)
+        return frozenset((table.db, table.name, part.name) for table in tables for part in parts)
 
 
 def _find_source(scope: Scope | None, name: str) -> Any:
