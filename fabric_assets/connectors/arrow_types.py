@@ -69,6 +69,9 @@ def build_array(values: Any, kind: pa.DataType, *, place: str, column: str) -> p
         DataError: a value does not fit the type exactly.
     """
     try:
+        if kind == BIGINT:
+            # With a type given pyarrow makes 2 of 2.5 without a word; inferred and then cast it refuses.
+            return pa.array(values).cast(kind)
         return pa.array(values, type=kind)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, ValueError, TypeError) as error:
         raise build_misfit_error(place, column, kind, str(error)) from None

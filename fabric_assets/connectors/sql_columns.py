@@ -6,7 +6,7 @@ array, json): readable, exact, and castable in a model. What has no text form ei
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -75,8 +75,13 @@ _POSTGRES_NATIVE: tuple[tuple[type[Any], pa.DataType], ...] = (
 
 
 def _build_postgres(name: str, kind: sa.TypeEngine[Any], quoted: str, declared: str) -> SqlColumn | None:
+    if (inner := getattr(kind, "data_type", None)) is not None and type(kind).__name__ == "DOMAIN":
+        return _build_postgres(name, inner, quoted, declared)
     if isinstance(kind, sa.Numeric) and not isinstance(kind, sa.Float):
         return SqlColumn(name, f"{quoted}::text", declared, get_decimal(kind))
+    if isinstance(kind, sa.CHAR | sa.VARCHAR | sa.TEXT) and type(kind).__name__ in {"CHAR", "VARCHAR", "TEXT"}:
+        # Without a cast: char(4) to text drops the padding.
+        return SqlColumn(name, quoted, declared, arrow_types.TEXT)
     if isinstance(kind, sa.DateTime):
         return SqlColumn(name, quoted, declared, arrow_types.TIMESTAMP_UTC if kind.timezone else arrow_types.TIMESTAMP)
     if isinstance(kind, sa.Time) and not kind.timezone:
@@ -150,7 +155,11 @@ def _as_text(value: Any) -> str:
 
 
 def _as_date(value: Any) -> Any:
-    return value.date() if isinstance(value, datetime) else value
+    if not isinstance(value, datetime):
+        return value
+    if value.time() != time.min:
+        raise ValueError(f"{value} has a time of day")
+    return value.date()
 
 
 def _as_time(value: Any) -> Any:

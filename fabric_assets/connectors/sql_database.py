@@ -4,8 +4,7 @@ Tables and columns are looked up while the source is built, so that a wrong name
 that name the nearest right one.
 """
 
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -21,7 +20,7 @@ from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.cursor import Cursor, encode
 from fabric_assets.connectors.sql_databases import Database, parse_url
 from fabric_assets.connectors.suggestions import build_missing_error
-from fabric_assets.errors import DataError, SourceUnavailable
+from fabric_assets.errors import DataError
 
 _POSTGRES_CASTS = {arrow_types.TIMESTAMP: "timestamp", arrow_types.TIMESTAMP_UTC: "timestamptz", arrow_types.DATE: "date", arrow_types.DOUBLE: "float8"}
 
@@ -35,11 +34,9 @@ def build_source(context: SourceContext) -> DltSource:
     config = context.config
     assert isinstance(config, SqlDatabaseSource)
     place = context.describe()
-    timeout = config.timeout.total_seconds()
     url = parse_url(context.resolve(config.url), place=place, origin=config.url.describe())
-    database = Database(url, config.schema_, place, timeout)
-    check = _build_deadline(place, timeout)
-    resources = [_build_resource(name, config.streams[name], database, context.describe(name), check) for name in context.streams]
+    database = Database(url, config.schema_, place, config.timeout.total_seconds())
+    resources = [_build_resource(name, config.streams[name], database, context.describe(name)) for name in context.streams]
 
     @dlt.source(name=context.name, max_table_nesting=0)
     def source() -> list[DltResource]:
@@ -48,7 +45,7 @@ def build_source(context: SourceContext) -> DltSource:
     return source()
 
 
-def _build_resource(name: str, stream: SqlStream, database: Database, place: str, check: Callable[[], None]) -> DltResource:
+def _build_resource(name: str, stream: SqlStream, database: Database, place: str) -> DltResource:
     table = stream.table or name
     columns = _plan_columns(stream, table, database, place)
     key = stream.primary_key or ()
@@ -62,7 +59,7 @@ def _build_resource(name: str, stream: SqlStream, database: Database, place: str
         if stream.cursor:
             cursor = Cursor(stream.cursor, kind=kinds[stream.cursor.field], append=stream.disposition == "append", key=key, state=state, place=place)
             query = replace(query, bound=_build_bound(stream, cursor, query, database))
-        for batch in sql_readers.read(database, query, place=place, check=check):
+        for batch in sql_readers.read(database, query, place=place):
             _check_key(batch, key, place)
             batch = arrow_types.conform(batch, kinds, place=place)
             yield mark_naive(cursor.filter(batch) if cursor else batch)
@@ -166,14 +163,3 @@ def _check_key(batch: pa.Table, key: tuple[str, ...], place: str) -> None:
                 f"{place}: the primary_key column {name} is NULL in {nulls} rows, so they cannot be told apart",
                 remedy=f"choose another primary_key, or leave these rows out on purpose: where: {name} is not null",
             )
-
-
-def _build_deadline(place: str, seconds: float) -> Callable[[], None]:
-    """A check that fails once the load has taken longer than the source's timeout."""
-    end = time.monotonic() + seconds
-
-    def check() -> None:
-        if time.monotonic() > end:
-            raise SourceUnavailable(f"{place}: the load took longer than its timeout of {seconds:g} s", remedy="raise the source's timeout, or load less at a time (cursor, where)")
-
-    return check

@@ -4,7 +4,8 @@ The url is changed in two ways only: the driver that ships with us is named wher
 time-outs are set, so that a black hole on the network ends a load instead of hanging it.
 """
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -49,12 +50,14 @@ class Database:
 
     Args:
         place: tenant and source, for messages.
+        started: on the monotonic clock; the time-out counts from here.
     """
 
     url: URL
     schema: str | None
     place: str
     timeout_seconds: float
+    started: float = field(default_factory=time.monotonic)
 
     @property
     def dialect(self) -> str:
@@ -65,12 +68,32 @@ class Database:
     @cached_property
     def engine(self) -> Engine:
         try:
-            return sqla.create_engine(self.url, connect_args=self._get_connect_args(), poolclass=sqla.pool.NullPool)
+            engine = sqla.create_engine(self.url, connect_args=self._get_connect_args(), poolclass=sqla.pool.NullPool)
         except (NoSuchModuleError, ModuleNotFoundError) as error:
             raise ConfigurationError(
                 f"{self.place}: no driver for a {self.url.drivername} url is installed ({error})",
                 remedy="install the database's SQLAlchemy dialect beside ETL Fabric, or use sqlite, postgresql or mysql",
             ) from None
+
+        if self.dialect == "sqlite":
+            # The other drivers know a time-out; SQLite asks every so many steps whether to go on.
+            sqla.event.listen(engine, "connect", lambda connection, _: connection.set_progress_handler(lambda: int(self.is_late()), 100_000))
+        return engine
+
+    def is_late(self) -> bool:
+        return time.monotonic() - self.started > self.timeout_seconds
+
+    def check_time(self) -> None:
+        """Raises:
+        SourceUnavailable: the load has taken longer than the source's timeout.
+        """
+        if self.is_late():
+            raise self._build_late_error()
+
+    def _build_late_error(self) -> SourceUnavailable:
+        return SourceUnavailable(
+            f"{self.place}: the load took longer than its timeout of {self.timeout_seconds:g} s", remedy="raise the source's timeout, or load less at a time (cursor, where)"
+        )
 
     def quote(self, name: str) -> str:
         """Quote an identifier, always, by the dialect's own rules."""
@@ -108,6 +131,8 @@ class Database:
 
     def explain(self, error: Exception, *, place: str) -> FabricError:
         """Turn a driver's exception into ours: refused for good, or worth another try. Never quotes parameters or the url's password."""
+        if self.is_late():
+            return self._build_late_error()
         cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
         reason = " ".join(str(cause).split())
         if self.url.password:

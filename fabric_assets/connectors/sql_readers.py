@@ -4,7 +4,7 @@ ADBC has no driver for MySQL, and its SQLite driver takes a column's type from t
 another type. Building columns from the driver's tuples is exact, and no slower than what the load costs afterwards.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,16 +54,16 @@ class Query:
         return f"select {selected} from {self.table}" + (f" where {' and '.join(conditions)}" if conditions else "")
 
 
-def read(database: Database, query: Query, *, place: str, check: Callable[[], None]) -> Iterator[pa.Table]:
+def read(database: Database, query: Query, *, place: str) -> Iterator[pa.Table]:
     """Read the rows, at least one (maybe empty) table of them.
 
-    Args:
-        check: called between the batches; raises when the load's time is up.
+    Raises:
+        SourceUnavailable: the load's time is up.
     """
     reader = _read_postgres if database.url.drivername == "postgresql+psycopg2" else _read_rows
     for table in reader(database, query, place):
         yield table
-        check()
+        database.check_time()
 
 
 def _read_postgres(database: Database, query: Query, place: str) -> Iterator[pa.Table]:
@@ -89,7 +89,7 @@ def _read_postgres(database: Database, query: Query, place: str) -> Iterator[pa.
                 yield arrow_types.conform(pa.table(batch.columns, names=names), types, place=place)
             if empty:
                 yield _build_empty(query)
-    except adbc_driver_manager.Error as error:
+    except (adbc_driver_manager.Error, pa.ArrowException, OSError) as error:
         raise database.explain(error, place=place) from None
 
 

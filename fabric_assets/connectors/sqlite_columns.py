@@ -25,11 +25,13 @@ _STORAGE = {
     "reals": "typeof({c}) = 'real'",
     "blobs": "typeof({c}) = 'blob'",
 }
-_BIG = f"typeof({{c}}) = 'integer' and abs({{c}} / 2) > {_SAFE_INTEGER // 2}"
-_NO_CLOCK = f"typeof({{c}}) <> 'text' or substr({{c}}, 1, 19) not glob '{_DATE}[T ]{_TIME}' or datetime({{c}}) is null"
+_BIG = f"typeof({{c}}) = 'integer' and {{c}} not between -{_SAFE_INTEGER} and {_SAFE_INTEGER}"
+# Adding no days turns the 31st of February into what it is: another day.
+_NO_DAY = "date(substr({c}, 1, 10), '+0 days') is not substr({c}, 1, 10)"
+_NO_CLOCK = f"typeof({{c}}) <> 'text' or substr({{c}}, 1, 19) not glob '{_DATE}[T ]{_TIME}' or datetime({{c}}) is null or {_NO_DAY}"
 _MISFITS = {
     arrow_types.BOOL: "typeof({c}) <> 'integer' or {c} not in (0, 1)",
-    arrow_types.DATE: f"typeof({{c}}) <> 'text' or {{c}} not glob '{_DATE}' or date({{c}}) is not {{c}}",
+    arrow_types.DATE: f"typeof({{c}}) <> 'text' or {{c}} not glob '{_DATE}' or {_NO_DAY}",
     arrow_types.TIMESTAMP: f"{_NO_CLOCK} or length({{c}}) > 26 or substr({{c}}, 20) glob '*[^0-9.]*' or substr({{c}}, 20) glob '[^.]*' or substr({{c}}, 20) = '.'",
     arrow_types.TIMESTAMP_UTC: f"{_NO_CLOCK} or length({{c}}) > 32 or not ({{c}} glob '*Z' or {{c}} glob '*[+-][0-9][0-9]:[0-9][0-9]')",
 }
@@ -127,7 +129,7 @@ def build_array(values: Sequence[Any], kind: pa.DataType, *, place: str, column:
             return pa.array(values, type=pa.float64()).cast(pa.string()).cast(kind)
         if pa.types.is_temporal(kind):
             return arrow_types.cast_exactly(pa.array(values, type=pa.string()), kind, place=place, name=column)
-        return pa.array(values, type=kind)
+        return arrow_types.build_array(values, kind, place=place, column=column)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
         raise arrow_types.build_misfit_error(place, column, kind, str(error)) from None
 
@@ -140,7 +142,7 @@ def _build_text(values: Sequence[Any]) -> pa.Array:
 
 
 def _build_flags(values: Sequence[Any]) -> pa.Array:
-    flags = pa.array(values, type=arrow_types.BIGINT)
+    flags = pa.array(values).cast(arrow_types.BIGINT)
     bounds = pc.min_max(flags).as_py()
     if bounds["min"] is not None and not 0 <= bounds["min"] <= bounds["max"] <= 1:
         raise pa.ArrowInvalid(f"{bounds['max']} is neither 0 nor 1")

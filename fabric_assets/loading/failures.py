@@ -51,6 +51,8 @@ def _build_destination_error(chain: list[BaseException], names: set[str], reason
     kind, low = tenant.destination.type, " ".join(str(part) for part in chain).lower()
     if any(word in low for word in _REFUSED_LOGIN):
         return DestinationError(f"{place}: the destination ({kind}) refuses the login: {reason}", remedy="check the user and password in the destination's url")
+    if 'database "' in low and "does not exist" in low:
+        return DestinationError(f"{place}: the destination ({kind}) lacks its database: {reason}", remedy="create the database, or correct the destination's url")
     if any(word in low for word in _UNREACHABLE):
         return DestinationUnavailable(f"{place}: the destination ({kind}) cannot be reached: {reason}", remedy="check that it runs, and host, port and network of its url")
     if "permission denied" in low:
