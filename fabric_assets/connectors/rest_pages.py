@@ -52,10 +52,14 @@ class PageReader:
         """
         pages = self._client.paginate(path, params=dict(params), paginator=build_paginator(self._config, self._place), data_selector=self._selector)
         previous, short = b"", False
+        asked: set[str] = set()
         while (page := self._get_next(pages)) is not None:
             rows, response = list(page), page.response
             if not all(isinstance(row, dict) for row in rows):
                 raise SourceError(f"{self._place}: the rows at {show_url(response.url)} are no JSON objects", remedy="let `data` point at the list of rows")
+            if (address := response.request.url or "") in asked:
+                raise SourceError(f"{self._place}: the next page leads back to a page that was read already", remedy="check the paginator against the API")
+            asked.add(address)
             if rows and response.content == previous:
                 raise SourceError(f"{self._place}: the server gives the same page again and again", remedy="check the paginator: the server seems to ignore it")
             if rows and short:

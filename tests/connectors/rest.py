@@ -83,3 +83,11 @@ class Warehouse:
             return connection.execute("use acme_raw_crm").execute(query).fetchall()
         finally:
             connection.close()
+
+    def list_tables(self) -> list[str]:
+        connection = connect(TenantConfig(version=1, tenant="acme"), self.settings, read_only=True)
+        try:
+            query = "select table_name from information_schema.tables where table_schema = 'acme_raw_crm' order by 1"
+            return [name for (name,) in connection.execute(query).fetchall() if not name.startswith("_dlt_")]
+        finally:
+            connection.close()

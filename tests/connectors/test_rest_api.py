@@ -1,7 +1,6 @@
 """A rest_api source loads what an API answers: every login, every way of paging, every shape of an answer."""
 
 import base64
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -16,9 +15,8 @@ ROWS = [{"id": number, "name": f"name {number}"} for number in range(1, 8)]
 
 
 @pytest.fixture(autouse=True)
-def secrets(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CRM_TOKEN", CANARY)
-    return
 
 
 def load_contacts(warehouse: Warehouse, stream: dict[str, Any] | None = None, **source: Any) -> list[tuple[Any, ...]]:
@@ -236,7 +234,7 @@ def test_a_single_page_asks_once(api: Api, warehouse: Warehouse) -> None:
 
 
 def test_the_sources_paginator_serves_streams_without_one(api: Api, warehouse: Warehouse) -> None:
-    api.serve("/v1/contacts", lambda request: get_page(request))
+    api.serve("/v1/contacts", get_page)
     assert load_contacts(warehouse, paginator={"type": "page_number"}) == ALL
 
 
