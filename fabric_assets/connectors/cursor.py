@@ -1,6 +1,6 @@
 """A stream's `cursor:` -> where to begin reading, which rows are new, and what to remember for the next load.
 
-Kept in dlt's resource state, so that it commits with the rows. Not `dlt.sources.incremental`, for three cases in which that one
+Kept in dlt's state, so that it commits with the rows. Not `dlt.sources.incremental`, for three cases in which that one
 loses a row: a row of a merged stream that changes twice within one cursor value, an equal row that arrives later in an
 appended stream, and a NULL cursor. Reading begins AT the last value: merging makes its rows harmless to read again, and for
 append the rows already loaded at that value are remembered, each with its number of copies.

@@ -160,7 +160,7 @@ def _list_bucket(bucket: Any, base: str, stream: FileStream, place: str) -> tupl
         infos = {name: info for name, info in found.items() if info["type"] == "file" and not name.rsplit("/", 1)[-1].startswith(".")}
         any_file = bool(infos) or bool(bucket.ls(base.split("/", 1)[0]))
     except (PermissionError, FileNotFoundError) as error:
-        raise SourceError(f"{place}: the bucket refuses: {error}", remedy="check the source's path and credentials, and that they may list and read it") from None
+        raise SourceError(f"{place}: the bucket {base.split('/', 1)[0]} refuses: {error}", remedy="check the source's path and credentials, and that they may list and read it") from None
     except (BotoCoreError, ClientError, OSError) as error:
         raise SourceUnavailable(f"{place}: the bucket cannot be reached: {error}", remedy="check the network, and the credentials' endpoint_url") from None
     files = []

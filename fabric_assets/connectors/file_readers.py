@@ -62,8 +62,10 @@ class _TextReader:
                 if not columns:
                     return
                 select = ", ".join(f"{column.build_read(types[column.name])} as {_quote(column.name)}" for column in columns)
-                reader = connection.execute(f"select {select} from {relation}").fetch_record_batch(BATCH_ROWS)
-                for batch in reader:
+                result = connection.execute(f"select {select} from {relation}")
+                # DuckDB 1.5 gave the method a new name, and warns about the old one.
+                open_reader = getattr(result, "to_arrow_reader", None) or result.fetch_record_batch
+                for batch in open_reader(BATCH_ROWS):
                     yield pa.Table.from_batches([batch])
             except duckdb.Error as error:
                 raise _build_error(self.file, self.place, str(error)) from None

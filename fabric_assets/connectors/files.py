@@ -1,6 +1,6 @@
 """A `files` source's config -> a dlt source with one Arrow resource per stream, of the new and changed files only.
 
-What was loaded is remembered per stream in dlt's resource state, which commits with the rows. Without a primary key a file's
+What was loaded is remembered per stream, in a state that commits with the rows. Without a primary key a file's
 rows replace those of its earlier version, so that loading a file twice, for whatever reason, changes nothing.
 """
 
@@ -21,6 +21,7 @@ from fabric_assets.connectors.arrow_hints import mark_naive
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.file_listing import FetchedFile, SourceFile, fetch, list_files, make_private_folder
 from fabric_assets.connectors.file_readers import Reader, build_reader
+from fabric_assets.connectors.stream_state import get_stream_state
 from fabric_assets.connectors.suggestions import build_missing_error
 from fabric_assets.errors import DataError, SourceError, SourceUnavailable
 
@@ -43,7 +44,7 @@ def build_source(context: SourceContext) -> DltSource:
 
 def _build_resource(context: SourceContext, name: str, stream: FileStream) -> DltResource:
     def rows() -> Iterator[Any]:
-        yield from (mark_naive(table) for table in _read_stream(context, name, stream, dlt.current.resource_state()))
+        yield from (mark_naive(table) for table in _read_stream(context, name, stream, get_stream_state(context, name)))
 
     columns: dict[str, Any] = {key: {"name": key, "nullable": False} for key in stream.primary_key or ()}
     options: dict[str, Any] = {"write_disposition": stream.disposition, "primary_key": list(stream.primary_key or ()) or None}

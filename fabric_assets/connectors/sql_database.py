@@ -19,6 +19,7 @@ from fabric_assets.connectors.arrow_hints import mark_naive
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.cursor import Cursor, encode
 from fabric_assets.connectors.sql_databases import Database, parse_url
+from fabric_assets.connectors.stream_state import get_stream_state
 from fabric_assets.connectors.suggestions import build_missing_error
 from fabric_assets.errors import DataError
 
@@ -36,7 +37,7 @@ def build_source(context: SourceContext) -> DltSource:
     place = context.describe()
     url = parse_url(context.resolve(config.url), place=place, origin=config.url.describe())
     database = Database(url, config.schema_, place, config.timeout.total_seconds())
-    resources = [_build_resource(name, config.streams[name], database, context.describe(name)) for name in context.streams]
+    resources = [_build_resource(context, name, config.streams[name], database) for name in context.streams]
 
     @dlt.source(name=context.name, max_table_nesting=0)
     def source() -> list[DltResource]:
@@ -45,13 +46,14 @@ def build_source(context: SourceContext) -> DltSource:
     return source()
 
 
-def _build_resource(name: str, stream: SqlStream, database: Database, place: str) -> DltResource:
+def _build_resource(context: SourceContext, name: str, stream: SqlStream, database: Database) -> DltResource:
+    place = context.describe(name)
     table = stream.table or name
     columns = _plan_columns(stream, table, database, place)
     key = stream.primary_key or ()
 
     def rows() -> Iterator[pa.Table]:
-        state = dlt.current.resource_state()
+        state = get_stream_state(context, name)
         kept = {column: arrow_types.get_type(kind) for column, kind in state.get("types", {}).items()}
         query = _build_query(stream, table, columns, database, kept, place)
         kinds = {column.name: kept.get(column.name) or _get_kind(column) for column in query.columns}

@@ -139,10 +139,11 @@ def test_a_sqlite_column_that_breaks_its_declaration_loses_no_value(sqlite: Sour
     assert [row[0] for row in tenant.read("odd", "v", order="no")] == expected
 
 
-def test_a_value_that_the_loaded_type_cannot_hold_stops_the_load_and_a_full_refresh_heals_it(sqlite: SourceDatabase, settings: Settings) -> None:
+@pytest.mark.parametrize("disposition", ["merge", "replace"])
+def test_a_value_that_the_loaded_type_cannot_hold_stops_the_load_and_a_full_refresh_heals_it(sqlite: SourceDatabase, settings: Settings, disposition: str) -> None:
     sqlite.run("create table odd (id integer, v integer)")
     sqlite.fill("odd", [(1, 1)])
-    tenant = Tenant(settings, sqlite.build_source(odd={"primary_key": "id"}))
+    tenant = Tenant(settings, sqlite.build_source(odd={"primary_key": "id", "write_disposition": disposition}))
     tenant.load()
     sqlite.fill("odd", [(2, 2.5)])
 
