@@ -22,20 +22,31 @@ def main() -> int:
     """Serve until Ctrl-C; no process stays behind."""
     os.chdir(ROOT)
     load_dotenv(".env")
-    # A signal to stop ends as an exception here, so that the API goes too.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    os.environ.setdefault("DAGSTER_HOME", str(prepare_home(load_settings(), root=ROOT)))
-    port = os.environ.get("PORT") or "3000"
+    # A shell may start a background job with Ctrl-C ignored, and Dagster would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    settings = load_settings()
+    home = os.environ.setdefault("DAGSTER_HOME", str(prepare_home(settings, root=ROOT)))
+    # Dagster runs in its home: in another folder with a dagster.yaml it would warn that the file there is not in force.
+    os.environ |= {
+        "FABRIC_TENANTS_DIR": str(settings.tenants_dir),
+        "FABRIC_DBT_PROJECT_DIR": str(settings.dbt_project_dir),
+        "FABRIC_DATA_DIR": str(settings.data_dir),
+        "PYTHONWARNINGS": "ignore:Function `dev_command` is superseded",
+    }
     if code := subprocess.call([str(BIN / "fabric"), "demo", "--prepare"]):
         return code
-    with subprocess.Popen([sys.executable, "-m", "fabric_assets.demo.api"]) as api:
-        try:
+    port = os.environ.get("PORT") or "3000"
+    workspace = str(ROOT / "workspace.yaml")
+    # Groups of their own: Ctrl-C comes here alone and is passed on once, since Dagster takes a second one as "stop without cleaning up".
+    with subprocess.Popen([sys.executable, "-m", "fabric_assets.demo.api"], process_group=0) as api:
+        command = [str(BIN / "dagster"), "dev", "--host", "127.0.0.1", "--port", port, "--workspace", workspace]
+        with subprocess.Popen(command, cwd=home, process_group=0) as dagster:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, lambda *_: dagster.send_signal(signal.SIGINT))
             print(f"Dagster will be at http://127.0.0.1:{port}; stop it with Ctrl-C", file=sys.stderr)
-            return subprocess.call([str(BIN / "dagster"), "dev", "--host", "127.0.0.1", "--port", port, "--workspace", "workspace.yaml"])
-        except KeyboardInterrupt:
-            return 0
-        finally:
-            api.terminate()
+            code = dagster.wait()
+        api.terminate()
+    return max(code, 0)
 
 
 if __name__ == "__main__":
