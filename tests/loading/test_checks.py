@@ -1,0 +1,120 @@
+"""Declared checks, asked of real tables: they pass, they fail with figures, and a check that cannot be asked has failed."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+
+from fabric_assets.config.checks import AnyCheck
+from fabric_assets.loading.checks import CheckOutcome, run_check, run_checks
+from fabric_assets.settings import Settings
+from tests.loading.shop import SourceDatabase, Tenant
+
+ADAPTER: TypeAdapter[Any] = TypeAdapter(AnyCheck)
+
+
+@pytest.fixture
+def tenant(sqlite: SourceDatabase, warehouse: str | None, settings: Settings) -> Tenant:
+    sqlite.run("create table orders (id integer, Status varchar(9), paid boolean, stars integer, updated_at datetime)")
+    now = datetime.now(UTC).replace(tzinfo=None, microsecond=0)
+    sqlite.fill(
+        "orders",
+        [
+            (1, "new", 1, 1, str(now - timedelta(hours=30))),
+            (1, "paid", 0, 2, str(now - timedelta(hours=3))),
+            (2, None, 1, 3, None),
+            (3, "lost", None, 3, None),
+        ],
+    )
+    tenant = Tenant(settings, sqlite.build_source(orders={}), warehouse=warehouse)
+    tenant.load()
+    return tenant
+
+
+@pytest.mark.parametrize(
+    ("check", "figures"),
+    [
+        ({"type": "row_count", "min": 4, "max": 4}, {"rows": 4, "min": 4, "max": 4}),
+        ({"type": "not_null", "columns": ["id", "stars"]}, {"failures": 0}),
+        ({"type": "unique", "columns": ["id", "Status"]}, {"failures": 0}),
+        ({"type": "accepted_values", "column": "Status", "values": ["new", "paid", "lost"]}, {"failures": 0}),
+        ({"type": "accepted_values", "column": "stars", "values": [1, 2, 3]}, {"failures": 0}),
+        ({"type": "accepted_values", "column": "paid", "values": [True, False]}, {"failures": 0}),
+        ({"type": "freshness", "max_age": "4h", "column": "updated_at"}, {"max_age_seconds": 14400}),
+        ({"type": "freshness", "max_age": "1h"}, {"max_age_seconds": 3600}),
+    ],
+)
+def test_a_check_that_holds_passes(tenant: Tenant, check: dict[str, Any], figures: dict[str, Any]) -> None:
+    outcome = _run(tenant, check)
+    assert outcome.passed, outcome.metadata
+    assert {key: outcome.metadata[key] for key in figures} == figures
+    assert "message" not in outcome.metadata
+
+
+@pytest.mark.parametrize(
+    ("check", "failures", "message"),
+    [
+        ({"type": "row_count", "min": 5}, None, "4 rows, fewer than 5"),
+        ({"type": "row_count", "max": 3}, None, "4 rows, more than 3"),
+        ({"type": "not_null", "columns": ["Status", "paid"]}, 2, "Status is NULL in 1 rows, paid is NULL in 1 rows"),
+        ({"type": "unique", "columns": ["id"]}, 1, "1 values of id occur more than once, 1 rows too many"),
+        ({"type": "accepted_values", "column": "Status", "values": ["new"]}, 2, "2 rows hold other values of Status: 'lost' (1), 'paid' (1)"),
+        ({"type": "accepted_values", "column": "stars", "values": [1]}, 3, "3 rows hold other values of stars: '3' (2), '2' (1)"),
+        ({"type": "freshness", "max_age": "2h", "column": "updated_at"}, None, "the newest updated_at is "),
+    ],
+)
+def test_a_check_that_does_not_hold_fails_with_its_figures(tenant: Tenant, check: dict[str, Any], failures: int | None, message: str) -> None:
+    outcome = _run(tenant, check)
+    assert not outcome.passed
+    assert str(outcome.metadata["message"]).startswith(message)
+    assert outcome.metadata.get("failures") == failures
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        {"type": "not_null", "columns": ["statos"]},
+        {"type": "unique", "columns": ["id", "statos"]},
+        {"type": "accepted_values", "column": "statos", "values": ["x"]},
+        {"type": "freshness", "max_age": "1h", "column": "statos"},
+    ],
+)
+def test_a_check_of_a_column_that_is_not_there_fails_and_names_the_nearest(tenant: Tenant, check: dict[str, Any]) -> None:
+    outcome = _run(tenant, check)
+    assert not outcome.passed
+    assert "the table has no column 'statos'; did you mean 'status'?" in str(outcome.metadata["message"])
+
+
+def test_a_check_of_a_table_that_is_not_loaded_fails_and_says_what_to_load(sqlite: SourceDatabase, warehouse: str | None, settings: Settings) -> None:
+    sqlite.run("create table orders (id integer)")
+    tenant = Tenant(settings, sqlite.build_source(orders={}), warehouse=warehouse)
+    outcome = _run(tenant, {"type": "row_count", "min": 1})
+    assert not outcome.passed
+    assert "load" in str(outcome.metadata["message"])
+
+
+def test_age_without_column_is_that_of_a_time_cursor_and_else_of_the_last_load(sqlite: SourceDatabase, settings: Settings) -> None:
+    sqlite.run("create table orders (id integer, updated_at datetime)", "insert into orders values (1, '2020-01-01 00:00:00')")
+    timed = {"table": "orders", "primary_key": "id", "cursor": {"field": "updated_at"}}
+    numbered = {"table": "orders", "primary_key": "id", "cursor": {"field": "id"}}
+    tenant = Tenant(settings, sqlite.build_source(timed=timed, numbered=numbered))
+    tenant.load()
+    check = ADAPTER.validate_python({"type": "freshness", "max_age": "1h"})
+    assert not run_check(check, tenant=tenant.config, source="shop", stream="timed", settings=settings).passed
+    assert run_check(check, tenant=tenant.config, source="shop", stream="numbered", settings=settings).passed
+
+
+def test_the_checks_of_a_stream_are_answered_in_their_order_whatever_the_first_says(tenant: Tenant) -> None:
+    checks = tuple(ADAPTER.validate_python(check) for check in ({"type": "unique", "columns": ["nope"]}, {"type": "row_count", "min": 1}))
+    outcomes = run_checks(checks, tenant=tenant.config, source="shop", stream="orders", settings=tenant.settings)
+    assert [outcome.passed for outcome in outcomes] == [False, True]
+
+
+def test_a_value_in_a_check_is_never_sql(tenant: Tenant) -> None:
+    outcome = _run(tenant, {"type": "accepted_values", "column": "Status", "values": ["x') or ('1'='1"]})
+    assert outcome.metadata["failures"] == 3
+
+
+def _run(tenant: Tenant, check: dict[str, Any]) -> CheckOutcome:
+    return run_check(ADAPTER.validate_python(check), tenant=tenant.config, source="shop", stream="orders", settings=tenant.settings)
