@@ -24,7 +24,7 @@ from requests import Response, Session
 
 from fabric_assets.config import rest
 from fabric_assets.connectors.rest_rows import Row
-from fabric_assets.connectors.rest_session import show_url
+from fabric_assets.connectors.rest_session import raise_refusal, show_url
 from fabric_assets.errors import ConfigurationError, FabricError, SourceError
 
 
@@ -50,7 +50,8 @@ class PageReader:
             SourceError: the server refuses, or its answers are not what is declared.
             SourceUnavailable: it cannot be reached.
         """
-        pages = self._client.paginate(path, params=dict(params), paginator=build_paginator(self._config, self._place), data_selector=self._selector)
+        paginator, hooks = build_paginator(self._config, self._place), {"response": [raise_refusal]}
+        pages = self._client.paginate(path, params=dict(params), paginator=paginator, data_selector=self._selector, hooks=hooks)  # type: ignore[arg-type]
         previous, short = b"", False
         asked: set[str] = set()
         while (page := self._get_next(pages)) is not None:

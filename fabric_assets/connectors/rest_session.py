@@ -71,7 +71,7 @@ def build_session(place: str, *, url: str, auth: AuthBase, secrets: Sequence[str
     for scheme in _DEFAULT_PORTS:
         session.mount(f"{scheme}://", adapter)
     session.headers.update(headers or {})
-    session.hooks["response"] = [lambda response, **_: response.raise_for_status()]
+    session.hooks["response"] = [raise_refusal]
     # An auth of its own, and none after a redirect, keep the operator's ~/.netrc out of a tenant's requests.
     session.auth = auth
     session.rebuild_auth = lambda prepared_request, response: None
@@ -87,6 +87,13 @@ def build_session(place: str, *, url: str, auth: AuthBase, secrets: Sequence[str
 
     session.send = send
     return session
+
+
+def raise_refusal(response: Response, **_options: Any) -> None:
+    """Raise for each status that is no success; dlt's session tries again what may pass."""
+    # Read to the end first: a connection with an answer in it goes back to no pool, and stays open.
+    _ = response.content
+    response.raise_for_status()
 
 
 class _OneOrigin(HTTPAdapter):
