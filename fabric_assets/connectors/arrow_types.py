@@ -5,6 +5,9 @@ destination coerces what does not fit (1.5 becomes 2 in a bigint column). So a b
 or refused with the column's name.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions while it is imported, where no type checker sees them.
+
 import json
 from collections.abc import Mapping
 from datetime import date, datetime, time

@@ -6,6 +6,9 @@ appended stream, and a NULL cursor. Reading begins AT the last value: merging ma
 append the rows already loaded at that value are remembered, each with its number of copies.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions while it is imported, where no type checker sees them.
+
 import hashlib
 import json
 import math
@@ -38,7 +41,10 @@ class Cursor:
     def __init__(self, config: CursorConfig, *, kind: pa.DataType, append: bool, key: Sequence[str], state: MutableMapping[str, Any], place: str) -> None:
         self._field, self._kind, self._append, self._key, self._state, self._place = config.field, kind, append, tuple(key), state, place
         if not _is_ordered(kind):
-            raise ConfigurationError(f"{place}: the cursor {config.field} has the type {kind}, which has no order to follow", remedy="choose a number, date, timestamp or text column")
+            raise ConfigurationError(
+                f"{place}: the cursor {config.field} has the type {kind}, which has no order to follow",
+                remedy="choose a number, date, timestamp or text column",
+            )
         last = decode(state["value"], kind) if "value" in state else None
         if "kind" in state and state["kind"] != str(kind):
             raise DataError(f"{place}: the cursor {config.field} was {state['kind']} and is now {kind}", remedy="load the stream anew with --full-refresh")
@@ -125,10 +131,12 @@ class Cursor:
         temporal = isinstance(last, date)
         if temporal != isinstance(lag, timedelta) or isinstance(last, str):
             wanted = "a duration such as 5m" if temporal else "a number" if not isinstance(last, str) else "no lag: a text has no distance"
-            raise ConfigurationError(f"{self._place}: the cursor {self._field} has the type {self._kind}; its lag must be {wanted}", remedy="correct cursor.lag")
-        if temporal and not isinstance(last, datetime):
+            raise ConfigurationError(
+                f"{self._place}: the cursor {self._field} has the type {self._kind}; its lag must be {wanted}", remedy="correct cursor.lag"
+            )
+        if isinstance(lag, timedelta) and not isinstance(last, datetime):
             return last - timedelta(days=math.ceil(lag / timedelta(days=1)))
-        return last - lag
+        return last - lag  # pyright: ignore[reportOperatorIssue] - the two kinds match: see above
 
     def _parse_initial(self, initial: str | int | None) -> Any:
         if initial is None:
@@ -168,7 +176,13 @@ def decode(text: str, kind: pa.DataType) -> Any:
 
 
 def _is_ordered(kind: pa.DataType) -> bool:
-    return kind == arrow_types.TEXT or pa.types.is_timestamp(kind) or pa.types.is_date(kind) or pa.types.is_decimal(kind) or kind in (arrow_types.BIGINT, arrow_types.DOUBLE)
+    return (
+        kind == arrow_types.TEXT
+        or pa.types.is_timestamp(kind)
+        or pa.types.is_date(kind)
+        or pa.types.is_decimal(kind)
+        or kind in (arrow_types.BIGINT, arrow_types.DOUBLE)
+    )
 
 
 def _write(value: Any) -> Any:

@@ -20,7 +20,7 @@ def build_destination(tenant: TenantConfig, *, source: str, settings: Settings) 
     import dlt
     from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
 
-    options = {
+    options: dict[str, Any] = {
         # dlt's default truncate-and-insert shows readers an empty or half-filled table, and its staging-optimized drops the
         # table under the views that dbt has built on it. This one swaps the rows in one transaction.
         "replace_strategy": "insert-from-staging",
@@ -134,6 +134,8 @@ def _connect_duckdb(tenant: TenantConfig, settings: Settings, *, read_only: bool
     try:
         connection = duckdb.connect(str(path), read_only=read_only)
     except duckdb.IOException as error:
-        raise DestinationUnavailable(f"tenant {tenant.tenant}: {path.name} is open in another program: {error}", remedy="close it there, then try again") from None
+        raise DestinationUnavailable(
+            f"tenant {tenant.tenant}: {path.name} is open in another program: {error}", remedy="close it there, then try again"
+        ) from None
     connection.execute("set TimeZone = 'UTC'")
     return connection

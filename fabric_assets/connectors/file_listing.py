@@ -105,7 +105,9 @@ def _get_folder(context: SourceContext, path: str, place: str) -> Path:
     if folder == data_dir or (folder.is_relative_to(data_dir) and folder.relative_to(data_dir).parts[0] in _PLATFORM_FOLDERS):
         raise ConfigurationError(f"{place}: the path {path} holds the platform's own data", remedy=remedy)
     if not folder.is_dir():
-        raise SourceError(f"{place}: the folder {path} does not exist", remedy="create it, or correct the source's path; relative paths count from FABRIC_DATA_DIR")
+        raise SourceError(
+            f"{place}: the folder {path} does not exist", remedy="create it, or correct the source's path; relative paths count from FABRIC_DATA_DIR"
+        )
     return folder
 
 
@@ -160,7 +162,10 @@ def _list_bucket(bucket: Any, base: str, stream: FileStream, place: str) -> tupl
         infos = {name: info for name, info in found.items() if info["type"] == "file" and not name.rsplit("/", 1)[-1].startswith(".")}
         any_file = bool(infos) or bool(bucket.ls(base.split("/", 1)[0]))
     except (PermissionError, FileNotFoundError) as error:
-        raise SourceError(f"{place}: the bucket {base.split('/', 1)[0]} refuses: {error}", remedy="check the source's path and credentials, and that they may list and read it") from None
+        raise SourceError(
+            f"{place}: the bucket {base.split('/', 1)[0]} refuses: {error}",
+            remedy="check the source's path and credentials, and that they may list and read it",
+        ) from None
     except (BotoCoreError, ClientError, OSError) as error:
         raise SourceUnavailable(f"{place}: the bucket cannot be reached: {error}", remedy="check the network, and the credentials' endpoint_url") from None
     files = []

@@ -21,6 +21,7 @@ from fabric_assets.errors import DataError
 
 BATCH_ROWS = 50_000
 _DELIMITERS = ",;\t|"
+_NUMBERED = re.compile(r"(.+)_\d+")
 _LINE = re.compile(r"\bline:?\s+(\d+)", re.IGNORECASE)
 
 Fits = dict[str, frozenset[pa.DataType]]
@@ -83,8 +84,9 @@ class CsvReader(_TextReader):
             return "", []
         columns = ", ".join(f"{_literal(name)}: 'VARCHAR'" for name in header)
         relation = (
-            f"read_csv({_literal(str(self.file.path))}, auto_detect=false, columns={{{columns}}}, header=true, delim={_literal(delimiter)}, quote='\"', escape='\"',"
-            " comment='', nullstr='', allow_quoted_nulls=false, null_padding=false, ignore_errors=false, strict_mode=true, max_line_size=67108864)"
+            f"read_csv({_literal(str(self.file.path))}, auto_detect=false, columns={{{columns}}}, delim={_literal(delimiter)}, quote='\"', escape='\"',"
+            " header=true, comment='', nullstr='', allow_quoted_nulls=false, null_padding=false, ignore_errors=false, strict_mode=true,"
+            " max_line_size=67108864)"
         )
         return relation, [TextColumn(name, _quote(name)) for name in header]
 
@@ -114,9 +116,25 @@ class JsonReader(_TextReader):
         path = _literal(str(self.file.path))
         found = connection.execute(f"describe select * from read_json({path}, {options}, records=true, maximum_depth=1, sample_size=-1)").fetchall()
         names = [row[0] for row in found]
+        self._refuse_case_twins(connection, names)
         columns = ", ".join(f"{_literal(name)}: 'JSON'" for name in names)
         relation = f"read_json({path}, {options}, records=true, columns={{{columns}}})"
         return relation, [TextColumn(name, f"({_quote(name)} ->> '$')", f"json_type({_quote(name)})") for name in names]
+
+    def _refuse_case_twins(self, connection: Any, names: list[str]) -> None:
+        """DuckDB gives `ID` beside `id` the name `ID_1`, under which no line has a value."""
+        known = {name.lower() for name in names}
+        if not any(match and match[1].lower() in known for match in map(_NUMBERED.fullmatch, names)):
+            return
+        path = _literal(str(self.file.path))
+        keys = connection.execute(f"select distinct unnest(json_keys(json)) from read_ndjson_objects({path}, maximum_object_size=67108864)").fetchall()
+        real = sorted(key for (key,) in keys)
+        twins = [key for key in real if [other.lower() for other in real].count(key.lower()) > 1]
+        if twins:
+            raise DataError(
+                f"{self.place}: the file {self.file.source.name} has keys that differ only in case: {', '.join(twins)}",
+                remedy="rename one of them; a warehouse takes both for the same column",
+            )
 
 
 @dataclass(frozen=True)

@@ -92,9 +92,7 @@ def find_fits(connection: Any, relation: str, columns: Sequence[TextColumn]) -> 
     return _ask(connection, relation, columns, {name: tuple(kind for kind in CANDIDATES if kind in fits) for name, fits in likely.items()})
 
 
-def _ask(
-    connection: Any, relation: str, columns: Sequence[TextColumn], candidates: Mapping[str, Sequence[pa.DataType]]
-) -> dict[str, frozenset[pa.DataType]]:
+def _ask(connection: Any, relation: str, columns: Sequence[TextColumn], candidates: Mapping[str, Sequence[pa.DataType]]) -> dict[str, frozenset[pa.DataType]]:
     questions = [(column, kind) for column in columns for kind in candidates[column.name]]
     if not questions:
         return {column.name: frozenset() for column in columns}

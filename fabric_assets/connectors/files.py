@@ -84,7 +84,10 @@ def _check_found(context: SourceContext, stream: FileStream, found: Sequence[Sou
         return
     path = context.config.path if isinstance(context.config, FilesSource) else ""
     if stream.disposition == "replace" and state.get("files"):
-        raise SourceError(f"{place}: no file matches {stream.glob} in {path} any more, and replace would empty the table", remedy="put the files back, or load with --full-refresh")
+        raise SourceError(
+            f"{place}: no file matches {stream.glob} in {path} any more, and replace would empty the table",
+            remedy="put the files back, or load with --full-refresh",
+        )
     if any_file and not state.get("files"):
         raise SourceError(f"{place}: {path} holds files, but none matches {stream.glob}", remedy="correct the stream's glob; ** matches folders of any depth")
     context.report(f"{place}: no file matches {stream.glob} in {path}, so nothing is loaded")
@@ -128,7 +131,9 @@ def _decide_types(readers: Sequence[tuple[FetchedFile, Reader]], state: dict[str
                 )
         for key in stream.primary_key or ():
             if found and key not in found:
-                raise build_missing_error(f"{place}: the file {file.source.name}", kind="primary_key column", name=key, known=found, remedy="correct the stream's primary_key")
+                raise build_missing_error(
+                    f"{place}: the file {file.source.name}", kind="primary_key column", name=key, known=found, remedy="correct the stream's primary_key"
+                )
     chosen = {column: _choose(kinds) for column, kinds in fits.items()}
     return {**kept, **{column: kind for column, kind in chosen.items() if column not in kept}}
 
@@ -143,7 +148,9 @@ def _read_file(file: FetchedFile, reader: Reader, types: dict[str, pa.DataType],
     for table in reader.read(types):
         for key in stream.primary_key or ():
             if table[key].null_count:
-                raise DataError(f"{place}: the primary_key column {key} is empty in {table[key].null_count} rows of the file {file.source.name}", remedy="correct the file")
+                raise DataError(
+                    f"{place}: the primary_key column {key} is empty in {table[key].null_count} rows of the file {file.source.name}", remedy="correct the file"
+                )
         conformed = arrow_types.conform(table, types, place=f"{place}, file {file.source.name}")
         yield _add_origin(conformed, file, first, stream, sequence)
         first += table.num_rows

@@ -11,7 +11,8 @@ from dlt.destinations.impl.postgres.factory import postgres
 from dlt.destinations.impl.postgres.postgres import PostgresClient, PostgresParquetCopyJob
 
 if TYPE_CHECKING:
-    from dlt.common.destination.client import LoadJob, PreparedTableSchema
+    from dlt.common.destination.client import LoadJob
+    from dlt.common.destination.typing import PreparedTableSchema
 
 
 class ParquetCopyJob(PostgresParquetCopyJob):

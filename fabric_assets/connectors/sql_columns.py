@@ -51,7 +51,7 @@ def build_column(name: str, kind: sa.TypeEngine[Any], *, quoted: str, dialect: s
 def describe_type(kind: sa.TypeEngine[Any]) -> str:
     try:
         return str(kind)
-    except Exception:  # a type of a dialect that cannot write itself down
+    except Exception:  # noqa: BLE001 - a type of a foreign dialect may fail in any way to write itself down
         return type(kind).__name__
 
 
@@ -168,7 +168,7 @@ def _as_time(value: Any) -> Any:
         return value
     if not timedelta(0) <= value < timedelta(days=1):
         raise ValueError(f"{value} is a span and no time of day")
-    return (datetime.min + value).time()
+    return (datetime(1, 1, 1) + value).time()  # noqa: DTZ001 - a time of day has no zone
 
 
 def describe_sqlite_type(kind: sa.TypeEngine[Any]) -> str:

@@ -49,13 +49,13 @@ def build_source(context: SourceContext) -> DltSource:
 def _build_resource(context: SourceContext, name: str, stream: SqlStream, database: Database) -> DltResource:
     place = context.describe(name)
     table = stream.table or name
-    columns = _plan_columns(stream, table, database, place)
+    planned = _plan_columns(stream, table, database, place)
     key = stream.primary_key or ()
 
     def rows() -> Iterator[pa.Table]:
         state = get_stream_state(context, name)
         kept = {column: arrow_types.get_type(kind) for column, kind in state.get("types", {}).items()}
-        query = _build_query(stream, table, columns, database, kept, place)
+        query = _build_query(stream, table, planned, database, kept, place)
         kinds = {column.name: kept.get(column.name) or _get_kind(column) for column in query.columns}
         cursor = None
         if stream.cursor:
@@ -63,24 +63,18 @@ def _build_resource(context: SourceContext, name: str, stream: SqlStream, databa
             query = replace(query, bound=_build_bound(stream, cursor, query, database))
         for batch in sql_readers.read(database, query, place=place):
             _check_key(batch, key, place)
-            batch = arrow_types.conform(batch, kinds, place=place)
-            yield mark_naive(cursor.filter(batch) if cursor else batch)
+            conformed = arrow_types.conform(batch, kinds, place=place)
+            yield mark_naive(cursor.filter(conformed) if cursor else conformed)
         if cursor:
             cursor.commit()
         state["types"] = {column: str(kind) for column, kind in kinds.items()}
 
-    hints: dict[str, Any] = {column: {"nullable": False} for column in key}
+    columns: dict[str, Any] = {column: {"name": column, "nullable": False} for column in key}
     if stream.cursor and stream.disposition == "merge":
         # Should the source hold a key twice, its newest row wins.
-        hints.setdefault(stream.cursor.field, {})["dedup_sort"] = "desc"
-    return dlt.resource(
-        rows,
-        name=name,
-        table_name=name,
-        write_disposition=stream.disposition,
-        primary_key=list(key) or None,
-        columns={column: {"name": column, **hint} for column, hint in hints.items()},
-    )
+        columns.setdefault(stream.cursor.field, {"name": stream.cursor.field})["dedup_sort"] = "desc"
+    hints: dict[str, Any] = {"write_disposition": stream.disposition, "primary_key": list(key) or None, "columns": columns}
+    return dlt.resource(rows, name=name, table_name=name, **hints)
 
 
 def _plan_columns(stream: SqlStream, table: str, database: Database, place: str) -> tuple[sql_columns.SqlColumn, ...]:
@@ -90,7 +84,9 @@ def _plan_columns(stream: SqlStream, table: str, database: Database, place: str)
     named += [("primary_key column", name) for name in stream.primary_key or ()]
     for kind, name in named:
         if name not in reflected:
-            raise build_missing_error(f"{place}: table {table}", kind=kind, name=name, known=reflected, remedy=f"correct the stream's {kind.split()[0]}, in the source's own spelling")
+            raise build_missing_error(
+                f"{place}: table {table}", kind=kind, name=name, known=reflected, remedy=f"correct the stream's {kind.split()[0]}, in the source's own spelling"
+            )
     columns = []
     for name in stream.columns or reflected:
         quoted = database.quote(name)
@@ -129,7 +125,9 @@ def _can_hold(kept: pa.DataType, now: pa.DataType) -> bool:
     """Whether the kept type may hold the new one's values; each value is checked as it is cast."""
     if kept == arrow_types.TEXT:
         return True
-    return (pa.types.is_decimal(kept) or kept in (arrow_types.DOUBLE, arrow_types.BIGINT)) and (pa.types.is_decimal(now) or now in (arrow_types.DOUBLE, arrow_types.BIGINT))
+    return (pa.types.is_decimal(kept) or kept in (arrow_types.DOUBLE, arrow_types.BIGINT)) and (
+        pa.types.is_decimal(now) or now in (arrow_types.DOUBLE, arrow_types.BIGINT)
+    )
 
 
 def _build_bound(stream: SqlStream, cursor: Cursor, query: sql_readers.Query, database: Database) -> tuple[str, Any] | None:

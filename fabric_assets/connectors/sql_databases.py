@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sqla
+from sqlalchemy import event
 from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, NoSuchTableError, SQLAlchemyError
 
@@ -77,7 +78,7 @@ class Database:
 
         if self.dialect == "sqlite":
             # The other drivers know a time-out; SQLite asks every so many steps whether to go on.
-            sqla.event.listen(engine, "connect", lambda connection, _: connection.set_progress_handler(lambda: int(self.is_late()), 100_000))
+            event.listen(engine, "connect", lambda connection, _: connection.set_progress_handler(lambda: int(self.is_late()), 100_000))
         return engine
 
     def is_late(self) -> bool:
@@ -92,7 +93,8 @@ class Database:
 
     def _build_late_error(self) -> SourceUnavailable:
         return SourceUnavailable(
-            f"{self.place}: the load took longer than its timeout of {self.timeout_seconds:g} s", remedy="raise the source's timeout, or load less at a time (cursor, where)"
+            f"{self.place}: the load took longer than its timeout of {self.timeout_seconds:g} s",
+            remedy="raise the source's timeout, or load less at a time (cursor, where)",
         )
 
     def quote(self, name: str) -> str:
@@ -127,7 +129,9 @@ class Database:
                 known |= set(inspector.get_materialized_view_names(schema=self.schema))
         except SQLAlchemyError as error:
             raise self.explain(error, place=place) from None
-        raise build_missing_error(place, kind="table", name=table, known=known, remedy="correct the stream's table (default: the stream's name), or the source's schema")
+        raise build_missing_error(
+            place, kind="table", name=table, known=known, remedy="correct the stream's table (default: the stream's name), or the source's schema"
+        )
 
     def explain(self, error: Exception, *, place: str) -> FabricError:
         """Turn a driver's exception into ours: refused for good, or worth another try. Never quotes parameters or the url's password."""
@@ -143,7 +147,9 @@ class Database:
         if any(word in low for word in _MISSING_WORDS):
             return SourceError(f"{place}: the database refuses: {reason}", remedy="check the source's url and schema, and the stream's where")
         if any(word in low for word in _UNREACHABLE_WORDS):
-            return SourceUnavailable(f"{place}: the database cannot be reached: {reason}", remedy="check that it runs, and host, port and network of the source's url")
+            return SourceUnavailable(
+                f"{place}: the database cannot be reached: {reason}", remedy="check that it runs, and host, port and network of the source's url"
+            )
         return SourceError(f"{place}: the database answers with an error: {reason}", remedy="run the stream's query in the database to see more")
 
     def _get_connect_args(self) -> dict[str, Any]:

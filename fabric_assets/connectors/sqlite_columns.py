@@ -4,6 +4,9 @@ SQLite types values, not columns: an INTEGER column may hold a text. So before a
 column holds, and the declared type is taken only if every value fits it; else the nearest type that loses nothing.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions while it is imported, where no type checker sees them.
+
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -32,7 +35,9 @@ _NO_CLOCK = f"typeof({{c}}) <> 'text' or substr({{c}}, 1, 19) not glob '{_DATE}[
 _MISFITS = {
     arrow_types.BOOL: "typeof({c}) <> 'integer' or {c} not in (0, 1)",
     arrow_types.DATE: f"typeof({{c}}) <> 'text' or {{c}} not glob '{_DATE}' or {_NO_DAY}",
-    arrow_types.TIMESTAMP: f"{_NO_CLOCK} or length({{c}}) > 26 or substr({{c}}, 20) glob '*[^0-9.]*' or substr({{c}}, 20) glob '[^.]*' or substr({{c}}, 20) = '.'",
+    arrow_types.TIMESTAMP: (
+        f"{_NO_CLOCK} or length({{c}}) > 26 or substr({{c}}, 20) glob '*[^0-9.]*' or substr({{c}}, 20) glob '[^.]*' or substr({{c}}, 20) = '.'"
+    ),
     arrow_types.TIMESTAMP_UTC: f"{_NO_CLOCK} or length({{c}}) > 32 or not ({{c}} glob '*Z' or {{c}} glob '*[+-][0-9][0-9]:[0-9][0-9]')",
 }
 

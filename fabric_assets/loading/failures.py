@@ -39,7 +39,10 @@ def build_error(error: Exception, *, tenant: TenantConfig, place: str, streams: 
     if step in {"load", "sync"}:
         return _build_destination_error(chain, names, reason, tenant, place)
     if names & {"NameNormalizationCollision", "SchemaIdentifierNormalizationCollision", "TableIdentifiersFrozen"}:
-        return DataError(f"{place}: two column names become the same in the warehouse: {reason}", remedy="leave one of them out by the stream's columns, or rename it in a view")
+        return DataError(
+            f"{place}: two column names become the same in the warehouse: {reason}",
+            remedy="leave one of them out by the stream's columns, or rename it in a view",
+        )
     if names & {"CannotCoerceColumnException", "DataValidationError", "UnsupportedArrowTypeException"}:
         return DataError(f"{place}: rows of {', '.join(streams)} do not fit: {reason}", remedy="correct them at the source, or load anew with --full-refresh")
     if names & {"ConnectionError", "ConnectTimeout", "ReadTimeout", "Timeout", "TimeoutError", "MaxRetryError"}:
@@ -52,12 +55,19 @@ def _build_destination_error(chain: list[BaseException], names: set[str], reason
     if any(word in low for word in _REFUSED_LOGIN):
         return DestinationError(f"{place}: the destination ({kind}) refuses the login: {reason}", remedy="check the user and password in the destination's url")
     if 'database "' in low and "does not exist" in low:
-        return DestinationError(f"{place}: the destination ({kind}) lacks its database: {reason}", remedy="create the database, or correct the destination's url")
+        return DestinationError(
+            f"{place}: the destination ({kind}) lacks its database: {reason}", remedy="create the database, or correct the destination's url"
+        )
     if any(word in low for word in _UNREACHABLE):
-        return DestinationUnavailable(f"{place}: the destination ({kind}) cannot be reached: {reason}", remedy="check that it runs, and host, port and network of its url")
+        return DestinationUnavailable(
+            f"{place}: the destination ({kind}) cannot be reached: {reason}", remedy="check that it runs, and host, port and network of its url"
+        )
     if "permission denied" in low:
         return DestinationError(f"{place}: the destination ({kind}) denies it: {reason}", remedy="grant the login the right to create schemas in the database")
-    return DestinationError(f"{place}: the destination ({kind}) refuses the rows: {reason}", remedy="see the reason; load anew with --full-refresh where a column's type has changed")
+    return DestinationError(
+        f"{place}: the destination ({kind}) refuses the rows: {reason}",
+        remedy="see the reason; load anew with --full-refresh where a column's type has changed",
+    )
 
 
 def _walk(error: BaseException) -> Iterator[BaseException]:

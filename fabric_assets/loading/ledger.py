@@ -7,7 +7,9 @@ from typing import Any
 from fabric_assets import naming
 from fabric_assets.loading.reports import LoadRequest, StreamReport
 
-_COLUMNS = "load_id text, run_id text, source text, stream text, loaded_at timestamp with time zone, rows_loaded bigint, rows_total bigint, seconds double precision"
+_COLUMNS = (
+    "load_id text, run_id text, source text, stream text, loaded_at timestamp with time zone, rows_loaded bigint, rows_total bigint, seconds double precision"
+)
 
 
 def record(connection: Any, request: LoadRequest, reports: Sequence[StreamReport]) -> None:

@@ -76,7 +76,7 @@ def _load(request: LoadRequest, context: SourceContext, report: Report) -> tuple
         load_id, sizes = _measure(pipeline)
         report(f"{place}: writing {sum(info.row_counts.get(name, 0) for name in context.streams)} rows")
         pipeline.load()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the one boundary where dlt, drivers and servers become our errors
         raise build_error(error, tenant=request.tenant, place=place, streams=context.streams) from None
     seconds = time.monotonic() - started
     shutil.rmtree(naming.pipelines_dir(request.settings.data_dir, context.tenant, context.name), ignore_errors=True)
@@ -156,6 +156,8 @@ def _report_streams(
     try:
         for name in context.streams:
             total, columns = read_table(connection, dataset, name)
+            if name not in before and context.config.type == "sql_database" and total < rows[name]:
+                context.report(f"{context.describe(name)}: {rows[name] - total} rows share their primary_key with another one; the newest of each was kept")
             reports.append(
                 StreamReport(
                     stream=name,

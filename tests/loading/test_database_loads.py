@@ -171,7 +171,9 @@ def test_a_chosen_stream_is_loaded_alone_and_the_others_keep_their_cursors(sqlit
 def test_names_that_need_quoting_are_quoted(database: SourceDatabase, settings: Settings) -> None:
     quote = "`" if "mysql" in database.url else '"'
     table, column, key = (f"{quote}{name}{quote}" for name in ("order; drop", "Group %", "the:key"))
-    database.run(f"create table {table} ({key} integer, {column.replace('%', '%%') if 'sqlite' not in database.url else column} varchar(20))".replace("%%", "%%"))
+    database.run(
+        f"create table {table} ({key} integer, {column.replace('%', '%%') if 'sqlite' not in database.url else column} varchar(20))".replace("%%", "%%")
+    )
     with database._engine.begin() as connection:
         connection.exec_driver_sql(f"insert into {table} values (1, 'a')")
     stream = {"table": "order; drop", "primary_key": "the:key", "columns": ["the:key", "Group %"], "cursor": {"field": "the:key"}}
@@ -204,3 +206,12 @@ def test_the_warehouse_file_is_readable_by_its_owner_alone(sqlite: SourceDatabas
     Tenant(settings, sqlite.build_source(orders=MERGE)).load()
     file = settings.data_dir / "warehouse" / "acme.duckdb"
     assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+def test_a_key_that_is_none_keeps_the_newest_row_and_says_so(database: SourceDatabase, settings: Settings) -> None:
+    database.run(ORDERS.replace(" primary key", ""))
+    database.fill("orders", [(1, "1.00", "old", "2024-01-01 10:00:00"), (1, "2.00", "new", "2024-01-02 10:00:00"), (1, "3.00", "older", "2023-01-01 10:00:00")])
+    tenant = Tenant(settings, database.build_source(orders=MERGE))
+    tenant.load()
+    assert tenant.read("orders", "id", "status") == [(1, "new")]
+    assert any("2 rows share their primary_key with another one" in message for message in tenant.messages)

@@ -95,7 +95,7 @@ def test_texts_of_a_csv_become_values_only_where_nothing_is_lost(settings: Setti
     (inbox / "a.csv").write_text(
         "zip,count,price,exact,flag,day,at,moment,mixed,late,empty,quoted,none\n"
         '00123,1,1.50,0.12345678901234567890,true,2024-02-29,2024-02-29 10:11:12.5,2024-02-29T10:11:12+02:00,1,1,,"",\n'
-        + '123,-2,2,1,False,2024-03-01,2024-03-01T00:00:00,2024-03-01T00:00:00Z,x,2,,"a ""b""\nc, d",\n'
+        '123,-2,2,1,False,2024-03-01,2024-03-01T00:00:00,2024-03-01T00:00:00Z,x,2,,"a ""b""\nc, d",\n'
         + "".join(f"{n},3,3,1,true,2024-03-01,2024-03-01 00:00:00,2024-03-01T00:00:00Z,1,{n},,z,\n" for n in range(3000))
         + "9,3,3,1,true,2024-03-01,2024-03-01 00:00:00,2024-03-01T00:00:00Z,1,#late,,z,\n"
     )
@@ -133,7 +133,17 @@ def test_the_header_tells_the_delimiter(settings: Settings, inbox: Path, mark: s
 
 def test_json_lines_keep_numbers_texts_and_nested_values(settings: Settings, inbox: Path, warehouse: str | None) -> None:
     rows: list[dict[str, Any]] = [
-        {"id": 1, "code": "007", "big": 12345678901234567890123, "half": 0.5, "ok": True, "at": "2024-01-02T03:04:05.5Z", "tags": ["a", {"b": None}], "mixed": 1, "none": None},
+        {
+            "id": 1,
+            "code": "007",
+            "big": 12345678901234567890123,
+            "half": 0.5,
+            "ok": True,
+            "at": "2024-01-02T03:04:05.5Z",
+            "tags": ["a", {"b": None}],
+            "mixed": 1,
+            "none": None,
+        },
         {"id": 2, "code": 'q"uote\n🤷', "big": 1, "half": 2, "ok": None, "at": None, "tags": [], "mixed": "x", "extra": 5},
     ]
     (inbox / "a.jsonl").write_text("\n".join(json.dumps(row) for row in rows) + "\n\n")
@@ -163,7 +173,17 @@ def test_parquet_keeps_its_types(settings: Settings, inbox: Path, warehouse: str
     tenant = build_tenant(settings, items=PARQUET, warehouse=warehouse)
     tenant.load()
     first, second = tenant.read("items", "small", "unsigned", "price", "at", "moment", "kind", "raw", "listx", "row", order="_fabric_row")
-    expected = [1, Decimal(2**64 - 1), Decimal("1.50"), datetime(2024, 1, 2, 3), datetime(2024, 1, 2, 3, tzinfo=UTC), "a", b"\x00\xff", "[1, 2]", '{"a": "1.10"}']
+    expected = [
+        1,
+        Decimal(2**64 - 1),
+        Decimal("1.50"),
+        datetime(2024, 1, 2, 3),
+        datetime(2024, 1, 2, 3, tzinfo=UTC),
+        "a",
+        b"\x00\xff",
+        "[1, 2]",
+        '{"a": "1.10"}',
+    ]
     assert [_plain(value) for value in first] == expected
     assert [_plain(value) for value in second] == [None, 0, None, None, None, "b", None, None, None]
 
@@ -199,6 +219,8 @@ def test_a_file_that_contradicts_the_loaded_types_is_named_and_a_full_refresh_he
         ("bad.csv", 'id,n\n1,"2\n3,4\n', "the file bad.csv, line"),
         ("bad.csv", "id,id\n1,2\n", "names 'id' twice"),
         ("bad.csv", "id,\n1,2\n", "a column without a name"),
+        ("bad.csv", "id,ID\n1,2\n", "ID"),
+        ("bad.jsonl", '{"id": 1, "ID": 2}\n', "ID"),
         ("bad.csv", "_fabric_row\n1\n", "a name that the platform gives"),
         ("bad.csv", "id,n\n1,é\n".encode("latin-1"), "bad.csv"),
         ("bad.csv", "id,n\n1,2\n".encode("utf-16"), "bad.csv"),

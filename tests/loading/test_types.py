@@ -48,7 +48,12 @@ def test_each_postgres_type_keeps_its_value(postgres_database: str, warehouse: s
     source = SourceDatabase(postgres_database, settings)
     columns = ", ".join(f'"{name}" {kind}' for name, (kind, _, _) in POSTGRES.items())
     values = ", ".join(literal for _, literal, _ in POSTGRES.values())
-    source.run("create type mood as enum ('happy', 'sad')", f"create table every (no integer, {columns})", f"insert into every values (1, {values})", "insert into every (no) values (2)")
+    source.run(
+        "create type mood as enum ('happy', 'sad')",
+        f"create table every (no integer, {columns})",
+        f"insert into every values (1, {values})",
+        "insert into every (no) values (2)",
+    )
     tenant = Tenant(settings, source.build_source(every={"primary_key": "no"}), warehouse=warehouse)
     tenant.load()
 
@@ -82,7 +87,12 @@ def test_each_mariadb_type_keeps_its_value(mariadb_url: str, warehouse: str | No
     source = SourceDatabase(mariadb_url, settings)
     columns = ", ".join(f"`{name}` {kind}" for name, (kind, _, _) in MARIADB.items())
     values = ", ".join(literal for _, literal, _ in MARIADB.values())
-    source.run(f"create table every (no integer, {columns})", "set time_zone = '+00:00'", f"insert into every values (1, {values})", "insert into every (no) values (2)")
+    source.run(
+        f"create table every (no integer, {columns})",
+        "set time_zone = '+00:00'",
+        f"insert into every values (1, {values})",
+        "insert into every (no) values (2)",
+    )
     tenant = Tenant(settings, source.build_source(every={"primary_key": "no"}), warehouse=warehouse)
     tenant.load()
 
@@ -131,7 +141,9 @@ def test_each_sqlite_type_keeps_its_value(sqlite: SourceDatabase, warehouse: str
         ("", ["a", 1, None], ["a", "1", None]),
     ],
 )
-def test_a_sqlite_column_that_breaks_its_declaration_loses_no_value(sqlite: SourceDatabase, settings: Settings, declared: str, values: list[Any], expected: list[Any]) -> None:
+def test_a_sqlite_column_that_breaks_its_declaration_loses_no_value(
+    sqlite: SourceDatabase, settings: Settings, declared: str, values: list[Any], expected: list[Any]
+) -> None:
     sqlite.run(f"create table odd (no integer, v {declared})")
     sqlite.fill("odd", list(enumerate(values)))
     tenant = Tenant(settings, sqlite.build_source(odd={}))
@@ -140,7 +152,9 @@ def test_a_sqlite_column_that_breaks_its_declaration_loses_no_value(sqlite: Sour
 
 
 @pytest.mark.parametrize("disposition", ["merge", "replace"])
-def test_a_value_that_the_loaded_type_cannot_hold_stops_the_load_and_a_full_refresh_heals_it(sqlite: SourceDatabase, settings: Settings, disposition: str) -> None:
+def test_a_value_that_the_loaded_type_cannot_hold_stops_the_load_and_a_full_refresh_heals_it(
+    sqlite: SourceDatabase, settings: Settings, disposition: str
+) -> None:
     sqlite.run("create table odd (id integer, v integer)")
     sqlite.fill("odd", [(1, 1)])
     tenant = Tenant(settings, sqlite.build_source(odd={"primary_key": "id", "write_disposition": disposition}))
@@ -162,7 +176,9 @@ def test_an_undeclared_numeric_with_nan_is_kept_as_text(postgres_database: str, 
     assert tenant.read("odd", "id", "v") == [(1, "1.5"), (2, "NaN"), (3, "Infinity")]
 
 
-@pytest.mark.parametrize(("declared", "value"), [("numeric(10,2)", "'NaN'"), ("date", "'infinity'"), ("timestamp", "'infinity'"), ("timestamptz", "'-infinity'")])
+@pytest.mark.parametrize(
+    ("declared", "value"), [("numeric(10,2)", "'NaN'"), ("date", "'infinity'"), ("timestamp", "'infinity'"), ("timestamptz", "'-infinity'")]
+)
 def test_what_no_warehouse_column_can_hold_is_an_error_that_names_the_column(postgres_database: str, settings: Settings, declared: str, value: str) -> None:
     source = SourceDatabase(postgres_database, settings)
     source.run(f"create table odd (id integer, v {declared})", f"insert into odd values (1, {value})")
