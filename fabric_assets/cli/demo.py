@@ -75,13 +75,14 @@ def _build_row(fleet: Fleet, result: "TenantResult", before: Mapping[str, int] |
     built = [asset for asset in result.assets if asset.status == "success"]
     loads = [asset for asset in built if asset.kind == "dlt"]
     loaded = fleet.tenants.get(result.tenant)
-    after = count_raw_rows(loaded.config, settings) if loaded and before is not None else None
+    after = sum((count_raw_rows(loaded.config, settings) or {}).values()) if loaded else 0
     return DemoRow(
         result,
         source=", ".join(source.type for source in loaded.config.sources.values()) if loaded else "?",
         streams=len(loads),
         models=len(built) - len(loads),
         rows_loaded=sum(asset.rows_loaded or 0 for asset in loads),
-        new_rows=sum((after or {}).values()) - sum(before.values()) if before is not None else None,
+        rows_total=after,
+        new_rows=after - sum(before.values()) if before is not None else None,
         totals=read_totals(loaded.config, settings) if loaded and result.status == "success" else None,
     )

@@ -21,6 +21,7 @@ class DemoRow:
     """One tenant's line of the table.
 
     Args:
+        rows_total: rows that the raw tables hold after the run.
         new_rows: rows that the raw tables gained; None on the tenant's first run.
         totals: None where the run failed.
     """
@@ -30,8 +31,14 @@ class DemoRow:
     streams: int
     models: int
     rows_loaded: int
+    rows_total: int
     new_rows: int | None
     totals: "ShopTotals | None"
+
+    @property
+    def is_incremental(self) -> bool:
+        """Whether the run built on an earlier one: what was there already was not loaded once more."""
+        return self.new_rows is not None and self.rows_loaded < self.rows_total
 
 
 def to_json(row: DemoRow) -> dict[str, object]:
@@ -43,7 +50,8 @@ def to_json(row: DemoRow) -> dict[str, object]:
         "streams": row.streams,
         "models": row.models,
         "rows_loaded": row.rows_loaded,
-        "incremental": row.new_rows is not None,
+        "rows_total": row.rows_total,
+        "incremental": row.is_incremental,
         "new_rows": row.new_rows,
         "totals": totals,
     }
@@ -72,9 +80,7 @@ def print_rows(console: Console, rows: list[DemoRow], *, agree: bool) -> None:
     console.print()
     for row in rows:
         _print_problems(console, row.result)
-    if all(row.new_rows is not None for row in rows):
-        new = sum(row.new_rows or 0 for row in rows)
-        console.print(f"Incremental: only what is new or changed was loaded; {new:,} new rows since the last run.")
+    _print_increment(console, rows)
     _print_agreement(console, rows, agree=agree)
     _print_next(console)
 
@@ -85,6 +91,14 @@ def _print_problems(console: Console, result: "TenantResult") -> None:
             console.print(f"{result.tenant}: check {check.name} of {check.asset} failed ({check.severity})", markup=False)
     if result.error:
         console.print(f"{result.tenant} failed:\n{result.error}\n", markup=False)
+
+
+def _print_increment(console: Console, rows: list[DemoRow]) -> None:
+    if all(row.is_incremental for row in rows):
+        loaded, total, new = (sum(numbers) for numbers in zip(*((row.rows_loaded, row.rows_total, row.new_rows or 0) for row in rows), strict=True))
+        console.print(f"Incremental: {loaded:,} of {total:,} rows were loaded, those that are new, changed or without a cursor; {new:,} are new.")
+    elif anew := [row.result.tenant for row in rows if row.new_rows is not None and not row.is_incremental]:
+        console.print(f"Loaded anew, not incrementally: {', '.join(anew)}.")
 
 
 def _print_agreement(console: Console, rows: list[DemoRow], *, agree: bool) -> None:

@@ -16,7 +16,9 @@ TOTALS = ShopTotals(
 )
 
 
-def make_row(tenant: str, *, new_rows: int | None = None, totals: ShopTotals | None = TOTALS, error: str | None = None, passed: bool = True) -> DemoRow:
+def make_row(
+    tenant: str, *, loaded: int = 72860, new_rows: int | None = None, totals: ShopTotals | None = TOTALS, error: str | None = None, passed: bool = True
+) -> DemoRow:
     result = TenantResult(
         tenant,
         "failure" if error else "success",
@@ -26,7 +28,7 @@ def make_row(tenant: str, *, new_rows: int | None = None, totals: ShopTotals | N
         checks=[CheckResult(f"{tenant}/raw/shop/orders", "row_count", True, "error"), CheckResult(f"{tenant}/marts/orders", "orders_add_up", passed, "error")],
         error=error,
     )
-    return DemoRow(result, source="files", streams=1, models=2, rows_loaded=72860, new_rows=new_rows, totals=totals)
+    return DemoRow(result, source="files", streams=1, models=2, rows_loaded=loaded, rows_total=72860, new_rows=new_rows, totals=totals)
 
 
 def show(*rows: DemoRow, agree: bool) -> list[str]:
@@ -52,10 +54,16 @@ def test_a_first_run_shows_every_row_as_new_and_ends_in_what_to_type_next(monkey
 
 
 def test_a_second_run_says_that_it_was_incremental_and_what_was_new() -> None:
-    lines = show(make_row("demo_database", new_rows=12), make_row("demo_files", new_rows=0), agree=True)
-    assert lines[1].split()[3:5] == ["72,860", "12"]
-    assert lines[2].split()[3:5] == ["72,860", "0"]
-    assert "Incremental: only what is new or changed was loaded; 12 new rows since the last run." in lines
+    lines = show(make_row("demo_database", loaded=953, new_rows=12), make_row("demo_files", loaded=0, new_rows=0), agree=True)
+    assert lines[1].split()[3:5] == ["953", "12"]
+    assert lines[2].split()[3:5] == ["0", "0"]
+    assert "Incremental: 953 of 145,720 rows were loaded, those that are new, changed or without a cursor; 12 are new." in lines
+
+
+def test_a_run_that_loads_everything_once_more_is_not_called_incremental() -> None:
+    lines = show(make_row("demo_database", loaded=0, new_rows=0), make_row("demo_files", new_rows=0), agree=True)
+    assert "Loaded anew, not incrementally: demo_files." in lines
+    assert not any("Incremental" in line for line in lines)
 
 
 def test_a_failed_tenant_shows_its_error_and_the_failed_check() -> None:
@@ -74,7 +82,7 @@ def test_tenants_that_differ_are_shown_one_by_one() -> None:
 
 
 def test_json_adds_the_demos_own_figures_and_keeps_money_exact() -> None:
-    line = json.loads(json.dumps(to_json(make_row("demo_files", new_rows=0))))
+    line = json.loads(json.dumps(to_json(make_row("demo_files", loaded=0, new_rows=0))))
     assert line["totals"]["lifetime_value"] == "852345.10"
     assert (line["tenant"], line["incremental"], line["new_rows"], line["streams"], line["models"]) == ("demo_files", True, 0, 1, 2)
     assert line["assets"] == [{"key": "demo_files/raw/shop/orders", "status": "success", "rows_loaded": 72860, "rows_rejected": 0}]
