@@ -113,21 +113,23 @@ class DbtWorker:
             DestinationUnavailable: no connection.
             TransformError: dbt gave up as a whole, died, or took too long.
         """
-        destination = _get_destination(request.tenant, request.settings)
-        secrets = [destination["password"]] if destination.get("password") else []
         place = f"tenant {request.tenant.tenant}"
-        folder = naming.dbt_dir(request.settings.data_dir, request.tenant.tenant)
-        message = _build_message(request, destination)
+        destination = _get_destination(request.tenant, request.settings)
         try:
-            for event in self._process.request(message, timeout_seconds=request.timeout_seconds):
-                if secrets and "message" in event:
-                    event["message"] = redact(event["message"], secrets)
+            for event in self._receive(_build_message(request, destination), request.timeout_seconds, place, destination.get("password")):
                 yield _read_event(event, place)
-        except TransformError as error:
-            raise TransformError(f"{place}: {redact(error.message, secrets)}", remedy=error.remedy) from None
         finally:
             self.close()
-            sweep_folders(folder)
+            sweep_folders(naming.dbt_dir(request.settings.data_dir, request.tenant.tenant))
+
+    def _receive(self, message: dict[str, Any], timeout_seconds: float | None, place: str, password: str | None) -> Iterator[dict[str, Any]]:
+        """Yield the worker's events; whatever it says, the password is not in it."""
+        secrets = [password] if password else []
+        try:
+            for event in self._process.request(message, timeout_seconds=timeout_seconds):
+                yield event | {"message": redact(event["message"], secrets)}
+        except TransformError as error:
+            raise TransformError(f"{place}: {redact(error.message, secrets)}", remedy=error.remedy) from None
 
     def close(self) -> None:
         """End the process, whatever it is doing."""
@@ -153,10 +155,13 @@ def _build_message(request: BuildRequest, destination: dict[str, Any]) -> dict[s
 
 
 def _get_destination(tenant: TenantConfig, settings: Settings) -> dict[str, Any]:
-    if isinstance(tenant.destination, DuckDbDestination):
-        return {"type": "duckdb", "path": str(naming.warehouse_file(settings.data_dir, tenant.tenant))}
-    from fabric_assets.connectors.destinations import parse_postgres_url
+    from fabric_assets.connectors.destinations import connect, parse_postgres_url
 
+    if isinstance(tenant.destination, DuckDbDestination):
+        file = naming.warehouse_file(settings.data_dir, tenant.tenant)
+        if not file.exists():  # a tenant without sources, or before its first load; DuckDB would let everyone read what it creates
+            connect(tenant, settings).close()
+        return {"type": "duckdb", "path": str(file)}
     return {"type": "postgres", **parse_postgres_url(tenant, tenant.destination, settings)}
 
 

@@ -1,0 +1,29 @@
+"""Runs' folders: the next run clears away what a dead one left."""
+
+import stat
+from pathlib import Path
+
+from fabric_assets.transform.folders import RunFolder, sweep_folders
+
+
+def test_a_new_run_removes_the_folders_of_dead_runs_and_leaves_those_of_living_ones(tmp_path: Path) -> None:
+    living = RunFolder(tmp_path / "dbt" / "acme", "one")
+    dead = tmp_path / "dbt" / "acme" / "run-dead"
+    dead.mkdir()
+    (dead / "profiles.yml").write_text("left behind")
+    RunFolder(tmp_path / "dbt" / "acme", "two").remove()
+    assert living.path.is_dir()
+    assert not dead.exists()
+    living.remove()
+    assert [path.name for path in (tmp_path / "dbt" / "acme").iterdir()] == [".lock"]
+
+
+def test_a_run_id_cannot_lead_out_of_the_tenants_folder(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path, "../../etc/x")
+    assert run.path.parent == tmp_path
+    assert stat.S_IMODE(run.path.stat().st_mode) == 0o700
+
+
+def test_sweeping_where_nothing_ever_ran_is_no_error(tmp_path: Path) -> None:
+    sweep_folders(tmp_path / "nothing")
+    assert list(tmp_path.iterdir()) == []
