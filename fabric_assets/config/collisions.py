@@ -8,8 +8,6 @@ from fabric_assets.config.base import Path
 from fabric_assets.config.references import Outline
 
 _DBT_SCHEMAS = ("staging", "intermediate", "marts")
-# Both only arise where one tenant's name is another's with one of these behind it.
-_JOINTS = ("_raw_", "_ro")
 
 
 def find_collisions(outlines: Iterable[Outline]) -> Iterator[tuple[str, Path, str]]:
@@ -28,26 +26,27 @@ def find_collisions(outlines: Iterable[Outline]) -> Iterator[tuple[str, Path, st
 
 
 def get_rivals(served: Iterable[str], all_: Mapping[str, object]) -> list[str]:
-    """Names of tenants that are not served here but could share a name with one that is; few files have to be read to make sure."""
+    """Names of tenants that are not served here but could share a name with one that is.
+
+    A clash takes two tenants of which one's name begins with the other's and goes on with _raw, or _ro: so few files have to be read to make sure.
+    """
     mine = set(served)
     rivals = set()
     for name in all_:
-        for joint in _JOINTS:
-            for head in _get_heads(name, joint):
-                if head in all_ and (head in mine) != (name in mine):
-                    rivals.add(name if head in mine else head)
+        for head in _get_heads(name):
+            if head in all_ and (head in mine) != (name in mine):
+                rivals.add(name if head in mine else head)
     return sorted(rivals)
 
 
-def _get_heads(name: str, joint: str) -> Iterator[str]:
-    if joint == "_ro":
-        if name.endswith(joint):
-            yield name.removesuffix(joint)
-        return
-    start = name.find(joint)
+def _get_heads(name: str) -> Iterator[str]:
+    if name.endswith("_ro"):
+        yield name.removesuffix("_ro")
+    ended = f"{name}_"  # acme_raw is a rival of acme, too: its `marts` and acme's source `marts` both make acme_raw_marts
+    start = ended.find("_raw_")
     while start > 0:
-        yield name[:start]
-        start = name.find(joint, start + 1)
+        yield ended[:start]
+        start = ended.find("_raw_", start + 1)
 
 
 def _get_names(outline: Outline) -> Iterator[tuple[str, str, Path]]:

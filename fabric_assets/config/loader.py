@@ -6,6 +6,7 @@ One tenant's mistake never hides or breaks another's: whatever is wrong with a f
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import islice
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -23,6 +24,9 @@ from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.config.yaml_tree import Node, to_plain
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.settings import Settings
+
+# A file that has more is wrong as a whole, or meant to keep us busy.
+_SHOWN = 200
 
 __all__ = ["Fleet", "LoadedTenant", "Origin", "Problem", "load_fleet"]
 
@@ -146,7 +150,9 @@ def _validate(name: str, stack: Stack, files: TenantFiles) -> tuple[TenantConfig
     try:
         config = TenantConfig.model_validate(to_plain(stack.root))
     except ValidationError as error:
-        mistakes += get_mistakes(error, stack.root, TenantConfig)
+        mistakes += islice(get_mistakes(error, stack.root, TenantConfig), _SHOWN)
+        if (count := error.error_count()) > _SHOWN:
+            mistakes.append(place_finding(stack.root, (), f"... and about {count - _SHOWN} more mistakes"))
         mistakes += _find_cross_mistakes(name, stack.root)
     if (declared := stack.root.value.get("tenant")) and isinstance(declared.value, str) and declared.value != name:  # type: ignore[union-attr]
         mistakes.append(place_finding(stack.root, ("tenant",), f"must equal the file's name: write '{name}', or rename the file"))

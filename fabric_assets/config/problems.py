@@ -7,21 +7,27 @@ a key that sounds like a secret is masked, wherever in the line the mistake is; 
 import difflib
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import yaml
 from yaml.cyaml import CParser  # pyright: ignore[reportAttributeAccessIssue]
 
 from fabric_assets.config.base import Path as KeyPath
+from fabric_assets.config.yaml_tree import MAX_DEPTH
 
 MASK = "***"
 _WIDTH = 160
+# How far beyond the part of a line that is shown a credential may begin or end.
+_REACH = 2000
 _SECRET_WORDS = (
     "url", "uri", "dsn", "token", "key", "secret", "secrets", "password", "passwd", "passphrase", "pwd", "credential", "credentials", "authorization",
     "cookie", "apikey", "bearer", "username", "user", "login", "client_id",
 )  # fmt: skip
 # Names that hold such a word and still are no secret; literal values of theirs are worth showing.
 _PLAIN_KEYS = frozenset({"primary_key", "base_url", "token_url", "endpoint_url", "user_id"})
+# Whatever stands below these is a secret, or wrong.
+_SECRET_FIELDS = frozenset({"url", "token", "key", "password", "client_secret", "access_key_id", "secret_access_key"})
 _REFERENCE = frozenset({"env", "file", "secret"})
 _USERINFO = re.compile(r"://[^/\s'\"]*@")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -66,7 +72,8 @@ def make_problem(tenant: str, file: Path, place: tuple[int, int], path: KeyPath,
         text: the file's, for the snippet.
     """
     dotted = clean(".".join(str(part) for part in path))
-    return Problem(tenant, file, *place, dotted, clean(message), get_snippet(text, place, hide=is_secret_path(path)))
+    hide = any(isinstance(part, str) and is_secret_key(part) for part in path[-2:])
+    return Problem(tenant, file, *place, dotted, clean(message), get_snippet(text, place, hide=hide))
 
 
 def shorten(file: Path) -> str:
@@ -82,109 +89,127 @@ def clean(text: str) -> str:
     return _CONTROL.sub("�", _USERINFO.sub(f"://{MASK}@", text))[:2000]
 
 
+@lru_cache(maxsize=4096)
 def is_secret_key(key: str) -> bool:
     """Whether a value under this key may be a secret; misspelt words count."""
     lower = key.lower().replace("-", "_")
     if difflib.get_close_matches(lower, _PLAIN_KEYS, 1, 0.85):
         return False
     words = [lower, *lower.split("_")]
-    return any(word in _SECRET_WORDS for word in words) or any(len(word) > 4 and difflib.get_close_matches(word, _SECRET_WORDS, 1, 0.8) for word in words)
-
-
-def is_secret_path(path: KeyPath) -> bool:
-    """Whether a path leads to, or below, a key that is called like a secret."""
-    return any(isinstance(part, str) and is_secret_key(part) for part in path[2:])
+    return any(word in _SECRET_WORDS for word in words) or any(len(word) > 3 and difflib.get_close_matches(word, _SECRET_WORDS, 1, 0.8) for word in words)
 
 
 def get_snippet(text: str, place: tuple[int, int], *, hide: bool = False) -> str:
-    """Quote a line, with a caret under the place.
+    """Quote a line, or what is around the place of a long one, with a caret under the place.
 
     Args:
         hide: mask the place's own value, too.
     """
     line, column = place
-    lines = text.splitlines()
-    if not 0 < line <= len(lines):
+    quoted = _read(text)
+    if not 0 < line <= len(quoted.lines):
         return ""
-    shown, caret = _mask(lines[line - 1], column, _get_spans(text, lines, line, column if hide else 0))
-    if caret > _WIDTH - 40:
-        cut = caret - _WIDTH // 2
-        shown, caret = "..." + shown[cut:], caret - cut + 3
-    shown = shown if len(shown) <= _WIDTH else shown[:_WIDTH] + "..."
-    return f"    {clean(shown.replace(chr(9), ' '))}\n    {' ' * (caret - 1)}^"
+    content = quoted.lines[line - 1]
+    begin = 0 if len(content) <= _WIDTH else max(0, min(column - _WIDTH // 2, len(content) - _WIDTH))
+    end = min(len(content), begin + _WIDTH)
+    spans = quoted.get_hidden(line, begin, end, named=column - 1 if hide else -1)
+    shown, caret = _mask(content[begin:end], column - begin, [(first - begin, last - begin) for first, last in spans])
+    lead, tail = "..." if begin else "", "..." if end < len(content) else ""
+    return f"    {lead}{clean(shown.replace(chr(9), ' '))}{tail}\n    {' ' * (len(lead) + caret - 1)}^"
 
 
-def _mask(line: str, column: int, spans: list[tuple[int, int]]) -> tuple[str, int]:
-    """Put the mask over spans of columns (from 0), and move the caret along."""
-    spans = spans + [(match.start() + 3, match.end() - 1) for match in _USERINFO.finditer(line)]
-    shown, caret, done = "", column, 0
-    for begin, end in sorted(spans):
-        if end <= done:
+def _mask(shown: str, column: int, spans: list[tuple[int, int]]) -> tuple[str, int]:
+    """Put the mask over spans of columns (from 0), and move the caret (from 1) along."""
+    masked, caret, done = "", column, 0
+    for first, last in sorted(spans):
+        begin, end = max(first, done), min(last, len(shown))
+        if end <= begin:
             continue
-        start = max(begin, done)
-        shown += line[done:start] + (MASK if start > done or not shown.endswith(MASK) else "")
+        masked += shown[done:begin] if done and begin == done else shown[done:begin] + MASK
         done = end
         if column > end:
-            caret = len(shown) + column - end
-        elif column > start:
-            caret = len(shown) - len(MASK) + 1
-    return shown + line[done:], caret
+            caret = len(masked) + column - end
+        elif column > begin:
+            caret = len(masked) - len(MASK) + 1
+    return masked + shown[done:], caret
 
 
-def _get_spans(text: str, lines: list[str], line: int, hidden_column: int) -> list[tuple[int, int]]:
-    """Find the columns of a line that hold values of secret keys."""
-    spans: list[tuple[int, int]] = []
-    keys: list[str | None] = []  # of the open mappings and lists: the key that each stands under
-    pending: list[str | None] = []  # of the open mappings: the key whose value comes next; a list has the word it stands under
-    parser = CParser(text)
-    try:
+class _Quoted:
+    """A file's lines, and the values in each with the two keys that they stand under. Scanned once, however many mistakes there are."""
+
+    def __init__(self, text: str) -> None:
+        self.lines = text.splitlines()
+        self.values: dict[int, list[tuple[int, int, str, str, str]]] = {}
+        self.is_whole = False
+        try:
+            self._scan(CParser(text))
+        except yaml.YAMLError:
+            return
+
+    def get_hidden(self, line: int, begin: int, end: int, *, named: int) -> list[tuple[int, int]]:
+        """Find the columns, between two, that must not be shown.
+
+        Args:
+            named: the column of a value that is hidden whatever it stands under.
+        """
+        content = self.lines[line - 1]
+        spans = [
+            (first, last)
+            for first, last, above, key, value in self.values.get(line, ())
+            if first < end and last > begin and (first == named or _is_hidden(above, key, value))
+        ]
+        start = max(0, begin - _REACH)
+        spans += [(start + match.start() + 3, start + match.end() - 1) for match in _USERINFO.finditer(content[start : end + _REACH])]
+        return spans if self.is_whole else spans + _guess_spans(self.lines, line)
+
+    def _scan(self, parser: CParser) -> None:
+        # Of each open mapping or list: whether it is a mapping, the key above it, its own key, and in a mapping the key whose value comes next.
+        stack: list[list[str | bool | None]] = []
         while (event := parser.get_event()) is not None:
-            if event.start_mark.line + 1 > line and not keys:
-                break
+            top = stack[-1] if stack else None
             if isinstance(event, yaml.ScalarEvent):
-                is_key = bool(pending) and pending[-1] == ""
-                if is_key:
-                    pending[-1] = event.value or " "
+                if top and top[0] and top[3] is None:
+                    top[3] = event.value
                     continue
-                is_named = hidden_column > 0 and (event.start_mark.line + 1, event.start_mark.column + 1) == (line, hidden_column)
-                if is_named or _is_hidden(event.value, [*keys, *pending[-1:]]):
-                    spans += _clip(event, lines, line)
-                if pending and pending[-1] != "[":
-                    pending[-1] = ""
+                above, key = (top[2], top[3]) if top and top[0] else (top[1], top[2]) if top else ("", "")
+                self._add(event, str(above), str(key))
             elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
-                keys.append(pending[-1] if pending and pending[-1] not in {"", "["} else None)
-                pending.append("" if isinstance(event, yaml.MappingStartEvent) else "[")
+                if len(stack) >= MAX_DEPTH:
+                    return
+                names = [top[2], top[3]] if top and top[0] else [top[1], top[2]] if top else ["", ""]
+                stack.append([isinstance(event, yaml.MappingStartEvent), *names, None])
+                continue
             elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
-                keys.pop()
-                pending.pop()
-                if pending and pending[-1] != "[":
-                    pending[-1] = ""
-    except yaml.YAMLError:
-        return spans + _guess_spans(lines, line)
-    return spans
+                stack.pop()
+                top = stack[-1] if stack else None
+            if top and top[0]:
+                top[3] = None
+        self.is_whole = True
+
+    def _add(self, event: yaml.ScalarEvent, above: str, key: str) -> None:
+        first, last = event.start_mark.line, event.end_mark.line
+        for number in range(first, min(last, len(self.lines) - 1) + 1):
+            content = self.lines[number]
+            begin = event.start_mark.column if number == first else len(content) - len(content.lstrip())
+            end = event.end_mark.column if number == last else len(content)
+            if end > begin:
+                self.values.setdefault(number + 1, []).append((begin, end, above, key, event.value))
 
 
-def _is_hidden(value: str, keys: list[str | None]) -> bool:
-    """Whether a value stands under a secret key. Names of secrets may be shown: {env: NAME} says where, not what."""
-    named = [key for key in keys if key and key not in {"[", " "}]
-    if named and named[-1] in _REFERENCE and len(named) > 1 and is_secret_key(named[-2]):
+_read = lru_cache(maxsize=4)(_Quoted)
+
+
+def _is_hidden(above: str, key: str, value: str) -> bool:
+    """Whether a value stands under a secret's key. Names of secrets may be shown: {env: NAME} says where, not what."""
+    if above in _SECRET_FIELDS and key in _REFERENCE:
         return re.fullmatch(r"[A-Za-z0-9_./-]{1,60}", value) is None
-    return any(is_secret_key(key) for key in named[-2:])
-
-
-def _clip(event: yaml.ScalarEvent, lines: list[str], line: int) -> list[tuple[int, int]]:
-    first, last = event.start_mark.line + 1, event.end_mark.line + 1
-    if not first <= line <= last:
-        return []
-    begin = event.start_mark.column if line == first else len(lines[line - 1]) - len(lines[line - 1].lstrip())
-    end = event.end_mark.column if line == last else len(lines[line - 1])
-    return [(begin, end)] if end > begin else []
+    return above in _SECRET_FIELDS or is_secret_key(key)
 
 
 def _guess_spans(lines: list[str], line: int) -> list[tuple[int, int]]:
     """For a file that cannot be parsed: hide all that follows a secret's key, and lines that are indented below one."""
     content = lines[line - 1]
-    for match in re.finditer(r"([\w-]+)[\"']?\s*:\s*", content):
+    for match in re.finditer(r"([\w-]{1,60})[\"']?\s*:\s*", content):
         if is_secret_key(match[1]):
             return [(match.end(), len(content))] if match.end() < len(content) else []
     indent = len(content) - len(content.lstrip())
@@ -192,7 +217,7 @@ def _guess_spans(lines: list[str], line: int) -> list[tuple[int, int]]:
         depth = len(above) - len(above.lstrip())
         if above.strip() and depth < indent:
             indent = depth
-            name = re.match(r"[\s-]*[\"']?([\w-]+)[\"']?\s*:", above)
+            name = re.match(r"[\s-]*[\"']?([\w-]{1,60})[\"']?\s*:", above)
             if name and is_secret_key(name[1]):
                 return [(len(content) - len(content.lstrip()), len(content))]
     return []

@@ -67,10 +67,12 @@ def _read(file: Path) -> tuple[str, Finding | None]:
     try:
         # Links are followed: that is how Kubernetes mounts files. Not blocking: a pipe would wait for a writer for ever.
         descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as stream:
+        try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 return "", Finding(1, 1, (), "must be a file; it is a folder, a pipe or a device")
-            data = stream.read(MAX_BYTES + 1)
+            data = os.read(descriptor, MAX_BYTES + 1)
+        finally:
+            os.close(descriptor)
     except FileNotFoundError:
         return "", Finding(1, 1, (), "is a link to a file that does not exist")
     except OSError as error:
@@ -93,7 +95,7 @@ def _describe(error: yaml.YAMLError, text: str) -> Finding:
     mark, context = getattr(error, "problem_mark", None), getattr(error, "context_mark", None)
     for opened, words in _NEVER_CLOSED.items():
         # Found out at the end of the file or at the next key; what is wrong is the opening.
-        if context and opened in str(getattr(error, "context", "")) and (mark is None or mark.line > context.line):
+        if context and opened in str(getattr(error, "context", "")) and (mark is None or mark.line > context.line or "end of stream" in reason):
             mark, reason = context, words
     mark = mark or context
     if mark is None:  # the reader's errors carry an offset instead

@@ -28,7 +28,9 @@ def test_a_selection_names_exactly_its_assets_in_the_graphs_order(target, expect
     assert select_keys(PARENTS, "acme", target) == expected
 
 
-@pytest.mark.parametrize(("target", "hint"), [(["mart"], "did you mean 'marts'"), (["raw/shop/order"], "did you mean 'raw/shop/orders'"), (["+"], "matches no asset")])
+@pytest.mark.parametrize(
+    ("target", "hint"), [(["mart"], "did you mean 'marts'"), (["raw/shop/order"], "did you mean 'raw/shop/orders'"), (["+"], "matches no asset")]
+)
 def test_a_selection_that_matches_nothing_says_what_is_near(target, hint):
     with pytest.raises(ConfigurationError, match=hint):
         select_keys(PARENTS, "acme", target)
