@@ -114,8 +114,9 @@ def explain(
     values = list(get_effective_values(fleet.tenants[name]))
     chosen = [value for value in values if not path or value.dotted == path or value.dotted.startswith(f"{path}.")]
     if not chosen:
-        prefixes = {".".join(str(part) for part in value.path[:depth]) for value in values for depth in range(1, len(value.path) + 1)}
-        raise ConfigurationError(f"{name} has no '{path}'{suggest(path, prefixes)}", remedy=f"`fabric explain {name}` shows all")
+        depth = path.count(".") + 1
+        beside = {".".join(str(part) for part in value.path[:depth]) for value in values}
+        raise ConfigurationError(f"{name} has no '{path}'{suggest(path, beside)}", remedy=f"`fabric explain {name}` shows all")
     if json_:
         typer.echo(json.dumps([_explain_as_json(value) for value in chosen], indent=2))
         return
