@@ -34,7 +34,8 @@ def build_graph(manifest: Manifest) -> ProjectGraph:
         ConfigurationError: the project breaks rules; all of them at once.
     """
     if problems := [*_find_problems(manifest)]:
-        raise ConfigurationError("\n".join(sorted(problems)), remedy="correct the models or sources named above")
+        text = "\n".join(sorted(problems)).replace(TENANT_PLACEHOLDER, "<tenant>")
+        raise ConfigurationError(text, remedy="correct the models or sources named above")
     nodes: dict[str, Any] = {key: node for key, node in manifest.nodes.items() if node.resource_type == "model"}
     origins: dict[str, Origin] = {key: (source.source_name, source.name) for key, source in manifest.sources.items()}
     parents = {key: tuple(parent for parent in node.depends_on.nodes if parent in nodes or parent in origins) for key, node in nodes.items()}

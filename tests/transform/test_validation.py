@@ -1,0 +1,57 @@
+"""A tenant's transform block against the project: problems with a file, a line and a path."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fabric_assets.config.loader import load_fleet
+from fabric_assets.settings import Settings
+from fabric_assets.transform.graph import load_graph
+from fabric_assets.transform.validation import find_problems
+from tests.transform.conftest import STREAMS
+
+SOURCES = {
+    source: {"type": "sql_database", "url": {"env": "NOWHERE"}, "streams": {stream: {"primary_key": "id"} for stream in streams}}
+    for source, streams in STREAMS.items()
+}
+
+
+@pytest.fixture
+def problems(prepared_project: Settings, settings: Settings, write_tenant: Callable[..., Path]) -> Callable[..., list[str]]:
+    """`problems({"select": [...]}, sources)` -> what is wrong with such a tenant, as `line: path: message`."""
+
+    def find(transform: dict[str, Any], sources: dict[str, Any] = SOURCES) -> list[str]:
+        write_tenant("acme", {"sources": sources, "transform": transform})
+        loaded = load_fleet(replace(settings, dbt_project_dir=prepared_project.dbt_project_dir)).tenants["acme"]
+        found = find_problems(loaded, load_graph(prepared_project))
+        lines = loaded.file.read_text().splitlines()
+        return [f"{lines[problem.line - 1].strip()} | {problem.path}: {problem.message}" for problem in found]
+
+    return find
+
+
+def test_a_tenant_whose_models_have_all_they_need_has_no_problem(problems: Callable[..., list[str]]) -> None:
+    assert problems({"select": ["staging", "marts"]}) == []
+
+
+def test_a_model_whose_source_is_not_loaded_names_model_source_and_tenant(problems: Callable[..., list[str]]) -> None:
+    without = {"shop": {**SOURCES["shop"], "streams": {"orders": {"primary_key": "id"}}}}
+    found = problems({"select": ["staging.shop", "customers"]}, without)
+    assert len(found) == 1
+    assert "model staging.stg_customers needs source shop.customers, which tenant acme does not load" in found[0]
+    assert "| transform.select: " in found[0]
+
+
+def test_a_model_whose_upstream_model_is_not_selected_names_both(problems: Callable[..., list[str]]) -> None:
+    found = problems({"select": ["staging.shop", "orders"], "exclude": ["stg_customers"]})
+    assert any("model marts.orders needs model staging.stg_customers, which tenant acme does not select; write +orders" in problem for problem in found)
+
+
+def test_each_wrong_selector_is_told_at_its_own_line(problems: Callable[..., list[str]]) -> None:
+    found = problems({"select": ["staging", "martz"], "exclude": ["tag:peple"]})
+    assert [problem.rsplit(": the selector", 1)[0] for problem in found] == ["- martz | transform.select[1]", "- tag:peple | transform.exclude[0]"]
+    assert "did you mean 'marts'?" in found[0]
+    assert "did you mean 'tag:people'?" in found[1]
