@@ -52,6 +52,6 @@ def test_a_model_whose_upstream_model_is_not_selected_names_both(problems: Calla
 
 def test_each_wrong_selector_is_told_at_its_own_line(problems: Callable[..., list[str]]) -> None:
     found = problems({"select": ["staging", "martz"], "exclude": ["tag:peple"]})
-    assert [problem.rsplit(": the selector", 1)[0] for problem in found] == ["- martz | transform.select[1]", "- tag:peple | transform.exclude[0]"]
+    assert [problem.rsplit(": the selector", 1)[0] for problem in found] == ["- martz | transform.select.1", "- tag:peple | transform.exclude.0"]
     assert "did you mean 'marts'?" in found[0]
     assert "did you mean 'tag:people'?" in found[1]
