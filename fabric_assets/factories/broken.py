@@ -1,7 +1,7 @@
 """A tenant whose YAML is wrong -> a failing asset check `<tenant>/config` that shows its errors; the other tenants load as ever."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import dagster as dg
 
@@ -16,16 +16,24 @@ def build_broken_definitions(broken: Mapping[str, Sequence[Problem]]) -> dg.Defi
     """Make a check per broken tenant, and the sensor that reports it without anybody pressing a button."""
     if not broken:
         return dg.Definitions()
-    specs = {tenant: _build_spec(tenant) for tenant in broken}
+    specs = {tenant: _build_spec(name) for tenant, name in _get_names(broken).items()}
     checks = [_build_check(specs[tenant], problems) for tenant, problems in broken.items()]
     return dg.Definitions(assets=list(specs.values()), asset_checks=checks, sensors=[_build_sensor(specs, broken)])
 
 
-def _build_spec(tenant: str) -> dg.AssetSpec:
-    # The name itself may be what is wrong: Dagster takes only letters, digits and underscores.
-    name = re.sub(r"\W", "_", tenant, flags=re.ASCII) or "unnamed"
+def _get_names(tenants: Iterable[str]) -> dict[str, str]:
+    """Give each tenant a name that Dagster takes: the file's name may be what is wrong, and two wrong names must not become one."""
+    names: dict[str, str] = {}
+    for tenant in sorted(tenants):
+        plain = re.sub(r"\W", "_", tenant, flags=re.ASCII)[:60] or "unnamed"
+        taken = sum(name == plain or name.startswith(f"{plain}_is_") for name in names.values())
+        names[tenant] = f"{plain}_is_{taken + 1}" if taken else plain
+    return names
+
+
+def _build_spec(name: str) -> dg.AssetSpec:
     return dg.AssetSpec(
-        [name, CHECK], group_name=name, tags={TENANT_TAG: name[:63]}, description="The tenant's YAML is wrong: its check says where. Run `fabric validate`."
+        [name, CHECK], group_name=name, tags={TENANT_TAG: name}, description="The tenant's YAML is wrong: its check says where. Run `fabric validate`."
     )
 
 

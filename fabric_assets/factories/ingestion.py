@@ -41,7 +41,7 @@ def build_ingestion(loaded: LoadedTenant, source: str, *, settings: Settings) ->
                 streams=streams,
                 settings=settings,
                 full_refresh=context.run.tags.get(FULL_REFRESH_TAG) == "true",
-                run_id=context.run_id,
+                run_id=context.run.run_id,
             )
             with raised_to_dagster():
                 reports = run_load(request, report=context.log.info)

@@ -187,7 +187,7 @@ def _translate(tenant: str, record: logging.LogRecord) -> RunEvent | None:
     if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
         metadata = event.step_materialization_data.materialization.metadata
         loaded, total = _get_int(metadata, "rows_loaded"), _get_int(metadata, "dagster/row_count")
-        rows = f"{loaded:,} rows loaded, {total:,} in the table" if loaded is not None else f"{total:,} rows" if total is not None else "built"
+        rows = f"rows loaded: {loaded:,}, in the table: {total:,}" if loaded is not None else f"rows: {total:,}" if total is not None else "built"
         return RunEvent(tenant, "asset", f"{event.asset_key.to_user_string()}: {rows}", passed=True)
     if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
         check = event.asset_check_evaluation_data

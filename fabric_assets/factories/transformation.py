@@ -62,7 +62,7 @@ def build_transformation(
             models=tuple(model.unique_id for model in chosen.values()),
             tests=tuple(test.unique_id for test in wanted.values()),
             settings=settings,
-            run_id=context.run_id,
+            run_id=context.run.run_id,
             full_refresh=context.run.tags.get(FULL_REFRESH_TAG) == "true",
             timeout_seconds=int(TRANSFORM_TIMEOUT.total_seconds()),
         )
@@ -76,19 +76,25 @@ def _run(context, request, *, models, tests, assets) -> Iterator[dg.MaterializeR
     """Yield a result for each model and test as dbt reports it, then fail if a model was not built."""
     model_keys = {model.unique_id: key for key, model in models.items()}
     test_keys = {test.unique_id: key for key, test in tests.items()}
-    failed, skipped = [], []
+    failed, refused, skipped = [], [], []
     for result in context.resources.dbt.build(request):
         if key := test_keys.get(result.unique_id):
+            if result.status == "skipped":
+                continue  # its model was not built: there was nothing to test
+            if result.status in {"fail", "error"}:
+                refused.append(f"test {key.name} of {key.asset_key.to_user_string()}: {result.message}")
             yield _build_check_result(key, tests[key], result)
         elif key := model_keys.get(result.unique_id):
             if result.status == "success":
-                context.log.info(f"{key.to_user_string()}: {result.rows} rows in {result.seconds:.1f} s")
                 yield _build_model_result(key, models[key], result, tenant=request.tenant.tenant, assets=assets)
             else:
-                (failed if result.status == "error" else skipped).append(f"{key.to_user_string()}: {result.message}")
+                (failed if result.status == "error" else skipped).append(key.to_user_string())
+                if result.status == "error":
+                    failed[-1] += f": {result.message}"
     if failed or skipped:
+        below = [f"not built, since they lie below: {', '.join(skipped)}"] if skipped else []
         raise TransformError(
-            f"{request.tenant.tenant}: " + "\n".join(failed or skipped) + (f"\nskipped below it: {len(skipped)}" if failed and skipped else ""),
+            f"{request.tenant.tenant}: the models could not all be built\n" + "\n".join([*failed, *refused, *below]),
             remedy="mend the model, or the data that its test refuses, and materialise it again; what was built stays",
         )
 

@@ -45,7 +45,7 @@ def test_a_tenant_goes_from_its_source_to_its_marts(prepared, write_tenant, run,
     assert {("acme/raw/shop/orders", "row_count"), ("acme/raw/shop/orders", "unique_id")} <= {(check.asset, check.name) for check in result.checks}
     values = query(prepared, "acme", "select customer_name, lifetime_value from acme_marts.customers order by 1")
     assert values == [("Ada", Decimal("15.90")), ("Grace", Decimal("5.30"))]
-    assert any("3 rows loaded" in event.message for event in events if event.kind == "asset")
+    assert any("rows loaded: 3" in event.message for event in events if event.kind == "asset")
     assert set(to_json(result)) == {"tenant", "status", "run_id", "seconds", "assets", "checks", "error"}
 
 

@@ -118,6 +118,14 @@ def test_a_broken_tenant_is_a_failing_check_and_the_others_load(prepared, write_
     assert not again.asset_events, "the same errors are reported once"
 
 
+def test_files_whose_wrong_names_look_alike_get_a_check_each(prepared, write_tenant):
+    write_tenant("acme", get_tenant())
+    for name in ("bad-1", "bad_1_", "bad 1", "ä", "ö"):
+        write_tenant(name, get_tenant())
+    graph = build_definitions(prepared).resolve_asset_graph()
+    assert len({key for key in graph.asset_check_keys if key.name == "config"}) == 5
+
+
 def test_strict_settings_refuse_the_whole_fleet_for_one_broken_tenant(prepared, write_tenant):
     write_tenant("acme", get_tenant())
     write_tenant("globex", get_tenant(timezone="Mars/Olympus"))

@@ -1,0 +1,128 @@
+"""`make dev` as its user sees it: one graph from raw to marts, Materialize pressed in a real browser, the run green, checks on the mart.
+
+FABRIC_SCREENSHOTS=docs/images keeps the pictures that README.md shows.
+"""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from fabric_assets.demo.data import prepare_demo
+from tests.conftest import ROOT
+from tests.services import get_free_port
+
+TENANT = "demo_database"
+MART = dg.AssetKey([TENANT, "marts", "daily_revenue"])
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data = tmp_path_factory.mktemp("dev") / "data"
+    prepare_demo(data, max_orders=500)
+    return data
+
+
+@pytest.fixture(scope="module")
+def ui(data_dir: Path) -> Iterator[str]:
+    """The address of Dagster's UI, served by the very script that `make dev` calls."""
+    port = get_free_port()
+    environ = {key: value for key, value in os.environ.items() if not key.startswith(("FABRIC_", "DAGSTER_"))}
+    environ |= {"FABRIC_DATA_DIR": str(data_dir), "PORT": str(port), "PYTHONWARNINGS": "default"}
+    log = data_dir.parent / "dev.log"
+    with log.open("w") as output:
+        process = subprocess.Popen([sys.executable, "scripts/dev.py"], cwd=ROOT, env=environ, stdout=output, stderr=output, process_group=0)
+        try:
+            wait_for(f"http://127.0.0.1:{port}/server_info", process, log)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            os.killpg(process.pid, signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(30)
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=2):
+            return
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.5)
+    pytest.fail(f"the UI did not come up in 120 s:\n{log.read_text()}")
+
+
+@pytest.fixture
+def page(chromium: str) -> Iterator[Page]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-background-networking"])
+        tab = browser.new_page(viewport={"width": 1800, "height": 1000})
+        tab.set_default_timeout(60_000)
+        yield tab
+        browser.close()
+
+
+def keep(page: Page, name: str) -> None:
+    if folder := os.environ.get("FABRIC_SCREENSHOTS"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=f"{folder}/{name}.png")
+
+
+@pytest.mark.timeout(600)
+def test_a_tenant_is_materialised_from_the_browser_and_its_checks_are_green(ui: str, page: Page, data_dir: Path) -> None:
+    lineage = f"{ui}/locations/fabric/asset-groups/{TENANT}/lineage"
+    page.goto(lineage)
+    for asset in ("orders", "stg_orders", "daily_revenue"):
+        expect(page.get_by_text(asset, exact=True).first).to_be_visible()
+    page.locator(".CodeMirror").first.click()
+    page.keyboard.type(f'+key:"{TENANT}/marts/daily_revenue"')
+    page.keyboard.press("Escape")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("stg_customers", exact=True)).to_have_count(0)
+    page.get_by_role("button", name=re.compile("Materialize all")).first.click()
+    with dg.DagsterInstance.from_config(str(data_dir / "dagster")) as instance:
+        run = wait_for_run(instance)
+        materialised = {key for key in instance.get_asset_keys() if instance.get_latest_materialization_event(key)}
+        mart = instance.get_latest_materialization_event(MART)
+    assert run.status == dg.DagsterRunStatus.SUCCESS
+    assert {MART, dg.AssetKey([TENANT, "raw", "shop", "orders"])} <= materialised
+    assert dg.AssetKey([TENANT, "marts", "customers"]) not in materialised
+    assert mart is not None
+    assert mart.asset_materialization is not None
+
+    page.goto(lineage)
+    expect(page.get_by_text("6 / 6 Passed").first).to_be_visible()
+    keep(page, "lineage")
+    keep(page, "lineage")
+    page.goto(f"{ui}/runs/{run.run_id}")
+    expect(page.get_by_text("Success", exact=True).first).to_be_visible()
+    page.goto(f"{ui}/assets/{TENANT}/marts/daily_revenue?view=checks")
+    expect(page.get_by_text("not_null_daily_revenue_store_id").first).to_be_visible()
+    expect(page.get_by_text("Succeeded").first).to_be_visible()
+    keep(page, "checks")
+    page.goto(f"{ui}/assets/{TENANT}/marts/daily_revenue")
+    rows = mart.asset_materialization.metadata["dagster/row_count"].value
+    expect(page.get_by_text(str(rows), exact=True).first).to_be_visible()
+    expect(page.get_by_text("gross_profit").first).to_be_visible()
+    keep(page, "mart")
+
+
+def wait_for_run(instance: dg.DagsterInstance) -> dg.DagsterRun:
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        for run in instance.get_runs():
+            if run.is_finished:
+                return run
+        time.sleep(1)
+    pytest.fail(f"no run ended in 240 s: {instance.get_runs()}")
