@@ -19,7 +19,7 @@ DLT_SETTINGS: dict[str, Any] = {
     "runtime": {"dlthub_telemetry": False, "log_level": "CRITICAL"},
     "providers": {"enable_airflow_secrets": False, "enable_google_secrets": False, "enable_aws_secrets": False},
     # Raw rows do not stay in the working folder once they are in the warehouse.
-    "load": {"delete_completed_jobs": True, "raise_on_failed_jobs": True, "raise_on_max_retries": 3, "truncate_staging_dataset": True},
+    "load": {"delete_completed_jobs": True, "raise_on_failed_jobs": True, "raise_on_max_retries": 3},
     "extract": {"workers": 1},
     "normalize": {"workers": 1},
 }

@@ -16,7 +16,7 @@ from fabric_assets.errors import ConfigurationError, DestinationError
 from fabric_assets.loading import ledger
 from fabric_assets.loading.failures import build_error
 from fabric_assets.loading.lease import warehouse_lease
-from fabric_assets.loading.reports import LoadRequest, StreamReport, read_table
+from fabric_assets.loading.reports import LoadRequest, StreamReport, empty_staging, read_table
 
 LEASE_SECONDS = 3600.0
 Report = Callable[[str], None]
@@ -131,7 +131,7 @@ def _get_loaded_streams(pipeline: Any, context: SourceContext) -> frozenset[str]
 
 def _get_file_format(context: SourceContext) -> Any:
     """Arrow streams are written as parquet, which both destinations take as it is; an API's few rows as dlt prefers."""
-    return None if context.config.type == "rest_api" else "parquet"
+    return "parquet"
 
 
 def _measure(pipeline: Any) -> tuple[str, dict[str, int]]:
@@ -173,6 +173,7 @@ def _report_streams(
                     bytes=sizes.get(name, 0),
                 )
             )
+        empty_staging(connection, naming.load_staging_dataset(context.tenant, context.name))
         ledger.record(connection, request, reports)
         connection.commit()
     finally:

@@ -76,3 +76,14 @@ def read_table(connection: Any, dataset: str, table: str) -> tuple[int, tuple[Co
 
 def _describe(kind: str, precision: int | None, scale: int | None) -> str:
     return f"numeric({precision},{scale})" if kind == "numeric" and precision is not None else kind.lower()
+
+
+def empty_staging(connection: Any, dataset: str) -> None:
+    """Leave no copy of the rows in the load's staging dataset.
+
+    Not by dlt's own setting: that one makes an empty dataset where a load needs none, and a later full refresh stumbles over it.
+    """
+    cursor = connection.cursor()
+    cursor.execute(f"select table_name from information_schema.tables where table_schema = '{dataset}' and table_name not like '\\_dlt%' escape '\\'")
+    for (table,) in cursor.fetchall():
+        cursor.execute(f'truncate table "{dataset}"."{table}"')

@@ -1,6 +1,9 @@
 """Loads from real databases into real warehouses: nothing lost, nothing doubled, whatever the write disposition."""
 
 from datetime import datetime
+from typing import Any
+
+import pytest
 
 from fabric_assets.settings import Settings
 from tests.loading.shop import SourceDatabase, Tenant
@@ -156,6 +159,15 @@ def test_full_refresh_reads_everything_again_and_leaves_the_other_streams_alone(
     assert tenant.ask("select count(*) from acme_raw_shop.events") == [(1,)]
     sqlite.fill("events", [(1, "2024-01-01 10:00:00")])
     assert tenant.load("events")["events"].rows_loaded == 0
+
+
+@pytest.mark.parametrize("stream", [{"write_disposition": "append", "cursor": {"field": "id"}}, {"write_disposition": "replace"}, {"primary_key": "id"}])
+def test_full_refresh_works_for_every_disposition_by_itself(sqlite: SourceDatabase, warehouse: str | None, settings: Settings, stream: dict[str, Any]) -> None:
+    sqlite.run("create table events (id integer)", "insert into events values (1), (2)")
+    tenant = Tenant(settings, sqlite.build_source(events=stream), warehouse=warehouse)
+    for full_refresh in (True, False, True, True):
+        tenant.load(full_refresh=full_refresh)
+        assert tenant.read("events", "id") == [(1,), (2,)]
 
 
 def test_a_chosen_stream_is_loaded_alone_and_the_others_keep_their_cursors(sqlite: SourceDatabase, settings: Settings) -> None:
