@@ -1,6 +1,6 @@
 """`make dev` as its user sees it: one graph from raw to marts, Materialize pressed in a real browser, the run green, checks on the mart.
 
-FABRIC_SCREENSHOTS=docs/images keeps the pictures that README.md shows.
+FABRIC_TEST_SCREENSHOTS=docs/images keeps the pictures that README.md shows.
 """
 
 import contextlib
@@ -69,12 +69,13 @@ def page(chromium: str) -> Iterator[Page]:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-background-networking"])
         tab = browser.new_page(viewport={"width": 1800, "height": 1000})
         tab.set_default_timeout(60_000)
+        expect.set_options(timeout=60_000)
         yield tab
         browser.close()
 
 
 def keep(page: Page, name: str) -> None:
-    if folder := os.environ.get("FABRIC_SCREENSHOTS"):
+    if folder := os.environ.get("FABRIC_TEST_SCREENSHOTS"):
         Path(folder).mkdir(parents=True, exist_ok=True)
         page.screenshot(path=f"{folder}/{name}.png")
 
