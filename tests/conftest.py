@@ -49,6 +49,8 @@ def _clean_environment() -> None:
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
         "PGPASSFILE": os.devnull,
+        # The package that brings Postgres warns where a login session has not set it, and warnings are errors here.
+        "XDG_RUNTIME_DIR": nowhere,
     }
 
 
