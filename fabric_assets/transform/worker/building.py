@@ -11,6 +11,7 @@ from fabric_assets.transform.worker.dbt_call import call_dbt, clean_message
 from fabric_assets.transform.worker.description import describe_models
 from fabric_assets.transform.worker.manifest import SELECTED_TAG, load_manifest
 from fabric_assets.transform.worker.profiles import get_database, write_profile
+from fabric_assets.transform.worker.relations import release_warehouse
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -51,6 +52,7 @@ def build(request: dict[str, Any], run: RunFolder, emit: Emit) -> None:
         manifest=manifest,
         on_event=results.receive,
     )
+    release_warehouse(destination)
     if outcome.exception is not None:
         raise _build_failure(outcome.exception, run.path)
     results.finish(outcome.result)

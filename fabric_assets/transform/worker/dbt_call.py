@@ -1,6 +1,7 @@
 """Our calls of dbt: the arguments that every one of them has, and its messages in plain text."""
 
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,22 @@ def call_dbt(
 ) -> dbtRunnerResult:
     """Run a dbt command in this process; what it writes goes below `folder`, which holds the profile.
 
-    With a manifest dbt parses nothing. It writes no artifacts and no log file: nobody reads them, and a log holds the tenant's SQL.
+    With a manifest dbt parses nothing. It writes no artifacts and no log file: nobody reads them, and a log holds the tenant's SQL. Nor does it write to the
+    terminal: its logger formats every debug line before it drops it, so what is worth reading is printed here.
     """
-    return dbtRunner(manifest=manifest, callbacks=[on_event] if on_event else []).invoke(
+
+    def receive(event: Any) -> None:
+        if event.info.level != "debug":
+            print(event.info.msg, file=sys.stderr)
+        if on_event:
+            on_event(event)
+
+    return dbtRunner(manifest=manifest, callbacks=[receive]).invoke(
         [
             command,
             *arguments,
             *("--project-dir", project_dir, "--profiles-dir", str(folder), "--target-path", str(folder / "target"), "--log-path", str(folder)),
-            *("--no-partial-parse", "--no-write-json", "--no-use-colors", "--log-level-file", "none", "--no-send-anonymous-usage-stats"),
+            *("--no-partial-parse", "--no-write-json", "--no-use-colors", "--log-level", "none", "--log-level-file", "none", "--no-send-anonymous-usage-stats"),
         ]
     )
 

@@ -56,14 +56,20 @@ class Warehouse:
         return self._cursor.fetchone()[0]
 
 
+def release_warehouse(destination: Mapping[str, Any]) -> None:
+    """Let go of the DuckDB file, which dbt keeps open for writing until its process ends."""
+    if destination["type"] == "duckdb":
+        from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+
+        DuckDBConnectionManager.close_all_connections()
+
+
 @contextmanager
 def open_warehouse(destination: Mapping[str, Any]) -> Iterator[Warehouse]:
     """Connect as the run's destination says; the connection is closed after the block."""
     if destination["type"] == "duckdb":
         import duckdb
-        from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 
-        DuckDBConnectionManager.close_all_connections()  # dbt keeps the file open for writing until its process ends
         connection: Any = duckdb.connect(destination["path"], read_only=True)
     else:
         import psycopg2
