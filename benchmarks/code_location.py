@@ -34,6 +34,7 @@ print(
             "repository": loaded - built,
             "snapshot": done - loaded,
             "total": done - started,
+            "cpu": time.process_time(),
             "snapshot_mb": size / 1e6,
             "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
             "assets": len(list(repository.asset_graph.materializable_asset_keys)),

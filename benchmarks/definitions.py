@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks.definitions_floor import CHECKS_PER_MODEL, MODELS, STREAMS
 
 HERE = Path(__file__).resolve().parent
-PHASES = ("import", "build", "repository", "snapshot", "total", "memory_mb")
+PHASES = ("import", "build", "repository", "snapshot", "total", "cpu", "memory_mb")
 Measurement = dict[str, float]
 
 
