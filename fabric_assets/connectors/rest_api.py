@@ -17,6 +17,7 @@ from fabric_assets.config.sources import RestApiSource
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.rest_auth import Login, build_login, resolve_url
 from fabric_assets.connectors.rest_cursor import Border, RestCursorReader
+from fabric_assets.connectors.rest_numbers import NumberWatch
 from fabric_assets.connectors.rest_pages import PageReader
 from fabric_assets.connectors.rest_rows import Row, check_keys, get_parent_value, quote_value
 from fabric_assets.connectors.rest_session import build_session
@@ -61,16 +62,18 @@ class _Api:
     def _build_stream(self, name: str) -> DltResource:
         stream = self._config.streams[name]
         keys, place = stream.primary_key or (), self._context.describe(name)
+        numbers = NumberWatch(place, name, fresh=self._context.full_refresh)
         border: list[Border] = []
 
-        def keep(page: list[Row]) -> list[Row]:
+        def keep(page: list[Row]) -> Any:
             check_keys(page, keys, place)
             if stream.cursor and stream.disposition == "append":
                 # The state is there only now, inside of the extraction.
                 if not border:
                     border.append(Border(place, stream.cursor, state=self._get_state(name), keys=keys, forget=self._context.full_refresh))
-                return border[0].keep_new(page)
-            return page
+                page = border[0].keep_new(page)
+            doubles = numbers.find_new_doubles(page)
+            return dlt.mark.with_hints(page, dlt.mark.make_hints(columns=doubles)) if doubles else page
 
         hints: dict[str, Any] = {"primary_key": list(keys)} if keys else {}
         if stream.cursor and keys and "." not in stream.cursor.field:

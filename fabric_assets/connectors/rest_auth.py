@@ -19,7 +19,7 @@ from fabric_assets.connectors.rest_session import build_session
 from fabric_assets.errors import SecretError, SourceError
 
 _HEADER_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
-_HTTP_URL = re.compile(r"https?://[^\s@/]+[^\s@]*")
+_HTTP_URL = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[^\s@\[\]:/?#]+)(:\d{1,5})?([/?#][^\s@]*)?")
 # Renewed this long before it ends, so that it does not end between here and the server.
 _MARGIN_SECONDS = 30
 _DEFAULT_LIFETIME_SECONDS = 3600
@@ -76,14 +76,10 @@ def resolve_url(value: str | SecretRef, context: SourceContext, field: str) -> s
         SecretError: what a reference points at is none, or carries a login.
     """
     url = resolve_text(value, context)
-    if not _HTTP_URL.fullmatch(url) or not _has_port(url):
+    if not _HTTP_URL.fullmatch(url):
         at = f", at {value.describe()}," if isinstance(value, SecretRef) else ""
         raise SecretError(f"{context.describe()}: {field}{at} is no http:// or https:// address without a login", remedy="e.g. https://api.example.com/v2")
     return url
-
-
-def _has_port(url: str) -> bool:
-    return re.match(r"https?://(\[[0-9A-Fa-f:.]+\]|[^\[\]:/]+)(:\d{1,5})?([/?#]|$)", url) is not None
 
 
 def _resolve_header(ref: SecretRef, context: SourceContext) -> str:

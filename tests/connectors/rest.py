@@ -61,6 +61,7 @@ class Warehouse:
 
     settings: Settings
     api: Api
+    destination: Mapping[str, Any] = field(default_factory=lambda: {"type": "duckdb"})
     messages: list[str] = field(default_factory=list)
 
     def load(self, streams: Mapping[str, Any], *only: str, full_refresh: bool = False, **source: Any) -> dict[str, StreamReport]:
@@ -70,24 +71,30 @@ class Warehouse:
         source: the rest of the source's block.
         """
         declared = {"type": "rest_api", "base_url": self.api.url, "streams": streams, **source}
-        tenant = TenantConfig.model_validate({"version": 1, "tenant": "acme", "sources": {"crm": declared}})
-        request = LoadRequest(tenant=tenant, source="crm", streams=only, settings=self.settings, full_refresh=full_refresh)
+        request = LoadRequest(tenant=self._build_tenant({"crm": declared}), source="crm", streams=only, settings=self.settings, full_refresh=full_refresh)
         return {report.stream: report for report in run_load(request, report=self.messages.append)}
 
     def read(self, query: str) -> list[tuple[Any, ...]]:
         """Args:
         query: SQL on the raw dataset, tables without a schema.
         """
-        connection = connect(TenantConfig(version=1, tenant="acme"), self.settings, read_only=True)
+        connection = connect(self._build_tenant({}), self.settings, read_only=True)
         try:
-            return connection.execute("use acme_raw_crm").execute(query).fetchall()
+            cursor = connection.cursor()
+            cursor.execute("set search_path = 'acme_raw_crm'")
+            cursor.execute(query)
+            return cursor.fetchall()
         finally:
             connection.close()
 
     def list_tables(self) -> list[str]:
-        connection = connect(TenantConfig(version=1, tenant="acme"), self.settings, read_only=True)
+        connection = connect(self._build_tenant({}), self.settings, read_only=True)
         try:
-            query = "select table_name from information_schema.tables where table_schema = 'acme_raw_crm' order by 1"
-            return [name for (name,) in connection.execute(query).fetchall() if not name.startswith("_dlt_")]
+            cursor = connection.cursor()
+            cursor.execute("select table_name from information_schema.tables where table_schema = 'acme_raw_crm' order by 1")
+            return [name for (name,) in cursor.fetchall() if not name.startswith("_dlt_")]
         finally:
             connection.close()
+
+    def _build_tenant(self, sources: Mapping[str, Any]) -> TenantConfig:
+        return TenantConfig.model_validate({"version": 1, "tenant": "acme", "destination": self.destination, "sources": sources})

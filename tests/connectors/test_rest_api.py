@@ -1,6 +1,8 @@
 """A rest_api source loads what an API answers: every login, every way of paging, every shape of an answer."""
 
 import base64
+import json
+from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -354,21 +356,102 @@ def test_one_row_without_its_primary_key_is_refused(api: Api, warehouse: Warehou
     assert CANARY not in str(caught.value)
 
 
-def test_values_of_all_kinds_arrive_as_they_are(api: Api, warehouse: Warehouse) -> None:
-    row = {"id": 1, "big": 2**53 + 1, "share": 0.1, "yes": True, "none": None, "text": "käse ☕ '\"\\", "at": "2024-01-31T12:00:00+02:00", "day": "2024-01-31"}
+@pytest.fixture(params=["duckdb", "postgres"])
+def any_warehouse(request: pytest.FixtureRequest, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> Warehouse:
+    if request.param == "postgres":
+        monkeypatch.setenv("WAREHOUSE_URL", request.getfixturevalue("postgres_database"))
+        warehouse.destination = {"type": "postgres", "url": {"env": "WAREHOUSE_URL"}}
+    return warehouse
+
+
+def test_values_of_all_kinds_arrive_as_they_are(api: Api, any_warehouse: Warehouse) -> None:
+    row = {
+        "id": 1,
+        "big": 2**53 + 1,
+        "share": 0.1,
+        "yes": True,
+        "none": None,
+        "text": "käse ☕ '\"\\",
+        "at": "2024-01-31T12:00:00.000001+02:00",
+        "day": "2024-01-31",
+    }
     api.serve("/v1/contacts", [row, {"id": 2}])
-    warehouse.load({"contacts": {"path": "contacts", "primary_key": "id"}})
-    found = warehouse.read("select id, big, share, yes, text, \"at\"::timestamptz at time zone 'UTC', day from contacts order by id")
-    assert found[0][:5] == (1, 2**53 + 1, 0.1, True, row["text"])
-    assert found[0][5].isoformat() == "2024-01-31T10:00:00"
-    assert found[1] == (2, None, None, None, None, None, None)
+    any_warehouse.load({"contacts": {"path": "contacts", "primary_key": "id"}})
+    found = any_warehouse.read("select id, big, share, yes, text, \"at\" at time zone 'UTC', day from contacts order by id")
+    assert found == [
+        (1, 2**53 + 1, 0.1, True, row["text"], datetime(2024, 1, 31, 10, 0, 0, 1), "2024-01-31"),
+        (2, None, None, None, None, None, None),
+    ]
 
 
-def test_nested_values_become_columns_and_child_tables(api: Api, warehouse: Warehouse) -> None:
-    api.serve("/v1/contacts", [{"id": 1, "home": {"city": "Ulm"}, "phones": [{"number": "1"}, {"number": "2"}]}])
+def test_nested_values_become_columns_and_child_tables(api: Api, any_warehouse: Warehouse) -> None:
+    api.serve("/v1/contacts", [{"id": 1, "home": {"city": "Ulm"}, "phones": [{"number": "1"}, {"number": "2"}], "tags": ["a", "b"]}])
+    any_warehouse.load({"contacts": {"path": "contacts", "primary_key": "id"}})
+    assert any_warehouse.read("select home__city from contacts") == [("Ulm",)]
+    assert any_warehouse.read("select number from contacts__phones order by number") == [("1",), ("2",)]
+    assert any_warehouse.read("select value from contacts__tags order by value") == [("a",), ("b",)]
+
+
+def test_a_field_that_comes_with_a_later_page_becomes_a_column(api: Api, any_warehouse: Warehouse) -> None:
+    pages = {"1": [{"id": 1}], "2": [{"id": 2, "vip": True}], "3": [{"id": 3, "vip": None, "score": 1.5}]}
+    api.serve("/v1/contacts", lambda request: pages.get(request.args["page"], []))
+    any_warehouse.load({"contacts": {"path": "contacts", "primary_key": "id", "paginator": {"type": "page_number"}}})
+    assert any_warehouse.read("select id, vip, score from contacts order by id") == [(1, None, None), (2, True, None), (3, None, 1.5)]
+
+
+def test_whole_and_broken_numbers_in_one_field_share_a_column(api: Api, any_warehouse: Warehouse) -> None:
+    pages = {"1": [{"id": 1, "price": 3, "net": 2.5}], "2": [{"id": 2, "price": 3.5, "net": 2}], "3": [{"id": 3, "price": None, "net": 1}]}
+    stream = {"contacts": {"path": "contacts", "primary_key": "id", "paginator": {"type": "page_number"}}}
+    api.serve("/v1/contacts", lambda request: pages.get(request.args["page"], []))
+    any_warehouse.load(stream)
+    assert any_warehouse.read("select id, price, net from contacts order by id") == [(1, 3.0, 2.5), (2, 3.5, 2.0), (3, None, 1.0)]
+    pages["4"] = [{"id": 4, "price": 7, "net": 7}]
+    any_warehouse.load(stream)
+    assert any_warehouse.read("select sum(price), sum(net) from contacts") == [(13.5, 12.5)]
+
+
+def test_numbers_that_broke_after_the_first_load_are_told_with_the_remedy(api: Api, any_warehouse: Warehouse) -> None:
+    answers = [[{"id": 1, "unitPrice": 3}], [{"id": 2, "unitPrice": 3.5}], [{"id": 1, "unitPrice": 3}, {"id": 2, "unitPrice": 3.5}]]
+    stream = {"contacts": {"path": "contacts", "primary_key": "id"}}
+    api.serve("/v1/contacts", lambda _: answers.pop(0))
+    any_warehouse.load(stream)
+    with pytest.raises(DataError, match="field 'unitPrice' held whole numbers alone in earlier loads"):
+        any_warehouse.load(stream)
+    any_warehouse.load(stream, full_refresh=True)
+    assert any_warehouse.read("select id, unit_price from contacts order by id") == [(1, 3.0), (2, 3.5)]
+
+
+def test_whole_numbers_that_a_double_cannot_hold_stay_exact(api: Api, warehouse: Warehouse) -> None:
+    api.serve("/v1/contacts", [{"id": 1, "price": 2**53 + 1}, {"id": 2, "price": 0.5}])
     warehouse.load({"contacts": {"path": "contacts", "primary_key": "id"}})
-    assert warehouse.read("select home__city from contacts") == [("Ulm",)]
-    assert warehouse.read("select number from contacts__phones order by number") == [("1",), ("2",)]
+    assert warehouse.read("select price, price__v_double from contacts order by id") == [(2**53 + 1, None), (None, 0.5)]
+
+
+def test_text_among_numbers_loses_nothing(api: Api, any_warehouse: Warehouse) -> None:
+    api.serve("/v1/contacts", [{"id": 1, "price": 3}, {"id": 2, "price": "n/a"}])
+    any_warehouse.load({"contacts": {"path": "contacts", "primary_key": "id"}})
+    assert any_warehouse.read("select price, price__v_text from contacts order by id") == [(3, None), (None, "n/a")]
+
+
+@pytest.mark.parametrize("value", [2**63, -(2**63) - 1, 2**200])
+def test_a_number_that_no_column_can_hold_is_told(api: Api, warehouse: Warehouse, value: int) -> None:
+    api.serve("/v1/contacts", [{"id": 1, "big": value}])
+    with pytest.raises(FabricError) as caught:
+        warehouse.load({"contacts": {"path": "contacts", "primary_key": "id"}})
+    assert "stream contacts" in caught.value.message
+    assert "'big'" in caught.value.message
+
+
+@pytest.mark.parametrize("text", ["\ud800", "\u0000", "x" * 1_000_000])
+def test_odd_text_arrives_or_is_told(api: Api, any_warehouse: Warehouse, text: str) -> None:
+    api.serve("/v1/contacts", Response(json.dumps([{"id": 1, "name": "a" + text}]), content_type="application/json"))
+    try:
+        any_warehouse.load({"contacts": {"path": "contacts", "primary_key": "id"}})
+    except FabricError as error:
+        assert "contacts" in error.message
+        assert error.remedy
+    else:
+        assert any_warehouse.read("select name from contacts") == [("a" + text,)]
 
 
 def test_a_merge_takes_the_newer_row_for_a_key(api: Api, warehouse: Warehouse) -> None:
