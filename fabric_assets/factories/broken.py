@@ -47,7 +47,7 @@ def _build_check(spec: dg.AssetSpec, problems: Sequence[Problem]) -> dg.AssetChe
 
 def _build_sensor(specs: Mapping[str, dg.AssetSpec], broken: Mapping[str, Sequence[Problem]]) -> dg.SensorDefinition:
     @dg.sensor(name=SENSOR, default_status=dg.DefaultSensorStatus.RUNNING, minimum_interval_seconds=60, description="Reports tenants whose YAML is wrong.")
-    def report(context: dg.SensorEvaluationContext) -> Iterator[dg.SensorResult]:
+    def report(context: dg.SensorEvaluationContext) -> Iterator[dg.SensorResult | dg.SkipReason]:
         state = "\n".join(str(problem) for problems in broken.values() for problem in problems)
         if context.cursor == state:
             yield dg.SkipReason("nothing has changed since the last report")
@@ -61,5 +61,5 @@ def _build_sensor(specs: Mapping[str, dg.AssetSpec], broken: Mapping[str, Sequen
     return report
 
 
-def _build_metadata(problems: Sequence[Problem]) -> dict[str, object]:
+def _build_metadata(problems: Sequence[Problem]) -> dict[str, int | dg.MetadataValue]:
     return {"problems": len(problems), "errors": dg.MetadataValue.text("\n\n".join(str(problem) for problem in problems))}
