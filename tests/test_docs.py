@@ -162,6 +162,12 @@ def test_every_setting_is_documented_and_every_documented_setting_is_read() -> N
     assert set(pattern.findall((ROOT / ".env.example").read_text())) == settings
 
 
+def test_every_setting_of_the_tests_is_documented() -> None:
+    pattern = re.compile(r"\bFABRIC_TEST_[A-Z_]+\b")
+    read = {name for file in (ROOT / "tests").rglob("*.py") if file.name != Path(__file__).name for name in pattern.findall(file.read_text())}
+    assert read == set(pattern.findall((DOCS / "settings.md").read_text()))
+
+
 def test_the_defaults_of_the_settings_are_as_documented() -> None:
     settings = load_settings({}, root=ROOT)
     rows = dict(re.findall(r"^\| `(FABRIC_\w+)` \| `?([^`|]+?)`? \|", (DOCS / "settings.md").read_text(), re.MULTILINE))
