@@ -1,13 +1,13 @@
 """Names of tenants -> their runs. What can start early does: dbt's process imports itself while this one imports Dagster."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from fabric_assets.config.loader import Fleet, LoadedTenant
 from fabric_assets.settings import Settings
+from fabric_assets.transform.fleet import validate_fleet
 from fabric_assets.transform.graph import ProjectGraph, load_graph
 from fabric_assets.transform.project import prepare_project
-from fabric_assets.transform.fleet import validate_fleet
 from fabric_assets.transform.workers import DbtWorkers
 
 if TYPE_CHECKING:
@@ -41,23 +41,19 @@ def run_tenants(
     chosen = list(names)
     fleet, graph = get_valid_fleet(fleet, settings)
     healthy = [fleet.tenants[name] for name in chosen if name in fleet.tenants]
-    waiting = sum(_needs_dbt(loaded) for loaded in healthy)
-    workers = DbtWorkers(settings)
+    workers = {adapter: DbtWorkers(settings, adapter=adapter) for adapter in sorted({_get_adapter(loaded) for loaded in healthy if loaded.config.transform})}
     try:
-        if waiting:
-            workers.warm()
+        _warm_next(workers, healthy)
         from fabric_assets.factories.instance import get_instance
         from fabric_assets.factories.runs import TenantResult, run_tenant
 
-        broken = {
+        results = {
             name: TenantResult(name, "failure", error="\n".join(str(problem) for problem in fleet.broken[name])) for name in chosen if name in fleet.broken
         }
-        ran = {}
         with get_instance(settings) as instance:
-            for loaded in healthy:
-                if waiting:
-                    workers.warm()
-                ran[loaded.config.tenant] = run_tenant(
+            for index, loaded in enumerate(healthy):
+                _warm_next(workers, healthy[index:])
+                results[loaded.config.tenant] = run_tenant(
                     loaded,
                     graph=graph,
                     settings=settings,
@@ -67,11 +63,19 @@ def run_tenants(
                     full_refresh=full_refresh,
                     on_event=on_event,
                 )
-                waiting -= _needs_dbt(loaded)
-        return [ran.get(name) or broken[name] for name in chosen]
+        return [results[name] for name in chosen]
     finally:
-        workers.close()
+        for ready in workers.values():
+            ready.close()
 
 
-def _needs_dbt(loaded: LoadedTenant) -> bool:
-    return loaded.config.transform is not None
+def _warm_next(workers: Mapping[str, DbtWorkers], waiting: Iterable[LoadedTenant]) -> None:
+    """Start dbt for the next tenant that has models."""
+    for loaded in waiting:
+        if loaded.config.transform:
+            workers[_get_adapter(loaded)].warm()
+            return
+
+
+def _get_adapter(loaded: LoadedTenant) -> str:
+    return loaded.config.destination.type

@@ -58,9 +58,7 @@ def print_results(console: Console, results: "list[TenantResult]") -> None:
         built = sum(asset.status == "success" for asset in result.assets)
         passed = sum(check.passed for check in result.checks)
         rows = sum(asset.rows_loaded or 0 for asset in result.assets)
-        table.add_row(
-            result.tenant, result.status, f"{built}/{len(result.assets)}", f"{rows:,}", f"{passed}/{len(result.checks)}", f"{result.seconds:.1f}"
-        )
+        table.add_row(result.tenant, result.status, f"{built}/{len(result.assets)}", f"{rows:,}", f"{passed}/{len(result.checks)}", f"{result.seconds:.1f}")
     console.print(table)
     for result in results:
         for check in result.checks:

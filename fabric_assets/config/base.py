@@ -105,6 +105,13 @@ def check_data_path(value: str) -> str:
     return value
 
 
+def check_secret_path(value: str) -> str:
+    """Refuse a path that is not below FABRIC_DATA_DIR: a tenant's YAML could name any file of the machine, and a host to send it to."""
+    if "://" in value or PurePosixPath(value).is_absolute():
+        raise ValueError("must be relative to FABRIC_DATA_DIR: mount the file below it")
+    return check_data_path(value)
+
+
 Name = Annotated[str, Field(pattern=NAME, min_length=naming.NAME_LENGTH[0], max_length=naming.NAME_LENGTH[1])]
 Text = Annotated[str, Field(min_length=1, max_length=4000, pattern=NO_CONTROL)]
 Identifier = Annotated[str, Field(min_length=1, max_length=200, pattern=IDENTIFIER), AfterValidator(_check_bytes)]
@@ -125,7 +132,7 @@ class SecretRef(FabricModel):
 
     env: Annotated[str, Field(pattern=ENVIRONMENT_VARIABLE, max_length=200)] | None = Field(default=None, description="Name of an environment variable.")
     secret: Name | None = Field(default=None, description="Name in the tenant's sealed store (`fabric secrets set`).")
-    file: Annotated[Text, AfterValidator(check_data_path)] | None = Field(
+    file: Annotated[Text, AfterValidator(check_secret_path)] | None = Field(
         default=None, description="Path of a file that holds the value, relative to FABRIC_DATA_DIR."
     )
 

@@ -180,3 +180,18 @@ def find_orphans(paths: Mapping[Name, str]) -> Iterator[tuple[Path, str]]:
                 break
             seen.append(parent[0])
             parent = get_parent(paths[parent[0]])
+
+
+def find_forgotten_children(streams: Mapping[Name, RestStream]) -> Iterator[tuple[Path, str]]:
+    """Yield the replaced streams below a parent with a cursor: they are read for its new rows alone, so the others' would be dropped."""
+    for name, stream in streams.items():
+        seen, parent = {name}, get_parent(stream.path)
+        while parent and parent[0] in streams and parent[0] not in seen:
+            if streams[parent[0]].cursor and stream.disposition == "replace":
+                yield (
+                    ("streams", name),
+                    f"replace would drop the rows of all {parent[0]} but the new ones; declare a primary_key (merge), or drop the cursor of {parent[0]}",
+                )
+                break
+            seen.add(parent[0])
+            parent = get_parent(streams[parent[0]].path)

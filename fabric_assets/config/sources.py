@@ -20,7 +20,7 @@ from fabric_assets.config.base import (
     check_data_path,
     refuse,
 )
-from fabric_assets.config.rest import AuthConfig, PaginatorConfig, RestStream, find_orphans, is_credential
+from fabric_assets.config.rest import AuthConfig, PaginatorConfig, RestStream, find_forgotten_children, find_orphans, is_credential
 from fabric_assets.config.streams import ColumnNames, CursorConfig, StreamConfig, WriteDisposition, find_cursor_contradictions, find_same_columns
 from fabric_assets.config.suggestions import suggest
 
@@ -85,6 +85,7 @@ class RestApiSource(SourceConfig):
             if is_credential(header):
                 yield ("headers", header), "a credential belongs under auth, as a reference"
         yield from find_orphans({name: stream.path for name, stream in self.streams.items()})
+        yield from find_forgotten_children(self.streams)
 
 
 class S3Credentials(FabricModel):

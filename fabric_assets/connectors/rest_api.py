@@ -21,7 +21,6 @@ from fabric_assets.connectors.rest_numbers import NumberWatch
 from fabric_assets.connectors.rest_pages import PageReader
 from fabric_assets.connectors.rest_rows import Row, check_keys, get_parent_value, quote_value
 from fabric_assets.connectors.rest_session import build_session
-from fabric_assets.errors import ConfigurationError
 
 Pages = Iterator[list[Row]]
 
@@ -30,7 +29,7 @@ def build_source(context: SourceContext) -> DltSource:
     """Build the source of the context's chosen streams.
 
     Raises:
-        ConfigurationError: a declaration that could lose rows, or a secret that is not there.
+        ConfigurationError: a secret that is not there, or a JSONPath that is none.
     """
     config = context.config
     if not isinstance(config, RestApiSource):
@@ -52,8 +51,6 @@ class _Api:
         self._base_url = resolve_url(config.base_url, context, "base_url")
         self._login: Login = build_login(config.auth, context)
         self._pages: dict[str, DltResource] = {}
-        for name in context.streams:
-            self._check_lineage(name)
 
     def build_resources(self) -> list[DltResource]:
         loaded = [self._build_stream(name) for name in self._context.streams]
@@ -155,14 +152,6 @@ class _Api:
         while parent := self._config.streams[lineage[-1]].get_parent():
             lineage.append(parent[0])
         return lineage
-
-    def _check_lineage(self, name: str) -> None:
-        for ancestor in self._get_lineage(name)[1:]:
-            if self._config.streams[ancestor].cursor and self._config.streams[name].disposition == "replace":
-                raise ConfigurationError(
-                    f"{self._context.describe(name)}: replace would drop the rows of all {ancestor} that did not change, for {ancestor} has a cursor",
-                    remedy="declare a primary_key (merge), or drop the parent's cursor",
-                )
 
     def _get_state(self, name: str) -> dict[str, Any]:
         return dlt.current.resource_state(name)

@@ -187,7 +187,7 @@ def _read_since(connection: sqlite3.Connection, table: str, params: Params) -> t
 
 def _read(connection: sqlite3.Connection, table: str, rest: str, values: tuple[object, ...]) -> list[Answer]:
     columns = (*TABLES[table], "ordered_at") if table == "items" else TABLES[table]
-    found = connection.execute(f"select {', '.join(columns)} from {table} {rest}", values)  # noqa: S608 names of ours, values bound
+    found = connection.execute(f"select {', '.join(columns)} from {table} {rest}", values)
     return [{column: to_json(column, row[column]) for column in columns} for row in found]
 
 

@@ -1,7 +1,7 @@
 """A tenant whose YAML is wrong -> a failing asset check `<tenant>/config` that shows its errors; the other tenants load as ever."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import dagster as dg
 
@@ -47,16 +47,15 @@ def _build_check(spec: dg.AssetSpec, problems: Sequence[Problem]) -> dg.AssetChe
 
 def _build_sensor(specs: Mapping[str, dg.AssetSpec], broken: Mapping[str, Sequence[Problem]]) -> dg.SensorDefinition:
     @dg.sensor(name=SENSOR, default_status=dg.DefaultSensorStatus.RUNNING, minimum_interval_seconds=60, description="Reports tenants whose YAML is wrong.")
-    def report(context: dg.SensorEvaluationContext) -> Iterator[dg.SensorResult | dg.SkipReason]:
+    def report(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         state = "\n".join(str(problem) for problems in broken.values() for problem in problems)
         if context.cursor == state:
-            yield dg.SkipReason("nothing has changed since the last report")
-            return
+            return dg.SkipReason("nothing has changed since the last report")
         events = [
             dg.AssetCheckEvaluation(asset_key=spec.key, check_name=CHECK, passed=False, metadata=_build_metadata(broken[tenant]))
             for tenant, spec in specs.items()
         ]
-        yield dg.SensorResult(asset_events=events, cursor=state)
+        return dg.SensorResult(asset_events=events, cursor=state)
 
     return report
 

@@ -31,6 +31,4 @@ def build_retry_policy(retries: RetriesConfig) -> dg.RetryPolicy | None:
     """Make the step's retry policy; None where no repeat is wanted."""
     if not retries.max:
         return None
-    return dg.RetryPolicy(
-        max_retries=retries.max, delay=retries.delay.total_seconds(), backoff=_BACKOFFS[retries.backoff], jitter=dg.Jitter.PLUS_MINUS
-    )
+    return dg.RetryPolicy(max_retries=retries.max, delay=retries.delay.total_seconds(), backoff=_BACKOFFS[retries.backoff], jitter=dg.Jitter.PLUS_MINUS)

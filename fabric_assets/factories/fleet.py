@@ -5,11 +5,11 @@ import dagster as dg
 from fabric_assets.config.loader import Fleet, load_fleet
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.factories.broken import build_broken_definitions
-from fabric_assets.factories.resources import build_dbt_resource
+from fabric_assets.factories.resources import build_dbt_resources
 from fabric_assets.factories.tenant import build_tenant_definitions
 from fabric_assets.settings import Settings
-from fabric_assets.transform.graph import ProjectGraph, load_graph
 from fabric_assets.transform.fleet import validate_fleet
+from fabric_assets.transform.graph import ProjectGraph, load_graph
 
 
 def build_definitions(settings: Settings) -> dg.Definitions:
@@ -30,7 +30,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     healthy = dg.Definitions(
         assets=[asset for tenant in tenants for asset in tenant.assets],
         schedules=[schedule for tenant in tenants for schedule in tenant.schedules],
-        resources={"dbt": build_dbt_resource(settings)},
+        resources=build_dbt_resources(settings),
         executor=dg.in_process_executor,
     )
     return dg.Definitions.merge(healthy, build_broken_definitions(fleet.broken)) if fleet.broken else healthy

@@ -1,29 +1,37 @@
-"""The resource that ops share: dbt processes, started before they are needed."""
+"""The resources that ops share: dbt processes, started before they are needed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import dagster as dg
 
 from fabric_assets.settings import Settings
+from fabric_assets.transform.workers import DbtWorkers
+
+ADAPTERS = ("duckdb", "postgres")
 
 
-def build_dbt_resource(settings: Settings, *, warm: "DbtWorkers | None" = None) -> dg.ResourceDefinition:  # noqa: F821
-    """Make the resource `dbt`.
+def get_dbt_resource_key(adapter: str) -> str:
+    return f"dbt_{adapter}"
 
-    A run initialises its resources before its first step, so dbt imports itself on the second core while the loads go on.
+
+def build_dbt_resources(settings: Settings, *, warm: Mapping[str, DbtWorkers] | None = None) -> dict[str, dg.ResourceDefinition]:
+    """Make a resource per kind of warehouse.
+
+    A run initialises the resources of its ops before its first step, so dbt imports itself on the second core while the loads go on.
 
     Args:
-        warm: workers started by the caller even earlier; theirs to close.
+        warm: workers by kind of warehouse that the caller has started even earlier; theirs to close.
     """
+    return {get_dbt_resource_key(adapter): _build_resource(settings, adapter, (warm or {}).get(adapter)) for adapter in ADAPTERS}
 
-    @dg.resource
-    def dbt(_context: dg.InitResourceContext) -> Iterator[object]:
-        from fabric_assets.transform.workers import DbtWorkers
 
+def _build_resource(settings: Settings, adapter: str, warm: DbtWorkers | None) -> dg.ResourceDefinition:
+    @dg.resource(description=f"dbt processes that stand ready for {adapter}.")
+    def dbt(_context: dg.InitResourceContext) -> Iterator[DbtWorkers]:
         if warm is not None:
             yield warm
             return
-        workers = DbtWorkers(settings)
+        workers = DbtWorkers(settings, adapter=adapter)
         workers.warm()
         try:
             yield workers

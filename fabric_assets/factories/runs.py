@@ -4,7 +4,7 @@ The run is recorded in the same instance as the UI's. Progress comes from Dagste
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 
@@ -13,7 +13,7 @@ import dagster as dg
 from fabric_assets.config.loader import LoadedTenant
 from fabric_assets.config.selection import select_keys
 from fabric_assets.errors import ConfigurationError
-from fabric_assets.factories.resources import build_dbt_resource
+from fabric_assets.factories.resources import build_dbt_resources
 from fabric_assets.factories.tenant import TenantDefinitions, build_tenant_definitions
 from fabric_assets.factories.translators import FULL_REFRESH_TAG, TENANT_TAG
 from fabric_assets.settings import Settings
@@ -85,7 +85,7 @@ def run_tenant(
     graph: ProjectGraph | None,
     settings: Settings,
     instance: dg.DagsterInstance,
-    workers: DbtWorkers,
+    workers: Mapping[str, DbtWorkers],
     selection: Sequence[str] = (),
     full_refresh: bool = False,
     on_event: Callable[[RunEvent], None],
@@ -93,6 +93,7 @@ def run_tenant(
     """Materialise a tenant, or the selected part of it; a failure is a result, never an exception.
 
     Args:
+        workers: dbt processes by kind of warehouse, as far as the caller has started some.
         selection: as in a schedule's target; empty for everything.
     """
     tenant = loaded.config.tenant
@@ -107,7 +108,7 @@ def run_tenant(
         return TenantResult(tenant, "failure", seconds=perf_counter() - started, error=str(error))
     job = dg.Definitions(
         assets=definitions.assets,
-        resources={"dbt": build_dbt_resource(settings, warm=workers)},
+        resources=build_dbt_resources(settings, warm=workers),
         executor=dg.in_process_executor,
         loggers={"progress": _build_logger(tenant, on_event)},
     ).resolve_implicit_global_asset_job_def()
@@ -165,14 +166,16 @@ def _get_message(event: dg.DagsterEvent) -> str:
 
 
 def _build_logger(tenant: str, on_event: Callable[[RunEvent], None]) -> dg.LoggerDefinition:
+    """Make the logger that passes a run's progress on."""
+
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             if event := _translate(tenant, record):
                 on_event(event)
 
-    @dg.logger(description="Passes a run's progress on to `fabric run`.")
+    @dg.logger
     def progress(_context: dg.InitLoggerContext) -> logging.Logger:
-        logger = logging.Logger(f"fabric.progress.{tenant}", level=logging.DEBUG)  # noqa: LOG001 a logger of this run alone
+        logger = logging.Logger(f"fabric.progress.{tenant}", level=logging.DEBUG)
         logger.addHandler(Handler())
         return logger
 

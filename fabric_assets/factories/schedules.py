@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 import dagster as dg
 
 from fabric_assets import naming
-from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.config.selection import Key, select_keys
+from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.factories.translators import TENANT_TAG
 
 
@@ -25,7 +25,10 @@ def build_schedules(tenant: TenantConfig, parents: Mapping[Key, Iterable[Key]]) 
     for name, config in tenant.schedules.items():
         keys = [dg.AssetKey(key) for key in select_keys(parents, tenant.tenant, config.target)]
         job = dg.define_asset_job(
-            naming.schedule(tenant.tenant, name), selection=dg.AssetSelection.assets(*keys), tags={TENANT_TAG: tenant.tenant}, description=f"{name} of {tenant.tenant}"
+            naming.schedule(tenant.tenant, name),
+            selection=dg.AssetSelection.assets(*keys),
+            tags={TENANT_TAG: tenant.tenant},
+            description=f"{name} of {tenant.tenant}",
         )
         schedules.append(
             dg.ScheduleDefinition(

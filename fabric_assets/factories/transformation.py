@@ -12,10 +12,13 @@ import dagster as dg
 from fabric_assets import naming
 from fabric_assets.config.loader import LoadedTenant
 from fabric_assets.errors import TransformError
-from fabric_assets.factories.failures import build_retry_policy, raised_to_dagster
+from fabric_assets.factories.failures import raised_to_dagster
 from fabric_assets.factories.ingestion import get_pool
+from fabric_assets.factories.resources import get_dbt_resource_key
 from fabric_assets.factories.translators import FULL_REFRESH_TAG, build_model_spec, build_test_spec, get_severity, model_key, raw_key
+from fabric_assets.loading.lease import LEASE_SECONDS, warehouse_lease
 from fabric_assets.settings import Settings
+from fabric_assets.transform.build import BuildRequest, ModelResult, TestResult
 from fabric_assets.transform.graph import ModelNode, TestNode
 
 TRANSFORM_TIMEOUT = timedelta(hours=4)
@@ -42,19 +45,19 @@ def build_transformation(
             checks[spec.key] = test
             check_specs.append(spec)
 
+    workers = get_dbt_resource_key(tenant.destination.type)
+
     @dg.multi_asset(
         name=naming.transform_op(tenant.tenant),
         specs=[build_model_spec(tenant, model, selected=models, settings=settings) for model in models],
         check_specs=check_specs,
         can_subset=True,
         pool=get_pool(loaded),
-        required_resource_keys={"dbt"},
+        required_resource_keys={workers},
         allow_arbitrary_check_specs=True,  # tests of sources are checks of the raw assets, which the load makes
         op_tags={"tenant": tenant.tenant},
     )
     def transform(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
-        from fabric_assets.transform.build import BuildRequest
-
         chosen = {key: nodes[key] for key in nodes if key in context.selected_asset_keys}
         wanted = {key: test for key, test in checks.items() if key in context.selected_asset_check_keys}
         request = BuildRequest(
@@ -66,27 +69,37 @@ def build_transformation(
             full_refresh=context.run.tags.get(FULL_REFRESH_TAG) == "true",
             timeout_seconds=int(TRANSFORM_TIMEOUT.total_seconds()),
         )
-        with raised_to_dagster():
-            yield from _run(context, request, models=chosen, tests=wanted, assets=assets)
+        with raised_to_dagster(), warehouse_lease(tenant.tenant, settings, timeout_seconds=LEASE_SECONDS, report=context.log.info):
+            results = getattr(context.resources, workers).build(request)
+            yield from _translate(results, tenant.tenant, models=chosen, tests=wanted, assets=assets)
 
     return transform
 
 
-def _run(context, request, *, models, tests, assets) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+def _translate(
+    results: Iterator[ModelResult | TestResult],
+    tenant: str,
+    *,
+    models: Mapping[dg.AssetKey, ModelNode],
+    tests: Mapping[dg.AssetCheckKey, TestNode],
+    assets: Mapping[str, dg.AssetKey],
+) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
     """Yield a result for each model and test as dbt reports it, then fail if a model was not built."""
     model_keys = {model.unique_id: key for key, model in models.items()}
     test_keys = {test.unique_id: key for key, test in tests.items()}
     failed, refused, skipped = [], [], []
-    for result in context.resources.dbt.build(request):
-        if key := test_keys.get(result.unique_id):
+    for result in results:
+        if isinstance(result, TestResult):
+            key = test_keys[result.unique_id]
             if result.status == "skipped":
                 continue  # its model was not built: there was nothing to test
             if result.status in {"fail", "error"}:
                 refused.append(f"test {key.name} of {key.asset_key.to_user_string()}: {result.message}")
             yield _build_check_result(key, tests[key], result)
-        elif key := model_keys.get(result.unique_id):
+        else:
+            key = model_keys[result.unique_id]
             if result.status == "success":
-                yield _build_model_result(key, models[key], result, tenant=request.tenant.tenant, assets=assets)
+                yield _build_model_result(key, models[key], result, tenant=tenant, assets=assets)
             else:
                 (failed if result.status == "error" else skipped).append(key.to_user_string())
                 if result.status == "error":
@@ -94,12 +107,12 @@ def _run(context, request, *, models, tests, assets) -> Iterator[dg.MaterializeR
     if failed or skipped:
         below = [f"not built, since they lie below: {', '.join(skipped)}"] if skipped else []
         raise TransformError(
-            f"{request.tenant.tenant}: the models could not all be built\n" + "\n".join([*failed, *refused, *below]),
+            f"{tenant}: the models could not all be built\n" + "\n".join([*failed, *refused, *below]),
             remedy="mend the model, or the data that its test refuses, and materialise it again; what was built stays",
         )
 
 
-def _build_model_result(key: dg.AssetKey, model: ModelNode, result, *, tenant: str, assets: Mapping[str, dg.AssetKey]) -> dg.MaterializeResult:
+def _build_model_result(key: dg.AssetKey, model: ModelNode, result: ModelResult, *, tenant: str, assets: Mapping[str, dg.AssetKey]) -> dg.MaterializeResult:
     descriptions = {name: description for name, (_, description) in model.columns.items()}
     columns = [dg.TableColumn(name=name, type=kind, description=descriptions.get(name) or None) for name, kind in result.columns]
     metadata = {
@@ -128,7 +141,7 @@ def _build_lineage(lineage, *, tenant: str, assets: Mapping[str, dg.AssetKey]) -
     return dg.TableColumnLineage(deps_by_column=deps) if deps else None
 
 
-def _build_check_result(key: dg.AssetCheckKey, test: TestNode, result) -> dg.AssetCheckResult:
+def _build_check_result(key: dg.AssetCheckKey, test: TestNode, result: TestResult) -> dg.AssetCheckResult:
     metadata = {"unique_id": result.unique_id, "status": result.status, "seconds": round(result.seconds, 3)}
     if result.failures is not None:
         metadata["dagster_dbt/failed_row_count"] = result.failures

@@ -5,8 +5,10 @@ so it imports neither of them, and shares what does not differ from tenant to te
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -37,7 +39,7 @@ def build_raw_spec(loaded: LoadedTenant, source: str, stream: str) -> dg.AssetSp
     tenant = loaded.config
     config = tenant.sources[source]
     origin = loaded.get_origin("sources", source, "streams", stream)
-    metadata = {"dagster/code_references": _get_reference(origin.file, origin.line)}
+    metadata: dict[str, Any] = {"dagster/code_references": _get_reference(origin.file, origin.line)}
     if tenant.destination.type == "duckdb":  # elsewhere the database's name is part of a secret: each load reports it
         metadata["dagster/table_name"] = f"{tenant.tenant}.{naming.raw_dataset(tenant.tenant, source)}.{stream}"
     return dg.AssetSpec(
@@ -55,7 +57,7 @@ def build_raw_spec(loaded: LoadedTenant, source: str, stream: str) -> dg.AssetSp
 def build_model_spec(tenant: TenantConfig, model: ModelNode, *, selected: Iterable[ModelNode], settings: Settings) -> dg.AssetSpec:
     """Make the asset of one dbt model; its sources are the tenant's raw assets, so the lineage is one graph."""
     upstream = {node.unique_id: node for node in selected}
-    metadata = {"dagster/code_references": _get_reference(settings.dbt_project_dir / model.file, 1)}
+    metadata: dict[str, Any] = {"dagster/code_references": _get_reference(settings.dbt_project_dir / model.file, 1)}
     if tenant.destination.type == "duckdb":
         metadata["dagster/table_name"] = f"{tenant.tenant}.{naming.dbt_schema(tenant.tenant, model.schema)}.{model.name}"
     return dg.AssetSpec(
@@ -73,17 +75,26 @@ def build_model_spec(tenant: TenantConfig, model: ModelNode, *, selected: Iterab
     )
 
 
-def build_source_check_specs(tenant: TenantConfig, source: str) -> dict[dg.AssetCheckKey, tuple[str, AnyCheck, dg.AssetCheckSpec]]:
-    """Make the specs of a source's declared checks, each with its stream and its config."""
-    specs = {}
+@dataclass(frozen=True)
+class DeclaredCheck:
+    """A check of the YAML: what it asks of which stream, and how Dagster shows it."""
+
+    stream: str
+    config: AnyCheck
+    spec: dg.AssetCheckSpec
+
+
+def build_source_checks(tenant: TenantConfig, source: str) -> dict[dg.AssetCheckKey, DeclaredCheck]:
+    """Make the checks that are declared for a source's streams."""
+    checks = {}
     for stream in tenant.sources[source].streams:
-        checks = tenant.checks.get(f"raw/{source}/{stream}", ())
-        for check in checks:
+        configs = tenant.checks.get(f"raw/{source}/{stream}", ())
+        for config in configs:
             spec = dg.AssetCheckSpec(
-                get_check_name(check, checks), asset=raw_key(tenant.tenant, source, stream), blocking=check.blocking, description=type(check).__doc__
+                get_check_name(config, configs), asset=raw_key(tenant.tenant, source, stream), blocking=config.blocking, description=type(config).__doc__
             )
-            specs[spec.key] = (stream, check, spec)
-    return specs
+            checks[spec.key] = DeclaredCheck(stream, config, spec)
+    return checks
 
 
 def build_test_spec(asset: dg.AssetKey, test: TestNode) -> dg.AssetCheckSpec:

@@ -16,11 +16,10 @@ from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.connectors.destinations import connect
 from fabric_assets.errors import DestinationError
 from fabric_assets.loading import ledger
-from fabric_assets.loading.lease import warehouse_lease
+from fabric_assets.loading.lease import LEASE_SECONDS, warehouse_lease
 from fabric_assets.loading.reports import read_table
 from fabric_assets.settings import Settings
 
-LEASE_SECONDS = 3600.0
 _SHOWN = 5
 
 Metadata = dict[str, str | int | float | None]

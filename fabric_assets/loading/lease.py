@@ -14,6 +14,8 @@ from fabric_assets import naming
 from fabric_assets.errors import LeaseHeld
 from fabric_assets.settings import Settings
 
+# Longest that a step waits for another one of the same tenant.
+LEASE_SECONDS = 3600.0
 _POLL_SECONDS = 0.05
 
 

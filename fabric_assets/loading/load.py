@@ -15,10 +15,9 @@ from fabric_assets.connectors.context import SourceContext
 from fabric_assets.errors import ConfigurationError, DestinationError
 from fabric_assets.loading import ledger
 from fabric_assets.loading.failures import build_error
-from fabric_assets.loading.lease import warehouse_lease
+from fabric_assets.loading.lease import LEASE_SECONDS, warehouse_lease
 from fabric_assets.loading.reports import LoadRequest, StreamReport, empty_staging, read_table
 
-LEASE_SECONDS = 3600.0
 # Both destinations take it as it is: dlt's default writes a statement per row, three times slower also for the rows of an API.
 FILE_FORMAT = "parquet"
 Report = Callable[[str], None]

@@ -7,16 +7,21 @@ from fabric_assets.transform.build import BuildRequest, DbtWorker, ModelResult, 
 
 
 class DbtWorkers:
-    """Keeps one worker warm; a run uses it from one thread."""
+    """Keeps one worker warm; a run uses it from one thread.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        adapter: the kind of warehouse to get ready for.
+    """
+
+    def __init__(self, settings: Settings, *, adapter: str) -> None:
         self._settings = settings
+        self._adapter = adapter
         self._spare: DbtWorker | None = None
 
     def warm(self) -> None:
         """Start the next worker, so that its imports run beside whatever comes first."""
         if self._spare is None:
-            self._spare = DbtWorker.start(self._settings)
+            self._spare = DbtWorker.start(self._settings, adapter=self._adapter)
 
     def build(self, request: BuildRequest) -> Iterator[ModelResult | TestResult]:
         """Build in the warm worker, or in a new one."""

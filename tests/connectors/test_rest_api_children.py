@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from werkzeug import Request
 
-from fabric_assets.errors import ConfigurationError, SourceError, SourceUnavailable
+from fabric_assets.errors import SourceError, SourceUnavailable
 from tests.connectors.rest import Api, Warehouse, answer_json
 
 ORDERS = {"path": "orders", "primary_key": "id"}
@@ -179,12 +179,6 @@ def test_a_full_refresh_of_the_child_alone_reads_all_parents(api: Api, warehouse
     assert (count(warehouse, "orders"), count(warehouse, "items")) == (2, 2)
     warehouse.load(STREAMS)
     assert shop.asked == [None, None, "2024-01-02"]
-
-
-def test_replacing_the_children_of_a_parent_with_a_cursor_is_refused(warehouse: Warehouse) -> None:
-    streams = {**STREAMS, "items": {"path": "orders/{orders.id}/items"}}
-    with pytest.raises(ConfigurationError, match="stream items: replace would drop the rows of all orders that did not change"):
-        warehouse.load(streams)
 
 
 def test_an_unreachable_child_is_worth_another_try(api: Api, warehouse: Warehouse, no_waiting: list[float]) -> None:

@@ -15,9 +15,15 @@ TABLES = {
         ],
     ),
     "items": ("id text primary key, order_id text, sku text", [("i1", "o1", "JAF-1"), ("i2", "o2", "BEV-1"), ("i3", "o3", "BEV-1")]),
-    "products": ("sku text primary key, name text, type text, price integer, description text", [("JAF-1", "one", "jaffle", 1000, "a"), ("BEV-1", "two", "beverage", 500, "b")]),
+    "products": (
+        "sku text primary key, name text, type text, price integer, description text",
+        [("JAF-1", "one", "jaffle", 1000, "a"), ("BEV-1", "two", "beverage", 500, "b")],
+    ),
     "stores": ("id text primary key, name text, opened_at text, tax_rate real", [("s1", "Berlin", "2023-01-01T00:00:00", 0.06)]),
-    "supplies": ("id text, name text, cost integer, perishable text, sku text, primary key (id, sku)", [("u1", "cup", 10, "False", "BEV-1"), ("u2", "bread", 20, "True", "JAF-1")]),
+    "supplies": (
+        "id text, name text, cost integer, perishable text, sku text, primary key (id, sku)",
+        [("u1", "cup", 10, "False", "BEV-1"), ("u2", "bread", 20, "True", "JAF-1")],
+    ),
 }
 
 STREAMS: dict[str, Any] = {
@@ -48,5 +54,8 @@ def get_tenant(**changes: Any) -> dict[str, Any]:
         "sources": {"shop": {"type": "sql_database", "url": {"env": "SHOP_URL"}, "retries": {"max": 0}, "streams": STREAMS}},
         "transform": {"select": ["staging.shop", "marts.sales"]},
         "checks": {"raw/shop/orders": [{"type": "row_count", "min": 1}, {"type": "freshness", "max_age": "26h", "severity": "warn"}]},
-        "schedules": {"nightly": {"cron": "0 3 * * *"}, "hourly_shop": {"cron": "15 * * * *", "timezone": "UTC", "target": ["raw/shop/orders", "+marts/daily_revenue"]}},
+        "schedules": {
+            "nightly": {"cron": "0 3 * * *"},
+            "hourly_shop": {"cron": "15 * * * *", "timezone": "UTC", "target": ["raw/shop/orders", "+marts/daily_revenue"]},
+        },
     } | changes

@@ -86,7 +86,13 @@ def test_a_selection_materialises_its_assets_alone(prepared, write_tenant, run, 
     write_tenant("acme", get_tenant())
     results, _ = run("acme", selection=["raw/shop/stores", "raw/shop/products"])
     assert [asset.key for asset in results["acme"].assets] == ["acme/raw/shop/products", "acme/raw/shop/stores"]
-    assert sorted(query(prepared, "acme", "select table_name from information_schema.tables where table_schema = 'acme_raw_shop' and table_name not like '\\_dlt%' escape '\\'")) == [
+    assert sorted(
+        query(
+            prepared,
+            "acme",
+            "select table_name from information_schema.tables where table_schema = 'acme_raw_shop' and table_name not like '\\_dlt%' escape '\\'",
+        )
+    ) == [
         ("products",),
         ("stores",),
     ]

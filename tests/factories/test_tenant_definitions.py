@@ -145,7 +145,8 @@ AUDIT = textwrap.dedent("""
     import dagster  # its own import asks `file` what kind of Python this is
     seen = []
     def hook(event, args):
-        if event in ("socket.connect", "socket.bind", "subprocess.Popen", "os.fork", "os.posix_spawn", "sqlite3.connect") or (event == "open" and "the_secret" in str(args[0])):
+        acts = ("socket.connect", "socket.bind", "subprocess.Popen", "os.fork", "os.posix_spawn", "sqlite3.connect")
+        if event in acts or (event == "open" and "the_secret" in str(args[0])):
             seen.append([event, str(args[0])[:200]])
     sys.addaudithook(hook)
     from fabric_assets.definitions import defs
