@@ -5,6 +5,7 @@ dlt's REST client and paginators, not on its `rest_api_resources`: that one comp
 row values into paths as they are, and has no place for a stream's own errors.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -48,6 +49,7 @@ class _Api:
 
     def __init__(self, context: SourceContext, config: RestApiSource) -> None:
         self._context, self._config = context, config
+        self._ends = time.monotonic() + config.timeout.total_seconds()
         self._base_url = resolve_url(config.base_url, context, "base_url")
         self._login: Login = build_login(config.auth, context)
         self._pages: dict[str, DltResource] = {}
@@ -144,7 +146,8 @@ class _Api:
         session = build_session(place, url=self._base_url, auth=self._login.auth, secrets=self._login.secrets, headers=self._config.headers)
         stack.callback(session.close)
         stack.callback(self._login.close)
-        return PageReader(place, base_url=self._base_url, session=session, stream=stream, paginator=stream.paginator or self._config.paginator)
+        paginator = stream.paginator or self._config.paginator
+        return PageReader(place, base_url=self._base_url, session=session, stream=stream, paginator=paginator, ends=self._ends)
 
     def _get_lineage(self, name: str) -> list[str]:
         """The stream and its ancestors, nearest first."""

@@ -5,6 +5,7 @@ like an empty stream, a page number that the server ignores like an endless one,
 """
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any
@@ -25,7 +26,7 @@ from requests import Response, Session
 from fabric_assets.config import rest
 from fabric_assets.connectors.rest_rows import Row
 from fabric_assets.connectors.rest_session import raise_refusal, show_url
-from fabric_assets.errors import ConfigurationError, FabricError, SourceError
+from fabric_assets.errors import ConfigurationError, FabricError, SourceError, SourceUnavailable
 
 
 class PageReader:
@@ -35,10 +36,11 @@ class PageReader:
         place: tenant, source and stream, for messages.
         base_url: where the path begins.
         paginator: the stream's or the source's; None lets dlt find it.
+        ends: when, by the monotonic clock, the load has taken too long.
     """
 
-    def __init__(self, place: str, *, base_url: str, session: Session, stream: rest.RestStream, paginator: rest.PaginatorConfig | None) -> None:
-        self._place, self._stream, self._config = place, stream, paginator
+    def __init__(self, place: str, *, base_url: str, session: Session, stream: rest.RestStream, paginator: rest.PaginatorConfig | None, ends: float) -> None:
+        self._place, self._config, self._ends = place, paginator, ends
         self._client = _Client(place, base_url=base_url, session=session)
         self._selector = _compile(stream.data, "data", place) if stream.data else None
         build_paginator(paginator, place)
@@ -48,7 +50,7 @@ class PageReader:
 
         Raises:
             SourceError: the server refuses, or its answers are not what is declared.
-            SourceUnavailable: it cannot be reached.
+            SourceUnavailable: it cannot be reached, or not read in time.
         """
         paginator, hooks = build_paginator(self._config, self._place), {"response": [raise_refusal]}
         pages = self._client.paginate(path, params=dict(params), paginator=paginator, data_selector=self._selector, hooks=hooks)  # type: ignore[arg-type]
@@ -56,6 +58,8 @@ class PageReader:
         asked: set[str] = set()
         while (page := self._get_next(pages)) is not None:
             rows, response = list(page), page.response
+            if time.monotonic() > self._ends:
+                raise SourceUnavailable(f"{self._place}: the load took longer than the source's timeout", remedy="raise the source's timeout")
             if not all(isinstance(row, dict) for row in rows):
                 raise SourceError(f"{self._place}: the rows at {show_url(response.url)} are no JSON objects", remedy="let `data` point at the list of rows")
             if (address := response.request.url or "") in asked:

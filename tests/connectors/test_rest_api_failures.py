@@ -221,3 +221,10 @@ def test_a_pagination_cursor_that_stands_still_is_found_out(api: Api, warehouse:
     api.serve("/v1/contacts", answer)
     error = fail(warehouse, {"data": "data", "paginator": {"type": "cursor", "next": "next"}})
     assert "leads back to a page that was read already" in error.message
+
+
+def test_pages_without_end_are_ended_by_the_sources_timeout(api: Api, warehouse: Warehouse) -> None:
+    api.serve("/v1/contacts", lambda request: [{"id": int(request.args["page"])}])
+    error = fail(warehouse, {"paginator": {"type": "page_number"}}, timeout="1s")
+    assert isinstance(error, SourceUnavailable)
+    assert "stream contacts: the load took longer than the source's timeout" in error.message
