@@ -127,9 +127,7 @@ def explain(
 
 
 def _check_models(fleet: Fleet, settings: Settings) -> tuple[Fleet, list[Problem]]:
-    """Hold the tenants against the dbt project; one that cannot be parsed is a problem of its own."""
-    if not _has_models(fleet):
-        return fleet, []
+    """Hold the tenants against the dbt project, if any has models; a project that cannot be parsed is a problem of its own."""
     from fabric_assets.cli.headless import get_valid_fleet
 
     try:

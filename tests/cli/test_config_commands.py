@@ -104,6 +104,12 @@ class TestValidate:
         assert fabric("validate", "glo*").returncode == 2
         assert fabric("validate", "--all").returncode == 2
 
+    def test_a_schedule_that_targets_models_of_a_tenant_without_any_is_a_mistake(self, fabric: Run, write_tenant: Write) -> None:
+        file = write_tenant("acme", ACME.replace("[raw/shop]", "[raw/shop, +marts]"))
+        done = fabric("validate")
+        assert done.returncode == 2
+        assert f"{file}:13:51: schedules.nightly.target.1: acme: the selection '+marts' matches no asset" in done.stdout
+
     def test_a_mistake_in_the_defaults_is_shown_once(self, fabric: Run, write_tenant: Write) -> None:
         write_tenant("_defaults", "timezone: Mars/Olympus\n")
         for name in ("acme", "globex", "initech"):
