@@ -108,7 +108,7 @@ class TestValidate:
         file = write_tenant("acme", ACME.replace("[raw/shop]", "[raw/shop, +marts]"))
         done = fabric("validate")
         assert done.returncode == 2
-        assert f"{file}:13:51: schedules.nightly.target.1: acme: the selection '+marts' matches no asset" in done.stdout
+        assert f"{file}:14:51: schedules.nightly.target.1: acme: the selection '+marts' matches no asset" in done.stdout
 
     def test_a_mistake_in_the_defaults_is_shown_once(self, fabric: Run, write_tenant: Write) -> None:
         write_tenant("_defaults", "timezone: Mars/Olympus\n")
