@@ -95,6 +95,9 @@ def pool(tenant: str) -> str:
 
 # --- working names and files, private to a tenant (and source)
 
+# Folders of FABRIC_DATA_DIR that no tenant's YAML may name: they hold other tenants' rows, secrets and runs.
+PLATFORM_FOLDERS = frozenset({"warehouse", "dlt", "dbt", "locks", "secrets", "dagster"})
+
 
 def pipeline(tenant: str, source: str) -> str:
     """dlt keys its state by this name: it holds no run id, so that the next run finds the last one's cursor."""
@@ -120,6 +123,11 @@ def lock_file(data_dir: Path, tenant: str) -> Path:
 
 def sealed_secrets_file(data_dir: Path, tenant: str) -> Path:
     return data_dir / "secrets" / f"{tenant}.json"
+
+
+def dagster_home(data_dir: Path) -> Path:
+    """The default DAGSTER_HOME, of all tenants."""
+    return data_dir / "dagster"
 
 
 # --- Postgres

@@ -38,7 +38,6 @@ PATTERNS = {
 _DURATION = re.compile(r"^(\d{1,6})(s|m|h|d)$")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
-_OWN_FOLDERS = frozenset({"warehouse", "dlt", "dbt", "locks", "secrets"})
 
 
 class FabricModel(BaseModel):
@@ -100,8 +99,8 @@ def check_data_path(value: str) -> str:
     path = PurePosixPath(value)
     if ".." in path.parts:
         raise ValueError("must not contain ..")
-    if not path.is_absolute() and (not path.parts or path.parts[0] in _OWN_FOLDERS):
-        raise ValueError(f"must lie in a folder of FABRIC_DATA_DIR that is not the platform's own ({', '.join(sorted(_OWN_FOLDERS))})")
+    if not path.is_absolute() and (not path.parts or path.parts[0] in naming.PLATFORM_FOLDERS):
+        raise ValueError(f"must lie in a folder of FABRIC_DATA_DIR that is not the platform's own ({', '.join(sorted(naming.PLATFORM_FOLDERS))})")
     return value
 
 

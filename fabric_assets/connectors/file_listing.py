@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fabric_assets import naming
 from fabric_assets.config.sources import FilesSource, FileStream
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.errors import ConfigurationError, RetriableError, SourceError, SourceUnavailable
 
 _EXTRAS = {"gs": "gcsfs", "az": "adlfs"}
 # Folders of the data directory that hold other tenants' data, or the platform's own.
-_PLATFORM_FOLDERS = frozenset({"warehouse", "dlt", "dbt", "locks", "secrets"})
 _CHUNK = 4 * 1024 * 1024
 
 
@@ -102,7 +102,7 @@ def _get_folder(context: SourceContext, path: str, place: str) -> Path:
     data_dir = context.settings.data_dir.resolve()
     folder = (data_dir / path).resolve()
     remedy = "name a folder below FABRIC_DATA_DIR"
-    if folder == data_dir or (folder.is_relative_to(data_dir) and folder.relative_to(data_dir).parts[0] in _PLATFORM_FOLDERS):
+    if folder == data_dir or (folder.is_relative_to(data_dir) and folder.relative_to(data_dir).parts[0] in naming.PLATFORM_FOLDERS):
         raise ConfigurationError(f"{place}: the path {path} holds the platform's own data", remedy=remedy)
     if not folder.is_dir():
         raise SourceError(

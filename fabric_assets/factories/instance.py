@@ -6,6 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from fabric_assets import naming
 from fabric_assets.settings import Settings
 
 CONFIG = "dagster.yaml"
@@ -26,7 +27,7 @@ def get_instance(settings: Settings, *, root: Path | None = None) -> dg.DagsterI
 
 def prepare_home(settings: Settings, *, root: Path) -> Path:
     """Make the default DAGSTER_HOME and put the project's dagster.yaml in force there."""
-    home = settings.data_dir / "dagster"
+    home = naming.dagster_home(settings.data_dir)
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     if (root / CONFIG).is_file():
         shutil.copyfile(root / CONFIG, home / CONFIG)

@@ -25,7 +25,8 @@ MAXIMUM_BYTES = 64 * 1024
 # The platform's own credentials: a tenant's YAML that names them would hand them to whatever host it also names.
 _PLATFORM_VARIABLES = frozenset({"FABRIC_SECRET_KEYS", "FABRIC_PROVISION_URL"})
 # Folders of the data directory that hold other tenants' data.
-_PLATFORM_FOLDERS = frozenset({"warehouse", "dlt", "dbt", "locks", "secrets", "inbox"})
+# The inbox holds what customers send.
+_FOREIGN_FOLDERS = naming.PLATFORM_FOLDERS | {"inbox"}
 
 
 def resolve_secret(ref: SecretRef, *, tenant: str, settings: Settings) -> str:
@@ -103,8 +104,8 @@ def _read_file(name: str, tenant: str, settings: Settings) -> str:
     except (OSError, RuntimeError, ValueError) as error:
         raise SecretError(f"{place} cannot be read: {_describe(error)}", remedy=remedy) from None
     # Else a tenant's YAML could read any file of the machine, or another tenant's rows; a mounted secret belongs below the data directory.
-    if not real.is_relative_to(root) or real == root or real.relative_to(root).parts[0] in _PLATFORM_FOLDERS:
-        raise SecretError(f"{place} must lie below FABRIC_DATA_DIR, links followed, and outside of {', '.join(sorted(_PLATFORM_FOLDERS))}", remedy=remedy)
+    if not real.is_relative_to(root) or real == root or real.relative_to(root).parts[0] in _FOREIGN_FOLDERS:
+        raise SecretError(f"{place} must lie below FABRIC_DATA_DIR, links followed, and outside of {', '.join(sorted(_FOREIGN_FOLDERS))}", remedy=remedy)
     try:
         # Without O_NONBLOCK opening a pipe would wait for a writer for ever.
         with os.fdopen(os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb") as file:

@@ -78,15 +78,17 @@ def test_a_file_gives_its_text_without_the_last_newline(settings: Settings, cont
 
 
 @pytest.mark.parametrize(
-    "path", ["/etc/hostname", "../token", "a/../../token", "warehouse/other.duckdb", "secrets/other.json", "inbox/other/ads.csv", ".", "a/.."]
+    "path",
+    ["/etc/hostname", "../token", "a/../../token", "warehouse/other.duckdb", "secrets/other.json", "inbox/other/ads.csv", "dagster/runs.db", ".", "a/.."],
 )
 def test_a_file_outside_of_the_tenants_reach_is_refused(settings: Settings, path: str) -> None:
     (settings.data_dir.parent / "token").write_text(CANARY)
-    for folder in ("a", "warehouse", "secrets", "inbox/other"):
+    for folder in ("a", "warehouse", "secrets", "inbox/other", "dagster"):
         (settings.data_dir / folder).mkdir(parents=True)
     (settings.data_dir / "warehouse" / "other.duckdb").write_text(CANARY)
     (settings.data_dir / "secrets" / "other.json").write_text(CANARY)
     (settings.data_dir / "inbox" / "other" / "ads.csv").write_text(CANARY)
+    (settings.data_dir / "dagster" / "runs.db").write_text(CANARY)
     with pytest.raises(SecretError, match="must lie below FABRIC_DATA_DIR") as caught:
         # Past the model, which refuses some of them before.
         resolve_secret(SecretRef.model_construct(env=None, secret=None, file=path), tenant="acme", settings=settings)
