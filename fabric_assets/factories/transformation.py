@@ -6,6 +6,7 @@ words of dagster-dbt.
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
+from functools import cache
 
 import dagster as dg
 
@@ -59,7 +60,8 @@ def build_transformation(
     )
     def transform(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         chosen = {key: nodes[key] for key in nodes if key in context.selected_asset_keys}
-        wanted = {key: test for key, test in checks.items() if key in context.selected_asset_check_keys}
+        selected = {key: test for key, test in checks.items() if key in context.selected_asset_check_keys}
+        wanted = _leave_out_unanswerable(context, selected, tenant=tenant.tenant, assets=assets, built=set(chosen))
         request = BuildRequest(
             tenant=tenant,
             models=tuple(model.unique_id for model in chosen.values()),
@@ -74,6 +76,25 @@ def build_transformation(
             yield from _translate(results, tenant.tenant, models=chosen, tests=wanted, assets=assets)
 
     return transform
+
+
+def _leave_out_unanswerable(
+    context: dg.AssetExecutionContext, tests: Mapping[dg.AssetCheckKey, TestNode], *, tenant: str, assets: Mapping[str, dg.AssetKey], built: set[dg.AssetKey]
+) -> dict[dg.AssetCheckKey, TestNode]:
+    """Leave out tests that read what this run does not build and no run ever has: on a new tenant, part of a graph would fail for want of the rest."""
+
+    @cache
+    def exists(key: dg.AssetKey) -> bool:
+        return key in built or context.instance.get_latest_materialization_event(key) is not None
+
+    answerable = {}
+    for check, test in tests.items():
+        inputs = [*(assets[model] for model in test.depends_on_models), *(raw_key(tenant, *origin) for origin in test.depends_on_sources)]
+        if missing := [key.to_user_string() for key in inputs if not exists(key)]:
+            context.log.info(f"{check.name} is left out: {', '.join(missing)} was never materialised")
+        else:
+            answerable[check] = test
+    return answerable
 
 
 def _translate(

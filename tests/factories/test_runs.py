@@ -98,6 +98,20 @@ def test_a_selection_materialises_its_assets_alone(prepared, write_tenant, run, 
     ]
 
 
+def test_part_of_a_new_tenants_graph_is_not_tested_against_what_was_never_built(prepared, write_tenant, run, shop_url):
+    write_tenant("acme", get_tenant(checks={}))
+    against_stores = "relationships_daily_revenue_store_id__store_id__ref_stores_"
+    results, events = run("acme", selection=["+marts/daily_revenue"])
+    assert (results["acme"].status, results["acme"].error) == ("success", None)
+    assert results["acme"].checks
+    assert [check for check in results["acme"].checks if not check.passed] == []
+    assert against_stores not in {check.name for check in results["acme"].checks}
+    assert any(f"{against_stores} is left out: acme/marts/stores was never materialised" in event.message for event in events)
+    run("acme", selection=["raw/shop/stores+"])
+    results, _ = run("acme", selection=["marts/daily_revenue"])
+    assert against_stores in {check.name for check in results["acme"].checks}
+
+
 def test_an_unreachable_source_fails_its_tenant_and_no_other(prepared, write_tenant, run, shop_url, monkeypatch):
     monkeypatch.setenv("DEAD_URL", "postgresql://fabric:s3cret-canary@127.0.0.1:1/none")
     write_tenant("acme", get_tenant())
