@@ -97,6 +97,10 @@ def pool(tenant: str) -> str:
 
 # Folders of FABRIC_DATA_DIR that no tenant's YAML may name: they hold other tenants' rows, secrets and runs.
 PLATFORM_FOLDERS = frozenset({"warehouse", "dlt", "dbt", "locks", "secrets", "dagster"})
+# Nor may a secret come from there: the inbox holds what customers send.
+SECRETLESS_FOLDERS = PLATFORM_FOLDERS | {"inbox"}
+# The platform's own secrets, which no tenant's reference may name.
+PLATFORM_VARIABLES = frozenset({"FABRIC_SECRET_KEYS", "FABRIC_PROVISION_URL"})
 
 
 def pipeline(tenant: str, source: str) -> str:

@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator
 
 from fabric_assets import naming
 from fabric_assets.config.checks import get_check_name
-from fabric_assets.config.loader import Fleet
+from fabric_assets.config.loader import Fleet, LoadedTenant
 from fabric_assets.transform.graph import ModelNode, ProjectGraph
 from fabric_assets.transform.selection import select_models
+from fabric_assets.transform.tests import get_tests
 
 Row = dict[str, object]
 
@@ -55,14 +56,15 @@ def list_streams(fleet: Fleet, _graph: ProjectGraph | None) -> Iterator[Row]:
 
 def list_models(fleet: Fleet, graph: ProjectGraph | None) -> Iterator[Row]:
     """Yield the dbt models of every tenant."""
-    for name, model in _get_models(fleet, graph):
-        yield {
-            "tenant": name,
-            "asset": "/".join(naming.model_asset_key(name, model.schema, model.name)),
-            "materialized": model.materialized,
-            "description": model.description,
-            "file": model.file,
-        }
+    for name, loaded in fleet.tenants.items():
+        for model in _select(loaded, graph):
+            yield {
+                "tenant": name,
+                "asset": "/".join(naming.model_asset_key(name, model.schema, model.name)),
+                "materialized": model.materialized,
+                "description": model.description,
+                "file": model.file,
+            }
 
 
 def list_schedules(fleet: Fleet, _graph: ProjectGraph | None) -> Iterator[Row]:
@@ -74,7 +76,7 @@ def list_schedules(fleet: Fleet, _graph: ProjectGraph | None) -> Iterator[Row]:
 
 
 def list_checks(fleet: Fleet, graph: ProjectGraph | None) -> Iterator[Row]:
-    """Yield the checks of raw streams, then the dbt tests of models."""
+    """Yield the checks of each tenant: those of its YAML, then its dbt tests."""
     for name, loaded in fleet.tenants.items():
         for asset, checks in loaded.config.checks.items():
             for check in checks:
@@ -86,10 +88,12 @@ def list_checks(fleet: Fleet, graph: ProjectGraph | None) -> Iterator[Row]:
                     "severity": check.severity,
                     "blocking": check.blocking,
                 }
-    for name, model in _get_models(fleet, graph):
-        for test in model.checks:
-            asset = "/".join(naming.model_asset_key(name, model.schema, model.name))
-            yield {"tenant": name, "asset": asset, "check": test.name, "type": f"dbt {test.kind} test", "severity": test.severity, "blocking": False}
+        models = _select(loaded, graph)
+        assets = {model.unique_id: "/".join(naming.model_asset_key(name, model.schema, model.name)) for model in models}
+        for owner, tests in (get_tests(graph, loaded.config, models) if graph else {}).items():
+            asset = assets.get(owner) or "/".join(naming.raw_asset_key(name, *owner.split(".", 1)))
+            for test in tests:
+                yield {"tenant": name, "asset": asset, "check": test.name, "type": f"dbt {test.kind} test", "severity": test.severity, "blocking": False}
 
 
 LISTINGS: dict[str, Callable[[Fleet, ProjectGraph | None], Iterator[Row]]] = {
@@ -103,8 +107,7 @@ LISTINGS: dict[str, Callable[[Fleet, ProjectGraph | None], Iterator[Row]]] = {
 NEEDS_GRAPH = frozenset({"models", "checks"})
 
 
-def _get_models(fleet: Fleet, graph: ProjectGraph | None) -> Iterator[tuple[str, ModelNode]]:
-    for name, loaded in fleet.tenants.items():
-        if graph is not None and loaded.config.transform is not None:
-            for model in select_models(graph, tenant=name, transform=loaded.config.transform):
-                yield name, model
+def _select(loaded: LoadedTenant, graph: ProjectGraph | None) -> tuple[ModelNode, ...]:
+    if graph is None or loaded.config.transform is None:
+        return ()
+    return select_models(graph, tenant=loaded.config.tenant, transform=loaded.config.transform)

@@ -12,7 +12,11 @@ from fabric_assets.cli import config_commands, demo, run, secrets
 from fabric_assets.errors import ConfigurationError, FabricError
 
 app = typer.Typer(
-    name="fabric", help="Load, model and check the data of many customers, each declared in one YAML file.", no_args_is_help=True, add_completion=False
+    name="fabric",
+    help="Load, model and check the data of many customers, each declared in one YAML file.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
 )
 app.command("validate")(config_commands.validate)
 app.command("schema")(config_commands.schema)

@@ -108,7 +108,16 @@ def check_secret_path(value: str) -> str:
     """Refuse a path that is not below FABRIC_DATA_DIR: a tenant's YAML could name any file of the machine, and a host to send it to."""
     if "://" in value or PurePosixPath(value).is_absolute():
         raise ValueError("must be relative to FABRIC_DATA_DIR: mount the file below it")
-    return check_data_path(value)
+    check_data_path(value)
+    if PurePosixPath(value).parts[0] in naming.SECRETLESS_FOLDERS:
+        raise ValueError("must not lie in the inbox, which holds what customers send")
+    return value
+
+
+def _check_variable(value: str) -> str:
+    if value in naming.PLATFORM_VARIABLES:
+        raise ValueError("belongs to the platform and is never given to a source; name a variable of the tenant's own")
+    return value
 
 
 Name = Annotated[str, Field(pattern=NAME, min_length=naming.NAME_LENGTH[0], max_length=naming.NAME_LENGTH[1])]
@@ -129,7 +138,9 @@ Duration = Annotated[
 class SecretRef(FabricModel):
     """Where a secret is kept: {env: NAME}, {secret: NAME} or {file: PATH}. Resolved only while a load runs."""
 
-    env: Annotated[str, Field(pattern=ENVIRONMENT_VARIABLE, max_length=200)] | None = Field(default=None, description="Name of an environment variable.")
+    env: Annotated[str, Field(pattern=ENVIRONMENT_VARIABLE, max_length=200), AfterValidator(_check_variable)] | None = Field(
+        default=None, description="Name of an environment variable."
+    )
     secret: Name | None = Field(default=None, description="Name in the tenant's sealed store (`fabric secrets set`).")
     file: Annotated[Text, AfterValidator(check_secret_path)] | None = Field(
         default=None, description="Path of a file that holds the value, relative to FABRIC_DATA_DIR."

@@ -27,12 +27,20 @@ from fabric_assets.config.suggestions import suggest
 _SCHEMES = ("s3", "gs", "az", "file")
 
 
+def _check_timeout(value: timedelta) -> timedelta:
+    if not value:
+        raise ValueError("must be at least 1s: no load ends in no time")
+    return value
+
+
 class SourceConfig(FabricModel):
     """Base of every source."""
 
     description: Text | None = Field(default=None, description="Shown on each of the source's assets.")
     retries: RetriesConfig = Field(default=RetriesConfig(), description="Tries after a failure that may pass.")
-    timeout: Duration = Field(default=timedelta(hours=1), description="Longest time that one load of the source may take.")
+    timeout: Annotated[Duration, AfterValidator(_check_timeout)] = Field(
+        default=timedelta(hours=1), description="Longest time that one load of the source may take."
+    )
 
 
 class SqlStream(StreamConfig):

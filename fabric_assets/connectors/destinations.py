@@ -10,6 +10,7 @@ from urllib.parse import unquote
 from fabric_assets import naming
 from fabric_assets.config.tenant import DuckDbDestination, PostgresDestination, TenantConfig
 from fabric_assets.errors import ConfigurationError, DestinationError, DestinationUnavailable, FabricError
+from fabric_assets.private_files import make_private_folder
 from fabric_assets.settings import Settings
 
 CONNECT_TIMEOUT_SECONDS = 15
@@ -115,7 +116,7 @@ def _ensure_warehouse_file(tenant: TenantConfig, settings: Settings) -> Path:
     import duckdb
 
     path = naming.warehouse_file(settings.data_dir, tenant.tenant)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private_folder(path.parent)
     path.parent.chmod(0o700)
     if not path.exists():
         duckdb.connect(str(path)).close()

@@ -181,7 +181,7 @@ def _build_bucket_opener(bucket: Any, name: str) -> Callable[[], Any]:
     return lambda: bucket.open(name, "rb")
 
 
-def make_private_folder(folder: Path) -> Path:
+def make_empty_folder(folder: Path) -> Path:
     """Make an empty folder that only its owner reads."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, mode=0o700)

@@ -19,7 +19,7 @@ from fabric_assets.config.sources import FilesSource, FileStream
 from fabric_assets.connectors import arrow_types, file_types
 from fabric_assets.connectors.arrow_hints import mark_naive
 from fabric_assets.connectors.context import SourceContext
-from fabric_assets.connectors.file_listing import FetchedFile, SourceFile, fetch, list_files, make_private_folder
+from fabric_assets.connectors.file_listing import FetchedFile, SourceFile, fetch, list_files, make_empty_folder
 from fabric_assets.connectors.file_readers import Reader, build_reader
 from fabric_assets.connectors.stream_state import get_stream_state
 from fabric_assets.connectors.suggestions import build_missing_error
@@ -61,7 +61,7 @@ def _read_stream(context: SourceContext, name: str, stream: FileStream, state: d
     known: dict[str, Any] = {} if stream.disposition == "replace" else dict(state.get("files", {}))
     found, any_file = list_files(context, stream, place=place)
     _check_found(context, stream, found, any_file, state, place)
-    folder = make_private_folder(naming.pipelines_dir(context.settings.data_dir, context.tenant, context.name) / "files" / name)
+    folder = make_empty_folder(naming.pipelines_dir(context.settings.data_dir, context.tenant, context.name) / "files" / name)
     try:
         fetched = _fetch_new(context, found, known, folder, place)
         readers = [(file, build_reader(file, stream.format, place=place)) for file in fetched]

@@ -15,6 +15,8 @@ from dlt.common.configuration.providers.doc import BaseDocProvider
 from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
 from dlt.common.runtime.run_context import RunContext
 
+from fabric_assets.private_files import make_private_folder
+
 DLT_SETTINGS: dict[str, Any] = {
     "runtime": {"dlthub_telemetry": False, "log_level": "CRITICAL"},
     "providers": {"enable_airflow_secrets": False, "enable_google_secrets": False, "enable_aws_secrets": False},
@@ -87,5 +89,5 @@ def isolate_dlt(folder: Path) -> None:
     with _lock:
         plugged = Container()[PluggableRunContext]
         if not isinstance(plugged.context, _IsolatedContext):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private_folder(folder)
             plugged.reload(_IsolatedContext(folder))

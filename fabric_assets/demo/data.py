@@ -21,6 +21,7 @@ from pathlib import Path
 
 from fabric_assets.demo.shop import TABLES, write_database, write_exports
 from fabric_assets.errors import ConfigurationError
+from fabric_assets.private_files import make_private_folder
 
 # Of this module's folder layout: a folder of another layout is made anew.
 _LAYOUT = 1
@@ -63,7 +64,7 @@ def prepare_demo(data_dir: Path, *, max_orders: int | None = None, report: Calla
     Raises:
         ConfigurationError: the generator is not installed, or failed.
     """
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private_folder(data_dir)
     shop = DemoShop(data_dir / "demo")
     with _one_at_a_time(data_dir / "demo.lock"):
         if not _is_whole(shop):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import dagster as dg
 
@@ -48,7 +49,8 @@ def _build_check(spec: dg.AssetSpec, problems: Sequence[Problem]) -> dg.AssetChe
 def _build_sensor(specs: Mapping[str, dg.AssetSpec], broken: Mapping[str, Sequence[Problem]]) -> dg.SensorDefinition:
     @dg.sensor(name=SENSOR, default_status=dg.DefaultSensorStatus.RUNNING, minimum_interval_seconds=60, description="Reports tenants whose YAML is wrong.")
     def report(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        state = "\n".join(str(problem) for problems in broken.values() for problem in problems)
+        # With the files' times: a mistake that was mended and made again is a new one.
+        state = "\n".join(f"{problem} {_get_time(problem.file)}" for problems in broken.values() for problem in problems)
         if context.cursor == state:
             return dg.SkipReason("nothing has changed since the last report")
         events = [
@@ -58,6 +60,10 @@ def _build_sensor(specs: Mapping[str, dg.AssetSpec], broken: Mapping[str, Sequen
         return dg.SensorResult(asset_events=events, cursor=state)
 
     return report
+
+
+def _get_time(file: Path) -> int:
+    return file.stat().st_mtime_ns if file.exists() else 0
 
 
 def _build_metadata(problems: Sequence[Problem]) -> dict[str, int | dg.MetadataValue]:

@@ -3,10 +3,11 @@
 import dagster as dg
 
 from fabric_assets.config.loader import Fleet, load_fleet
+from fabric_assets.config.problems import Problem
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.factories.broken import build_broken_definitions
 from fabric_assets.factories.resources import build_dbt_resources
-from fabric_assets.factories.tenant import build_tenant_definitions
+from fabric_assets.factories.tenant import TenantDefinitions, build_tenant_definitions
 from fabric_assets.settings import Settings
 from fabric_assets.transform.fleet import validate_fleet
 from fabric_assets.transform.graph import ProjectGraph, load_graph
@@ -26,14 +27,28 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             "FABRIC_STRICT=1 and these tenants are broken:\n" + "\n".join(str(problem) for problems in fleet.broken.values() for problem in problems),
             remedy="mend them (`fabric validate` shows the same list), or set FABRIC_STRICT=0 to load the healthy ones",
         )
-    tenants = [build_tenant_definitions(loaded, graph, settings=settings) for loaded in fleet.tenants.values()]
+    tenants, unbuilt = _build_tenants(fleet, graph, settings)
+    broken = {**fleet.broken, **unbuilt}
     healthy = dg.Definitions(
         assets=[asset for tenant in tenants for asset in tenant.assets],
         schedules=[schedule for tenant in tenants for schedule in tenant.schedules],
         resources=build_dbt_resources(settings),
         executor=dg.in_process_executor,
     )
-    return dg.Definitions.merge(healthy, build_broken_definitions(fleet.broken)) if fleet.broken else healthy
+    return dg.Definitions.merge(healthy, build_broken_definitions(broken)) if broken else healthy
+
+
+def _build_tenants(fleet: Fleet, graph: ProjectGraph | None, settings: Settings) -> tuple[list[TenantDefinitions], dict[str, tuple[Problem, ...]]]:
+    """Build each tenant; what Dagster refuses of one is that one's problem, unless FABRIC_STRICT is 1."""
+    tenants, unbuilt = [], {}
+    for name, loaded in fleet.tenants.items():
+        try:
+            tenants.append(build_tenant_definitions(loaded, graph, settings=settings))
+        except Exception as error:
+            if settings.strict:
+                raise
+            unbuilt[name] = (loaded.make_problem((), f"its definitions cannot be built: {error}"),)
+    return tenants, unbuilt
 
 
 def get_graph(fleet: Fleet, settings: Settings) -> ProjectGraph | None:

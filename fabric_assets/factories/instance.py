@@ -7,6 +7,7 @@ from pathlib import Path
 import dagster as dg
 
 from fabric_assets import naming
+from fabric_assets.private_files import make_private_folder
 from fabric_assets.settings import Settings
 
 CONFIG = "dagster.yaml"
@@ -27,8 +28,7 @@ def get_instance(settings: Settings, *, root: Path | None = None) -> dg.DagsterI
 
 def prepare_home(settings: Settings, *, root: Path) -> Path:
     """Make the default DAGSTER_HOME and put the project's dagster.yaml in force there."""
-    home = naming.dagster_home(settings.data_dir)
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    home = make_private_folder(naming.dagster_home(settings.data_dir))
     if (root / CONFIG).is_file():
         shutil.copyfile(root / CONFIG, home / CONFIG)
     return home

@@ -106,6 +106,8 @@ def run_tenant(
             raise ConfigurationError(f"{tenant} declares no asset: there is nothing to run", remedy="add a source or a transform block")
     except ConfigurationError as error:
         return TenantResult(tenant, "failure", seconds=perf_counter() - started, error=str(error))
+    except Exception as error:  # noqa: BLE001 - the boundary between tenants: what one cannot be built for must not stop the next
+        return TenantResult(tenant, "failure", seconds=perf_counter() - started, error=f"{tenant}: its definitions cannot be built: {error}")
     job = dg.Definitions(
         assets=definitions.assets,
         resources=build_dbt_resources(settings, warm=workers),

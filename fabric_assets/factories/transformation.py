@@ -91,7 +91,7 @@ def _leave_out_unanswerable(
     for check, test in tests.items():
         inputs = [*(assets[model] for model in test.depends_on_models), *(raw_key(tenant, *origin) for origin in test.depends_on_sources)]
         if missing := [key.to_user_string() for key in inputs if not exists(key)]:
-            context.log.info(f"{check.name} is left out: {', '.join(missing)} was never materialised")
+            context.log.warning(f"{check.name} is left out: {', '.join(missing)} was never materialised")
         else:
             answerable[check] = test
     return answerable

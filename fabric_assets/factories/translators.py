@@ -6,6 +6,7 @@ so it imports neither of them, and shares what does not differ from tenant to te
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ TENANT_TAG = "tenant"
 SOURCE_TAG = "source"
 FULL_REFRESH_TAG = "fabric/full_refresh"
 
+_SHORTEST_FRESHNESS = timedelta(minutes=1)  # Dagster takes no shorter one; the check itself keeps to the second
 _SEVERITIES = {"error": dg.AssetCheckSeverity.ERROR, "warn": dg.AssetCheckSeverity.WARN}
 
 
@@ -113,4 +115,4 @@ def _get_reference(file: Path, line: int) -> dg.CodeReferencesMetadataValue:
 
 def _get_freshness_policy(checks: tuple[AnyCheck, ...]) -> dg.FreshnessPolicy | None:
     ages = [check.max_age for check in checks if isinstance(check, FreshnessCheck)]
-    return dg.FreshnessPolicy.time_window(fail_window=min(ages)) if ages else None
+    return dg.FreshnessPolicy.time_window(fail_window=max(min(ages), _SHORTEST_FRESHNESS)) if ages else None

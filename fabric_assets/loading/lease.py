@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from fabric_assets import naming
 from fabric_assets.errors import LeaseHeld
+from fabric_assets.private_files import make_private_folder
 from fabric_assets.settings import Settings
 
 # Longest that a step waits for another one of the same tenant.
@@ -31,7 +32,7 @@ def warehouse_lease(tenant: str, settings: Settings, *, timeout_seconds: float =
         LeaseHeld: it was not free in time.
     """
     path = naming.lock_file(settings.data_dir, tenant)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private_folder(path.parent)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         _wait(descriptor, tenant, timeout_seconds, report)

@@ -17,6 +17,7 @@ from fabric_assets.loading import ledger
 from fabric_assets.loading.failures import build_error
 from fabric_assets.loading.lease import LEASE_SECONDS, warehouse_lease
 from fabric_assets.loading.reports import LoadRequest, StreamReport, empty_staging, read_table
+from fabric_assets.private_files import make_private_folder
 
 # Both destinations take it as it is: dlt's default writes a statement per row, three times slower also for the rows of an API.
 FILE_FORMAT = "parquet"
@@ -91,7 +92,7 @@ def _build_pipeline(request: LoadRequest, context: SourceContext) -> Any:
     from fabric_assets.connectors.destinations import build_destination
 
     folder = naming.pipelines_dir(request.settings.data_dir, context.tenant, context.name)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private_folder(folder)
     return dlt.pipeline(
         pipeline_name=naming.pipeline(context.tenant, context.name),
         pipelines_dir=str(folder),

@@ -18,15 +18,12 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from fabric_assets import naming
 from fabric_assets.config.base import SecretRef
 from fabric_assets.errors import ConfigurationError, SecretError
+from fabric_assets.private_files import make_private_folder
 from fabric_assets.settings import Settings
 
 MAXIMUM_BYTES = 64 * 1024
 
-# The platform's own credentials: a tenant's YAML that names them would hand them to whatever host it also names.
-_PLATFORM_VARIABLES = frozenset({"FABRIC_SECRET_KEYS", "FABRIC_PROVISION_URL"})
 # Folders of the data directory that hold other tenants' data.
-# The inbox holds what customers send.
-_FOREIGN_FOLDERS = naming.PLATFORM_FOLDERS | {"inbox"}
 
 
 def resolve_secret(ref: SecretRef, *, tenant: str, settings: Settings) -> str:
@@ -87,7 +84,7 @@ def remove_secret(tenant: str, name: str, *, settings: Settings) -> None:
 
 def _read_variable(name: str, tenant: str) -> str:
     place = f"tenant {tenant}: environment variable {name}"
-    if name in _PLATFORM_VARIABLES:
+    if name in naming.PLATFORM_VARIABLES:
         raise SecretError(f"{place} belongs to the platform and is never given to a source", remedy="name a variable of the tenant's own")
     if value := os.environ.get(name):
         return value
@@ -104,8 +101,10 @@ def _read_file(name: str, tenant: str, settings: Settings) -> str:
     except (OSError, RuntimeError, ValueError) as error:
         raise SecretError(f"{place} cannot be read: {_describe(error)}", remedy=remedy) from None
     # Else a tenant's YAML could read any file of the machine, or another tenant's rows; a mounted secret belongs below the data directory.
-    if not real.is_relative_to(root) or real == root or real.relative_to(root).parts[0] in _FOREIGN_FOLDERS:
-        raise SecretError(f"{place} must lie below FABRIC_DATA_DIR, links followed, and outside of {', '.join(sorted(_FOREIGN_FOLDERS))}", remedy=remedy)
+    if not real.is_relative_to(root) or real == root or real.relative_to(root).parts[0] in naming.SECRETLESS_FOLDERS:
+        raise SecretError(
+            f"{place} must lie below FABRIC_DATA_DIR, links followed, and outside of {', '.join(sorted(naming.SECRETLESS_FOLDERS))}", remedy=remedy
+        )
     try:
         # Without O_NONBLOCK opening a pipe would wait for a writer for ever.
         with os.fdopen(os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb") as file:
@@ -211,8 +210,7 @@ def _write_tokens(tenant: str, tokens: dict[str, str], settings: Settings) -> No
 @contextlib.contextmanager
 def _locked(tenant: str, settings: Settings) -> Iterator[None]:
     folder = naming.sealed_secrets_file(settings.data_dir, tenant).parent
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder.mkdir(mode=0o700, exist_ok=True)
+    make_private_folder(folder)
     folder.chmod(0o700)
     with os.fdopen(os.open(folder / f".{tenant}.lock", os.O_RDWR | os.O_CREAT, 0o600), "rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from fabric_assets.transform.files import make_private_folder
+from fabric_assets.private_files import make_private_folder
 
 _LOCK = ".lock"
 

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fabric_assets.errors import ConfigurationError, TransformError
+from fabric_assets.private_files import make_private_folder
 from fabric_assets.settings import Settings
-from fabric_assets.transform.files import make_private_folder
 from fabric_assets.transform.fingerprint import ADAPTERS, get_fingerprint, get_graph_file, get_prepared_dir, get_prepared_file
 from fabric_assets.transform.process import WorkerProcess
 

@@ -1,7 +1,9 @@
 """`fabric run` without the command line: what a run materialises, records and says when something is wrong."""
 
+import os
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 
 import dagster as dg
@@ -133,6 +135,19 @@ def test_a_missing_secret_says_which_and_where_it_is_looked_for(prepared, write_
     results, _ = run("acme")
     assert results["acme"].status == "failure"
     assert "SHOP_URL" in results["acme"].error
+
+
+def test_a_new_data_folder_is_its_owners_alone(prepared, write_tenant, run, shop_url, tmp_path):
+    old = os.umask(0o022)
+    try:
+        fresh = replace(prepared, data_dir=tmp_path / "above" / "fresh")
+        write_tenant("acme", get_tenant(transform=None, schedules={}))
+        (result,) = run_tenants(load_fleet(fresh), ["acme"], settings=fresh, on_event=lambda _: None)
+    finally:
+        os.umask(old)
+    assert (result.status, result.error) == ("success", None)
+    folders = [fresh.data_dir, *(path for path in fresh.data_dir.rglob("*") if path.is_dir())]
+    assert {oct(folder.stat().st_mode & 0o777) for folder in folders if fresh.data_dir in (folder.parent, folder)} == {"0o700"}
 
 
 def test_a_failing_model_fails_the_run_and_keeps_what_was_built(prepared, write_tenant, run, tmp_path, monkeypatch):

@@ -126,6 +126,23 @@ def test_files_whose_wrong_names_look_alike_get_a_check_each(prepared, write_ten
     assert len({key for key in graph.asset_check_keys if key.name == "config"}) == 5
 
 
+def test_a_check_fresher_than_dagsters_shortest_policy_is_kept_to_the_minute(prepared, write_tenant):
+    write_tenant("acme", get_tenant(checks={"raw/shop/orders": [{"type": "freshness", "max_age": "30s"}]}))
+    spec = get_specs(build_definitions(prepared))["acme/raw/shop/orders"]
+    assert spec.freshness_policy == dg.FreshnessPolicy.time_window(fail_window=timedelta(minutes=1))
+
+
+def test_a_mistake_that_was_mended_and_made_again_is_reported_again(prepared, write_tenant):
+    write_tenant("acme", get_tenant())
+    file = write_tenant("globex", get_tenant(timezone="Mars/Olympus"))
+    sensor = build_definitions(prepared).resolve_sensor_def("fabric__broken_config")
+    with dg.DagsterInstance.ephemeral() as instance:
+        first = sensor.evaluate_tick(dg.build_sensor_context(instance=instance))
+        os.utime(file, ns=(1, 1))
+        second = sensor.evaluate_tick(dg.build_sensor_context(instance=instance, cursor=first.cursor))
+    assert len(second.asset_events) == 1
+
+
 def test_strict_settings_refuse_the_whole_fleet_for_one_broken_tenant(prepared, write_tenant):
     write_tenant("acme", get_tenant())
     write_tenant("globex", get_tenant(timezone="Mars/Olympus"))

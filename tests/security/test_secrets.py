@@ -60,7 +60,8 @@ def test_a_missing_variable_is_named_with_its_remedy(settings: Settings, monkeyp
 def test_the_platforms_own_variables_are_given_to_no_tenant(settings: Settings, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, CANARY)
     with pytest.raises(SecretError, match="belongs to the platform") as caught:
-        resolve_secret(SecretRef(env=name), tenant="acme", settings=settings)
+        # Past the model, which refuses them before.
+        resolve_secret(SecretRef.model_construct(env=name, secret=None, file=None), tenant="acme", settings=settings)
     assert CANARY not in get_message(caught.value)
 
 

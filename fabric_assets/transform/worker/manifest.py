@@ -11,7 +11,7 @@ from typing import Any
 
 from dbt.contracts.graph.manifest import Manifest
 
-from fabric_assets.transform.files import write_atomically
+from fabric_assets.private_files import write_atomically
 
 TENANT_PLACEHOLDER = "fabric_tenant_placeholder"
 DATABASE_PLACEHOLDER = "fabric_database_placeholder"

@@ -6,7 +6,7 @@ from typing import Any
 from dbt.contracts.graph.manifest import Manifest
 
 from fabric_assets.errors import ConfigurationError
-from fabric_assets.transform.files import write_atomically
+from fabric_assets.private_files import write_atomically
 from fabric_assets.transform.folders import RunFolder
 from fabric_assets.transform.graph import ProjectGraph, dump_graph, read_graph
 from fabric_assets.transform.worker.dbt_call import call_dbt, clean_message
