@@ -1,7 +1,6 @@
 """`fabric run`: materialise tenants without the UI."""
 
 import json
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +10,7 @@ from rich.table import Table
 from fabric_assets.cli.headless import run_tenants
 from fabric_assets.cli.tenants import get_tenants
 from fabric_assets.config.loader import load_fleet
+from fabric_assets.errors import ConfigurationError
 from fabric_assets.settings import load_settings
 
 if TYPE_CHECKING:
@@ -20,11 +20,16 @@ if TYPE_CHECKING:
 def run(
     tenants: Annotated[list[str] | None, typer.Argument(help="Names or globs of tenants.", show_default=False)] = None,
     all_: Annotated[bool, typer.Option("--all", help="Every tenant.")] = False,
-    select: Annotated[str, typer.Option(help="Parts of the tenant: raw/shop, marts/orders, +marts (with what is upstream); several by comma.")] = "",
+    select: Annotated[
+        str | None, typer.Option(help="Parts of the tenant: raw/shop, marts/orders, +marts (with what is upstream); several by comma.", show_default=False)
+    ] = None,
     full_refresh: Annotated[bool, typer.Option("--full-refresh", help="Load everything anew and rebuild incremental models.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Load, model and check tenants now, with progress; a failing tenant does not hold up the others."""
+    selection = [part.strip() for part in (select or "").split(",") if part.strip()]
+    if select is not None and not selection:
+        raise ConfigurationError("--select is empty", remedy="name what to run, or leave --select out to run everything")
     settings = load_settings()
     fleet = load_fleet(settings)
     names = get_tenants(fleet, tenants, all_)
@@ -33,7 +38,7 @@ def run(
         fleet,
         names,
         settings=settings,
-        selection=[part.strip() for part in select.split(",") if part.strip()],
+        selection=selection,
         full_refresh=full_refresh,
         on_event=lambda event: print_event(console, event),
     )
@@ -62,10 +67,10 @@ def print_results(console: Console, results: "list[TenantResult]") -> None:
     console.print(table)
     for result in results:
         for check in result.checks:
-            if not check.passed:
-                console.print(f"{result.tenant}: check {check.name} of {check.asset} failed ({check.severity})", markup=False)
+            if not check.passed and check.severity == "warn":
+                console.print(f"{result.tenant}: warning: check {check.name} of {check.asset} failed: {check.message}", markup=False, soft_wrap=True)
         if result.error:
-            console.print(f"\n{result.tenant} failed:\n{result.error}", markup=False)
+            console.print(f"\n{result.tenant}:\n{result.error}", markup=False, soft_wrap=True)
 
 
 def to_json(result: "TenantResult") -> dict[str, object]:
@@ -78,7 +83,7 @@ def to_json(result: "TenantResult") -> dict[str, object]:
         "assets": [
             {"key": asset.key, "status": asset.status, "rows_loaded": asset.rows_loaded, "rows_rejected": asset.rows_rejected} for asset in result.assets
         ],
-        "checks": [asdict(check) for check in result.checks],
+        "checks": [{"asset": check.asset, "name": check.name, "passed": check.passed, "severity": check.severity} for check in result.checks],
         "error": result.error,
     }
 

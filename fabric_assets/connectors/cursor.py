@@ -48,6 +48,7 @@ class Cursor:
         last = decode(state["value"], kind) if "value" in state else None
         if "kind" in state and state["kind"] != str(kind):
             raise DataError(f"{place}: the cursor {config.field} was {state['kind']} and is now {kind}", remedy="load the stream anew with --full-refresh")
+        self._check_lag(config.lag)
         self.start = self._step_back(last, config.lag) if last is not None else self._parse_initial(config.initial)
         self._last, self._highest = last, last
         # Copies of rows at the highest value so far; and those of earlier loads that this one has still to meet again.
@@ -125,15 +126,20 @@ class Cursor:
             text = json.dumps([_write(value) for value in row.values()], ensure_ascii=False)
             yield hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=9).hexdigest()
 
+    def _check_lag(self, lag: timedelta | int | None) -> None:
+        """Refuse a lag that does not go with the cursor's type at the first load, not at the first one that needs it."""
+        if lag is None:
+            return
+        place = f"{self._place}: the cursor {self._field} has the type {self._kind}"
+        if pa.types.is_string(self._kind) or pa.types.is_large_string(self._kind):
+            raise ConfigurationError(f"{place}, and a lag needs a timestamp, date or number", remedy="leave out cursor.lag, or choose another cursor")
+        temporal = pa.types.is_temporal(self._kind)
+        if temporal != isinstance(lag, timedelta):
+            raise ConfigurationError(f"{place}; its lag must be {'a duration such as 5m' if temporal else 'a number'}", remedy="correct cursor.lag")
+
     def _step_back(self, last: Any, lag: timedelta | int | None) -> Any:
         if lag is None:
             return last
-        temporal = isinstance(last, date)
-        if temporal != isinstance(lag, timedelta) or isinstance(last, str):
-            wanted = "a duration such as 5m" if temporal else "a number" if not isinstance(last, str) else "no lag: a text has no distance"
-            raise ConfigurationError(
-                f"{self._place}: the cursor {self._field} has the type {self._kind}; its lag must be {wanted}", remedy="correct cursor.lag"
-            )
         if isinstance(lag, timedelta) and not isinstance(last, datetime):
             return last - timedelta(days=math.ceil(lag / timedelta(days=1)))
         return last - lag  # pyright: ignore[reportOperatorIssue] - the two kinds match: see above

@@ -29,6 +29,10 @@ def get_instance(settings: Settings, *, root: Path | None = None) -> dg.DagsterI
 def prepare_home(settings: Settings, *, root: Path) -> Path:
     """Make the default DAGSTER_HOME and put the project's dagster.yaml in force there."""
     home = make_private_folder(naming.dagster_home(settings.data_dir))
-    if (root / CONFIG).is_file():
-        shutil.copyfile(root / CONFIG, home / CONFIG)
+    package = Path(__file__).resolve().parent.parent
+    # The project's own; else ours, in an installed package or a checkout: without one Dagster would turn telemetry on.
+    for folder in (root, package, package.parent):
+        if (folder / CONFIG).is_file():
+            shutil.copyfile(folder / CONFIG, home / CONFIG)
+            break
     return home

@@ -59,6 +59,7 @@ class CheckResult:
     name: str
     passed: bool
     severity: str
+    message: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def _build_result(tenant: str, definitions: TenantDefinitions, keys: list[tuple[
             materialised[tuple(event.asset_key.path)] = event.step_materialization_data.materialization.metadata
         elif event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             check = event.asset_check_evaluation_data
-            checks.append(CheckResult("/".join(check.asset_key.path), check.check_name, check.passed, check.severity.value.lower()))
+            checks.append(CheckResult("/".join(check.asset_key.path), check.check_name, check.passed, check.severity.value.lower(), _get_reason(check)))
         elif event.event_type == dg.DagsterEventType.STEP_FAILURE:
             errors.append(_get_message(event))
     kinds = {tuple(spec.key.path): "dbt" if "dbt" in spec.kinds else "dlt" for definition in definitions.assets for spec in definition.specs}
@@ -153,15 +154,23 @@ def _build_result(tenant: str, definitions: TenantDefinitions, keys: list[tuple[
                 rows_total=_get_int(metadata, "dagster/row_count"),
             )
         )
-    return TenantResult(tenant, "success" if result.success else "failure", result.run_id, 0.0, assets, checks, "\n".join(errors) or None)
+    found = [f"{check.asset}: check {check.name} failed: {check.message}" for check in checks if not check.passed and check.severity == "error"]
+    return TenantResult(tenant, "success" if result.success else "failure", result.run_id, 0.0, assets, checks, "\n".join(errors + found) or None)
 
 
 def _get_int(metadata, name: str) -> int | None:
     return metadata[name].value if metadata is not None and name in metadata else None
 
 
+def _get_reason(check: dg.AssetCheckEvaluation) -> str:
+    """Why a check failed, in the words of whoever ran it."""
+    return str(check.metadata["message"].value) if "message" in check.metadata else ""
+
+
 def _get_message(event: dg.DagsterEvent) -> str:
     failure = event.step_failure_data
+    if failure.error and failure.error.cls_name == "DagsterAssetCheckFailedError":
+        return "a blocking check failed, so nothing below it was built; mend the data, or the check's limits, and run it again"
     if failure.user_failure_data and failure.user_failure_data.description:
         return failure.user_failure_data.description
     return failure.error.message.strip() if failure.error else (event.message or "the step failed")
@@ -187,6 +196,8 @@ def _build_logger(tenant: str, on_event: Callable[[RunEvent], None]) -> dg.Logge
 def _translate(tenant: str, record: logging.LogRecord) -> RunEvent | None:
     meta = getattr(record, "dagster_meta", None) or {}
     event = meta.get("dagster_event")
+    if event is None and record.getMessage().startswith("Dependencies for step"):
+        return None  # a line per missing input of Dagster's own; the failure above it says why, and the result says what was skipped
     if event is None:
         return RunEvent(tenant, "log", meta.get("orig_message") or record.getMessage()) if record.levelno >= logging.INFO else None
     if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
@@ -197,7 +208,9 @@ def _translate(tenant: str, record: logging.LogRecord) -> RunEvent | None:
     if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
         check = event.asset_check_evaluation_data
         verdict = "passed" if check.passed else "failed"
-        return RunEvent(tenant, "check", f"{check.asset_key.to_user_string()}: {check.check_name} {verdict}", passed=check.passed)
+        reason = f": {_get_reason(check)}" if not check.passed else ""
+        warned = not check.passed and check.severity == dg.AssetCheckSeverity.WARN
+        return RunEvent(tenant, "check", f"{check.asset_key.to_user_string()}: {check.check_name} {verdict}{reason}", passed=None if warned else check.passed)
     if event.event_type == dg.DagsterEventType.STEP_FAILURE:
         return RunEvent(tenant, "failure", _get_message(event), passed=False)
     if event.event_type == dg.DagsterEventType.STEP_UP_FOR_RETRY:

@@ -61,7 +61,7 @@ def build_transformation(
     def transform(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         chosen = {key: nodes[key] for key in nodes if key in context.selected_asset_keys}
         selected = {key: test for key, test in checks.items() if key in context.selected_asset_check_keys}
-        wanted = _leave_out_unanswerable(context, selected, tenant=tenant.tenant, assets=assets, built=set(chosen))
+        wanted = _leave_out_unanswerable(context, selected, tenant=tenant.tenant, selected=models, assets=assets, built=set(chosen))
         request = BuildRequest(
             tenant=tenant,
             models=tuple(model.unique_id for model in chosen.values()),
@@ -79,9 +79,17 @@ def build_transformation(
 
 
 def _leave_out_unanswerable(
-    context: dg.AssetExecutionContext, tests: Mapping[dg.AssetCheckKey, TestNode], *, tenant: str, assets: Mapping[str, dg.AssetKey], built: set[dg.AssetKey]
+    context: dg.AssetExecutionContext,
+    tests: Mapping[dg.AssetCheckKey, TestNode],
+    *,
+    tenant: str,
+    selected: Sequence[ModelNode],
+    assets: Mapping[str, dg.AssetKey],
+    built: set[dg.AssetKey],
 ) -> dict[dg.AssetCheckKey, TestNode]:
     """Leave out tests that read what this run does not build and no run ever has: on a new tenant, part of a graph would fail for want of the rest."""
+
+    models = {model.unique_id: model for model in selected}
 
     @cache
     def exists(key: dg.AssetKey) -> bool:
@@ -89,7 +97,12 @@ def _leave_out_unanswerable(
 
     answerable = {}
     for check, test in tests.items():
-        inputs = [*(assets[model] for model in test.depends_on_models), *(raw_key(tenant, *origin) for origin in test.depends_on_sources)]
+        # A unit test makes its rows in the shape of what its model reads, so that has to be there.
+        read = [test, *(models[model] for model in test.depends_on_models if test.kind == "unit" and model in models)]
+        inputs = [
+            *(assets[model] for node in read for model in node.depends_on_models if model in assets),
+            *(raw_key(tenant, *origin) for node in read for origin in node.depends_on_sources),
+        ]
         if missing := [key.to_user_string() for key in inputs if not exists(key)]:
             context.log.warning(f"{check.name} is left out: {', '.join(missing)} was never materialised")
         else:
@@ -129,7 +142,7 @@ def _translate(
         below = [f"not built, since they lie below: {', '.join(skipped)}"] if skipped else []
         raise TransformError(
             f"{tenant}: the models could not all be built\n" + "\n".join([*failed, *refused, *below]),
-            remedy="mend the model, or the data that its test refuses, and materialise it again; what was built stays",
+            remedy="mend the model, or the data that its test refuses; or materialise first what it reads (+ before the selection). What was built stays",
         )
 
 

@@ -175,6 +175,21 @@ def test_a_failing_test_is_a_failed_check_and_a_finding(prepared, write_tenant, 
     assert get_exit_code(list(results.values())) == 1
 
 
+def test_a_failing_check_says_why_and_a_blocking_one_what_it_held_up(prepared, write_tenant, run, shop_url):
+    checks = {"raw/shop/orders": [{"type": "row_count", "min": 100, "blocking": True}, {"type": "not_null", "columns": ["nope"], "severity": "warn"}]}
+    write_tenant("acme", get_tenant(checks=checks))
+    results, _ = run("acme")
+    result = results["acme"]
+    assert result.status == "failure"
+    assert "acme/raw/shop/orders: check row_count failed" in result.error
+    assert "3" in result.error and "100" in result.error
+    assert "a blocking check failed, so nothing below it was built" in result.error
+    assert "dagster._core" not in result.error
+    (warned,) = [check for check in result.checks if check.severity == "warn"]
+    assert "nope" in warned.message
+    assert {asset.status for asset in result.assets if "/marts/" in asset.key} == {"skipped"}
+
+
 def test_a_broken_tenant_is_reported_and_the_others_run(prepared, write_tenant, run, shop_url):
     write_tenant("acme", get_tenant())
     write_tenant("globex", get_tenant(timezone="Mars/Olympus"))

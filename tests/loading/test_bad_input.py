@@ -128,10 +128,14 @@ def test_a_null_cursor_stops_an_append_and_leaving_it_out_on_purpose_heals_it(da
 def test_a_cursor_that_does_not_suit_its_column_is_refused(database: SourceDatabase, settings: Settings, cursor: dict[str, Any], message: str) -> None:
     database.run(ORDERS, "insert into orders values (1, 1, '2024-01-01 10:00:00')")
     tenant = Tenant(settings, database.build_source(orders={"primary_key": "id", "cursor": cursor}))
-    if "lag" in cursor:
-        # The first load has no last value to step back from.
-        tenant.load()
     assert message in str(_fail(ConfigurationError, tenant))
+
+
+def test_a_lag_on_a_text_cursor_is_refused_by_the_first_load(sqlite: SourceDatabase, settings: Settings) -> None:
+    sqlite.run("create table visits (id integer primary key, visited text)", "insert into visits values (1, '2024-01-01T10:00:00')")
+    tenant = Tenant(settings, sqlite.build_source(visits={"primary_key": "id", "cursor": {"field": "visited", "lag": "5m"}}))
+    error = str(_fail(ConfigurationError, tenant))
+    assert "a lag needs a timestamp, date or number" in error and "visits" in error
 
 
 def test_two_columns_that_become_one_are_named(sqlite: SourceDatabase, settings: Settings) -> None:

@@ -1,0 +1,22 @@
+"""Wrong usage of `fabric run`, and where its Dagster keeps its settings."""
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from fabric_assets.cli.main import app
+from fabric_assets.errors import ConfigurationError
+from fabric_assets.factories.instance import prepare_home
+
+
+@pytest.mark.parametrize("selection", ["", " , "])
+def test_an_empty_selection_is_a_mistake_and_not_everything(settings_environ, write_tenant, selection):
+    write_tenant("acme", {"sources": {"shop": {"type": "files", "path": "shop", "streams": {"orders": {"glob": "*.csv", "format": "csv"}}}}})
+    error = CliRunner().invoke(app, ["run", "acme", "--select", selection]).exception
+    assert isinstance(error, ConfigurationError)
+    assert "--select is empty" in str(error)
+
+
+def test_telemetry_is_off_from_whichever_folder_a_run_is_started(settings, tmp_path):
+    home = prepare_home(settings, root=tmp_path)
+    assert yaml.safe_load((home / "dagster.yaml").read_text())["telemetry"] == {"enabled": False}
