@@ -99,11 +99,13 @@ class ProjectGraph:
         models: by unique_id, parents before children; ephemeral ones included.
         sources: by unique_id.
         unattached: tests that belong to no one asset, as dagster-dbt has it: several parents and no `meta.dagster.ref.name`.
+        broken: tenants whose own models dbt cannot parse, with its message; the project was parsed without them.
     """
 
     models: dict[str, ModelNode]
     sources: dict[str, SourceNode] = field(default_factory=dict)
     unattached: tuple[TestNode, ...] = ()
+    broken: dict[str, str] = field(default_factory=dict)
 
     @property
     def source_checks(self) -> dict[Origin, tuple[TestNode, ...]]:
@@ -136,6 +138,7 @@ def read_graph(file: Path) -> tuple[str, ProjectGraph]:
         models={raw["unique_id"]: _build_model(raw) for raw in content["models"]},
         sources={raw["unique_id"]: _build_source(raw) for raw in content["sources"]},
         unattached=tuple(_build_test(raw) for raw in content["unattached"]),
+        broken=content.get("broken", {}),
     )
     return content["fingerprint"], graph
 
@@ -152,6 +155,7 @@ def dump_graph(graph: ProjectGraph, *, fingerprint: str) -> str:
         "models": [asdict(model) for model in graph.models.values()],
         "sources": [asdict(source) for source in graph.sources.values()],
         "unattached": [asdict(test) for test in graph.unattached],
+        "broken": graph.broken,
     }
     return json.dumps(content, default=str)
 

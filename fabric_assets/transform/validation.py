@@ -15,6 +15,9 @@ def find_problems(loaded: LoadedTenant, graph: ProjectGraph) -> tuple[Problem, .
     transform = loaded.config.transform
     if transform is None:
         return ()
+    if message := graph.broken.get(loaded.config.tenant):
+        text = " ".join(message.split())
+        return (loaded.make_problem(("transform",), f"tenant {loaded.config.tenant}'s own dbt models cannot be parsed; mend them: {text}"),)
     if wrong := [*_find_wrong_selectors(loaded, transform, graph)]:
         return tuple(wrong)
     models = select_models(graph, tenant=loaded.config.tenant, transform=transform)

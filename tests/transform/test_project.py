@@ -1,5 +1,6 @@
 """One parse of the dbt project serves all tenants: what it holds, when it is made anew, what it refuses."""
 
+import json
 import threading
 import time
 from dataclasses import replace
@@ -7,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from fabric_assets.config.loader import load_fleet
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.settings import Settings
 from fabric_assets.transform.fingerprint import get_fingerprint, get_graph_file, get_prepared_file
 from fabric_assets.transform.graph import load_graph
 from fabric_assets.transform.project import is_prepared, prepare_project
+from fabric_assets.transform.validation import find_problems
+from tests.transform.conftest import STREAMS
 
 
 def test_the_graph_tells_what_definitions_need_of_a_model(prepared_project: Settings) -> None:
@@ -166,6 +170,30 @@ def test_a_project_that_dbt_cannot_parse_is_refused_with_dbts_words(own_project:
     assert "models/marts/sales/orders.sql" in caught.value.message
     assert "nowhere" in caught.value.message
     assert "\x1b" not in caught.value.message
+
+
+@pytest.mark.parametrize("sql", ["select * from {{ ref('nowhere') }}", "select {{ oops"])
+def test_a_tenants_own_model_that_dbt_cannot_parse_stops_that_tenant_alone(own_project: Settings, tmp_path: Path, sql: str) -> None:
+    whole = {key for key, model in load_graph(own_project).models.items() if model.tenant != "globex"}
+    (own_project.dbt_project_dir / "models/tenants/globex/globex__broken.sql").write_text(sql)
+    prepare_project(own_project)
+    graph = load_graph(own_project)
+    assert set(graph.broken) == {"globex"}
+    assert "models/tenants/globex/globex__broken.sql" in graph.broken["globex"]
+    assert set(graph.models) == whole
+    sources = {
+        source: {"type": "sql_database", "url": {"env": "NOWHERE"}, "streams": {stream: {"primary_key": "id"} for stream in streams}}
+        for source, streams in STREAMS.items()
+    }
+    tenants = tmp_path / "tenants"
+    tenants.mkdir()
+    for name in ("acme", "globex"):
+        body = {"version": 1, "tenant": name, "sources": sources, "transform": {"select": ["staging", "marts"]}}
+        (tenants / f"{name}.yaml").write_text(json.dumps(body, indent=2))
+    fleet = load_fleet(replace(own_project, tenants_dir=tenants))
+    assert find_problems(fleet.tenants["acme"], graph) == ()
+    (problem,) = find_problems(fleet.tenants["globex"], graph)
+    assert problem.message.startswith("tenant globex's own dbt models cannot be parsed")
 
 
 def test_a_model_that_only_one_kind_of_warehouse_has_is_refused(own_project: Settings) -> None:

@@ -1,5 +1,8 @@
 """One parse of the dbt project for all tenants: what the request `prepare` does."""
 
+import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,8 @@ from fabric_assets.transform.worker.inspection import build_graph, place_sources
 from fabric_assets.transform.worker.manifest import save_manifest
 from fabric_assets.transform.worker.profiles import build_placeholder, write_profile
 
+_OWN_MODELS = re.compile(r"models/tenants/([a-z0-9_]+)/")
+
 
 def prepare(request: dict[str, Any], run: RunFolder) -> None:
     """Parse, check the rules, write the manifest and the graph.
@@ -22,16 +27,40 @@ def prepare(request: dict[str, Any], run: RunFolder) -> None:
         ConfigurationError: the project does not parse, or breaks a rule.
     """
     write_profile(run.path, build_placeholder(request["adapter"], run.path))
-    result = call_dbt("parse", project_dir=request["project_dir"], folder=run.path)
-    manifest = result.result
-    if not isinstance(manifest, Manifest):
-        raise ConfigurationError(
-            clean_message(str(result.exception), hidden=run.path), remedy="mend the dbt project; a var that a model reads needs a default: var('name', default)"
-        )
+    manifest, broken = _parse(Path(request["project_dir"]), run.path)
     place_sources(manifest)
-    graph = build_graph(manifest)
+    graph = replace(build_graph(manifest), broken=broken)
     _save_graph(graph, Path(request["graph_file"]), fingerprint=request["fingerprint"])
     save_manifest(manifest, Path(request["file"]), fingerprint=request["fingerprint"])
+
+
+def _parse(project: Path, folder: Path) -> tuple[Manifest, dict[str, str]]:
+    """Parse the project; the own models of a tenant that break it are left out, so that they stop nobody else.
+
+    Returns:
+        the manifest, and dbt's message by each tenant that was left out.
+
+    Raises:
+        ConfigurationError: what all tenants share does not parse.
+    """
+    broken: dict[str, str] = {}
+    parsed = project
+    while True:
+        result = call_dbt("parse", project_dir=str(parsed), folder=folder)
+        if isinstance(result.result, Manifest):
+            return result.result, broken
+        message = clean_message(str(result.exception), hidden=folder)
+        culprit = _OWN_MODELS.search(message)
+        if culprit is None or culprit[1] in broken:
+            raise ConfigurationError(message, remedy="mend the dbt project; a var that a model reads needs a default: var('name', default)")
+        broken[culprit[1]] = message
+        parsed = _copy_without(project, set(broken), folder / f"without_{len(broken)}")
+
+
+def _copy_without(project: Path, tenants: set[str], copy: Path) -> Path:
+    own = str(project / "models" / "tenants")
+    shutil.copytree(project, copy, ignore=lambda folder, names: tenants & set(names) if folder == own else ())
+    return copy
 
 
 def _save_graph(graph: ProjectGraph, file: Path, *, fingerprint: str) -> None:
