@@ -1,6 +1,6 @@
 # Everything that a user or contributor types. Needs git, make, python3 (3.11-3.13, with venv) and PyPI; scripts/uv brings the rest.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test check format types layers hooks docs reference test-oldest lock clean
+.PHONY: help setup demo dev test check format types layers docs reference test-oldest lock clean
 
 UV := scripts/uv
 RUN := $(UV) run --no-sync
@@ -25,7 +25,7 @@ test: setup ## All tests (WORKERS=4 for more at a time)
 	@$(RUN) pytest -n $(WORKERS)
 
 check: setup ## What a commit must pass: format, lint, types, import layers, docs
-	@$(MAKE) --no-print-directory format types layers hooks docs
+	@$(MAKE) --no-print-directory format types layers docs
 
 format:
 	$(RUN) ruff format --check .
@@ -36,9 +36,6 @@ types:
 
 layers:
 	$(RUN) lint-imports
-
-hooks:
-	$(RUN) pre-commit validate-config
 
 docs:
 	$(RUN) pytest -q tests/test_architecture.py tests/test_docs.py tests/test_project.py
