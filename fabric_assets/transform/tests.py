@@ -18,7 +18,7 @@ def get_tests(graph: ProjectGraph, tenant: TenantConfig, models: Iterable[ModelN
     streams = {(source, stream) for source, config in tenant.sources.items() for stream in config.streams}
     used = {origin for model in chosen.values() for origin in model.depends_on_sources} & streams
     owned = {unique_id: model.checks for unique_id, model in chosen.items()}
-    owned |= {f"{node.source}.{node.stream}": node.checks for node in graph.sources.values() if (node.source, node.stream) in used}
+    owned |= {".".join(origin): checks for origin, checks in graph.source_checks.items() if origin in used}
     found = {
         owner: tuple(test for test in tests if set(test.depends_on_models) <= set(chosen) and set(test.depends_on_sources) <= streams)
         for owner, tests in owned.items()
