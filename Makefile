@@ -1,12 +1,13 @@
 # Everything that a user or contributor types. Needs git, make, python3 (3.11-3.13, with venv) and PyPI; scripts/uv brings the rest.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test check format types layers docs reference test-oldest lock clean
+.PHONY: help setup demo dev test test-faults bench-loads check format types layers docs reference test-oldest lock clean
 
 UV := scripts/uv
 RUN := $(UV) run --no-sync
 WORKERS ?= 2
 PORT ?= 3000
 EXTRAS ?=
+OPTIONS ?=
 export PYTHON
 
 help: ## Show what can be made
@@ -23,6 +24,12 @@ dev: setup ## Dagster's UI on 127.0.0.1:3000 with the daemon, on the demo's data
 
 test: setup ## All tests (WORKERS=4 for more at a time)
 	@$(RUN) pytest -n $(WORKERS)
+
+test-faults: setup ## Faults at full length: 50 seeds of random kills for each destination (FABRIC_TEST_SEED=17 plays one again)
+	@FABRIC_TEST_SEEDS=50 $(RUN) pytest -n $(WORKERS) tests/faults
+
+bench-loads: setup ## Loads against a COPY pipe, dlt and Singer; takes most of an hour (OPTIONS="--rows 200000" for less)
+	@$(RUN) python -m benchmarks.loads $(OPTIONS)
 
 check: setup ## What a commit must pass: format, lint, types, import layers, docs
 	@$(MAKE) --no-print-directory format types layers docs

@@ -96,24 +96,20 @@ def pool(tenant: str) -> str:
 # --- working names and files, private to a tenant (and source)
 
 # Folders of FABRIC_DATA_DIR that no tenant's YAML may name: they hold other tenants' rows, secrets and runs.
-PLATFORM_FOLDERS = frozenset({"warehouse", "dlt", "dbt", "locks", "secrets", "dagster"})
+PLATFORM_FOLDERS = frozenset({"warehouse", "dbt", "loads", "locks", "secrets", "dagster"})
 # Nor may a secret come from there: the inbox holds what customers send.
 SECRETLESS_FOLDERS = PLATFORM_FOLDERS | {"inbox"}
 # The platform's own secrets, which no tenant's reference may name.
 PLATFORM_VARIABLES = frozenset({"FABRIC_SECRET_KEYS", "FABRIC_PROVISION_URL"})
 
 
-def pipeline(tenant: str, source: str) -> str:
-    """dlt keys its state by this name: it holds no run id, so that the next run finds the last one's cursor."""
-    return f"{tenant}__{source}"
-
-
 def warehouse_file(data_dir: Path, tenant: str) -> Path:
     return data_dir / "warehouse" / f"{tenant}.duckdb"
 
 
-def pipelines_dir(data_dir: Path, tenant: str, source: str) -> Path:
-    return data_dir / "dlt" / tenant / source
+def files_dir(data_dir: Path, tenant: str, source: str) -> Path:
+    """Holds what a load has copied of a source's files, until it ends."""
+    return data_dir / "loads" / tenant / source
 
 
 def dbt_dir(data_dir: Path, tenant: str) -> Path:

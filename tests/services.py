@@ -62,8 +62,8 @@ class PostgresServer:
         self._bin, self._user = Path(server.bin_path), server.system_user
         self.port = get_free_port()
 
-    def start(self) -> None:
-        options = f"-h 127.0.0.1 -p {self.port} -c unix_socket_directories='' -c fsync=off -c full_page_writes=off -c max_connections=60"
+    def start(self, *, connections: int = 60) -> None:
+        options = f"-h 127.0.0.1 -p {self.port} -c unix_socket_directories='' -c fsync=off -c full_page_writes=off -c max_connections={connections}"
         self._pg_ctl("-o", options, "-l", str(self.data / "log"), "start")
 
     def stop(self, mode: str = "fast") -> None:

@@ -189,7 +189,7 @@ def test_the_registry_holds_exactly_the_declared_source_types() -> None:
 @each_source_type
 def test_a_source_type_has_a_connector(source_type: str) -> None:
     assert importlib.util.find_spec(CONNECTORS[source_type]), f"step 2: write fabric_assets/connectors/{source_type}.py"
-    assert "build_source" in {
+    assert "open_source" in {
         node.name for node in read_tree(ROOT / (CONNECTORS[source_type].replace(".", "/") + ".py")).body if isinstance(node, ast.FunctionDef)
     }
 

@@ -58,12 +58,21 @@ def print_event(console: Console, event: "RunEvent") -> None:
 
 def print_results(console: Console, results: "list[TenantResult]") -> None:
     """Print one line per tenant, then each error."""
-    table = Table("tenant", "status", "assets", "rows loaded", "checks passed", "seconds", box=None, pad_edge=False)
+    table = Table("tenant", "status", "assets", "rows loaded", "rejected", "checks passed", "seconds", box=None, pad_edge=False)
     for result in results:
         built = sum(asset.status == "success" for asset in result.assets)
         passed = sum(check.passed for check in result.checks)
         rows = sum(asset.rows_loaded or 0 for asset in result.assets)
-        table.add_row(result.tenant, result.status, f"{built}/{len(result.assets)}", f"{rows:,}", f"{passed}/{len(result.checks)}", f"{result.seconds:.1f}")
+        rejected = sum(asset.rows_rejected or 0 for asset in result.assets)
+        table.add_row(
+            result.tenant,
+            result.status,
+            f"{built}/{len(result.assets)}",
+            f"{rows:,}",
+            f"{rejected:,}",
+            f"{passed}/{len(result.checks)}",
+            f"{result.seconds:.1f}",
+        )
     console.print(table)
     for result in results:
         for check in result.checks:

@@ -39,7 +39,7 @@ class Origins(Mapping[KeyPath, Origin]):
 
     def __getitem__(self, path: KeyPath) -> Origin:
         node, depth = get_node(self._root, path)
-        if depth < len(path):
+        if depth < len(path) and isinstance(node.value, dict | list):  # one word may stand for a mapping
             raise KeyError(path)
         return Origin(node.file, *node.place)
 

@@ -15,6 +15,9 @@ _PARENT_FIELD = re.compile(r"^([a-z][a-z0-9_]*)\.([A-Za-z_][A-Za-z0-9_.]*)$")
 _CREDENTIAL = re.compile(r"(^|[_-])(authorization|cookie|(api|access|secret|private|auth)[_-]?key|token|secret|password|passwd|pwd)($|[_-])", re.IGNORECASE)
 
 
+_ORIGIN = re.compile(r"^https?://(\[[0-9A-Fa-f:.]+\]|[^\s@\[\]:/?#\\]+)(:\d{1,5})?$")
+
+
 class BearerAuth(FabricModel):
     """A token in the Authorization header."""
 
@@ -124,6 +127,10 @@ class RestStream(StreamConfig):
         """The parent stream and the field that the path takes; None for a stream of its own."""
         return get_parent(self.path)
 
+    def get_query(self) -> dict[str, str | int]:
+        """The query parameters as APIs expect them: true, not True."""
+        return {name: str(value).lower() if isinstance(value, bool) else value for name, value in self.params.items()}
+
     def find_contradictions(self) -> Iterator[tuple[Path, str]]:
         """Yield what would lose rows, or carry a credential to where it does not belong."""
         yield from super().find_contradictions()
@@ -146,6 +153,11 @@ class RestStream(StreamConfig):
                 yield ("params", name), "query parameters stand in logs: a credential belongs under auth, as a reference"
             elif self.cursor and name == self.cursor.param:
                 yield ("params", name), "is the cursor's parameter; drop it here"
+
+
+def is_origin(url: str) -> bool:
+    """Whether a URL is scheme, host and port alone."""
+    return _ORIGIN.fullmatch(url) is not None
 
 
 def is_credential(name: str) -> bool:

@@ -10,6 +10,8 @@ from pydantic import AfterValidator, Field, model_validator
 from fabric_assets.config.base import (
     Duration,
     FabricModel,
+    Flag,
+    HttpUrl,
     HttpUrlOrReference,
     Name,
     Path,
@@ -17,10 +19,11 @@ from fabric_assets.config.base import (
     RetriesConfig,
     SecretRef,
     Text,
+    Whole,
     check_data_path,
     refuse,
 )
-from fabric_assets.config.rest import AuthConfig, PaginatorConfig, RestStream, find_forgotten_children, find_orphans, is_credential
+from fabric_assets.config.rest import AuthConfig, PaginatorConfig, RestStream, find_forgotten_children, find_orphans, is_credential, is_origin
 from fabric_assets.config.streams import ColumnNames, CursorConfig, StreamConfig, WriteDisposition, find_cursor_contradictions, find_same_columns
 from fabric_assets.config.suggestions import suggest
 
@@ -41,6 +44,7 @@ class SourceConfig(FabricModel):
     timeout: Annotated[Duration, AfterValidator(_check_timeout)] = Field(
         default=timedelta(hours=1), description="Longest time that one load of the source may take."
     )
+    max_connections: Whole = Field(default=4, ge=1, le=32, description="Streams that are read side by side, each over a connection of its own.")
 
 
 class SqlStream(StreamConfig):
@@ -64,10 +68,10 @@ class SqlStream(StreamConfig):
 
 
 class SqlDatabaseSource(SourceConfig):
-    """A database that SQLAlchemy can reach; sqlite, postgres and mysql/mariadb are tested for real."""
+    """A database that SQLAlchemy can reach; sqlite, duckdb, postgres and mysql/mariadb are tested for real."""
 
     type: Literal["sql_database"] = Field(description="A database that SQLAlchemy can reach.")
-    url: SecretRef = Field(description="Where the SQLAlchemy URL is kept, e.g. postgresql://user:password@host/db.")
+    url: SecretRef = Field(description="Where the SQLAlchemy URL is kept, e.g. postgresql://user:password@host/db or duckdb:///path.")
     schema_: RelationName | None = Field(default=None, alias="schema", description="Schema of the tables; default: the login's own.")
     streams: dict[Name, SqlStream] = Field(min_length=1, max_length=2000, description="The tables to load, by the name that they get.")
 
@@ -80,6 +84,11 @@ class RestApiSource(SourceConfig):
     headers: dict[Text, Text] = Field(default={}, description="Headers of every request; no credentials: those belong under auth.")
     auth: AuthConfig | None = Field(default=None, description="How requests prove who they are.")
     paginator: PaginatorConfig | None = Field(default=None, description="Default for all streams.")
+    allow_private_network: Flag = Field(default=False, description="Whether the API may be in a private network or on this machine.")
+    allowed_origins: tuple[HttpUrl, ...] = Field(
+        default=(), max_length=20, description="Where links and redirects may lead beside base_url, e.g. https://cdn.example.com; no login goes there."
+    )
+    max_connections: Whole = Field(default=1, ge=1, le=32, description="Endpoints that are read at a time; a child is read with its parent.")
     streams: dict[Name, RestStream] = Field(min_length=1, max_length=2000, description="The endpoints to load, by the name that they get.")
 
     @model_validator(mode="after")
@@ -88,10 +97,13 @@ class RestApiSource(SourceConfig):
         return self
 
     def find_contradictions(self) -> Iterator[tuple[Path, str]]:
-        """Yield headers that are credentials, and streams without their parent."""
+        """Yield headers that are credentials, addresses that are no origins, and streams without their parent."""
         for header in self.headers:
             if is_credential(header):
                 yield ("headers", header), "a credential belongs under auth, as a reference"
+        for index, url in enumerate(self.allowed_origins):
+            if not is_origin(url):
+                yield ("allowed_origins", index), "must be scheme, host and port alone, e.g. https://cdn.example.com"
         yield from find_orphans({name: stream.path for name, stream in self.streams.items()})
         yield from find_forgotten_children(self.streams)
 

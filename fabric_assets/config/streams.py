@@ -4,13 +4,18 @@ import re
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from functools import lru_cache
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
+from pydantic.annotated_handlers import GetJsonSchemaHandler
+from pydantic_core import CoreSchema
 
 from fabric_assets.config.base import IDENTIFIER, FabricModel, Identifier, Path, Text, format_duration, parse_duration, refuse
+from fabric_assets.config.rejects import RejectsConfig
+from fabric_assets.config.suggestions import suggest
 
 WriteDisposition = Literal["append", "replace", "merge"]
+ContractWord = Literal["evolve", "freeze", "discard"]
 
 
 def _as_tuple(value: object) -> object:
@@ -55,6 +60,40 @@ class CursorConfig(FabricModel):
     )
 
 
+def _refuse_dlt_word(value: object) -> object:
+    if value in ("discard_row", "discard_value"):
+        raise ValueError("nothing is dropped unseen here; write discard, which keeps the rows in rejected_rows")
+    return value
+
+
+class SchemaContract(FabricModel):
+    """What a load does when the source's rows have another shape than the table."""
+
+    columns: Annotated[ContractWord, BeforeValidator(_refuse_dlt_word)] = Field(
+        default="evolve", description="A new column: evolve adds it, freeze fails the load, discard rejects the rows with a value in it."
+    )
+    data_type: Annotated[ContractWord, BeforeValidator(_refuse_dlt_word)] = Field(
+        default="evolve",
+        description="A value that its column's type cannot hold: evolve keeps it as text in <column>__v_text, freeze fails the load, discard rejects the row.",
+    )
+
+
+class _OneWordForBoth:
+    """Lets `schema_contract: freeze` stand for `{columns: freeze, data_type: freeze}`, in YAML and in the JSON Schema."""
+
+    @staticmethod
+    def spread(value: object) -> object:
+        words = get_args(ContractWord)
+        if not isinstance(value, str):
+            return value
+        if _refuse_dlt_word(value) not in words:
+            raise ValueError(f"is not one of the words allowed{suggest(value, words)}")
+        return {"columns": value, "data_type": value}
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, object]:
+        return {"anyOf": [{"type": "string", "enum": list(get_args(ContractWord))}, handler(schema)]}
+
+
 class StreamConfig(FabricModel):
     """Base of every stream."""
 
@@ -63,6 +102,10 @@ class StreamConfig(FabricModel):
     write_disposition: WriteDisposition | None = Field(
         default=None, description="Default: merge where a primary key is declared; else replace (databases, APIs) or append (files)."
     )
+    schema_contract: Annotated[SchemaContract, BeforeValidator(_OneWordForBoth.spread), _OneWordForBoth()] = Field(
+        default=SchemaContract(), description="What may change in the stream's shape; one word for both of its keys, or a mapping."
+    )
+    rejects: RejectsConfig = Field(default=RejectsConfig(), description="How many rows may be rejected before the load fails.")
 
     @property
     def disposition(self) -> WriteDisposition:

@@ -1,41 +1,47 @@
-"""Any Arrow batch -> the few Arrow types that every destination carries without losing a value.
+"""The few Arrow types that every destination carries without losing a value, and which of them carries what a source has.
 
-A stream keeps the type that its column got in its first load: dlt hands Arrow data to the destination as it is, and a
-destination coerces what does not fit (1.5 becomes 2 in a bigint column). So a batch is cast to the kept type here, exactly,
-or refused with the column's name.
+A value that no such type fits is spelt out: as JSON where it is nested, as text else.
 """
 
-# pyright: reportAttributeAccessIssue=false
-# pyarrow.compute makes its functions while it is imported, where no type checker sees them.
-
 import json
-from collections.abc import Mapping
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
-
-from fabric_assets.errors import DataError
 
 MAX_PRECISION = 38
 
 BOOL, BIGINT, DOUBLE, TEXT, BINARY = pa.bool_(), pa.int64(), pa.float64(), pa.string(), pa.binary()
 DATE, TIME, TIMESTAMP, TIMESTAMP_UTC = pa.date32(), pa.time64("us"), pa.timestamp("us"), pa.timestamp("us", tz="UTC")
 
-_NAMED = {str(kind): kind for kind in (BOOL, BIGINT, DOUBLE, TEXT, BINARY, DATE, TIME, TIMESTAMP, TIMESTAMP_UTC)}
+# JSON text where the destination has a type of its own for it; told apart from TEXT by its offsets alone.
+JSON = pa.large_string()
+# Whole numbers beyond 64 bits.
+LARGE = pa.decimal128(MAX_PRECISION, 0)
 
-# Postgres timestamps reach from 4713 BC to 294276 AD; what lies beyond is its infinity, which no column here can hold.
-_EARLIEST, _LATEST = -220_000_000_000_000_000, 9_224_318_016_000_000_000
-_EARLIEST_DAY, _LATEST_DAY = -2_600_000, 106_751_991
+# Of microseconds and of days since 1970. Postgres begins 4713 BC, DuckDB ends 294247 AD; both spell infinity as a number beyond.
+EARLIEST, LATEST = -210_866_803_200_000_000, 9_223_371_331_200_000_000
+EARLIEST_DAY, LATEST_DAY = -2_440_588, 106_751_991
+_NANOSECONDS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
+_DAY = 86_400 * _NANOSECONDS["s"]
+
+_WORDS = {
+    BOOL: "bool",
+    BIGINT: "bigint",
+    DOUBLE: "double",
+    TEXT: "text",
+    BINARY: "binary",
+    DATE: "date",
+    TIME: "time",
+    TIMESTAMP: "timestamp",
+    TIMESTAMP_UTC: "timestamptz",
+    JSON: "json",
+}
 
 
-def get_type(name: str) -> pa.DataType:
-    """Turn `str(type)` of one of our types back into the type."""
-    if name in _NAMED:
-        return _NAMED[name]
-    precision, scale = name.removeprefix("decimal128(").removesuffix(")").split(",")
-    return pa.decimal128(int(precision), int(scale))
+def get_word(kind: pa.DataType) -> str:
+    """A type as people read it."""
+    return f"decimal({kind.precision},{kind.scale})" if pa.types.is_decimal(kind) else _WORDS.get(kind, str(kind))
 
 
 def get_carried_type(kind: pa.DataType) -> pa.DataType | None:
@@ -65,74 +71,6 @@ def get_carried_type(kind: pa.DataType) -> pa.DataType | None:
     return None
 
 
-def build_array(values: Any, kind: pa.DataType, *, place: str, column: str) -> pa.Array:
-    """Build a column from Python values, or refuse with its name.
-
-    Raises:
-        DataError: a value does not fit the type exactly.
-    """
-    try:
-        if kind == BIGINT:
-            # With a type given pyarrow makes 2 of 2.5 without a word; inferred and then cast it refuses.
-            return pa.array(values).cast(kind)
-        return pa.array(values, type=kind)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, ValueError, TypeError) as error:
-        raise build_misfit_error(place, column, kind, str(error)) from None
-
-
-def build_misfit_error(place: str, column: str, kind: pa.DataType, reason: str) -> DataError:
-    text = reason.splitlines()[0][:200] if reason else "it does not fit"
-    return DataError(
-        f"{place}: column {column} holds a value that its type {kind} cannot carry: {text}",
-        remedy="correct the value at the source, leave the column out, or load the stream anew with --full-refresh so that its type is chosen again",
-    )
-
-
-def conform(batch: pa.RecordBatch | pa.Table, types: Mapping[str, pa.DataType], *, place: str) -> pa.Table:
-    """Cast a batch to the carried types and to those that the stream's columns already have.
-
-    Args:
-        types: column -> the type kept from earlier batches and loads.
-
-    Raises:
-        DataError: a value would be changed by the cast.
-    """
-    columns = {}
-    for field, column in zip(batch.schema, batch.columns, strict=True):
-        kind = types.get(field.name) or get_carried_type(field.type) or TEXT
-        columns[field.name] = cast_exactly(column, kind, place=place, name=field.name)
-    return pa.table(columns) if columns else pa.table(batch)
-
-
-def cast_exactly(column: Any, kind: pa.DataType, *, place: str, name: str) -> Any:
-    """Cast a column without changing a value.
-
-    Raises:
-        DataError: a value would be changed.
-    """
-    if isinstance(column.type, pa.BaseExtensionType):
-        column = column.cast(column.type.storage_type)
-    if get_carried_type(column.type) is None:
-        column = pa.array([to_json(value) for value in column.to_pylist()], type=TEXT)
-    try:
-        if kind == TEXT and not _is_text(column.type):
-            result = _to_text(column)
-        elif pa.types.is_floating(column.type) and pa.types.is_integer(kind):
-            raise pa.ArrowInvalid("a number with a fraction part")
-        elif pa.types.is_floating(column.type) and pa.types.is_decimal(kind):
-            result = column.cast(pa.string()).cast(kind)
-        elif _is_text(column.type) and kind in (BOOL, DOUBLE, BIGINT):
-            raise pa.ArrowInvalid("a text")
-        elif pa.types.is_timestamp(column.type) and pa.types.is_timestamp(kind) and bool(column.type.tz) != bool(kind.tz):
-            raise pa.ArrowInvalid("timestamps with and without a time zone")
-        else:
-            result = column if column.type == kind else column.cast(kind, safe=True)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
-        raise build_misfit_error(place, name, kind, str(error)) from None
-    _refuse_infinity(result, place=place, name=name)
-    return result
-
-
 def to_json(value: Any) -> str | None:
     """Write a nested value as JSON, its numbers, dates and bytes kept exact."""
     return None if value is None else json.dumps(_plain(value), ensure_ascii=False, default=_encode)
@@ -154,29 +92,50 @@ def _encode(value: Any) -> Any:
     return str(value)
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind) or pa.types.is_dictionary(kind)
-
-
-def _to_text(column: Any) -> pa.Array:
-    if pa.types.is_binary(column.type):
-        return pa.array([None if value is None else value.hex() for value in column.to_pylist()], type=TEXT)
-    if pa.types.is_boolean(column.type) or pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_decimal(column.type):
+def to_text(column: Any) -> Any:
+    """Spell each value; nested ones as JSON."""
+    kind = column.type
+    if get_carried_type(kind) is None:
+        return to_json_text(column)
+    if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return column.cast(TEXT)
-    return pa.array([None if value is None else _as_text(value) for value in column.to_pylist()], type=TEXT)
+    return pa.array([None if value is None else _spell(value) for value in to_python(column)], type=TEXT)
 
 
-def _as_text(value: Any) -> str:
+def to_json_text(column: Any) -> pa.Array:
+    return pa.array([to_json(value) for value in to_python(column)], type=TEXT)
+
+
+def to_python(column: Any) -> list[Any]:
+    """Python's values; a moment or a text that Python has no value for is spelt out."""
+    try:
+        return column.to_pylist()
+    except (ValueError, OverflowError):
+        return [_to_python(value) for value in column]
+
+
+def _to_python(value: pa.Scalar) -> Any:
+    try:
+        return value.as_py()
+    except (ValueError, OverflowError):
+        if isinstance(value, pa.StructScalar):
+            return {name: _to_python(value[name]) for name in value}
+        if pa.types.is_date(value.type) or pa.types.is_timestamp(value.type):
+            return _spell_far(value)
+        return [_to_python(item) for item in value.values] if hasattr(value, "values") else value.cast(BINARY).as_py().decode(errors="backslashreplace")
+
+
+def _spell_far(value: Any) -> str:
+    """A date or timestamp beyond Python's years 1 to 9999, or finer than its microseconds; the calendar repeats itself every 400 years."""
+    is_day = pa.types.is_date(value.type)
+    nanoseconds = value.cast(DATE).cast(pa.int32()).as_py() * _DAY if is_day else value.cast(pa.int64()).as_py() * _NANOSECONDS[value.type.unit]
+    cycles, rest = divmod(nanoseconds, 146_097 * _DAY)
+    near = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=rest // 1_000)
+    clock = "" if is_day else f" {near:%H:%M:%S}.{rest % 1_000_000_000:09}"
+    return f"{near.year + 400 * cycles:04}{near:-%m-%d}{clock}" + ("+00:00" if not is_day and value.type.tz else "")
+
+
+def _spell(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.hex()
     return value.isoformat(" ") if isinstance(value, datetime) else str(value)
-
-
-def _refuse_infinity(column: Any, *, place: str, name: str) -> None:
-    if pa.types.is_timestamp(column.type):
-        raw, earliest, latest = column.cast(pa.int64()), _EARLIEST, _LATEST
-    elif pa.types.is_date32(column.type):
-        raw, earliest, latest = column.cast(pa.int32()), _EARLIEST_DAY, _LATEST_DAY
-    else:
-        return
-    bounds = pc.min_max(raw).as_py()
-    if bounds["min"] is not None and (bounds["min"] < earliest or bounds["max"] > latest):
-        raise build_misfit_error(place, name, column.type, "an infinite date")

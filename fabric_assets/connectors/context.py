@@ -1,6 +1,6 @@
-"""What a connector is given to build a dlt source: the declared config, and a way to resolve its secrets.
+"""What a connector is given to open a source: the declared config, and a way to resolve its secrets.
 
-Every connector module offers `build_source(context) -> DltSource`; the secret store stays behind `resolve`, so that a
+Every connector module offers `open_source(context) -> SourceReader`; the secret store stays behind `resolve`, so that a
 connector reads secrets only while an op runs, and only the ones that its own config references.
 """
 

@@ -1,19 +1,18 @@
 """A stream's `cursor:` -> where to begin reading, which rows are new, and what to remember for the next load.
 
-Kept in dlt's state, so that it commits with the rows. Not `dlt.sources.incremental`, for three cases in which that one
+Kept in the stream's state, which commits with the rows. Not `dlt.sources.incremental`, for three cases in which that one
 loses a row: a row of a merged stream that changes twice within one cursor value, an equal row that arrives later in an
 appended stream, and a NULL cursor. Reading begins AT the last value: merging makes its rows harmless to read again, and for
-append the rows already loaded at that value are remembered, each with its number of copies.
+append the rows already loaded at that value are remembered, each with its number of copies. Where the state is lost, the
+warehouse's own rows say the same.
 """
 
 # pyright: reportAttributeAccessIssue=false
 # pyarrow.compute makes its functions while it is imported, where no type checker sees them.
 
-import hashlib
-import json
 import math
 from collections import Counter
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -23,9 +22,17 @@ import pyarrow.compute as pc
 
 from fabric_assets.config.streams import CursorConfig
 from fabric_assets.connectors import arrow_types
+from fabric_assets.connectors.batches import StreamMemory
+from fabric_assets.connectors.column_names import normalize_column
+from fabric_assets.connectors.context import SourceContext
+from fabric_assets.connectors.row_digests import digest_rows
 from fabric_assets.errors import ConfigurationError, DataError
 
 MAX_TIES = 200_000
+
+# What Python's datetime and date can hold; beyond it a cursor is of no use (Postgres's infinity is such a value).
+_TIMESTAMPS = (-62_135_596_800_000_000, 253_402_300_799_999_999)
+_DAYS = (-719_162, 2_932_896)
 
 
 class Cursor:
@@ -35,72 +42,157 @@ class Cursor:
         kind: the cursor column's Arrow type.
         append: rows are appended, so those at the boundary must not be loaded twice.
         key: the primary key; tells equal rows apart in an append. Empty: the whole row does.
-        state: the stream's part of dlt's state; changed by `commit` alone.
+        columns: all that are read.
+        memory: its state is changed by `commit` alone.
     """
 
-    def __init__(self, config: CursorConfig, *, kind: pa.DataType, append: bool, key: Sequence[str], state: MutableMapping[str, Any], place: str) -> None:
-        self._field, self._kind, self._append, self._key, self._state, self._place = config.field, kind, append, tuple(key), state, place
+    def __init__(
+        self, config: CursorConfig, *, kind: pa.DataType, append: bool, key: Sequence[str], columns: Sequence[str], memory: StreamMemory, place: str
+    ) -> None:
+        self._config, self._field, self._kind, self._append, self._key = config, config.field, kind, append, tuple(key)
+        self._memory, self._place = memory, place
         if not _is_ordered(kind):
             raise ConfigurationError(
                 f"{place}: the cursor {config.field} has the type {kind}, which has no order to follow",
                 remedy="choose a number, date, timestamp or text column",
             )
-        last = decode(state["value"], kind) if "value" in state else None
-        if "kind" in state and state["kind"] != str(kind):
-            raise DataError(f"{place}: the cursor {config.field} was {state['kind']} and is now {kind}", remedy="load the stream anew with --full-refresh")
         self._check_lag(config.lag)
-        self.start = self._step_back(last, config.lag) if last is not None else self._parse_initial(config.initial)
-        self._last, self._highest = last, last
+        self._last: Any = None
         # Copies of rows at the highest value so far; and those of earlier loads that this one has still to meet again.
-        self._ties: Counter[str] = Counter(state.get("ties", {})) if last is not None else Counter()
-        self._seen = Counter(self._ties)
-        self._tie_columns: list[str] | None = state.get("tie_columns") if last is not None else None
+        self._ties: Counter[str] = Counter()
+        self._tie_columns: tuple[str, ...] = ()
+        if "value" in memory.state:
+            self._restore(memory.state, columns)
+        else:
+            self._rebuild(columns)
+        self.start = self._step_back(self._last, config.lag) if self._last is not None else self._parse_initial(config.initial)
+        self._highest, self._seen, self._met = self._last, Counter(self._ties), False
+        memory.window.start = None if self.start is None else encode(self.start)
+
+    @property
+    def may_have_gone_back(self) -> bool:
+        """Whether not even the row that an earlier load ended with has come again."""
+        return self._last is not None and not self._met
 
     def filter(self, table: pa.Table) -> pa.Table:
         """Keep the rows that are new, and note how far they come.
 
         Raises:
-            DataError: a NULL cursor in an append, which has no way to tell whether it was loaded before.
+            DataError: a row of an append without a usable cursor, with no way to tell whether it was loaded before.
         """
         column = table[self._field]
-        if self._append and column.null_count:
+        if column.type != self._kind:
             raise DataError(
-                f"{self._place}: {column.null_count} rows have no {self._field}, so an append cannot tell whether it has loaded them before",
+                f"{self._place}: the cursor {self._field} holds a value that its type {self._kind} cannot carry",
+                remedy="correct it at the source, or leave its row out on purpose by the stream's where",
+            )
+        usable = _find_usable(column)
+        useless = table.num_rows - (pc.sum(usable).as_py() or 0)
+        if self._append and useless:
+            raise DataError(
+                f"{self._place}: {useless} rows have no {self._field}, so an append cannot tell whether it has loaded them before",
                 remedy=f"use merge with a primary_key, which takes them in each load, or leave them out on purpose: where: {self._field} is not null",
             )
         if self.start is not None:
-            mask = pc.fill_null(pc.greater_equal(column, pa.scalar(self.start, self._kind)), True)
-            table = table.filter(mask)
+            after = pc.fill_null(pc.greater_equal(column, pa.scalar(self.start, self._kind)), False)
+            keep = pc.or_(after, pc.invert(usable))
+            if pc.sum(keep).as_py() != table.num_rows:
+                table, usable = table.filter(keep), pc.filter(usable, keep)
+        known = table if not useless else table.filter(usable)
+        # Rows of the lag alone do not show that the source still has the newest one.
+        self._met = self._met or (self._last is not None and known.num_rows > 0 and pc.max(known[self._field]).as_py() >= self._last)
         if self._append and self._last is not None and self._seen:
-            table = self._drop_seen(table)
-        self._observe(table)
+            table = known = self._drop_seen(table)
+        self._observe(known)
         return table
+
+    def find_highest(self, table: pa.Table) -> Any:
+        """The highest usable value of a table; None without one."""
+        return pc.max(pc.filter(table[self._field], _find_usable(table[self._field]))).as_py()
+
+    def begin_again(self, highest: Any, *, context: SourceContext) -> bool:
+        """Compare the source's highest value with the one known; whether it went back, and all is to be read again.
+
+        Args:
+            highest: at the source now; None where it holds no rows, which says nothing.
+
+        Raises:
+            DataError: it went back in an append, which cannot tell which of the rows it has loaded.
+        """
+        if highest is None or highest >= self._last:
+            return False
+        what = f"{self._place}: the cursor {self._field} went back from {encode(self._last)} to {encode(highest)}: the source looks restored"
+        if self._append:
+            raise DataError(
+                f"{what}, and an append cannot tell which rows it has loaded", remedy="look at the source, then load the stream with --full-refresh"
+            )
+        context.report(f"{what}; all of its rows are read again")
+        self.start = self._last = self._highest = None
+        self._memory.window.start = None
+        return True
 
     def commit(self) -> None:
         """Remember how far the load came; the next one begins there."""
         if self._highest is None:
             return
-        self._state["value"], self._state["kind"] = encode(self._highest), str(self._kind)
+        state = self._memory.state
+        state["value"], state["kind"], state["field"] = encode(self._highest), str(self._kind), self._field
+        self._memory.window.end = state["value"]
         if self._append:
-            if sum(self._ties.values()) > MAX_TIES:
+            if self._ties.total() > MAX_TIES:
                 raise DataError(
                     f"{self._place}: more than {MAX_TIES} rows share the newest {self._field}, too many to remember",
                     remedy="use a finer cursor, or merge with a primary_key",
                 )
-            self._state["ties"], self._state["tie_columns"] = dict(self._ties), self._tie_columns
+            state["ties"], state["tie_columns"] = dict(self._ties), list(self._tie_columns)
+        else:
+            state.pop("ties", None)
+
+    def _restore(self, state: dict[str, Any], columns: Sequence[str]) -> None:
+        """Take up where the last load's state ends."""
+        if state.get("field", self._field) != self._field:
+            if self._append:
+                raise DataError(
+                    f"{self._place}: the cursor was {state['field']} and is now {self._field}, and an append cannot tell which rows it has loaded",
+                    remedy="load the stream anew with --full-refresh",
+                )
+            return
+        if not _can_follow(state["kind"], self._kind):
+            raise self._build_kind_error(state["kind"])
+        if self._append and "ties" not in state:
+            # The stream was merged until now, and a merge remembers none.
+            self._rebuild(columns)
+            return
+        self._last = decode(state["value"], self._kind)
+        self._ties, self._tie_columns = Counter(state.get("ties", {})), tuple(state.get("tie_columns", ()))
+
+    def _rebuild(self, columns: Sequence[str]) -> None:
+        """Take up where the warehouse's rows end: the state is lost, or the cursor is new."""
+        highest = self._memory.get_highest(self._field)
+        if highest is None:
+            return
+        try:
+            self._last = decode(encode(highest), self._kind)
+        except (ValueError, InvalidOperation):
+            raise self._build_kind_error(str(self._memory.get_type(self._field))) from None
+        if self._append:
+            rows = self._memory.get_rows_at(self._field, highest)
+            self._tie_columns = tuple(name for name in self._key or columns if normalize_column(name) in rows.column_names)
+            self._ties = Counter(digest_rows(rows, [normalize_column(name) for name in self._tie_columns]))
 
     def _observe(self, table: pa.Table) -> None:
         highest = pc.max(table[self._field]).as_py() if table.num_rows else None
-        if highest is None or (isinstance(highest, float) and math.isnan(highest)):
+        if highest is None:
             return
         if self._highest is None or highest > self._highest:
-            self._highest, self._ties, self._tie_columns = highest, Counter(), None
+            self._highest, self._ties, self._tie_columns = highest, Counter(), ()
         elif highest < self._highest:
             return
-        if self._append:
+        # More of them are refused in the end, and need not be counted.
+        if self._append and self._ties.total() <= MAX_TIES:
             at_highest = table.filter(pc.equal(table[self._field], pa.scalar(highest, self._kind)))
-            self._tie_columns = self._tie_columns or list(self._key or table.schema.names)
-            self._ties.update(self._digest(at_highest))
+            self._tie_columns = self._tie_columns or self._key or tuple(table.schema.names)
+            self._ties.update(digest_rows(at_highest, self._tie_columns))
 
     def _drop_seen(self, table: pa.Table) -> pa.Table:
         """Leave out the copies of boundary rows that an earlier load has brought."""
@@ -108,23 +200,18 @@ class Cursor:
         at_boundary = table.filter(boundary)
         if not at_boundary.num_rows:
             return table
-        missing = [name for name in self._tie_columns or () if name not in table.schema.names]
+        missing = [name for name in self._tie_columns if name not in table.schema.names]
         if missing:
             raise DataError(
                 f"{self._place}: column {missing[0]} is gone, and by it an append knew which rows of the newest {self._field} it had loaded",
                 remedy="declare a primary_key, or load the stream anew with --full-refresh",
             )
         keep = []
-        for digest in self._digest(at_boundary):
+        for digest in digest_rows(at_boundary, self._tie_columns):
             keep.append(self._seen[digest] <= 0)
             self._seen[digest] -= 1
         fresh = at_boundary.filter(pa.array(keep, type=pa.bool_()))
         return pa.concat_tables([table.filter(pc.invert(boundary)), fresh])
-
-    def _digest(self, table: pa.Table) -> Iterator[str]:
-        for row in table.select(self._tie_columns or table.schema.names).to_pylist():
-            text = json.dumps([_write(value) for value in row.values()], ensure_ascii=False)
-            yield hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=9).hexdigest()
 
     def _check_lag(self, lag: timedelta | int | None) -> None:
         """Refuse a lag that does not go with the cursor's type at the first load, not at the first one that needs it."""
@@ -154,6 +241,9 @@ class Cursor:
                 f"{self._place}: cursor.initial does not read as {self._kind}, the type of {self._field}",
                 remedy="write it as the column does: 2024-01-31, 2024-01-31T12:00:00Z or a number",
             ) from None
+
+    def _build_kind_error(self, before: str) -> DataError:
+        return DataError(f"{self._place}: the cursor {self._field} was {before} and is now {self._kind}", remedy="load the stream anew with --full-refresh")
 
 
 def encode(value: Any) -> str:
@@ -191,5 +281,18 @@ def _is_ordered(kind: pa.DataType) -> bool:
     )
 
 
-def _write(value: Any) -> Any:
-    return value if value is None or isinstance(value, str | int) else repr(value)
+def _can_follow(before: str, now: pa.DataType) -> bool:
+    """Whether a value of the earlier type reads as one of this: the same, or a number grown wider."""
+    return before == str(now) or (pa.types.is_decimal(now) and (before == str(arrow_types.BIGINT) or before.startswith("decimal")))
+
+
+def _find_usable(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """True where a value can be compared and remembered: not NULL, NaN or infinite."""
+    kind = column.type
+    if pa.types.is_floating(kind):
+        return pc.fill_null(pc.is_finite(column), False)
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        lowest, highest = _DAYS if pa.types.is_date(kind) else _TIMESTAMPS
+        raw = column.cast(pa.int32() if pa.types.is_date(kind) else pa.int64())
+        return pc.fill_null(pc.and_(pc.greater_equal(raw, lowest), pc.less_equal(raw, highest)), False)
+    return pc.is_valid(column)

@@ -1,6 +1,6 @@
-"""A tenant's `destination:` block -> a dlt destination, or a plain connection for checks and counts.
+"""A tenant's `destination:` block -> connections to its data.
 
-Credentials are complete objects: dlt fills a field that is missing from global scopes, which would be another tenant's.
+Each part of a login is set here: libpq fills what is left out from the process's environment, which would be another tenant's.
 """
 
 from pathlib import Path
@@ -14,32 +14,6 @@ from fabric_assets.private_files import make_private_folder
 from fabric_assets.settings import Settings
 
 CONNECT_TIMEOUT_SECONDS = 15
-
-
-def build_destination(tenant: TenantConfig, *, source: str, settings: Settings) -> Any:
-    """Build the dlt destination that one source's load writes to; its staging dataset is private to tenant and source."""
-    import dlt
-    from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
-
-    options: dict[str, Any] = {
-        # dlt's default truncate-and-insert shows readers an empty or half-filled table, and its staging-optimized drops the
-        # table under the views that dbt has built on it. This one swaps the rows in one transaction.
-        "replace_strategy": "insert-from-staging",
-        "staging_dataset_name_layout": naming.load_staging_dataset(tenant.tenant, source),
-    }
-    if isinstance(tenant.destination, DuckDbDestination):
-        return dlt.destinations.duckdb(credentials=DuckDbCredentials(str(_ensure_warehouse_file(tenant, settings))), **options)
-    from dlt.destinations.impl.postgres.configuration import PostgresCredentials
-
-    from fabric_assets.connectors.postgres_destination import FabricPostgres
-
-    url = parse_postgres_url(tenant, tenant.destination, settings)
-    credentials = PostgresCredentials()
-    credentials.host, credentials.port, credentials.database = url["host"], url["port"], url["dbname"]
-    credentials.username, credentials.password = url["user"], url["password"]
-    credentials.connect_timeout = CONNECT_TIMEOUT_SECONDS
-    credentials.query = url["query"]
-    return FabricPostgres(credentials=credentials, destination_name="postgres", **options)
 
 
 def connect(tenant: TenantConfig, settings: Settings, *, read_only: bool = False) -> Any:

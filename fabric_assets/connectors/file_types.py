@@ -49,7 +49,7 @@ _DUCKDB_NAMES = {
     arrow_types.TIMESTAMP: "timestamp",
     arrow_types.TIMESTAMP_UTC: "timestamptz",
 }
-_SAMPLE = 1_000
+_SAMPLE, _LONGEST = 1_000, 400
 
 
 @dataclass(frozen=True)
@@ -66,42 +66,51 @@ class TextColumn:
     kind: str = ""
 
     def build_fit(self, candidate: pa.DataType) -> str:
-        value = f"nullif({self.text}, '')" if not self.kind else self.text
-        fit = _TEXT_FITS[candidate].replace("{v}", value)
-        if not self.kind:
-            return f"coalesce(bool_and(({fit}) or {value} is null), true)"
-        return f"coalesce(bool_and({_JSON_KINDS[candidate].replace('{t}', self.kind)} and ({fit})) filter ({value} is not null), true)"
+        """SQL of whether all of its values fit."""
+        return f"coalesce(bool_and({self._build_test(candidate)}) filter ({self._value} is not null), true)"
 
-    def build_read(self, wanted: pa.DataType) -> str:
-        """SQL that reads it as a type that it fits."""
+    def build_read(self, wanted: pa.DataType, fits: frozenset[pa.DataType]) -> str:
+        """SQL that reads it as a type that all of its values fit; else as text, in the type's own spelling where a value fits it."""
         if wanted == arrow_types.TEXT:
             return self.text
-        value = f"nullif({self.text}, '')" if not self.kind else self.text
         if wanted not in _DUCKDB_NAMES:
-            return value
-        return f"cast({value} as {_DUCKDB_NAMES[wanted]})"
+            return self._value
+        cast = f"cast({self._value} as {_DUCKDB_NAMES[wanted]})"
+        return cast if wanted in fits else f"case when {self._build_test(wanted)} then cast({cast} as varchar) else {self._value} end"
+
+    @property
+    def _value(self) -> str:
+        return self.text if self.kind else f"nullif({self.text}, '')"
+
+    def _build_test(self, candidate: pa.DataType) -> str:
+        # No longer text is a number or a date, and looking for one in megabytes takes long.
+        fit = f"case when strlen({self._value}) <= {_LONGEST} then {_TEXT_FITS[candidate].replace('{v}', self._value)} else false end"
+        return f"({fit})" if not self.kind else f"({_JSON_KINDS[candidate].replace('{t}', self.kind)} and ({fit}))"
 
 
-def find_fits(connection: Any, relation: str, columns: Sequence[TextColumn]) -> dict[str, frozenset[pa.DataType]]:
-    """Find the types that each column's values fit; all of the candidates for a column without values.
+def find_fits(connection: Any, relation: str, columns: Sequence[TextColumn]) -> tuple[dict[str, frozenset[pa.DataType]], int]:
+    """Find the types that each column's values fit, all of the candidates for a column without values; and count the rows.
 
-    A look at the first rows rules most candidates out, so that the whole file is read for the others alone.
+    A look at the first rows rules most candidates out, so that the whole file is read for the others alone. Of the columns without
+    one the values are counted: so each value of the file is read here, and no bad line is left for later.
     """
     every = {column.name: CANDIDATES for column in columns}
-    likely = _ask(connection, f"(select * from {relation} limit {_SAMPLE})", columns, every)
+    likely, _ = _ask(connection, f"(select * from {relation} limit {_SAMPLE})", columns, every)
     return _ask(connection, relation, columns, {name: tuple(kind for kind in CANDIDATES if kind in fits) for name, fits in likely.items()})
 
 
-def _ask(connection: Any, relation: str, columns: Sequence[TextColumn], candidates: Mapping[str, Sequence[pa.DataType]]) -> dict[str, frozenset[pa.DataType]]:
+def _ask(
+    connection: Any, relation: str, columns: Sequence[TextColumn], candidates: Mapping[str, Sequence[pa.DataType]]
+) -> tuple[dict[str, frozenset[pa.DataType]], int]:
     questions = [(column, kind) for column in columns for kind in candidates[column.name]]
-    if not questions:
-        return {column.name: frozenset() for column in columns}
-    answers = connection.execute(f"select {', '.join(column.build_fit(kind) for column, kind in questions)} from {relation}").fetchone()
+    counts = [f"count({column.text})" for column in columns if not candidates[column.name]]
+    asked = ["count(*)", *(column.build_fit(kind) for column, kind in questions), *counts]
+    rows, *answers = connection.execute(f"select {', '.join(asked)} from {relation}").fetchone()
     fits: dict[str, set[pa.DataType]] = {column.name: set() for column in columns}
-    for (column, kind), answer in zip(questions, answers, strict=True):
+    for (column, kind), answer in zip(questions, answers, strict=False):
         if answer:
             fits[column.name].add(kind)
-    return {name: frozenset(kinds) for name, kinds in fits.items()}
+    return {name: frozenset(kinds) for name, kinds in fits.items()}, rows
 
 
 def choose(fits: frozenset[pa.DataType]) -> pa.DataType:

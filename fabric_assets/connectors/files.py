@@ -1,27 +1,27 @@
-"""A `files` source's config -> a dlt source with one Arrow resource per stream, of the new and changed files only.
+"""A `files` source's config -> one group of batches per stream, of the new and changed files only.
 
 What was loaded is remembered per stream, in a state that commits with the rows. Without a primary key a file's
 rows replace those of its earlier version, so that loading a file twice, for whatever reason, changes nothing.
 """
 
 import shutil
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import dlt
 import pyarrow as pa
-from dlt.extract import DltResource, DltSource
 
 from fabric_assets import naming
 from fabric_assets.config.sources import FilesSource, FileStream
 from fabric_assets.connectors import arrow_types, file_types
-from fabric_assets.connectors.arrow_hints import mark_naive
+from fabric_assets.connectors.batches import Batch, ReadGroup, SourceReader, StreamMemory, StreamPlan
 from fabric_assets.connectors.context import SourceContext
-from fabric_assets.connectors.file_listing import FetchedFile, SourceFile, fetch, list_files, make_empty_folder
-from fabric_assets.connectors.file_readers import Reader, build_reader
-from fabric_assets.connectors.stream_state import get_stream_state
+from fabric_assets.connectors.file_listing import FetchedFile, SourceFile, list_files, make_empty_folder
+from fabric_assets.connectors.file_news import find_news
+from fabric_assets.connectors.file_readers import Piece, Reader, build_reader
 from fabric_assets.connectors.suggestions import build_missing_error
 from fabric_assets.errors import DataError, SourceError, SourceUnavailable
 
@@ -29,93 +29,76 @@ FILE, HASH, ROW, ORDER = "_fabric_file", "_fabric_file_sha256", "_fabric_row", "
 _ROWS_BITS = 36
 
 
-def build_source(context: SourceContext) -> DltSource:
-    """Build the dlt source of the context's streams; nothing is listed or read before the extraction."""
+def open_source(context: SourceContext) -> SourceReader:
+    """Give a group per stream; nothing is listed or read before the group is."""
     config = context.config
     assert isinstance(config, FilesSource)
-    resources = [_build_resource(context, name, config.streams[name]) for name in context.streams]
-
-    @dlt.source(name=context.name, max_table_nesting=0)
-    def source() -> list[DltResource]:
-        return resources
-
-    return source()
+    # What a killed load has left goes; a folder of its own keeps this load apart from a thread that an earlier one has given up.
+    folder = Path(tempfile.mkdtemp(dir=make_empty_folder(naming.files_dir(context.settings.data_dir, context.tenant, context.name))))
+    groups = tuple(ReadGroup((build_plan(name, config.streams[name]),), partial(_read, context, name, folder)) for name in context.streams)
+    return SourceReader(groups, connections=config.max_connections, close=partial(shutil.rmtree, folder, ignore_errors=True))
 
 
-def _build_resource(context: SourceContext, name: str, stream: FileStream) -> DltResource:
-    def rows() -> Iterator[Any]:
-        yield from (mark_naive(table) for table in _read_stream(context, name, stream, get_stream_state(context, name)))
-
-    columns: dict[str, Any] = {key: {"name": key, "nullable": False} for key in stream.primary_key or ()}
-    options: dict[str, Any] = {"write_disposition": stream.disposition, "primary_key": list(stream.primary_key or ()) or None}
-    if stream.disposition == "merge":
-        columns[ORDER] = {"name": ORDER, "dedup_sort": "desc"}
-    elif stream.disposition == "append":
-        options = {"write_disposition": {"disposition": "merge", "strategy": "delete-insert"}, "merge_key": FILE}
-    return dlt.resource(rows, name=name, table_name=name, columns=columns, **options)
+def build_plan(name: str, stream: FileStream) -> StreamPlan:
+    """Say how a stream's rows are written."""
+    merges, appends = stream.disposition == "merge", stream.disposition == "append"
+    return StreamPlan(name, stream.disposition, stream.primary_key or (), newest_by=ORDER if merges else None, replaced_by=FILE if appends else None)
 
 
-def _read_stream(context: SourceContext, name: str, stream: FileStream, state: dict[str, Any]) -> Iterator[pa.Table]:
-    place = context.describe(name)
-    end = time.monotonic() + context.config.timeout.total_seconds()
-    known: dict[str, Any] = {} if stream.disposition == "replace" else dict(state.get("files", {}))
+def _read(context: SourceContext, name: str, folder: Path, memories: Mapping[str, StreamMemory]) -> Iterator[Batch]:
+    memory, place = memories[name], context.describe(name)
+    assert isinstance(context.config, FilesSource)
+    stream, end = context.config.streams[name], time.monotonic() + context.config.timeout.total_seconds()
+    appends = stream.disposition == "append"
+    remembered = {} if stream.disposition == "replace" else memory.state.get("files", {})
     found, any_file = list_files(context, stream, place=place)
-    _check_found(context, stream, found, any_file, state, place)
-    folder = make_empty_folder(naming.pipelines_dir(context.settings.data_dir, context.tenant, context.name) / "files" / name)
-    try:
-        fetched = _fetch_new(context, found, known, folder, place)
-        readers = [(file, build_reader(file, stream.format, place=place)) for file in fetched]
-        types = _decide_types(readers, state, stream, place)
-        sequence = state.get("sequence", 0)
-        yield _build_empty(types, stream)
-        for number, (file, reader) in enumerate(readers, start=1):
-            yield from _read_file(file, reader, types, stream, sequence + number, place)
-            known[file.source.name] = {"version": file.source.version, "sha256": file.sha256}
-            if time.monotonic() > end:
-                raise SourceUnavailable(f"{place}: the load took longer than the source's timeout", remedy="raise the source's timeout")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    state["types"] = {column: str(kind) for column, kind in types.items()}
-    state["files"], state["sequence"] = known, sequence + len(readers)
+    _check_found(context, stream, found, any_file, memory, place)
+    own = make_empty_folder(folder / name)
+    news = find_news(found, remembered, own, replaces=appends, place=place, report=context.report, check=partial(_check_time, end, place))
+    if found and not news.files:
+        context.report(f"{place}: no new or changed file")
+    readers = [(file, build_reader(file, stream.format, place=place)) for file in news.files]
+    types = _decide_types(readers, memory, stream, place)
+    if types or (memory.get_type(FILE) is None and not stream.primary_key):  # else nobody knows the columns
+        yield Batch(name, _add_origin(pa.schema(list(types.items())).empty_table(), None, 1, stream, 0))
+    sequence = memory.state.get("sequence", 0)
+    for number, (file, reader) in enumerate(readers, start=1):
+        rows = 0
+        for piece in reader.read(types):
+            batch = _build_batch(name, piece, file, types, stream, sequence + number)
+            rows += len(batch.rows)
+            yield batch
+            _check_time(end, place)
+        file.refuse_change(place)
+        if file.source.name in remembered or not rows:
+            memory.replace_rows_of(file.source.name)
+    for twin in news.forgotten:
+        memory.replace_rows_of(twin)
+    shutil.rmtree(own, ignore_errors=True)
+    memory.state["files"], memory.state["sequence"] = {**remembered, **news.seen}, sequence + len(readers)
 
 
-def _check_found(context: SourceContext, stream: FileStream, found: Sequence[SourceFile], any_file: bool, state: dict[str, Any], place: str) -> None:
+def _check_time(end: float, place: str) -> None:
+    if time.monotonic() > end:
+        raise SourceUnavailable(f"{place}: the load took longer than the source's timeout", remedy="raise the source's timeout")
+
+
+def _check_found(context: SourceContext, stream: FileStream, found: Sequence[SourceFile], any_file: bool, memory: StreamMemory, place: str) -> None:
     if found:
         return
     path = context.config.path if isinstance(context.config, FilesSource) else ""
-    if stream.disposition == "replace" and state.get("files"):
+    if stream.disposition == "replace" and memory.get_highest(ROW) is not None:
         raise SourceError(
             f"{place}: no file matches {stream.glob} in {path} any more, and replace would empty the table",
             remedy="put the files back, or load with --full-refresh",
         )
-    if any_file and not state.get("files"):
+    if any_file and not memory.state.get("files"):
         raise SourceError(f"{place}: {path} holds files, but none matches {stream.glob}", remedy="correct the stream's glob; ** matches folders of any depth")
     context.report(f"{place}: no file matches {stream.glob} in {path}, so nothing is loaded")
 
 
-def _fetch_new(context: SourceContext, found: Sequence[SourceFile], known: dict[str, Any], folder: Path, place: str) -> list[FetchedFile]:
-    """Fetch what is new or changed, oldest name first; the same bytes under another name only once."""
-    fetched, hashes = [], {entry["sha256"]: name for name, entry in known.items()}
-    for number, file in enumerate(found):
-        if known.get(file.name, {}).get("version") == file.version:
-            continue
-        candidate = fetch(file, folder, number, place=place)
-        twin = hashes.get(candidate.sha256)
-        if twin is not None:
-            if twin != file.name:
-                context.report(f"{place}: {file.name} holds the same bytes as {twin}, which is loaded already, and is skipped")
-            known[file.name] = {"version": file.version, "sha256": candidate.sha256}
-            continue
-        hashes[candidate.sha256] = file.name
-        fetched.append(candidate)
-    if not fetched and found:
-        context.report(f"{place}: no new or changed file")
-    return fetched
-
-
-def _decide_types(readers: Sequence[tuple[FetchedFile, Reader]], state: dict[str, Any], stream: FileStream, place: str) -> dict[str, pa.DataType]:
-    """One type per column for all files of the run, and the one that it has since its first load."""
-    kept = {column: arrow_types.get_type(kind) for column, kind in state.get("types", {}).items()}
+def _decide_types(readers: Sequence[tuple[FetchedFile, Reader]], memory: StreamMemory, stream: FileStream, place: str) -> dict[str, pa.DataType]:
+    """For each column the type that it has in the warehouse, else one that fits all files of the run."""
     fits: dict[str, frozenset[pa.DataType]] = {}
     for file, reader in readers:
         found = reader.inspect()
@@ -123,19 +106,12 @@ def _decide_types(readers: Sequence[tuple[FetchedFile, Reader]], state: dict[str
             if column in (FILE, HASH, ROW, ORDER):
                 raise DataError(f"{place}: the file {file.source.name} has a column {column}, a name that the platform gives", remedy="rename the column")
             fits[column] = fits[column] & kinds if column in fits else kinds
-            wanted = kept.get(column)
-            if stream.format != "parquet" and wanted is not None and wanted != arrow_types.TEXT and wanted not in kinds:
-                raise DataError(
-                    f"{place}: column {column} of the file {file.source.name} holds values that are no {wanted}, the type it was loaded with so far",
-                    remedy="correct the file, or load the stream anew with --full-refresh so that the type is chosen again",
-                )
         for key in stream.primary_key or ():
             if found and key not in found:
                 raise build_missing_error(
                     f"{place}: the file {file.source.name}", kind="primary_key column", name=key, known=found, remedy="correct the stream's primary_key"
                 )
-    chosen = {column: _choose(kinds) for column, kinds in fits.items()}
-    return {**kept, **{column: kind for column, kind in chosen.items() if column not in kept}}
+    return {column: memory.get_type(column) or _choose(kinds) for column, kinds in fits.items()}
 
 
 def _choose(kinds: frozenset[pa.DataType]) -> pa.DataType:
@@ -143,34 +119,23 @@ def _choose(kinds: frozenset[pa.DataType]) -> pa.DataType:
     return single if single is not None else file_types.choose(kinds)
 
 
-def _read_file(file: FetchedFile, reader: Reader, types: dict[str, pa.DataType], stream: FileStream, sequence: int, place: str) -> Iterator[pa.Table]:
-    first = 1
-    for table in reader.read(types):
-        for key in stream.primary_key or ():
-            if table[key].null_count:
-                raise DataError(
-                    f"{place}: the primary_key column {key} is empty in {table[key].null_count} rows of the file {file.source.name}", remedy="correct the file"
-                )
-        conformed = arrow_types.conform(table, types, place=f"{place}, file {file.source.name}")
-        yield _add_origin(conformed, file, first, stream, sequence)
-        first += table.num_rows
-    file.refuse_change(place)
+def _build_batch(name: str, piece: Piece, file: FetchedFile, types: Mapping[str, pa.DataType], stream: FileStream, sequence: int) -> Batch:
+    if piece.rows is None:
+        return Batch(name, [], file.source.name, rejects=piece.rejects)
+    rows = piece.rows
+    for column, kind in types.items():
+        if column not in rows.column_names:  # another file of the run has it
+            rows = rows.append_column(column, pa.nulls(rows.num_rows, kind))
+    return Batch(name, _add_origin(rows, file, piece.first, stream, sequence), file.source.name, piece.first)
 
 
-def _add_origin(table: pa.Table, file: FetchedFile, first: int, stream: FileStream, sequence: int) -> pa.Table:
-    count = table.num_rows
-    numbers = pa.array(range(first, first + count), type=pa.int64())
-    table = table.append_column(FILE, pa.repeat(pa.scalar(file.source.name, pa.string()), count))
-    table = table.append_column(HASH, pa.repeat(pa.scalar(file.sha256, pa.string()), count)).append_column(ROW, numbers)
+def _add_origin(table: pa.Table, file: FetchedFile | None, first: int, stream: FileStream, sequence: int) -> pa.Table:
+    count, name, sha256 = table.num_rows, file.source.name if file else "", file.sha256 if file else ""
+    added: dict[str, Any] = {FILE: pa.repeat(pa.scalar(name), count), HASH: pa.repeat(pa.scalar(sha256), count)}
+    added[ROW] = pa.array(range(first, first + count), type=arrow_types.BIGINT)
     if stream.disposition == "merge":
         start = (sequence << _ROWS_BITS) + first
-        table = table.append_column(ORDER, pa.array(range(start, start + count), type=pa.int64()))
+        added[ORDER] = pa.array(range(start, start + count), type=arrow_types.BIGINT)
+    for column, values in added.items():
+        table = table.append_column(column, values)
     return table
-
-
-def _build_empty(types: dict[str, pa.DataType], stream: FileStream) -> pa.Table:
-    """No rows, but all columns: the table is there even if the files are not."""
-    names = {**types, FILE: pa.string(), HASH: pa.string(), ROW: pa.int64()}
-    if stream.disposition == "merge":
-        names[ORDER] = pa.int64()
-    return pa.schema(list(names.items())).empty_table()

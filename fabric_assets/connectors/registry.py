@@ -11,7 +11,7 @@ from fabric_assets.connectors.context import SourceContext
 from fabric_assets.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from dlt.extract import DltSource
+    from fabric_assets.connectors.batches import SourceReader
 
 CONNECTORS: dict[str, str] = {
     "sql_database": "fabric_assets.connectors.sql_database",
@@ -20,9 +20,9 @@ CONNECTORS: dict[str, str] = {
 }
 
 
-def build_source(context: SourceContext) -> "DltSource":
-    """Build the dlt source that reads the context's chosen streams; opens connections, so only inside a running load."""
-    return import_module(get_connector(context.config.type)).build_source(context)
+def open_source(context: SourceContext) -> "SourceReader":
+    """Open the source that the context's chosen streams are read from; connects, so only inside a running load."""
+    return import_module(get_connector(context.config.type)).open_source(context)
 
 
 def get_connector(source_type: str) -> str:

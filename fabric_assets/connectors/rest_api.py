@@ -1,165 +1,213 @@
-"""A rest_api source -> a dlt source: one resource of pages per endpoint, and one per loaded stream that takes rows from it.
+"""A rest_api source -> its readers: an endpoint and the loaded ones below it are one pass over its pages.
 
-Two, so that a parent is read once for itself and its children, and a parent that nobody chose is read but not loaded. Built on
-dlt's REST client and paginators, not on its `rest_api_resources`: that one completes logins from dlt's own configuration, puts
-row values into paths as they are, and has no place for a stream's own errors.
+One pass, so that a parent is read once for itself and all its children, and a parent that nobody chose is read but not loaded.
+Built on dlt's REST client and paginators, not on its `rest_api_resources`: that one completes logins from dlt's own configuration,
+puts row values into paths as they are, and has no place for a stream's own errors.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import partial
 
-import dlt
-from dlt.extract import DltResource, DltSource
-
-from fabric_assets.config.rest import RestCursor, RestStream
+from fabric_assets.config.rest import RestStream
 from fabric_assets.config.sources import RestApiSource
+from fabric_assets.connectors.batches import Batch, ReadGroup, Row, SourceReader, StreamFailed, StreamMemory, StreamPlan
 from fabric_assets.connectors.context import SourceContext
-from fabric_assets.connectors.rest_auth import Login, build_login, resolve_url
-from fabric_assets.connectors.rest_cursor import Border, RestCursorReader
-from fabric_assets.connectors.rest_numbers import NumberWatch
+from fabric_assets.connectors.rest_auth import build_login, resolve_url
+from fabric_assets.connectors.rest_cursor import Border, Position, RestCursorReader
 from fabric_assets.connectors.rest_pages import PageReader
-from fabric_assets.connectors.rest_rows import Row, check_keys, get_parent_value, quote_value
-from fabric_assets.connectors.rest_session import build_session
+from fabric_assets.connectors.rest_rows import KeyCheck, get_parent_value, quote_value
+from fabric_assets.connectors.rest_session import Line, Login
+from fabric_assets.errors import DataError, FabricError
 
-Pages = Iterator[list[Row]]
+Memories = Mapping[str, StreamMemory]
 
 
-def build_source(context: SourceContext) -> DltSource:
-    """Build the source of the context's chosen streams.
+def open_source(context: SourceContext) -> SourceReader:
+    """Open the source for the context's chosen streams; nothing is asked before a group is read.
 
     Raises:
-        ConfigurationError: a secret that is not there, or a JSONPath that is none.
+        ConfigurationError: a secret that is not there, or an address that is none.
     """
     config = context.config
     if not isinstance(config, RestApiSource):
         raise TypeError(f"{context.describe()} is no rest_api source")
-    api = _Api(context, config)
+    ends = time.monotonic() + config.timeout.total_seconds()
+    line = Line(ends, others=config.allowed_origins, allow_private_network=config.allow_private_network, report=context.report)
+    # A token's request carries the client's secret: it goes nowhere but to its own address.
+    login = build_login(config.auth, context, replace(line, others=()).open_session)
+    api = _Api(context, config, base_url=resolve_url(config.base_url, context, "base_url"), login=login, line=line)
+    roots: dict[str, list[str]] = {}
+    for name in context.streams:
+        roots.setdefault(api.get_lineage(name)[-1], []).append(name)
+    groups = [ReadGroup(tuple(map(api.build_plan, loaded)), partial(api.read, root, loaded)) for root, loaded in roots.items()]
+    return SourceReader(tuple(groups), connections=config.max_connections, close=login.close)
 
-    @dlt.source(name=context.name)
-    def build_resources() -> list[DltResource]:
-        return api.build_resources()
 
-    return build_resources().with_resources(*context.streams)
-
-
+@dataclass(frozen=True)
 class _Api:
-    """What the resources of one load share: the address, the login, and who is whose parent."""
+    """What the groups of one load share."""
 
-    def __init__(self, context: SourceContext, config: RestApiSource) -> None:
-        self._context, self._config = context, config
-        self._ends = time.monotonic() + config.timeout.total_seconds()
-        self._base_url = resolve_url(config.base_url, context, "base_url")
-        self._login: Login = build_login(config.auth, context)
-        self._pages: dict[str, DltResource] = {}
+    context: SourceContext
+    config: RestApiSource
+    base_url: str
+    login: Login
+    line: Line
 
-    def build_resources(self) -> list[DltResource]:
-        loaded = [self._build_stream(name) for name in self._context.streams]
-        return [*self._pages.values(), *loaded]
+    def build_plan(self, name: str) -> StreamPlan:
+        stream = self.config.streams[name]
+        merged = stream.disposition == "merge"
+        # Should the pages hold a key twice, its newest row wins; a nested field is no column.
+        newest = stream.cursor.field if merged and stream.cursor and "." not in stream.cursor.field else None
+        return StreamPlan(name, stream.disposition, key=stream.primary_key or (), newest_by=newest)
 
-    def _build_stream(self, name: str) -> DltResource:
-        stream = self._config.streams[name]
-        keys, place = stream.primary_key or (), self._context.describe(name)
-        numbers = NumberWatch(place, name, fresh=self._context.full_refresh)
-        border: list[Border] = []
+    def read(self, root: str, loaded: list[str], memories: Memories) -> Iterator[Batch | StreamFailed]:
+        """Read a root endpoint's pages and, depth first, what is loaded from below its rows."""
+        with ExitStack() as stack:
+            yield from _Pass(self, root, {name: memories[name] for name in loaded}, stack).read()
 
-        def keep(page: list[Row]) -> Any:
-            check_keys(page, keys, place)
-            if stream.cursor and stream.disposition == "append":
-                # The state is there only now, inside of the extraction.
-                if not border:
-                    border.append(Border(place, stream.cursor, state=self._get_state(name), keys=keys, forget=self._context.full_refresh))
-                page = border[0].keep_new(page)
-            doubles = numbers.find_new_doubles(page)
-            return dlt.mark.with_hints(page, dlt.mark.make_hints(columns=doubles)) if doubles else page
-
-        hints: dict[str, Any] = {"primary_key": list(keys)} if keys else {}
-        if stream.cursor and keys and "." not in stream.cursor.field:
-            # Should the pages hold a key twice, its newest row wins.
-            hints["columns"] = {stream.cursor.field: {"dedup_sort": "desc"}}
-        return dlt.transformer(
-            keep,
-            data_from=self._get_pages(name),
-            name=name,
-            write_disposition=stream.disposition,
-            **hints,
-        )
-
-    def _get_pages(self, name: str) -> DltResource:
-        """The pages of a stream's endpoint; one resource, however many take from it."""
-        if name not in self._pages:
-            stream = self._config.streams[name]
-            parent = stream.get_parent()
-            hidden = f"_{name}"  # no stream's name begins with an underscore
-            if parent is None:
-                self._pages[name] = dlt.resource(self._build_root_reader(name, stream), name=hidden, selected=False)
-            else:
-                read = self._build_child_reader(name, stream, *parent)
-                self._pages[name] = dlt.transformer(read, data_from=self._get_pages(parent[0]), name=hidden, selected=False)
-        return self._pages[name]
-
-    def _build_root_reader(self, name: str, stream: RestStream) -> Callable[[], Pages]:
-        def read() -> Pages:
-            with ExitStack() as stack:
-                reader = self._open(name, stream, stack)
-                params = get_params(stream.params)
-                if stream.cursor is None:
-                    yield from reader.read(stream.path, params)
-                else:
-                    yield from self._read_new(name, stream.cursor, reader, stream.path, params)
-
-        return read
-
-    def _read_new(self, name: str, cursor: RestCursor, reader: PageReader, path: str, params: dict[str, str | int]) -> Pages:
-        """Read from where the loaded ones of a stream and its descendants came to, and let each remember how far that was."""
-        positions = RestCursorReader(self._context.describe(name), cursor)
-        states = [self._get_state(loaded) for loaded in self._context.streams if name in self._get_lineage(loaded)]
-        start = positions.get_start(None if self._context.full_refresh else state.get("position") for state in states)
-        if start is not None:
-            params[cursor.param] = start  # type: ignore[assignment]
-        highest = None
-        for page in reader.read(path, params):
-            highest = positions.get_highest(page, position=highest, start=start)
-            yield page
-        for state in states:
-            position = None if self._context.full_refresh else state.get("position")
-            if highest is not None and (position is None or positions.sort(highest) > positions.sort(position)):
-                state["position"] = highest
-
-    def _build_child_reader(self, name: str, stream: RestStream, parent: str, field: str) -> Callable[[list[Row]], Pages]:
-        place, params = self._context.describe(name), get_params(stream.params)
-
-        def read(page: list[Row]) -> Pages:
-            with ExitStack() as stack:
-                reader = self._open(name, stream, stack)
-                for row in page:
-                    path = stream.path.replace(f"{{{parent}.{field}}}", quote_value(row, field, place, parent))
-                    kept = {f"_{parent}_{kept}": get_parent_value(row, kept, place, parent) for kept in stream.include_from_parent}
-                    for rows in reader.read(path, params):
-                        yield [{**child, **kept} for child in rows] if kept else rows
-
-        return read
-
-    def _open(self, name: str, stream: RestStream, stack: ExitStack) -> PageReader:
-        place = self._context.describe(name)
-        session = build_session(place, url=self._base_url, auth=self._login.auth, secrets=self._login.secrets, headers=self._config.headers)
+    def open_pages(self, name: str, stack: ExitStack) -> PageReader:
+        stream, place = self.config.streams[name], self.context.describe(name)
+        session = self.line.open_session(place, self.base_url, self.login, self.config.headers)
         stack.callback(session.close)
-        stack.callback(self._login.close)
-        paginator = stream.paginator or self._config.paginator
-        return PageReader(place, base_url=self._base_url, session=session, stream=stream, paginator=paginator, ends=self._ends)
+        paginator = stream.paginator or self.config.paginator
+        return PageReader(place, base_url=self.base_url, session=session, stream=stream, paginator=paginator, ends=self.line.ends)
 
-    def _get_lineage(self, name: str) -> list[str]:
+    def get_lineage(self, name: str) -> list[str]:
         """The stream and its ancestors, nearest first."""
         lineage = [name]
-        while parent := self._config.streams[lineage[-1]].get_parent():
+        while parent := self.config.streams[lineage[-1]].get_parent():
             lineage.append(parent[0])
         return lineage
 
-    def _get_state(self, name: str) -> dict[str, Any]:
-        return dlt.current.resource_state(name)
+
+class _Pass:
+    """One pass over a root endpoint. A stream that fails is left out from there on; the others go on.
+
+    Args:
+        memories: of the loaded streams; the root itself need not be among them.
+    """
+
+    def __init__(self, api: _Api, root: str, memories: Memories, stack: ExitStack) -> None:
+        self._api, self._root, self._memories = api, root, memories
+        self._streams = api.config.streams
+        # Each endpoint on the way to a loaded stream, with the loaded ones that take rows from it; parents first.
+        self._below: dict[str, list[str]] = {}
+        for name in memories:
+            for endpoint in api.get_lineage(name):
+                self._below.setdefault(endpoint, []).append(name)
+        endpoints = sorted(self._below, key=lambda name: len(api.get_lineage(name)))
+        self._readers = {name: api.open_pages(name, stack) for name in endpoints}
+        self._keepers = {name: _Keeper(api.context.describe(name), self._streams[name], memory) for name, memory in memories.items()}
+        self._failed: set[str] = set()
+
+    def read(self) -> Iterator[Batch | StreamFailed]:
+        """Raises:
+        FabricError: the root cannot be read.
+        """
+        declared = self._streams[self._root].cursor
+        if declared is None:
+            yield from self._read_root(None, None)
+            return
+        cursor = RestCursorReader(self._api.context.describe(self._root), declared)
+        start = cursor.get_start(cursor.get_position(memory) for memory in self._memories.values())
+        highest = yield from self._read_root(cursor, start)
+        if self._is_done(self._root):
+            return
+        gone_back = [name for name, memory in self._memories.items() if cursor.has_gone_back(memory, highest)]
+        if gone_back:
+            yield from self._begin_again(gone_back, declared.field, highest)
+            if self._is_done(self._root):
+                return
+            start = declared.initial
+            highest = yield from self._read_root(cursor, start)
+        for memory in self._memories.values():
+            cursor.move(memory, start=start, highest=highest)
+
+    def _read_root(self, cursor: RestCursorReader | None, start: Position | None) -> Generator[Batch | StreamFailed, None, Position | None]:
+        """Read all pages from a position on; gives the highest cursor value among them."""
+        stream, highest = self._streams[self._root], None
+        query = stream.get_query()
+        if stream.cursor and start is not None:
+            query[stream.cursor.param] = start  # type: ignore[assignment]
+        for number, rows in self._readers[self._root].read(stream.path, query):
+            if cursor:
+                highest = cursor.get_highest(rows, position=highest, start=start)
+            yield from self._take(self._root, rows, f"page {number}")
+            if self._is_done(self._root):
+                break
+        return highest
+
+    def _begin_again(self, names: list[str], field: str, highest: Position | None) -> Iterator[StreamFailed]:
+        """Tell of an API that was set back; what it holds is merged anew, but an append cannot tell which of it is new."""
+        what = f"{self._api.context.describe(self._root)}: the cursor field {field!r} went back to {highest}: the API's data look restored"
+        appended = [name for name in names if self._streams[name].disposition == "append"]
+        yield from self._fail(
+            appended,
+            DataError(f"{what}, and an append cannot tell which rows it has loaded", remedy="look at the API, then load the stream with --full-refresh"),
+        )
+        if len(appended) < len(names):
+            self._api.context.report(f"{what}; all of its rows are read again")
+
+    def _take(self, name: str, rows: list[Row], origin: str) -> Iterator[Batch | StreamFailed]:
+        """Give a page's own rows, then all that hangs below them."""
+        if name in self._keepers and name not in self._failed:
+            try:
+                kept = self._keepers[name].keep(rows)
+            except FabricError as error:
+                yield from self._fail([name], error)
+            else:
+                if kept:
+                    # What an earlier load brought is gone from the page, and with it the numbers of the others.
+                    yield Batch(name, kept, origin=origin, first_row=1 if len(kept) == len(rows) else None)
+        for child in self._readers:
+            parent = self._streams[child].get_parent()
+            if parent and parent[0] == name and not self._is_done(child):
+                try:
+                    for row in rows:
+                        yield from self._read_child(child, row, *parent)
+                except FabricError as error:
+                    yield from self._fail(self._below[child], error)
+
+    def _read_child(self, name: str, row: Row, parent: str, field: str) -> Iterator[Batch | StreamFailed]:
+        stream, place = self._streams[name], self._api.context.describe(name)
+        path = stream.path.replace(f"{{{parent}.{field}}}", quote_value(row, field, place, parent))
+        inherited = {f"_{parent}_{kept}": get_parent_value(row, kept, place, parent) for kept in stream.include_from_parent}
+        for number, rows in self._readers[name].read(path, stream.get_query()):
+            origin = f"{parent}.{field} {get_parent_value(row, field, place, parent)}, page {number}"
+            yield from self._take(name, [{**child, **inherited} for child in rows] if inherited else rows, origin)
+            if self._is_done(name):
+                return
+
+    def _is_done(self, endpoint: str) -> bool:
+        return self._failed.issuperset(self._below[endpoint])
+
+    def _fail(self, names: list[str], error: FabricError) -> Iterator[StreamFailed]:
+        for name in names:
+            if name not in self._failed:
+                self._failed.add(name)
+                yield StreamFailed(name, error)
 
 
-def get_params(params: Mapping[str, str | int | bool]) -> dict[str, str | int]:
-    """Query parameters as APIs expect them: true, not True."""
-    return {name: str(value).lower() if isinstance(value, bool) else value for name, value in params.items()}
+class _Keeper:
+    """Looks at one stream's rows before they are loaded."""
+
+    def __init__(self, place: str, stream: RestStream, memory: StreamMemory) -> None:
+        keys = stream.primary_key or ()
+        self._keys = KeyCheck(place, keys)
+        self._border = Border(place, stream.cursor, memory=memory, keys=keys) if stream.cursor and stream.disposition == "append" else None
+        if self._border is None:
+            # That of an append that it was before would be out of date should it become one again.
+            memory.state.pop("border", None)
+
+    def keep(self, rows: list[Row]) -> list[Row]:
+        """Drop what an earlier load brought.
+
+        Raises:
+            SourceError: no row has the key.
+            DataError: nobody can tell whether a row is new.
+        """
+        self._keys.check(rows)
+        return self._border.keep_new(rows) if self._border else rows

@@ -5,17 +5,17 @@ word "None" where a server gives no token.
 """
 
 import re
+import threading
 import time
 from base64 import b64encode
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from requests import PreparedRequest, Session
-from requests.auth import AuthBase
 
 from fabric_assets.config.base import SecretRef
 from fabric_assets.config.rest import ApiKeyAuth, AuthConfig, BasicAuth, BearerAuth
 from fabric_assets.connectors.context import SourceContext
-from fabric_assets.connectors.rest_session import build_session
+from fabric_assets.connectors.rest_session import Login
 from fabric_assets.errors import SecretError, SourceError
 
 _HEADER_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
@@ -25,44 +25,37 @@ _MARGIN_SECONDS = 30
 _DEFAULT_LIFETIME_SECONDS = 3600
 
 
-@dataclass(frozen=True, repr=False)
-class Login:
-    """Args:
-    secrets: the values behind it: no message may hold them.
-    """
-
-    auth: AuthBase
-    secrets: tuple[str, ...] = ()
-
-    def close(self) -> None:
-        if isinstance(self.auth, _ClientCredentials):
-            self.auth.close()
+OpenSession = Callable[[str, str, Login], Session]
 
 
-def build_login(auth: AuthConfig | None, context: SourceContext) -> Login:
+def build_login(auth: AuthConfig | None, context: SourceContext, open_session: OpenSession) -> Login:
     """Resolve the login's secrets.
+
+    Args:
+        open_session: a session for the address where tokens are given out, by place, URL and login.
 
     Raises:
         SecretError: one is missing, or cannot stand in a header.
     """
     if auth is None:
-        return Login(_NoAuth())
+        return Login()
     if isinstance(auth, BearerAuth):
         token = _resolve_header(auth.token, context)
-        return Login(_HeaderAuth("Authorization", f"Bearer {token}"), (token,))
+        return _HeaderLogin("Authorization", f"Bearer {token}", token)
     if isinstance(auth, ApiKeyAuth):
         key = _resolve_header(auth.key, context)
-        return Login(_HeaderAuth(auth.name, key), (key,))
+        return _HeaderLogin(auth.name, key, key)
     if isinstance(auth, BasicAuth):
         password = context.resolve(auth.password)
         both = b64encode(f"{resolve_text(auth.username, context)}:{password}".encode()).decode()
-        return Login(_HeaderAuth("Authorization", f"Basic {both}"), (password, both))
-    secret = context.resolve(auth.client_secret)
-    form = {"grant_type": "client_credentials", "client_id": resolve_text(auth.client_id, context), "client_secret": secret}
-    if auth.scope:
-        form["scope"] = auth.scope
-    place = f"{context.describe()}, the token of its auth"
-    return Login(_ClientCredentials(place, resolve_url(auth.token_url, context, "token_url"), form), (secret,))
+        return _HeaderLogin("Authorization", f"Basic {both}", password, both)
+    form = {
+        "grant_type": "client_credentials",
+        "client_id": resolve_text(auth.client_id, context),
+        "client_secret": context.resolve(auth.client_secret),
+        **({"scope": auth.scope} if auth.scope else {}),
+    }
+    return _ClientLogin(f"{context.describe()}, the token of its auth", resolve_url(auth.token_url, context, "token_url"), form, open_session)
 
 
 def resolve_text(value: str | SecretRef, context: SourceContext) -> str:
@@ -92,33 +85,45 @@ def _resolve_header(ref: SecretRef, context: SourceContext) -> str:
     return value
 
 
-class _NoAuth(AuthBase):
-    def __call__(self, r: PreparedRequest) -> PreparedRequest:
-        return r
+class _HeaderLogin(Login):
+    """One header, always the same."""
+
+    def __init__(self, name: str, value: str, *secrets: str) -> None:
+        self._name, self._value, self._secrets = name, value, secrets
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        return self._secrets
+
+    def sign(self, request: PreparedRequest) -> None:
+        request.headers[self._name] = self._value
 
 
-class _HeaderAuth(AuthBase):
-    def __init__(self, name: str, value: str) -> None:
-        self._name, self._value = name, value
+class _ClientLogin(Login):
+    """Fetches a token when there is none, the one there is soon ends, or the API refuses it (RFC 6749, 4.4). For several threads."""
 
-    def __call__(self, r: PreparedRequest) -> PreparedRequest:
-        r.headers[self._name] = self._value
-        return r
-
-
-class _ClientCredentials(AuthBase):
-    """Fetches a token when there is none, or the one there is soon ends (RFC 6749, 4.4)."""
-
-    def __init__(self, place: str, url: str, form: dict[str, str]) -> None:
-        self._place, self._url, self._form = place, url, form
+    def __init__(self, place: str, url: str, form: dict[str, str], open_session: OpenSession) -> None:
+        self._place, self._url, self._form, self._open_session = place, url, form, open_session
+        self._lock = threading.Lock()
         self._session: Session | None = None
         self._token, self._ends = "", 0.0
 
-    def __call__(self, r: PreparedRequest) -> PreparedRequest:
-        if time.monotonic() >= self._ends:
-            self._fetch()
-        r.headers["Authorization"] = f"Bearer {self._token}"
-        return r
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        return (self._form["client_secret"], *([self._token] if self._token else []))
+
+    def sign(self, request: PreparedRequest) -> None:
+        with self._lock:
+            if time.monotonic() >= self._ends:
+                self._fetch()
+            request.headers["Authorization"] = f"Bearer {self._token}"
+
+    def renew(self, refused: PreparedRequest) -> bool:
+        with self._lock:
+            # Another thread may have met the same refusal, and have the new token already.
+            if refused.headers.get("Authorization") == f"Bearer {self._token}":
+                self._fetch()
+        return True
 
     def close(self) -> None:
         if self._session:
@@ -126,7 +131,7 @@ class _ClientCredentials(AuthBase):
 
     def _fetch(self) -> None:
         if self._session is None:
-            self._session = build_session(self._place, url=self._url, auth=_NoAuth(), secrets=(self._form["client_secret"],))
+            self._session = self._open_session(self._place, self._url, _ClientSecret(self._form["client_secret"]))
         response = self._session.post(self._url, data=self._form, headers={"Accept": "application/json"})
         try:
             answer = response.json()
@@ -140,3 +145,14 @@ class _ClientCredentials(AuthBase):
         except (TypeError, ValueError):
             lifetime = _DEFAULT_LIFETIME_SECONDS
         self._token, self._ends = token, time.monotonic() + max(lifetime - _MARGIN_SECONDS, 1.0)
+
+
+class _ClientSecret(Login):
+    """Stands in the form; only kept out of messages here."""
+
+    def __init__(self, secret: str) -> None:
+        self._secret = secret
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        return (self._secret,)

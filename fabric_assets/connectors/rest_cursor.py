@@ -10,10 +10,13 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from fabric_assets.config.rest import RestCursor
-from fabric_assets.connectors.rest_rows import MISSING, Row, find_value
+from fabric_assets.connectors.batches import Row, StreamMemory
+from fabric_assets.connectors.column_names import normalize_column
+from fabric_assets.connectors.rest_rows import MISSING, find_value
 from fabric_assets.connectors.suggestions import build_missing_error
 from fabric_assets.errors import ConfigurationError, DataError
 
@@ -48,7 +51,7 @@ class RestCursorReader:
             DataError: the values cannot be compared with each other, or with where the load began.
         """
         found = [find_value(row, self._cursor.field) for row in rows]
-        if all(value is MISSING for value in found):
+        if position is None and all(value is MISSING for value in found):
             raise build_missing_error(
                 self._place, kind="cursor field", name=self._cursor.field, known=rows[0], remedy="let cursor.field name a field of every row"
             )
@@ -60,6 +63,22 @@ class RestCursorReader:
                 remedy="choose another field; if the API has changed, correct cursor.initial and load anew with --full-refresh",
             )
         return values[max(range(len(ranks)), key=ranks.__getitem__)] if values else None
+
+    def has_gone_back(self, memory: StreamMemory, highest: Position | None) -> bool:
+        """Whether an API that was asked from a stream's position or before it ends before it: not even the row that stood there has come again."""
+        position = self.get_position(memory)
+        return position is not None and highest is not None and self.sort(highest) < self.sort(position)
+
+    def move(self, memory: StreamMemory, *, start: Position | None, highest: Position | None) -> None:
+        """Let a stream remember how far it came."""
+        memory.window.start = None if start is None else str(start)
+        memory.window.end = None if highest is None else str(highest)
+        if highest is not None:
+            memory.state.update(field=self._cursor.field, position=highest)
+
+    def get_position(self, memory: StreamMemory) -> Position | None:
+        """How far a stream came; None where that is not known, or counted by another field."""
+        return memory.state.get("position") if memory.state.get("field") == self._cursor.field else None
 
     def sort(self, value: Position) -> Sortable:
         """A value's place among the others: times by the moment, whatever their spelling.
@@ -107,17 +126,14 @@ class Border:
     """Keeps `append` from loading twice the rows at the last load's highest value, which the API gives again.
 
     Args:
-        state: the stream's own, saved by dlt together with the rows.
+        memory: its state is saved together with the rows.
         keys: the primary key; without one a row is known by its whole content.
-        forget: load everything anew.
     """
 
-    def __init__(self, place: str, cursor: RestCursor, *, state: dict[str, Any], keys: tuple[str, ...], forget: bool) -> None:
-        self._place, self._field, self._keys, self._state = place, cursor.field, keys, state
+    def __init__(self, place: str, cursor: RestCursor, *, memory: StreamMemory, keys: tuple[str, ...]) -> None:
+        self._place, self._field, self._keys, self._state = place, cursor.field, keys, memory.state
         self._sort = RestCursorReader(place, cursor).sort
-        if forget:
-            state.pop("border", None)
-        self._start, self._seen = self._load()
+        self._start, self._seen = self._load(memory)
         self._highest = self._start
 
     def keep_new(self, rows: list[Row]) -> list[Row]:
@@ -140,9 +156,30 @@ class Border:
                 self._remember(row, value, rank)
         return kept
 
-    def _load(self) -> tuple[Sortable | None, Counter[str]]:
-        border = self._state.get("border")
+    def _load(self, memory: StreamMemory) -> tuple[Sortable | None, Counter[str]]:
+        if (known := self._state.get("field", self._field)) != self._field:
+            raise DataError(
+                f"{self._place}: the cursor was {known!r} and is now {self._field!r}, and an append cannot tell which rows it has loaded",
+                remedy="load the stream anew with --full-refresh",
+            )
+        border = self._state.get("border") or self._rebuild(memory)
         return (self._sort(border["position"]), Counter(border["rows"])) if border else (None, Counter())
+
+    def _rebuild(self, memory: StreamMemory) -> dict[str, Any] | None:
+        """The state is lost, and the warehouse's rows tell what stood in it."""
+        highest = memory.get_highest(self._field)
+        if highest is None:
+            return None
+        if not self._keys:
+            raise DataError(
+                f"{self._place}: how far the cursor {self._field!r} came is lost, and without a primary_key an append cannot tell which rows it has loaded",
+                remedy="load the stream anew with --full-refresh",
+            )
+        columns = {key: normalize_column(key) for key in self._keys}
+        rows = [{key: row[column] for key, column in columns.items()} for row in memory.get_rows_at(self._field, highest).to_pylist()]
+        position = highest.isoformat() if isinstance(highest, date) else int(highest) if isinstance(highest, Decimal) else highest
+        self._state["border"] = {"position": position, "rows": Counter(map(self._fingerprint, rows))}
+        return self._state["border"]
 
     def _was_loaded(self, row: Row) -> bool:
         fingerprint = self._fingerprint(row)
@@ -163,4 +200,4 @@ class Border:
 
     def _fingerprint(self, row: Row) -> str:
         content = [row.get(key) for key in self._keys] if self._keys else row
-        return hashlib.blake2b(json.dumps(content, sort_keys=True, separators=(",", ":")).encode(), digest_size=12).hexdigest()
+        return hashlib.blake2b(json.dumps(content, sort_keys=True, separators=(",", ":"), default=str).encode(), digest_size=12).hexdigest()

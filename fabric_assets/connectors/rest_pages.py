@@ -4,7 +4,6 @@ What the client would guess or pass over is refused here, each with the field to
 like an empty stream, a page number that the server ignores like an endless one, a capped `limit` leaves rows out.
 """
 
-import json
 import time
 from collections.abc import Iterator, Mapping
 from itertools import chain
@@ -21,12 +20,13 @@ from dlt.sources.helpers.rest_client.paginators import (
     PageNumberPaginator,
     SinglePagePaginator,
 )
-from requests import Response, Session
+from requests import Response
 
 from fabric_assets.config import rest
-from fabric_assets.connectors.rest_rows import Row
-from fabric_assets.connectors.rest_session import raise_refusal, show_url
+from fabric_assets.connectors.batches import Row
+from fabric_assets.connectors.rest_session import ApiSession, build_timeout_error, read_json
 from fabric_assets.errors import ConfigurationError, FabricError, SourceError, SourceUnavailable
+from fabric_assets.security.outgoing import show_url
 
 
 class PageReader:
@@ -39,41 +39,51 @@ class PageReader:
         ends: when, by the monotonic clock, the load has taken too long.
     """
 
-    def __init__(self, place: str, *, base_url: str, session: Session, stream: rest.RestStream, paginator: rest.PaginatorConfig | None, ends: float) -> None:
-        self._place, self._config, self._ends = place, paginator, ends
-        self._client = _Client(place, base_url=base_url, session=session)
+    def __init__(self, place: str, *, base_url: str, session: ApiSession, stream: rest.RestStream, paginator: rest.PaginatorConfig | None, ends: float) -> None:
+        self._place, self._stream, self._config, self._ends = place, stream, paginator, ends
+        self._client = _Client(place, base_url=base_url, session=session, guessing=stream.data is None)
         self._selector = _compile(stream.data, "data", place) if stream.data else None
         build_paginator(paginator, place)
 
-    def read(self, path: str, params: Mapping[str, str | int]) -> Iterator[list[Row]]:
-        """Yield the non-empty pages below a path.
+    def read(self, path: str, params: Mapping[str, str | int]) -> Iterator[tuple[int, list[Row]]]:
+        """Yield the non-empty pages below a path, each with its number, from 1.
 
         Raises:
             SourceError: the server refuses, or its answers are not what is declared.
             SourceUnavailable: it cannot be reached, or not read in time.
         """
-        paginator, hooks = build_paginator(self._config, self._place), {"response": [raise_refusal]}
+        # The session has its own way with refusals; without a hook the client would add one.
+        paginator, hooks = build_paginator(self._config, self._place), {"response": []}
         pages = self._client.paginate(path, params=dict(params), paginator=paginator, data_selector=self._selector, hooks=hooks)  # type: ignore[arg-type]
-        previous, short = b"", False
+        previous, short, most = None, False, 0
         asked: set[str] = set()
         while (page := self._get_next(pages)) is not None:
             rows, response = list(page), page.response
             if time.monotonic() > self._ends:
-                raise SourceUnavailable(f"{self._place}: the load took longer than the source's timeout", remedy="raise the source's timeout")
+                raise build_timeout_error(self._place)
             if not all(isinstance(row, dict) for row in rows):
                 raise SourceError(f"{self._place}: the rows at {show_url(response.url)} are no JSON objects", remedy="let `data` point at the list of rows")
             if (address := response.request.url or "") in asked:
                 raise SourceError(f"{self._place}: the next page leads back to a page that was read already", remedy="check the paginator against the API")
             asked.add(address)
-            if rows and response.content == previous:
+            # Without a key equal rows may well be different ones; then only the answer as a whole tells.
+            content = rows if self._stream.primary_key else response.content
+            if rows and content == previous:
                 raise SourceError(f"{self._place}: the server gives the same page again and again", remedy="check the paginator: the server seems to ignore it")
             if rows and short:
                 raise self._build_short_error()
+            if rows and (total := self._get_total(response)) is not None:
+                if total < most:
+                    raise SourceUnavailable(
+                        f"{self._place}: the total went from {most} to {total} while the pages were read, so that rows which moved up would be left out",
+                        remedy="the load tries again later; if the API has pages by link or cursor, use these",
+                    )
+                most = total
             if isinstance(self._config, rest.OffsetPaginator):
-                short = self._check_length(rows, page.paginator, response)
-            previous = response.content
+                short = self._check_length(rows, page.paginator, most if self._config.total else None)
+            previous = content
             if rows:
-                yield rows
+                yield len(asked), rows
 
     def _get_next(self, pages: Iterator[Any]) -> Any:
         try:
@@ -87,16 +97,18 @@ class PageReader:
         names = f" in `{wanted}`" if wanted else ""
         raise SourceError(f"{self._place}: the answer does not say how to go on{names}", remedy="check the paginator's JSONPath against an answer of the API")
 
-    def _check_length(self, rows: list[Row], paginator: Any, response: Response) -> bool:
+    def _get_total(self, response: Response) -> int | None:
+        """How many rows or pages there are; dlt has refused by now what is no number."""
+        path = getattr(self._config, "total", None)
+        return int(jsonpath.find_values(path, response.json())[0]) if path else None
+
+    def _check_length(self, rows: list[Row], paginator: Any, total: int | None) -> bool:
         """Whether the page is shorter than asked for, so that it must be the last one."""
-        limit, config = paginator.limit, self._config
-        if not rows or len(rows) >= limit:
+        if not rows or len(rows) >= paginator.limit:
             return False
-        if isinstance(config, rest.OffsetPaginator) and config.total:
-            # The paginator stands at the next page already.
-            total = int(jsonpath.find_values(config.total, response.json())[0])
-            if paginator.current_value - limit + len(rows) < total:
-                raise self._build_short_error()
+        # The paginator stands at the next page already.
+        if total is not None and paginator.current_value - paginator.limit + len(rows) < total:
+            raise self._build_short_error()
         return True
 
     def _build_short_error(self) -> SourceError:
@@ -109,16 +121,26 @@ class PageReader:
 class _Client(RESTClient):
     """dlt's client, which refuses instead of guessing, and parses each answer once."""
 
-    def __init__(self, place: str, *, base_url: str, session: Session) -> None:
+    def __init__(self, place: str, *, base_url: str, session: ApiSession, guessing: bool) -> None:
         super().__init__(base_url, session=session)
-        self._place = place
+        self._place, self._session, self._guessing = place, session, guessing
 
     def detect_data_selector(self, response: Response) -> str:
-        _parse(response, self._place)
+        read_json(response, self._place)
         return super().detect_data_selector(response)
 
     def extract_response(self, response: Response, data_selector: jsonpath.TJsonPath) -> list[Any]:
-        body = _parse(response, self._place)
+        body = read_json(response, self._place)
+        rows = self._find_rows(response, data_selector, body)
+        if isinstance(body, dict) and (body.get("error") or body.get("errors")) and (self._guessing or not rows):
+            said = self._session.quote(response)
+            raise SourceError(
+                f"{self._place}: the answer of {show_url(response.url)} holds an error in place of rows{said}",
+                remedy="check the stream's path and params; if the rows are there as well, declare `data`",
+            )
+        return rows
+
+    def _find_rows(self, response: Response, data_selector: jsonpath.TJsonPath, body: Any) -> list[Any]:
         values = jsonpath.find_values(data_selector, body)
         if not values:
             if _matches_empty_list(data_selector, body):
@@ -183,19 +205,6 @@ def _compile(path: str, field: str, place: str) -> Any:
         return jsonpath.compile_path(path)
     except Exception as error:  # noqa: BLE001 the parser raises plain Exception
         raise ConfigurationError(f"{place}: {field} `{path}` is no JSONPath: {error}", remedy="e.g. results, or data.items") from None
-
-
-def _parse(response: Response, place: str) -> Any:
-    """Parse the answer, once: client and paginator both ask for it."""
-    try:
-        body = json.loads(response.content)
-    except (ValueError, RecursionError):
-        body = None
-    else:
-        response.json = lambda **_: body
-        return body
-    kind = response.headers.get("Content-Type", "of no type")
-    raise SourceError(f"{place}: the answer of {show_url(response.url)} is no JSON, but {kind}", remedy="check base_url and the stream's path")
 
 
 def _matches_empty_list(selector: Any, body: Any) -> bool:

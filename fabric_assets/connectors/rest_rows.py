@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+from fabric_assets.connectors.batches import Row
 from fabric_assets.connectors.suggestions import build_missing_error
-from fabric_assets.errors import DataError, SourceError
-
-Row = dict[str, Any]
+from fabric_assets.errors import SourceError
 
 # What `find_value` gives where there is no such field; null is a value.
 MISSING = object()
@@ -25,22 +24,20 @@ def find_value(row: Mapping[str, Any], path: str) -> Any:
     return value
 
 
-def check_keys(rows: list[Row], keys: tuple[str, ...], place: str) -> None:
-    """Refuse rows without their primary key: in a merge they would replace each other.
+class KeyCheck:
+    """Finds out on a stream's first page that its key is none of the API's fields; single rows without one are the shaper's."""
 
-    Raises:
+    def __init__(self, place: str, keys: tuple[str, ...]) -> None:
+        self._place, self._unseen = place, keys
+
+    def check(self, rows: list[Row]) -> None:
+        """Raises:
         SourceError: no row has the column.
-        DataError: a row has no value in it.
-    """
-    for key in keys:
-        lacking = sum(row.get(key) is None for row in rows)
-        if lacking == 0:
-            continue
-        if not any(key in row for row in rows):
-            raise build_missing_error(place, kind="primary_key column", name=key, known=rows[0], remedy="let primary_key name a field of every row")
-        raise DataError(
-            f"{place}: {lacking} of the {len(rows)} rows of a page have no value in the primary_key column {key!r}", remedy="choose a key that each row has"
-        )
+        """
+        for key in self._unseen:
+            if not any(key in row for row in rows):
+                raise build_missing_error(self._place, kind="primary_key column", name=key, known=rows[0], remedy="let primary_key name a field of every row")
+        self._unseen = ()
 
 
 def get_parent_value(row: Row, field: str, place: str, parent: str) -> Any:

@@ -1,165 +1,229 @@
-"""An origin -> an HTTP session for it alone, which retries what passes and turns the rest into our errors.
+"""An origin -> an HTTP session that tries again what passes, renews a refused login once, and turns the rest into our errors.
 
-The session, not the code that pages, guards the origin: page links, redirects and paths made of row values all end here, and
-each of them would carry the tenant's token. No error keeps a request or an answer: dlt writes whole exception chains to disk.
+The login is put into a request as it goes out, where its address is known for certain: page links, redirects and paths made of row
+values all end here, and none of them can carry the tenant's token elsewhere. No error keeps a request or an answer.
 """
 
+import json
+import random
 import re
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
 
-from dlt.sources.helpers.requests import Client
 from requests import PreparedRequest, Response, Session
-from requests.adapters import HTTPAdapter
+from requests.adapters import BaseAdapter
 from requests.auth import AuthBase
-from requests.exceptions import ConnectionError as RequestsConnectionError
-from requests.exceptions import ConnectTimeout, HTTPError, RequestException, SSLError, Timeout, TooManyRedirects
+from requests.exceptions import RequestException
+from urllib3.exceptions import HTTPError
 
-from fabric_assets.errors import FabricError, SourceError, SourceUnavailable
-from fabric_assets.security.redaction import redact
+from fabric_assets.connectors.rest_failures import Failure, describe_failure, describe_refusal, quote_answer
+from fabric_assets.errors import SourceError, SourceUnavailable
+from fabric_assets.security.outgoing import Guard, Outgoing, show_url
 
-CONNECT_SECONDS, READ_SECONDS = 10, 60
 ATTEMPTS = 5
-# A server may ask for more patience than this; then the step's own retry comes back later.
-LONGEST_WAIT_SECONDS = 60
-
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-_PASSING = {408, 425, 429}
-_SHOWN = 200
-
-_REMEDIES = {
-    401: "check the source's auth and the secret it names",
-    403: "the login is known but may not read this: ask the API's owner for the right, or check the source's auth",
-    404: "check base_url and the stream's path",
-    410: "check base_url and the stream's path",
-    429: "the API limits how often it is asked; the load tries again later",
-}
+# Answers still coming after this are hung up on and asked for again.
+ANSWER_SECONDS = 300
+# A server that asks for more patience than this gets it from the step's own retry: a wait holds a place among the running loads.
+LONGEST_WAIT_SECONDS = 300
+_AGENT = "etl-fabric"
 
 
-def get_origin(url: str) -> tuple[str, str, int | None]:
-    """Scheme, host and port of a URL, spelled one way.
+class Login:
+    """Nobody's login, and the base of all others."""
 
-    Raises:
-        ValueError: the port is no number.
-    """
-    parts = urlsplit(url)
-    return parts.scheme.lower(), (parts.hostname or "").lower(), parts.port or _DEFAULT_PORTS.get(parts.scheme.lower())
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no message may hold, whatever the server answers."""
+        return ()
+
+    def sign(self, request: PreparedRequest) -> None:
+        """Put the login into a request."""
+
+    def renew(self, refused: PreparedRequest) -> bool:
+        """Get another login in place of the one in a request that was refused with 401; False where there is none to get."""
+        return False
+
+    def close(self) -> None:
+        """Release what renewing has opened."""
 
 
-def show_url(url: str) -> str:
-    """A URL for messages: no userinfo, no query."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-def build_session(place: str, *, url: str, auth: AuthBase, secrets: Sequence[str] = (), headers: Mapping[str, str] | None = None) -> Session:
-    """Build a session that only ever talks to one origin.
+@dataclass(frozen=True)
+class Line:
+    """What all requests of one load share.
 
     Args:
-        place: tenant, source and stream, for messages.
-        url: any URL of the origin.
-        secrets: what no message may hold, whatever the server answers.
+        ends: when, by the monotonic clock, the load has taken too long.
+        others: origins beside the source's own that links and redirects may lead to.
+        report: takes what the reader of a run should know of waits.
     """
-    session = Client(
-        request_timeout=(CONNECT_SECONDS, READ_SECONDS),
-        raise_for_status=False,
-        request_max_attempts=ATTEMPTS,
-        request_max_retry_delay=LONGEST_WAIT_SECONDS,
-    ).session
-    adapter = _OneOrigin(place, get_origin(url))
-    for scheme in _DEFAULT_PORTS:
-        session.mount(f"{scheme}://", adapter)
-    session.headers.update(headers or {})
-    session.hooks["response"] = [raise_refusal]
-    # An auth of its own, and none after a redirect, keep the operator's ~/.netrc out of a tenant's requests.
-    session.auth = auth
-    session.rebuild_auth = lambda prepared_request, response: None
-    retrying = session.send
 
-    def send(request: PreparedRequest, **kwargs: Any) -> Response:
-        try:
-            return retrying(request, **kwargs)
-        except RequestException as error:
-            failure = _build_failure(error, place, request, secrets)
-        # Outside of the handler: an exception remembers the one that it was raised under, and that one holds the request.
-        raise failure
+    ends: float
+    others: tuple[str, ...] = ()
+    allow_private_network: bool = False
+    report: Callable[[str], None] = lambda message: None
 
-    session.send = send
-    return session
+    def open_session(self, place: str, url: str, login: Login, headers: Mapping[str, str] | None = None) -> "ApiSession":
+        """Build a session for one thread.
+
+        Args:
+            place: tenant, source and stream, for messages.
+            url: any URL of the source's own origin.
+            headers: go there and nowhere else, as the login does.
+        """
+        guard = Guard(place, url=url, others=self.others, allow_private_network=self.allow_private_network)
+        return ApiSession(_Adapter(self, place, guard, login, headers or {}))
 
 
-def raise_refusal(response: Response, **_options: Any) -> None:
-    """Raise for each status that is no success; dlt's session tries again what may pass."""
-    # Read to the end first: a connection with an answer in it goes back to no pool, and stays open.
-    _ = response.content
-    response.raise_for_status()
+class ApiSession(Session):
+    """One thread's session with one API."""
 
-
-class _OneOrigin(HTTPAdapter):
-    """Sends requests to one origin; every page and every hop of a redirect passes here."""
-
-    def __init__(self, place: str, origin: tuple[str, str, int | None]) -> None:
+    def __init__(self, adapter: "_Adapter") -> None:
         super().__init__()
-        self._place, self._origin = place, origin
+        self._adapter = adapter
+        self.mount("http://", adapter)
+        self.mount("https://", adapter)
+        self.headers["User-Agent"] = _AGENT
+        # The operator's proxies and ~/.netrc are none of a tenant's requests; an auth of its own keeps requests from looking there.
+        self.trust_env = False
+        self.auth = _NoAuth()
+
+    def rebuild_auth(self, prepared_request: PreparedRequest, response: Response) -> None:
+        """Leave it to the adapter, which signs each hop of a redirect by where it goes."""
+
+    def send(self, request: PreparedRequest, **kwargs: Any) -> Response:
+        try:
+            return super().send(request, **kwargs)
+        except RequestException as error:
+            failure = self._adapter.describe(error, request)
+        # Outside of the handler: an exception remembers the one that it was raised under, and that one holds the request.
+        raise failure.error
+
+    def quote(self, response: Response) -> str:
+        """What the server says, in one short line without secrets."""
+        return quote_answer(response, self._adapter.login.secrets)
+
+
+class _NoAuth(AuthBase):
+    def __call__(self, r: PreparedRequest) -> PreparedRequest:
+        return r
+
+
+class _Adapter(BaseAdapter):
+    """Every page and every hop of a redirect passes here."""
+
+    def __init__(self, line: Line, place: str, guard: Guard, login: Login, headers: Mapping[str, str]) -> None:
+        super().__init__()
+        self._line, self._place, self._guard, self.login, self._headers = line, place, guard, login, headers
+        self._outgoing = Outgoing(guard)
 
     def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
-        url = request.url or ""
-        if get_origin(url) != self._origin:
-            scheme, host, port = self._origin
-            raise SourceError(
-                f"{self._place}: the API leads to {show_url(url)}, which is not at {scheme}://{host}:{port}; it was not followed, for it would get the login",
-                remedy="if the other address is right, put it into base_url",
-            )
+        attempt = 1
+        while not isinstance(answer := self._ask(request), Response):
+            wait = _get_wait(attempt, answer.retry_after)
+            if not answer.passing or attempt == ATTEMPTS or wait > LONGEST_WAIT_SECONDS or time.monotonic() + wait > self._line.ends:
+                raise answer.error
+            self._line.report(f"{answer.error.message}; tries again in {wait:.0f} s")
+            time.sleep(wait)
+            attempt += 1
+        answer.request = request
+        return answer
+
+    def close(self) -> None:
+        self._outgoing.close()
+
+    def describe(self, error: Exception, request: PreparedRequest) -> Failure:
+        return describe_failure(error, self._place, request)
+
+    def _ask(self, request: PreparedRequest) -> Response | Failure:
+        signed = self._sign(request)
+        answer = self._exchange(signed)
+        if isinstance(answer, Failure) and answer.status == 401 and self._guard.is_own(request.url or "") and self.login.renew(signed):
+            return self._exchange(self._sign(request))
+        return answer
+
+    def _sign(self, request: PreparedRequest) -> PreparedRequest:
+        signed = request.copy()
+        if self._guard.is_own(request.url or ""):
+            signed.headers.update(self._headers)
+            self.login.sign(signed)
+        else:
+            signed.headers.pop("Cookie", None)
+        return signed
+
+    def _exchange(self, request: PreparedRequest) -> Response | Failure:
+        left = self._line.ends - time.monotonic()
+        if left <= 0:
+            return Failure(build_timeout_error(self._place))
         try:
-            return super().send(request, *args, **kwargs)
-        except SSLError as error:
-            reason = _find_reason(error)
-        # No retry makes a certificate good.
-        raise SourceError(f"{self._place}: no trusted TLS connection to {show_url(url)}: {reason}", remedy="check base_url and the server's certificate")
+            response = self._outgoing.fetch(request, seconds=min(left, ANSWER_SECONDS))
+        except (RequestException, HTTPError) as error:
+            late = time.monotonic() >= self._line.ends
+            return Failure(build_timeout_error(self._place)) if late else self.describe(error, request)
+        if response.status_code >= 400:
+            return describe_refusal(response, self._place, request, self.login.secrets)
+        if _is_cut_off(response):
+            return Failure(
+                SourceUnavailable(
+                    f"{self._place}: the answer to {request.method} {show_url(request.url or '')} broke off", remedy="the load tries again later"
+                ),
+                passing=True,
+            )
+        return response
 
 
-def _build_failure(error: RequestException, place: str, request: PreparedRequest, secrets: Sequence[str]) -> FabricError:
-    asked = f"{request.method} {show_url(request.url or '')}"
-    if isinstance(error, HTTPError) and error.response is not None:
-        status, said = error.response.status_code, _quote_answer(error.response, [*secrets, urlsplit(request.url or "").query])
-        passing = status in _PASSING or status >= 500
-        remedy = _REMEDIES.get(status, "the API itself failed; the load tries again later" if passing else "check the stream's path and params")
-        return (SourceUnavailable if passing else SourceError)(f"{place}: {asked} was answered with {status}{said}", remedy=remedy)
-    if isinstance(error, TooManyRedirects):
-        return SourceError(f"{place}: {asked} is redirected without end", remedy="check base_url and the stream's path")
-    remedy = "check that the API is up and base_url is right"
-    if isinstance(error, Timeout):
-        seconds = CONNECT_SECONDS if isinstance(error, ConnectTimeout) else READ_SECONDS
-        return SourceUnavailable(
-            f"{place}: {asked} was not answered within {seconds} s, {ATTEMPTS} times", remedy="check that the API is up and base_url is right"
-        )
-    if isinstance(error, RequestsConnectionError):
-        return SourceUnavailable(f"{place}: {asked} failed: {_find_reason(error)}", remedy=remedy)
-    if type(error).__name__ in {"ChunkedEncodingError", "ContentDecodingError"}:
-        return SourceUnavailable(f"{place}: the answer to {asked} broke off", remedy="the load tries again later")
-    return SourceError(f"{place}: {asked} cannot be sent ({type(error).__name__})", remedy="check base_url and the stream's path")
+def build_timeout_error(place: str) -> SourceUnavailable:
+    return SourceUnavailable(f"{place}: the load took longer than the source's timeout", remedy="raise the source's timeout")
 
 
-def _quote_answer(response: Response, secrets: Sequence[str]) -> str:
-    """What the server says of its refusal, in one short line."""
-    if not re.match(r"(application/([\w.-]+\+)?json|text/plain)\b", response.headers.get("Content-Type", "")):
-        return ""
-    said = " ".join(redact(response.text[:4000], secrets).split())
-    return f"; it says: {said[:_SHOWN]}{'…' if len(said) > _SHOWN else ''}" if said else ""
+def read_json(response: Response, place: str) -> Any:
+    """Parse an answer, once, however many ask for it.
+
+    Raises:
+        SourceError: it is no JSON.
+    """
+    try:
+        body = response.json()
+    except (ValueError, RecursionError):
+        pass
+    else:
+        response.json = lambda **_: body
+        return body
+    kind = response.headers.get("Content-Type", "of no type")
+    raise SourceError(f"{place}: the answer of {show_url(response.url)} is no JSON, but {kind}", remedy="check base_url and the stream's path")
 
 
-def _find_reason(error: BaseException) -> str:
-    """The operating system's or TLS's own words, from below the layers that repeat the URL."""
-    text = str(error)
-    for pattern, reason in (
-        (r"Connection refused", "connection refused"),
-        (r"NameResolutionError|Name or service not known|nodename nor servname|Temporary failure in name resolution", "the host's name is unknown"),
-        (r"No route to host|Network is unreachable", "the host cannot be reached"),
-        (r"certificate verify failed: ([^(]+)", "the certificate is not trusted"),
-        (r"RemoteDisconnected|Connection reset|Connection aborted|IncompleteRead", "the connection broke off"),
-        (r"ProxyError|Cannot connect to proxy", "the proxy failed"),
-    ):
-        if re.search(pattern, text):
-            return reason
-    return type(error).__name__
+def _is_cut_off(response: Response) -> bool:
+    """Whether an answer begins like JSON and does not end like it, or ends with its headers, though HTTP knows of no fault."""
+    content = response.content.lstrip()
+    if not content:
+        return response.status_code == 200 and "Content-Length" not in response.headers
+    if response.is_redirect or content[:1] not in {b"{", b"["}:
+        return False
+    try:
+        body = json.loads(response.content)
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        return True
+    except (ValueError, RecursionError):
+        return False
+    response.json = lambda **_: body
+    return False
+
+
+def _get_wait(attempt: int, retry_after: str | None) -> float:
+    """Seconds until the next attempt: what the server asks for, else ever longer, and each load a little different."""
+    asked = _parse_retry_after(retry_after) if retry_after else None
+    return asked if asked is not None else 2 ** (attempt - 1) * random.uniform(0.5, 1)  # noqa: S311
+
+
+def _parse_retry_after(value: str) -> float | None:
+    """RFC 9110, 10.2.3: seconds or a date; None for what is neither, or over."""
+    if re.fullmatch(r"\s*[0-9]{1,15}\s*", value):
+        return float(value) or None
+    try:
+        seconds = parsedate_to_datetime(value).timestamp() - time.time()
+    except (ValueError, OverflowError):
+        return None
+    return seconds if seconds > 0 else None

@@ -37,6 +37,8 @@ def build_column(name: str, kind: sa.TypeEngine[Any], *, quoted: str, dialect: s
     Raises:
         SourceError: its type cannot be carried.
     """
+    if dialect == "sqlite":
+        return SqlColumn(name, quoted, "" if isinstance(kind, sa.NullType) else describe_type(kind), None)
     declared = describe_type(kind)
     builder = {"postgresql": _build_postgres, "mysql": _build_mysql}.get(dialect, _build_generic)
     column = builder(name, kind, quoted, declared)
@@ -46,6 +48,12 @@ def build_column(name: str, kind: sa.TypeEngine[Any], *, quoted: str, dialect: s
             remedy="leave it out: list the wanted ones under the stream's columns, or read a view that casts it",
         )
     return column
+
+
+def get_kind(column: SqlColumn) -> pa.DataType:
+    """The type that carries a column once it is decided."""
+    assert column.kind is not None
+    return column.kind
 
 
 def describe_type(kind: sa.TypeEngine[Any]) -> str:
@@ -111,6 +119,8 @@ def _build_mysql(name: str, kind: sa.TypeEngine[Any], quoted: str, declared: str
         return SqlColumn(name, quoted, declared, arrow_types.BIGINT)
     if word == "BIT":
         return SqlColumn(name, f"({quoted} + 0)", declared, pa.decimal128(20, 0))
+    if word in {"TINYBLOB", "MEDIUMBLOB", "LONGBLOB"}:
+        return SqlColumn(name, quoted, declared, arrow_types.BINARY)
     if word in {"SET", "ENUM", "JSON", "LONGTEXT", "UUID", "INET4", "INET6"}:
         return SqlColumn(name, quoted, declared, arrow_types.TEXT, _as_text)
     return _build_generic(name, kind, quoted, declared)
@@ -169,8 +179,3 @@ def _as_time(value: Any) -> Any:
     if not timedelta(0) <= value < timedelta(days=1):
         raise ValueError(f"{value} is a span and no time of day")
     return (datetime(1, 1, 1) + value).time()  # noqa: DTZ001 - a time of day has no zone
-
-
-def describe_sqlite_type(kind: sa.TypeEngine[Any]) -> str:
-    """The declared type as SQLite's own rules read it; nothing for a column without one."""
-    return "" if isinstance(kind, sa.NullType) else describe_type(kind)

@@ -1,19 +1,25 @@
-"""A `sql_database` source's url -> an engine that is asked about tables and columns, and errors in plain words.
+"""A `sql_database` source's url -> a database that is asked about tables and columns, and errors in plain words.
 
 The url is changed in two ways only: the driver that ships with us is named where the url names none, and connect and read
 time-outs are set, so that a black hole on the network ends a load instead of hanging it.
 """
 
 import time
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import sqlalchemy as sqla
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Engine, make_url
+from sqlalchemy.engine.reflection import ObjectKind
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, NoSuchTableError, SQLAlchemyError
 
+from fabric_assets.connectors.sql_columns import SqlColumn, build_column
 from fabric_assets.connectors.suggestions import build_missing_error
 from fabric_assets.errors import ConfigurationError, FabricError, SourceError, SourceUnavailable
 
@@ -24,8 +30,19 @@ _DRIVERS = {
     "mysql": "mysql+pymysql",
     "mariadb": "mariadb+pymysql",
 }
+_FILES = {"sqlite": "SQLite", "duckdb": "DuckDB"}
 _LOGIN_WORDS = ("authentication failed", "access denied", "no password supplied", "no pg_hba.conf entry", "login failed")
-_MISSING_WORDS = ("does not exist", "unknown database", "unable to open database", "unknown column", "no such", "syntax", "not exist", "doesn't exist")
+_MISSING_WORDS = (
+    "does not exist",
+    "unknown database",
+    "unable to open database",
+    "unknown column",
+    "no such",
+    "syntax",
+    "not exist",
+    "doesn't exist",
+    "not found in",
+)
 _UNREACHABLE_WORDS = (
     "could not connect",
     "connection refused",
@@ -42,23 +59,28 @@ _UNREACHABLE_WORDS = (
     "terminating connection",
     "statement timeout",
     "locked",
+    "could not set lock",
 )
 
 
 @dataclass(frozen=True)
 class Database:
-    """One source's database.
+    """One source's database, shared by the threads that read its streams.
 
     Args:
         place: tenant and source, for messages.
+        connections: how many are open at a time.
         started: on the monotonic clock; the time-out counts from here.
+        idle: connections of a reader's own that another stream may go on with; making one costs more than reading a small table.
     """
 
     url: URL
     schema: str | None
     place: str
     timeout_seconds: float
+    connections: int = 1
     started: float = field(default_factory=time.monotonic)
+    idle: SimpleQueue[Any] = field(default_factory=SimpleQueue)
 
     @property
     def dialect(self) -> str:
@@ -69,7 +91,9 @@ class Database:
     @cached_property
     def engine(self) -> Engine:
         try:
-            engine = sqla.create_engine(self.url, connect_args=self._get_connect_args(), poolclass=sqla.pool.NullPool)
+            engine = sqla.create_engine(
+                self.url, connect_args=self._get_connect_args(), poolclass=sqla.pool.QueuePool, pool_size=self.connections, max_overflow=0
+            )
         except (NoSuchModuleError, ModuleNotFoundError) as error:
             raise ConfigurationError(
                 f"{self.place}: no driver for a {self.url.drivername} url is installed ({error})",
@@ -78,11 +102,15 @@ class Database:
 
         if self.dialect == "sqlite":
             # The other drivers know a time-out; SQLite asks every so many steps whether to go on.
-            event.listen(engine, "connect", lambda connection, _: connection.set_progress_handler(lambda: int(self.is_late()), 100_000))
+            event.listen(engine, "connect", lambda connection, _: connection.set_progress_handler(lambda: int(self.is_late()), 1_000_000))
         return engine
 
+    @property
+    def remaining_seconds(self) -> float:
+        return self.started + self.timeout_seconds - time.monotonic()
+
     def is_late(self) -> bool:
-        return time.monotonic() - self.started > self.timeout_seconds
+        return self.remaining_seconds < 0
 
     def check_time(self) -> None:
         """Raises:
@@ -107,31 +135,60 @@ class Database:
     def quote_table(self, table: str) -> str:
         return f"{self.quote(self.schema)}.{self.quote(table)}" if self.schema else self.quote(table)
 
-    def get_columns(self, table: str, *, place: str) -> list[dict[str, Any]]:
-        """Reflect a table's or view's columns.
+    def reflect(self, tables: Collection[str]) -> Mapping[str, Mapping[str, Any]]:
+        """Ask for the columns of tables and views: name -> column -> declared type. What does not exist is left out.
 
         Raises:
-            SourceError: there is no such table; names the nearest.
-            SourceUnavailable: no connection.
+            SourceError, SourceUnavailable: no connection, or no such schema.
         """
         try:
-            inspector = sqla.inspect(self.engine)
-            try:
-                columns = inspector.get_columns(table, schema=self.schema)
-            except NoSuchTableError:
-                columns = []
-            if columns:
-                return [dict(column) for column in columns]
-            if self.schema and self.schema not in (schemas := inspector.get_schema_names()):
-                raise build_missing_error(place, kind="schema", name=self.schema, known=schemas, remedy="correct the source's schema")
-            known = {*inspector.get_table_names(schema=self.schema), *inspector.get_view_names(schema=self.schema)}
-            if self.dialect == "postgresql":
-                known |= set(inspector.get_materialized_view_names(schema=self.schema))
+            # An inspector of one connection: that of an engine would take another for each table.
+            with self.engine.connect() as connection:
+                inspector = sqla.inspect(connection)
+                if self.schema and self.schema not in (schemas := inspector.get_schema_names()):
+                    raise build_missing_error(self.place, kind="schema", name=self.schema, known=schemas, remedy="correct the source's schema")
+                several = inspector.get_multi_columns(schema=self.schema, filter_names=sorted(tables), kind=ObjectKind.ANY)
+                found = {name: columns for (_, name), columns in several.items() if columns}
+                for name in set(tables) - set(found):
+                    # Whatever the list of names leaves out: another spelling where case does not count, a synonym.
+                    with suppress(NoSuchTableError):
+                        found[name] = inspector.get_columns(name, schema=self.schema)
         except SQLAlchemyError as error:
-            raise self.explain(error, place=place) from None
-        raise build_missing_error(
+            raise self.explain(error, place=self.place) from None
+        return {name: {column["name"]: column["type"] for column in columns} for name, columns in found.items() if columns}
+
+    def build_column(self, name: str, declared: Any, *, place: str) -> SqlColumn:
+        """Plan how to read a column.
+
+        Args:
+            declared: the type that `reflect` gave it.
+
+        Raises:
+            SourceError: its type cannot be carried.
+        """
+        return build_column(name, declared, quoted=self.quote(name), dialect=self.dialect, place=place)
+
+    def get_table_names(self) -> Collection[str]:
+        """Names of tables and views, for a message."""
+        inspector = sqla.inspect(self.engine)
+        names = {*inspector.get_table_names(schema=self.schema), *inspector.get_view_names(schema=self.schema)}
+        return names | set(inspector.get_materialized_view_names(schema=self.schema)) if self.dialect == "postgresql" else names
+
+    def build_missing_table_error(self, table: str, *, place: str) -> FabricError:
+        try:
+            known = self.get_table_names()
+        except SQLAlchemyError as error:
+            return self.explain(error, place=place)
+        return build_missing_error(
             place, kind="table", name=table, known=known, remedy="correct the stream's table (default: the stream's name), or the source's schema"
         )
+
+    def close(self) -> None:
+        """Close what is open; only when nothing reads any more."""
+        with suppress(Empty):
+            while True:
+                self.idle.get_nowait().close()
+        self.engine.dispose()
 
     def explain(self, error: Exception, *, place: str) -> FabricError:
         """Turn a driver's exception into ours: refused for good, or worth another try. Never quotes parameters or the url's password."""
@@ -154,12 +211,13 @@ class Database:
 
     def _get_connect_args(self) -> dict[str, Any]:
         seconds = max(1, int(self.timeout_seconds))
+        connect = min(CONNECT_TIMEOUT_SECONDS, seconds)
         if self.url.drivername == "postgresql+psycopg2":
-            return {"connect_timeout": CONNECT_TIMEOUT_SECONDS, "options": f"-ctimezone=UTC -cstatement_timeout={seconds * 1000}"}
+            return {"connect_timeout": connect, "options": f"-ctimezone=UTC -cstatement_timeout={seconds * 1000}"}
         if self.url.drivername.endswith("+pymysql"):
-            return {"connect_timeout": CONNECT_TIMEOUT_SECONDS, "read_timeout": seconds, "init_command": "set time_zone = '+00:00'"}
+            return {"connect_timeout": connect, "read_timeout": seconds, "init_command": "set time_zone = '+00:00'"}
         if self.url.get_backend_name() == "sqlite":
-            return {"timeout": min(CONNECT_TIMEOUT_SECONDS, seconds)}
+            return {"timeout": connect}
         return {}
 
 
@@ -176,12 +234,10 @@ def parse_url(text: str, *, place: str, origin: str) -> URL:
         url = make_url(text.strip())
     except (ArgumentError, ValueError):
         raise ConfigurationError(
-            f"{place}: the url ({origin}) is no database URL", remedy="write it as postgresql://user:password@host:port/database, mysql://... or sqlite:///path"
+            f"{place}: the url ({origin}) is no database URL",
+            remedy="write it as postgresql://user:password@host:port/database, mysql://..., sqlite:///path or duckdb:///path",
         ) from None
     url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
-    if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:" and not url.query:
-        from pathlib import Path
-
-        if not Path(url.database).is_file():
-            raise SourceError(f"{place}: the SQLite file {url.database} does not exist", remedy="correct the path in the source's url")
+    if (name := _FILES.get(url.get_backend_name())) and url.database and url.database != ":memory:" and not url.query and not Path(url.database).is_file():
+        raise SourceError(f"{place}: the {name} file {url.database} does not exist", remedy="correct the path in the source's url")
     return url

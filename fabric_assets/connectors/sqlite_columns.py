@@ -29,26 +29,38 @@ _STORAGE = {
     "blobs": "typeof({c}) = 'blob'",
 }
 _BIG = f"typeof({{c}}) = 'integer' and {{c}} not between -{_SAFE_INTEGER} and {_SAFE_INTEGER}"
-# Adding no days turns the 31st of February into what it is: another day.
-_NO_DAY = "date(substr({c}, 1, 10), '+0 days') is not substr({c}, 1, 10)"
-_NO_CLOCK = f"typeof({{c}}) <> 'text' or substr({{c}}, 1, 19) not glob '{_DATE}[T ]{_TIME}' or datetime({{c}}) is null or {_NO_DAY}"
+# Adding no days turns the 31st of February into what it is: another day. A number, a half date or a word comes out as another text, too.
+_NO_CLOCK = "datetime(substr({c}, 1, 19), '+0 days') is not replace(substr({c}, 1, 19), 'T', ' ')"
 _MISFITS = {
     arrow_types.BOOL: "typeof({c}) <> 'integer' or {c} not in (0, 1)",
-    arrow_types.DATE: f"typeof({{c}}) <> 'text' or {{c}} not glob '{_DATE}' or {_NO_DAY}",
+    arrow_types.BIGINT: "typeof({c}) <> 'integer'",
+    arrow_types.DOUBLE: f"typeof({{c}}) <> 'real' and (typeof({{c}}) <> 'integer' or {_BIG})",
+    arrow_types.TEXT: "typeof({c}) <> 'text'",
+    arrow_types.BINARY: "typeof({c}) <> 'blob'",
+    arrow_types.DATE: "date({c}, '+0 days') is not {c}",
     arrow_types.TIMESTAMP: (
-        f"{_NO_CLOCK} or length({{c}}) > 26 or substr({{c}}, 20) glob '*[^0-9.]*' or substr({{c}}, 20) glob '[^.]*' or substr({{c}}, 20) = '.'"
+        f"{_NO_CLOCK} or typeof({{c}}) <> 'text' or length({{c}}) > 26"
+        " or substr({c}, 20) glob '*[^0-9.]*' or substr({c}, 20) glob '[^.]*' or substr({c}, 20) = '.'"
     ),
-    arrow_types.TIMESTAMP_UTC: f"{_NO_CLOCK} or length({{c}}) > 32 or not ({{c}} glob '*Z' or {{c}} glob '*[+-][0-9][0-9]:[0-9][0-9]')",
+    arrow_types.TIMESTAMP_UTC: (
+        f"{_NO_CLOCK} or datetime({{c}}) is null or length({{c}}) > 32 or not ({{c}} glob '*Z' or {{c}} glob '*[+-][0-9][0-9]:[0-9][0-9]')"
+    ),
 }
 
 
-def build_misfit_sql(columns: Sequence[tuple[str, str]]) -> str:
-    """A condition that holds for any row with a value that its column's declaration does not fit: one cheap scan says that all fit.
+def build_scan_sql(columns: Sequence[tuple[str, pa.DataType]]) -> str:
+    """The select list that asks whether any value does not fit its column's type, and how long the longest row is.
 
     Args:
-        columns: quoted name and declared type.
+        columns: quoted name and type.
     """
-    return " or ".join(f"({_get_misfit(declared)})".replace("{c}", quoted) for quoted, declared in columns)
+    misfits = " or ".join(f"({_get_misfit(kind)})".replace("{c}", quoted) for quoted, kind in columns)
+    return f"max({misfits}), max({build_length_sql([quoted for quoted, kind in columns if kind in (arrow_types.TEXT, arrow_types.BINARY)])})"
+
+
+def build_length_sql(quoted: Sequence[str]) -> str:
+    """A row's bytes in these columns; its small values are as good as nothing."""
+    return " + ".join(["0", *(f"coalesce(length(cast({name} as blob)), 0)" for name in quoted)])
 
 
 def build_facts_sql(columns: Sequence[tuple[str, str]]) -> str:
@@ -57,7 +69,7 @@ def build_facts_sql(columns: Sequence[tuple[str, str]]) -> str:
 
 
 def get_declared_type(declared: str) -> pa.DataType:
-    """The type where no value is a misfit."""
+    """The type that a column is to have if every value fits it."""
     return _get_declared_type(declared.upper()) or arrow_types.TEXT
 
 
@@ -74,20 +86,14 @@ def read_types(row: Sequence[Any], columns: Sequence[tuple[str, str]]) -> dict[s
     return types
 
 
-def _get_misfit(declared: str) -> str:
-    wanted = _get_declared_type(declared.upper())
-    if wanted is None:
-        return "{c} is not null"
-    if pa.types.is_decimal(wanted):
-        return f"typeof({{c}}) in ('text', 'blob') or round({{c}}, {wanted.scale}) <> {{c}} or abs({{c}}) >= 1e{wanted.precision - wanted.scale}"
-    if wanted in _MISFITS:
-        return f"{{c}} is not null and ({_MISFITS[wanted]})"
-    return {
-        arrow_types.BIGINT: "typeof({c}) not in ('integer', 'null')",
-        arrow_types.TEXT: "typeof({c}) not in ('text', 'null')",
-        arrow_types.BINARY: "typeof({c}) not in ('blob', 'null')",
-        arrow_types.DOUBLE: f"typeof({{c}}) not in ('real', 'null') and (typeof({{c}}) <> 'integer' or {_BIG})",
-    }[wanted]
+def _get_misfit(kind: pa.DataType) -> str:
+    """A condition that holds for a value that the type cannot carry; cheap where all fit."""
+    if pa.types.is_decimal(kind):
+        # A text or blob compares as greater than any number.
+        limit = "9" * (kind.precision - kind.scale) + "." + "9" * kind.scale
+        return f"{{c}} not between -{limit} and {limit} or round({{c}}, {kind.scale}) <> {{c}}"
+    # What SQLite's own values never become at first sight (a time of day, JSON) is looked at value by value.
+    return f"{{c}} is not null and ({_MISFITS.get(kind, 'true')})"
 
 
 def _get_facts(declared: str) -> dict[str, str]:
@@ -96,7 +102,7 @@ def _get_facts(declared: str) -> dict[str, str]:
     if wanted == arrow_types.TIMESTAMP:
         facts["unzoned"] = _MISFITS[arrow_types.TIMESTAMP_UTC]
     if wanted is not None:
-        facts["misfit"] = _get_misfit(declared)
+        facts["misfit"] = _get_misfit(wanted)
     return facts
 
 
@@ -118,40 +124,33 @@ def _choose_type(declared: str, facts: dict[str, bool]) -> pa.DataType:
     return arrow_types.TEXT if facts["big"] else arrow_types.DOUBLE
 
 
-def build_array(values: Sequence[Any], kind: pa.DataType, *, place: str, column: str) -> pa.Array:
-    """Build a column from SQLite's values.
-
-    Raises:
-        DataError: a value does not fit the type that the stream's column has.
-    """
+def build_array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """Build a column from SQLite's values; as text where one does not fit the type."""
     try:
-        if kind == arrow_types.TEXT:
-            return _build_text(values)
+        if kind in (arrow_types.BIGINT, arrow_types.BOOL):
+            # With the type given pyarrow makes 2 of 2.5 without a word; inferred and then cast it refuses.
+            return carry(pa.array(values).cast(arrow_types.BIGINT), kind)
+        if pa.types.is_decimal(kind):
+            return carry(pa.array(values, type=arrow_types.DOUBLE), kind)
+        return carry(pa.array(values, type=arrow_types.TEXT), kind) if pa.types.is_temporal(kind) else pa.array(values, type=kind)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, UnicodeEncodeError):
+        # Bytes of a text that is none stay what they are: the engine sets such a row aside.
+        return pa.array([None if value is None else _write(value) for value in values], type=arrow_types.BINARY).view(arrow_types.TEXT)
+
+
+def carry(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Cast numbers and texts to the column's type, exactly; as text where one does not fit."""
+    try:
         if kind == arrow_types.BOOL:
-            return _build_flags(values)
+            bounds = pc.min_max(values).as_py()
+            if bounds["min"] is not None and not 0 <= bounds["min"] <= bounds["max"] <= 1:
+                return values.cast(arrow_types.TEXT)
         if pa.types.is_decimal(kind):
             # Over the shortest text of the number: 0.1 is 0.10 then, and not 0.1000000000000000055.
-            return pa.array(values, type=pa.float64()).cast(pa.string()).cast(kind)
-        if pa.types.is_temporal(kind):
-            return arrow_types.cast_exactly(pa.array(values, type=pa.string()), kind, place=place, name=column)
-        return arrow_types.build_array(values, kind, place=place, column=column)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-        raise arrow_types.build_misfit_error(place, column, kind, str(error)) from None
-
-
-def _build_text(values: Sequence[Any]) -> pa.Array:
-    try:
-        return pa.array(values, type=arrow_types.TEXT)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return pa.array([value if value is None or isinstance(value, str) else _write(value) for value in values], type=arrow_types.TEXT)
-
-
-def _build_flags(values: Sequence[Any]) -> pa.Array:
-    flags = pa.array(values).cast(arrow_types.BIGINT)
-    bounds = pc.min_max(flags).as_py()
-    if bounds["min"] is not None and not 0 <= bounds["min"] <= bounds["max"] <= 1:
-        raise pa.ArrowInvalid(f"{bounds['max']} is neither 0 nor 1")
-    return flags.cast(arrow_types.BOOL)
+            return values.cast(arrow_types.TEXT).cast(kind)
+        return values.cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return values.cast(arrow_types.TEXT)
 
 
 def _get_declared_type(word: str) -> pa.DataType | None:
@@ -180,5 +179,7 @@ def _is_decimal(declared: str) -> bool:
     return any(part in declared.upper() for part in ("DEC", "NUMERIC"))
 
 
-def _write(value: Any) -> str:
-    return value.hex() if isinstance(value, bytes) else repr(value)
+def _write(value: Any) -> bytes:
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape")
+    return (value.hex() if isinstance(value, bytes) else repr(value)).encode()

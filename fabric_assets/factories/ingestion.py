@@ -1,6 +1,6 @@
 """One source of a tenant -> one multi-asset: an asset per stream, and the source's checks.
 
-The op builds dlt's source and pipeline itself, when it runs: definitions open nothing (ADR 0002).
+The op connects when it runs: definitions open nothing (ADR 0002).
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,8 +13,11 @@ from fabric_assets.config.loader import LoadedTenant
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.factories.failures import build_retry_policy, raised_to_dagster
 from fabric_assets.factories.translators import FULL_REFRESH_TAG, DeclaredCheck, build_raw_spec, build_source_checks, get_severity, raw_key
-from fabric_assets.loading.reports import LoadRequest, StreamReport
+from fabric_assets.loading.reports import LoadRecord, LoadRequest, StreamFailure, StreamReport
 from fabric_assets.settings import Settings
+
+# Set by Dagster on a run that begins where another one failed.
+_RESUME_TAG = "dagster/is_resume_retry"
 
 
 def build_ingestion(loaded: LoadedTenant, source: str, *, settings: Settings) -> dg.AssetsDefinition:
@@ -32,9 +35,7 @@ def build_ingestion(loaded: LoadedTenant, source: str, *, settings: Settings) ->
         retry_policy=build_retry_policy(config.retries),
         op_tags={"tenant": tenant.tenant, "source": source},
     )
-    def load(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
-        from fabric_assets.loading.load import run_load
-
+    def load_source(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         selected = context.selected_asset_keys
         streams = tuple(stream for stream in config.streams if raw_key(tenant.tenant, source, stream) in selected)
         if streams:
@@ -45,15 +46,51 @@ def build_ingestion(loaded: LoadedTenant, source: str, *, settings: Settings) ->
                 settings=settings,
                 full_refresh=context.run.tags.get(FULL_REFRESH_TAG) == "true",
                 run_id=context.run.run_id,
+                earlier_runs=get_earlier_runs(context),
             )
             with raised_to_dagster():
-                reports = run_load(request, report=context.log.info)
-            for report in reports:
-                yield build_load_result(tenant.tenant, source, report)
+                yield from load(request, context)
         wanted = [check for key, check in checks.items() if key in context.selected_asset_check_keys]
         yield from run_source_checks(tenant, source, wanted, settings=settings)
 
-    return load
+    return load_source
+
+
+def load(request: LoadRequest, context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
+    """Load streams, each a materialisation as soon as it is committed; those that fail are raised together when the others are done.
+
+    Raises:
+        FabricError: a stream failed, or all of them.
+    """
+    from fabric_assets.loading.load import join_failures, load_streams
+
+    failures, given = [], find_given(context)
+    for outcome in load_streams(request, report=context.log.info):
+        if isinstance(outcome, StreamFailure):
+            context.log.error(str(outcome.error))
+            failures.append(outcome)
+        elif raw_key(request.tenant.tenant, request.source, outcome.stream) not in given:
+            yield build_load_result(request.tenant.tenant, request.source, outcome)
+    if failures:
+        raise join_failures(failures)
+
+
+def find_given(context: dg.AssetExecutionContext) -> frozenset[dg.AssetKey]:
+    """The assets that an earlier try of this step has given; it may have committed others, and died or lost the answer before it could tell."""
+    if not context.retry_number:
+        return frozenset()
+    found = context.instance.all_logs(context.run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+    return frozenset(entry.dagster_event.asset_key for entry in found if entry.dagster_event and entry.dagster_event.asset_key)
+
+
+def get_earlier_runs(context: dg.AssetExecutionContext) -> tuple[str, ...]:
+    """The runs whose loads count for this step: itself when it is tried again, and those that it resumes from their failure."""
+    runs = [context.run.run_id] if context.retry_number else []
+    run: dg.DagsterRun | None = context.run
+    while run is not None and run.parent_run_id and run.tags.get(_RESUME_TAG) == "true":
+        runs.append(run.parent_run_id)
+        run = context.instance.get_run_by_id(run.parent_run_id)
+    return tuple(runs)
 
 
 def get_pool(loaded: LoadedTenant) -> str | None:
@@ -63,6 +100,7 @@ def get_pool(loaded: LoadedTenant) -> str | None:
 
 def build_load_result(tenant: str, source: str, report: StreamReport) -> dg.MaterializeResult:
     """Turn a stream's report into the asset's metadata, in dagster-dlt's words where it has one."""
+    record = report.record
     columns = [dg.TableColumn(name=column.name, type=column.type, constraints=dg.TableColumnConstraints(nullable=column.nullable)) for column in report.columns]
     return dg.MaterializeResult(
         asset_key=raw_key(tenant, source, report.stream),
@@ -70,15 +108,36 @@ def build_load_result(tenant: str, source: str, report: StreamReport) -> dg.Mate
             "dagster/row_count": report.rows_total,
             "dagster/column_schema": dg.TableSchema(columns=columns),
             "dagster/table_name": report.table_name,
-            "rows_loaded": report.rows_loaded,
+            "rows_read": record.rows_read,
+            "rows_loaded": record.rows_loaded,
+            "rows_rejected": record.rows_rejected,
             "first_run": report.first_run,
             "dataset_name": report.dataset,
             "destination_type": report.destination,
-            "load_id": report.load_id,
-            "bytes": report.bytes,
-            "seconds": round(report.seconds, 3),
+            "write_disposition": record.write_disposition,
+            "load_id": record.load_id,
+            "bytes": record.bytes,
+            "seconds": round(record.seconds, 3),
+            **_describe_window(record),
+            **_describe_changes(record),
         },
     )
+
+
+def _describe_window(record: LoadRecord) -> dict[str, str]:
+    bounds = {"window_start": record.window_start, "window_end": record.window_end}
+    return {name: value for name, value in bounds.items() if value is not None}
+
+
+def _describe_changes(record: LoadRecord) -> dict[str, dg.MetadataValue]:
+    """The schema's changes as a table: what each column was before, and what came."""
+    if not record.schema_changes:
+        return {}
+    rows = [
+        dg.TableRecord({"table": change.table, "column": change.column, "change": change.change, "before": change.before, "after": change.after})
+        for change in record.schema_changes
+    ]
+    return {"schema_changes": dg.MetadataValue.table(records=rows)}
 
 
 def run_source_checks(tenant: TenantConfig, source: str, checks: Iterable[DeclaredCheck], *, settings: Settings) -> Iterator[dg.AssetCheckResult]:

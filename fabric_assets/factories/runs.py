@@ -149,7 +149,7 @@ def _build_result(tenant: str, definitions: TenantDefinitions, keys: list[tuple[
                 "/".join(key),
                 status,
                 rows_loaded=_get_int(metadata, "rows_loaded"),
-                rows_rejected=0 if metadata is not None and kinds[key] == "dlt" else None,
+                rows_rejected=_get_int(metadata, "rows_rejected"),
                 kind=kinds[key],
                 rows_total=_get_int(metadata, "dagster/row_count"),
             )
@@ -202,8 +202,10 @@ def _translate(tenant: str, record: logging.LogRecord) -> RunEvent | None:
         return RunEvent(tenant, "log", meta.get("orig_message") or record.getMessage()) if record.levelno >= logging.INFO else None
     if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
         metadata = event.step_materialization_data.materialization.metadata
-        loaded, total = _get_int(metadata, "rows_loaded"), _get_int(metadata, "dagster/row_count")
-        rows = f"rows loaded: {loaded:,}, in the table: {total:,}" if loaded is not None else f"rows: {total:,}" if total is not None else "built"
+        loaded, rejected, total = (_get_int(metadata, name) for name in ("rows_loaded", "rows_rejected", "dagster/row_count"))
+        rows = f"rows: {total:,}" if total is not None else "built"
+        if loaded is not None:
+            rows = f"rows loaded: {loaded:,}, " + (f"rejected: {rejected:,}, " if rejected else "") + f"in the table: {total or 0:,}"
         return RunEvent(tenant, "asset", f"{event.asset_key.to_user_string()}: {rows}", passed=True)
     if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
         check = event.asset_check_evaluation_data

@@ -53,6 +53,7 @@ def build_raw_spec(loaded: LoadedTenant, source: str, stream: str) -> dg.AssetSp
         owners=tenant.owners,
         metadata=metadata,
         freshness_policy=_get_freshness_policy(tenant.checks.get(f"raw/{source}/{stream}", ())),
+        skippable=True,  # so that a step that is tried again need not give what its first try has given
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from fabric_assets import naming
 from fabric_assets.config.checks import AcceptedValuesCheck, AnyCheck, FreshnessCheck, NotNullCheck, RowCountCheck, UniqueCheck
 from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.connectors.column_names import normalize_column
 from fabric_assets.connectors.destinations import connect
 from fabric_assets.errors import DestinationError
 from fabric_assets.loading import ledger
@@ -196,10 +197,3 @@ def _as_moment(value: Any, column: str) -> datetime | None:
     if isinstance(value, date):
         return datetime(value.year, value.month, value.day, tzinfo=UTC)
     raise _Unanswerable(f"the column {column!r} is no timestamp, so it has no age")
-
-
-def normalize_column(name: str) -> str:
-    """The name that dlt gives a column in the warehouse."""
-    from dlt.common.normalizers.naming.snake_case import NamingConvention
-
-    return NamingConvention().normalize_identifier(name)

@@ -1,13 +1,10 @@
-"""Whatever a load raises -> one of our errors, in plain words, without a secret.
-
-dlt wraps the cause several times over and prints its whole configuration with it; a reader needs the innermost one.
-"""
+"""Whatever a load raises -> one of our errors, in plain words, without a secret."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from fabric_assets.config.tenant import TenantConfig
-from fabric_assets.errors import DataError, DestinationError, DestinationUnavailable, FabricError, SourceError, SourceUnavailable
+from fabric_assets.errors import DestinationError, DestinationUnavailable, FabricError, SourceError, SourceUnavailable
 
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
 _UNREACHABLE = (
@@ -27,30 +24,28 @@ _UNREACHABLE = (
 _REFUSED_LOGIN = ("authentication failed", "no password supplied", "no pg_hba.conf entry")
 
 
-def build_error(error: Exception, *, tenant: TenantConfig, place: str, streams: Sequence[str]) -> FabricError:
-    """Find the cause in a chain of exceptions and say it in our words; an error of ours comes out as it is."""
+def build_error(error: Exception, *, tenant: TenantConfig, place: str, writing: bool = False) -> FabricError:
+    """Find the cause in a chain of exceptions and say it in our words; an error of ours comes out as it is.
+
+    Args:
+        writing: it was raised where rows are written, not where they are read.
+    """
     chain = list(_walk(error))
     for part in chain:
         if isinstance(part, FabricError):
             return part
-    step = getattr(error, "step", "")
     names = {type(part).__name__ for part in chain}
     reason = _describe(chain[-1])
-    if step in {"load", "sync"}:
-        return _build_destination_error(chain, names, reason, tenant, place)
-    if names & {"NameNormalizationCollision", "SchemaIdentifierNormalizationCollision", "TableIdentifiersFrozen"}:
-        return DataError(
-            f"{place}: two column names become the same in the warehouse: {reason}",
-            remedy="leave one of them out by the stream's columns, or rename it in a view",
-        )
-    if names & {"CannotCoerceColumnException", "DataValidationError", "UnsupportedArrowTypeException"}:
-        return DataError(f"{place}: rows of {', '.join(streams)} do not fit: {reason}", remedy="correct them at the source, or load anew with --full-refresh")
+    if isinstance(error, MemoryError):
+        return SourceUnavailable(f"{place}: this machine's memory is used up", remedy="free memory, or let fewer loads run at a time (pools, max_connections)")
+    if writing:
+        return _build_destination_error(chain, reason, tenant, place)
     if names & {"ConnectionError", "ConnectTimeout", "ReadTimeout", "Timeout", "TimeoutError", "MaxRetryError"}:
         return SourceUnavailable(f"{place}: the source cannot be reached: {reason}", remedy="check that it runs and that this machine reaches it")
-    return SourceError(f"{place}: reading {', '.join(streams)} failed: {reason}", remedy="check the source's settings against what it answers")
+    return SourceError(f"{place}: reading failed: {reason}", remedy="check the source's settings against what it answers")
 
 
-def _build_destination_error(chain: list[BaseException], names: set[str], reason: str, tenant: TenantConfig, place: str) -> FabricError:
+def _build_destination_error(chain: list[BaseException], reason: str, tenant: TenantConfig, place: str) -> FabricError:
     kind, low = tenant.destination.type, " ".join(str(part) for part in chain).lower()
     if any(word in low for word in _REFUSED_LOGIN):
         return DestinationError(f"{place}: the destination ({kind}) refuses the login: {reason}", remedy="check the user and password in the destination's url")
@@ -71,17 +66,15 @@ def _build_destination_error(chain: list[BaseException], names: set[str], reason
 
 
 def _walk(error: BaseException) -> Iterator[BaseException]:
-    """From the outermost to the innermost; dlt keeps a cause in `exception` as well as in the chain."""
+    """From the outermost to the innermost."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
         seen.add(id(current))
         yield current
-        inner = getattr(current, "exception", None)
-        current = inner if isinstance(inner, BaseException) else current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
 
 
 def _describe(error: BaseException) -> str:
-    text = getattr(error, "failed_message", None) or str(error) or type(error).__name__
-    text = _USERINFO.sub("***@", " ".join(str(text).split()))
+    text = _USERINFO.sub("***@", " ".join((str(error) or type(error).__name__).split()))
     return text if len(text) <= 600 else text[:600] + "..."

@@ -1,41 +1,87 @@
-"""A tenant's source and the chosen streams -> rows in the warehouse, and a report per stream.
+"""A tenant's source and the chosen streams -> rows in the warehouse, and an outcome per stream as it finishes.
 
-The destination alone is the truth: each run ends what an earlier one left pending, then forgets its working folder and takes
-cursors from the destination, where they were committed with the rows. A cursor in a local file could run ahead of them.
+Each stream is one transaction: its rows, its rejected rows, where it came to and its row of the ledger are committed together.
+So the warehouse alone is the truth, a process may die at any point, and the next load begins where the last commit ended.
 """
 
-import shutil
+import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from queue import Empty, SimpleQueue
 
-from fabric_assets import naming
-from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.connectors.batches import ReadGroup, SourceReader
 from fabric_assets.connectors.context import SourceContext
-from fabric_assets.errors import ConfigurationError, DestinationError
-from fabric_assets.loading import ledger
+from fabric_assets.connectors.destinations import get_database_name
+from fabric_assets.connectors.registry import open_source
+from fabric_assets.errors import ConfigurationError, FabricError, RetriableError
 from fabric_assets.loading.failures import build_error
-from fabric_assets.loading.lease import LEASE_SECONDS, warehouse_lease
-from fabric_assets.loading.reports import LoadRequest, StreamReport, empty_staging, read_table
-from fabric_assets.private_files import make_private_folder
+from fabric_assets.loading.finished import find_finished
+from fabric_assets.loading.job import Job
+from fabric_assets.loading.lease import LEASE_SECONDS, load_lease
+from fabric_assets.loading.reports import LoadRecord, LoadRequest, StreamFailure, StreamReport
+from fabric_assets.loading.stream_load import LoadContext, load_group
+from fabric_assets.loading.warehouse import Warehouse, open_warehouse
 
-# Both destinations take it as it is: dlt's default writes a statement per row, three times slower also for the rows of an API.
-FILE_FORMAT = "parquet"
 Report = Callable[[str], None]
+Outcome = StreamReport | StreamFailure
+_SHOWN = 5
+# A load that is over still gets so long to roll back, and to write that into the ledger.
+_GRACE_SECONDS = 5.0
 
 
 def run_load(request: LoadRequest, *, report: Report = lambda message: None) -> tuple[StreamReport, ...]:
-    """Load the chosen streams of one source; all of them, or an error.
-
-    Args:
-        report: takes progress, line by line.
+    """Load the chosen streams of one source; all of them, or an error that names those that failed. What succeeded stays loaded.
 
     Raises:
         FabricError: what is wrong, where, and what to do next.
     """
+    reports, failures = [], []
+    for outcome in load_streams(request, report=report):
+        (failures if isinstance(outcome, StreamFailure) else reports).append(outcome)
+    if failures:
+        raise join_failures(failures)
+    order = request.streams or tuple(request.tenant.sources[request.source].streams)
+    return tuple(sorted(reports, key=lambda found: order.index(found.stream)))
+
+
+def load_streams(request: LoadRequest, *, report: Report = lambda message: None) -> Iterator[Outcome]:
+    """Load the chosen streams of one source, and give each one's outcome as soon as it is final.
+
+    Args:
+        report: takes progress, line by line, in the caller's thread.
+
+    Raises:
+        FabricError: nothing could be loaded at all: the source or the destination as a whole.
+    """
     context = _build_context(request, report)
-    with warehouse_lease(request.tenant.tenant, request.settings, timeout_seconds=LEASE_SECONDS, report=report):
-        return _load(request, context, report)
+    place = context.describe()
+    try:
+        with (
+            load_lease(request.tenant, request.source, request.settings, timeout_seconds=LEASE_SECONDS, report=report),
+            open_warehouse(request.tenant, request.source, request.settings) as warehouse,
+        ):
+            # Its time begins here: what it has waited for another run was no part of it.
+            job = Job(place, context.config.timeout.total_seconds())
+            job.call(warehouse.prepare)
+            yield from _load(request, replace(context, report=job.report), warehouse, job, report)
+    except FabricError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the one boundary where drivers and servers become our errors
+        raise build_error(error, tenant=request.tenant, place=place, writing=True) from None
+
+
+def join_failures(failures: list[StreamFailure]) -> FabricError:
+    """One error for all streams that failed: worth another try if one of them is."""
+    first = next((failure.error for failure in failures if isinstance(failure.error, RetriableError)), failures[0].error)
+    if len(failures) == 1:
+        return first
+    lines = [f"{len(failures)} streams failed, the others are loaded:"]
+    lines += [f"- {failure.error}" for failure in failures[:_SHOWN]]
+    if len(failures) > _SHOWN:
+        lines.append(f"- and {', '.join(failure.stream for failure in failures[_SHOWN:])}")
+    return type(first)("\n".join(lines))
 
 
 def _build_context(request: LoadRequest, report: Report) -> SourceContext:
@@ -59,120 +105,96 @@ def _build_context(request: LoadRequest, report: Report) -> SourceContext:
     )
 
 
-def _load(request: LoadRequest, context: SourceContext, report: Report) -> tuple[StreamReport, ...]:
-    from fabric_assets.connectors.isolation import isolate_dlt
-    from fabric_assets.connectors.registry import build_source
-
-    isolate_dlt(request.settings.data_dir / "dlt")
-    started, place = time.monotonic(), context.describe()
-    pipeline = _build_pipeline(request, context)
+def _load(request: LoadRequest, context: SourceContext, warehouse: Warehouse, job: Job, report: Report) -> Iterator[Outcome]:
+    done = job.call(lambda: find_finished(request, context.streams))
+    yield from done
+    context = replace(context, streams=tuple(name for name in context.streams if name not in {found.stream for found in done}))
+    if not context.streams:
+        return
+    reader = job.call(lambda: _open_source(request, context))
     try:
-        pipeline = _finish_pending(pipeline, place, report)
-        pipeline.sync_destination()
-        _check_dataset(pipeline, context)
-        before = _get_loaded_streams(pipeline, context)
-        source = build_source(context)
-        report(f"{place}: reading {', '.join(context.streams)}")
-        pipeline.extract(source, loader_file_format=FILE_FORMAT, refresh="drop_resources" if request.full_refresh else None)
-        info = pipeline.normalize()
-        load_id, sizes = _measure(pipeline)
-        report(f"{place}: writing {sum(info.row_counts.get(name, 0) for name in context.streams)} rows")
-        pipeline.load()
-    except Exception as error:  # noqa: BLE001 - the one boundary where dlt, drivers and servers become our errors
-        raise build_error(error, tenant=request.tenant, place=place, streams=context.streams) from None
-    seconds = time.monotonic() - started
-    shutil.rmtree(naming.pipelines_dir(request.settings.data_dir, context.tenant, context.name), ignore_errors=True)
-    rows = {name: info.row_counts.get(name, 0) for name in context.streams}
-    return _report_streams(request, context, rows, sizes, load_id, before, seconds)
-
-
-def _build_pipeline(request: LoadRequest, context: SourceContext) -> Any:
-    import dlt
-
-    from fabric_assets.connectors.destinations import build_destination
-
-    folder = naming.pipelines_dir(request.settings.data_dir, context.tenant, context.name)
-    make_private_folder(folder)
-    return dlt.pipeline(
-        pipeline_name=naming.pipeline(context.tenant, context.name),
-        pipelines_dir=str(folder),
-        destination=build_destination(request.tenant, source=context.name, settings=request.settings),
-        dataset_name=naming.raw_dataset(context.tenant, context.name),
-    )
-
-
-def _finish_pending(pipeline: Any, place: str, report: Report) -> Any:
-    """Load what a killed run has left, or give it up where it cannot be loaded; the source is read again either way."""
-    from dlt.pipeline.exceptions import PipelineStepFailed
-
-    if pipeline.has_pending_data:
-        report(f"{place}: finishing what an earlier run has left behind")
-        try:
-            pipeline.normalize()
-            pipeline.load()
-        except PipelineStepFailed as error:
-            report(f"{place}: it cannot be finished ({type(error.exception).__name__}) and is read again instead")
-    return pipeline.drop()
-
-
-def _check_dataset(pipeline: Any, context: SourceContext) -> None:
-    """A restored state names the dataset that it was saved in: a copied one would send this tenant's rows to the original's (dlt #3680)."""
-    expected = naming.raw_dataset(context.tenant, context.name)
-    if pipeline.dataset_name != expected:
-        raise DestinationError(
-            f"{context.describe()}: the state found in dataset {expected} belongs to dataset {pipeline.dataset_name}",
-            remedy="the dataset looks copied: drop its table _dlt_pipeline_state, then load with --full-refresh",
+        records = _start_records(reader, request)
+        job.call(lambda: warehouse.start(list(records.values())))
+        shared = LoadContext(
+            request=request,
+            source=context,
+            warehouse=warehouse,
+            layouts=job.call(warehouse.read_layouts),
+            states=job.call(warehouse.read_states),
+            records=records,
+            database=get_database_name(request.tenant, request.settings),
+            job=job,
         )
-
-
-def _get_loaded_streams(pipeline: Any, context: SourceContext) -> frozenset[str]:
-    if context.full_refresh or context.name not in pipeline.schemas:
-        return frozenset()
-    return frozenset(pipeline.schemas[context.name].data_table_names(seen_data_only=True))
-
-
-def _measure(pipeline: Any) -> tuple[str, dict[str, int]]:
-    """The load's id and the bytes per table, from the package about to be loaded."""
-    load_id, sizes = "", {}
-    for load_id in pipeline.list_normalized_load_packages():
-        for jobs in pipeline.get_load_package_info(load_id).jobs.values():
-            for job in jobs:
-                table = job.job_file_info.table_name
-                sizes[table] = sizes.get(table, 0) + job.file_size
-    return load_id, sizes
-
-
-def _report_streams(
-    request: LoadRequest, context: SourceContext, rows: dict[str, int], sizes: dict[str, int], load_id: str, before: frozenset[str], seconds: float
-) -> tuple[StreamReport, ...]:
-    from fabric_assets.connectors.destinations import connect, get_database_name
-
-    tenant: TenantConfig = request.tenant
-    dataset, database, reports = naming.raw_dataset(context.tenant, context.name), get_database_name(tenant, request.settings), []
-    connection = connect(tenant, request.settings)
-    try:
-        for name in context.streams:
-            total, columns = read_table(connection, dataset, name)
-            if name not in before and context.config.type == "sql_database" and total < rows[name]:
-                context.report(f"{context.describe(name)}: {rows[name] - total} rows share their primary_key with another one; the newest of each was kept")
-            reports.append(
-                StreamReport(
-                    stream=name,
-                    table_name=f"{database}.{dataset}.{name}",
-                    rows_loaded=rows[name],
-                    rows_total=total,
-                    columns=columns,
-                    load_id=load_id,
-                    destination=tenant.destination.type,
-                    dataset=dataset,
-                    seconds=seconds,
-                    first_run=name not in before,
-                    bytes=sizes.get(name, 0),
-                )
-            )
-        empty_staging(connection, naming.load_staging_dataset(context.tenant, context.name))
-        ledger.record(connection, request, reports)
-        connection.commit()
+        yield from _run_groups(reader, shared, report)
     finally:
-        connection.close()
-    return tuple(reports)
+        reader.close()
+
+
+def _open_source(request: LoadRequest, context: SourceContext) -> SourceReader:
+    try:
+        return open_source(context)
+    except FabricError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a driver raises becomes one of our errors
+        raise build_error(error, tenant=request.tenant, place=context.describe()) from None
+
+
+def _start_records(reader: SourceReader, request: LoadRequest) -> dict[str, LoadRecord]:
+    """One row of the ledger per stream; a load's id is the time in seconds, as dlt's is, a microsecond apart from its neighbours."""
+    begun = datetime.now(UTC)
+    plans = [plan for group in reader.groups for plan in group.streams]
+    return {
+        plan.name: LoadRecord(
+            load_id=f"{begun.timestamp() + number / 1e6:.6f}",
+            run_id=request.run_id,
+            source=request.source,
+            stream=plan.name,
+            write_disposition=plan.disposition,
+            started_at=begun,
+        )
+        for number, plan in enumerate(plans)
+    }
+
+
+def _run_groups(reader: SourceReader, shared: LoadContext, report: Report) -> Iterator[Outcome]:
+    """Have the groups loaded by as many threads as the source allows, and pass on what comes of them."""
+    job, groups = shared.job, SimpleQueue[ReadGroup]()
+    for group in reader.groups:
+        groups.put(group)
+
+    def work() -> None:
+        while True:
+            try:
+                group = groups.get_nowait()
+            except Empty:
+                return
+            load_group(group, shared)
+
+    threads = [threading.Thread(target=work, daemon=True, name=f"{job.place}: {number}") for number in range(min(reader.connections, len(reader.groups)))]
+    for thread in threads:
+        thread.start()
+    waiting = dict(shared.records)
+    try:
+        while waiting and (outcome := job.wait(report)):
+            del waiting[outcome.stream]
+            yield outcome
+    finally:
+        # Whatever ends the load early, its threads get a moment to roll back before the lease is let go; one in a dead socket is left behind.
+        job.stop()
+        ends = time.monotonic() + _GRACE_SECONDS
+        for thread in threads:
+            thread.join(max(ends - time.monotonic(), 0))
+    for stream, record in waiting.items():
+        yield StreamFailure(stream, _record_late(shared, record, report))
+
+
+def _record_late(shared: LoadContext, record: LoadRecord, report: Report) -> FabricError:
+    error = shared.job.build_late_error()
+    failed = replace(record, status="failed", loaded_at=datetime.now(UTC), error=str(error))
+    try:
+        shared.job.call(lambda: shared.warehouse.record_failure(failed, []), grace=_GRACE_SECONDS)
+    except Exception as second:  # noqa: BLE001 - the stream's outcome is that it was late
+        place = shared.source.describe(record.stream)
+        reason = build_error(second, tenant=shared.request.tenant, place=place, writing=True).message
+        report(f"{place}: the failure could not be written to the ledger: {reason}")
+    return error

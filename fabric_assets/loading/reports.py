@@ -1,9 +1,11 @@
 """What a load is asked for and what it reports: plain dataclasses, so that factories need no import of the engine."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
 
 from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.errors import FabricError
 from fabric_assets.settings import Settings
 
 
@@ -13,6 +15,7 @@ class LoadRequest:
     streams: empty for all of the source's.
     full_refresh: forget cursors and tables of these streams, read everything again.
     run_id: of the orchestrator's run, for the ledger.
+    earlier_runs: runs that this one goes on with: what they have loaded is reported again, not loaded again.
     """
 
     tenant: TenantConfig
@@ -21,6 +24,57 @@ class LoadRequest:
     settings: Settings
     full_refresh: bool = False
     run_id: str = ""
+    earlier_runs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SchemaChange:
+    """A difference between a table and the rows that came for it.
+
+    Args:
+        change: `column_added`, `column_missing` or `type_changed`.
+        before: the column's type in the warehouse; empty where there was no column.
+        after: the type that came; empty where none came.
+    """
+
+    table: str
+    column: str
+    change: Literal["column_added", "column_missing", "type_changed"]
+    before: str = ""
+    after: str = ""
+
+
+@dataclass(frozen=True)
+class LoadRecord:
+    """One row of `<tenant>_fabric.loads`: what one load did, or failed to do, for one stream.
+
+    Args:
+        window_start: the cursor value from which the load read, it included; None for the beginning.
+        window_end: the highest cursor value that it met.
+        rows_read: rows that the source gave: those loaded and those rejected.
+        rows_loaded: rows written, repeats of merged rows included.
+        rows_total: rows in the table afterwards; None where the load failed.
+        bytes: size of the loaded rows in memory, as Arrow.
+    """
+
+    load_id: str
+    run_id: str
+    source: str
+    stream: str
+    write_disposition: str
+    started_at: datetime
+    status: Literal["running", "success", "failed"] = "running"
+    loaded_at: datetime | None = None
+    window_start: str | None = None
+    window_end: str | None = None
+    rows_read: int = 0
+    rows_loaded: int = 0
+    rows_rejected: int = 0
+    rows_total: int | None = None
+    bytes: int = 0
+    seconds: float = 0.0
+    schema_changes: tuple[SchemaChange, ...] = ()
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -32,28 +86,44 @@ class ColumnReport:
 
 @dataclass(frozen=True)
 class StreamReport:
-    """What one load did for one stream.
+    """What one load did for one stream, once it is committed.
 
     Args:
+        record: its row of the ledger.
         table_name: fully qualified: database.dataset.table.
-        rows_loaded: rows written by this load, repeats of merged rows included.
-        rows_total: rows in the table afterwards.
-        seconds: of the whole source's load, which its streams share.
         first_run: the table was new, or made anew.
-        bytes: size of what was written for the stream.
     """
 
-    stream: str
+    record: LoadRecord
     table_name: str
-    rows_loaded: int
-    rows_total: int
     columns: tuple[ColumnReport, ...]
-    load_id: str
     destination: str
     dataset: str
-    seconds: float
     first_run: bool
-    bytes: int | None
+
+    @property
+    def stream(self) -> str:
+        return self.record.stream
+
+    @property
+    def rows_loaded(self) -> int:
+        return self.record.rows_loaded
+
+    @property
+    def rows_rejected(self) -> int:
+        return self.record.rows_rejected
+
+    @property
+    def rows_total(self) -> int:
+        return self.record.rows_total or 0
+
+
+@dataclass(frozen=True)
+class StreamFailure:
+    """A stream of which nothing was loaded, and why."""
+
+    stream: str
+    error: FabricError = field(compare=False)
 
 
 def read_table(connection: Any, dataset: str, table: str) -> tuple[int, tuple[ColumnReport, ...]]:
@@ -76,14 +146,3 @@ def read_table(connection: Any, dataset: str, table: str) -> tuple[int, tuple[Co
 
 def _describe(kind: str, precision: int | None, scale: int | None) -> str:
     return f"numeric({precision},{scale})" if kind == "numeric" and precision is not None else kind.lower()
-
-
-def empty_staging(connection: Any, dataset: str) -> None:
-    """Leave no copy of the rows in the load's staging dataset.
-
-    Not by dlt's own setting: that one makes an empty dataset where a load needs none, and a later full refresh stumbles over it.
-    """
-    cursor = connection.cursor()
-    cursor.execute(f"select table_name from information_schema.tables where table_schema = '{dataset}' and table_name not like '\\_dlt%' escape '\\'")
-    for (table,) in cursor.fetchall():
-        cursor.execute(f'truncate table "{dataset}"."{table}"')

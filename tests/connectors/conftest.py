@@ -4,7 +4,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 
 from fabric_assets.settings import Settings
-from tests.connectors.rest import Api, Warehouse
+from tests.connectors.rest import Api, Warehouse, skip_pauses
 
 
 @pytest.fixture
@@ -21,6 +21,4 @@ def warehouse(settings: Settings, api: Api) -> Warehouse:
 @pytest.fixture
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses between tries, which take no time."""
-    pauses: list[float] = []
-    monkeypatch.setattr("tenacity.nap.time.sleep", pauses.append)
-    return pauses
+    return skip_pauses(monkeypatch)

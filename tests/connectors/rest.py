@@ -1,15 +1,25 @@
-"""An HTTP API on loopback that tests script, and loads of it into a real warehouse."""
+"""An HTTP API on loopback that tests script, readings of it, and loads of it into a real warehouse."""
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
+import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
+from fabric_assets.config.sources import RestApiSource
 from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.connectors.batches import Batch, ReadGroup, SourceReader, Window
+from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.destinations import connect
+from fabric_assets.connectors.rest_api import open_source
+from fabric_assets.errors import FabricError
 from fabric_assets.loading.load import run_load
 from fabric_assets.loading.reports import LoadRequest, StreamReport
 from fabric_assets.settings import Settings
@@ -55,6 +65,80 @@ def answer_json(value: Any, status: int = 200, headers: Mapping[str, str] | None
     return Response(json.dumps(value), status=status, content_type="application/json", headers=dict(headers or {}))
 
 
+def skip_pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Let the pauses between tries take no time, and list them."""
+    pauses: list[float] = []
+    monkeypatch.setattr("fabric_assets.connectors.rest_session.time", SimpleNamespace(sleep=pauses.append, monotonic=time.monotonic, time=time.time))
+    return pauses
+
+
+class Memory:
+    """What a stream knows of earlier loads, without a warehouse.
+
+    Args:
+        rows: that it holds, in the warehouse's spelling.
+    """
+
+    def __init__(self, *rows: dict[str, Any]) -> None:
+        self.state: dict[str, Any] = {}
+        self.window = Window()
+        self._rows = list(rows)
+
+    def get_type(self, column: str) -> pa.DataType | None:
+        return self.get_rows_at(column, None).schema.field(column).type if self._rows else None
+
+    def get_highest(self, column: str) -> Any:
+        return max((row[column] for row in self._rows), default=None)
+
+    def get_rows_at(self, column: str, value: Any) -> pa.Table:
+        return pa.Table.from_pylist([row for row in self._rows if value is None or row[column] == value])
+
+    def replace_rows_of(self, value: str) -> None:
+        raise AssertionError("an API's rows have no file")
+
+
+@dataclass
+class Reading:
+    """What one pass over tenant acme's source `crm` gave, and what each stream remembers of it."""
+
+    batches: list[Batch] = field(default_factory=list)
+    failures: dict[str, FabricError] = field(default_factory=dict)
+    messages: list[str] = field(default_factory=list)
+    memories: dict[str, Memory] = field(default_factory=dict)
+
+    def get_rows(self, stream: str) -> list[dict[str, Any]]:
+        return [row for batch in self.batches if batch.stream == stream for row in batch.rows]  # type: ignore[union-attr]
+
+    def open(self, streams: Mapping[str, Any], *only: str, **source: Any) -> SourceReader:
+        config = RestApiSource.model_validate({"type": "rest_api", "allow_private_network": True, "streams": streams, **source})
+        settings = Settings(tenants_dir=Path("tenants"), dbt_project_dir=Path("dbt_project"), data_dir=Path(".fabric"))
+        context = SourceContext("acme", "crm", config, streams=only or tuple(streams), settings=settings, report=self.messages.append)
+        return open_source(context)
+
+    def take(self, group: ReadGroup) -> None:
+        for item in group.read({plan.name: self.memories.setdefault(plan.name, Memory()) for plan in group.streams}):
+            if isinstance(item, Batch):
+                self.batches.append(item)
+            else:
+                self.failures[item.stream] = item.error
+
+
+def read(streams: Mapping[str, Any], *only: str, memories: dict[str, Memory] | None = None, **source: Any) -> Reading:
+    """Read streams one group after the other.
+
+    Args:
+        source: the rest of the source's block.
+    """
+    reading = Reading(memories={} if memories is None else memories)
+    reader = reading.open(streams, *only, **source)
+    try:
+        for group in reader.groups:
+            reading.take(group)
+    finally:
+        reader.close()
+    return reading
+
+
 @dataclass
 class Warehouse:
     """Loads of tenant acme's source `crm`."""
@@ -70,7 +154,7 @@ class Warehouse:
         only: the streams to load; default all.
         source: the rest of the source's block.
         """
-        declared = {"type": "rest_api", "base_url": self.api.url, "streams": streams, **source}
+        declared = {"type": "rest_api", "base_url": self.api.url, "allow_private_network": True, "streams": streams, **source}
         request = LoadRequest(tenant=self._build_tenant({"crm": declared}), source="crm", streams=only, settings=self.settings, full_refresh=full_refresh)
         return {report.stream: report for report in run_load(request, report=self.messages.append)}
 

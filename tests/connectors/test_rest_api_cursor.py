@@ -7,7 +7,7 @@ import pytest
 from werkzeug import Request
 
 from fabric_assets.errors import ConfigurationError, DataError, SourceError
-from tests.connectors.rest import Api, Warehouse, answer_json
+from tests.connectors.rest import Api, Memory, Reading, Warehouse, answer_json, read
 
 Row = dict[str, Any]
 
@@ -265,3 +265,55 @@ def test_a_load_that_fails_does_not_move_the_cursor(api: Api, warehouse: Warehou
     broken.clear()
     assert load(warehouse, "append") == 3
     assert [query.get("since") for query in api.get_queries("/v1/events")] == [None] * 4
+
+
+# --- an API that was set back, a state that was lost
+
+
+def read_events(feed: Feed, memory: Memory, disposition: str, *, api: Api, **cursor: Any) -> Reading:
+    keyed = {**build_stream(disposition, **cursor), "primary_key": "id"}
+    return read({"events": keyed}, memories={"events": memory}, base_url=api.url)
+
+
+def test_an_api_that_went_back_is_told_and_read_from_its_beginning(api: Api) -> None:
+    feed, memory = Feed(api, {"id": 1, "at": T1}, {"id": 2, "at": T3}), Memory()
+    read_events(feed, memory, "merge", api=api, lag="7d")
+    feed.rows = [{"id": 1, "at": "2023-01-01T00:00:00Z"}, {"id": 2, "at": T2}]
+    reading = read_events(feed, memory, "merge", api=api, lag="7d")
+    assert f"the cursor field 'at' went back to {T2}: the API's data look restored; all of its rows are read again" in reading.messages[0]
+    assert feed.rows[0] in reading.get_rows("events")
+    assert memory.state == {"field": "at", "position": T2}
+    assert (memory.window.start, memory.window.end) == (None, T2)
+
+
+def test_an_append_from_an_api_that_went_back_is_refused(api: Api) -> None:
+    memory = Memory()
+    answers = [[{"id": 1, "at": T3}], [{"id": 1, "at": T1}]]
+    api.serve("/v1/events", lambda _: {"data": answers.pop(0), "total": 1})
+    feed_stream = {**build_stream("append"), "primary_key": "id"}
+    read({"events": feed_stream}, memories={"events": memory}, base_url=api.url)
+    failures = read({"events": feed_stream}, memories={"events": memory}, base_url=api.url).failures
+    assert "an append cannot tell which rows it has loaded" in failures["events"].message
+
+
+def test_an_append_whose_state_is_lost_goes_by_the_warehouses_rows(api: Api) -> None:
+    feed = Feed(api, {"id": 1, "at": T1}, {"id": 2, "at": T2}, {"id": 3, "at": T2}, {"id": 4, "at": T3})
+    known = Memory({"id": 1, "at": datetime.fromisoformat(T1)}, {"id": 2, "at": datetime.fromisoformat(T2)})
+    assert read_events(feed, known, "append", api=api).get_rows("events") == feed.rows[2:]
+
+
+def test_an_append_without_a_key_whose_state_is_lost_is_refused(api: Api) -> None:
+    feed = Feed(api, {"id": 1, "at": T1})
+    known = Memory({"id": 1, "at": datetime.fromisoformat(T1)})
+    failing = {"events": build_stream("append")}
+    with pytest.raises(DataError, match="how far the cursor 'at' came is lost"):
+        read(failing, memories={"events": known}, base_url=api.url)
+    assert feed.asked == []
+
+
+def test_another_cursor_field_begins_anew(api: Api) -> None:
+    feed, memory = Feed(api, {"id": 1, "at": T1, "seen": T1}, {"id": 2, "at": T2, "seen": T1}), Memory()
+    read_events(feed, memory, "merge", api=api)
+    read({"events": {**build_stream("merge"), "cursor": {"field": "seen", "param": "since"}}}, memories={"events": memory}, base_url=api.url)
+    assert feed.asked == [None, None]
+    assert memory.state == {"field": "seen", "position": T1}

@@ -3,14 +3,17 @@ from pathlib import Path
 import pytest
 
 from fabric_assets.settings import Settings
+from tests.loading.duck import DuckSource
 from tests.loading.shop import SourceDatabase, build_sqlite_url
 
 
-@pytest.fixture(params=["sqlite", "postgres", "mariadb"])
+@pytest.fixture(params=["sqlite", "postgres", "mariadb", "duckdb"])
 def database(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) -> SourceDatabase:
     """An empty database of each kind that is tested for real."""
     if request.param == "sqlite":
         return SourceDatabase(build_sqlite_url(tmp_path), settings)
+    if request.param == "duckdb":
+        return DuckSource(tmp_path / "shop.duckdb", settings)
     return SourceDatabase(request.getfixturevalue({"postgres": "postgres_database", "mariadb": "mariadb_url"}[request.param]), settings)
 
 

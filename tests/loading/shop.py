@@ -47,6 +47,12 @@ class Tenant:
             cursor.execute(sql)
             return list(cursor.fetchall())
 
+    def change(self, sql: str) -> None:
+        """Change the warehouse behind the loads' back."""
+        with contextlib.closing(connect(self.config, self.settings)) as connection:
+            connection.cursor().execute(sql)
+            connection.commit()
+
 
 class SourceDatabase:
     """A database to load from; `url` as a tenant writes it."""

@@ -63,7 +63,7 @@ def test_an_unreachable_source_may_be_tried_again(settings: Settings, scheme: st
     write_secret_file(settings, "shop_url", f"{scheme}://reader:hunter2@127.0.0.1:{get_free_port()}/shop")
     tenant = Tenant(settings, {"type": "sql_database", "url": {"file": "shop_url"}, "streams": {"orders": {}}})
     error = _fail(SourceUnavailable, tenant)
-    assert "tenant acme, source shop, stream orders: the database cannot be reached" in str(error)
+    assert "tenant acme, source shop: the database cannot be reached" in str(error)
     assert "hunter2" not in _get_all_text(error)
 
 
@@ -100,10 +100,28 @@ def test_a_dialect_without_driver_is_named(settings: Settings) -> None:
     assert "no driver for a oracle url" in str(_fail(ConfigurationError, tenant))
 
 
-def test_a_null_in_the_primary_key_stops_the_load(database: SourceDatabase, settings: Settings) -> None:
-    database.run(ORDERS, "insert into orders values (null, 1, null)")
-    error = _fail(DataError, Tenant(settings, database.build_source(orders={"primary_key": "id"})))
-    assert "stream orders: the primary_key column id is NULL in 1 rows" in str(error)
+def test_a_null_in_the_primary_key_sets_the_row_aside(database: SourceDatabase, settings: Settings) -> None:
+    database.run(ORDERS, "insert into orders values (null, 1.5, null), (2, 1, null)")
+    tenant = Tenant(settings, database.build_source(orders={"primary_key": "id"}))
+    report = tenant.load()["orders"]
+    assert (report.record.rows_read, report.rows_loaded, report.rows_rejected) == (2, 1, 1)
+    ((reason, column, raw),) = tenant.ask("select reason, column_name, raw from acme_fabric.rejected_rows")
+    assert (reason, column) == ("null_key", "id") and '"amount": "1.50"' in raw
+    assert any("1 rows are rejected; see: fabric rejects list acme" in message for message in tenant.messages)
+
+
+def test_more_rejected_rows_than_allowed_fail_the_stream_and_are_kept(database: SourceDatabase, warehouse: str | None, settings: Settings) -> None:
+    database.run(ORDERS, "insert into orders values (1, 1, null)")
+    tenant = Tenant(settings, database.build_source(orders={"primary_key": "id", "rejects": {"max": "40%"}}), warehouse=warehouse)
+    tenant.load()
+    database.run("insert into orders values (null, 2, null), (3, 3, null)")
+    assert tenant.load()["orders"].rows_rejected == 1, "one of three is not more than 40%"
+    database.run("insert into orders values (null, 5, null), (null, 6, null)")
+    error = _fail(DataError, tenant)
+    assert "3 of 5 rows cannot be loaded, more than rejects.max allows" in str(error) and "fabric rejects list acme" in error.remedy
+    assert tenant.read("orders", "id") == [(1,), (3,)]
+    assert tenant.ask("select status, rows_read, rows_loaded, rows_rejected from acme_fabric.loads order by started_at desc limit 1") == [("failed", 5, 0, 3)]
+    assert tenant.ask("select count(*) from acme_fabric.rejected_rows") == [(3,)]
 
 
 def test_a_null_cursor_stops_an_append_and_leaving_it_out_on_purpose_heals_it(database: SourceDatabase, settings: Settings) -> None:
@@ -173,17 +191,15 @@ def test_a_destination_without_rights_says_so(sqlite: SourceDatabase, settings: 
     assert "permission denied" in str(error) and "grant" in error.remedy
 
 
-def test_a_failed_stream_leaves_what_was_loaded_and_its_cursor(sqlite: SourceDatabase, settings: Settings) -> None:
+def test_a_failed_stream_leaves_the_others_loaded(sqlite: SourceDatabase, settings: Settings) -> None:
     sqlite.run(ORDERS, "insert into orders values (1, 1, '2024-01-01 10:00:00')", "create table other (id integer)")
     streams = {"orders": {"primary_key": "id", "cursor": {"field": "updated_at"}}, "other": {"primary_key": "id"}}
     tenant = Tenant(settings, sqlite.build_source(**streams))
     tenant.load()
-    sqlite.run("insert into orders values (2, 1, '2024-01-02 10:00:00')", "insert into other values (null)")
-    _fail(DataError, tenant)
-    assert tenant.read("orders", "id") == [(1,)]
-    sqlite.run("delete from other")
-    assert tenant.load()["orders"].rows_loaded == 2
+    sqlite.run("insert into orders values (2, 1, '2024-01-02 10:00:00')", "drop table other")
+    assert "stream other" in str(_fail(SourceError, tenant))
     assert tenant.read("orders", "id") == [(1,), (2,)]
+    assert tenant.ask("select stream, status from acme_fabric.loads order by load_id desc limit 2") == [("other", "failed"), ("orders", "success")]
 
 
 def test_a_load_that_takes_too_long_is_ended(sqlite: SourceDatabase, settings: Settings) -> None:
@@ -210,16 +226,15 @@ def test_a_copied_dataset_does_not_write_into_the_original(sqlite: SourceDatabas
     copy = Tenant(settings, tenant.source, warehouse=postgres_database, name="copy")
     connection = psycopg2.connect(postgres_database)
     with connection, connection.cursor() as cursor:
-        cursor.execute("create schema copy_raw_shop")
-        for table in ("_dlt_pipeline_state", "_dlt_version", "_dlt_loads", "orders"):
-            cursor.execute(f"create table copy_raw_shop.{table} as select * from acme_raw_shop.{table}")
-        cursor.execute("update copy_raw_shop._dlt_pipeline_state set pipeline_name = 'copy__shop'")
+        for schema in ("raw_shop", "fabric"):
+            cursor.execute(f"create schema copy_{schema}")
+            cursor.execute("select table_name from information_schema.tables where table_schema = %s", (f"acme_{schema}",))
+            for (table,) in cursor.fetchall():
+                cursor.execute(f"create table copy_{schema}.{table} as select * from acme_{schema}.{table}")
     connection.close()
     sqlite.run("insert into orders values (2, 1, null)")
-    try:
-        copy.load()
-    except FabricError as error:
-        assert "copied" in str(error)
+    copy.load()
+    assert copy.read("orders", "id") == [(1,), (2,)]
     assert tenant.read("orders", "id") == [(1,)]
 
 

@@ -92,50 +92,15 @@ def test_two_tenants_of_one_source_share_nothing(sqlite: SourceDatabase, warehou
     assert second.read("stores", "id") == [(1,), (2,)]
 
 
-def test_the_staging_dataset_is_private_to_tenant_and_source(sqlite: SourceDatabase, warehouse: str | None, settings: Settings) -> None:
+def test_no_rows_wait_where_another_load_could_meet_them(sqlite: SourceDatabase, warehouse: str | None, settings: Settings) -> None:
     sqlite.run("create table stores (id integer)", "insert into stores values (1)")
     tenant = Tenant(settings, sqlite.build_source(stores={"primary_key": "id"}), warehouse=warehouse)
     tenant.load()
-    schemas = {row[0] for row in tenant.ask("select schema_name from information_schema.schemata")}
-    assert {"acme_raw_shop", "stg_acme_raw_shop", "acme_fabric"} <= schemas
-    assert tenant.ask("select count(*) from stg_acme_raw_shop.stores") == [(0,)]
-
-
-def test_what_a_killed_run_left_behind_is_finished_and_then_the_source_is_read(sqlite: SourceDatabase, warehouse: str | None, settings: Settings) -> None:
-    from fabric_assets.connectors.registry import build_source
-    from fabric_assets.loading import load
-    from fabric_assets.loading.reports import LoadRequest
-
-    sqlite.run("create table events (id integer, at datetime)", "insert into events values (1, '2024-01-01 10:00:00')")
-    tenant = Tenant(settings, sqlite.build_source(events={"write_disposition": "append", "cursor": {"field": "at"}}), warehouse=warehouse)
     tenant.load()
-    sqlite.run("insert into events values (2, '2024-01-02 10:00:00')")
-
-    # As far as a run comes that is killed before it loads.
-    request = LoadRequest(tenant.config, "shop", (), settings)
-    context = load._build_context(request, print)
-    pipeline = load._build_pipeline(request, context)
-    pipeline.sync_destination()
-    pipeline.extract(build_source(context), loader_file_format="parquet")
-    pipeline.normalize()
-    sqlite.run("insert into events values (3, '2024-01-03 10:00:00')")
-
-    report = tenant.load()["events"]
-    assert any("finishing what an earlier run has left behind" in message for message in tenant.messages)
-    assert (report.rows_loaded, report.rows_total) == (1, 3)
-    assert tenant.read("events", "id") == [(1,), (2,), (3,)]
-
-
-def test_a_lost_working_folder_costs_nothing(sqlite: SourceDatabase, settings: Settings) -> None:
-    import shutil
-
-    sqlite.run("create table events (id integer)", "insert into events values (1)")
-    tenant = Tenant(settings, sqlite.build_source(events={"write_disposition": "append", "cursor": {"field": "id"}}))
-    tenant.load()
-    shutil.rmtree(settings.data_dir / "dlt")
-    sqlite.run("insert into events values (2)")
-    assert tenant.load()["events"].rows_loaded == 1
-    assert tenant.read("events", "id") == [(1,), (2,)]
+    tenant.load(full_refresh=True)
+    tables = tenant.ask("select table_schema, table_name from information_schema.tables where table_schema like '%acme%' and table_schema <> 'acme_fabric'")
+    assert sorted(tables) == [("acme_raw_shop", "_dlt_loads"), ("acme_raw_shop", "stores")]
+    assert not list(settings.data_dir.rglob("*.parquet"))
 
 
 def test_the_lease_is_waited_for_and_given_up_in_time(settings: Settings) -> None:

@@ -1,0 +1,46 @@
+"""`rejects:` of a stream: how many rows may be set aside before its load fails."""
+
+import re
+from decimal import Decimal
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from fabric_assets.config.base import FabricModel
+
+_SHARE = r"^(100|\d{1,2}(\.\d{1,4})?)%$"
+
+
+def _parse_limit(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value < 0:
+            raise ValueError("must not be negative")
+        return value
+    if isinstance(value, str) and re.fullmatch(_SHARE, value):
+        return value
+    raise ValueError("must be a share of the rows read (5%, 0.1%, at most 100%), or a whole number of rows")
+
+
+Limit = Annotated[
+    int | str,
+    BeforeValidator(_parse_limit),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": _SHARE, "examples": ["5%"]}, {"type": "integer", "minimum": 0}]}),
+]
+
+
+class RejectsConfig(FabricModel):
+    """How many rows of a load may be rejected."""
+
+    max: Limit | None = Field(
+        default=None, description="A share of the rows read, as in 5%, or a number of rows; with more rejected the load fails. Default: no limit."
+    )
+
+    def is_exceeded(self, read: int, rejected: int) -> bool:
+        """Whether more rows were rejected than may be.
+
+        Args:
+            read: all rows of the load, the rejected ones included.
+        """
+        if isinstance(self.max, str):
+            return rejected * 100 > read * Decimal(self.max.removesuffix("%"))
+        return self.max is not None and rejected > self.max

@@ -1,0 +1,141 @@
+"""What a connector gives the load engine: groups of streams that are read together, and their rows, batch by batch.
+
+A batch holds Arrow data where the source can give it, else JSON objects. Connectors name columns as the source does and choose
+no warehouse types: shaping rows for the warehouse, and setting aside those that do not fit, is the engine's work for all of them.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from fabric_assets.config.streams import WriteDisposition
+from fabric_assets.errors import FabricError
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A row that cannot be loaded.
+
+    Args:
+        origin: the file or page that it comes from; empty for a table.
+        row_number: within its origin, from 1; None where rows have no order.
+        column: the first column at fault; None for the row as a whole.
+        reason: a stable code: lower-case words joined by underscores.
+        raw: the row as JSON text (or the line as it stands), uncut.
+    """
+
+    origin: str
+    row_number: int | None
+    column: str | None
+    reason: str
+    message: str
+    raw: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one stream, in the source's spelling.
+
+    Args:
+        origin: the file or page that they come from; empty for a table.
+        first_row: the number of the first row within its origin.
+        rejects: rows in the same piece of the source that the connector could not read at all; not among `rows`.
+    """
+
+    stream: str
+    rows: pa.Table | list[Row]
+    origin: str = ""
+    first_row: int | None = None
+    rejects: tuple[Reject, ...] = ()
+
+
+@dataclass(frozen=True)
+class StreamFailed:
+    """A stream of a group that cannot be read any further, while the others can."""
+
+    stream: str
+    error: FabricError
+
+
+@dataclass(frozen=True)
+class StreamPlan:
+    """How a stream's rows are written.
+
+    Args:
+        key: the primary key, in the source's spelling; empty without one.
+        newest_by: of rows with the same key the one that is highest here wins, then the one read last.
+        replaced_by: rows with a value of this column replace all rows with it (an append of files, by file name).
+        yields: rows give way to those that earlier loads have merged under their key, unless they are newer.
+    """
+
+    name: str
+    disposition: WriteDisposition
+    key: tuple[str, ...] = ()
+    newest_by: str | None = None
+    replaced_by: str | None = None
+    yields: bool = False
+
+
+class StreamMemory(Protocol):
+    """What is known of a stream from earlier loads; of a stream that is loaded anew: nothing.
+
+    `state` may be changed while reading; it is saved in the transaction that commits the rows.
+    """
+
+    state: dict[str, Any]
+    window: "Window"
+
+    def get_type(self, column: str) -> pa.DataType | None:
+        """The type of a column in the warehouse, by the source's spelling; None where there is none yet."""
+        ...
+
+    def get_highest(self, column: str) -> Any:
+        """The highest value of a column in the warehouse; None without rows."""
+        ...
+
+    def get_rows_at(self, column: str, value: Any) -> pa.Table:
+        """The warehouse's rows with a value, columns by their names there."""
+        ...
+
+    def replace_rows_of(self, value: str) -> None:
+        """Let rows with this value of the plan's `replaced_by` go, though no new ones come (a file that has become empty)."""
+        ...
+
+
+@dataclass
+class Window:
+    """What part of a stream a load has read, for the ledger: both ends included, in the source's spelling; None where open."""
+
+    start: str | None = None
+    end: str | None = None
+
+
+@dataclass(frozen=True)
+class ReadGroup:
+    """Streams that are read in one pass, e.g. an endpoint and those below it.
+
+    Args:
+        read: opens the source and gives its batches; called in a thread of its own, with a memory per stream. A stream
+            without rows still gives one empty Arrow table where its columns are known.
+    """
+
+    streams: tuple[StreamPlan, ...]
+    read: Callable[[Mapping[str, StreamMemory]], Iterator[Batch | StreamFailed]]
+
+
+@dataclass(frozen=True)
+class SourceReader:
+    """One load's way into a source.
+
+    Args:
+        connections: how many groups may be read at a time.
+        close: releases what the groups share.
+    """
+
+    groups: tuple[ReadGroup, ...]
+    connections: int = 1
+    close: Callable[[], None] = field(default=lambda: None)

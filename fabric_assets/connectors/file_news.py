@@ -1,0 +1,69 @@
+"""The files that are there, and those that earlier loads remember -> the new and changed ones, fetched; the same bytes only once.
+
+What is remembered is a version (size and time, or a bucket's tag), so that an unchanged file is not even opened, and a hash, so
+that a touched one is not loaded again. Of files with the same bytes the first by name is loaded; the others are its twins.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fabric_assets.connectors.file_listing import FetchedFile, SourceFile, fetch
+
+# Of each file: version and sha256; of a twin also the name under which its bytes are loaded.
+Remembered = Mapping[str, Mapping[str, str]]
+
+
+@dataclass
+class News:
+    """Args:
+    files: to be loaded, by name.
+    forgotten: names of twins: what was loaded under such a name goes, its bytes being loaded under another.
+    seen: what is to be remembered of all of them.
+    """
+
+    files: list[FetchedFile] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
+    seen: dict[str, dict[str, str]] = field(default_factory=dict)
+
+
+def find_news(
+    found: Sequence[SourceFile], remembered: Remembered, folder: Path, *, replaces: bool, place: str, report: Callable[[str], None], check: Callable[[], None]
+) -> News:
+    """Fetch what is new or changed.
+
+    Args:
+        folder: takes what must be copied.
+        replaces: a file's rows take the place of those of its earlier version; then twins of the earlier version are loaded themselves.
+        check: raises when the load's time is up.
+    """
+    news, hashes = News(), {entry["sha256"]: name for name, entry in remembered.items() if "twin" not in entry}
+    at_hand: dict[str, FetchedFile] = {}
+
+    def take(number: int, file: SourceFile) -> None:
+        before = remembered.get(file.name, {})
+        if file.name not in at_hand:
+            check()
+            at_hand[file.name] = fetch(file, folder, number, place=place)
+        sha256 = at_hand[file.name].sha256
+        if replaces and before and before["sha256"] != sha256 and hashes.get(before["sha256"]) == file.name:
+            del hashes[before["sha256"]]
+        news.seen[file.name] = {"version": file.version, "sha256": sha256}
+        twin = hashes.setdefault(sha256, file.name)
+        if twin != file.name:
+            report(f"{place}: {file.name} holds the same bytes as {twin}, which is loaded already, and is skipped")
+            news.seen[file.name]["twin"] = twin
+            news.forgotten.append(file.name)
+        elif before.get("sha256") != sha256 or "twin" in before:
+            news.files.append(at_hand[file.name])
+
+    numbered = list(enumerate(found))
+    for number, file in numbered:
+        if remembered.get(file.name, {}).get("version") != file.version:
+            take(number, file)
+    for number, file in numbered:
+        entry = news.seen.get(file.name) or remembered[file.name]
+        if replaces and "twin" in entry and entry["sha256"] not in hashes:
+            take(number, file)
+    news.files.sort(key=lambda fetched: fetched.source.name)
+    return news

@@ -1,0 +1,209 @@
+"""A dropped .xlsx workbook -> the header of one sheet, then its cells as texts with their rows' numbers.
+
+A worker process reads it (`import_sheet_worker.py`). Before, its parts are unpacked here once, to nowhere, which bounds them; on the
+way the cells that hold an error (#N/A, #REF!) are noted, which the worker's library gives as empty ones.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pyarrow as pa
+
+from fabric_assets.config.imports import CsvStream, ImportLimits
+from fabric_assets.connectors import import_sheet_worker
+from fabric_assets.connectors.import_bytes import BLOCK, build_size_error, open_regular
+from fabric_assets.connectors.import_cells import BadRow, Cells, check_header, drop_blanks
+from fabric_assets.connectors.import_dialect import WORKBOOK, Dialect
+from fabric_assets.connectors.import_quarantine import QuarantinedFile
+
+_ROWS = 10_000
+_PARTS = 10_000
+_CELL = re.compile(rb"<(?:\w+:)?c\b[^<>]*>")
+_ERROR = re.compile(rb"""\bt\s*=\s*["']e["']""")
+_PLACE = re.compile(rb"""\br\s*=\s*["']([A-Z]{1,3})([0-9]{1,7})["']""")
+_LONGEST_TAG = 4096
+_RELATION = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
+
+Row = list[Any]
+
+
+@dataclass
+class SheetFile:
+    """A sheet whose header has been read; its rows are read once."""
+
+    header: list[str]
+    dialect: Dialect
+    limits: ImportLimits
+    _rows: Iterator[Row]
+    _errors: Mapping[int, int] = field(default_factory=dict)
+    _line: int = 1
+
+    def read(self) -> Iterator[Cells]:
+        """Read the rows.
+
+        Raises:
+            QuarantinedFile: the sheet takes too much memory or time.
+        """
+        rows: list[Row] = []
+        for row in self._rows:
+            rows.append(row)
+            if len(rows) == _ROWS:
+                yield self._build(rows)
+                rows = []
+        yield self._build(rows)
+
+    def _build(self, rows: list[Row]) -> Cells:
+        first, self._line = self._line, self._line + len(rows)
+        bad, good, lines = [], [], []
+        for line, row in enumerate(rows, start=first):
+            fault = self._find_fault(line, row)
+            if fault is not None:
+                bad.append(fault)
+            else:
+                good.append(row)
+                lines.append(line)
+        columns = [list(column) for column in zip(*good, strict=True)] or [[]] * len(self.header)
+        texts = [pa.array([_get_text(cell) for cell in column], pa.string()) for column in columns]
+        natives = [pa.array([isinstance(cell, list) for cell in column], pa.bool_()) for column in columns]
+        return drop_blanks(Cells(texts, pa.array(lines, pa.int64()), bad, natives))
+
+    def _find_fault(self, line: int, row: Row) -> BadRow | None:
+        texts = [_get_text(cell) for cell in row]
+        if (column := self._errors.get(line)) is not None and column < len(row):
+            return BadRow(line, column, "error_cell", "the sheet shows an error there, such as #N/A", texts)
+        for index, text in enumerate(texts):
+            if text and len(text) > self.limits.field_chars:
+                return BadRow(line, index, "field_too_long", f"it has more than {self.limits.field_chars} characters", texts)
+            if text and "\0" in text:
+                return BadRow(line, index, "nul_byte", "it holds a NUL character", texts)
+        return None
+
+
+def open_sheet(path: Path, stream: CsvStream, limits: ImportLimits) -> SheetFile:
+    """Read the header of a workbook's sheet: its first row with anything in it.
+
+    Raises:
+        QuarantinedFile: it is no workbook, lacks the sheet, or unpacks to more than the limit.
+    """
+    errors = _screen(path, stream.sheet or "", limits)
+    rows = _run_worker(path, stream.sheet or "")
+    indent = len(next(rows))
+    errors = {line: column - indent for line, column in errors.items()}
+    for line, row in enumerate(rows, start=1):
+        if any(text and text.strip() for text in map(_get_text, row)):
+            cells = [_get_text(cell) or "" for cell in row]
+            width = len(cells)
+            while not cells[-1].strip():
+                cells.pop()
+            header = check_header(cells, limits)
+            return SheetFile(header + [""] * (width - len(header)), Dialect(WORKBOOK, mark=stream.decimal), limits, rows, errors, line + 1)
+    raise QuarantinedFile("empty_file", "the sheet is empty")
+
+
+def _get_text(cell: Any) -> str | None:
+    return cell[0] if isinstance(cell, list) else cell
+
+
+def _run_worker(path: Path, sheet: str) -> Iterator[Row]:
+    """Give as many empty cells as stand before each row's first one, then the rows."""
+    command = [sys.executable, "-I", import_sheet_worker.__file__, str(path), sheet]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={}) as worker:
+        assert worker.stdout is not None
+        try:
+            names = worker.stdout.readline()
+            indent = worker.stdout.readline().strip() or b"0"
+            yield [None] * int(indent)
+            for line in worker.stdout:
+                if line.endswith(b"\n"):
+                    yield json.loads(line)
+            code = worker.wait()
+        finally:
+            worker.kill()
+    if code == import_sheet_worker.NO_SHEET:
+        known = ", ".join(json.loads(names or b"[]")[:20]) or "none"
+        raise QuarantinedFile("no_sheet", f"it has no sheet {sheet!r}; it has: {known}", remedy="name the sheet as the stream does")
+    if code == import_sheet_worker.NO_WORKBOOK:
+        raise _build_no_workbook()
+    if code:
+        raise QuarantinedFile("too_large", "its sheet takes more memory or time to open than a workbook may", remedy="save the sheet as CSV")
+
+
+def _build_no_workbook() -> QuarantinedFile:
+    return QuarantinedFile("bad_workbook", "it is no .xlsx workbook, or is damaged or has a password", remedy="save it as .xlsx without a password, or as CSV")
+
+
+# --- what the parts hold
+
+
+def _screen(path: Path, sheet: str, limits: ImportLimits) -> dict[int, int]:
+    """Bound all parts, and find the sheet's cells that hold an error: row -> the first such column, from 0."""
+    left, errors = limits.bytes, dict[int, int]()
+    try:
+        with open_regular(path, limit=limits.bytes) as file, zipfile.ZipFile(file) as book:
+            parts = book.infolist()
+            if len(parts) > _PARTS:
+                raise QuarantinedFile("bad_workbook", f"it has more than {_PARTS:,} parts")
+            wanted = _find_part(book, sheet)
+            for part in parts:
+                left = _read_part(book, part, left, errors if part.filename == wanted else None, limits)
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, KeyError, ElementTree.ParseError, OSError):
+        raise _build_no_workbook() from None
+    return errors
+
+
+def _find_part(book: zipfile.ZipFile, sheet: str) -> str:
+    relations = {entry.get("Id"): entry.get("Target", "") for entry in _parse(book, "xl/_rels/workbook.xml.rels")}
+    for entry in _parse(book, "xl/workbook.xml").iter():
+        target = relations.get(entry.get(_RELATION), "")
+        if entry.tag.endswith("}sheet") and "worksheet" in target and sheet in ("", entry.get("name")):
+            return target.lstrip("/") if target.startswith("/") else f"xl/{target}"
+    return ""
+
+
+def _parse(book: zipfile.ZipFile, name: str) -> ElementTree.Element:
+    with book.open(name) as part:
+        text = part.read(BLOCK)
+        if part.read(1):
+            raise zipfile.BadZipFile
+    if b"<!" in text.replace(b"<!--", b"") or b"\0" in text:
+        # A document type, whose entities could multiply.
+        raise zipfile.BadZipFile
+    return ElementTree.fromstring(text)  # noqa: S314
+
+
+def _read_part(book: zipfile.ZipFile, part: zipfile.ZipInfo, left: int, errors: dict[int, int] | None, limits: ImportLimits) -> int:
+    with book.open(part) as content:
+        rest = b""
+        while block := content.read(BLOCK):
+            left -= len(block)
+            if left < 0:
+                raise build_size_error(limits.bytes)
+            if errors is None:
+                continue
+            text = rest + block
+            if b'"e"' in text or b"'e'" in text:
+                _note_errors(text, errors)
+            rest = text[-_LONGEST_TAG:]
+    return left
+
+
+def _note_errors(text: bytes, errors: dict[int, int]) -> None:
+    for tag in _CELL.findall(text):
+        if _ERROR.search(tag):
+            place = _PLACE.search(tag)
+            if place is None:
+                raise QuarantinedFile("error_cells", "a cell of the sheet holds an error, such as #N/A, and does not say where it is")
+            column = 0
+            for letter in place[1]:
+                column = column * 26 + letter - 64
+            row = int(place[2])
+            errors[row] = min(errors.get(row, column - 1), column - 1)

@@ -1,0 +1,97 @@
+"""A query -> Arrow tables, from Postgres through ADBC's binary COPY.
+
+Numbers with a declared precision come as text that the server writes: exact, and faster than ADBC's own reading of them, or than
+the server's arithmetic that would make integers of them (1.2 million rows of four: 0.4 s against 1.3 s and 0.8 s).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from queue import Empty
+from typing import Any
+
+import adbc_driver_manager
+import adbc_driver_postgresql.dbapi as adbc
+import pyarrow as pa
+
+from fabric_assets.connectors import arrow_types
+from fabric_assets.connectors.sql_columns import get_kind
+from fabric_assets.connectors.sql_databases import CONNECT_TIMEOUT_SECONDS, Database
+from fabric_assets.connectors.sql_query import BATCH_BYTES, Query, carry
+
+# A numeric without declared precision: a number where all values fit this one, else text, which holds NaN as well.
+UNDECLARED_DECIMAL = pa.decimal128(38, 18)
+_UNDECLARED_FITS = "coalesce(bool_and({c} <> 'NaN' and abs({c}) < 1e20 and scale({c}) <= 18), true)"
+
+
+def read(database: Database, query: Query, place: str) -> Iterator[pa.Table]:
+    with _begin(database, place) as cursor:
+        if query.bound:
+            # COPY takes no parameters: a session setting carries the value, bound, and the statement stays text.
+            cursor.execute("select set_config('fabric.cursor', $1, true)", (query.bound[1],))
+            cursor.fetchall()
+        cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(BATCH_BYTES)})
+        cursor.execute(query.build_sql("current_setting('fabric.cursor')"))
+        for batch in cursor.fetch_record_batch():
+            yield pa.table([_carry(values, get_kind(column)) for values, column in zip(batch.columns, query.columns, strict=True)], names=query.names)
+
+
+def decide_types(database: Database, query: Query, kept: Any, *, place: str) -> Query:
+    """Decide the type of numbers without a declared precision."""
+    known = {column.name: kind for column in query.columns if column.kind is None and (kind := kept(column.name)) in (arrow_types.TEXT, UNDECLARED_DECIMAL)}
+    asked = [column for column in query.columns if column.kind is None and column.name not in known]
+    if asked:
+        select = ", ".join(_UNDECLARED_FITS.replace("{c}", column.sql.removesuffix("::text")) for column in asked)
+        with _begin(database, place) as cursor:
+            cursor.execute(query.build_sql(select=select))
+            row = cursor.fetchone()
+        known |= {column.name: UNDECLARED_DECIMAL if fits else arrow_types.TEXT for column, fits in zip(asked, row or (), strict=True)}
+    return replace(query, columns=tuple(replace(column, kind=column.kind or known[column.name]) for column in query.columns))
+
+
+@contextmanager
+def _begin(database: Database, place: str) -> Iterator[Any]:
+    """A cursor in a transaction of its own, on a connection that the next one may take over."""
+    try:
+        connection = _connect(database)
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("set transaction read only")
+                cursor.execute(f"set local statement_timeout = {max(1, int(database.remaining_seconds * 1000))}")
+                yield cursor
+            connection.rollback()
+        except BaseException:
+            connection.close()
+            raise
+        database.idle.put(connection)
+    except (adbc_driver_manager.Error, pa.ArrowException, OSError) as error:
+        raise database.explain(error, place=place) from None
+
+
+def _connect(database: Database) -> Any:
+    try:
+        return database.idle.get_nowait()
+    except Empty:
+        pass
+    # A peer that is gone without a word is noticed after a minute, by keepalives or by what it does not acknowledge.
+    seconds = max(1, min(CONNECT_TIMEOUT_SECONDS, int(database.remaining_seconds)))
+    options = {"connect_timeout": seconds, "keepalives_idle": 20, "keepalives_interval": 10, "keepalives_count": 4, "tcp_user_timeout": 60_000}
+    given = database.url.query
+    url = database.url.set(drivername="postgresql").update_query_dict({key: str(value) for key, value in options.items() if key not in given})
+    connection = adbc.connect(url.render_as_string(hide_password=False))
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("set timezone = 'UTC'")
+        connection.commit()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _carry(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    if isinstance(values.type, pa.BaseExtensionType):
+        values = values.cast(values.type.storage_type)
+    if values.type == kind:
+        return values
+    return carry(values, kind) if pa.types.is_decimal(kind) else values.cast(kind)

@@ -1,0 +1,95 @@
+"""What goes wrong with a request -> one of our errors, and whether another try may help. No message holds a secret or a query."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from requests import PreparedRequest, Response
+from requests.exceptions import ConnectionError as RequestsConnectionError
+from requests.exceptions import ConnectTimeout, SSLError, Timeout, TooManyRedirects
+
+from fabric_assets.errors import FabricError, SourceError, SourceUnavailable
+from fabric_assets.security.outgoing import CONNECT_SECONDS, READ_SECONDS, TooLate, show_url
+from fabric_assets.security.redaction import redact
+
+_PASSING = {408, 425, 429}
+_SHOWN = 200
+_LATER = "the load tries again later"
+_REMEDIES = {
+    401: "check the source's auth and the secret it names",
+    403: "the login is known but may not read this: ask the API's owner for the right, or check the source's auth",
+    404: "check base_url and the stream's path",
+    410: "check base_url and the stream's path",
+    429: f"the API limits how often it is asked; {_LATER}",
+}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Args:
+    passing: another try may help.
+    retry_after: the server's own words on when.
+    """
+
+    error: FabricError
+    passing: bool = False
+    status: int | None = None
+    retry_after: str | None = None
+
+
+def describe_refusal(response: Response, place: str, request: PreparedRequest, secrets: Sequence[str]) -> Failure:
+    """An answer of 400 and above."""
+    status, said = response.status_code, quote_answer(response, secrets)
+    passing, retry_after = status in _PASSING or status >= 500, response.headers.get("Retry-After")
+    remedy = _REMEDIES.get(status, f"the API itself failed; {_LATER}" if passing else "check the stream's path and params")
+    message = f"{place}: {request.method} {show_url(request.url or '')} was answered with {status}"
+    if passing and retry_after and re.fullmatch(r"[\w ,:+-]{1,40}", retry_after):
+        message += f", Retry-After: {retry_after}"
+    return Failure((SourceUnavailable if passing else SourceError)(message + said, remedy=remedy), passing, status, retry_after)
+
+
+def describe_failure(error: Exception, place: str, request: PreparedRequest) -> Failure:
+    """A request without an answer, or with half of one."""
+    asked, remedy = f"{request.method} {show_url(request.url or '')}", "check that the API is up and base_url is right"
+    if isinstance(error, SSLError):
+        # No retry makes a certificate good.
+        reason = _find_reason(error)
+        return Failure(
+            SourceError(f"{place}: no trusted TLS connection to {show_url(request.url or '')}: {reason}", remedy="check base_url and the server's certificate")
+        )
+    if isinstance(error, TooManyRedirects):
+        return Failure(SourceError(f"{place}: {asked} is redirected without end", remedy="check base_url and the stream's path"))
+    if isinstance(error, TooLate):
+        return Failure(SourceUnavailable(f"{place}: the answer to {asked} came too slowly to end in time", remedy=remedy), passing=True)
+    if isinstance(error, Timeout):
+        seconds = CONNECT_SECONDS if isinstance(error, ConnectTimeout) else READ_SECONDS
+        return Failure(SourceUnavailable(f"{place}: {asked} was not answered within {seconds} s", remedy=remedy), passing=True)
+    if isinstance(error, RequestsConnectionError):
+        return Failure(SourceUnavailable(f"{place}: {asked} failed: {_find_reason(error)}", remedy=remedy), passing=True)
+    if type(error).__name__ in {"ChunkedEncodingError", "ContentDecodingError"}:
+        return Failure(SourceUnavailable(f"{place}: the answer to {asked} broke off", remedy=_LATER), passing=True)
+    return Failure(SourceError(f"{place}: {asked} cannot be sent ({type(error).__name__})", remedy="check base_url and the stream's path"))
+
+
+def quote_answer(response: Response, secrets: Sequence[str]) -> str:
+    """What the server says, in one short line."""
+    if not re.match(r"(application/([\w.-]+\+)?json|text/plain)\b", response.headers.get("Content-Type", "")):
+        return ""
+    said = " ".join(redact(response.content[:4000].decode(errors="replace"), [*secrets, urlsplit(response.url).query]).split())
+    return f"; it says: {said[:_SHOWN]}{'…' if len(said) > _SHOWN else ''}" if said else ""
+
+
+def _find_reason(error: BaseException) -> str:
+    """The operating system's or TLS's own words, from below the layers that repeat the URL."""
+    text = str(error)
+    for pattern, reason in (
+        (r"Connection refused", "connection refused"),
+        (r"NameResolutionError|Name or service not known|nodename nor servname|Temporary failure in name resolution", "the host's name is unknown"),
+        (r"No route to host|Network is unreachable", "the host cannot be reached"),
+        (r"certificate verify failed: ([^(]+)", "the certificate is not trusted"),
+        (r"RemoteDisconnected|Connection reset|Connection aborted|IncompleteRead", "the connection broke off"),
+    ):
+        if re.search(pattern, text):
+            return reason
+    return type(error).__name__

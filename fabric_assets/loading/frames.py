@@ -1,0 +1,155 @@
+"""A batch's rows, column by column, before they have the types of a table; and what is wrong with a row whatever its types."""
+
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions while it is imported, where no type checker sees them.
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fabric_assets.connectors.arrow_types import BINARY, EARLIEST, EARLIEST_DAY, LATEST, LATEST_DAY, TEXT, get_carried_type
+from fabric_assets.connectors.column_names import normalize_column
+from fabric_assets.errors import DataError
+from fabric_assets.loading.fitting import plain
+
+_NUL = re.compile(b"\0")
+_PER_MICROSECOND = {"s": 1_000_000, "ms": 1_000, "us": 1}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a row is rejected: the words of `batches.Reject`."""
+
+    column: str | None
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Column:
+    """Args:
+    label: its name in the source.
+    parts: one array per type that its values have, each as long as the frame; no row has a value in two of them.
+    """
+
+    label: str
+    parts: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Rows of one table.
+
+    Args:
+        columns: by their names in the warehouse.
+        roots: for each row the position in the batch of the row that it belongs to; None where it is the same.
+    """
+
+    table: str
+    columns: dict[str, Column]
+    size: int
+    roots: Sequence[int] | None = None
+    is_json: bool = False
+
+    def find_rows(self, mask: Any) -> Iterator[int]:
+        """The positions in the batch of the rows that a mask is true for."""
+        for index in pc.indices_nonzero(mask).to_pylist():
+            yield index if self.roots is None else self.roots[index]
+
+
+def build_frame(table: str, rows: pa.Table, place: str) -> Frame:
+    """Take an Arrow table as the rows of one table.
+
+    Raises:
+        DataError: two of its columns become one.
+    """
+    columns: dict[str, Column] = {}
+    for label, column in zip(rows.column_names, rows.columns, strict=True):
+        name = normalize_column(label)
+        if name in columns:
+            raise DataError(
+                f"{place}: the columns {columns[name].label!r} and {label!r} both become {name!r} in the warehouse",
+                remedy="leave one of them out, or give it another name at the source",
+            )
+        columns[name] = Column(label, (plain(column),))
+    return Frame(table, columns, rows.num_rows)
+
+
+def find_faults(frame: Frame, *, refuse_nul: bool) -> dict[int, Fault]:
+    """Find the rows that hold what no warehouse column can hold.
+
+    Args:
+        refuse_nul: the destination's texts end at a NUL byte.
+    """
+    faults: dict[int, Fault] = {}
+    for column in frame.columns.values():
+        for part in column.parts:
+            for mask, fault in _find_in_part(part, column.label, is_json=frame.is_json, refuse_nul=refuse_nul):
+                for row in frame.find_rows(mask):
+                    faults.setdefault(row, fault)
+    return faults
+
+
+def _find_in_part(part: Any, label: str, *, is_json: bool, refuse_nul: bool) -> Iterator[tuple[Any, Fault]]:
+    kind = part.type
+    if kind == TEXT or get_carried_type(kind) is None:
+        # Python's texts have become Arrow's, so they are valid.
+        if not is_json and (mask := _find_invalid(part)) is not None:
+            yield mask, Fault(label, "bad_text", f"{label} holds bytes that are no UTF-8 text")
+        elif kind == TEXT and refuse_nul and _has_nul(part):
+            yield pc.match_substring(part, "\0"), Fault(label, "nul_byte", f"{label} holds a NUL byte, which Postgres keeps in no text")
+    elif (mask := _find_out_of_range(part)) is not None:
+        yield mask, Fault(label, "out_of_range", f"{label} holds an infinite date, or one that no warehouse column reaches")
+
+
+def _find_invalid(part: Any) -> Any:
+    try:
+        part.validate(full=True)
+    except pa.ArrowInvalid:
+        values = part.cast(BINARY) if part.type == TEXT else part
+        return pa.array([not _is_valid(value) for value in values])
+    return None
+
+
+def _is_valid(value: pa.Scalar) -> bool:
+    try:
+        plain_value = value.as_py()
+        if isinstance(plain_value, bytes):
+            plain_value.decode()
+    except UnicodeDecodeError:
+        return False
+    except (ValueError, OverflowError):
+        return True
+    return True
+
+
+def _has_nul(part: Any) -> bool:
+    for chunk in part.chunks if isinstance(part, pa.ChunkedArray) else [part]:
+        _, offsets, texts = chunk.buffers()
+        if texts is None or not len(chunk):
+            continue
+        ends = memoryview(offsets).cast("i")
+        if _NUL.search(texts, ends[chunk.offset], ends[chunk.offset + len(chunk)]):
+            return True
+    return False
+
+
+def _find_out_of_range(part: Any) -> Any:
+    kind = part.type
+    if pa.types.is_date32(kind):
+        raw, earliest, latest = part.cast(pa.int32()), EARLIEST_DAY, LATEST_DAY
+    elif pa.types.is_date64(kind):
+        raw, earliest, latest = part.cast(pa.int64()), EARLIEST // 1_000, LATEST // 1_000
+    elif pa.types.is_timestamp(kind) and kind.unit in _PER_MICROSECOND:
+        unit = _PER_MICROSECOND[kind.unit]
+        raw, earliest, latest = part.cast(pa.int64()), EARLIEST // unit, LATEST // unit
+    else:
+        return None
+    bounds = pc.min_max(raw).as_py()
+    if bounds["min"] is None or (bounds["min"] >= earliest and bounds["max"] <= latest):
+        return None
+    return pc.fill_null(pc.or_(pc.less(raw, earliest), pc.greater(raw, latest)), False)

@@ -1,0 +1,64 @@
+"""A stream's table and state -> what its connector may ask about earlier loads."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from fabric_assets.connectors.arrow_types import TEXT
+from fabric_assets.connectors.batches import Window
+from fabric_assets.connectors.column_names import normalize_column
+
+
+@dataclass
+class WarehouseMemory:
+    """Implements `batches.StreamMemory`.
+
+    Args:
+        table: quoted and qualified.
+        columns: of the table; empty where the stream is loaded anew.
+        state: the reader's own, changed in place; saved with the rows.
+        query: asks the warehouse, outside of the load's transaction: what earlier loads have committed.
+        forget_value: takes a value of `replaced_by` whose rows go.
+    """
+
+    table: str
+    columns: Mapping[str, pa.DataType]
+    state: dict[str, Any]
+    query: Callable[[str], pa.Table]
+    forget_value: Callable[[str], None]
+    window: Window = field(default_factory=Window)
+
+    def get_type(self, column: str) -> pa.DataType | None:
+        return self.columns.get(normalize_column(column))
+
+    def get_highest(self, column: str) -> Any:
+        name = normalize_column(column)
+        if name not in self.columns:
+            return None
+        # Text in the order in which cursors compare it, not in the database's language.
+        subject = f'"{name}"' + (' collate "C"' if self.columns[name] == TEXT else "")
+        return self.query(f"select max({subject}) as highest from {self.table}")["highest"][0].as_py()
+
+    def get_rows_at(self, column: str, value: Any) -> pa.Table:
+        name = normalize_column(column)
+        # Compared as text: a literal of every type, without a placeholder of either driver. Only a few rows share a cursor's highest value.
+        literal = str(value).replace("'", "''")
+        return self.query(f"select * from {self.table} where \"{name}\" = cast('{literal}' as {_name_type(self.columns[name])})")
+
+    def replace_rows_of(self, value: str) -> None:
+        self.forget_value(value)
+
+
+def _name_type(kind: pa.DataType) -> str:
+    return f"decimal({kind.precision}, {kind.scale})" if pa.types.is_decimal(kind) else _NAMES.get(kind, "text")
+
+
+_NAMES = {
+    pa.int64(): "bigint",
+    pa.float64(): "double precision",
+    pa.date32(): "date",
+    pa.timestamp("us"): "timestamp",
+    pa.timestamp("us", tz="UTC"): "timestamp with time zone",
+}

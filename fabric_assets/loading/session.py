@@ -1,0 +1,199 @@
+"""One connection to a warehouse and its transaction -> the few verbs that loading needs, alike for both destinations.
+
+A session belongs to one thread at a time, but any thread may abort it: a load whose time is up must not wait for a destination
+that does not answer.
+"""
+
+import contextlib
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from fabric_assets.errors import DestinationUnavailable
+
+# Longest that an abort waits for the statement that it has cancelled.
+_CANCEL_SECONDS = 5.0
+Columns = Mapping[str, pa.DataType]
+
+
+class WriteConflict(DestinationUnavailable):
+    """Another transaction has changed the same rows meanwhile."""
+
+
+@dataclass(frozen=True)
+class Table:
+    schema: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{quote(self.schema)}.{quote(self.name)}"
+
+
+def quote(name: str) -> str:
+    doubled = name.replace('"', '""')
+    return f'"{doubled}"'
+
+
+def quote_all(names: Sequence[str] | Columns, *, table: str = "") -> str:
+    prefix = f"{table}." if table else ""
+    return ", ".join(prefix + quote(name) for name in names)
+
+
+def quote_text(text: str) -> str:
+    doubled = text.replace("'", "''")
+    return f"'{doubled}'"
+
+
+class Cursor:
+    """The part of a DB-API cursor that asks questions."""
+
+    def __init__(self, session: "Session") -> None:
+        self._session, self._rows = session, list[tuple[Any, ...]]()
+
+    def execute(self, sql: str) -> None:
+        columns = self._session.query(sql).columns
+        self._rows = list(zip(*(column.to_pylist() for column in columns), strict=True))
+
+    def fetchone(self) -> tuple[Any, ...] | None:
+        return self._rows[0] if self._rows else None
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        return self._rows
+
+
+class Session(ABC):
+    """The transaction begins by itself with the first statement.
+
+    Args:
+        place: tenant and destination, for messages.
+    """
+
+    # Of a table that is called t: what tells its rows apart, and what grows from each insert of this transaction to the next.
+    row: ClassVar[str]
+    write_order: ClassVar[str]
+    temporary_schema: ClassVar[str]
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+        self._lock, self._given_up, self._closed = threading.RLock(), False, False
+
+    @property
+    def is_open(self) -> bool:
+        return not (self._closed or self._given_up)
+
+    @abstractmethod
+    def execute(self, sql: str) -> int:
+        """Run a statement; the number of rows that it changed."""
+
+    @abstractmethod
+    def query(self, sql: str) -> pa.Table: ...
+
+    def ask(self, sql: str) -> tuple[Any, ...]:
+        """The one row of an answer."""
+        return tuple(column[0].as_py() for column in self.query(sql).columns)
+
+    @abstractmethod
+    def insert(self, table: Table, rows: pa.Table) -> int:
+        """Insert rows, columns by their names, of exactly the table's types; the number that the database has taken."""
+
+    def delete(self, table: Table, condition: str = "", *, using: str = "") -> int:
+        """Delete rows; the number of them.
+
+        Args:
+            condition: empty for all rows.
+            using: other tables that the condition names, with their aliases; the table itself is then t.
+        """
+        return self.execute(f"delete from {table} as t{f' using {using}' if using else ''}{f' where {condition}' if condition else ''}")
+
+    def delete_own(self, table: Table, condition: str) -> int:
+        """Delete rows of a table that holds nothing but what this transaction has inserted; their number.
+
+        Args:
+            condition: calls the table t.
+        """
+        return self.delete(table, condition)
+
+    def cursor(self) -> "Cursor":
+        """What a DB-API connection would give: for code that asks a plain connection as well."""
+        return Cursor(self)
+
+    @abstractmethod
+    def create_schema(self, name: str) -> None:
+        """Make a schema that does not exist yet."""
+
+    @abstractmethod
+    def create(self, table: Table, columns: Columns, *, key: Sequence[str] = ()) -> None:
+        """Make a table.
+
+        Args:
+            key: a primary key, where the destination gains by it.
+        """
+
+    @abstractmethod
+    def add_columns(self, table: Table, columns: Columns) -> None: ...
+
+    @abstractmethod
+    def read_columns(self, schema: str) -> dict[str, dict[str, pa.DataType]]:
+        """Each table of a schema, its columns in their order, and their types."""
+
+    def lock_definitions(self) -> None:  # noqa: B027 - nothing to do where one process at a time writes a database
+        """Let nobody else make schemas or tables of the platform until this transaction ends."""
+
+    def analyze(self, table: Table) -> None:  # noqa: B027 - nothing to do where the planner counts for itself
+        """Tell the planner what a table that was just filled holds."""
+
+    @abstractmethod
+    def commit(self) -> None: ...
+
+    @abstractmethod
+    def rollback(self) -> None: ...
+
+    def abort(self) -> None:
+        """Roll back and close, from whatever thread; what runs is cancelled."""
+        self._given_up = True
+        if not self._lock.acquire(blocking=False):
+            self._cancel()
+            if not self._lock.acquire(timeout=_CANCEL_SECONDS):
+                # Whoever is in there closes it on the way out.
+                return
+        try:
+            self._close_once()
+        finally:
+            self._lock.release()
+
+    @contextlib.contextmanager
+    def _use(self) -> Iterator[None]:
+        """Hold the connection for a call to its driver."""
+        with self._lock:
+            if not self.is_open:
+                raise DestinationUnavailable(f"{self.place}: the connection has been given up")
+            try:
+                yield
+            except Exception as error:
+                translated = self._translate(error)
+                if translated is None:
+                    raise
+                raise translated from error
+            finally:
+                if self._given_up:
+                    self._close_once()
+
+    def _close_once(self) -> None:
+        if not self._closed:
+            self._closed = True
+            with contextlib.suppress(Exception):
+                self._close()
+
+    @abstractmethod
+    def _translate(self, error: Exception) -> Exception | None:
+        """Say in our words what the driver raised; None where its own words will do."""
+
+    @abstractmethod
+    def _cancel(self) -> None: ...
+
+    @abstractmethod
+    def _close(self) -> None: ...

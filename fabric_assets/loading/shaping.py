@@ -1,0 +1,156 @@
+"""A stream's batches -> rows in the shape of its tables, and the rows that cannot take it.
+
+A batch is shaped as if its bad rows had never been in it: when rows are found that cannot be loaded, the others are shaped anew
+without them, so that no rejected row makes a column or chooses a type. A batch without bad rows is gone through once.
+"""
+
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions while it is imported, where no type checker sees them.
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fabric_assets.config.streams import SchemaContract
+from fabric_assets.connectors.arrow_types import to_json, to_python
+from fabric_assets.connectors.batches import Batch, Reject, Row, StreamPlan
+from fabric_assets.connectors.column_names import normalize_column
+from fabric_assets.connectors.suggestions import build_missing_error
+from fabric_assets.loading.frames import Fault, Frame, build_frame, find_faults
+from fabric_assets.loading.json_rows import ROOT_ID, JsonRows
+from fabric_assets.loading.reports import SchemaChange
+from fabric_assets.loading.table_types import TableTypes
+
+Layout = Mapping[str, Mapping[str, pa.DataType]]
+
+
+@dataclass(frozen=True)
+class Shaped:
+    """What came of a batch: `read == loaded + len(rejects)`, rows of child tables not counted.
+
+    Args:
+        tables: table -> rows, columns by their names in the warehouse. A column that an earlier batch of the same load made
+            may come with a wider type (bigint, then double): it has to be altered.
+    """
+
+    tables: dict[str, pa.Table] = field(default_factory=dict)
+    rejects: list[Reject] = field(default_factory=list)
+    read: int = 0
+    loaded: int = 0
+
+
+class Shaper:
+    """Fits the batches of one stream to its tables; for one thread.
+
+    Args:
+        layout: the stream's own table and its children's; empty for a stream that is loaded anew.
+        place: tenant, source and stream, for messages.
+    """
+
+    def __init__(self, plan: StreamPlan, *, layout: Layout, contract: SchemaContract, destination: str, load_id: str, place: str) -> None:
+        self._plan, self._place = plan, place
+        self._refuse_nul = destination == "postgres"
+        self._key = {normalize_column(name): name for name in plan.key}
+        self._types = TableTypes(plan.name, key=tuple(self._key), layout=layout, contract=contract, place=place)
+        with_root = plan.disposition == "merge" or plan.replaced_by is not None or any(ROOT_ID in columns for columns in layout.values())
+        self._json = JsonRows(plan.name, load_id=load_id, with_root=with_root, place=place)
+        self._read = 0
+
+    @property
+    def changes(self) -> list[SchemaChange]:
+        """What is different from the tables as they were, each said once; complete after the last batch."""
+        return self._types.get_changes()
+
+    def shape(self, batch: Batch) -> Shaped:
+        """Fit a batch to the tables.
+
+        Raises:
+            DataError: the batch as a whole cannot be loaded: names that become one, or a change that the contract forbids.
+            SourceError: the primary key's column is not there.
+        """
+        rows, faults = batch.rows, {}
+        size = len(rows)
+        positions: Sequence[int] = range(size)
+        while True:
+            tables, found = self._attempt(rows, positions)
+            if not found:
+                break
+            faults |= {positions[index]: fault for index, fault in found.items()}
+            left = [index for index in range(len(positions)) if index not in found]
+            positions = [positions[index] for index in left]
+            rows = [rows[index] for index in left] if isinstance(rows, list) else rows.take(pa.array(left, pa.int64()))
+        self._read += size
+        rejects = [*batch.rejects, *self._build_rejects(batch, faults)]
+        return Shaped(tables, rejects, read=size + len(batch.rejects), loaded=size - len(faults))
+
+    def _attempt(self, rows: pa.Table | list[Row], positions: Sequence[int]) -> tuple[dict[str, pa.Table], dict[int, Fault]]:
+        """Shape all the rows, or find those that are in the way."""
+        if isinstance(rows, list):
+            frames, faults = self._json.flatten(rows, [self._read + position for position in positions])
+            self._types.see(normalize_column(key) for key in set().union(*rows))
+        else:
+            frames, faults = [build_frame(self._plan.name, rows, self._place)], {}
+            self._types.see(frames[0].columns)
+        for frame in frames:
+            for row, fault in find_faults(frame, refuse_nul=self._refuse_nul).items():
+                faults.setdefault(row, fault)
+        for row, fault in self._find_null_keys(frames[0], rows).items():
+            faults.setdefault(row, fault)
+        if faults or (isinstance(rows, list) and not rows):
+            return {}, faults
+        return self._types.fit(frames)
+
+    def _find_null_keys(self, root: Frame, rows: pa.Table | list[Row]) -> dict[int, Fault]:
+        faults: dict[int, Fault] = {}
+        for name, label in self._key.items():
+            fault = Fault(label, "null_key", f"the primary key {label} is NULL")
+            column = root.columns.get(name)
+            if column is None:
+                self._check_key_is_there(label, rows)
+                faults |= dict.fromkeys(range(root.size), fault)
+            elif sum(part.null_count for part in column.parts) > root.size * (len(column.parts) - 1):
+                there = [part.is_valid() for part in column.parts]
+                lacking = pc.invert(there[0])
+                for other in there[1:]:
+                    lacking = pc.and_(lacking, pc.invert(other))
+                faults |= dict.fromkeys(root.find_rows(lacking), fault)
+        return faults
+
+    def _check_key_is_there(self, label: str, rows: pa.Table | list[Row]) -> None:
+        known = {key for row in rows for key in row} if isinstance(rows, list) else set(rows.column_names)
+        if known and label not in known:
+            raise build_missing_error(
+                self._place, kind="primary_key column", name=label, known=known, remedy="let primary_key name a column that every row has"
+            )
+
+    def _build_rejects(self, batch: Batch, faults: Mapping[int, Fault]) -> list[Reject]:
+        if not faults:
+            return []
+        order = sorted(faults)
+        raws = [_dump(batch.rows[index]) for index in order] if isinstance(batch.rows, list) else _dump_table(batch.rows.take(order))
+        rejects = []
+        for index, raw in zip(order, raws, strict=True):
+            number = None if batch.first_row is None else batch.first_row + index
+            fault = faults[index]
+            rejects.append(Reject(batch.origin, number, fault.column, fault.reason, fault.message, raw))
+        return rejects
+
+
+def _dump(row: Row) -> str:
+    """A row as JSON, whatever it holds."""
+    try:
+        text = json.dumps(row, ensure_ascii=False, default=str)
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(row, default=str)
+    except RecursionError:
+        return json.dumps({key: "..." if isinstance(value, dict | list) else value for key, value in row.items()}, default=str)
+    return text
+
+
+def _dump_table(rows: pa.Table) -> list[str]:
+    columns = [to_python(column) for column in rows.columns]
+    return [to_json(dict(zip(rows.column_names, values, strict=True))) or "" for values in zip(*columns, strict=True)]

@@ -1,0 +1,252 @@
+"""A group of streams that are read together -> one transaction a stream in the warehouse, and what came of each.
+
+Runs in a thread of its own. Rows, rejected rows, the reader's state and the ledger's row of a stream are committed together, so
+a process that dies leaves all of them or none.
+"""
+
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import pyarrow as pa
+
+from fabric_assets import naming
+from fabric_assets.connectors.batches import Batch, ReadGroup, Reject, StreamFailed, StreamPlan
+from fabric_assets.connectors.context import SourceContext
+from fabric_assets.errors import DataError
+from fabric_assets.loading.failures import build_error
+from fabric_assets.loading.job import Job, LoadAbandoned
+from fabric_assets.loading.ledger import StreamState
+from fabric_assets.loading.memory import WarehouseMemory
+from fabric_assets.loading.read_ahead import ReadAhead
+from fabric_assets.loading.reports import LoadRecord, LoadRequest, StreamFailure, StreamReport
+from fabric_assets.loading.shaping import Shaper
+from fabric_assets.loading.warehouse import Warehouse
+from fabric_assets.loading.writing import StreamWriter
+
+_PROGRESS_SECONDS = 5.0
+# Of a load that fails on its limit so many of the rejected rows are kept, enough to see what is wrong.
+_KEPT_REJECTS = 1_000
+Layouts = Mapping[str, Mapping[str, pa.DataType]]
+
+
+@dataclass(frozen=True)
+class LoadContext:
+    """What the streams of one load share.
+
+    Args:
+        layouts: table -> column -> type, of the source's raw dataset.
+        database: first part of a fully qualified table name.
+    """
+
+    request: LoadRequest
+    source: SourceContext
+    warehouse: Warehouse
+    layouts: Layouts
+    states: Mapping[str, StreamState]
+    records: Mapping[str, LoadRecord]
+    database: str
+    job: Job
+
+
+def load_group(group: ReadGroup, context: LoadContext) -> None:
+    """Load a group's streams; each ends in an outcome, whatever happens."""
+    loads = {plan.name: _StreamLoad(plan, context) for plan in group.streams}
+    try:
+        with contextlib.closing(ReadAhead(group.read({name: load.memory for name, load in loads.items()}), context.job.check)) as items:
+            for item in items:
+                context.job.check()
+                _take(loads[item.stream], item)
+                if all(load.is_over for load in loads.values()):
+                    break
+        for load in loads.values():
+            if not load.is_over:
+                _attempt(load, load.commit)
+    except LoadAbandoned:
+        pass
+    except Exception as error:  # noqa: BLE001 - the one boundary where drivers and servers become our errors
+        for load in loads.values():
+            load.fail(error)
+    finally:
+        for load in loads.values():
+            load.close()
+
+
+def _take(load: "_StreamLoad", item: Batch | StreamFailed) -> None:
+    if load.is_over:
+        return
+    if isinstance(item, StreamFailed):
+        load.fail(item.error)
+    else:
+        _attempt(load, lambda: load.take(item))
+
+
+def _attempt(load: "_StreamLoad", step: Callable[[], None]) -> None:
+    try:
+        step()
+    except LoadAbandoned:
+        raise
+    except Exception as error:  # noqa: BLE001 - of the streams that are read together only the one at fault fails
+        load.fail(error, writing=True)
+
+
+class _StreamLoad:
+    """One stream's way from its first batch to its commit."""
+
+    def __init__(self, plan: StreamPlan, context: LoadContext) -> None:
+        self._plan, self._context = plan, context
+        self._request, self._job = context.request, context.job
+        self._config = self._request.tenant.sources[self._request.source].streams[plan.name]
+        self._place = context.source.describe(plan.name)
+        self._record = context.records[plan.name]
+        self._started = self._told = time.monotonic()
+        self._state = context.states.get(plan.name, StreamState(0, {}))
+        self._rejects: list[Reject] = []
+        # Filled by the thread that reads, emptied by the one that writes.
+        self._forgotten: deque[str] = deque()
+        self._writer: StreamWriter | None = None
+        self._report: StreamReport | None = None
+        self.is_over = False
+        family = {} if self._request.full_refresh else {name: columns for name, columns in context.layouts.items() if _belongs(name, plan.name)}
+        self._is_new = plan.name not in family
+        self._shaper = Shaper(
+            plan,
+            layout=family,
+            contract=self._config.schema_contract,
+            destination=self._request.tenant.destination.type,
+            load_id=self._record.load_id,
+            place=self._place,
+        )
+        dataset = naming.raw_dataset(self._request.tenant.tenant, self._request.source)
+        self.memory = WarehouseMemory(
+            table=f'"{dataset}"."{plan.name}"',
+            columns=family.get(plan.name, {}),
+            # Of a table that somebody has dropped nothing is loaded, whatever its state says.
+            state={} if self._is_new else dict(self._state.state),
+            query=context.warehouse.query,
+            forget_value=self._forgotten.append,
+        )
+
+    def take(self, batch: Batch) -> None:
+        """Shape a batch and write it; nothing is visible yet."""
+        shaped = self._shaper.shape(batch)
+        self._forget()
+        self._open().write(shaped.tables, shaped.rejects)
+        self._rejects += shaped.rejects[: _KEPT_REJECTS - len(self._rejects)]
+        size = sum(table.nbytes for table in shaped.tables.values())
+        self._record = replace(
+            self._record,
+            rows_read=self._record.rows_read + shaped.read,
+            rows_loaded=self._record.rows_loaded + shaped.loaded,
+            rows_rejected=self._record.rows_rejected + len(shaped.rejects),
+            bytes=self._record.bytes + size,
+        )
+        self._tell()
+
+    def commit(self) -> None:
+        """Make the stream's rows visible, with everything that belongs to them.
+
+        Raises:
+            DataError: more rows were rejected than the stream allows.
+        """
+        self._forget()
+        writer, record = self._open(), self._finish_record()
+        if record.rows_read != record.rows_loaded + record.rows_rejected:
+            raise DataError(
+                f"{self._place}: {record.rows_read} rows were read, but {record.rows_loaded} loaded and {record.rows_rejected} rejected; nothing was kept",
+                remedy="report this: it is a fault of ETL Fabric",
+            )
+        if self._config.rejects.is_exceeded(record.rows_read, record.rows_rejected):
+            raise self._build_limit_error(record)
+        written = writer.finish()
+        record = replace(record, status="success", rows_total=written.rows_total, seconds=time.monotonic() - self._started)
+        request, dataset = self._request, naming.raw_dataset(self._request.tenant.tenant, self._request.source)
+        self._report = report = StreamReport(
+            record=record,
+            table_name=f"{self._context.database}.{dataset}.{self._plan.name}",
+            columns=written.columns,
+            destination=request.tenant.destination.type,
+            dataset=dataset,
+            first_run=self._is_new,
+        )
+        self._tell_of_rows(record, written.repeats)
+        self._job.commit(lambda: writer.commit(replace(record, loaded_at=datetime.now(UTC)), self.memory.state), report)
+        self.is_over = True
+
+    def fail(self, error: Exception, *, writing: bool = False) -> None:
+        """Give the stream up: nothing of it is kept but the ledger's row, and rejected rows until a load succeeds."""
+        if self.is_over:
+            return
+        self.is_over = True
+        self.close()
+        ours = build_error(error, tenant=self._request.tenant, place=self._place, writing=writing)
+        record = replace(self._finish_record(), status="failed", rows_loaded=0, error=str(ours), loaded_at=datetime.now(UTC))
+        outcome: StreamReport | StreamFailure = StreamFailure(self._plan.name, ours)
+        try:
+            # Of a commit whose answer was lost the ledger knows that it happened.
+            if not self._context.warehouse.record_failure(record, self._rejects) and self._report:
+                outcome = self._report
+        except Exception as second:  # noqa: BLE001 - whatever it is: without an outcome the load would wait until its time is up
+            reason = build_error(second, tenant=self._request.tenant, place=self._place, writing=True).message
+            self._job.report(f"{self._place}: the failure could not be written to the ledger: {reason}")
+        self._job.finish(outcome)
+
+    def close(self) -> None:
+        """Let the connection go; rolls back what is not committed."""
+        if self._writer is not None:
+            self._writer.abort()
+            self._writer = None
+
+    def _forget(self) -> None:
+        while self._forgotten:
+            self._open().replace_rows_of(self._forgotten.popleft())
+
+    def _open(self) -> StreamWriter:
+        self._job.check()
+        if self._writer is None:
+            self._writer = self._context.warehouse.open_writer(
+                self._plan,
+                layouts=self._context.layouts,
+                version=self._state.version,
+                full_refresh=self._request.full_refresh,
+                load_id=self._record.load_id,
+            )
+        return self._writer
+
+    def _finish_record(self) -> LoadRecord:
+        window = self.memory.window
+        return replace(
+            self._record,
+            window_start=window.start,
+            window_end=window.end,
+            schema_changes=tuple(self._shaper.changes),
+            seconds=time.monotonic() - self._started,
+        )
+
+    def _build_limit_error(self, record: LoadRecord) -> DataError:
+        first = f"; the first: {self._rejects[0].message}" if self._rejects else ""
+        return DataError(
+            f"{self._place}: {record.rows_rejected} of {record.rows_read} rows cannot be loaded, more than rejects.max allows{first}",
+            remedy=f"see them with: fabric rejects list {self._request.tenant.tenant}; correct them at the source, or raise the stream's rejects.max",
+        )
+
+    def _tell(self) -> None:
+        now = time.monotonic()
+        if now - self._told < _PROGRESS_SECONDS:
+            return
+        self._told = now
+        self._job.report(f"{self._place}: {self._record.rows_read:,} rows, {self._record.bytes / 1e6:,.0f} MB in {now - self._started:,.0f} s so far")
+
+    def _tell_of_rows(self, record: LoadRecord, repeats: int) -> None:
+        if record.rows_rejected:
+            self._job.report(f"{self._place}: {record.rows_rejected} rows are rejected; see: fabric rejects list {self._request.tenant.tenant}")
+        if repeats:
+            self._job.report(f"{self._place}: {repeats} rows share their primary_key with another one of this load; the newest of each is kept")
+
+
+def _belongs(table: str, stream: str) -> bool:
+    """Whether a table holds a stream's rows, or lists nested in them; no stream's name holds two underscores in a row."""
+    return table == stream or table.startswith(f"{stream}__")

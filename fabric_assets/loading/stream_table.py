@@ -1,0 +1,114 @@
+"""One table of a stream, and its rows batch by batch -> rows in it, or waiting beside it until the load is complete.
+
+Rows wait in a temporary table where they must be merged, and where they bring a new column: to add it locks the table against
+readers, which is left to the last moment.
+"""
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+
+from fabric_assets.connectors.arrow_types import BIGINT, DOUBLE, LARGE
+from fabric_assets.errors import DestinationError
+from fabric_assets.loading.session import Session, Table, quote, quote_all
+
+# What a column of whole numbers may become while the load that makes it goes on, in words of both destinations.
+_WIDER = {DOUBLE: "double precision", LARGE: "decimal(38, 0)"}
+
+
+class StreamTable:
+    """Args:
+    columns: those that it has; empty where it does not exist.
+    waits: its rows are to be merged.
+    grows: it is empty, so a new column is added at once: rows of one merge must all be in one place to be told apart.
+    """
+
+    def __init__(self, session: Session, table: Table, columns: Mapping[str, pa.DataType], *, waits: bool = False, grows: bool = False) -> None:
+        self._session, self.table, self._grows = session, table, grows
+        self.columns, self._exists, self._waits = dict(columns), bool(columns), waits
+        self._stage: Table | None = None
+        self._stage_columns: dict[str, pa.DataType] = {}
+        self._staged = 0
+        # Columns of this load's own, which may still widen: nobody reads them yet, and no view stands on them.
+        self._made: set[str] = set()
+
+    @property
+    def filled(self) -> Table:
+        """Where this load's rows are now; another load's are there only if the table existed and its rows do not wait."""
+        return self._stage or self.table
+
+    @property
+    def filled_columns(self) -> Mapping[str, pa.DataType]:
+        return self._stage_columns if self._stage else self.columns
+
+    @property
+    def stage(self) -> Table | None:
+        return self._stage
+
+    def write(self, rows: pa.Table) -> None:
+        columns = {field.name: field.type for field in rows.schema}
+        self._check(columns)
+        self._made |= columns.keys() - self.columns.keys()
+        if self._stage is None and self._exists and (self._waits or (columns.keys() - self.columns.keys() and not self._grows)):
+            self._stage = Table(self._session.temporary_schema, self.table.name)
+        if self._stage is None:
+            _fit(self._session, self.table, self.columns, columns)
+            self._insert(self.table, rows)
+        else:
+            _fit(self._session, self._stage, self._stage_columns, columns)
+            self._insert(self._stage, rows)
+            self._staged += rows.num_rows
+
+    def delete_staged(self, condition: str) -> None:
+        """Delete rows of this load; the condition calls the table t."""
+        self.count_deleted(self._session.delete_own(self.filled, condition))
+
+    def count_deleted(self, rows: int) -> None:
+        """Take note of rows of this load that have been deleted where they were."""
+        if self._stage is not None:
+            self._staged -= rows
+
+    def settle(self) -> None:
+        """Bring the rows that wait into the table."""
+        if self._stage is None:
+            return
+        _fit(self._session, self.table, self.columns, self._stage_columns)
+        names = quote_all(self._stage_columns)
+        moved = self._session.execute(f"insert into {self.table} ({names}) select {names} from {self._stage}")
+        if moved != self._staged:
+            raise _build_count_error(self.table, self._staged, moved)
+        self._session.execute(f"drop table {self._stage}")
+        self._stage = None
+
+    def _insert(self, table: Table, rows: pa.Table) -> None:
+        if rows.num_rows:
+            taken = self._session.insert(table, rows)
+            if taken != rows.num_rows:
+                raise _build_count_error(self.table, rows.num_rows, taken)
+
+    def _check(self, columns: Mapping[str, pa.DataType]) -> None:
+        """A binary COPY takes the bytes as the column's type has it, whatever they were meant to be."""
+        for name, kind in columns.items():
+            known = self.columns.get(name) or self._stage_columns.get(name)
+            if known is not None and known != kind and not (name in self._made and known == BIGINT and kind in _WIDER):
+                raise DestinationError(f"{self.table}: the column {name} is {known} and rows came with {kind}", remedy="load anew with --full-refresh")
+
+
+def _fit(session: Session, table: Table, known: dict[str, pa.DataType], columns: Mapping[str, pa.DataType]) -> None:
+    """Make the table, or add what columns it lacks."""
+    missing = {name: kind for name, kind in columns.items() if name not in known}
+    if not known:
+        session.create(table, missing)
+    elif missing:
+        session.add_columns(table, missing)
+    for name, kind in columns.items():
+        if name in known and known[name] != kind:
+            session.execute(f"alter table {table} alter column {quote(name)} type {_WIDER[kind]}")
+    known.update(columns)
+
+
+def _build_count_error(table: Table, expected: int, found: int) -> DestinationError:
+    return DestinationError(
+        f"{table}: {expected} rows were handed to the destination and it has taken {found}; nothing was kept",
+        remedy="see whether a trigger or rule of the table takes rows away",
+    )

@@ -1,0 +1,183 @@
+"""A tenant's destination -> what a load asks of it: its tables, its memory of earlier loads, a transaction per stream."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import pyarrow as pa
+
+from fabric_assets import naming
+from fabric_assets.config.tenant import DuckDbDestination, TenantConfig
+from fabric_assets.connectors.arrow_types import BIGINT, TEXT, TIMESTAMP_UTC
+from fabric_assets.connectors.batches import Reject, StreamPlan
+from fabric_assets.errors import DestinationUnavailable
+from fabric_assets.loading import ledger
+from fabric_assets.loading.ledger import StreamState
+from fabric_assets.loading.reports import LoadRecord
+from fabric_assets.loading.session import Columns, Session, Table
+from fabric_assets.loading.writing import Datasets, StreamWriter
+from fabric_assets.settings import Settings
+
+Layouts = Mapping[str, Columns]
+# As dlt has it, whose users join it with the rows' _dlt_load_id.
+_DLT_LOADS = {"load_id": TEXT, "schema_name": TEXT, "status": BIGINT, "inserted_at": TIMESTAMP_UTC, "schema_version_hash": TEXT}
+
+
+@contextmanager
+def open_warehouse(tenant: TenantConfig, source: str, settings: Settings) -> Iterator["Warehouse"]:
+    """Connect to the tenant's destination for a load of one source.
+
+    Raises:
+        DestinationError: the login is refused.
+        DestinationUnavailable: no connection.
+    """
+    raw, platform = naming.raw_dataset(tenant.tenant, source), naming.platform_dataset(tenant.tenant)
+    if isinstance(tenant.destination, DuckDbDestination):
+        from fabric_assets.loading.warehouse_duckdb import open_duckdb as open_sessions
+
+        datasets = Datasets(raw, platform)
+    else:
+        from fabric_assets.loading.warehouse_postgres import open_postgres as open_sessions
+
+        datasets = Datasets(raw, platform, naming.load_staging_dataset(tenant.tenant, source))
+    with open_sessions(tenant, settings) as connect:
+        warehouse = Warehouse(connect, source, datasets)
+        try:
+            yield warehouse
+        finally:
+            warehouse.close()
+
+
+class Warehouse:
+    """Used by all threads of a load.
+
+    Args:
+        connect: opens a session.
+    """
+
+    def __init__(self, connect: Callable[[], Session], source: str, datasets: Datasets) -> None:
+        self._connect, self._source, self._datasets = connect, source, datasets
+        self._lock = threading.Lock()
+        self._free: list[Session] = []
+        self._taken: set[Session] = set()
+        self._is_closed = False
+
+    def prepare(self) -> None:
+        """Make the schemas and the platform's tables, and end what the ledger still calls running."""
+        with self._borrow() as session:
+            if self._find_missing(session):
+                session.rollback()
+                session.lock_definitions()
+                # Asked again: who held the lock may have made them.
+                for schema, tables in self._find_missing(session).items():
+                    session.create_schema(schema)
+                    for name, (columns, key, is_new) in tables.items():
+                        if is_new:
+                            session.create(Table(schema, name), columns, key=key)
+                        else:
+                            session.add_columns(Table(schema, name), columns)
+                session.commit()
+            ledger.end_dead_loads(session, self._datasets.platform, self._source)
+            session.commit()
+
+    def read_layouts(self) -> dict[str, dict[str, pa.DataType]]:
+        """Read each table's columns and their types."""
+        with self._borrow() as session:
+            return {name: columns for name, columns in session.read_columns(self._datasets.raw).items() if not name.startswith("_dlt_")}
+
+    def read_states(self) -> dict[str, StreamState]:
+        with self._borrow() as session:
+            return ledger.read_states(session, self._datasets.platform, self._source)
+
+    def query(self, sql: str) -> pa.Table:
+        """Ask outside of every stream's transaction: what is committed."""
+        with self._borrow() as session:
+            return session.query(sql)
+
+    def start(self, records: Sequence[LoadRecord]) -> None:
+        """Write rows of the ledger for loads that begin, and states of streams that have none."""
+        with self._borrow() as session:
+            ledger.start_states(session, self._datasets.platform, records)
+            ledger.write_records(session, self._datasets.platform, records)
+            session.commit()
+
+    def record_failure(self, record: LoadRecord, rejects: Sequence[Reject]) -> bool:
+        """Write a failed load's row of the ledger, and keep the rows that were rejected; False if it has succeeded after all."""
+        with self._borrow() as session:
+            has_failed = ledger.write_end(session, self._datasets.platform, record)
+            if has_failed and rejects:
+                ledger.stage_rejects(session, rejects, Counter(), source=record.source, stream=record.stream, is_first=True)
+                ledger.write_rejects(session, self._datasets.platform, record)
+            session.commit()
+        return has_failed
+
+    def open_writer(self, plan: StreamPlan, *, layouts: Layouts, version: int, full_refresh: bool, load_id: str) -> StreamWriter:
+        """Begin a stream's transaction, on a connection of its own."""
+        return StreamWriter(
+            self._take(),
+            plan,
+            self._datasets,
+            source=self._source,
+            layouts=layouts,
+            version=version,
+            full_refresh=full_refresh,
+            load_id=load_id,
+            release=self._give_back,
+        )
+
+    def close(self) -> None:
+        """Close every session; what is not committed is rolled back."""
+        with self._lock:
+            sessions = [*self._free, *self._taken]
+            self._free, self._taken, self._is_closed = [], set(), True
+        for session in sessions:
+            session.abort()
+
+    def _find_missing(self, session: Session) -> dict[str, dict[str, tuple[Columns, Sequence[str], bool]]]:
+        """schema -> table -> missing columns, primary key, whether the table itself is missing."""
+        wanted = {self._datasets.platform: ledger.TABLES, self._datasets.raw: {"_dlt_loads": (_DLT_LOADS, ())}}
+        missing = {}
+        for schema, tables in wanted.items():
+            found = session.read_columns(schema)
+            lacking = {
+                name: ({column: kind for column, kind in columns.items() if column not in found.get(name, {})}, key, name not in found)
+                for name, (columns, key) in tables.items()
+            }
+            missing[schema] = {name: entry for name, entry in lacking.items() if entry[0]}
+        if not any(missing.values()):
+            return {}
+        return {**missing, **({self._datasets.staging: {}} if self._datasets.staging else {})}
+
+    @contextmanager
+    def _borrow(self) -> Iterator[Session]:
+        session = self._take()
+        try:
+            yield session
+            session.rollback()
+        except BaseException:
+            session.abort()
+            raise
+        finally:
+            self._give_back(session)
+
+    def _take(self) -> Session:
+        with self._lock:
+            session = self._free.pop() if self._free else None
+            is_closed = self._is_closed
+        if not is_closed:
+            session = session or self._connect()
+            with self._lock:
+                is_closed = self._is_closed
+                if not is_closed:
+                    self._taken.add(session)
+                    return session
+            session.abort()
+        # A thread that was left behind: the lease is let go, and another run may load.
+        raise DestinationUnavailable(f"{self._source}: the load is over")
+
+    def _give_back(self, session: Session) -> None:
+        with self._lock:
+            self._taken.discard(session)
+            if session.is_open:
+                self._free.append(session)

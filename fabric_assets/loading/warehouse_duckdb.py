@@ -1,0 +1,213 @@
+"""A tenant's DuckDB file -> sessions: cursors of the one instance that a process may have of it.
+
+Rows that are not committed yet are written to the file as they come, compressed, so a load of any size needs little memory.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.connectors.arrow_types import BIGINT, BINARY, BOOL, DATE, DOUBLE, JSON, TEXT, TIME, TIMESTAMP, TIMESTAMP_UTC
+from fabric_assets.connectors.destinations import connect
+from fabric_assets.loading.session import Columns, Session, Table, WriteConflict, quote, quote_all
+from fabric_assets.settings import Settings
+
+# With Python and a batch on its way a process then stays below 700 MB. An insert holds a block of 256 KB or more of each column.
+_MEMORY_MB, _MEMORY_BASE_MB, _MEMORY_PER_COLUMN_MB = 192, 128, 0.75
+# Rows that are deleted in one statement where a join says which.
+_PART = 1_000_000
+_NAMES = {
+    BOOL: "BOOLEAN",
+    BIGINT: "BIGINT",
+    DOUBLE: "DOUBLE",
+    TEXT: "VARCHAR",
+    JSON: "JSON",
+    BINARY: "BLOB",
+    DATE: "DATE",
+    TIME: "TIME",
+    TIMESTAMP: "TIMESTAMP",
+    TIMESTAMP_UTC: "TIMESTAMP WITH TIME ZONE",
+}
+_KINDS = {name: kind for kind, name in _NAMES.items()} | {"INTEGER": BIGINT, "SMALLINT": BIGINT, "TINYINT": BIGINT, "FLOAT": DOUBLE}
+
+
+@contextmanager
+def open_duckdb(tenant: TenantConfig, settings: Settings) -> Iterator[Callable[[], Session]]:
+    """Open the tenant's file, made private where it is new; gives what opens a session."""
+    connection = connect(tenant, settings)
+    try:
+        memory = _Memory(connection)
+        yield lambda: DuckDbSession(connection.cursor(), memory, f"tenant {tenant.tenant}: the destination (duckdb)")
+    finally:
+        connection.close()
+
+
+class _Memory:
+    """The limit of the instance's memory, which very wide tables raise."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection, self._lock = connection, threading.Lock()
+        self._columns, self._limit = 0, _MEMORY_MB
+        connection.execute(f"set memory_limit = '{_MEMORY_MB}MB'")
+
+    @contextmanager
+    def reserve(self, columns: int) -> Iterator[None]:
+        """Make room for an insert."""
+        with self._lock:
+            self._columns += columns
+            needed = int(_MEMORY_BASE_MB + _MEMORY_PER_COLUMN_MB * self._columns)
+            if needed > self._limit:
+                self._limit = needed
+                self._connection.execute(f"set memory_limit = '{needed}MB'")
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._columns -= columns
+
+
+class DuckDbSession(Session):
+    row, write_order, temporary_schema = "t.rowid", "t.rowid", "temp"
+
+    def __init__(self, cursor: Any, memory: _Memory, place: str) -> None:
+        super().__init__(place)
+        self._cursor, self._memory, self._begun = cursor, memory, False
+        self._thinned: set[Table] = set()
+        cursor.execute("set TimeZone = 'UTC'")
+
+    def execute(self, sql: str) -> int:
+        with self._use():
+            return self._run(sql)
+
+    def query(self, sql: str) -> pa.Table:
+        with self._use():
+            self._begin()
+            return _unwrap(self._cursor.execute(sql).to_arrow_table())
+
+    def insert(self, table: Table, rows: pa.Table) -> int:
+        names = quote_all(rows.column_names)
+        with self._use(), self._memory.reserve(rows.num_columns):
+            self._begin()
+            # DuckDB finds the rows by the variable's name. To register them would keep each batch in memory until the commit: as a view's old version.
+            fabric_rows = rows
+            (taken,) = self._cursor.execute(f"insert into {table} ({names}) select {names} from fabric_rows").fetchone()
+            del fabric_rows
+            return taken
+
+    def delete_own(self, table: Table, condition: str) -> int:
+        if table.schema == self.temporary_schema:
+            return self._delete_in_parts(table, condition)
+        # A table with deleted rows that were never committed is written row by row at the commit, all of it in memory: so it is made anew.
+        (found,) = self.ask(f"select count(*) from {table} as t where {condition}")
+        if found:
+            self.execute(f"create or replace table {table} as select t.* from {table} as t where not coalesce({condition}, false)")
+        return found
+
+    def create_schema(self, name: str) -> None:
+        self.execute(f"create schema if not exists {quote(name)}")
+
+    def create(self, table: Table, columns: Columns, *, key: Sequence[str] = ()) -> None:
+        # Without the key: two transactions that change different rows would be in each other's way by its index.
+        defined = ", ".join(f"{quote(name)} {name_type(kind)}" for name, kind in columns.items())
+        # DuckDB wants to be told twice that a table is temporary.
+        kind = "temporary table" if table.schema == self.temporary_schema else "table"
+        self.execute(f"create {kind} {table} ({defined})")
+
+    def delete(self, table: Table, condition: str = "", *, using: str = "") -> int:
+        self._thinned.add(table)
+        return self._delete_in_parts(table, f"exists (select 1 from {using} where {condition})") if using else super().delete(table, condition)
+
+    def _delete_in_parts(self, table: Table, condition: str) -> int:
+        """Find the rows, then delete them some at a time: the join of one statement for both cannot move to disk, however many rows it finds."""
+        places = Table(self.temporary_schema, "_fabric_places")
+        self.execute(f"create temporary table {places} as select t.rowid as place from {table} as t where {condition}")
+        deleted = 0
+        for first in self.query(f"select distinct place // {_PART} * {_PART} as first from {places}")["first"].to_pylist():
+            part = f"between {first} and {first + _PART - 1}"
+            deleted += super().delete(table, f"t.rowid {part} and t.rowid in (select place from {places} where place {part})")
+        self.execute(f"drop table {places}")
+        return deleted
+
+    def add_columns(self, table: Table, columns: Columns) -> None:
+        if table in self._thinned and columns:
+            # DuckDB commits no table that was altered after rows of it had been deleted: so it is made anew.
+            added = ", ".join(f"cast(null as {name_type(kind)}) as {quote(name)}" for name, kind in columns.items())
+            self.execute(f"create or replace table {table} as select t.*, {added} from {table} as t")
+            return
+        for name, kind in columns.items():
+            self.execute(f"alter table {table} add column {quote(name)} {name_type(kind)}")
+
+    def read_columns(self, schema: str) -> dict[str, dict[str, pa.DataType]]:
+        found = self.query(
+            "select c.table_name, c.column_name, c.data_type from duckdb_columns() as c join duckdb_tables() as t using (table_oid, database_oid)"
+            f" where c.schema_name = '{schema}' and c.database_name = current_database() order by c.table_name, c.column_index"
+        )
+        tables: dict[str, dict[str, pa.DataType]] = {}
+        for table, column, kind in zip(*(part.to_pylist() for part in found.columns), strict=True):
+            tables.setdefault(table, {})[column] = get_type(kind)
+        return tables
+
+    def commit(self) -> None:
+        with self._use():
+            if self._begun:
+                self._cursor.commit()
+                self._end()
+
+    def rollback(self) -> None:
+        with self._use():
+            if self._begun:
+                self._cursor.rollback()
+                self._end()
+
+    def _begin(self) -> None:
+        if not self._begun:
+            self._cursor.begin()
+            self._begun = True
+
+    def _end(self) -> None:
+        self._begun, self._thinned = False, set()
+
+    def _run(self, sql: str) -> int:
+        self._begin()
+        row = self._cursor.execute(sql).fetchone()
+        return row[0] if row and isinstance(row[0], int) else 0
+
+    def _translate(self, error: Exception) -> Exception | None:
+        if isinstance(error, duckdb.TransactionException) and "onflict" in str(error):
+            return WriteConflict(f"{self.place}: another transaction has changed the same rows or tables: {error}", remedy="try again")
+        return None
+
+    def _cancel(self) -> None:
+        self._cursor.interrupt()
+
+    def _close(self) -> None:
+        if self._begun:
+            with contextlib.suppress(duckdb.Error):
+                self._cursor.rollback()
+        self._cursor.close()
+
+
+def name_type(kind: pa.DataType) -> str:
+    return f"DECIMAL({kind.precision},{kind.scale})" if pa.types.is_decimal(kind) else _NAMES[kind]
+
+
+def get_type(name: str) -> pa.DataType:
+    """A column's type as Arrow carries it; what no load has made is text."""
+    if name.startswith("DECIMAL("):
+        precision, scale = name.removeprefix("DECIMAL(").removesuffix(")").split(",")
+        return pa.decimal128(int(precision), int(scale))
+    return _KINDS.get(name, TEXT)
+
+
+def _unwrap(table: pa.Table) -> pa.Table:
+    """JSON comes as an extension type, which little of pyarrow can compute with."""
+    for number, field in enumerate(table.schema):
+        if isinstance(field.type, pa.BaseExtensionType):
+            table = table.set_column(number, field.name, table.column(number).cast(field.type.storage_type).cast(JSON))
+    return table

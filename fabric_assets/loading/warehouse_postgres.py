@@ -1,0 +1,239 @@
+"""A tenant's Postgres database -> sessions: ADBC connections, which write Arrow data by binary COPY and run the SQL around it."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from adbc_driver_postgresql import dbapi
+
+from fabric_assets.config.tenant import PostgresDestination, TenantConfig
+from fabric_assets.connectors.arrow_types import BIGINT, BINARY, BOOL, DATE, DOUBLE, JSON, TEXT, TIME, TIMESTAMP, TIMESTAMP_UTC
+from fabric_assets.connectors.destinations import CONNECT_TIMEOUT_SECONDS, get_postgres_error, parse_postgres_url
+from fabric_assets.errors import DestinationError, DestinationUnavailable
+from fabric_assets.loading.session import Columns, Session, Table, WriteConflict, quote, quote_all
+from fabric_assets.settings import Settings
+
+_NAMES = {
+    BOOL: "boolean",
+    BIGINT: "bigint",
+    DOUBLE: "double precision",
+    TEXT: "varchar",
+    JSON: "jsonb",
+    BINARY: "bytea",
+    DATE: "date",
+    TIME: "time without time zone",
+    TIMESTAMP: "timestamp without time zone",
+    TIMESTAMP_UTC: "timestamp with time zone",
+}
+_KINDS = {name: kind for kind, name in _NAMES.items()} | {
+    "character varying": TEXT,
+    "text": TEXT,
+    "json": JSON,
+    "integer": BIGINT,
+    "smallint": BIGINT,
+    "real": DOUBLE,
+}
+_MAX_COLUMNS, _MAX_NAME = 1_600, 63
+# Any number, the same in every process: who makes schemas and tables in a database waits for those who do it too.
+_DEFINITIONS_LOCK = 4_610_325_110_927_364_001
+# Either side notices after half a minute that the other has gone, whether it waits for it or writes to it.
+_SESSION = (
+    "-ctimezone=UTC -cstandard_conforming_strings=on -cidle_in_transaction_session_timeout=0 -cstatement_timeout=0 -clock_timeout=0 -cwork_mem=64MB"
+    # To count keys it would take a hash, which is slower than sorting them where nearly all are different.
+    " -cenable_hashagg=off -ctcp_keepalives_idle=15 -ctcp_keepalives_interval=5 -ctcp_keepalives_count=3 -ctcp_user_timeout=30000"
+)
+_NETWORK = {
+    "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+    "keepalives": 1,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+# SQLSTATE of connections that break and servers that stop; where the server could say nothing any more, libpq's own words.
+_LOST = ("08", "57P0")
+_LOST_WORDS = ("no connection to the server", "server closed the connection", "could not receive data", "could not send data", "SSL connection has been closed")
+_SERIALIZATION_FAILURE, _DEADLOCK, _LOCKED, _UNIQUE, _TOO_MANY_COLUMNS = "40001", "40P01", "55P03", "23505", "54011"
+
+
+@contextmanager
+def open_postgres(tenant: TenantConfig, settings: Settings, *, program: str = "fabric") -> Iterator[Callable[[], Session]]:
+    """Give what opens a session."""
+    uri = build_conninfo(tenant, settings, program=program)
+    yield lambda: PostgresSession(_connect(tenant, uri), f"tenant {tenant.tenant}: the destination (postgres)")
+
+
+def build_conninfo(tenant: TenantConfig, settings: Settings, *, program: str) -> str:
+    """Args:
+    program: shown by pg_stat_activity.
+    """
+    if not isinstance(tenant.destination, PostgresDestination):
+        raise TypeError(tenant.destination.type)
+    url = parse_postgres_url(tenant, tenant.destination, settings)
+    own = {key: value for key, value in url.pop("query").items() if key not in {"options", "connect_timeout"}}
+    parameters = {**_NETWORK, **own, **url, "application_name": program, "options": _SESSION}
+    return " ".join(f"{key}={_quote_value(str(value))}" for key, value in parameters.items())
+
+
+def _quote_value(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _connect(tenant: TenantConfig, uri: str) -> Any:
+    try:
+        return dbapi.connect(uri, autocommit=False)
+    except dbapi.Error as error:
+        raise get_postgres_error(tenant, str(error)) from None
+
+
+class PostgresSession(Session):
+    # cmin counts a transaction's statements. Within one, rows need not lie in the order in which they came.
+    row, write_order, temporary_schema = "t.ctid", "t.cmin::text::bigint", "pg_temp"
+
+    def __init__(self, connection: Any, place: str) -> None:
+        super().__init__(place)
+        self._connection = connection
+
+    def execute(self, sql: str) -> int:
+        with self._use(), self._connection.cursor() as cursor:
+            cursor.adbc_statement.set_sql_query(sql)
+            return max(cursor.adbc_statement.execute_update(), 0)
+
+    def query(self, sql: str) -> pa.Table:
+        with self._use(), self._connection.cursor() as cursor:
+            cursor.execute(sql)
+            return _unwrap(cursor.fetch_arrow_table())
+
+    def insert(self, table: Table, rows: pa.Table) -> int:
+        is_temporary = table.schema == self.temporary_schema
+        place = {"temporary": True} if is_temporary else {"db_schema_name": table.schema}
+        with self._use(), self._connection.cursor() as cursor:
+            return cursor.adbc_ingest(table.name, _encode_json(rows), mode="append", **place)
+
+    def create_schema(self, name: str) -> None:
+        # Asked first: "if not exists" wants the right to make one even where it exists.
+        if not self.ask(f"select exists (select 1 from pg_namespace where nspname = '{name}')")[0]:
+            self.execute(f"create schema {quote(name)}")
+
+    def create(self, table: Table, columns: Columns, *, key: Sequence[str] = ()) -> None:
+        _check_names(table, columns)
+        if len(columns) > _MAX_COLUMNS:
+            raise _build_width_error(table, len(columns))
+        defined = [f"{quote(name)} {name_type(kind)}" for name, kind in columns.items()]
+        if key:
+            defined.append(f"primary key ({quote_all(key)})")
+        self.execute(f"create table {table} ({', '.join(defined)})")
+
+    def add_columns(self, table: Table, columns: Columns) -> None:
+        if not columns:
+            return
+        _check_names(table, columns)
+        added = ", ".join(f"add column {quote(name)} {name_type(kind)}" for name, kind in columns.items())
+        try:
+            self.execute(f"alter table {table} {added}")
+        except dbapi.Error as error:
+            if error.sqlstate == _TOO_MANY_COLUMNS:
+                raise _build_width_error(table, None) from error
+            raise
+
+    def read_columns(self, schema: str) -> dict[str, dict[str, pa.DataType]]:
+        found = self.query(
+            "select c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod) from pg_attribute as a join pg_class as c on c.oid = a.attrelid"
+            f" where c.relnamespace = (select oid from pg_namespace where nspname = '{schema}') and c.relkind in ('r', 'p') and a.attnum > 0"
+            " and not a.attisdropped order by c.relname, a.attnum"
+        )
+        tables: dict[str, dict[str, pa.DataType]] = {}
+        for table, column, kind in zip(*(part.to_pylist() for part in found.columns), strict=True):
+            tables.setdefault(table, {})[column] = get_type(kind)
+        return tables
+
+    def lock_definitions(self) -> None:
+        self.query(f"select pg_advisory_xact_lock({_DEFINITIONS_LOCK})::text")
+
+    def analyze(self, table: Table) -> None:
+        self.execute(f"analyze {table}")
+
+    def commit(self) -> None:
+        with self._use():
+            self._connection.commit()
+
+    def rollback(self) -> None:
+        with self._use():
+            self._connection.rollback()
+
+    def _translate(self, error: Exception) -> Exception | None:
+        state = getattr(error, "sqlstate", None)
+        if state in {_SERIALIZATION_FAILURE, _DEADLOCK, _LOCKED, _UNIQUE}:
+            return WriteConflict(f"{self.place}: another transaction has changed the same rows or tables: {' '.join(str(error).split())}", remedy="try again")
+        if isinstance(error, dbapi.Error) and (str(state or "").startswith(_LOST) or any(word in str(error) for word in _LOST_WORDS)):
+            return DestinationUnavailable(
+                f"{self.place}: the connection was lost: {' '.join(str(error).split())}", remedy="check that the database runs; the load tries again later"
+            )
+        return None
+
+    def _cancel(self) -> None:
+        # In a thread of its own: to ask a server that has gone takes as long as connecting to it.
+        def cancel() -> None:
+            with contextlib.suppress(Exception):
+                self._connection.adbc_connection.cancel()
+
+        threading.Thread(target=cancel, daemon=True, name="cancel").start()
+
+    def _close(self) -> None:
+        self._connection.close()
+
+
+def name_type(kind: pa.DataType) -> str:
+    return f"numeric({kind.precision},{kind.scale})" if pa.types.is_decimal(kind) else _NAMES[kind]
+
+
+def get_type(name: str) -> pa.DataType:
+    """A column's type as Arrow carries it; what no load has made is text."""
+    if name.startswith("numeric("):
+        precision, scale = name.removeprefix("numeric(").removesuffix(")").split(",")
+        return pa.decimal128(int(precision), int(scale))
+    return _KINDS.get(name.split("(", maxsplit=1)[0], TEXT)
+
+
+def _check_names(table: Table, columns: Columns) -> None:
+    for name in (table.name, *columns):
+        if len(name.encode()) > _MAX_NAME:
+            raise DestinationError(
+                f"{table}: the name {name} is longer than the {_MAX_NAME} bytes that Postgres keeps of it",
+                remedy="leave it out, or rename it in a view at the source",
+            )
+
+
+def _build_width_error(table: Table, columns: int | None) -> DestinationError:
+    found = f"would have {columns:,} columns" if columns else "would have too many columns"
+    return DestinationError(
+        f"{table} {found}, and Postgres takes at most {_MAX_COLUMNS:,} (those that were dropped count too)",
+        remedy="load fewer by the stream's columns; or load anew with --full-refresh where many have been dropped",
+    )
+
+
+def _encode_json(rows: pa.Table) -> pa.Table:
+    """In a binary COPY a jsonb value is its text after the number of its format, 1."""
+    for number, field in enumerate(rows.schema):
+        if field.type == JSON:
+            parts = [pa.scalar(b"\x01", pa.large_binary()), rows.column(number).cast(pa.large_binary()), pa.scalar(b"", pa.large_binary())]
+            rows = rows.set_column(number, field.name, pc.binary_join_element_wise(*parts))  # pyright: ignore[reportAttributeAccessIssue]
+    return rows
+
+
+def _unwrap(table: pa.Table) -> pa.Table:
+    """The driver gives numeric as text and jsonb as an extension type."""
+    for number, field in enumerate(table.schema):
+        kind = field.type
+        if isinstance(kind, pa.BaseExtensionType):
+            column = table.column(number).cast(kind.storage_type)
+            is_number = getattr(kind, "type_name", "") == "numeric"
+            column = pa.chunked_array([pa.array([None if text is None else Decimal(text) for text in column.to_pylist()])]) if is_number else column.cast(JSON)
+            table = table.set_column(number, field.name, column)
+    return table

@@ -1,0 +1,273 @@
+"""The rows of one stream -> its tables in the warehouse, in one transaction with everything that belongs to them.
+
+Rows of a replaced table are deleted, not truncated: until the commit readers see the old ones, and never wait.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from fabric_assets.connectors.batches import Reject, StreamPlan
+from fabric_assets.connectors.column_names import normalize_column
+from fabric_assets.errors import DestinationError
+from fabric_assets.loading import ledger
+from fabric_assets.loading.repeats import delete_repeats, drop_repeats
+from fabric_assets.loading.reports import ColumnReport, LoadRecord, read_table
+from fabric_assets.loading.session import Columns, Session, Table, quote, quote_text
+from fabric_assets.loading.stream_table import StreamTable
+
+ROW_ID, ROOT_ID = "_dlt_id", "_dlt_root_id"
+
+
+@dataclass(frozen=True)
+class Datasets:
+    """The schemas of a source.
+
+    Args:
+        staging: where tables are made anew while readers still see the old ones; None where that needs no other place.
+    """
+
+    raw: str
+    platform: str
+    staging: str | None = None
+
+
+@dataclass(frozen=True)
+class Written:
+    """Args:
+    rows_total: rows in the stream's table, as they will be after the commit.
+    columns: of the stream's table.
+    repeats: rows that gave way to another one of the same load with their key.
+    """
+
+    rows_total: int
+    columns: tuple[ColumnReport, ...]
+    repeats: int = 0
+
+
+class StreamWriter:
+    """One stream's transaction; used by one thread, but `abort` by any.
+
+    Args:
+        layouts: the raw dataset's tables, for those of the stream.
+        version: of the stream's state when the load began.
+        release: takes the session back.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        plan: StreamPlan,
+        datasets: Datasets,
+        *,
+        source: str,
+        layouts: Mapping[str, Columns],
+        version: int,
+        full_refresh: bool,
+        load_id: str,
+        release: Callable[[Session], None],
+    ) -> None:
+        self._session, self._plan, self._datasets, self._source = session, plan, datasets, source
+        self._version, self._full_refresh, self._load_id, self._release = version, full_refresh, load_id, release
+        self._family = {name: columns for name, columns in layouts.items() if name == plan.name or name.startswith(f"{plan.name}__")}
+        self._key = tuple(normalize_column(name) for name in plan.key)
+        self._newest_by = normalize_column(plan.newest_by) if plan.newest_by else None
+        self._replaced_by = normalize_column(plan.replaced_by) if plan.replaced_by else None
+        self._tables: dict[str, StreamTable] = {}
+        self._replaced: set[str] = set()
+        self._taken_up: set[str] = set()
+        self._copies: Counter[str] = Counter()
+        self._handed = self._repeats = 0
+        self._begun = self._waits = self._has_rejects = self._is_over = False
+
+    def write(self, tables: Mapping[str, pa.Table], rejects: Sequence[Reject] = ()) -> None:
+        """Write rows, columns by their names in the warehouse; tables and columns that are missing are made."""
+        self._begin()
+        for name, rows in sorted(tables.items()):
+            kept = self._take_root(rows) if name == self._plan.name else rows
+            self._find(name).write(kept)
+        if rejects:
+            ledger.stage_rejects(self._session, rejects, self._copies, source=self._source, stream=self._plan.name, is_first=not self._has_rejects)
+            self._has_rejects = True
+
+    def replace_rows_of(self, value: str) -> None:
+        """Let the table's rows with this value of the plan's `replaced_by` go; those written by this load stay."""
+        self._begin()
+        self._delete_values([value])
+
+    def take_up_rejects(self, row_ids: Iterable[str]) -> None:
+        """Let rejected rows of earlier loads go, because this one has written them."""
+        self._taken_up.update(row_ids)
+
+    def finish(self) -> Written:
+        """Bring the rows to where they belong.
+
+        Raises:
+            DestinationError: the destination does not hold what it was given.
+        """
+        self._begin()
+        if self._plan.disposition == "merge" and self._plan.name in self._tables:
+            self._merge()
+        for table in self._tables.values():
+            table.settle()
+        total, columns = read_table(self._session, self._target, self._plan.name)
+        if self._is_alone and total != self._handed - self._repeats:
+            raise DestinationError(f"{self._place}: {self._handed - self._repeats} rows were written, but the table holds {total}; nothing was kept")
+        return Written(total, columns, self._repeats)
+
+    def commit(self, record: LoadRecord, state: Mapping[str, Any]) -> None:
+        """Make it all visible at once: rows, rejected rows, the stream's state and its row of the ledger.
+
+        Raises:
+            LeaseHeld: another run has loaded the stream meanwhile; nothing was kept.
+        """
+        session, platform = self._session, self._datasets.platform
+        if self._is_aside:
+            self._swap()
+        if self._full_refresh or self._plan.disposition == "replace":
+            ledger.forget_rejects(session, platform, record)
+        else:
+            ledger.forget_rejects_by(session, platform, record, "origin", self._replaced)
+            ledger.forget_rejects_by(session, platform, record, "row_id", self._taken_up)
+            if not self._plan.yields:
+                ledger.forget_failed_rejects(session, platform, record)
+        if self._has_rejects:
+            ledger.write_rejects(session, platform, record)
+        session.execute(
+            f'insert into {quote(self._datasets.raw)}."_dlt_loads" (load_id, schema_name, status, inserted_at) '
+            f"values ({quote_text(record.load_id)}, {quote_text(self._source)}, 0, {quote_text(datetime.now(UTC).isoformat())})"
+        )
+        ledger.write_end(session, platform, record)
+        ledger.write_state(session, platform, record, state, version=self._version)
+        session.commit()
+        self._is_over = True
+        self._release(session)
+
+    def abort(self) -> None:
+        """Roll back what is not committed, and let the connection go; may be called twice, and from another thread."""
+        if not self._is_over:
+            self._is_over = True
+            self._session.abort()
+            self._release(self._session)
+
+    # --- where rows go
+
+    @property
+    def _place(self) -> str:
+        return f"{self._session.place}, {self._datasets.raw}.{self._plan.name}"
+
+    @property
+    def _is_aside(self) -> bool:
+        """Whether the tables are made anew beside those that readers see."""
+        return self._full_refresh and bool(self._family) and self._datasets.staging is not None
+
+    @property
+    def _target(self) -> str:
+        """The schema that the rows are written to."""
+        return self._datasets.staging if self._is_aside and self._datasets.staging else self._datasets.raw
+
+    @property
+    def _is_alone(self) -> bool:
+        """Whether the table holds nothing but this load's rows."""
+        return self._full_refresh or self._plan.disposition == "replace" or not self._family
+
+    def _begin(self) -> None:
+        if self._begun:
+            return
+        self._begun = True
+        raw, root = self._datasets.raw, self._plan.name
+        if self._full_refresh:
+            if self._is_aside and self._datasets.staging:
+                self._session.create_schema(self._datasets.staging)
+            if not self._is_aside:
+                self._drop_all()
+                self._family = {}
+        elif self._plan.disposition == "replace":
+            for name in self._family:
+                self._session.delete(Table(raw, name))
+        elif self._plan.disposition == "merge" and root in self._family:
+            # Into an empty table rows go straight: it is the first load's way, and the fastest.
+            self._waits = self._session.ask(f"select exists (select 1 from {Table(raw, root)})")[0]
+
+    def _find(self, name: str) -> StreamTable:
+        if name not in self._tables:
+            columns = {} if self._is_aside else self._family.get(name, {})
+            self._tables[name] = StreamTable(self._session, Table(self._target, name), columns, waits=self._waits)
+        return self._tables[name]
+
+    def _take_root(self, rows: pa.Table) -> pa.Table:
+        self._handed += rows.num_rows
+        if self._replaced_by is not None and self._replaced_by in rows.column_names:
+            values = rows.column(self._replaced_by).unique().to_pylist()
+            self._delete_values([str(value) for value in values if value is not None])
+        if self._plan.disposition != "merge" or not rows.num_rows:
+            return rows
+        kept = drop_repeats(rows, self._key, self._newest_by)
+        self._repeats += rows.num_rows - kept.num_rows
+        return kept
+
+    def _delete_values(self, values: Iterable[str]) -> None:
+        """Delete the rows of earlier loads with these values, and what is nested in them."""
+        new = [value for value in values if value not in self._replaced]
+        self._replaced.update(new)
+        columns = {} if self._full_refresh else self._family.get(self._plan.name, {})
+        if not new or self._replaced_by is None or self._replaced_by not in columns:
+            return
+        chosen = f"{quote(self._replaced_by)} in ({', '.join(map(quote_text, new))})"
+        root = Table(self._datasets.raw, self._plan.name)
+        for child in self._list_children():
+            self._session.delete(child, f"t.{ROOT_ID} = r.{ROW_ID} and r.{chosen}", using=f"{root} as r")
+        self._session.delete(root, f"t.{chosen}")
+
+    # --- bringing them there
+
+    def _merge(self) -> None:
+        root = self._tables[self._plan.name]
+        newest_by = self._newest_by if self._newest_by in root.filled_columns else None
+        repeats = delete_repeats(self._session, root.filled, self._key, newest_by)
+        root.count_deleted(repeats)
+        self._repeats += repeats + self._yield(root, newest_by)
+        if self._repeats:
+            for name, table in self._tables.items():
+                if name != self._plan.name:
+                    table.delete_staged(f"not exists (select 1 from {root.filled} as r where r.{ROW_ID} = t.{ROOT_ID})")
+        if root.stage is None:
+            return
+        self._session.analyze(root.stage)
+        for child in self._list_children():
+            matches = " and ".join(f"r.{quote(name)} = s.{quote(name)}" for name in self._key)
+            self._session.delete(child, f"t.{ROOT_ID} = r.{ROW_ID} and {matches}", using=f"{root.table} as r, {root.stage} as s")
+        self._session.delete(root.table, " and ".join(f"t.{quote(name)} = s.{quote(name)}" for name in self._key), using=f"{root.stage} as s")
+
+    def _yield(self, root: StreamTable, newest_by: str | None) -> int:
+        """Leave out what would overwrite a row of an earlier load that is as new; the number of rows left out."""
+        if not self._plan.yields or root.stage is None:
+            return 0
+        same = " and ".join(f"o.{quote(name)} = t.{quote(name)}" for name in self._key)
+        if newest_by is not None and newest_by in root.columns:
+            same += f" and coalesce(o.{quote(newest_by)} >= t.{quote(newest_by)}, true)"
+        left_out = self._session.delete_own(root.stage, f"exists (select 1 from {root.table} as o where {same})")
+        root.count_deleted(left_out)
+        return left_out
+
+    def _list_children(self) -> list[Table]:
+        """The tables of lists nested in the stream's rows that there were before this load."""
+        children = {name: columns for name, columns in self._family.items() if name != self._plan.name}
+        for name, columns in children.items():
+            if ROOT_ID not in columns:
+                raise DestinationError(f"{self._place}: rows of {name} do not say which row they belong to ({ROOT_ID})", remedy="load anew with --full-refresh")
+        return [Table(self._datasets.raw, name) for name in children]
+
+    def _swap(self) -> None:
+        """At the very end: from here on readers wait for the commit."""
+        self._drop_all()
+        for table in self._tables.values():
+            self._session.execute(f"alter table {table.table} set schema {quote(self._datasets.raw)}")
+
+    def _drop_all(self) -> None:
+        for name in self._family:
+            self._session.execute(f"drop table if exists {Table(self._datasets.raw, name)} cascade")

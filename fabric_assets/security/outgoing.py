@@ -1,0 +1,243 @@
+"""Requests to addresses that a tenant or its source names: held to their origin, and off the platform's own network.
+
+The check is on the address that is connected to, within the connection: a name is resolved once, every address it has is looked at,
+and the connection goes to one of these. A check before the request could be answered with another address than the request itself.
+"""
+
+import os
+import socket
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+from requests import PreparedRequest, Response
+from requests.adapters import HTTPAdapter
+from requests.exceptions import Timeout
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import NameResolutionError
+
+from fabric_assets.errors import SourceError
+
+Origin = tuple[str, str, int | None]
+
+CONNECT_SECONDS, READ_SECONDS = 10, 60
+# Of an answer as it is unpacked: a page is held in memory as a whole.
+LONGEST_ANSWER = 256 * 2**20
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+# Outside of the link-local networks, which are refused as a whole: AWS, GCP, Alibaba, Azure and Oracle.
+_METADATA = frozenset(map(ip_address, ("fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254", "100.100.100.200", "168.63.129.16", "192.0.0.192")))
+_GLOBAL_6, _LOCAL_6 = IPv6Network("2000::/3"), IPv6Network("fc00::/7")
+# The IPv4 address stands in the last 32 bits: mapped, translated (RFC 6052), and compatible as it once was.
+_CARRIERS = tuple(map(IPv6Network, ("::ffff:0:0/96", "64:ff9b::/96", "::/96")))
+
+
+class TooLate(Timeout):
+    """An answer that did not end in time, though it kept coming."""
+
+
+def get_origin(url: str) -> Origin:
+    """Scheme, host and port of a URL, spelled one way.
+
+    Raises:
+        ValueError: the port is no number.
+    """
+    parts = urlsplit(url)
+    return parts.scheme.lower(), (parts.hostname or "").lower(), parts.port or _DEFAULT_PORTS.get(parts.scheme.lower())
+
+
+def show_url(url: str) -> str:
+    """A URL for messages: no userinfo, no query."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def find_objection(address: str, *, allow_private_network: bool = False) -> str | None:
+    """What speaks against connecting to an address: the kind of network that it is in; None where nothing does.
+
+    Networks whose addresses are not for single hosts of somebody's own are refused always, and so is where clouds keep their machines'
+    credentials.
+    """
+    found = _unwrap(ip_address(address))
+    if found in _METADATA or found.is_link_local:
+        return "a link-local or metadata"
+    if found.is_loopback:
+        return None if allow_private_network else "a loopback"
+    odd = found not in _GLOBAL_6 and found not in _LOCAL_6 if isinstance(found, IPv6Address) else found.is_reserved or found.packed[0] == 0
+    if found.is_multicast or odd:
+        return "a multicast or reserved"
+    return None if found.is_global or allow_private_network else "a private"
+
+
+def _unwrap(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    if isinstance(address, IPv6Address):
+        address = IPv6Address(int(address))  # without the zone
+        if address.sixtofour:
+            return address.sixtofour
+        if int(address) > 1 and any(address in carrier for carrier in _CARRIERS):
+            return IPv4Address(address.packed[-4:])
+    return address
+
+
+class Guard:
+    """Where one source's requests may go.
+
+    Args:
+        place: tenant, source and stream, for messages.
+        url: any URL of the source's own origin.
+        others: origins that links and redirects may lead to; they get nothing that is the source's own.
+    """
+
+    def __init__(self, place: str, *, url: str, others: Iterable[str] = (), allow_private_network: bool = False) -> None:
+        self.place, self._allow_private_network = place, allow_private_network
+        self._own, self._others = get_origin(url), frozenset(map(get_origin, others))
+
+    def is_own(self, url: str) -> bool:
+        """Whether a URL is at the source's own origin; else it is at one of the others.
+
+        Raises:
+            SourceError: it is at none of them.
+        """
+        origin = get_origin(url)
+        if origin not in self._others and origin != self._own:
+            scheme, host, port = self._own
+            raise SourceError(
+                f"{self.place}: the API leads to {show_url(url)}, which is not at {scheme}://{host}:{port}; it was not followed, for it would get the login",
+                remedy="if the other address is right, put it into base_url, or its origin under allowed_origins",
+            )
+        return origin == self._own
+
+    def resolve(self, host: str, port: int) -> list[str]:
+        """The addresses of a host.
+
+        Raises:
+            SourceError: one of them is not to be connected to. It is not named: a tenant has no business with the platform's network.
+            OSError: the name is unknown.
+        """
+        addresses = list(dict.fromkeys(str(found[4][0]) for found in socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)))
+        for address in addresses:
+            if kind := find_objection(address, allow_private_network=self._allow_private_network):
+                allowed = find_objection(address, allow_private_network=True) is None
+                raise SourceError(
+                    f"{self.place}: {host} is {kind} address; it was not connected to",
+                    remedy="if the source is in your own network, let it say allow_private_network: true" if allowed else "name a host of the source's own",
+                )
+        return addresses
+
+
+class Outgoing:
+    """Sends one thread's requests where the guard lets it, without the machine's proxies, and reads each answer in bounded time and space.
+
+    A proxy would choose the address itself, out of the guard's sight.
+    """
+
+    def __init__(self, guard: Guard) -> None:
+        self.guard = guard
+        self.socket: socket.socket | None = None
+        self._adapter = HTTPAdapter()
+        self._adapter.poolmanager.pool_classes_by_scheme = _build_pool_classes(self)
+
+    def close(self) -> None:
+        self._adapter.close()
+
+    def fetch(self, request: PreparedRequest, *, seconds: float) -> Response:
+        """Send a request and read all of its answer.
+
+        Args:
+            seconds: for the whole of it; a single byte now and then keeps no request alive.
+
+        Raises:
+            SourceError: the guard does not let it, or the answer is larger than memory.
+            TooLate: it is not there in time.
+            RequestException: whatever else went wrong.
+        """
+        self.guard.is_own(request.url or "")
+        late = threading.Event()
+        self.socket = None
+        timer = threading.Timer(seconds, self._hang_up, (late,))
+        timer.daemon = True
+        timer.start()
+        response = None
+        try:
+            response = self._adapter.send(request, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS), verify=_get_certificates())
+            self._read(response)
+        except Exception:
+            # What the hung-up connection made of it says nothing of the reason.
+            if not late.is_set():
+                raise
+        finally:
+            timer.cancel()
+        if response is None or late.is_set():
+            raise TooLate
+        return response
+
+    def _read(self, response: Response) -> None:
+        pieces, size = [], 0
+        try:
+            for piece in response.iter_content(2**16):
+                size += len(piece)
+                if size > LONGEST_ANSWER:
+                    raise SourceError(
+                        f"{self.guard.place}: the answer of {show_url(response.url)} is larger than {LONGEST_ANSWER // 2**20} MiB",
+                        remedy="declare a paginator, or ask for fewer rows in params",
+                    )
+                pieces.append(piece)
+        finally:
+            # An answer that was read to its end gives its connection back; else it is closed.
+            response.close()
+        # Where requests keeps what it has read.
+        response._content = b"".join(pieces)
+
+    def _hang_up(self, late: threading.Event) -> None:
+        late.set()
+        if self.socket is not None:
+            with suppress(OSError):
+                self.socket.shutdown(socket.SHUT_RDWR)
+
+
+def _get_certificates() -> str | bool:
+    """Whom to trust: the operator's bundle, in the variables that requests knows, else the public ones."""
+    return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+
+
+def _build_pool_classes(outgoing: Outgoing) -> dict[str, type[HTTPConnectionPool]]:
+    """Pools whose connections ask the guard. urllib3 takes classes here, not objects."""
+
+    class Guarded(HTTPConnection):
+        def _new_conn(self) -> socket.socket:
+            name = self._dns_host
+            try:
+                addresses = outgoing.guard.resolve(name, self.port)
+            except (OSError, UnicodeError) as error:
+                raise NameResolutionError(self.host, self, error) from None  # type: ignore[arg-type]
+            for address in addresses:
+                # Host header, SNI and certificate go by the name, which is put back before they are asked for.
+                self._dns_host = address
+                try:
+                    return super()._new_conn()
+                except Exception:
+                    if address == addresses[-1]:
+                        raise
+                finally:
+                    self._dns_host = name
+            raise AssertionError("a name has an address, or getaddrinfo raises")
+
+        def getresponse(self) -> Any:
+            # A connection that ends with its answer is closed at once, while the socket is still read.
+            outgoing.socket = self.sock
+            return super().getresponse()
+
+    class GuardedTLS(Guarded, HTTPSConnection):
+        pass
+
+    class Pool(HTTPConnectionPool):
+        ConnectionCls = Guarded  # pyright: ignore[reportAssignmentType]
+
+    class PoolTLS(HTTPSConnectionPool):
+        ConnectionCls = GuardedTLS  # pyright: ignore[reportAssignmentType]
+
+    return {"http": Pool, "https": PoolTLS}

@@ -1,0 +1,115 @@
+"""Loads as Dagster shows them: each stream an event of its own, and a repeat of only what failed."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from fabric_assets.config.loader import load_fleet
+from fabric_assets.factories.tenant import build_tenant_definitions
+from fabric_assets.settings import load_settings
+from tests.factories.shop import get_tenant
+
+STREAMS: dict[str, Any] = {
+    "orders": {"primary_key": "id"},
+    "items": {"primary_key": "id"},
+    "payments": {"primary_key": "id"},
+}
+
+
+def build_job() -> dg.JobDefinition:
+    """The tenant's load and an asset below it; of module level, since Dagster builds it anew to go on with a failed run."""
+    settings = load_settings()
+    loaded = load_fleet(settings).tenants["acme"]
+
+    @dg.asset(deps=[dg.AssetKey(["acme", "raw", "shop", "orders"])])
+    def below() -> None: ...
+
+    tenant = build_tenant_definitions(loaded, None, settings=settings)
+    job = dg.define_asset_job("everything", selection="*")
+    return dg.Definitions(assets=[*tenant.assets, below], jobs=[job], executor=dg.in_process_executor).resolve_job_def("everything")
+
+
+@pytest.fixture
+def instance(isolated_home: object, tmp_path: Path) -> dg.DagsterInstance:
+    return dg.DagsterInstance.local_temp(str(tmp_path))
+
+
+@pytest.fixture
+def tenant(write_tenant: Any, shop_url: str, settings_environ: Any) -> Any:
+    def write(**source: Any) -> None:
+        shop = {"type": "sql_database", "url": {"env": "SHOP_URL"}, "streams": STREAMS} | source
+        write_tenant("acme", get_tenant(sources={"shop": shop}, checks={}, transform=None, schedules={}))
+
+    return write
+
+
+def make_payments(shop_url: str) -> None:
+    with sqlite3.connect(shop_url.removeprefix("sqlite:///")) as database:
+        database.execute("create table payments (id text primary key, amount integer)")
+        database.execute("insert into payments values ('p1', 10)")
+    database.close()
+
+
+def run(instance: dg.DagsterInstance, **options: Any) -> dg.JobExecutionResult:
+    return dg.execute_job(dg.reconstructable(build_job), instance=instance, raise_on_error=False, **options)
+
+
+def read_loaded(result: Any) -> list[str]:
+    return sorted(event.asset_key.path[-1] for event in result.get_asset_materialization_events())
+
+
+def read_load_ids(result: dg.JobExecutionResult) -> dict[str, Any]:
+    """Stream -> its load, of the assets that are loads."""
+    events = {event.asset_key.path[-1]: event.materialization.metadata for event in result.get_asset_materialization_events()}
+    return {name: metadata["load_id"].value for name, metadata in events.items() if "load_id" in metadata}
+
+
+def test_one_stream_that_fails_does_not_lose_the_others(tenant: Any, instance: dg.DagsterInstance) -> None:
+    tenant(retries={"max": 0})
+    result = run(instance)
+    assert not result.success
+    assert read_loaded(result) == ["items", "orders"]
+    (failure,) = [event for event in result.all_events if event.event_type == dg.DagsterEventType.STEP_FAILURE and event.step_key == "acme__shop__load"]
+    assert "payments" in failure.step_failure_data.user_failure_data.description
+
+
+def test_going_on_from_the_failure_loads_only_what_failed(tenant: Any, instance: dg.DagsterInstance, shop_url: str) -> None:
+    tenant(retries={"max": 0})
+    failed = run(instance)
+    make_payments(shop_url)
+    # As the UI and the daemon's own retries start it: they tag the run beside naming its parent.
+    resumed = run(instance, reexecution_options=dg.ReexecutionOptions.from_failure(failed.run_id, instance), tags={"dagster/is_resume_retry": "true"})
+    assert resumed.success
+    found, before = read_load_ids(resumed), read_load_ids(failed)
+    assert {name: found[name] for name in before} == before, "streams that were loaded already were loaded again"
+    assert set(found) == {"orders", "items", "payments"}
+    assert "below" in read_loaded(resumed)
+
+    again = run(instance, reexecution_options=dg.ReexecutionOptions(parent_run_id=resumed.run_id))
+    repeated = read_load_ids(again)
+    assert repeated.keys() == found.keys() and not set(repeated.values()) & set(found.values()), "a run from the beginning must load everything"
+
+
+def test_rejected_rows_and_changes_of_the_schema_are_in_the_events(tenant: Any, instance: dg.DagsterInstance, shop_url: str) -> None:
+    make_payments(shop_url)
+    tenant()
+    assert run(instance).success
+    with sqlite3.connect(shop_url.removeprefix("sqlite:///")) as database:
+        database.execute("alter table payments add column method text")
+        database.execute("insert into payments values ('p2', 20, 'card'), (null, 30, 'cash')")
+    database.close()
+    result = run(instance)
+    assert result.success
+    (metadata,) = [event.materialization.metadata for event in result.get_asset_materialization_events() if event.asset_key.path[-1] == "payments"]
+    assert {name: metadata[name].value for name in ("rows_read", "rows_loaded", "rows_rejected", "dagster/row_count")} == {
+        "rows_read": 3,
+        "rows_loaded": 2,
+        "rows_rejected": 1,
+        "dagster/row_count": 2,
+    }
+    assert [record.data for record in metadata["schema_changes"].records] == [
+        {"table": "payments", "column": "method", "change": "column_added", "before": "", "after": "text"}
+    ]

@@ -1,0 +1,97 @@
+"""Engines whose promise is taken away: the tests' negative controls.
+
+Each is the engine with one guard removed. A test that stays green on the one that breaks its promise proves nothing.
+"""
+
+import contextlib
+import json
+import signal
+import time
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from fabric_assets.loading import job, ledger, load
+from fabric_assets.loading.session import Table, quote_text
+from fabric_assets.loading.warehouse_postgres import PostgresSession
+from fabric_assets.loading.writing import StreamWriter
+
+
+def wrap(owner: Any, name: str, around: Callable[..., Any]) -> None:
+    """Replace a function by `around(original, *arguments)`."""
+    original = getattr(owner, name)
+
+    @wraps(original)
+    def wrapped(*arguments: Any, **named: Any) -> Any:
+        return around(original, *arguments, **named)
+
+    setattr(owner, name, wrapped)
+
+
+def commit_rows_by_themselves() -> None:
+    """Rows are committed first, then the state, the rejected rows and the ledger."""
+
+    def finish(original: Callable[..., Any], writer: Any) -> Any:
+        written = original(writer)
+        writer._session.commit()
+        return written
+
+    wrap(StreamWriter, "finish", finish)
+
+
+def save_the_state_first() -> None:
+    """The state is committed before the rows; in place of the second commit comes the crash."""
+
+    def commit(_: Callable[..., Any], writer: Any, record: Any, state: Any) -> None:
+        writer._session.rollback()
+        ledger.write_state(writer._session, writer._datasets.platform, record, state, version=writer._version)
+        writer._session.commit()
+
+    wrap(StreamWriter, "commit", commit)
+
+
+def take_no_lease() -> None:
+    """Two loads of one source run at the same time."""
+    load.load_lease = lambda *arguments, **named: contextlib.nullcontext()  # type: ignore[assignment]
+
+
+def let_everyone_commit() -> None:
+    """Nor does the state tell the second one that it is late."""
+
+    def write_state(_: Callable[..., Any], session: Any, platform: str, record: Any, state: Any, *, version: int) -> None:
+        where = f"source = {quote_text(record.source)} and stream = {quote_text(record.stream)}"
+        session.execute(f"update {Table(platform, 'stream_state')} set version = version + 1, state = {quote_text(json.dumps(state))} where {where}")
+
+    take_no_lease()
+    wrap(ledger, "write_state", write_state)
+
+
+def make_tables_without_a_lock() -> None:
+    """Whoever is new makes schemas and tables at once; the pause is there for another one to come in."""
+    wrap(PostgresSession, "lock_definitions", lambda original, session: time.sleep(0.5))
+
+
+def forget_the_deadline() -> None:
+    """Loads take as long as they like."""
+    wrap(job.Job, "__init__", lambda original, self, place, seconds: original(self, place, 1e6))
+
+
+def drop_rejects() -> None:
+    """Rows that do not fit are counted, but not kept."""
+    wrap(StreamWriter, "write", lambda original, self, tables, rejects=(): original(self, tables, ()))
+
+
+def ignore_signals() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+BREAKAGES: dict[str, Callable[[], None]] = {
+    "autocommit": commit_rows_by_themselves,
+    "deaf": ignore_signals,
+    "drop_rejects": drop_rejects,
+    "no_ddl_lock": make_tables_without_a_lock,
+    "no_deadline": forget_the_deadline,
+    "no_guard": let_everyone_commit,
+    "no_lease": take_no_lease,
+    "state_first": save_the_state_first,
+}

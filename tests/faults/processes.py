@@ -1,0 +1,158 @@
+"""A case -> a process that runs it (`tests.faults.runner`), and what it said."""
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import ROOT
+
+SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """Args:
+    settings: tenants_dir, dbt_project_dir and data_dir.
+    loads: keywords `tenant` (the YAML as a mapping), `source` and `streams`; several are loaded at once, by threads on a barrier.
+    command: instead of loads: the arguments of `fabric`.
+    kill: a point of the engine, see `runner._kill_at`.
+    within: instead of a point: die at a random moment in so many seconds, drawn from `seed`.
+    broken: name of a broken engine, see `breakages`.
+    limits: resource limits by name.
+    hold: seconds that each commit waits before it is made, so that two of them overlap.
+    wait: begin only when told (`Process.go`), for processes on a barrier.
+    """
+
+    settings: Mapping[str, str] = field(default_factory=dict)
+    loads: tuple[Mapping[str, Any], ...] = ()
+    command: tuple[str, ...] = ()
+    kill: str = ""
+    seed: int = 0
+    within: float | None = None
+    broken: str = ""
+    limits: Mapping[str, int] = field(default_factory=dict)
+    hold: float = 0.0
+    wait: bool = False
+
+
+class Process:
+    """A case that runs; leads a session of its own, as a worker of Dagster's does."""
+
+    def __init__(self, case: Case, *, environ: Mapping[str, str] | None = None, heed_modes: bool = False) -> None:
+        """Args:
+        heed_modes: let the process obey the modes of files, which root otherwise need not.
+        """
+        self._folder = tempfile.TemporaryDirectory(prefix="fabric-case-", ignore_cleanup_errors=True)
+        file, self._log = Path(self._folder.name) / "case.json", Path(self._folder.name) / "log"
+        file.write_text(json.dumps(asdict(case)))
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        without_override = ["setpriv", "--bounding-set", "-dac_override"] if heed_modes and os.geteuid() == 0 else []
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                [*without_override, sys.executable, "-m", "tests.faults.runner", str(file)],
+                cwd=ROOT,
+                env={**os.environ, **(environ or {})},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+            )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self.outcomes: list[dict[str, Any]] = []
+        self.output: list[str] = []
+        self._wait_until_ready()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    @property
+    def is_committing(self) -> bool:
+        """Whether a commit that is held (`Case.hold`) waits by now."""
+        self._take_all()
+        return any(line.startswith('{"committing"') for line in self.output)
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def go(self) -> None:
+        assert self._process.stdin
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+
+    def send(self, number: signal.Signals) -> None:
+        """To the process and all that it has started."""
+        os.killpg(self._process.pid, number)
+
+    def wait(self, seconds: float = SECONDS) -> int:
+        """The exit code: negative for the signal that ended it."""
+        try:
+            code = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.send(signal.SIGABRT)
+            self._process.wait()
+            raise AssertionError(f"still running after {seconds:g} s; it wrote:\n{self.log}") from None
+        self._reader.join()
+        self._take_all()
+        return code
+
+    def close(self) -> None:
+        if self.is_alive:
+            self.send(signal.SIGKILL)
+        self._process.wait()
+        self._reader.join()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+        self._folder.cleanup()
+
+    def get_outcome(self) -> dict[str, Any]:
+        """What its one load said."""
+        (outcome,) = self.outcomes
+        return outcome
+
+    def _read(self) -> None:
+        assert self._process.stdout
+        for line in self._process.stdout:
+            self._lines.put(line)
+
+    def _wait_until_ready(self) -> None:
+        try:
+            assert "ready" in json.loads(self._lines.get(timeout=SECONDS))
+        except queue.Empty:
+            raise AssertionError(f"the runner did not start:\n{self.log}") from None
+
+    def _take_all(self) -> None:
+        while not self._lines.empty():
+            line = self._lines.get()
+            self.output.append(line)
+            if line.startswith('{"outcome"'):
+                self.outcomes.append(json.loads(line)["outcome"])
+
+
+def wait_until(happened: Callable[[], Any], seconds: float = 30.0) -> Any:
+    """Poll for something another process does."""
+    deadline = time.monotonic() + seconds
+    while not (value := happened()):
+        assert time.monotonic() < deadline, f"it did not happen within {seconds:g} s"
+        time.sleep(0.02)
+    return value

@@ -1,0 +1,151 @@
+"""Loads in a process of their own, which may be killed, starved or broken: what the fault tests start.
+
+    python -m tests.faults.runner CASE.json
+
+The case (see `tests.faults.processes.Case`) says what to load and what goes wrong. A kill is a SIGKILL that the process sends to itself, at a named
+call of the engine or at a random moment; a broken engine is one whose promise is taken away, to show that a test would see it. Both exist here only.
+Each line printed is a JSON object: `ready`, then an `outcome` per load.
+"""
+
+import json
+import os
+import random
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.loading.load import load_streams
+from fabric_assets.loading.reports import LoadRequest, StreamFailure
+from fabric_assets.loading.shaping import Shaper
+from fabric_assets.loading.writing import StreamWriter
+from fabric_assets.settings import Settings
+from tests.faults.breakages import BREAKAGES, wrap
+
+_POINTS: dict[str, tuple[Any, str]] = {
+    "shape": (Shaper, "shape"),
+    "write": (StreamWriter, "write"),
+    "finish": (StreamWriter, "finish"),
+    "commit": (StreamWriter, "commit"),
+}
+
+
+def main() -> int:
+    case = json.loads(Path(sys.argv[1]).read_text())
+    if case["broken"]:
+        BREAKAGES[case["broken"]]()
+    if case["kill"]:
+        _kill_at(case["kill"])
+    if case["hold"]:
+        _hold_commits(case["hold"])
+    _say(ready=os.getpid())
+    if case["wait"]:
+        sys.stdin.readline()
+    for name, value in case["limits"].items():
+        _limit(name, value)
+    if case["within"] is not None:
+        _kill_after(random.Random(case["seed"]).uniform(0, case["within"]))
+    if case["command"]:
+        from fabric_assets.cli.main import main as run_command
+
+        sys.argv[1:] = case["command"]
+        run_command()
+        return 0
+    settings = Settings(**{name: Path(value) for name, value in case["settings"].items()})
+    if len(case["loads"]) == 1:
+        return int(not _load(settings, **case["loads"][0]))
+    start = threading.Barrier(len(case["loads"]))
+    with ThreadPoolExecutor(len(case["loads"])) as pool:
+        futures = [pool.submit(_load, settings, **load, start=start) for load in case["loads"]]
+    return int(not all(future.result() for future in futures))
+
+
+def _load(settings: Settings, *, tenant: dict[str, Any], source: str, streams: list[str], start: threading.Barrier | None = None) -> bool:
+    request = LoadRequest(TenantConfig.model_validate(tenant), source, tuple(streams), settings)
+    if start:
+        start.wait()
+    began, loaded, failed, messages = time.perf_counter(), dict[str, int](), dict[str, str](), list[str]()
+    try:
+        for outcome in load_streams(request, report=messages.append):
+            if isinstance(outcome, StreamFailure):
+                failed[outcome.stream] = f"{type(outcome.error).__name__}: {outcome.error}"
+            else:
+                loaded[outcome.stream] = outcome.rows_loaded
+    except Exception as error:  # noqa: BLE001 - the test looks at it
+        failed[""] = f"{type(error).__name__}: {error}"
+    seconds = time.perf_counter() - began
+    _say(outcome={"tenant": request.tenant.tenant, "loaded": loaded, "failed": failed, "seconds": seconds, "messages": messages})
+    return not failed
+
+
+_SPEAKING = threading.Lock()
+
+
+def _say(**line: Any) -> None:
+    with _SPEAKING:
+        sys.stdout.write(json.dumps(line, default=str) + "\n")
+        sys.stdout.flush()
+
+
+def _kill_at(spec: str) -> None:
+    """Args:
+    spec: `commit.after:2` kills after the second call of the engine's commit has returned, `commit.before:2` before it is made.
+    """
+    point, _, number = spec.partition(":")
+    name, _, side = point.partition(".")
+    owner, attribute = _POINTS[name]
+    calls, lock = [0], threading.Lock()
+
+    def count_down(original: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        with lock:
+            calls[0] += 1
+            hit = calls[0] == int(number or 1)
+        if hit and side == "before":
+            _die()
+        result = original(*arguments, **named)
+        if hit:
+            _die()
+        return result
+
+    wrap(owner, attribute, count_down)
+
+
+def _hold_commits(seconds: float) -> None:
+    def wait(original: Callable[..., Any], *arguments: Any) -> Any:
+        _say(committing=True)
+        time.sleep(seconds)
+        return original(*arguments)
+
+    wrap(StreamWriter, "commit", wait)
+
+
+def _kill_after(seconds: float) -> None:
+    timer = threading.Timer(seconds, _die)
+    timer.daemon = True
+    timer.start()
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _limit(name: str, value: int) -> None:
+    """Args:
+    name: FSIZE (bytes of a file), or AS (bytes of memory) and NOFILE (handles): these beyond what the process has already.
+    """
+    if name == "AS":
+        value += int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    if name == "NOFILE":
+        value += sum(1 for _ in Path("/proc/self/fd").iterdir())
+    kind = getattr(resource, f"RLIMIT_{name}")
+    resource.setrlimit(kind, (value, resource.getrlimit(kind)[1]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,233 @@
+"""Rows of another shape, rows that no column can hold, files in every dialect: each value is in the table or in rejected_rows, none is gone."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_httpserver import HTTPServer
+
+from fabric_assets.errors import DataError, FabricError
+from fabric_assets.settings import Settings
+from tests.faults.processes import Case, Process
+from tests.loading.shop import Tenant
+
+Start = Callable[[Case], Process]
+Rows = list[dict[str, Any]]
+CONTRACTS = ("evolve", "freeze", "discard")
+
+
+# --- 16: the source's shape changes
+
+PLAIN: Rows = [{"id": 1, "owner": "acme", "amount": 10}, {"id": 2, "owner": "acme", "amount": 20}]
+CHANGED: dict[str, dict[str, Any]] = {
+    "added": {"id": 3, "owner": "acme", "amount": 30, "extra": "new"},
+    "dropped": {"id": 3, "owner": "acme"},
+    "renamed": {"id": 3, "owner": "acme", "total": 30},
+    "retyped": {"id": 3, "owner": "acme", "amount": "thirty"},
+}
+# What the row of id 3 becomes: the columns it is in, a rejected row, or an error.
+OUTCOMES: dict[tuple[str, str], dict[str, Any] | str] = {
+    ("added", "evolve"): {"amount": 30, "extra": "new"},
+    ("added", "freeze"): "error",
+    ("added", "discard"): "unexpected_column",
+    ("dropped", "evolve"): {"amount": None},
+    ("dropped", "freeze"): {"amount": None},
+    ("dropped", "discard"): {"amount": None},
+    ("renamed", "evolve"): {"amount": None, "total": 30},
+    ("renamed", "freeze"): "error",
+    ("renamed", "discard"): "unexpected_column",
+    ("retyped", "evolve"): {"amount": None, "amount__v_text": "thirty"},
+    ("retyped", "freeze"): "error",
+    ("retyped", "discard"): "type_mismatch",
+}
+
+
+class Shop:
+    """An API with one endpoint, whose pages the test writes."""
+
+    def __init__(self, server: HTTPServer) -> None:
+        self.pages: list[Rows] = []
+        self.url = server.url_for("/v1").rstrip("/")
+        server.expect_request("/v1/orders").respond_with_handler(self._answer)
+
+    def _answer(self, request: Any) -> Any:
+        from werkzeug import Response
+
+        page = int(request.args.get("page", "1"))
+        rows = self.pages[page - 1] if page <= len(self.pages) else []
+        return Response(json.dumps(rows), content_type="application/json")
+
+    def build_source(self, contract: str) -> dict[str, Any]:
+        paginator = {"type": "page_number"}
+        stream = {"path": "/orders", "primary_key": "id", "schema_contract": contract, "paginator": paginator}
+        return {"type": "rest_api", "base_url": self.url, "streams": {"orders": stream}, "allow_private_network": True}
+
+
+@pytest.fixture
+def shop(httpserver: HTTPServer) -> Shop:
+    return Shop(httpserver)
+
+
+@pytest.mark.parametrize("when", ["the_next_day", "between_two_pages"])
+@pytest.mark.parametrize(("change", "contract"), OUTCOMES)
+def test_a_source_whose_shape_changes(shop: Shop, settings: Settings, destination: str | None, change: str, contract: str, when: str) -> None:
+    tenant = Tenant(settings, shop.build_source(contract), warehouse=destination)
+    shop.pages = [PLAIN[:1]]
+    tenant.load()
+    shop.pages = [[CHANGED[change]]] if when == "the_next_day" else [PLAIN[1:], [CHANGED[change]]]
+    outcome = OUTCOMES[change, contract]
+    if outcome == "error":
+        column = {"retyped": "amount", "added": "extra", "renamed": "total"}[change]
+        with pytest.raises(DataError, match=column):
+            tenant.load()
+        assert tenant.read("orders", "id") == [(1,)], "a page before the one at fault was kept"
+        return
+    report = tenant.load()["orders"]
+    ids = [(1,)] if when == "the_next_day" else [(1,), (2,)]
+    if isinstance(outcome, str):
+        assert tenant.read("orders", "id") == ids
+        ((reason, raw),) = tenant.ask("select reason, raw from acme_fabric.rejected_rows")
+        assert (reason, json.loads(raw)) == (outcome, CHANGED[change])
+        assert report.rows_rejected == 1
+    else:
+        assert tenant.read("orders", "id") == [*ids, (3,)]
+        assert tenant.ask(f"select {', '.join(outcome)} from acme_raw_shop.orders where id = 3") == [tuple(outcome.values())]
+    assert report.record.rows_read == report.rows_loaded + report.rows_rejected
+
+
+def test_an_event_tells_each_change_with_before_and_after(shop: Shop, settings: Settings, destination: str | None) -> None:
+    tenant = Tenant(settings, shop.build_source("evolve"), warehouse=destination)
+    shop.pages = [PLAIN]
+    tenant.load()
+    shop.pages = [[{**CHANGED["retyped"], "extra": 1}]]
+    changes = {(change.column, change.change): (change.before, change.after) for change in tenant.load()["orders"].record.schema_changes}
+    assert ("extra", "column_added") in changes
+    before, after = changes["amount", "type_changed"]
+    assert before and after and before != after
+
+
+# --- 17: rows that no column can hold
+
+# Line of a JSON Lines file -> where it must be afterwards: the table, or rejected_rows.
+POISON = {
+    "a bad date": ('{"id": 10, "day": "2024-02-30"}', "table"),
+    # A number for DuckDB, but not for every reader: its column is text from then on, and keeps the word.
+    "NaN": ('{"id": 11, "n": NaN}', "table"),
+    "a number beyond doubles": ('{"id": 12, "n": 1e400}', "any"),
+    "a number beyond 64 bits": ('{"id": 13, "n": 99999999999999999999999}', "table"),
+    "a NUL character": ('{"id": 14, "t": "a\\u0000b"}', "any"),
+    "half a surrogate pair": ('{"id": 15, "t": "\\ud800"}', "rejected"),
+    "500 levels": (f'{{"id": 16, "t": {"[" * 500}{"]" * 500}}}', "any"),
+    "a cell of 10 MB": (f'{{"id": 17, "t": "{"x" * 10_000_000}"}}', "table"),
+    "half a line": ('{"id": 18, "t": "x', "rejected"),
+    "no object": ("[19]", "rejected"),
+    "a key twice": ('{"id": 20, "id": 21}', "rejected"),
+    "no UTF-8": (b'{"id": 22, "t": "\xff"}', "rejected"),
+}
+GOOD = '{"id": %d, "day": "2024-02-29", "n": %d, "t": "ok"}'
+
+
+@pytest.fixture
+def inbox(settings: Settings) -> Path:
+    folder = settings.data_dir / "inbox_of_acme"
+    folder.mkdir()
+    return folder
+
+
+def build_files(format_: str, **stream: Any) -> dict[str, Any]:
+    return {"type": "files", "path": "inbox_of_acme", "streams": {"rows": {"glob": f"*.{format_}", "format": format_, **stream}}}
+
+
+def write_poison(inbox: Path, *names: str) -> None:
+    lines = [GOOD % (1, 1), *(POISON[name][0] for name in names), GOOD % (2, 2)]
+    (inbox / "a.jsonl").write_bytes(b"".join((line if isinstance(line, bytes) else line.encode()) + b"\n" for line in lines))
+
+
+@pytest.mark.parametrize("name", POISON)
+def test_a_poisonous_row_harms_no_other(settings: Settings, inbox: Path, destination: str | None, name: str) -> None:
+    write_poison(inbox, name)
+    tenant = Tenant(settings, build_files("jsonl"), warehouse=destination)
+    report = tenant.load()["rows"]
+    loaded = tenant.read("rows", "_fabric_row")
+    rejected = tenant.ask("select origin, row_number, reason, raw from acme_fabric.rejected_rows")
+    assert {1, 3} <= {row for (row,) in loaded}, "good rows are gone"
+    assert sorted([row for (row,) in loaded] + [row for _, row, _, _ in rejected]) == [1, 2, 3]
+    assert (report.record.rows_read, report.rows_loaded, report.rows_rejected) == (3, len(loaded), len(rejected))
+    where = POISON[name][1]
+    assert where == "any" or bool(rejected) == (where == "rejected")
+    for origin, row, reason, raw in rejected:
+        assert (origin, row) == ("a.jsonl", 2)
+        assert reason == reason.lower() and " " not in reason
+        assert 0 < len(raw) <= 8000
+
+
+def test_an_engine_that_drops_what_does_not_fit_is_caught(settings: Settings, inbox: Path, start: Start) -> None:
+    write_poison(inbox, "half a line")
+    tenant = Tenant(settings, build_files("jsonl"))
+    paths = {name: str(getattr(settings, name)) for name in ("tenants_dir", "dbt_project_dir", "data_dir")}
+    load = {"tenant": tenant.config.model_dump(mode="json"), "source": "shop", "streams": ()}
+    process = start(Case(settings=paths, loads=(load,), broken="drop_rejects"))
+    assert process.wait() == 0, process.log
+    assert tenant.read("rows", "_fabric_row") == [(1,), (3,)]
+    assert tenant.ask("select count(*) from acme_fabric.rejected_rows") == [(0,)]
+
+
+def test_the_same_bad_row_met_again_stays_one(settings: Settings, inbox: Path, destination: str | None) -> None:
+    write_poison(inbox, "half a line")
+    tenant = Tenant(settings, build_files("jsonl"), warehouse=destination)
+    tenant.load()
+    (inbox / "a.jsonl").write_text((inbox / "a.jsonl").read_text() + (GOOD % (3, 3)) + "\n")
+    tenant.load()
+    assert tenant.ask("select count(*) from acme_fabric.rejected_rows") == [(1,)]
+    assert tenant.read("rows", "id") == [(1,), (2,), (3,)]
+
+
+def test_too_many_bad_rows_fail_the_load_and_are_kept(settings: Settings, inbox: Path, destination: str | None) -> None:
+    (inbox / "a.jsonl").write_text(f"{GOOD % (1, 1)}\n[]\n[]\n")
+    tenant = Tenant(settings, build_files("jsonl", rejects={"max": 1}), warehouse=destination)
+    with pytest.raises(DataError, match="2 of 3 rows"):
+        tenant.load()
+    assert tenant.ask("select count(*) from acme_fabric.rejected_rows") == [(2,)]
+    assert tenant.ask("select count(*) from information_schema.tables where table_name = 'rows' and table_schema = 'acme_raw_shop'") == [(0,)]
+
+
+# --- 18: CSV in every dialect
+
+TWO = [(1, "a", "x"), (2, "b", "y")]
+DIALECTS: dict[str, tuple[bytes, list[tuple[Any, ...]] | str, list[str]]] = {
+    "BOM": (b"\xef\xbb\xbfid,name,note\n1,a,x\n2,b,y\n", TWO, []),
+    "CRLF": (b"id,name,note\r\n1,a,x\r\n2,b,y\r\n", TWO, []),
+    "semicolons": (b"id;name;note\n1;a;x\n2;b;y\n", TWO, []),
+    "tabs": (b"id\tname\tnote\n1\ta\tx\n2\tb\ty\n", TWO, []),
+    "no last line end": (b"id,name,note\n1,a,x\n2,b,y", TWO, []),
+    "line ends in quotes": (b'id,name,note\n1,"a\nA",x\n2,"b\r\nB",y\n', [(1, "a\nA", "x"), (2, "b\r\nB", "y")], []),
+    "delimiters and quotes in quotes": (b'id,name,note\n1,"a,""A""",x\n2,b,y\n', [(1, 'a,"A"', "x"), (2, "b", "y")], []),
+    "a short row": (b"id,name,note\n1,a,x\n9,c\n2,b,y\n", TWO, ["ragged_row"]),
+    "a long row": (b"id,name,note\n1,a,x\n9,c,d,e\n2,b,y\n", TWO, ["ragged_row"]),
+    "a quote that is never closed": (b'id,name,note\n1,a,x\n2,b,y\n9,"c,d\n8,e,f\n', TWO, ["bad_csv", "bad_csv"]),
+    "Latin-1": (b"id,name,note\n1,a,x\n9,M\xfcller,z\n2,b,y\n", TWO, ["bad_encoding"]),
+    "only a header": (b"id,name,note\n", [], []),
+    "nothing at all": (b"", [], []),
+    "UTF-16": ("id,name,note\n1,a,x\n".encode("utf-16"), "UTF-8", []),
+    "a header with a name twice": (b"id,name,name\n1,a,x\n", "twice", []),
+    "a header with a column without a name": (b"id,,note\n1,a,x\n", "without a name", []),
+}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_no_dialect_of_csv_shifts_a_column(settings: Settings, inbox: Path, destination: str | None, dialect: str) -> None:
+    text, expected, reasons = DIALECTS[dialect]
+    (inbox / "a.csv").write_bytes(text)
+    tenant = Tenant(settings, build_files("csv"), warehouse=destination)
+    if isinstance(expected, str):
+        with pytest.raises(FabricError, match=expected) as caught:
+            tenant.load()
+        assert "a.csv" in str(caught.value)
+        return
+    report = tenant.load()["rows"]
+    assert (report.rows_loaded, report.rows_rejected) == (len(expected), len(reasons))
+    if expected:
+        assert tenant.read("rows", "id", "name", "note") == expected
+    assert [reason for (reason,) in tenant.ask("select reason from acme_fabric.rejected_rows order by row_number")] == reasons
