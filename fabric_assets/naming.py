@@ -121,6 +121,11 @@ def lock_file(data_dir: Path, tenant: str) -> Path:
     return data_dir / "locks" / f"{tenant}.lock"
 
 
+def run_marks_dir(data_dir: Path) -> Path:
+    """Holds a file for each `fabric run` that goes on, locked by its process and named after the run."""
+    return data_dir / "locks" / "runs"
+
+
 def sealed_secrets_file(data_dir: Path, tenant: str) -> Path:
     return data_dir / "secrets" / f"{tenant}.json"
 

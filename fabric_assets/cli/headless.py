@@ -45,12 +45,16 @@ def run_tenants(
     try:
         _warm_next(workers, healthy)
         from fabric_assets.factories.instance import get_instance
-        from fabric_assets.factories.runs import TenantResult, run_tenant
+        from fabric_assets.factories.run_marks import end_dead_runs
+        from fabric_assets.factories.runs import RunEvent, TenantResult, run_tenant
+        from fabric_assets.factories.translators import TENANT_TAG
 
         results = {
             name: TenantResult(name, "failure", error="\n".join(str(problem) for problem in fleet.broken[name])) for name in chosen if name in fleet.broken
         }
         with get_instance(settings) as instance:
+            for dead in end_dead_runs(instance, settings):
+                on_event(RunEvent(dead.tags[TENANT_TAG], "log", f"run {dead.run_id} was killed; it is recorded as failed, and this one goes on from there"))
             for index, loaded in enumerate(healthy):
                 _warm_next(workers, healthy[index:])
                 results[loaded.config.tenant] = run_tenant(

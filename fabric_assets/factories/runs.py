@@ -4,6 +4,7 @@ The run is recorded in the same instance as the UI's. Progress comes from Dagste
 """
 
 import logging
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
@@ -14,6 +15,7 @@ from fabric_assets.config.loader import LoadedTenant
 from fabric_assets.config.selection import select_keys
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.factories.resources import build_dbt_resources
+from fabric_assets.factories.run_marks import mark_run
 from fabric_assets.factories.tenant import TenantDefinitions, build_tenant_definitions
 from fabric_assets.factories.translators import FULL_REFRESH_TAG, TENANT_TAG
 from fabric_assets.settings import Settings
@@ -115,13 +117,16 @@ def run_tenant(
         executor=dg.in_process_executor,
         loggers={"progress": _build_logger(tenant, on_event)},
     ).resolve_implicit_global_asset_job_def()
-    result = job.execute_in_process(
-        instance=instance,
-        asset_selection=[dg.AssetKey(key) for key in keys],
-        tags={TENANT_TAG: tenant} | ({FULL_REFRESH_TAG: "true"} if full_refresh else {}),
-        run_config={"loggers": {"progress": {}}},
-        raise_on_error=False,
-    )
+    run_id = str(uuid.uuid4())
+    with mark_run(run_id, settings):
+        result = job.execute_in_process(
+            instance=instance,
+            asset_selection=[dg.AssetKey(key) for key in keys],
+            tags={TENANT_TAG: tenant} | ({FULL_REFRESH_TAG: "true"} if full_refresh else {}),
+            run_config={"loggers": {"progress": {}}},
+            run_id=run_id,
+            raise_on_error=False,
+        )
     outcome = _build_result(tenant, definitions, keys, result)
     return replace(outcome, seconds=round(perf_counter() - started, 3))
 

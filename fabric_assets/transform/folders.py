@@ -3,14 +3,12 @@
 The folder is locked as long as its process lives; whoever comes next removes folders without a holder, so what a killed run left is gone with the next one.
 """
 
-import fcntl
-import os
 import re
 import shutil
 import tempfile
 from pathlib import Path
 
-from fabric_assets.private_files import make_private_folder
+from fabric_assets.private_files import FileLock, make_private_folder
 
 _LOCK = ".lock"
 
@@ -24,10 +22,10 @@ class RunFolder:
 
     def __init__(self, parent: Path, run_id: str = "") -> None:
         make_private_folder(parent)
-        with _Lock(parent / _LOCK):
+        with FileLock(parent / _LOCK):
             _sweep(parent)
             self.path = Path(tempfile.mkdtemp(dir=parent, prefix=f"{re.sub(r'[^A-Za-z0-9-]', '', run_id)[:40] or 'run'}-"))
-            self._held = _Lock(self.path / _LOCK)
+            self._held = FileLock(self.path / _LOCK)
 
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
@@ -37,7 +35,7 @@ class RunFolder:
 def sweep_folders(parent: Path) -> None:
     """Remove the folders of runs that are dead."""
     if parent.is_dir():
-        with _Lock(parent / _LOCK):
+        with FileLock(parent / _LOCK):
             _sweep(parent)
 
 
@@ -46,29 +44,8 @@ def _sweep(parent: Path) -> None:
         if not folder.is_dir():
             continue
         try:
-            lock = _Lock(folder / _LOCK, wait=False)
+            lock = FileLock(folder / _LOCK, wait=False)
         except BlockingIOError:
             continue
         shutil.rmtree(folder, ignore_errors=True)
         lock.release()
-
-
-class _Lock:
-    """A flock, held until it is released or its process ends."""
-
-    def __init__(self, file: Path, *, wait: bool = True) -> None:
-        self._descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BaseException:
-            os.close(self._descriptor)
-            raise
-
-    def release(self) -> None:
-        os.close(self._descriptor)
-
-    def __enter__(self) -> "_Lock":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()

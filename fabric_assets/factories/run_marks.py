@@ -1,0 +1,50 @@
+"""Runs of this command whose process was killed: their record is put right by the next.
+
+Nobody watches a `fabric run` as the daemon watches the runs that it has launched. Killed, its run would stay "started" in the
+UI and keep the tenant's pool for ever. So each run has a file that its process holds locked: one that is free belongs to the dead.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+
+from fabric_assets import naming
+from fabric_assets.private_files import FileLock, make_private_folder
+from fabric_assets.settings import Settings
+
+
+@contextmanager
+def mark_run(run_id: str, settings: Settings) -> Iterator[None]:
+    """Show for the block that the run's process lives."""
+    folder = make_private_folder(naming.run_marks_dir(settings.data_dir))
+    # Under the folder's lock: a mark that is made but not yet locked would look like a dead one's.
+    with FileLock(folder / ".lock"):
+        mark = FileLock(folder / run_id)
+    try:
+        yield
+    finally:
+        (folder / run_id).unlink(missing_ok=True)
+        mark.release()
+
+
+def end_dead_runs(instance: dg.DagsterInstance, settings: Settings) -> list[dg.DagsterRun]:
+    """Report as failed what a killed process has left started, and free its pools; gives those runs."""
+    folder = make_private_folder(naming.run_marks_dir(settings.data_dir))
+    ended = list[dg.DagsterRun]()
+    with FileLock(folder / ".lock"):
+        for file in folder.iterdir():
+            if file.name == ".lock":
+                continue
+            try:
+                mark = FileLock(file, wait=False)
+            except BlockingIOError:
+                continue
+            run = instance.get_run_by_id(file.name)
+            if run and not run.is_finished:
+                instance.report_run_failed(run, message="The process of this run was killed. Nothing is lost or doubled: the next run goes on from there.")
+                ended.append(run)
+            instance.event_log_storage.free_concurrency_slots_for_run(file.name)
+            file.unlink()
+            mark.release()
+    return ended
