@@ -14,7 +14,7 @@ from typing import get_args
 import pytest
 import yaml
 
-from fabric_assets.config.sources import AnySource
+from fabric_assets.config.any_source import AnySource
 from fabric_assets.connectors.registry import CONNECTORS
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -13,8 +13,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema, model_validator
 
-from fabric_assets.config.base import NO_CONTROL, Duration, FabricModel, Flag, Name, Path, Text, Whole, check_data_path, refuse
-from fabric_assets.config.sources import S3Credentials, SourceConfig
+from fabric_assets.config.base import NO_CONTROL, Duration, FabricModel, Flag, Name, Path, Text, Whole, refuse
+from fabric_assets.config.sources import FolderSource
 from fabric_assets.config.streams import StreamConfig, WriteDisposition
 from fabric_assets.config.suggestions import suggest
 
@@ -28,7 +28,6 @@ _SIZE = re.compile(r"^(\d{1,6})(KB|MB|GB)$")
 _UNITS = {"KB": 1000, "MB": 1000**2, "GB": 1000**3}
 _DIRECTIVES = "YymdbBHIMSfpz"
 _CLOCK_DIRECTIVES = "HIMSfpz"
-_SCHEMES = ("s3", "gs", "az", "file")
 # What RE2 lacks, which checks the cells in a time that no text of theirs can stretch.
 _NOT_LINEAR = re.compile(r"(?<!\\)(?:\\\\)*(?:\(\?(?:[=!>(]|<[=!]|P=)|\\[1-9]|[*+?}]\+)")
 
@@ -46,15 +45,6 @@ def _check_timezone(value: str) -> str:
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise ValueError("is no time zone of the IANA database, such as Europe/Berlin") from None
     return value
-
-
-def _check_path(value: str) -> str:
-    scheme, separator, rest = value.partition("://")
-    if separator and scheme not in _SCHEMES:
-        raise ValueError(f"unknown scheme '{scheme[:20]}'{suggest(scheme, _SCHEMES)}, or a plain folder")
-    if "@" in rest.partition("/")[0]:
-        raise ValueError("must hold no credentials: they belong under credentials, as references")
-    return check_data_path(value)
 
 
 Size = Annotated[
@@ -231,24 +221,16 @@ class CsvStream(StreamConfig):
         return own | {fold(name): target for name, target in self.mapping.items()}
 
 
-class CsvImportSource(SourceConfig):
+class CsvImportSource(FolderSource):
     """Files that people drop: checked, mapped, and loaded once."""
 
     type: Literal["csv_import"] = Field(description="Files that people drop.")
-    path: Annotated[Text, AfterValidator(_check_path)] = Field(description="Inbox: a folder (relative to FABRIC_DATA_DIR) or bucket URL.")
-    credentials: S3Credentials | None = Field(default=None, description="For buckets; default: what the machine's own environment gives.")
     limits: ImportLimits = Field(default=ImportLimits(), description="How large a file may be.")
     ready: Literal["stable", "done_file"] = Field(
         default="stable", description="When a file is complete: its size and time stay the same over two looks, or <name>.done lies beside it."
     )
     archive: Flag = Field(default=False, description="Whether loaded files are moved to archive/ below the path.")
     streams: dict[Name, CsvStream] = Field(min_length=1, max_length=2000, description="The files to load, by the name that their rows' table gets.")
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "CsvImportSource":
-        if self.credentials and not self.path.startswith("s3://"):
-            refuse([(("credentials",), "are for s3:// paths; drop them")])
-        return self
 
 
 def fold(name: str) -> str:

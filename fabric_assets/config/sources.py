@@ -147,19 +147,21 @@ def _check_files_path(value: str) -> str:
     return check_data_path(value)
 
 
-class FilesSource(SourceConfig):
-    """Files in a folder or bucket; each run loads the new and the changed ones."""
+class FolderSource(SourceConfig):
+    """Base of the sources whose rows lie in files."""
 
-    type: Literal["files"] = Field(description="Files in a folder or bucket.")
     path: Annotated[Text, AfterValidator(_check_files_path)] = Field(description="Folder (relative to FABRIC_DATA_DIR) or bucket URL: s3://, gs://, az://.")
     credentials: S3Credentials | None = Field(default=None, description="For buckets; default: what the machine's own environment gives.")
-    streams: dict[Name, FileStream] = Field(min_length=1, max_length=2000, description="The files to load, by the name that their rows' table gets.")
 
     @model_validator(mode="after")
-    def _consistent(self) -> "FilesSource":
+    def _credentials_have_a_bucket(self) -> "FolderSource":
         if self.credentials and not self.path.startswith("s3://"):
             refuse([(("credentials",), "are for s3:// paths; drop them")])
         return self
 
 
-AnySource = Annotated[SqlDatabaseSource | RestApiSource | FilesSource, Field(discriminator="type")]
+class FilesSource(FolderSource):
+    """Files in a folder or bucket; each run loads the new and the changed ones."""
+
+    type: Literal["files"] = Field(description="Files in a folder or bucket.")
+    streams: dict[Name, FileStream] = Field(min_length=1, max_length=2000, description="The files to load, by the name that their rows' table gets.")

@@ -4,13 +4,14 @@ A batch holds Arrow data where the source can give it, else JSON objects. Connec
 no warehouse types: shaping rows for the warehouse, and setting aside those that do not fit, is the engine's work for all of them.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import pyarrow as pa
 
 from fabric_assets.config.streams import WriteDisposition
+from fabric_assets.connectors.imported_file import ImportedFile
 from fabric_assets.errors import FabricError
 
 Row = dict[str, Any]
@@ -70,6 +71,7 @@ class StreamPlan:
         newest_by: of rows with the same key the one that is highest here wins, then the one read last.
         replaced_by: rows with a value of this column replace all rows with it (an append of files, by file name).
         yields: rows give way to those that earlier loads have merged under their key, unless they are newer.
+        is_judged: the reader holds the rejected rows against the stream's limit itself, file by file.
     """
 
     name: str
@@ -78,6 +80,7 @@ class StreamPlan:
     newest_by: str | None = None
     replaced_by: str | None = None
     yields: bool = False
+    is_judged: bool = False
 
 
 class StreamMemory(Protocol):
@@ -105,6 +108,14 @@ class StreamMemory(Protocol):
         """Let rows with this value of the plan's `replaced_by` go, though no new ones come (a file that has become empty)."""
         ...
 
+    def get_files(self) -> Sequence[ImportedFile]:
+        """The dropped files that earlier loads have dealt with."""
+        ...
+
+    def record_file(self, file: ImportedFile) -> None:
+        """Note what became of a dropped file; kept with the rows, which are counted by their batches' origin."""
+        ...
+
 
 @dataclass
 class Window:
@@ -121,10 +132,12 @@ class ReadGroup:
     Args:
         read: opens the source and gives its batches; called in a thread of its own, with a memory per stream. A stream
             without rows still gives one empty Arrow table where its columns are known.
+        after_commit: called with a stream once its rows are committed; what it would do must be made good by the next load if it never is.
     """
 
     streams: tuple[StreamPlan, ...]
     read: Callable[[Mapping[str, StreamMemory]], Iterator[Batch | StreamFailed]]
+    after_commit: Callable[[str], None] = lambda stream: None
 
 
 @dataclass(frozen=True)

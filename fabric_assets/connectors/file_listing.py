@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fabric_assets import naming
-from fabric_assets.config.sources import FilesSource, FileStream
+from fabric_assets.config.sources import FileStream, FolderSource
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.errors import ConfigurationError, RetriableError, SourceError, SourceUnavailable
 
@@ -72,11 +72,16 @@ def list_files(context: SourceContext, stream: FileStream, *, place: str) -> tup
         SourceUnavailable: the bucket cannot be reached.
     """
     config = context.config
-    assert isinstance(config, FilesSource)
+    assert isinstance(config, FolderSource)
     scheme, separator, rest = config.path.partition("://")
     if not separator or scheme == "file":
-        return _list_folder(_get_folder(context, rest if separator else config.path, place), stream, place, context.report)
-    return _list_bucket(_open_bucket(context, config, scheme, place), rest.rstrip("/"), stream, place)
+        folder, path = get_folder(context, config, place), rest if separator else config.path
+        if not folder.is_dir():
+            raise SourceError(
+                f"{place}: the folder {path} does not exist", remedy="create it, or correct the source's path; relative paths count from FABRIC_DATA_DIR"
+            )
+        return _list_folder(folder, stream, place, context.report)
+    return _list_bucket(open_bucket(context, config, place), rest.rstrip("/"), stream, place)
 
 
 def fetch(file: SourceFile, folder: Path, number: int, *, place: str) -> FetchedFile:
@@ -98,16 +103,17 @@ def fetch(file: SourceFile, folder: Path, number: int, *, place: str) -> Fetched
     return FetchedFile(file, path, digest.hexdigest())
 
 
-def _get_folder(context: SourceContext, path: str, place: str) -> Path:
-    data_dir = context.settings.data_dir.resolve()
+def get_folder(context: SourceContext, config: FolderSource, place: str) -> Path:
+    """The source's folder on this machine, whether it is there or not.
+
+    Raises:
+        ConfigurationError: it holds the platform's own data.
+    """
+    data_dir, path = context.settings.data_dir.resolve(), config.path.removeprefix("file://")
     folder = (data_dir / path).resolve()
     remedy = "name a folder below FABRIC_DATA_DIR"
     if folder == data_dir or (folder.is_relative_to(data_dir) and folder.relative_to(data_dir).parts[0] in naming.PLATFORM_FOLDERS):
         raise ConfigurationError(f"{place}: the path {path} holds the platform's own data", remedy=remedy)
-    if not folder.is_dir():
-        raise SourceError(
-            f"{place}: the folder {path} does not exist", remedy="create it, or correct the source's path; relative paths count from FABRIC_DATA_DIR"
-        )
     return folder
 
 
@@ -136,9 +142,15 @@ def _get_version(facts: os.stat_result) -> str:
     return f"{facts.st_size}-{facts.st_mtime_ns}"
 
 
-def _open_bucket(context: SourceContext, config: FilesSource, scheme: str, place: str) -> Any:
+def open_bucket(context: SourceContext, config: FolderSource, place: str) -> Any:
+    """The bucket's file system; connects only when it is asked.
+
+    Raises:
+        ConfigurationError: its library is not installed.
+    """
     import fsspec
 
+    scheme = config.path.partition("://")[0]
     options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
     if login := config.credentials:
         endpoint = login.endpoint_url if isinstance(login.endpoint_url, str | None) else context.resolve(login.endpoint_url).strip()

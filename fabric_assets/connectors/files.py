@@ -26,7 +26,7 @@ from fabric_assets.connectors.suggestions import build_missing_error
 from fabric_assets.errors import DataError, SourceError, SourceUnavailable
 
 FILE, HASH, ROW, ORDER = "_fabric_file", "_fabric_file_sha256", "_fabric_row", "_fabric_order"
-_ROWS_BITS = 36
+ROWS_BITS = 36
 
 
 def open_source(context: SourceContext) -> SourceReader:
@@ -134,7 +134,7 @@ def _add_origin(table: pa.Table, file: FetchedFile | None, first: int, stream: F
     added: dict[str, Any] = {FILE: pa.repeat(pa.scalar(name), count), HASH: pa.repeat(pa.scalar(sha256), count)}
     added[ROW] = pa.array(range(first, first + count), type=arrow_types.BIGINT)
     if stream.disposition == "merge":
-        start = (sequence << _ROWS_BITS) + first
+        start = (sequence << ROWS_BITS) + first
         added[ORDER] = pa.array(range(start, start + count), type=arrow_types.BIGINT)
     for column, values in added.items():
         table = table.append_column(column, values)

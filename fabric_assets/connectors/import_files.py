@@ -90,6 +90,13 @@ def check_file(path: Path, *, name: str, sha256: str, stream_name: str, stream: 
     return CheckedFile(file.dialect.describe(), [file.header[place] for place in layout.unmapped], read, read - rejected, rejected, spool, stream_name, name)
 
 
+def build_schema(stream: CsvStream) -> pa.Schema:
+    """The columns of a file's rows."""
+    fields = [(column, get_type(config)) for column, config in stream.get_columns().items()]
+    kept = [(UNMAPPED, pa.large_string())] if stream.unmapped == "keep" else []
+    return pa.schema([*fields, *kept, (FILE, arrow_types.TEXT), (HASH, arrow_types.TEXT), (ROW, arrow_types.BIGINT)])
+
+
 def _open(path: Path, name: str, stream: CsvStream, limits: ImportLimits) -> TextFile | SheetFile:
     lower = name.lower()
     if lower.endswith(".xlsx"):
@@ -114,9 +121,7 @@ class _Checker:
         self._layout, self._name, self._sha256 = layout, name, sha256
         self._checkers = {column: ColumnChecker(column, config, mark) for column, config in columns.items()}
         self._unique = UniqueChecker({column: place for column, place in layout.columns.items() if place is not None and columns[column].unique})
-        fields = [(column, get_type(config)) for column, config in columns.items()]
-        kept = [(UNMAPPED, pa.large_string())] if stream.unmapped == "keep" else []
-        self.schema = pa.schema([*fields, *kept, (FILE, arrow_types.TEXT), (HASH, arrow_types.TEXT), (ROW, arrow_types.BIGINT)])
+        self.schema = build_schema(stream)
 
     def check(self, cells: Cells) -> tuple[pa.Table, list[Reject]]:
         count, faults = len(cells.lines), Faults()

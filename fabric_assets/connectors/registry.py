@@ -17,6 +17,7 @@ CONNECTORS: dict[str, str] = {
     "sql_database": "fabric_assets.connectors.sql_database",
     "rest_api": "fabric_assets.connectors.rest_api",
     "files": "fabric_assets.connectors.files",
+    "csv_import": "fabric_assets.connectors.csv_import",
 }
 
 

@@ -1,6 +1,6 @@
 """A stream's table and state -> what its connector may ask about earlier loads."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +9,7 @@ import pyarrow as pa
 from fabric_assets.connectors.arrow_types import TEXT
 from fabric_assets.connectors.batches import Window
 from fabric_assets.connectors.column_names import normalize_column
+from fabric_assets.connectors.imported_file import ImportedFile
 
 
 @dataclass
@@ -21,6 +22,8 @@ class WarehouseMemory:
         state: the reader's own, changed in place; saved with the rows.
         query: asks the warehouse, outside of the load's transaction: what earlier loads have committed.
         forget_value: takes a value of `replaced_by` whose rows go.
+        read_files: asks for the dropped files that earlier loads have dealt with.
+        keep_file: takes what became of one in this load.
     """
 
     table: str
@@ -28,6 +31,8 @@ class WarehouseMemory:
     state: dict[str, Any]
     query: Callable[[str], pa.Table]
     forget_value: Callable[[str], None]
+    read_files: Callable[[], Sequence[ImportedFile]]
+    keep_file: Callable[[ImportedFile], None]
     window: Window = field(default_factory=Window)
 
     def get_type(self, column: str) -> pa.DataType | None:
@@ -46,6 +51,12 @@ class WarehouseMemory:
         # Compared as text: a literal of every type, without a placeholder of either driver. Only a few rows share a cursor's highest value.
         literal = str(value).replace("'", "''")
         return self.query(f"select * from {self.table} where \"{name}\" = cast('{literal}' as {_name_type(self.columns[name])})")
+
+    def get_files(self) -> Sequence[ImportedFile]:
+        return self.read_files()
+
+    def record_file(self, file: ImportedFile) -> None:
+        self.keep_file(file)
 
     def replace_rows_of(self, value: str) -> None:
         self.forget_value(value)

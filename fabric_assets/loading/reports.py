@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.connectors.imported_file import ImportedFile
 from fabric_assets.errors import FabricError
 from fabric_assets.settings import Settings
 
@@ -92,6 +93,7 @@ class StreamReport:
         record: its row of the ledger.
         table_name: fully qualified: database.dataset.table.
         first_run: the table was new, or made anew.
+        files: what became of dropped files, of a source that imports them.
     """
 
     record: LoadRecord
@@ -100,6 +102,7 @@ class StreamReport:
     destination: str
     dataset: str
     first_run: bool
+    files: tuple[ImportedFile, ...] = ()
 
     @property
     def stream(self) -> str:

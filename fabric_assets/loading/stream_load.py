@@ -16,7 +16,9 @@ import pyarrow as pa
 from fabric_assets import naming
 from fabric_assets.connectors.batches import Batch, ReadGroup, Reject, StreamFailed, StreamPlan
 from fabric_assets.connectors.context import SourceContext
+from fabric_assets.connectors.imported_file import ImportedFile
 from fabric_assets.errors import DataError
+from fabric_assets.loading import import_ledger
 from fabric_assets.loading.failures import build_error
 from fabric_assets.loading.job import Job, LoadAbandoned
 from fabric_assets.loading.ledger import StreamState
@@ -54,7 +56,7 @@ class LoadContext:
 
 def load_group(group: ReadGroup, context: LoadContext) -> None:
     """Load a group's streams; each ends in an outcome, whatever happens."""
-    loads = {plan.name: _StreamLoad(plan, context) for plan in group.streams}
+    loads = {plan.name: _StreamLoad(plan, context, group.after_commit) for plan in group.streams}
     try:
         with contextlib.closing(ReadAhead(group.read({name: load.memory for name, load in loads.items()}), context.job.check)) as items:
             for item in items:
@@ -96,8 +98,8 @@ def _attempt(load: "_StreamLoad", step: Callable[[], None]) -> None:
 class _StreamLoad:
     """One stream's way from its first batch to its commit."""
 
-    def __init__(self, plan: StreamPlan, context: LoadContext) -> None:
-        self._plan, self._context = plan, context
+    def __init__(self, plan: StreamPlan, context: LoadContext, after_commit: Callable[[str], None]) -> None:
+        self._plan, self._context, self._after_commit = plan, context, after_commit
         self._request, self._job = context.request, context.job
         self._config = self._request.tenant.sources[self._request.source].streams[plan.name]
         self._place = context.source.describe(plan.name)
@@ -107,6 +109,10 @@ class _StreamLoad:
         self._rejects: list[Reject] = []
         # Filled by the thread that reads, emptied by the one that writes.
         self._forgotten: deque[str] = deque()
+        self._files: dict[str, ImportedFile] = {}
+        self._known_files: list[ImportedFile] = []
+        # Of each file: rows loaded and rejected.
+        self._counts: dict[str, tuple[int, int]] = {}
         self._writer: StreamWriter | None = None
         self._report: StreamReport | None = None
         self.is_over = False
@@ -128,6 +134,8 @@ class _StreamLoad:
             state={} if self._is_new else dict(self._state.state),
             query=context.warehouse.query,
             forget_value=self._forgotten.append,
+            read_files=self._read_files,
+            keep_file=lambda file: self._files.__setitem__(file.file_id, file),
         )
 
     def take(self, batch: Batch) -> None:
@@ -136,6 +144,8 @@ class _StreamLoad:
         self._forget()
         self._open().write(shaped.tables, shaped.rejects)
         self._rejects += shaped.rejects[: _KEPT_REJECTS - len(self._rejects)]
+        loaded, rejected = self._counts.get(batch.origin, (0, 0))
+        self._counts[batch.origin] = loaded + shaped.loaded, rejected + len(shaped.rejects)
         size = sum(table.nbytes for table in shaped.tables.values())
         self._record = replace(
             self._record,
@@ -159,11 +169,12 @@ class _StreamLoad:
                 f"{self._place}: {record.rows_read} rows were read, but {record.rows_loaded} loaded and {record.rows_rejected} rejected; nothing was kept",
                 remedy="report this: it is a fault of ETL Fabric",
             )
-        if self._config.rejects.is_exceeded(record.rows_read, record.rows_rejected):
+        if not self._plan.is_judged and self._config.rejects.is_exceeded(record.rows_read, record.rows_rejected):
             raise self._build_limit_error(record)
         written = writer.finish()
         record = replace(record, status="success", rows_total=written.rows_total, seconds=time.monotonic() - self._started)
         request, dataset = self._request, naming.raw_dataset(self._request.tenant.tenant, self._request.source)
+        files = import_ledger.count_rows(list(self._files.values()), self._counts)
         self._report = report = StreamReport(
             record=record,
             table_name=f"{self._context.database}.{dataset}.{self._plan.name}",
@@ -171,9 +182,15 @@ class _StreamLoad:
             destination=request.tenant.destination.type,
             dataset=dataset,
             first_run=self._is_new,
+            files=tuple(files),
         )
         self._tell_of_rows(record, written.repeats)
-        self._job.commit(lambda: writer.commit(replace(record, loaded_at=datetime.now(UTC)), self.memory.state), report)
+
+        def write() -> None:
+            writer.commit(replace(record, loaded_at=datetime.now(UTC)), self.memory.state, files, self._known_files)
+            self._after_commit(self._plan.name)
+
+        self._job.commit(write, report)
         self.is_over = True
 
     def fail(self, error: Exception, *, writing: bool = False) -> None:
@@ -199,6 +216,10 @@ class _StreamLoad:
         if self._writer is not None:
             self._writer.abort()
             self._writer = None
+
+    def _read_files(self) -> list[ImportedFile]:
+        self._known_files = self._context.warehouse.read_files(self._request.tenant.tenant, self._plan.name)
+        return self._known_files
 
     def _forget(self) -> None:
         while self._forgotten:

@@ -11,8 +11,9 @@ from fabric_assets import naming
 from fabric_assets.config.tenant import DuckDbDestination, TenantConfig
 from fabric_assets.connectors.arrow_types import BIGINT, TEXT, TIMESTAMP_UTC
 from fabric_assets.connectors.batches import Reject, StreamPlan
+from fabric_assets.connectors.imported_file import ImportedFile
 from fabric_assets.errors import DestinationUnavailable
-from fabric_assets.loading import ledger
+from fabric_assets.loading import import_ledger, ledger
 from fabric_assets.loading.ledger import StreamState
 from fabric_assets.loading.reports import LoadRecord
 from fabric_assets.loading.session import Columns, Session, Table
@@ -90,6 +91,10 @@ class Warehouse:
         with self._borrow() as session:
             return ledger.read_states(session, self._datasets.platform, self._source)
 
+    def read_files(self, tenant: str, stream: str) -> list[ImportedFile]:
+        with self._borrow() as session:
+            return import_ledger.read_files(session.cursor(), tenant, self._source, stream)
+
     def query(self, sql: str) -> pa.Table:
         """Ask outside of every stream's transaction: what is committed."""
         with self._borrow() as session:
@@ -136,7 +141,8 @@ class Warehouse:
 
     def _find_missing(self, session: Session) -> dict[str, dict[str, tuple[Columns, Sequence[str], bool]]]:
         """schema -> table -> missing columns, primary key, whether the table itself is missing."""
-        wanted = {self._datasets.platform: ledger.TABLES, self._datasets.raw: {"_dlt_loads": (_DLT_LOADS, ())}}
+        platform = {**ledger.TABLES, "imported_files": (import_ledger.IMPORTED_FILES, ("file_id",))}
+        wanted = {self._datasets.platform: platform, self._datasets.raw: {"_dlt_loads": (_DLT_LOADS, ())}}
         missing = {}
         for schema, tables in wanted.items():
             found = session.read_columns(schema)

@@ -13,8 +13,9 @@ import pyarrow as pa
 
 from fabric_assets.connectors.batches import Reject, StreamPlan
 from fabric_assets.connectors.column_names import normalize_column
+from fabric_assets.connectors.imported_file import ImportedFile
 from fabric_assets.errors import DestinationError
-from fabric_assets.loading import ledger
+from fabric_assets.loading import import_ledger, ledger
 from fabric_assets.loading.repeats import delete_repeats, drop_repeats
 from fabric_assets.loading.reports import ColumnReport, LoadRecord, read_table
 from fabric_assets.loading.session import Columns, Session, Table, quote, quote_text
@@ -119,8 +120,12 @@ class StreamWriter:
             raise DestinationError(f"{self._place}: {self._handed - self._repeats} rows were written, but the table holds {total}; nothing was kept")
         return Written(total, columns, self._repeats)
 
-    def commit(self, record: LoadRecord, state: Mapping[str, Any]) -> None:
+    def commit(self, record: LoadRecord, state: Mapping[str, Any], files: Sequence[ImportedFile] = (), known_files: Sequence[ImportedFile] = ()) -> None:
         """Make it all visible at once: rows, rejected rows, the stream's state and its row of the ledger.
+
+        Args:
+            files: what became of dropped files.
+            known_files: what was known of them when the load began.
 
         Raises:
             LeaseHeld: another run has loaded the stream meanwhile; nothing was kept.
@@ -143,6 +148,7 @@ class StreamWriter:
         )
         ledger.write_end(session, platform, record)
         ledger.write_state(session, platform, record, state, version=self._version)
+        import_ledger.write_files(session, platform, record, files, known_files)
         session.commit()
         self._is_over = True
         self._release(session)

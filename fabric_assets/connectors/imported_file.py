@@ -1,0 +1,91 @@
+"""What is known of a dropped file: a row of `<tenant>_fabric.imported_files`, and where the file lies once it is dealt with."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import PurePosixPath
+from typing import Literal
+
+# `replaced`: its rows gave way to those of a newer file of the same name.
+Status = Literal["loaded", "replaced", "duplicate", "quarantined", "failed"]
+ARCHIVE, QUARANTINE = "archive", "quarantine"
+REASON_SUFFIX = ".reason.txt"
+# A file that could not be read is tried so often, ever later; then it is quarantined.
+MAX_ATTEMPTS = 5
+_FIRST_WAIT = timedelta(minutes=1)
+
+
+@dataclass(frozen=True)
+class ImportedFile:
+    """One file that a load has dealt with.
+
+    Args:
+        name: its path below the source's path.
+        version: changes when its content may have; an unchanged file is not opened again.
+        sha256: of its bytes; None for a file that was too large to be read.
+        size: bytes, as it lies there.
+        modified_at: when it was last written.
+        reason: a stable code, of a file that is quarantined or has failed.
+        message: the reason in words; of a loaded file how it was read.
+        attempts: how often it could not be read.
+        next_attempt_at: of a failed file; it is left alone until then.
+        rows_read: always rows_loaded + rows_rejected.
+    """
+
+    name: str
+    version: str
+    sha256: str | None
+    size: int
+    modified_at: datetime
+    status: Status
+    reason: str | None = None
+    message: str | None = None
+    attempts: int = 0
+    next_attempt_at: datetime | None = None
+    rows_read: int = 0
+    rows_loaded: int = 0
+    rows_rejected: int = 0
+
+    @property
+    def file_id(self) -> str:
+        """One per content, so that no content is loaded twice; and one per name for what was not loaded."""
+        if self.status in ("loaded", "replaced"):
+            return digest(self.sha256)
+        return digest(self.sha256, self.name, self.version if self.sha256 is None else None)
+
+    def is_due(self, now: datetime) -> bool:
+        """Whether its bytes should be in the table and are not."""
+        return self.status == "replaced" or (self.status == "failed" and (self.next_attempt_at is None or self.next_attempt_at <= now))
+
+    def build_note(self) -> str | None:
+        """What is laid beside a file that is quarantined, for whoever looks there."""
+        return f"{self.reason}\n{self.message}\n" if self.status == "quarantined" else None
+
+    @property
+    def place(self) -> str | None:
+        """Where the file is moved to, below the source's path; None where it stays."""
+        if self.status == "quarantined":
+            return build_place(QUARANTINE, self.name, self.mark)
+        return build_place(ARCHIVE, self.name, self.mark) if self.status in ("loaded", "replaced", "duplicate") else None
+
+    @property
+    def mark(self) -> str:
+        """Tells the contents of one name apart."""
+        return self.sha256[:8] if self.sha256 else digest(self.name, self.version)[:8]
+
+
+def build_place(folder: str, name: str, mark: str) -> str:
+    """`2026/jan.csv.gz` -> `archive/2026/jan.1a2b3c4d.csv.gz`."""
+    path = PurePosixPath(name)
+    stem, dot, suffixes = path.name.partition(".")
+    return str(PurePosixPath(folder, path.parent, f"{stem}.{mark}{dot}{suffixes}"))
+
+
+def find_next_attempt(now: datetime, attempts: int) -> datetime:
+    """When a file that could not be read is tried again: after 1, 2, 4, 8 minutes."""
+    return now + _FIRST_WAIT * 2 ** (attempts - 1)
+
+
+def digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -1,0 +1,93 @@
+"""`imported_files` in `<tenant>_fabric`: what became of each file that people have dropped."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from typing import Any
+
+import pyarrow as pa
+
+from fabric_assets import naming
+from fabric_assets.connectors.arrow_types import BIGINT, TEXT, TIMESTAMP_UTC
+from fabric_assets.connectors.imported_file import ImportedFile
+from fabric_assets.loading.reports import LoadRecord
+from fabric_assets.loading.session import Session, Table, quote_all, quote_text
+
+_FILE = {
+    "name": TEXT,
+    "version": TEXT,
+    "sha256": TEXT,
+    "size": BIGINT,
+    "modified_at": TIMESTAMP_UTC,
+    "status": TEXT,
+    "reason": TEXT,
+    "message": TEXT,
+    "attempts": BIGINT,
+    "next_attempt_at": TIMESTAMP_UTC,
+    "rows_read": BIGINT,
+    "rows_loaded": BIGINT,
+    "rows_rejected": BIGINT,
+}
+IMPORTED_FILES = {"file_id": TEXT, "source": TEXT, "stream": TEXT, **_FILE, "load_id": TEXT, "run_id": TEXT, "updated_at": TIMESTAMP_UTC}
+# Values in one list of a statement.
+_PORTION = 10_000
+
+
+def read_files(cursor: Any, tenant: str, source: str, stream: str) -> list[ImportedFile]:
+    """Read what became of a stream's files.
+
+    Args:
+        cursor: of any DB-API connection, or of a session.
+    """
+    names = [field.name for field in fields(ImportedFile)]
+    cursor.execute(
+        f"select {quote_all(names)} from {Table(naming.platform_dataset(tenant), 'imported_files')}"
+        f" where source = {quote_text(source)} and stream = {quote_text(stream)}"
+    )
+    return [ImportedFile(**dict(zip(names, values, strict=True))) for values in cursor.fetchall()]
+
+
+def write_files(session: Session, platform: str, record: LoadRecord, files: Sequence[ImportedFile], known: Sequence[ImportedFile]) -> None:
+    """Write what became of files in this load.
+
+    Args:
+        known: what the load has read of the stream's files when it began: only these rows are overwritten, so of two loads of one
+            content the second meets the unique key.
+    """
+    if not files:
+        return
+    table = Table(platform, "imported_files")
+    ids, places = {file.file_id for file in files}, {(file.name, file.version) for file in files}
+    gone = [build_id(record, file) for file in known if file.file_id in ids or (file.name, file.version) in places]
+    for start in range(0, len(gone), _PORTION):
+        session.execute(f"delete from {table} where file_id in ({', '.join(map(quote_text, gone[start : start + _PORTION]))})")
+    rows = [
+        {
+            **asdict(file),
+            "file_id": build_id(record, file),
+            "source": record.source,
+            "stream": record.stream,
+            "load_id": record.load_id,
+            "run_id": record.run_id,
+            "updated_at": record.loaded_at,
+        }
+        for file in files
+    ]
+    session.insert(table, pa.Table.from_pylist(rows, schema=pa.schema(list(IMPORTED_FILES.items()))))
+
+
+def count_rows(files: Sequence[ImportedFile], rows: Mapping[str, tuple[int, int]]) -> list[ImportedFile]:
+    """Give the loaded files the numbers of their rows.
+
+    Args:
+        rows: by the files' names: loaded and rejected.
+    """
+    counted = []
+    for file in files:
+        loaded, rejected = rows.get(file.name, (0, 0)) if file.status == "loaded" else (file.rows_loaded, file.rows_rejected)
+        counted.append(replace(file, rows_read=loaded + rejected, rows_loaded=loaded, rows_rejected=rejected))
+    return counted
+
+
+def build_id(record: LoadRecord, file: ImportedFile) -> str:
+    """The row's key: the same content may be loaded by several streams."""
+    return f"{record.source}/{record.stream}/{file.file_id}"
