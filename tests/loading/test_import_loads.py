@@ -1,0 +1,394 @@
+"""Files that people drop: each content loaded once, each file of one fate, and where it lies afterwards."""
+
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fabric_assets.connectors import import_inbox, imported_file
+from fabric_assets.connectors.import_inbox import FolderInbox
+from fabric_assets.errors import LeaseHeld, SourceError
+from fabric_assets.loading import writing
+from fabric_assets.settings import Settings
+from tests.loading.shop import Tenant, write_secret_file
+from tests.services import Bucket
+
+STREAM = {"glob": "*.csv", "columns": {"day": {"type": "date", "required": True}, "spend": {"type": "decimal", "min": 0}}}
+GOOD = "day,spend\n2026-01-01,1.50\n2026-01-02,2.50\n"
+BAD_ROW = "day,spend\n2026-01-03,3\nyesterday,4\n"
+UNCLOSED = 'day,spend\n2026-01-05,"1\n'
+
+
+@pytest.fixture(autouse=True)
+def stable_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that has just been written is waited for; here once for all, in the tests of that."""
+    monkeypatch.setattr(import_inbox, "STABLE_SECONDS", 0.0)
+
+
+@pytest.fixture
+def inbox(settings: Settings) -> Path:
+    folder = settings.data_dir / "inbox" / "acme"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def build(settings: Settings, warehouse: str | None = None, *, source: dict[str, Any] | None = None, **stream: Any) -> Tenant:
+    return Tenant(settings, {"type": "csv_import", "path": "inbox/acme", "streams": {"ads": STREAM | stream}, **(source or {})}, warehouse=warehouse)
+
+
+def drop(inbox: Path, name: str, content: str, *, age: int = 0) -> Path:
+    file = inbox / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(content)
+    os.utime(file, (1_800_000_000 - age, 1_800_000_000 - age))
+    return file
+
+
+def get_fates(tenant: Tenant) -> list[tuple[Any, ...]]:
+    return tenant.ask("select name, status, rows_read, rows_loaded, rows_rejected from acme_fabric.imported_files order by name, status, rows_read")
+
+
+def list_folder(inbox: Path) -> list[str]:
+    return sorted(path.relative_to(inbox).as_posix() for path in inbox.rglob("*") if path.is_file())
+
+
+def test_each_file_has_its_fate_and_its_place(settings: Settings, inbox: Path, warehouse: str | None) -> None:
+    tenant = build(settings, warehouse, source={"archive": True})
+    drop(inbox, "good.csv", GOOD, age=9)
+    drop(inbox, "copy.csv", GOOD, age=8)
+    drop(inbox, "bad_row.csv", BAD_ROW)
+    drop(inbox, "unclosed.csv", UNCLOSED)
+    report = tenant.load()["ads"]
+    assert (report.record.rows_read, report.rows_loaded, report.rows_rejected, report.rows_total) == (4, 3, 1, 3)
+    assert get_fates(tenant) == [
+        ("bad_row.csv", "loaded", 2, 1, 1),
+        ("copy.csv", "duplicate", 0, 0, 0),
+        ("good.csv", "loaded", 2, 2, 0),
+        ("unclosed.csv", "quarantined", 0, 0, 0),
+    ]
+    assert {file.name: file.status for file in report.files} == {name: status for name, status, *_ in get_fates(tenant)}
+    rows = tenant.ask("select cast(day as text), cast(spend as text), _fabric_file, _fabric_row from acme_raw_shop.ads order by day")
+    assert [(day, float(spend), file, row) for day, spend, file, row in rows] == [
+        ("2026-01-01", 1.5, "good.csv", 2),
+        ("2026-01-02", 2.5, "good.csv", 3),
+        ("2026-01-03", 3.0, "bad_row.csv", 2),
+    ]
+    assert tenant.ask("select origin, row_number, column_name from acme_fabric.rejected_rows") == [("bad_row.csv", 3, "day")]
+    places = list_folder(inbox)
+    assert [place.partition("/")[0] for place in places] == ["archive", "archive", "archive", "quarantine", "quarantine"]
+    (reason,) = [place for place in places if place.endswith(".reason.txt")]
+    assert (inbox / reason).read_text().startswith("unclosed_quote\n")
+    # Nothing is left to do.
+    assert tenant.load()["ads"].rows_total == 3
+    assert list_folder(inbox) == places
+
+
+def test_files_that_stay_are_not_opened_again(settings: Settings, inbox: Path, warehouse: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    tenant = build(settings, warehouse)
+    drop(inbox, "good.csv", GOOD, age=5)
+    drop(inbox, "copy.csv", GOOD)
+    tenant.load()
+    opened = list[str]()
+    original = FolderInbox._open
+    monkeypatch.setattr(FolderInbox, "_open", lambda self, name: opened.append(name) or original(self, name))
+    assert tenant.load()["ads"].rows_loaded == 0
+    assert opened == []
+    os.utime(inbox / "good.csv")
+    assert tenant.load()["ads"].rows_loaded == 0
+    assert opened == ["good.csv"]
+    assert [status for _, status, *_ in get_fates(tenant)] == ["duplicate", "loaded"]
+    assert list_folder(inbox) == ["copy.csv", "good.csv"]
+
+
+@pytest.mark.parametrize("mode", ["replace_file", "append"])
+def test_a_new_version_of_a_file(settings: Settings, inbox: Path, warehouse: str | None, mode: str) -> None:
+    tenant = build(settings, warehouse, on_new_version=mode)
+    drop(inbox, "jan.csv", GOOD)
+    drop(inbox, "feb.csv", BAD_ROW)
+    tenant.load()
+    drop(inbox, "jan.csv", "day,spend\n2026-01-01,9\n")
+    tenant.load()
+    spend = [float(value) for (value,) in tenant.read("ads", "spend")]
+    assert spend == ([3.0, 9.0] if mode == "replace_file" else [1.5, 2.5, 3.0, 9.0])
+    first = "replaced" if mode == "replace_file" else "loaded"
+    assert [(name, status) for name, status, *_ in get_fates(tenant)] == [("feb.csv", "loaded"), *sorted([("jan.csv", "loaded"), ("jan.csv", first)])]
+    # The first version again: it is not in the table, or it is.
+    drop(inbox, "jan.csv", GOOD)
+    tenant.load()
+    spend = [float(value) for (value,) in tenant.read("ads", "spend")]
+    assert spend == ([1.5, 2.5, 3.0] if mode == "replace_file" else [1.5, 2.5, 3.0, 9.0])
+
+
+def test_the_rows_and_rejected_rows_of_a_version_go_with_it(settings: Settings, inbox: Path, warehouse: str | None) -> None:
+    tenant = build(settings, warehouse)
+    drop(inbox, "a.csv", BAD_ROW)
+    tenant.load()
+    drop(inbox, "a.csv", "day,spend\nnever,1\n")
+    assert tenant.load()["ads"].rows_total == 0
+    assert tenant.ask("select row_number, raw from acme_fabric.rejected_rows") == [(2, '{"day": "never", "spend": "1"}')]
+
+
+def test_a_copy_is_loaded_once_the_file_that_it_copies_has_changed(settings: Settings, inbox: Path) -> None:
+    tenant = build(settings, source={"archive": True})
+    drop(inbox, "jan.csv", GOOD, age=5)
+    drop(inbox, "feb.csv", GOOD)
+    tenant.load()
+    drop(inbox, "jan.csv", "day,spend\n2026-01-09,9\n")
+    tenant.load()
+    assert tenant.read("ads", "_fabric_file", order="day") == [("feb.csv",), ("feb.csv",), ("jan.csv",)]
+
+
+def test_merged_rows_of_a_later_file_win(settings: Settings, inbox: Path, warehouse: str | None) -> None:
+    tenant = build(settings, warehouse, primary_key="day")
+    drop(inbox, "b.csv", GOOD, age=10)
+    drop(inbox, "a.csv", "day,spend\n2026-01-02,7\n2026-01-03,3\n2026-01-03,4\n")
+    tenant.load()
+    assert [float(value) for (value,) in tenant.read("ads", "spend", order="day")] == [1.5, 7.0, 4.0]
+    drop(inbox, "c.csv", "day,spend\n2026-01-01,8\n", age=-10)
+    tenant.load()
+    assert [float(value) for (value,) in tenant.read("ads", "spend", order="day")] == [8.0, 7.0, 4.0]
+
+
+def test_the_limit_is_on_each_file(settings: Settings, inbox: Path) -> None:
+    tenant = build(settings, rejects={"max": 1})
+    for number in range(3):
+        drop(inbox, f"{number}.csv", BAD_ROW.replace("3\n", f"{number}\n"))
+    drop(inbox, "worse.csv", BAD_ROW + "tomorrow,5\n")
+    report = tenant.load()["ads"]
+    assert (report.rows_loaded, report.rows_rejected) == (3, 3)
+    assert [(name, status) for name, status, *_ in get_fates(tenant) if status != "loaded"] == [("worse.csv", "quarantined")]
+
+
+# --- anew
+
+
+def test_a_full_refresh_reads_inbox_and_archive(settings: Settings, inbox: Path, warehouse: str | None) -> None:
+    tenant = build(settings, warehouse, source={"archive": True})
+    drop(inbox, "2026/a.csv", GOOD)
+    tenant.source["streams"]["ads"] = STREAM | {"glob": "**/*.csv"}
+    drop(inbox, "b.csv", BAD_ROW)
+    tenant.load()
+    drop(inbox, "c.csv", "day,spend\n2026-01-07,7\n")
+    report = tenant.load(full_refresh=True)["ads"]
+    assert report.rows_total == 4
+    assert tenant.read("ads", "_fabric_file", order="day") == [("2026/a.csv",), ("2026/a.csv",), ("b.csv",), ("c.csv",)]
+    assert tenant.ask("select count(*) from acme_fabric.rejected_rows") == [(1,)]
+    assert [(name, status) for name, status, *_ in get_fates(tenant)] == [("2026/a.csv", "loaded"), ("b.csv", "loaded"), ("c.csv", "loaded")]
+
+
+def test_a_full_refresh_without_the_files_is_refused(settings: Settings, inbox: Path, warehouse: str | None) -> None:
+    tenant = build(settings, warehouse)
+    drop(inbox, "a.csv", GOOD).with_name("b.csv").write_text(BAD_ROW)
+    tenant.load()
+    (inbox / "a.csv").unlink()
+    with pytest.raises(SourceError, match=r"neither in the inbox nor in archive/: a\.csv"):
+        tenant.load(full_refresh=True)
+    assert tenant.load()["ads"].rows_total == 3
+    tenant.change("drop table acme_raw_shop.ads")
+    assert tenant.load()["ads"].rows_total == 1
+
+
+# --- files that are not ready, or no files
+
+
+def test_a_file_that_grows_waits(settings: Settings, inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(import_inbox, "STABLE_SECONDS", 1.0)
+    tenant = build(settings)
+    drop(inbox, "whole.csv", GOOD)
+    written = threading.Event()
+
+    def write_slowly() -> None:
+        with (inbox / "growing.csv").open("w") as file:
+            for number in range(25):
+                file.write("day,spend\n" if not number else f"2026-02-{number:02},1\n")
+                file.flush()
+                written.set()
+                time.sleep(0.1)
+
+    writer = threading.Thread(target=write_slowly)
+    writer.start()
+    written.wait()
+    assert [file.name for file in tenant.load()["ads"].files] == ["whole.csv"]
+    assert any("1 files wait until they are complete: growing.csv" in message for message in tenant.messages)
+    writer.join()
+    assert tenant.load()["ads"].rows_total == 26
+
+
+def test_a_file_waits_for_its_mark(settings: Settings, inbox: Path) -> None:
+    tenant = build(settings, source={"ready": "done_file", "archive": True})
+    drop(inbox, "a.csv", GOOD)
+    assert tenant.load()["ads"].rows_total == 0
+    drop(inbox, "a.csv.done", "")
+    assert tenant.load()["ads"].rows_total == 2
+    assert [place.partition("/")[0] for place in list_folder(inbox)] == ["archive"]
+
+
+def test_what_is_no_file_is_left_alone(settings: Settings, inbox: Path) -> None:
+    outside = settings.data_dir / "secret.csv"
+    outside.write_text(GOOD)
+    (inbox / "link.csv").symlink_to(outside)
+    (inbox / "linked").symlink_to(settings.data_dir)
+    (inbox / "folder.csv").mkdir()
+    os.mkfifo(inbox / "pipe.csv")
+    drop(inbox, ".hidden.csv", GOOD)
+    drop(inbox, "bell\a.csv", GOOD)
+    tenant = build(settings, glob="**/*.csv")
+    assert tenant.load()["ads"].rows_total == 0
+    tenant.source["streams"]["ads"] = STREAM | {"glob": "linked/*.csv"}
+    assert tenant.load()["ads"].rows_total == 0
+    skipped = {message.partition("stream ads: ")[2] for message in tenant.messages if "is skipped" in message}
+    assert len(skipped) == 5 and any("pipe.csv" in message for message in skipped)
+    assert outside.read_text() == GOOD
+
+
+def test_a_file_too_large_is_not_even_read(settings: Settings, inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FolderInbox, "_open", lambda *_: pytest.fail("it was opened"))
+    tenant = build(settings, source={"limits": {"bytes": "1KB"}})
+    drop(inbox, "huge.csv", "x" * 2000)
+    tenant.load()
+    assert tenant.ask("select reason, sha256 from acme_fabric.imported_files") == [("too_large", None)]
+    assert [place.partition("/")[0] for place in list_folder(inbox)] == ["quarantine"] * 2
+
+
+def test_a_file_that_cannot_be_read_is_tried_again_and_then_given_up(settings: Settings, inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tenant = build(settings)
+    drop(inbox, "torn.csv", GOOD)
+    drop(inbox, "sound.csv", BAD_ROW)
+    original = FolderInbox._open
+
+    def open_torn(self: FolderInbox, name: str) -> Any:
+        if name == "torn.csv":
+            raise OSError(5, "Input/output error")
+        return original(self, name)
+
+    monkeypatch.setattr(FolderInbox, "_open", open_torn)
+    assert tenant.load()["ads"].rows_total == 1
+    get = "select status, reason, attempts, next_attempt_at is null from acme_fabric.imported_files where name = 'torn.csv'"
+    assert tenant.ask(get) == [("failed", "unreadable", 1, False)]
+    # It is not its time yet.
+    tenant.load()
+    assert tenant.ask(get) == [("failed", "unreadable", 1, False)]
+    for _ in range(imported_file.MAX_ATTEMPTS - 1):
+        tenant.change("update acme_fabric.imported_files set next_attempt_at = null where status = 'failed'")
+        tenant.load()
+    assert tenant.ask(get) == [("quarantined", "gave_up", 5, True)]
+    assert "sound.csv" in list_folder(inbox) and "torn.csv" not in list_folder(inbox)
+
+
+def test_a_file_that_is_readable_again_is_loaded(settings: Settings, inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tenant = build(settings)
+    drop(inbox, "a.csv", GOOD)
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderInbox, "_open", lambda *_: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+        tenant.load()
+    tenant.change("update acme_fabric.imported_files set next_attempt_at = null")
+    tenant.load()
+    assert get_fates(tenant) == [("a.csv", "loaded", 2, 2, 0)]
+
+
+# --- two at once, and a death in between
+
+
+def test_of_two_loads_of_one_content_the_unique_key_lets_one_through(settings: Settings, inbox: Path, warehouse: str | None) -> None:
+    tenant = build(settings, warehouse)
+    drop(inbox, "a.csv", GOOD)
+    tenant.load()
+    (row,) = tenant.ask("select file_id from acme_fabric.imported_files")
+    assert row[0].startswith("shop/ads/")
+    with pytest.raises(Exception, match="imported_files"):
+        tenant.change("insert into acme_fabric.imported_files select * from acme_fabric.imported_files")
+
+
+def test_files_of_a_load_that_died_before_it_moved_them_are_moved_by_the_next(
+    settings: Settings, inbox: Path, warehouse: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant = build(settings, warehouse, source={"archive": True})
+    drop(inbox, "good.csv", GOOD, age=1)
+    drop(inbox, "copy.csv", GOOD)
+    drop(inbox, "unclosed.csv", UNCLOSED)
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderInbox, "move", lambda *_, **__: None)
+        tenant.load()
+    assert list_folder(inbox) == ["copy.csv", "good.csv", "unclosed.csv"]
+    assert tenant.load()["ads"].rows_loaded == 0
+    assert [place.partition("/")[0] for place in list_folder(inbox)] == ["archive", "archive", "quarantine", "quarantine"]
+
+
+def test_a_folder_that_may_not_be_changed_does_not_fail_the_load(settings: Settings, inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(FolderInbox, "move", refuse)
+    tenant = build(settings, source={"archive": True})
+    drop(inbox, "good.csv", GOOD)
+    assert tenant.load()["ads"].rows_total == 2
+    assert any("could not be moved away" in message for message in tenant.messages)
+
+
+def test_another_file_dropped_under_the_name_in_the_moment_of_the_move_stays(settings: Settings, inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tenant = build(settings, source={"archive": True})
+    drop(inbox, "a.csv", GOOD)
+    original = Path.replace
+
+    def drop_first(self: Path, target: Path) -> Path:
+        if self.name == "a.csv" and not (inbox / "archive" / "seen").exists():
+            drop(inbox, "a.csv", "day,spend\n2026-01-09,9\n")
+            (inbox / "archive" / "seen").touch()
+        return original(self, target)
+
+    monkeypatch.setattr(Path, "replace", drop_first)
+    tenant.load()
+    assert (inbox / "a.csv").read_text() == "day,spend\n2026-01-09,9\n"
+    tenant.load()
+    assert [float(value) for (value,) in tenant.read("ads", "spend")] == [9.0]
+
+
+def test_a_load_that_fails_moves_nothing(settings: Settings, inbox: Path, warehouse: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    tenant = build(settings, warehouse, source={"archive": True})
+    drop(inbox, "good.csv", GOOD)
+    drop(inbox, "unclosed.csv", UNCLOSED)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise LeaseHeld("another run has loaded it meanwhile")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writing.ledger, "write_state", refuse)
+        with pytest.raises(LeaseHeld):
+            tenant.load()
+    assert list_folder(inbox) == ["good.csv", "unclosed.csv"]
+    assert tenant.load()["ads"].rows_total == 2
+
+
+# --- buckets
+
+
+def test_a_bucket_is_an_inbox_too(settings: Settings, s3: Bucket, warehouse: str | None) -> None:
+    write_secret_file(settings, "key", s3.access_key_id)
+    write_secret_file(settings, "secret_key", s3.secret_access_key)
+    login = {"access_key_id": {"file": "key"}, "secret_access_key": {"file": "secret_key"}, "endpoint_url": s3.endpoint_url, "region": s3.region}
+    tenant = build(settings, warehouse, source={"path": f"s3://{s3.name}/drop", "credentials": login, "archive": True}, glob="**/*.csv")
+    for name, content in {"2026/good.csv": GOOD, "copy.csv": GOOD, "bad.csv": BAD_ROW, "torn.csv": UNCLOSED, "../up.csv": GOOD, ".hidden.csv": GOOD}.items():
+        s3.put(f"drop/{name}", content.encode())
+    s3.put("elsewhere/x.csv", GOOD.encode())
+    report = tenant.load()["ads"]
+    assert (report.rows_loaded, report.rows_rejected) == (3, 1)
+
+    def list_keys() -> list[str]:
+        keys = [entry["Key"] for entry in s3.client.list_objects_v2(Bucket=s3.name)["Contents"]]
+        return sorted(key.removeprefix("drop/").partition("/")[0] for key in keys)
+
+    keys = list_keys()
+    assert keys == ["..", ".hidden.csv", "archive", "archive", "archive", "elsewhere", "quarantine", "quarantine"]
+    assert tenant.load()["ads"].rows_loaded == 0
+    assert tenant.load(full_refresh=True)["ads"].rows_total == 3
+    assert list_keys() == keys
+
+
+def test_an_empty_inbox_gives_an_empty_table_to_build_on(settings: Settings, inbox: Path, warehouse: str | None) -> None:
+    tenant = build(settings, warehouse)
+    tenant.load()
+    assert get_fates(tenant) == []
+    assert tenant.ask("select count(*) from acme_raw_shop.ads") == [(0,)]
