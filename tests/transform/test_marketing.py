@@ -37,7 +37,7 @@ COLUMNS = {
 }
 TABLE = """create table acme_raw_ads.campaigns (
     date date, campaign varchar, channel varchar, spend decimal(18, 6), clicks bigint, conversions bigint,
-    _fabric_file varchar, _fabric_file_sha256 varchar, _fabric_row bigint, _fabric_line bigint, _fabric_imported_at timestamp with time zone)"""
+    _fabric_file varchar, _fabric_file_sha256 varchar, _fabric_row bigint, _fabric_imported_at timestamp with time zone)"""
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ class Warehouse:
             for statement in ("create schema if not exists acme_raw_ads", "drop table if exists acme_raw_ads.campaigns cascade", TABLE):
                 cursor.execute(statement)
             mark = "%s" if self.url else "?"
-            insert = f"insert into acme_raw_ads.campaigns values ({', '.join([mark] * 11)})"
+            insert = f"insert into acme_raw_ads.campaigns values ({', '.join([mark] * 10)})"
             if self.url:
                 psycopg2.extras.execute_batch(cursor, insert, list(rows))
             else:
@@ -106,8 +106,8 @@ def make_file(name: str, sha256: str, imported: str, *rows: tuple[str, str, str,
     """A version of a file as an import loads it; a row is day, channel, campaign, spend, clicks, conversions."""
     at = datetime.fromisoformat(imported).replace(tzinfo=UTC)
     return [
-        (date.fromisoformat(day), campaign, channel, Decimal(spend), clicks, conversions, name, sha256, number, number + 1, at)
-        for number, (day, channel, campaign, spend, clicks, conversions) in enumerate(rows, start=1)
+        (date.fromisoformat(day), campaign, channel, Decimal(spend), clicks, conversions, name, sha256, number, at)
+        for number, (day, channel, campaign, spend, clicks, conversions) in enumerate(rows, start=2)
     ]
 
 

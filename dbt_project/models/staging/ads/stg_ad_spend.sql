@@ -2,7 +2,7 @@ with
 
 source as (
 
-    select ad_spend_row_id, file_name, file_row, file_line, spend_date, channel, campaign, spend, clicks, conversions, is_newest_version
+    select ad_spend_row_id, file_name, file_line, spend_date, channel, campaign, spend, clicks, conversions, is_newest_version
     from {{ ref('stg_ad_spend_versions') }}
 
 ),
@@ -13,7 +13,6 @@ renamed as (
         ---------- ids
         ad_spend_row_id,
         file_name,
-        file_row,
         file_line,
 
         ---------- strings

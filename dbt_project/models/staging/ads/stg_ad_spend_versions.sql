@@ -12,7 +12,6 @@ source as (
         _fabric_file,
         _fabric_file_sha256,
         _fabric_row,
-        _fabric_line,
         max(_fabric_imported_at) over (partition by _fabric_file, _fabric_file_sha256) as imported_at
 
     from {{ source('ads', 'campaigns') }}
@@ -38,8 +37,7 @@ renamed as (
         cast(_fabric_file_sha256 as varchar) || '-' || cast(_fabric_row as varchar) as ad_spend_row_id,
         cast(_fabric_file as varchar) as file_name,
         cast(_fabric_file_sha256 as varchar) as file_sha256,
-        cast(_fabric_row as bigint) as file_row,
-        cast(_fabric_line as bigint) as file_line,
+        cast(_fabric_row as bigint) as file_line,
 
         ---------- strings
         cast(channel as varchar) as channel,
