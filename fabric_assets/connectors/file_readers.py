@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from fabric_assets.connectors import arrow_types, file_types
 from fabric_assets.connectors.batches import Reject
 from fabric_assets.connectors.file_listing import FetchedFile
-from fabric_assets.connectors.file_salvage import MAX_LINE, PART_BYTES, Fragment, Salvage, cut, salvage, split_csv, split_json
+from fabric_assets.connectors.file_salvage import MAX_LINE, PART_BYTES, Fragment, Salvage, cut, has_null_line, salvage, split_csv, split_json
 from fabric_assets.connectors.file_types import TextColumn
 from fabric_assets.errors import DataError
 
@@ -183,6 +183,12 @@ class CsvReader(_TextReader):
 
 class JsonReader(_TextReader):
     """One object a line; nested values stay JSON text."""
+
+    def inspect(self) -> Fits:
+        # DuckDB takes such a line for an object without a value; it is a bad one, as it is in a file that has others.
+        if has_null_line(self.file.path):
+            self._salvage = salvage(self._split(self.file.path), self.file)
+        return super().inspect()
 
     def _find_columns(self, connection: Any) -> list[TextColumn]:
         if not self.path.stat().st_size:

@@ -5,6 +5,7 @@ text, may have swallowed whole rows: every line that it spans is rejected by its
 """
 
 import json
+import mmap
 import re
 from array import array
 from collections.abc import Iterator
@@ -103,6 +104,14 @@ def split_csv(path: Path, *, columns: int, delimiter: str, name: str) -> Iterato
         head = opened.read(1_000_000)
     newline = "\r" if b"\r" in head and b"\n" not in head else "\n"
     return _split_csv(_read_lines(path, newline, name), columns, delimiter, name)
+
+
+def has_null_line(path: Path) -> bool:
+    """Whether a JSON Lines file has a line that begins with null."""
+    if not path.stat().st_size:
+        return False
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content[:4] == b"null" or content.find(b"\nnull") >= 0
 
 
 def split_json(path: Path, *, name: str) -> Iterator[Fragment]:

@@ -20,6 +20,8 @@ from fabric_assets.connectors.rest_rows import MISSING, find_value
 from fabric_assets.connectors.suggestions import build_missing_error
 from fabric_assets.errors import ConfigurationError, DataError
 
+# Every row in the warehouse has one.
+_LOAD_ID = "_dlt_load_id"
 Position = str | int | float
 Sortable = tuple[str, Any]
 
@@ -168,11 +170,13 @@ class Border:
     def _rebuild(self, memory: StreamMemory) -> dict[str, Any] | None:
         """The state is lost, and the warehouse's rows tell what stood in it."""
         highest = memory.get_highest(self._field)
-        if highest is None:
+        if highest is None and memory.get_highest(_LOAD_ID) is None:
             return None
-        if not self._keys:
+        # A field within an object has a column under another name, if it has one at all.
+        if highest is None or not self._keys:
+            needed = "a field of the row itself" if highest is None else "a primary_key"
             raise DataError(
-                f"{self._place}: how far the cursor {self._field!r} came is lost, and without a primary_key an append cannot tell which rows it has loaded",
+                f"{self._place}: how far the cursor {self._field!r} came is lost, and without {needed} an append cannot tell which rows it has loaded",
                 remedy="load the stream anew with --full-refresh",
             )
         columns = {key: normalize_column(key) for key in self._keys}

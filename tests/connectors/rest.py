@@ -18,6 +18,7 @@ from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.connectors.batches import Batch, ReadGroup, SourceReader, Window
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.destinations import connect
+from fabric_assets.connectors.imported_file import ImportedFile
 from fabric_assets.connectors.rest_api import open_source
 from fabric_assets.errors import FabricError
 from fabric_assets.loading.load import run_load
@@ -88,10 +89,16 @@ class Memory:
         return self.get_rows_at(column, None).schema.field(column).type if self._rows else None
 
     def get_highest(self, column: str) -> Any:
-        return max((row[column] for row in self._rows), default=None)
+        return max((row.get(column) for row in self._rows), default=None)
 
     def get_rows_at(self, column: str, value: Any) -> pa.Table:
         return pa.Table.from_pylist([row for row in self._rows if value is None or row[column] == value])
+
+    def get_files(self) -> list[ImportedFile]:
+        return []
+
+    def record_file(self, file: ImportedFile) -> None:
+        raise AssertionError("nobody drops an API's rows")
 
     def replace_rows_of(self, value: str) -> None:
         raise AssertionError("an API's rows have no file")

@@ -8,6 +8,7 @@ import pyarrow as pa
 from fabric_assets.config.sources import SqlDatabaseSource
 from fabric_assets.connectors.batches import SourceReader, Window
 from fabric_assets.connectors.context import SourceContext
+from fabric_assets.connectors.imported_file import ImportedFile
 from fabric_assets.connectors.sql_database import open_source
 from fabric_assets.settings import Settings
 from tests.loading.shop import SourceDatabase
@@ -33,6 +34,12 @@ class Memory:
 
     def get_rows_at(self, column: str, value: Any) -> pa.Table:
         return self.rows.filter([other == value for other in self.rows[column].to_pylist()])
+
+    def get_files(self) -> list[ImportedFile]:
+        return []
+
+    def record_file(self, file: ImportedFile) -> None:
+        raise AssertionError("nobody drops a table's rows")
 
     def replace_rows_of(self, value: str) -> None:
         raise AssertionError("a table's rows have no file")

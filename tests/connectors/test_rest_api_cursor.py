@@ -304,11 +304,20 @@ def test_an_append_whose_state_is_lost_goes_by_the_warehouses_rows(api: Api) -> 
 
 def test_an_append_without_a_key_whose_state_is_lost_is_refused(api: Api) -> None:
     feed = Feed(api, {"id": 1, "at": T1})
-    known = Memory({"id": 1, "at": datetime.fromisoformat(T1)})
+    known = Memory({"id": 1, "at": datetime.fromisoformat(T1), "_dlt_load_id": "1"})
     failing = {"events": build_stream("append")}
     with pytest.raises(DataError, match="how far the cursor 'at' came is lost"):
         read(failing, memories={"events": known}, base_url=api.url)
     assert feed.asked == []
+
+
+def test_an_append_by_a_field_within_an_object_whose_state_is_lost_is_refused(api: Api) -> None:
+    api.serve("/v1/events", lambda _: [{"id": 1, "meta": {"at": T1}}])
+    stream = {"path": "events", "primary_key": "id", "write_disposition": "append", "cursor": {"field": "meta.at", "param": "since"}}
+    assert len(read({"events": stream}, memories={"events": Memory()}, base_url=api.url).get_rows("events")) == 1
+    known = Memory({"id": 1, "meta__at": datetime.fromisoformat(T1), "_dlt_load_id": "1"})
+    with pytest.raises(DataError, match="without a field of the row itself an append cannot tell"):
+        read({"events": stream}, memories={"events": known}, base_url=api.url)
 
 
 def test_another_cursor_field_begins_anew(api: Api) -> None:

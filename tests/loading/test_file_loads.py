@@ -71,6 +71,14 @@ def test_the_rows_of_a_file_go_when_it_becomes_empty_or_another_ones_twin(settin
     assert tenant.read("items", "_fabric_file", "name") == [("a.csv", "a")]
 
 
+def test_a_line_of_null_is_no_row(settings: Settings, inbox: Path) -> None:
+    (inbox / "a.jsonl").write_text('{"id": 1, "n": null}\nnull\n{"id": 2}\n')
+    tenant = build_tenant(settings, items=JSONL)
+    tenant.load()
+    assert tenant.read("items", "_fabric_row", "id") == [(1, 1), (3, 2)]
+    assert tenant.ask("select row_number, raw from acme_fabric.rejected_rows") == [(2, "null")]
+
+
 @pytest.mark.parametrize("copy", ["0.csv", "copy.csv"])
 def test_a_copy_is_loaded_once_the_file_that_it_copies_has_changed(settings: Settings, inbox: Path, copy: str) -> None:
     (inbox / "a.csv").write_text("id\n1\n")
