@@ -6,6 +6,7 @@ commits with its rows; only then is it moved. Killed between the two, the next l
 """
 
 import contextlib
+import shlex
 import shutil
 import tempfile
 import time
@@ -26,7 +27,7 @@ from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.file_listing import make_empty_folder
 from fabric_assets.connectors.files import ORDER, ROWS_BITS
 from fabric_assets.connectors.import_bytes import build_size_error
-from fabric_assets.connectors.import_files import FILE, HASH, ROW, CheckedFile, build_schema, check_file
+from fabric_assets.connectors.import_files import FILE, HASH, MENDED, ROW, CheckedFile, build_schema, check_file
 from fabric_assets.connectors.import_inbox import InboxFile, open_inbox
 from fabric_assets.connectors.import_quarantine import QuarantinedFile
 from fabric_assets.connectors.imported_file import ARCHIVE, MAX_ATTEMPTS, ImportedFile, build_place, find_next_attempt
@@ -133,8 +134,10 @@ class _StreamImport:
                 return
             checked = self._check(record, path)
         except QuarantinedFile as error:
-            self._record(replace(record, status="quarantined", reason=error.reason, message=str(error)))
-            self._report(f"{name} is quarantined ({error.reason}): {error}")
+            refused = replace(record, status="quarantined", reason=error.reason)
+            message = str(error) if error.reason != MENDED else f"{error.message}\n  remedy: {self._build_replay(refused)}"
+            self._record(replace(refused, message=message))
+            self._report(f"{name} is quarantined ({error.reason}): {message}")
             return
         except SourceUnavailable:
             raise
@@ -153,6 +156,10 @@ class _StreamImport:
                 yield replace(batch, rows=self._add_origin(batch.rows))
         if replaced:
             yield from self._take_twins(replaced)
+
+    def _build_replay(self, file: ImportedFile) -> str:
+        where = f"--source {self._context.name} --stream {self._name} --file {shlex.quote(file.place or file.name)}"
+        return f"fabric rejects replay {self._context.tenant} {where}"
 
     def _check(self, record: ImportedFile, path: Path) -> CheckedFile:
         assert record.sha256

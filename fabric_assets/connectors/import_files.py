@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fabric_assets.config.imports import CsvStream, ImportLimits
+from fabric_assets.config.imports import CsvStream, ImportLimits, fold
 from fabric_assets.connectors import arrow_types
 from fabric_assets.connectors.batches import Batch, Reject
 from fabric_assets.connectors.import_cells import Cells
@@ -27,6 +27,8 @@ from fabric_assets.connectors.import_spool import Spool
 from fabric_assets.connectors.import_tables import TextFile, open_text
 
 FILE, HASH, ROW, UNMAPPED = "_fabric_file", "_fabric_file_sha256", "_fabric_row", "_fabric_unmapped"
+# Names the rejected row that a row of an exported file is: such a file is replayed, for loaded it would make them other rows.
+REJECT, MENDED = "_fabric_reject", "mended_rejects"
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".xlsx")
 _COMMA = ", "
 _ESCAPED = r'["\\\x00-\x1f\x7f]'
@@ -71,8 +73,10 @@ def check_file(path: Path, *, name: str, sha256: str, stream_name: str, stream: 
         QuarantinedFile: no row of it may be loaded.
     """
     file = _open(path, name, stream, limits)
+    if REJECT in map(fold, file.header):
+        raise QuarantinedFile(MENDED, f"it holds rejected rows that were exported (column {REJECT}), not new ones", remedy="replay it")
     layout = map_columns(file.header, stream)
-    checker = _Checker(layout, stream, file.dialect.mark, name, sha256)
+    checker = RowChecker(layout, stream, file.dialect.mark, name, sha256)
     spool = Spool(folder, checker.schema)
     read = rejected = 0
     try:
@@ -113,8 +117,13 @@ def _sum_up(spool: Spool) -> str:
     return f"line {first.row_number}: {first.message}"[:500]
 
 
-class _Checker:
-    """Checks all batches of a file."""
+class RowChecker:
+    """Checks all batches of a file.
+
+    Args:
+        mark: what stands before a fraction, in the cells that are texts.
+        name: of the file, for its rows.
+    """
 
     def __init__(self, layout: Layout, stream: CsvStream, mark: str | None, name: str, sha256: str) -> None:
         columns = stream.get_columns()

@@ -10,25 +10,24 @@ import re
 import stat
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from fabric_assets.config.imports import CsvImportSource
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.file_listing import get_folder, open_bucket
 from fabric_assets.connectors.imported_file import ARCHIVE, QUARANTINE, REASON_SUFFIX
-from fabric_assets.errors import SourceError, SourceUnavailable
+from fabric_assets.errors import SourceError
 from fabric_assets.private_files import make_private_folder, write_atomically
 
 DONE_SUFFIX = ".done"
 # A file that somebody still writes to changes its size or its time within so many seconds.
 STABLE_SECONDS = 2.0
 _CHUNK = 4 * 1024 * 1024
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -75,6 +74,17 @@ class Inbox(ABC):
 
         Args:
             reason: is laid beside it.
+        """
+
+    @abstractmethod
+    def put_back(self, place: str, name: str, *, mark: bool) -> None:
+        """Move a file that was put away back to where it was dropped; killed on the way, it can be done again.
+
+        Args:
+            mark: lay the mark of a complete file beside it.
+
+        Raises:
+            FileExistsError: another file lies there.
         """
 
     @abstractmethod
@@ -131,6 +141,8 @@ def open_inbox(context: SourceContext) -> Inbox:
     config, place = context.config, context.describe()
     assert isinstance(config, CsvImportSource)
     if "://" in config.path and not config.path.startswith("file://"):
+        from fabric_assets.connectors.import_bucket import BucketInbox
+
         return BucketInbox(open_bucket(context, config, place), config.path.partition("://")[2].rstrip("/"), place)
     folder = get_folder(context, config, place)
     if not folder.is_dir():
@@ -150,7 +162,7 @@ class FolderInbox(Inbox):
         files, refused = list[InboxFile](), dict[str, str]()
         for path in self._folder.glob(glob):
             name = path.relative_to(self._folder).as_posix()
-            if _is_hidden(name):
+            if is_hidden(name):
                 continue
             if reason := self._find_fault(path, name):
                 refused[ascii(name)] = reason
@@ -184,6 +196,16 @@ class FolderInbox(Inbox):
             return
         self.remove(f"{name}{DONE_SUFFIX}")
 
+    def put_back(self, place: str, name: str, *, mark: bool) -> None:
+        source, target = self._folder / place, self._folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # A link and not a renaming, which would take the place of a file that is dropped in this very moment.
+        if not (target.exists() and target.samefile(source)):
+            os.link(source, target, follow_symlinks=False)
+        if mark:
+            (self._folder / f"{name}{DONE_SUFFIX}").touch()
+        self.remove(place)
+
     def remove(self, name: str) -> None:
         (self._folder / name).unlink(missing_ok=True)
 
@@ -193,7 +215,7 @@ class FolderInbox(Inbox):
             return "it is a folder"
         if not stat.S_ISREG(mode) or path.parent.resolve() != path.parent:
             return "it is no regular file below the source's path, or a link leads there"
-        return "its name holds characters that no name should" if _UNPRINTABLE.search(name) else ""
+        return "its name holds characters that no name should" if UNPRINTABLE.search(name) else ""
 
     def _open(self, name: str) -> BinaryIO:
         # Without O_NONBLOCK the opening of a pipe that has taken the file's place waits for a writer.
@@ -204,80 +226,7 @@ class FolderInbox(Inbox):
         return os.fdopen(descriptor, "rb")
 
 
-class BucketInbox(Inbox):
-    """In a bucket, where a file appears when it is whole.
-
-    Args:
-        bucket: fsspec's file system.
-        base: bucket and prefix.
-    """
-
-    def __init__(self, bucket: Any, base: str, place: str) -> None:
-        self._bucket, self._base, self._place = bucket, base, place
-
-    def find_all(self, glob: str) -> Listing:
-        with self._reached():
-            found = self._bucket.glob(f"{self._base}/{glob}", detail=True)
-            marks = self._bucket.glob(f"{self._base}/{glob}{DONE_SUFFIX}")
-        files, refused = list[InboxFile](), dict[str, str]()
-        for path, info in found.items():
-            name = path.removeprefix(self._base).lstrip("/")
-            if info["type"] != "file" or _is_hidden(name):
-                continue
-            if ".." in PurePosixPath(name).parts or "//" in name or _UNPRINTABLE.search(name):
-                refused[ascii(name)] = "its name is no path below the source's path"
-            else:
-                files.append(_describe(name, info))
-        files.sort(key=lambda file: (file.modified_at, file.name))
-        return Listing(files, refused, frozenset(path.removeprefix(self._base).lstrip("/").removesuffix(DONE_SUFFIX) for path in marks))
-
-    def find(self, name: str) -> InboxFile | None:
-        try:
-            with self._reached():
-                return _describe(name, self._bucket.info(f"{self._base}/{name}"))
-        except FileNotFoundError:
-            return None
-
-    def move(self, name: str, version: str, place: str, *, reason: str | None = None) -> None:
-        with self._reached():
-            if reason is not None:
-                self._bucket.pipe_file(f"{self._base}/{place}{REASON_SUFFIX}", reason.encode())
-            # Copied before it is removed: killed between the two, it lies in both places, and the next load removes it here.
-            if self.holds(name, version):
-                self._bucket.cp_file(f"{self._base}/{name}", f"{self._base}/{place}")
-        if self.holds(name, version):
-            self.remove(name)
-            self.remove(f"{name}{DONE_SUFFIX}")
-
-    def remove(self, name: str) -> None:
-        with self._reached():
-            if self._bucket.exists(f"{self._base}/{name}"):
-                self._bucket.rm_file(f"{self._base}/{name}")
-
-    def _open(self, name: str) -> BinaryIO:
-        return self._bucket.open(f"{self._base}/{name}", "rb")
-
-    @contextmanager
-    def _reached(self) -> Iterator[None]:
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        try:
-            yield
-        except FileNotFoundError:
-            raise
-        except PermissionError as error:
-            raise SourceError(f"{self._place}: the bucket refuses: {error}", remedy="its login must be allowed to list, read, write and delete") from None
-        except (BotoCoreError, ClientError, OSError) as error:
-            raise SourceUnavailable(f"{self._place}: the bucket cannot be reached: {error}", remedy="check the network, and the credentials") from None
-
-
-def _describe(name: str, info: dict[str, Any]) -> InboxFile:
-    modified = info.get("LastModified") or info.get("last_modified") or info.get("mtime") or info.get("updated")
-    moment = modified if isinstance(modified, datetime) else datetime.fromtimestamp(0, UTC)
-    return InboxFile(name, f"{info['size']}-{info.get('ETag') or info.get('etag') or moment.timestamp()}", info["size"], moment)
-
-
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
     """Whether a name is not for us: hidden, a mark, or something that we have put away."""
     parts = PurePosixPath(name).parts
     return parts[0] in (ARCHIVE, QUARANTINE) or any(part.startswith(".") for part in parts) or name.endswith(DONE_SUFFIX)
