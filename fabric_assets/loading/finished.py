@@ -1,23 +1,33 @@
-"""The ledger's rows of the runs that a run goes on with -> reports of the streams that need not be loaded again."""
+"""The ledger's rows of the runs that a run goes on with -> the outcomes of streams that need not be loaded again.
+
+Those are what they have loaded and, where the run itself is tried again, what it has failed to load for good: another try would
+give the same answer.
+"""
 
 import contextlib
 from collections.abc import Sequence
 
 from fabric_assets import naming
 from fabric_assets.connectors.destinations import connect, get_database_name
+from fabric_assets.errors import PermanentError
 from fabric_assets.loading import ledger
-from fabric_assets.loading.reports import LoadRequest, StreamReport, read_table
+from fabric_assets.loading.reports import LoadRequest, StreamFailure, StreamReport, read_table
 
 
-def find_finished(request: LoadRequest, streams: Sequence[str]) -> list[StreamReport]:
-    """Find what the request's earlier runs have loaded of these streams, in the streams' order."""
+def find_finished(request: LoadRequest, streams: Sequence[str]) -> list[StreamReport | StreamFailure]:
+    """Find what is settled of these streams, in their order."""
     if not request.earlier_runs:
         return []
     tenant = request.tenant
     dataset, database = naming.raw_dataset(tenant.tenant, request.source), get_database_name(tenant, request.settings)
     with contextlib.closing(connect(tenant, request.settings)) as connection:
         found = ledger.read_successes(connection, tenant=tenant.tenant, source=request.source, run_ids=request.earlier_runs)
-        return [
+        given_up = (
+            ledger.read_given_up(connection, tenant=tenant.tenant, source=request.source, run_id=request.run_id)
+            if request.run_id in request.earlier_runs
+            else {}
+        )
+        reports = [
             StreamReport(
                 record=found[stream],
                 table_name=f"{database}.{dataset}.{stream}",
@@ -29,3 +39,5 @@ def find_finished(request: LoadRequest, streams: Sequence[str]) -> list[StreamRe
             for stream in streams
             if stream in found
         ]
+        failures = [StreamFailure(stream, PermanentError(given_up[stream])) for stream in streams if stream in given_up and stream not in found]
+        return [*reports, *failures]

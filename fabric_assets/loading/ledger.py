@@ -41,6 +41,7 @@ LOADS = {
     "seconds": DOUBLE,
     "schema_changes": JSON,
     "error": TEXT,
+    "retriable": BOOL,
 }
 _REJECT = {
     "row_id": TEXT,
@@ -264,6 +265,16 @@ def read_successes(connection: Any, *, tenant: str, source: str, run_ids: Sequen
         changes = row["schema_changes"] if isinstance(row["schema_changes"], list) else json.loads(row["schema_changes"])
         found[row["stream"]] = LoadRecord(**{**row, "schema_changes": tuple(SchemaChange(**change) for change in changes)})
     return found
+
+
+def read_given_up(connection: Any, *, tenant: str, source: str, run_id: str) -> dict[str, str]:
+    """Read which streams a run has failed to load for good, and why."""
+    cursor = connection.cursor()
+    cursor.execute(
+        f"select stream, error from {Table(naming.platform_dataset(tenant), 'loads')}"
+        f" where source = {quote_text(source)} and run_id = {quote_text(run_id)} and status = 'failed' and not retriable"
+    )
+    return dict(cursor.fetchall())
 
 
 def get_last_load(connection: Any, *, tenant: str, source: str, stream: str) -> datetime | None:

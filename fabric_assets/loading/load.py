@@ -190,7 +190,7 @@ def _run_groups(reader: SourceReader, shared: LoadContext, report: Report) -> It
 
 def _record_late(shared: LoadContext, record: LoadRecord, report: Report) -> FabricError:
     error = shared.job.build_late_error()
-    failed = replace(record, status="failed", loaded_at=datetime.now(UTC), error=str(error))
+    failed = replace(record, status="failed", loaded_at=datetime.now(UTC), error=str(error), retriable=True)
     try:
         shared.job.call(lambda: shared.warehouse.record_failure(failed, []), grace=_GRACE_SECONDS)
     except Exception as second:  # noqa: BLE001 - the stream's outcome is that it was late

@@ -56,6 +56,7 @@ class LoadRecord:
         rows_loaded: rows written, repeats of merged rows included.
         rows_total: rows in the table afterwards; None where the load failed.
         bytes: size of the loaded rows in memory, as Arrow.
+        retriable: of a load that failed: whether another try may help.
     """
 
     load_id: str
@@ -76,6 +77,7 @@ class LoadRecord:
     seconds: float = 0.0
     schema_changes: tuple[SchemaChange, ...] = ()
     error: str | None = None
+    retriable: bool | None = None
 
 
 @dataclass(frozen=True)

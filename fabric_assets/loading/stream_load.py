@@ -17,7 +17,7 @@ from fabric_assets import naming
 from fabric_assets.connectors.batches import Batch, ReadGroup, Reject, StreamFailed, StreamPlan
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.imported_file import ImportedFile
-from fabric_assets.errors import DataError
+from fabric_assets.errors import DataError, RetriableError
 from fabric_assets.loading import import_ledger
 from fabric_assets.loading.failures import build_error
 from fabric_assets.loading.job import Job, LoadAbandoned
@@ -201,6 +201,7 @@ class _StreamLoad:
         self.close()
         ours = build_error(error, tenant=self._request.tenant, place=self._place, writing=writing)
         record = replace(self._finish_record(), status="failed", rows_loaded=0, error=str(ours), loaded_at=datetime.now(UTC))
+        record = replace(record, retriable=isinstance(ours, RetriableError))
         outcome: StreamReport | StreamFailure = StreamFailure(self._plan.name, ours)
         try:
             # Of a commit whose answer was lost the ledger knows that it happened.

@@ -1,6 +1,9 @@
 """Loads as Dagster shows them: each stream an event of its own, and a repeat of only what failed."""
 
 import sqlite3
+from collections import Counter
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +11,12 @@ import dagster as dg
 import pytest
 
 from fabric_assets.config.loader import load_fleet
+from fabric_assets.connectors.batches import ReadGroup, SourceReader
+from fabric_assets.connectors.context import SourceContext
+from fabric_assets.connectors.registry import open_source
+from fabric_assets.errors import SourceUnavailable
 from fabric_assets.factories.tenant import build_tenant_definitions
+from fabric_assets.loading import load
 from fabric_assets.settings import load_settings
 from tests.factories.shop import get_tenant
 
@@ -74,6 +82,29 @@ def test_one_stream_that_fails_does_not_lose_the_others(tenant: Any, instance: d
     assert read_loaded(result) == ["items", "orders"]
     (failure,) = [event for event in result.all_events if event.event_type == dg.DagsterEventType.STEP_FAILURE and event.step_key == "acme__shop__load"]
     assert "payments" in failure.step_failure_data.user_failure_data.description
+
+
+def test_a_stream_that_failed_for_good_is_not_tried_again_for_anothers_sake(tenant: Any, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
+    tenant(retries={"max": 2, "delay": "0s"})
+    tried: Counter[str] = Counter()
+
+    def open_watched(context: SourceContext) -> SourceReader:
+        reader = open_source(context)
+        return replace(reader, groups=tuple(replace(group, read=partial(read, group)) for group in reader.groups))
+
+    def read(group: ReadGroup, memories: Any) -> Any:
+        (name,) = memories
+        tried[name] += 1
+        if name == "items" and tried[name] == 1:
+            raise SourceUnavailable("the server is away for a moment")
+        return group.read(memories)
+
+    monkeypatch.setattr(load, "open_source", open_watched)
+    # Not by `run`: what can be reconstructed is built once, with the retries of whichever test was the first.
+    result = build_job().execute_in_process(instance=instance, raise_on_error=False)
+    assert not result.success
+    assert sorted(event.asset_key.path[-1] for event in result.get_asset_materialization_events()) == ["items", "orders"]
+    assert tried == {"orders": 1, "items": 2, "payments": 1}
 
 
 def test_going_on_from_the_failure_loads_only_what_failed(tenant: Any, instance: dg.DagsterInstance, shop_url: str) -> None:
