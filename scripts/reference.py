@@ -59,7 +59,7 @@ def describe_values(schema: Schema) -> str:
     if "const" in schema:
         return f"`{schema['const']}`"
     if "enum" in schema:
-        return ", ".join(f"`{value}`" for value in schema["enum"])
+        return ", ".join(f"`{value}`" for value in schema["enum"]).replace("\t", "\\t")
     if choices := schema.get("anyOf") or schema.get("oneOf"):
         return " or ".join(dict.fromkeys(describe_values(choice) for choice in choices if choice.get("type") != "null"))
     if schema.get("type") == "array":

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema, model_validator
 
 from fabric_assets.config.base import NO_CONTROL, Duration, FabricModel, Flag, Name, Path, Text, Whole, refuse
+from fabric_assets.config.rejects import RejectsConfig
 from fabric_assets.config.sources import FolderSource
 from fabric_assets.config.streams import StreamConfig, WriteDisposition
 from fabric_assets.config.suggestions import suggest
@@ -25,6 +26,7 @@ DecimalMark = Literal[".", ","]
 
 NUMBERS: tuple[ColumnType, ...] = ("bigint", "decimal", "double")
 _SIZE = re.compile(r"^(\d{1,6})(KB|MB|GB)$")
+_CLOCK = re.compile(r"^([01]\d|2[0-3]):[0-5]\d$")
 _UNITS = {"KB": 1000, "MB": 1000**2, "GB": 1000**3}
 _DIRECTIVES = "YymdbBHIMSfpz"
 _CLOCK_DIRECTIVES = "HIMSfpz"
@@ -47,12 +49,19 @@ def _check_timezone(value: str) -> str:
     return value
 
 
+def _check_clock(value: str) -> str:
+    if not _CLOCK.fullmatch(value):
+        raise ValueError('must be a time of day in quotes, from 00:00 to 23:59: "08:00"')
+    return value
+
+
 Size = Annotated[
     int,
     BeforeValidator(_parse_size),
     Field(ge=1),
     WithJsonSchema({"anyOf": [{"type": "string", "pattern": _SIZE.pattern, "examples": ["10MB"]}, {"type": "integer", "minimum": 1}]}),
 ]
+ClockTime = Annotated[str, AfterValidator(_check_clock), WithJsonSchema({"type": "string", "pattern": _CLOCK.pattern, "examples": ["08:00"]})]
 Bound = Annotated[int, Field(strict=True)] | Annotated[float, Field(strict=True, allow_inf_nan=False)] | Text
 SourceColumn = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000, pattern=NO_CONTROL)]
 # Not `Text`: a text that cells are compared with may be anything, and blanks count.
@@ -153,9 +162,7 @@ class ExpectConfig(FabricModel):
     """When files should have come; the check of the asset fails when they have not."""
 
     every: Duration = Field(description="Longest time between two files.")
-    by: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] | None = Field(
-        default=None, description="Time of day, in the tenant's time zone, by which it should be there: 08:00."
-    )
+    by: ClockTime | None = Field(default=None, description="Time of day, in the tenant's time zone, by which it should be there: 08:00.")
 
 
 class CsvStream(StreamConfig):
@@ -185,6 +192,7 @@ class CsvStream(StreamConfig):
     write_disposition: WriteDisposition | None = Field(
         default=None, description="Default: merge where a primary key is declared; else append, keyed by file and row number."
     )
+    rejects: RejectsConfig = Field(default=RejectsConfig(), description="How many rows of a file may be rejected before it is quarantined.")
 
     @property
     def disposition(self) -> WriteDisposition:
