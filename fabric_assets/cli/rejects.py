@@ -86,7 +86,7 @@ def export(
 
     def survey(config: TenantConfig, settings: Settings) -> None:
         with open_rejects(config, settings, source=source, stream=stream) as found:
-            made.survey(found)
+            made.survey(config, found)
         configs.append(config)
 
     code = _run(tenants, all_, source, stream, survey)
@@ -94,7 +94,7 @@ def export(
         made.write_header(file)
         for config in configs:
             with open_rejects(config, load_settings(), source=source, stream=stream) as found:
-                made.write(file, config.tenant, found)
+                made.write(file, config, found)
     if json_:
         typer.echo(json.dumps({"file": str(out), "rows": made.rows, "neutralised": made.neutralised, "raw": raw}))
     how = "as they are: open the file in no spreadsheet" if raw else f"{made.neutralised} cells kept from being formulas"

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
@@ -11,6 +11,7 @@ from typing import Any
 from fabric_assets import naming
 from fabric_assets.config.tenant import DuckDbDestination, TenantConfig
 from fabric_assets.connectors.destinations import connect
+from fabric_assets.connectors.import_files import FILE, UNMAPPED
 from fabric_assets.loading.ledger import select_failed_loads
 from fabric_assets.loading.session import quote_text
 from fabric_assets.settings import Settings
@@ -18,7 +19,7 @@ from fabric_assets.settings import Settings
 PORTION = 1_000
 Ask = Callable[[str], list[tuple[Any, ...]]]
 # A connector could not read these at all: their raw text is a line of a file, not a row.
-UNREADABLE = frozenset({"ragged_row", "bad_csv", "bad_json", "bad_encoding"})
+UNREADABLE = frozenset({"ragged_row", "bad_csv", "bad_json", "bad_encoding", "bad_quotes", "nul_byte", "stray_line_end"})
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,19 @@ class RejectedRow:
             return None
         return found if isinstance(found, dict) else None
 
+    @property
+    def is_shaped(self) -> bool:
+        """Whether a dropped file's row was fit to load, until the warehouse met it: its raw text has canonical columns, and values."""
+        return FILE in (self.parse() or {})
+
+    def parse_dropped(self) -> dict[str, Any] | None:
+        """A dropped file's row by the columns of its header; None where only its text was kept."""
+        found = self.parse()
+        if found is None or FILE not in found:
+            return found
+        kept = json.loads(found.get(UNMAPPED) or "{}")
+        return {name: value for name, value in found.items() if not name.startswith("_fabric_")} | kept
+
 
 class RejectedRows:
     """The chosen rows in the order in which they were met: by load, file or page, and number.
@@ -75,6 +89,10 @@ class RejectedRows:
             rows = self._ask(f"select {_COLUMNS} from {table} where row_id in ({', '.join(map(quote_text, portion))})")
             found = {row[0]: _build(row) for row in rows}
             yield [found[row_id] for row_id in portion if row_id in found]
+
+    def choose(self, row_ids: Collection[str]) -> "RejectedRows":
+        """Only those of the rows that have these ids."""
+        return RejectedRows(self._ask, self._tenant, [row_id for row_id in self._ids if row_id in row_ids])
 
     def find_numbers(self, source: str, stream: str) -> frozenset[str]:
         """The columns of a stream's table that hold numbers, by their names in the warehouse."""

@@ -5,12 +5,11 @@ rows go that have been written; the others stay as they are. So a replay that is
 nothing left to do.
 """
 
+import contextlib
 import json
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,21 +19,19 @@ from fabric_assets.config.sources import FileStream
 from fabric_assets.config.streams import StreamConfig
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.connectors.arrow_types import BINARY
-from fabric_assets.connectors.batches import Batch, StreamPlan
+from fabric_assets.connectors.batches import StreamPlan
 from fabric_assets.connectors.column_names import normalize_column
 from fabric_assets.connectors.files import ORDER
 from fabric_assets.errors import FabricError
 from fabric_assets.loading.failures import build_error
 from fabric_assets.loading.lease import LEASE_SECONDS, load_lease
-from fabric_assets.loading.ledger import StreamState
 from fabric_assets.loading.rejects import find_rejects, open_rejects
-from fabric_assets.loading.reports import LoadRecord
-from fabric_assets.loading.shaping import Shaper
+from fabric_assets.loading.stream_replay import StreamReplay, describe
 from fabric_assets.loading.warehouse import Warehouse, open_warehouse
 from fabric_assets.settings import Settings
 
 Report = Callable[[str], None]
-# Rows of these come as objects; the others' as columns. What people drop is corrected in its file, and dropped again.
+# Rows of these come as objects; the others' as columns. What people drop is mended first (replay_file.py).
 _IS_JSON = {"rest_api": True, "sql_database": False, "files": False}
 
 
@@ -76,8 +73,7 @@ def replay(
             with open_rejects(tenant, settings, source=name, stream=stream, settled=True) as found:
                 counts = Counter(row.stream for portion in found.read() for row in portion if row.stream in config.streams)
             if config.type not in _IS_JSON:
-                reason = f"rows of a {config.type} are corrected in their file, and the file is dropped again"
-                yield from (Replayed(name, kept, unreadable=count, error=reason) for kept, count in counts.items())
+                yield from (Replayed(name, kept, unreadable=count, error=_build_ways(tenant.tenant, name, kept)) for kept, count in counts.items())
             elif counts:
                 with open_warehouse(tenant, name, settings) as warehouse:
                     warehouse.prepare()
@@ -85,55 +81,38 @@ def replay(
                         yield _replay_stream(tenant, warehouse, name, kept)
 
 
+def _build_ways(tenant: str, source: str, stream: str) -> str:
+    return (
+        "dropped rows are mended first: either correct the file, and drop it again; or take the rows out with"
+        f" `fabric rejects export {tenant} --source {source} --stream {stream} --out mended.csv`, correct that file,"
+        f" and load it with `fabric rejects replay {tenant} --file mended.csv`"
+    )
+
+
 def _replay_stream(tenant: TenantConfig, warehouse: Warehouse, source: str, stream: str) -> Replayed:
-    place = f"tenant {tenant.tenant}, source {source}, stream {stream}"
     try:
-        return _load(tenant, warehouse, source, stream, place)
+        return _load(tenant, warehouse, source, stream)
     except FabricError as error:
         return Replayed(source, stream, error=str(error))
     except Exception as error:  # noqa: BLE001 - the one boundary where drivers and servers become our errors
-        return Replayed(source, stream, error=str(build_error(error, tenant=tenant, place=place, writing=True)))
+        return Replayed(source, stream, error=str(build_error(error, tenant=tenant, place=describe(tenant, source, stream), writing=True)))
 
 
-def _load(tenant: TenantConfig, warehouse: Warehouse, source: str, stream: str, place: str) -> Replayed:
-    config, layouts = tenant.sources[source].streams[stream], warehouse.read_layouts()
-    plan = _build_plan(stream, config)
-    state = warehouse.read_states().get(stream, StreamState(0, {}))
-    record = LoadRecord(load_id=f"{time.time():.6f}", run_id="", source=source, stream=stream, write_disposition=plan.disposition, started_at=datetime.now(UTC))
-    started = time.monotonic()
-    family = {name: columns for name, columns in layouts.items() if name == stream or name.startswith(f"{stream}__")}
-    shaper = Shaper(plan, layout=family, contract=config.schema_contract, destination=tenant.destination.type, load_id=record.load_id, place=place)
-    writer = warehouse.open_writer(plan, layouts=layouts, version=state.version, full_refresh=False, load_id=record.load_id)
-    is_json, unreadable = _IS_JSON[tenant.sources[source].type], 0
-    try:
-        for portion in find_rejects(partial(_ask, warehouse), tenant.tenant, source=source, stream=stream, settled=True).read():
+def _load(tenant: TenantConfig, warehouse: Warehouse, source: str, stream: str) -> Replayed:
+    plan, unreadable = _build_plan(stream, tenant.sources[source].streams[stream]), 0
+    is_json = _IS_JSON[tenant.sources[source].type]
+    with contextlib.closing(StreamReplay(tenant, warehouse, source, plan)) as load:
+        for portion in find_rejects(partial(ask, warehouse), tenant.tenant, source=source, stream=stream, settled=True).read():
             readable = [(row, fields) for row in portion if (fields := row.parse()) is not None]
             unreadable += len(portion) - len(readable)
             rows = [fields for _, fields in readable]
-            if not rows:
-                continue
-            shaped = shaper.shape(Batch(stream, rows if is_json else build_table(rows, family.get(stream, {})), first_row=0))
-            again = {reject.row_number for reject in shaped.rejects}
-            writer.write(shaped.tables)
-            writer.take_up_rejects(row.row_id for number, (row, _) in enumerate(readable) if number not in again)
-            record = replace(
-                record,
-                rows_read=record.rows_read + shaped.read,
-                rows_loaded=record.rows_loaded + shaped.loaded,
-                rows_rejected=record.rows_rejected + len(again),
-            )
-        repeats = 0
-        if record.rows_loaded:
-            written = writer.finish()
-            repeats = written.repeats
-            ended = replace(record, status="success", loaded_at=datetime.now(UTC), rows_total=written.rows_total, seconds=time.monotonic() - started)
-            writer.commit(replace(ended, schema_changes=tuple(shaper.changes)), state.state)
-    finally:
-        writer.abort()
-    return Replayed(source, stream, replayed=record.rows_loaded, superseded=repeats, rejected=record.rows_rejected, unreadable=unreadable)
+            if rows:
+                load.write(rows if is_json else build_table(rows, load.columns), [row.row_id for row, _ in readable])
+        repeats = load.commit()
+    return Replayed(source, stream, replayed=load.record.rows_loaded, superseded=repeats, rejected=load.record.rows_rejected, unreadable=unreadable)
 
 
-def _ask(warehouse: Warehouse, sql: str) -> list[tuple[Any, ...]]:
+def ask(warehouse: Warehouse, sql: str) -> list[tuple[Any, ...]]:
     return list(zip(*(column.to_pylist() for column in warehouse.query(sql).columns), strict=True))
 
 

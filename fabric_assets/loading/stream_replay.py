@@ -1,0 +1,82 @@
+"""Rows that were rejected once -> their stream's table, in one transaction with what belongs to them; the rejected rows go with it."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.connectors.batches import Batch, Reject, StreamPlan
+from fabric_assets.connectors.imported_file import ImportedFile
+from fabric_assets.loading.ledger import StreamState
+from fabric_assets.loading.reports import LoadRecord
+from fabric_assets.loading.session import Columns
+from fabric_assets.loading.shaping import Shaper
+from fabric_assets.loading.warehouse import Warehouse
+
+
+class StreamReplay:
+    """One stream's replay: a load of its own in the ledger. Close it, whatever happens."""
+
+    def __init__(self, tenant: TenantConfig, warehouse: Warehouse, source: str, plan: StreamPlan) -> None:
+        stream, layouts, now = plan.name, warehouse.read_layouts(), datetime.now(UTC)
+        self._state = warehouse.read_states().get(stream, StreamState(0, {}))
+        self.record = LoadRecord(f"{time.time():.6f}", "", source, stream, plan.disposition, now)
+        self.family = {name: columns for name, columns in layouts.items() if name == stream or name.startswith(f"{stream}__")}
+        self._shaper = Shaper(
+            plan,
+            layout=self.family,
+            contract=tenant.sources[source].streams[stream].schema_contract,
+            destination=tenant.destination.type,
+            load_id=self.record.load_id,
+            place=describe(tenant, source, stream),
+        )
+        self._writer = warehouse.open_writer(plan, layouts=layouts, version=self._state.version, full_refresh=False, load_id=self.record.load_id)
+        self._started = time.monotonic()
+
+    @property
+    def columns(self) -> Columns:
+        """Of the stream's table; empty where there is none."""
+        return self.family.get(self.record.stream, {})
+
+    def write(self, rows: Any, row_ids: Sequence[str]) -> dict[int, Reject]:
+        """Write rows; those that are rejected again, by their place among them.
+
+        Args:
+            row_ids: the rejected rows that they are.
+        """
+        shaped = self._shaper.shape(Batch(self.record.stream, rows, first_row=0))
+        again = {reject.row_number: reject for reject in shaped.rejects if reject.row_number is not None}
+        self._writer.write(shaped.tables)
+        self._writer.take_up_rejects(row_id for place, row_id in enumerate(row_ids) if place not in again)
+        self.record = replace(
+            self.record,
+            rows_read=self.record.rows_read + shaped.read,
+            rows_loaded=self.record.rows_loaded + shaped.loaded,
+            rows_rejected=self.record.rows_rejected + len(again),
+        )
+        return again
+
+    def commit(self, files: Sequence[ImportedFile] = (), known_files: Sequence[ImportedFile] = ()) -> int:
+        """Make it all visible, if there is a row to load; the number of rows that gave way to newer ones.
+
+        Args:
+            files: what has become of dropped files.
+            known_files: what was known of them.
+        """
+        if not self.record.rows_loaded:
+            return 0
+        written = self._writer.finish()
+        ended = replace(self.record, status="success", loaded_at=datetime.now(UTC), rows_total=written.rows_total, seconds=time.monotonic() - self._started)
+        self._writer.commit(replace(ended, schema_changes=tuple(self._shaper.changes)), self._state.state, files, known_files)
+        return written.repeats
+
+    def close(self) -> None:
+        """Roll back what is not committed."""
+        self._writer.abort()
+
+
+def describe(tenant: TenantConfig, source: str, stream: str) -> str:
+    """Name the place for messages."""
+    return f"tenant {tenant.tenant}, source {source}, stream {stream}"
