@@ -8,7 +8,7 @@ import sys
 import typer
 from dotenv import load_dotenv
 
-from fabric_assets.cli import config_commands, demo, rejects, run, secrets
+from fabric_assets.cli import config_commands, demo, imports, rejects, run, secrets
 from fabric_assets.errors import ConfigurationError, FabricError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command("list")(config_commands.list_)
 app.command("explain")(config_commands.explain)
 app.command("run")(run.run)
 app.command("demo")(demo.demo)
+app.add_typer(imports.app, name="imports")
 app.add_typer(rejects.app, name="rejects")
 app.add_typer(secrets.app, name="secrets")
 

@@ -2,25 +2,26 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from fabric_assets.cli.tenants import get_tenants
-from fabric_assets.config.loader import load_fleet
-from fabric_assets.config.suggestions import suggest
+from fabric_assets.cli.each_tenant import get_console, run_for_each
 from fabric_assets.config.tenant import TenantConfig
-from fabric_assets.errors import ConfigurationError, FabricError
+from fabric_assets.errors import ConfigurationError
 from fabric_assets.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from fabric_assets.loading.imports import DroppedFile
     from fabric_assets.loading.rejects import RejectedRow
+    from fabric_assets.loading.replay_file import MendedReplay
+
+_SUPERSEDED = "{} of them left out, as a newer row with their key is there"
 
 app = typer.Typer(name="rejects", help="The rows that loads have set aside.", no_args_is_help=True)
 
@@ -40,29 +41,39 @@ def list_rows(
     limit: Annotated[int, typer.Option(min=1, help="Most rows to show of a tenant.")] = 100,
     json_: AsJson = False,
 ) -> None:
-    """Show rejected rows, and why each was rejected."""
+    """Show rejected rows and quarantined files, and why each was rejected."""
+    from fabric_assets.loading.imports import list_quarantined, open_ledger
     from fabric_assets.loading.rejects import open_rejects
 
     rows: list[tuple[str, RejectedRow]] = []
+    files: list[tuple[str, DroppedFile]] = []
 
     def take(config: TenantConfig, settings: Settings) -> None:
         with open_rejects(config, settings, source=source, stream=stream) as found:
             rows.extend((config.tenant, row) for portion in found.read(limit) for row in portion)
             if len(found) > limit:
                 typer.echo(f"{config.tenant}: the first {limit} of {len(found)} rejected rows; `fabric rejects export` gives all", err=True)
+        with open_ledger(config, settings) as ask:
+            files.extend((config.tenant, file) for file in list_quarantined(ask, config, source=source, stream=stream))
 
-    code = _run(tenants, all_, source, stream, take)
+    code = run_for_each(tenants, all_, source, stream, take)
     if json_:
-        typer.echo(json.dumps([{"tenant": tenant, **_to_json(row)} for tenant, row in rows], indent=2))
-    elif rows:
+        shown = [{"tenant": tenant, **_to_json(row)} for tenant, row in rows] + [{"tenant": tenant, **_file_to_json(file)} for tenant, file in files]
+        typer.echo(json.dumps(shown, indent=2))
+    elif rows or files:
         table = Table("tenant", "stream", "origin", "row", "column", "reason", "message", "rejected at", box=None, pad_edge=False)
         for tenant, row in rows:
             number = "" if row.row_number is None else str(row.row_number)
             when = f"{row.rejected_at:%Y-%m-%d %H:%M}"
             table.add_row(tenant, f"{row.source}.{row.stream}", row.origin, number, row.column_name or "", row.reason, row.message, when)
-        _get_console().print(table)
+        for tenant, file in files:
+            facts, when = file.facts, f"{file.updated_at:%Y-%m-%d %H:%M}"
+            table.add_row(tenant, f"{file.source}.{file.stream}", file.name, "file", "", facts.reason, facts.message, when)
+        get_console().print(table)
     elif not code:
         typer.echo("no rejected rows", err=True)
+    if files and not json_:
+        typer.echo(f"{len(files)} whole files are quarantined; more of them: fabric imports show TENANT FILE", err=True)
     raise typer.Exit(code)
 
 
@@ -89,7 +100,7 @@ def export(
             made.survey(config, found)
         configs.append(config)
 
-    code = _run(tenants, all_, source, stream, survey)
+    code = run_for_each(tenants, all_, source, stream, survey)
     with _open(out) as file:
         made.write_header(file)
         for config in configs:
@@ -103,18 +114,27 @@ def export(
 
 
 @app.command("replay")
-def replay(tenants: Tenants = None, all_: All = False, source: Source = None, stream: Stream = None, json_: AsJson = False) -> None:
-    """Load rejected rows again, as they were kept: after a type, a contract or a table has changed."""
+def replay(
+    tenants: Tenants = None,
+    all_: All = False,
+    source: Source = None,
+    stream: Stream = None,
+    file: Annotated[str | None, typer.Option(help="Rows of dropped files as they were mended: a file that `export` has written.", show_default=False)] = None,
+    json_: AsJson = False,
+) -> None:
+    """Load rejected rows again, as they were kept: after a type, a contract or a table has changed. With --file: as they were mended."""
     from fabric_assets.loading.replay import Replayed
     from fabric_assets.loading.replay import replay as run_replay
 
+    if file is not None:
+        _replay_file(tenants, all_, source, stream, file, json_)
     results: list[tuple[str, Replayed]] = []
 
     def load(config: TenantConfig, settings: Settings) -> None:
-        for result in run_replay(config, settings, source=source, stream=stream, report=lambda message: typer.echo(message, err=True)):
+        for result in run_replay(config, settings, source=source, stream=stream, report=_report):
             results.append((config.tenant, result))
 
-    code = _run(tenants, all_, source, stream, load)
+    code = run_for_each(tenants, all_, source, stream, load)
     if json_:
         typer.echo(json.dumps([{"tenant": tenant, **asdict(result)} for tenant, result in results], indent=2))
     else:
@@ -125,44 +145,52 @@ def replay(tenants: Tenants = None, all_: All = False, source: Source = None, st
     raise typer.Exit(max(code, int(any(result.error for _, result in results))))
 
 
-def _run(patterns: list[str] | None, all_: bool, source: str | None, stream: str | None, work: Callable[[TenantConfig, Settings], None]) -> int:
-    """Do the work for each tenant; one that fails does not hold up the others.
+def _replay_file(tenants: list[str] | None, all_: bool, source: str | None, stream: str | None, file: str, json_: bool) -> NoReturn:
+    from fabric_assets.loading.replay_file import replay_file
 
-    Returns:
-        the exit code.
-    """
-    settings = load_settings()
-    fleet = load_fleet(settings)
-    names = get_tenants(fleet, patterns, all_)
-    _check_names([fleet.tenants[name].config for name in names if name in fleet.tenants], source, stream)
-    code = 0
-    for name in names:
-        if name in fleet.broken:
-            typer.echo("\n".join(str(problem) for problem in fleet.broken[name]), err=True)
-            code = code or 2
-            continue
-        try:
-            work(fleet.tenants[name].config, settings)
-        except FabricError as error:
-            typer.echo(f"error: {error}", err=True)
-            code = 1
-    return code
+    if all_ or len(tenants or ()) != 1:
+        raise ConfigurationError("--file needs one tenant, whose rows it holds", remedy="name the tenant")
+    results: list[tuple[str, MendedReplay]] = []
+
+    def load(config: TenantConfig, settings: Settings) -> None:
+        results.append((config.tenant, replay_file(config, settings, file, source=source, stream=stream, report=_report)))
+
+    code = run_for_each(tenants, all_, source, stream, load)
+    if json_:
+        typer.echo(json.dumps([{"tenant": tenant, **asdict(result)} for tenant, result in results], indent=2))
+    else:
+        for tenant, result in results:
+            _print_mended(tenant, result)
+    raise typer.Exit(max(code, int(not all(result.is_complete for _, result in results))))
 
 
-def _check_names(tenants: list[TenantConfig], source: str | None, stream: str | None) -> None:
-    """Answer a misspelt --source or --stream with the nearest one."""
-    sources = {name: config for tenant in tenants for name, config in tenant.sources.items()}
-    if source is not None and tenants and source not in sources:
-        raise ConfigurationError(f"--source: there is no source '{source}'{suggest(source, sources)}")
-    streams = {name for tenant in tenants for other, config in tenant.sources.items() if source in (None, other) for name in config.streams}
-    if stream is not None and tenants and stream not in streams:
-        raise ConfigurationError(f"--stream: there is no stream '{stream}'{suggest(stream, streams)}")
+def _print_mended(tenant: str, result: "MendedReplay") -> None:
+    for each in result.streams:
+        parts = [f"{each.replayed} replayed"]
+        if each.superseded:
+            parts.append(_SUPERSEDED.format(each.superseded))
+        parts += [f"{len(each.still_bad)} still rejected"] if each.still_bad else []
+        typer.echo(f"{tenant} {each.source}.{each.stream}: {'; '.join([*parts, *([each.error] if each.error else [])])}")
+        for bad in each.still_bad:
+            typer.echo(f"  line {bad.line} ({bad.file}, line {bad.row_number}): {bad.reason}: {bad.message}")
+    for line, why in sorted(result.refused.items()):
+        typer.echo(f"  line {line} is refused: {why}")
+    if result.gone:
+        lines = ", ".join(map(str, result.gone[:20])) + (", ..." if len(result.gone) > 20 else "")
+        why = "no rejected rows of it any more: replayed before, or their files hold other rows now"
+        typer.echo(f"{tenant}: {len(result.gone)} rows are left out, as they are {why} (lines {lines})")
+    if not result.streams:
+        typer.echo(f"{tenant}: nothing was changed")
+
+
+def _report(message: str) -> None:
+    typer.echo(message, err=True)
 
 
 def _describe(result: Any) -> str:
     parts = [f"{result.replayed} replayed"]
     if result.superseded:
-        parts.append(f"{result.superseded} of them left out, as a newer row with their key is there")
+        parts.append(_SUPERSEDED.format(result.superseded))
     if result.rejected:
         parts.append(f"{result.rejected} rejected again")
     if result.unreadable:
@@ -171,7 +199,15 @@ def _describe(result: Any) -> str:
 
 
 def _to_json(row: "RejectedRow") -> dict[str, Any]:
-    return {**asdict(row), "rejected_at": row.rejected_at.isoformat()}
+    return {**asdict(row), "rejected_at": row.rejected_at.isoformat(), "quarantined_file": None}
+
+
+def _file_to_json(file: "DroppedFile") -> dict[str, Any]:
+    """A quarantined file with the keys of a row."""
+    facts, when = file.facts, file.updated_at.isoformat() if file.updated_at else None
+    empty = {"row_id": None, "source": file.source, "stream": file.stream, "load_id": None, "run_id": None, "rejected_at": when, "origin": file.name}
+    why = {"row_number": None, "column_name": None, "reason": facts.reason, "message": facts.message, "raw": "", "raw_truncated": False}
+    return {**empty, **why, "quarantined_file": file.place}
 
 
 @contextmanager
@@ -183,9 +219,3 @@ def _open(out: Path | None) -> Iterator[TextIO]:
     out.touch(mode=0o600)
     with out.open("w", encoding="utf-8", newline="") as file:
         yield file
-
-
-def _get_console() -> Console:
-    """Tables go to standard output; piped, they are as wide as their content."""
-    console = Console(highlight=False, markup=False, emoji=False)
-    return console if console.is_terminal else Console(highlight=False, markup=False, emoji=False, width=400)

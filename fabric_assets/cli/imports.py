@@ -1,0 +1,200 @@
+"""`fabric imports`: the files that people have dropped: what became of each, and setting one that is stuck going again."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from fabric_assets.cli.each_tenant import get_console, run_for_each
+from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.errors import ConfigurationError, FabricError
+from fabric_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from fabric_assets.loading.imports import DroppedFile, FileStory
+
+app = typer.Typer(name="imports", help="The files that people have dropped.", no_args_is_help=True)
+
+
+class Status(StrEnum):
+    """What a file may be; in the order in which it comes to it."""
+
+    WAITING = "waiting"
+    FOUND = "found"
+    LOADING = "loading"
+    LOADED = "loaded"
+    REPLACED = "replaced"
+    DUPLICATE = "duplicate"
+    QUARANTINED = "quarantined"
+    FAILED = "failed"
+
+
+Tenants = Annotated[list[str] | None, typer.Argument(help="Names or globs of tenants.", show_default=False)]
+Tenant = Annotated[str, typer.Argument(help="Name of a tenant.", show_default=False)]
+Files = Annotated[list[str], typer.Argument(help="Names of files as they were dropped, or their places in quarantine/.", show_default=False)]
+Source = Annotated[str | None, typer.Option("--source", help="Only files of this source.", show_default=False)]
+Stream = Annotated[str | None, typer.Option("--stream", help="Only files of this stream.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+@app.command("list")
+def list_(
+    tenants: Tenants = None,
+    all_: Annotated[bool, typer.Option("--all", help="Every tenant.")] = False,
+    source: Source = None,
+    stream: Stream = None,
+    status: Annotated[Status | None, typer.Option(help="Only files of this status.", show_default=False)] = None,
+    json_: AsJson = False,
+) -> None:
+    """Show every file: what became of it, and what lies in the inboxes now."""
+    from fabric_assets.loading.imports import list_files
+
+    files: list[tuple[str, DroppedFile]] = []
+    unseen = list[str]()
+
+    def take(config: TenantConfig, settings: Settings) -> None:
+        found = list_files(config, settings, source=source, stream=stream, report=unseen.append)
+        files.extend((config.tenant, file) for file in found if status in (None, file.status))
+
+    code = run_for_each(tenants, all_, source, stream, take)
+    for message in unseen:
+        typer.echo(f"error: {message}", err=True)
+    if json_:
+        typer.echo(json.dumps([{"tenant": tenant, **_to_json(file)} for tenant, file in files], indent=2))
+    elif files:
+        table = Table("tenant", "stream", "file", "status", "read", "loaded", "rejected", "reason", "modified", box=None, pad_edge=False)
+        for tenant, file in files:
+            numbers = [str(number) for number in _get_numbers(file) or ()] or ["", "", ""]
+            table.add_row(tenant, f"{file.source}.{file.stream}", file.name, file.status, *numbers, _explain(file), _spell(file.facts.modified_at))
+        get_console().print(table)
+    elif not code and not unseen:
+        typer.echo("no files", err=True)
+    raise typer.Exit(max(code, int(bool(unseen))))
+
+
+@app.command("show")
+def show(
+    tenant: Tenant,
+    file: Annotated[str, typer.Argument(help="Its name, or its place in quarantine/.")],
+    source: Source = None,
+    stream: Stream = None,
+    json_: AsJson = False,
+) -> None:
+    """Show everything that is known of one file, in all its versions, and what to do next."""
+    from fabric_assets.loading.imports import tell_files
+
+    stories: list[FileStory] = []
+    code = run_for_each(
+        [tenant], False, source, stream, lambda config, settings: stories.extend(tell_files(config, settings, file, source=source, stream=stream))
+    )
+    if not stories and not code:
+        raise ConfigurationError(f"tenant {tenant}: no file {file} is known", remedy=f"see them with: fabric imports list {tenant}")
+    if json_:
+        typer.echo(json.dumps([_story_to_json(tenant, story) for story in stories], indent=2))
+    else:
+        typer.echo("\n\n".join("\n".join(_tell(tenant, story)) for story in stories))
+    raise typer.Exit(code)
+
+
+@app.command("retry")
+def retry(tenant: Tenant, files: Files, source: Source = None, stream: Stream = None) -> None:
+    """Let the next load try files that could not be read, at once and as if for the first time."""
+    from fabric_assets.loading.import_release import retry as run
+
+    _change(tenant, files, source, stream, lambda config, settings, name: run(config, settings, name, source=source, stream=stream, report=_report))
+
+
+@app.command("release")
+def release(tenant: Tenant, files: Files, source: Source = None, stream: Stream = None) -> None:
+    """Bring quarantined files back to the inbox, where the next load checks them anew."""
+    from fabric_assets.loading.import_release import release as run
+
+    _change(tenant, files, source, stream, lambda config, settings, name: run(config, settings, name, source=source, stream=stream, report=_report))
+
+
+def _change(tenant: str, names: list[str], source: str | None, stream: str | None, change: Callable[[TenantConfig, Settings, str], str]) -> None:
+    """Change one file after the other; one that cannot be changed does not hold up the others."""
+    failed = list[FabricError]()
+
+    def work(config: TenantConfig, settings: Settings) -> None:
+        for name in names:
+            try:
+                typer.echo(change(config, settings, name))
+            except FabricError as error:
+                failed.append(error)
+                typer.echo(f"error: {error}", err=True)
+
+    code = run_for_each([tenant], False, source, stream, work)
+    raise typer.Exit(max(code, int(bool(failed))))
+
+
+def _report(message: str) -> None:
+    typer.echo(message, err=True)
+
+
+# --- in words
+
+
+def _tell(tenant: str, story: "FileStory") -> Iterator[str]:
+    file, facts = story.file, story.file.facts
+    yield f"{file.name} ({file.source}.{file.stream}): {file.status}"
+    yield f"  {facts.size:,} bytes, last written {_spell(facts.modified_at)}" + (f", SHA-256 {facts.sha256}" if facts.sha256 else "")
+    yield f"  lies in: {', '.join(story.lies_in) or 'neither the inbox nor archive/ nor quarantine/'}"
+    if file.updated_at:
+        yield f"  {file.status} since {_spell(file.updated_at)}"
+    if numbers := _get_numbers(file):
+        yield "  rows: {} read, {} loaded, {} rejected".format(*numbers)
+    if explained := _explain(file):
+        yield f"  {explained}"
+    for row in story.rejects:
+        yield f"  row {row.row_number}: {row.reason}: {row.message}"
+    if advice := _advise(tenant, file):
+        yield f"  next: {advice}"
+
+
+def _advise(tenant: str, file: "DroppedFile") -> str:
+    from fabric_assets.connectors.import_files import MENDED
+
+    chosen = f"--source {file.source} --stream {file.stream}"
+    if file.status == "loaded":
+        ways = f"fabric rejects export {tenant} {chosen} --out mended.csv; correct it; fabric rejects replay {tenant} --file mended.csv"
+        return ways if file.facts.rows_rejected else ""
+    if file.status == "quarantined" and file.facts.reason == MENDED:
+        return f"fabric rejects replay {tenant} {chosen} --file {file.place}"
+    return {
+        "waiting": "wait until it is complete",
+        "found": f"fabric run {tenant}",
+        "failed": f"wait for the next attempt, or: fabric imports retry {tenant} {file.name}",
+        "quarantined": f"correct the file and drop it again; or correct the YAML, then: fabric imports release {tenant} {file.name}",
+    }.get(file.status, "")
+
+
+def _get_numbers(file: "DroppedFile") -> tuple[int, int, int] | None:
+    facts = file.facts
+    return (facts.rows_read, facts.rows_loaded, facts.rows_rejected) if file.status in ("loaded", "replaced") else None
+
+
+def _explain(file: "DroppedFile") -> str:
+    facts = file.facts
+    tries = f" ({facts.attempts} attempts; the next after {_spell(facts.next_attempt_at)})" if file.status == "failed" and facts.next_attempt_at else ""
+    return ": ".join(part for part in (facts.reason, " ".join((facts.message or "").split())) if part) + tries
+
+
+def _spell(moment: datetime | None) -> str:
+    return f"{moment:%Y-%m-%d %H:%M}" if moment else ""
+
+
+def _to_json(file: "DroppedFile") -> dict[str, Any]:
+    facts = {key: value.isoformat() if isinstance(value, datetime) else value for key, value in asdict(file.facts).items()}
+    updated = file.updated_at.isoformat() if file.updated_at else None
+    return {"source": file.source, "stream": file.stream, **facts, "status": file.status, "place": file.place, "updated_at": updated}
+
+
+def _story_to_json(tenant: str, story: "FileStory") -> dict[str, Any]:
+    rejects = [{**asdict(row), "rejected_at": row.rejected_at.isoformat()} for row in story.rejects]
+    return {"tenant": tenant, **_to_json(story.file), "lies_in": list(story.lies_in), "rejects": rejects, "next": _advise(tenant, story.file)}
