@@ -5,8 +5,6 @@ import json
 import os
 import queue
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -15,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import ROOT
+from tests.faults.forks import get_server
 
 SECONDS = 60.0
 
@@ -47,7 +45,7 @@ class Case:
 
 
 class Process:
-    """A case that runs; leads a session of its own, as a worker of Dagster's does."""
+    """A case that runs, forked by `forks`; leads a session of its own, as a worker of Dagster's does."""
 
     def __init__(self, case: Case, *, environ: Mapping[str, str] | None = None, heed_modes: bool = False) -> None:
         """Args:
@@ -57,18 +55,15 @@ class Process:
         file, self._log = Path(self._folder.name) / "case.json", Path(self._folder.name) / "log"
         file.write_text(json.dumps(asdict(case)))
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-        without_override = ["setpriv", "--bounding-set", "-dac_override"] if heed_modes and os.geteuid() == 0 else []
+        without_override = ("setpriv", "--bounding-set", "-dac_override") if heed_modes and os.geteuid() == 0 else ()
+        (stdin, told), (said, stdout) = os.pipe(), os.pipe()
+        self._input, self._output = os.fdopen(told, "wb", buffering=0), os.fdopen(said)
         with self._log.open("w") as log:
-            self._process = subprocess.Popen(
-                [*without_override, sys.executable, "-m", "tests.faults.runner", str(file)],
-                cwd=ROOT,
-                env={**os.environ, **(environ or {})},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                start_new_session=True,
-            )
+            try:
+                self._process = get_server(*without_override).start(file, {**os.environ, **(environ or {})}, (stdin, stdout, log.fileno()))
+            finally:
+                os.close(stdin)
+                os.close(stdout)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         self.outcomes: list[dict[str, Any]] = []
@@ -81,7 +76,7 @@ class Process:
 
     @property
     def is_alive(self) -> bool:
-        return self._process.poll() is None
+        return self._process.wait(0) is None
 
     @property
     def is_committing(self) -> bool:
@@ -94,22 +89,20 @@ class Process:
         return self._log.read_text()
 
     def go(self) -> None:
-        assert self._process.stdin
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
+        self._input.write(b"\n")
 
     def send(self, number: signal.Signals) -> None:
         """To the process and all that it has started."""
-        os.killpg(self._process.pid, number)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
 
     def wait(self, seconds: float = SECONDS) -> int:
         """The exit code: negative for the signal that ended it."""
-        try:
-            code = self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
+        code = self._process.wait(seconds)
+        if code is None:
             self.send(signal.SIGABRT)
             self._process.wait()
-            raise AssertionError(f"still running after {seconds:g} s; it wrote:\n{self.log}") from None
+            raise AssertionError(f"still running after {seconds:g} s; it wrote:\n{self.log}")
         self._reader.join()
         self._take_all()
         return code
@@ -119,10 +112,7 @@ class Process:
             self.send(signal.SIGKILL)
         self._process.wait()
         self._reader.join()
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe
-            with contextlib.suppress(BrokenPipeError):
-                pipe.close()
+        self._input.close()
         self._folder.cleanup()
 
     def get_outcome(self) -> dict[str, Any]:
@@ -131,9 +121,9 @@ class Process:
         return outcome
 
     def _read(self) -> None:
-        assert self._process.stdout
-        for line in self._process.stdout:
-            self._lines.put(line)
+        with self._output:
+            for line in self._output:
+                self._lines.put(line)
 
     def _wait_until_ready(self) -> None:
         try:

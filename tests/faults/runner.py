@@ -1,7 +1,5 @@
 """Loads in a process of their own, which may be killed, starved or broken: what the fault tests start.
 
-    python -m tests.faults.runner CASE.json
-
 The case (see `tests.faults.processes.Case`) says what to load and what goes wrong. A kill is a SIGKILL that the process sends to itself, at a named
 call of the engine or at a random moment; a broken engine is one whose promise is taken away, to show that a test would see it. Both exist here only.
 Each line printed is a JSON object: `ready`, then an `outcome` per load.
@@ -36,8 +34,8 @@ _POINTS: dict[str, tuple[Any, str]] = {
 }
 
 
-def main() -> int:
-    case = json.loads(Path(sys.argv[1]).read_text())
+def main(file: Path) -> int:
+    case = json.loads(file.read_text())
     if case["broken"]:
         BREAKAGES[case["broken"]]()
     if case["kill"]:
@@ -145,7 +143,3 @@ def _limit(name: str, value: int) -> None:
         value += sum(1 for _ in Path("/proc/self/fd").iterdir())
     kind = getattr(resource, f"RLIMIT_{name}")
     resource.setrlimit(kind, (value, resource.getrlimit(kind)[1]))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

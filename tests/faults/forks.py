@@ -1,0 +1,195 @@
+"""A process that has imported what cases need, and forks one for each of them: to start Python and import it all anew takes seconds.
+
+    python -m tests.faults.forks
+
+A forked process is as good as a started one: a session, standard streams, an environment and a current folder of its own, nothing of pytest's,
+and no thread is lost on the way, because the server never has a second one. Its end is the interpreter's, or the signal's that kills it.
+"""
+
+import atexit
+import contextlib
+import json
+import os
+import select
+import selectors
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import ROOT
+
+# What a case imports otherwise by itself, when it needs it.
+_PRELOADED = (
+    "tests.faults.runner",
+    "fabric_assets.cli.main",
+    "dagster",
+    "fabric_assets.connectors.csv_import",
+    "fabric_assets.connectors.files",
+    "fabric_assets.connectors.rest_api",
+    "fabric_assets.connectors.sql_database",
+    "fabric_assets.loading.warehouse_duckdb",
+    "fabric_assets.loading.warehouse_postgres",
+    "dlt.common.normalizers.naming.snake_case",
+    "psycopg2",
+    "sqlalchemy.dialects.postgresql",
+    "sqlalchemy.dialects.sqlite",
+)
+# OpenBLAS and pyarrow's allocator would each start a thread as they are imported.
+_WITHOUT_THREADS = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
+_NUMBER = struct.Struct("i")
+_LARGEST_ORDER = 1 << 17
+
+
+class ForkServer:
+    """Args:
+    prefix: a command that changes the rights of the process that it runs, and so of all that are forked.
+    """
+
+    def __init__(self, *prefix: str) -> None:
+        self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # In a session of its own: a Ctrl-C is meant for the tests. When they hang up, it ends.
+        with theirs:
+            self._process = subprocess.Popen(
+                [*prefix, sys.executable, "-m", "tests.faults.forks"],
+                cwd=ROOT,
+                env={**os.environ, **_WITHOUT_THREADS},
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                start_new_session=True,
+            )
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        self._orders.close()
+        self._process.wait()
+
+    def start(self, file: Path, environ: Mapping[str, str], streams: tuple[int, int, int]) -> "Fork":
+        """Run the case in a file.
+
+        Args:
+            streams: standard input, output and error of the process; the caller closes its own copies.
+        """
+        said, says = os.pipe()
+        try:
+            order = json.dumps({"file": str(file), "environ": dict(environ)}).encode()
+            socket.send_fds(self._orders, [order], [*streams, says])
+        finally:
+            os.close(says)
+        return Fork(said)
+
+
+_servers: dict[tuple[str, ...], ForkServer] = {}
+_starting = threading.Lock()
+
+
+def get_server(*prefix: str) -> ForkServer:
+    """This pytest worker's server for these rights."""
+    with _starting:
+        if prefix not in _servers:
+            _servers[prefix] = ForkServer(*prefix)
+        return _servers[prefix]
+
+
+class Fork:
+    """A process that the server has forked.
+
+    Args:
+        said: where the server says its number, and how it ended.
+    """
+
+    def __init__(self, said: int) -> None:
+        self._said = said
+        self._code: int | None = None
+        self.pid = self._read_number()
+
+    def wait(self, seconds: float | None = None) -> int | None:
+        """The exit code (negative for the signal that ended it), or None when it still runs after so many seconds."""
+        if self._code is None and select.select([self._said], [], [], seconds)[0]:
+            self._code = self._read_number()
+            os.close(self._said)
+        return self._code
+
+    def _read_number(self) -> int:
+        said = os.read(self._said, _NUMBER.size)
+        assert said, "the fork server died; it says why on standard error"
+        return _NUMBER.unpack(said)[0]
+
+
+# --- in the server
+
+
+def main() -> int:
+    for name in _PRELOADED:
+        import_module(name)
+    import duckdb
+
+    # Importing it opens a connection, which has threads.
+    duckdb.default_connection().close()
+    from tests.faults import runner
+
+    file = _serve(socket.socket(fileno=os.dup(0)))
+    return runner.main(file) if file else 0
+
+
+def assert_alone() -> None:
+    """A fork takes along no thread but the one that asks for it: whatever another one holds stays locked for ever."""
+    threads = [(thread / "comm").read_text().strip() for thread in Path("/proc/self/task").iterdir()]
+    assert len(threads) == 1, f"the fork server has threads: {threads}"
+
+
+def _serve(orders: socket.socket) -> Path | None:
+    """Fork a process per order until the tests hang up; gives each of these processes its case's file."""
+    events = selectors.PollSelector()
+    events.register(orders, selectors.EVENT_READ)
+    while True:
+        for key, _ in events.select():
+            if key.fileobj is not orders:
+                events.unregister(key.fileobj)
+                _report_end(*key.data, handle=key.fd)
+                continue
+            order, handles, _, _ = socket.recv_fds(orders, _LARGEST_ORDER, 4)
+            if not order:
+                return None
+            assert_alone()
+            pid = os.fork()
+            if not pid:
+                others = [handle for other in events.get_map().values() if other.data for handle in (other.fd, other.data[1])]
+                orders.close()
+                return _become(json.loads(order), handles, others)
+            *streams, says = handles
+            for stream in streams:
+                os.close(stream)
+            os.write(says, _NUMBER.pack(pid))
+            events.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, says))
+
+
+def _become(order: dict[str, Any], handles: list[int], others: list[int]) -> Path:
+    """Make the forked process one of its own."""
+    os.setsid()
+    for number in range(3):
+        os.dup2(handles[number], number)
+    for handle in (*handles, *others):
+        os.close(handle)
+    os.environ.clear()
+    os.environ.update(order["environ"])
+    time.tzset()
+    return Path(order["file"])
+
+
+def _report_end(pid: int, says: int, *, handle: int) -> None:
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    os.close(handle)
+    with contextlib.suppress(BrokenPipeError):  # nobody asks any more
+        os.write(says, _NUMBER.pack(code))
+    os.close(says)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

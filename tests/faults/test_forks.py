@@ -1,0 +1,44 @@
+"""A forked process is one of its own, and its server has no thread that could hold anything at the fork."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.faults.forks import assert_alone
+from tests.faults.processes import Case, Process
+
+Start = Callable[..., Process]
+
+
+def get_parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_cases_of_one_server_have_sessions_of_their_own_and_die_alone(start: Start) -> None:
+    one, other = start(Case(wait=True)), start(Case(wait=True))
+    assert get_parent(one.pid) == get_parent(other.pid) != os.getpid()
+    assert [os.getsid(process.pid) for process in (one, other)] == [one.pid, other.pid]
+    one.send(signal.SIGKILL)
+    assert one.wait() == -signal.SIGKILL
+    assert other.is_alive
+
+
+def test_rights_that_are_taken_from_a_case_are_its_servers(start: Start) -> None:
+    plain, heeding = start(Case(wait=True)), start(Case(wait=True), heed_modes=True)
+    assert (get_parent(plain.pid) != get_parent(heeding.pid)) == (os.geteuid() == 0)
+
+
+def test_a_server_with_a_second_thread_forks_nothing() -> None:
+    end = threading.Event()
+    thread = threading.Thread(target=end.wait)
+    thread.start()
+    try:
+        with pytest.raises(AssertionError, match="has threads"):
+            assert_alone()
+    finally:
+        end.set()
+        thread.join()
