@@ -88,6 +88,10 @@ def schedule(tenant: str, name: str) -> str:
     return f"{tenant}__{name}"
 
 
+def inbox_sensor(tenant: str, source: str) -> str:
+    return f"{tenant}__{source}__inbox"
+
+
 def pool(tenant: str) -> str:
     """The pool of everything that writes a tenant's warehouse: DuckDB takes one writer process a file."""
     return f"{tenant}__warehouse"

@@ -32,6 +32,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     healthy = dg.Definitions(
         assets=[asset for tenant in tenants for asset in tenant.assets],
         schedules=[schedule for tenant in tenants for schedule in tenant.schedules],
+        sensors=[sensor for tenant in tenants for sensor in tenant.sensors],
         resources=build_dbt_resources(settings),
         executor=dg.in_process_executor,
     )

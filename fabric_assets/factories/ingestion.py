@@ -3,19 +3,25 @@
 The op connects when it runs: definitions open nothing (ADR 0002).
 """
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
+from typing import get_args
 
 import dagster as dg
 
 from fabric_assets import naming
+from fabric_assets.config.imports import CsvImportSource
 from fabric_assets.config.loader import LoadedTenant
 from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.connectors.imported_file import ImportedFile, Status
 from fabric_assets.factories.failures import build_retry_policy, raised_to_dagster
 from fabric_assets.factories.translators import FULL_REFRESH_TAG, DeclaredCheck, build_raw_spec, build_source_checks, get_severity, raw_key
+from fabric_assets.loading.import_expectations import ImportCheck
 from fabric_assets.loading.reports import LoadRecord, LoadRequest, StreamFailure, StreamReport
 from fabric_assets.settings import Settings
 
+_FILES_SHOWN = 100
 # Set by Dagster on a run that begins where another one failed.
 _RESUME_TAG = "dagster/is_resume_retry"
 
@@ -70,7 +76,7 @@ def load(request: LoadRequest, context: dg.AssetExecutionContext) -> Iterator[dg
             context.log.error(str(outcome.error))
             failures.append(outcome)
         elif raw_key(request.tenant.tenant, request.source, outcome.stream) not in given:
-            yield build_load_result(request.tenant.tenant, request.source, outcome)
+            yield build_load_result(request.tenant, request.source, outcome)
     if failures:
         raise join_failures(failures)
 
@@ -98,12 +104,12 @@ def get_pool(loaded: LoadedTenant) -> str | None:
     return naming.pool(loaded.config.tenant) if loaded.config.destination.type == "duckdb" else None
 
 
-def build_load_result(tenant: str, source: str, report: StreamReport) -> dg.MaterializeResult:
+def build_load_result(tenant: TenantConfig, source: str, report: StreamReport) -> dg.MaterializeResult:
     """Turn a stream's report into the asset's metadata, in dagster-dlt's words where it has one."""
     record = report.record
     columns = [dg.TableColumn(name=column.name, type=column.type, constraints=dg.TableColumnConstraints(nullable=column.nullable)) for column in report.columns]
     return dg.MaterializeResult(
-        asset_key=raw_key(tenant, source, report.stream),
+        asset_key=raw_key(tenant.tenant, source, report.stream),
         metadata={
             "dagster/row_count": report.rows_total,
             "dagster/column_schema": dg.TableSchema(columns=columns),
@@ -120,6 +126,7 @@ def build_load_result(tenant: str, source: str, report: StreamReport) -> dg.Mate
             "seconds": round(record.seconds, 3),
             **_describe_window(record),
             **_describe_changes(record),
+            **(_describe_files(report.files) if isinstance(tenant.sources[source], CsvImportSource) else {}),
         },
     )
 
@@ -140,14 +147,46 @@ def _describe_changes(record: LoadRecord) -> dict[str, dg.MetadataValue]:
     return {"schema_changes": dg.MetadataValue.table(records=rows)}
 
 
+def _describe_files(files: Sequence[ImportedFile]) -> dict[str, dg.MetadataValue | int | str]:
+    """What became of dropped files in this load: those that need somebody's eyes first."""
+    counts = Counter(file.status for file in files)
+    described: dict[str, dg.MetadataValue | int | str] = {f"files_{status}": counts[status] for status in get_args(Status)}
+    if attempts := [file.next_attempt_at for file in files if file.status == "failed" and file.next_attempt_at]:
+        described["next_attempt_at"] = min(attempts).isoformat()
+    shown = sorted(files, key=lambda file: file.status not in ("quarantined", "failed"))[:_FILES_SHOWN]
+    if shown:
+        described["files"] = dg.MetadataValue.table(
+            records=[
+                dg.TableRecord(
+                    {
+                        "name": file.name,
+                        "status": file.status,
+                        "rows_read": file.rows_read,
+                        "rows_loaded": file.rows_loaded,
+                        "rows_rejected": file.rows_rejected,
+                        "reason": file.reason or "",
+                        "message": file.message or "",
+                    }
+                )
+                for file in shown
+            ]
+        )
+    return described
+
+
 def run_source_checks(tenant: TenantConfig, source: str, checks: Iterable[DeclaredCheck], *, settings: Settings) -> Iterator[dg.AssetCheckResult]:
-    """Evaluate declared checks on the loaded tables, one connection a stream."""
+    """Evaluate checks, of a stream's table and of its dropped files, over one connection each."""
     from fabric_assets.loading.checks import run_checks
+    from fabric_assets.loading.import_checks import run_import_checks
 
     for stream, declared in groupby(checks, key=lambda check: check.stream):
-        group = tuple(declared)
+        group = sorted(declared, key=lambda check: isinstance(check.config, ImportCheck))
+        of_rows = tuple(check.config for check in group if not isinstance(check.config, ImportCheck))
+        of_files = tuple(check.config for check in group if isinstance(check.config, ImportCheck))
         with raised_to_dagster():
-            outcomes = run_checks(tuple(check.config for check in group), tenant=tenant, source=source, stream=stream, settings=settings)
+            outcomes = run_checks(of_rows, tenant=tenant, source=source, stream=stream, settings=settings) if of_rows else ()
+            if of_files:
+                outcomes += run_import_checks(of_files, tenant=tenant, source=source, stream=stream, settings=settings)
         for check, outcome in zip(group, outcomes, strict=True):
             yield dg.AssetCheckResult(
                 asset_key=check.spec.asset_key,

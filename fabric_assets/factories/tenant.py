@@ -7,6 +7,7 @@ import dagster as dg
 
 from fabric_assets.config.loader import LoadedTenant
 from fabric_assets.config.selection import Key
+from fabric_assets.factories.import_sensors import build_import_sensors
 from fabric_assets.factories.ingestion import build_ingestion
 from fabric_assets.factories.schedules import build_schedules
 from fabric_assets.factories.transformation import build_transformation
@@ -26,6 +27,7 @@ class TenantDefinitions:
 
     assets: list[dg.AssetsDefinition]
     schedules: list[dg.ScheduleDefinition]
+    sensors: list[dg.SensorDefinition] = field(default_factory=list)
     parents: dict[Key, tuple[Key, ...]] = field(default_factory=dict)
 
 
@@ -48,4 +50,5 @@ def _build(loaded: LoadedTenant, graph: ProjectGraph | None, *, settings: Settin
         if models:
             assets.append(build_transformation(loaded, models, get_tests(graph, tenant, models), settings=settings))
     parents = {tuple(spec.key.path): tuple(tuple(dep.asset_key.path) for dep in spec.deps) for definition in assets for spec in definition.specs}
-    return TenantDefinitions(assets=assets, schedules=build_schedules(tenant, parents), parents=parents)
+    sensors = build_import_sensors(tenant, parents, settings=settings)
+    return TenantDefinitions(assets=assets, schedules=build_schedules(tenant, parents), sensors=sensors, parents=parents)

@@ -15,8 +15,10 @@ import dagster as dg
 
 from fabric_assets import naming
 from fabric_assets.config.checks import AnyCheck, FreshnessCheck, get_check_name
+from fabric_assets.config.imports import CsvImportSource
 from fabric_assets.config.loader import LoadedTenant
 from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.loading.import_expectations import ImportCheck, build_import_checks
 from fabric_assets.settings import Settings
 from fabric_assets.transform.graph import ModelNode, TestNode
 
@@ -80,23 +82,28 @@ def build_model_spec(tenant: TenantConfig, model: ModelNode, *, selected: Iterab
 
 @dataclass(frozen=True)
 class DeclaredCheck:
-    """A check of the YAML: what it asks of which stream, and how Dagster shows it."""
+    """A check of the YAML, or one that dropped files have by themselves: what it asks of which stream, and how Dagster shows it."""
 
     stream: str
-    config: AnyCheck
+    config: AnyCheck | ImportCheck
     spec: dg.AssetCheckSpec
 
 
 def build_source_checks(tenant: TenantConfig, source: str) -> dict[dg.AssetCheckKey, DeclaredCheck]:
-    """Make the checks that are declared for a source's streams."""
+    """Make the checks that are declared for a source's streams, and those of dropped files."""
     checks = {}
-    for stream in tenant.sources[source].streams:
+    config_of_source = tenant.sources[source]
+    for stream in config_of_source.streams:
         configs = tenant.checks.get(f"raw/{source}/{stream}", ())
         for config in configs:
             spec = dg.AssetCheckSpec(
                 get_check_name(config, configs), asset=raw_key(tenant.tenant, source, stream), blocking=config.blocking, description=type(config).__doc__
             )
             checks[spec.key] = DeclaredCheck(stream, config, spec)
+        if isinstance(config_of_source, CsvImportSource):
+            for check in build_import_checks(config_of_source.streams[stream]):
+                spec = dg.AssetCheckSpec(check.name, asset=raw_key(tenant.tenant, source, stream), description=check.description)
+                checks[spec.key] = DeclaredCheck(stream, check, spec)
     return checks
 
 
