@@ -16,7 +16,7 @@ help: ## Show what can be made
 setup: ## Install from uv.lock into .venv (EXTRAS="--extra gs" for more)
 	@$(UV) sync --frozen --quiet $(EXTRAS)
 
-demo: setup ## Load, model and test three demo tenants; one table each at the end
+demo: setup ## Load, model and test four demo tenants, and show what came of them
 	@$(RUN) fabric demo
 
 dev: setup ## Dagster's UI on 127.0.0.1:3000 with the daemon, on the demo's data (PORT=3001 for another port)

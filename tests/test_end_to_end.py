@@ -10,8 +10,10 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,15 @@ import duckdb
 import psycopg2
 import pytest
 
+from fabric_assets.demo.ads import write_inbox
 from fabric_assets.demo.data import DemoShop, prepare_demo, read_table
 from fabric_assets.demo.shop import TABLES, insert_rows, write_csv, write_parquet
+from tests.demo import expected_ads
 from tests.demo.expected_marts import COLUMNS, Marts, compute_marts
 
 ROOT = Path(__file__).resolve().parent.parent
 TENANTS = ("demo_database", "demo_files", "demo_api")
+ADS = "demo_ads"
 STREAMS = ("customers", "items", "orders", "products", "stores", "supplies")
 MAX_ORDERS = 2_000
 
@@ -39,6 +44,7 @@ class DemoRun:
     answer: dict[str, Any]
     marts: dict[str, Marts]
     raw_rows: dict[str, dict[str, int]]
+    ad_marts: Marts
 
     def get_tenant(self, name: str) -> dict[str, Any]:
         return next(tenant for tenant in self.answer["tenants"] if tenant["tenant"] == name)
@@ -85,17 +91,18 @@ def run_demo(data_dir: Path) -> DemoRun:
     done = run_fabric(data_dir, "demo", "--json")
     assert done.returncode == 0, done.stderr[-4000:] + done.stdout[-4000:]
     marts = {tenant: read_marts(connect(data_dir, tenant), tenant) for tenant in TENANTS}
-    return DemoRun(json.loads(done.stdout), marts, {tenant: count_raw_rows(connect(data_dir, tenant), tenant) for tenant in TENANTS})
+    raw_rows = {tenant: count_raw_rows(connect(data_dir, tenant), tenant) for tenant in TENANTS}
+    return DemoRun(json.loads(done.stdout), marts, raw_rows, read_marts(connect(data_dir, ADS), ADS, expected_ads.COLUMNS))
 
 
 def connect(data_dir: Path, tenant: str):
     return duckdb.connect(str(data_dir / "warehouse" / f"{tenant}.duckdb"), read_only=True)
 
 
-def read_marts(connection, tenant: str) -> Marts:
+def read_marts(connection, tenant: str, marts_columns: Mapping[str, str] = COLUMNS) -> Marts:
     with closing(connection), closing(connection.cursor()) as cursor:
         marts = {}
-        for mart, columns in COLUMNS.items():
+        for mart, columns in marts_columns.items():
             cursor.execute(f"select {', '.join(columns.split())} from {tenant}_marts.{mart}")
             marts[mart] = sorted(cursor.fetchall())
         return marts
@@ -218,6 +225,52 @@ def test_new_orders_appear_in_every_tenant_and_nothing_else_changes(second: Demo
         assert run.get_tenant(name)["new_rows"] == 3 + 3 + 1
         assert run.marts[name] == expected
         assert set(second.marts[name]["orders"]) <= set(run.marts[name]["orders"])
+
+
+# --- dropped files
+
+
+@pytest.fixture(scope="module")
+def ad_marts(tmp_path_factory: pytest.TempPathFactory) -> Marts:
+    """What the marts of the ad spend must hold, from the files as they are dropped."""
+    inbox = tmp_path_factory.mktemp("dropped") / "ads"
+    write_inbox(inbox)
+    return expected_ads.compute_ad_marts(inbox)
+
+
+def test_each_dropped_file_meets_its_fate_and_the_marts_hold_what_the_good_rows_add_up_to(first: DemoRun, ad_marts: Marts) -> None:
+    tenant = first.get_tenant(ADS)
+    fates = {file["name"]: (file["status"], file["reason"], file["rows_read"], file["rows_rejected"]) for file in tenant["files"]}
+    assert fates == expected_ads.FATES
+    assert all(file["rows_read"] == file["rows_loaded"] + file["rows_rejected"] for file in tenant["files"])
+    assert (tenant["status"], tenant["rows_loaded"], tenant["streams"], tenant["models"]) == ("success", 759, 1, 8)
+    assert first.ad_marts == ad_marts
+    days = ad_marts["ad_spend_by_day"]
+    totals = {"days": len(days), "clicks": sum(day[2] for day in days), "conversions": sum(day[3] for day in days)}
+    assert {name: tenant["totals"][name] for name in totals} == totals
+    assert Decimal(tenant["totals"]["spend"]) == sum(day[1] for day in days)
+
+
+def test_bad_rows_are_kept_with_line_column_and_reason(data_dir: Path, first: DemoRun) -> None:
+    with closing(connect(data_dir, ADS)) as connection:
+        found = connection.execute(f"select row_number, column_name, reason, origin from {ADS}_fabric.rejected_rows").fetchall()
+    assert {line: (column, reason) for line, column, reason, _ in found} == expected_ads.REJECTED
+    assert {origin for *_, origin in found} == {"2019-01.csv"}
+
+
+def test_a_second_run_moves_nothing_and_doubles_no_spend(data_dir: Path, first: DemoRun, second: DemoRun) -> None:
+    tenant = second.get_tenant(ADS)
+    assert (tenant["status"], tenant["rows_loaded"], tenant["new_rows"], tenant["incremental"]) == ("success", 0, 0, True)
+    assert tenant["files"] == first.get_tenant(ADS)["files"]
+    assert second.ad_marts == first.ad_marts
+    inbox = data_dir / "inbox" / ADS / "ads"
+    assert sorted(file.name for file in inbox.iterdir()) == ["archive", "quarantine"]
+    quarantined = sorted(file.name for file in (inbox / "quarantine").glob("*.csv"))
+    assert [name.partition(".")[0] for name in quarantined] == ["2019-02", "2019-03"]
+    assert all((inbox / "quarantine" / f"{name}.reason.txt").is_file() for name in quarantined)
+
+
+# --- Postgres
 
 
 def test_postgres_holds_the_same_marts_after_a_first_a_second_and_a_full_run(shop: DemoShop, tmp_path: Path, postgres_database: str) -> None:

@@ -1,30 +1,36 @@
-"""`fabric demo`: a simulated shop, loaded three ways into three tenants, modelled, tested, and summed up in one table."""
+"""`fabric demo`: a simulated shop, loaded three ways into three tenants, and its ad spend from dropped files; modelled, tested, summed up."""
 
 import json
 from collections.abc import Mapping
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from fabric_assets.cli.demo_table import DemoRow, print_rows, shorten, to_json
+from fabric_assets.cli.demo_table import DemoRow, Dropped, print_rows, shorten, to_json
 from fabric_assets.cli.headless import run_tenants
 from fabric_assets.cli.run import get_exit_code, print_event
+from fabric_assets.config.imports import CsvImportSource
 from fabric_assets.config.loader import Fleet, load_fleet
+from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from fabric_assets.connectors.imported_file import ImportedFile
     from fabric_assets.factories.runs import RunEvent, TenantResult
 
-TENANTS = ("demo_database", "demo_files", "demo_api")
+SHOPS = ("demo_database", "demo_files", "demo_api")
+ADS = "demo_ads"
+TENANTS = (*SHOPS, ADS)
 
 
 def demo(
     prepare: Annotated[bool, typer.Option("--prepare", help="Only make the source data.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Make a shop's simulated year, load it from a database, from files and from an API, model and test it; a second run is incremental."""
+    """Make a shop's simulated year, load it from a database, from files and from an API, and its ad spend from dropped files; model and test it."""
     from fabric_assets.demo.data import prepare_demo
 
     settings = load_settings()
@@ -41,7 +47,8 @@ def demo(
     with reach_api(shop):
         results = run_tenants(fleet, TENANTS, settings=settings, on_event=lambda event: _print_progress(progress, event))
     rows = [_build_row(fleet, result, before.get(result.tenant), settings) for result in results]
-    agree = rows[0].totals is not None and len({row.totals for row in rows}) == 1
+    shops = {row.totals for row in rows if row.result.tenant in SHOPS}
+    agree = len(shops) == 1 and None not in shops
     if json_:
         typer.echo(json.dumps({"tenants": [to_json(row) for row in rows], "equal": agree}, indent=2))
     else:
@@ -70,11 +77,13 @@ def _count_rows(fleet: Fleet, settings: Settings) -> dict[str, Mapping[str, int]
 
 
 def _build_row(fleet: Fleet, result: "TenantResult", before: Mapping[str, int] | None, settings: Settings) -> DemoRow:
-    from fabric_assets.demo.totals import count_raw_rows, read_totals
+    from fabric_assets.demo.totals import count_raw_rows, read_ad_totals, read_totals
 
     built = [asset for asset in result.assets if asset.status == "success"]
     loads = [asset for asset in built if asset.kind == "dlt"]
     loaded = fleet.tenants.get(result.tenant)
+    succeeded = loaded is not None and result.status == "success"
+    is_shop = result.tenant in SHOPS
     after = sum((count_raw_rows(loaded.config, settings) or {}).values()) if loaded else 0
     return DemoRow(
         result,
@@ -84,5 +93,22 @@ def _build_row(fleet: Fleet, result: "TenantResult", before: Mapping[str, int] |
         rows_loaded=sum(asset.rows_loaded or 0 for asset in loads),
         rows_total=after,
         new_rows=after - sum(before.values()) if before is not None else None,
-        totals=read_totals(loaded.config, settings) if loaded and result.status == "success" else None,
+        totals=read_totals(loaded.config, settings) if loaded and succeeded and is_shop else None,
+        dropped=Dropped(_read_files(loaded.config, settings), read_ad_totals(loaded.config, settings)) if loaded and succeeded and not is_shop else None,
     )
+
+
+def _read_files(tenant: TenantConfig, settings: Settings) -> "list[ImportedFile]":
+    """What became of each dropped file, the oldest first."""
+    from fabric_assets.connectors.destinations import connect
+    from fabric_assets.loading.import_ledger import read_files
+
+    with closing(connect(tenant, settings, read_only=True)) as connection, closing(connection.cursor()) as cursor:
+        files = [
+            file
+            for name, source in tenant.sources.items()
+            if isinstance(source, CsvImportSource)
+            for stream in source.streams
+            for file in read_files(cursor, tenant.tenant, name, stream)
+        ]
+    return sorted(files, key=lambda file: (file.modified_at, file.name))

@@ -1,4 +1,4 @@
-"""What `fabric demo` prints: a line per tenant, whether they agree, and what to type next."""
+"""What `fabric demo` prints: a line per tenant, whether the shops agree, what became of dropped files, and what to type next."""
 
 import os
 import sys
@@ -8,12 +8,25 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from fabric_assets.cli import run
 
 if TYPE_CHECKING:
-    from fabric_assets.demo.totals import ShopTotals
+    from fabric_assets.connectors.imported_file import ImportedFile
+    from fabric_assets.demo.totals import AdTotals, ShopTotals
     from fabric_assets.factories.runs import TenantResult
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """What became of the files that people dropped, and what the marts made of them."""
+
+    files: "list[ImportedFile]"
+    totals: "AdTotals"
+
+    def count(self, status: str) -> int:
+        return sum(file.status == status for file in self.files)
 
 
 @dataclass(frozen=True)
@@ -23,7 +36,8 @@ class DemoRow:
     Args:
         rows_total: rows that the raw tables hold after the run.
         new_rows: rows that the raw tables gained; None on the tenant's first run.
-        totals: None where the run failed.
+        totals: of a shop; None where the run failed.
+        dropped: of a tenant that people drop files for; None where the run failed.
     """
 
     result: "TenantResult"
@@ -34,6 +48,7 @@ class DemoRow:
     rows_total: int
     new_rows: int | None
     totals: "ShopTotals | None"
+    dropped: Dropped | None = None
 
     @property
     def is_incremental(self) -> bool:
@@ -43,7 +58,6 @@ class DemoRow:
 
 def to_json(row: DemoRow) -> dict[str, object]:
     """The line as `fabric demo --json` prints it: that of `fabric run`, and what the demo adds."""
-    totals = {name: value if isinstance(value, int) else str(value) for name, value in asdict(row.totals).items()} if row.totals else None
     return {
         **run.to_json(row.result),
         "source": row.source,
@@ -53,12 +67,22 @@ def to_json(row: DemoRow) -> dict[str, object]:
         "rows_total": row.rows_total,
         "incremental": row.is_incremental,
         "new_rows": row.new_rows,
-        "totals": totals,
-    }
+        "totals": _totals_to_json(row.totals),
+    } | (_dropped_to_json(row.dropped) if row.dropped else {})
+
+
+def _totals_to_json(totals: "ShopTotals | AdTotals | None") -> dict[str, object] | None:
+    """Money as text, so that it stays exact."""
+    return {name: value if isinstance(value, int) else str(value) for name, value in asdict(totals).items()} if totals else None
+
+
+def _dropped_to_json(dropped: Dropped) -> dict[str, object]:
+    names = ("name", "status", "reason", "rows_read", "rows_loaded", "rows_rejected")
+    return {"files": [{name: getattr(file, name) for name in names} for file in dropped.files], "totals": _totals_to_json(dropped.totals)}
 
 
 def print_rows(console: Console, rows: list[DemoRow], *, agree: bool) -> None:
-    """Print the table, what went wrong, whether the tenants agree, and what comes next."""
+    """Print the table, what went wrong, whether the shops agree, what became of dropped files, and what comes next."""
     table = Table(box=None, pad_edge=False)
     for name in ("tenant", "source"):
         table.add_column(name, no_wrap=True)
@@ -81,7 +105,10 @@ def print_rows(console: Console, rows: list[DemoRow], *, agree: bool) -> None:
     for row in rows:
         _print_problems(console, row.result)
     _print_increment(console, rows)
-    _print_agreement(console, rows, agree=agree)
+    _print_agreement(console, [row for row in rows if row.source != "csv_import"], agree=agree)
+    for row in rows:
+        if row.dropped:
+            _print_dropped(console, row.result.tenant, row.dropped)
     _print_next(console)
 
 
@@ -102,14 +129,39 @@ def _print_increment(console: Console, rows: list[DemoRow]) -> None:
 
 
 def _print_agreement(console: Console, rows: list[DemoRow], *, agree: bool) -> None:
-    totals = rows[0].totals
+    totals = rows[0].totals if rows else None
     if agree and totals:
-        console.print(f"All three tenants agree: {totals.orders:,} orders, revenue {totals.revenue:,}, tax {totals.tax:,}, supply cost {totals.supply_cost:,};")
+        console.print(f"All three shops agree: {totals.orders:,} orders, revenue {totals.revenue:,}, tax {totals.tax:,}, supply cost {totals.supply_cost:,};")
         console.print(f"{totals.customers:,} customers with a lifetime value of {totals.lifetime_value:,} USD.")
     elif all(row.totals for row in rows):
-        console.print("[red]The tenants' marts differ from each other:[/]")
+        console.print("[red]The shops' marts differ from each other:[/]")
         for row in rows:
             console.print(f"{row.result.tenant}: {row.totals}", markup=False)
+
+
+def _print_dropped(console: Console, tenant: str, dropped: Dropped) -> None:
+    files, totals = dropped.files, dropped.totals
+    table = Table(box=None, pad_edge=False)
+    table.add_column("file", no_wrap=True)
+    table.add_column("became", no_wrap=True)
+    for name in ("rows", "loaded", "rejected"):
+        table.add_column(name, justify="right")
+    table.add_column("reason", no_wrap=True)
+    for file in files:
+        table.add_row(Text(file.name), file.status, f"{file.rows_read:,}", f"{file.rows_loaded:,}", f"{file.rows_rejected:,}", file.reason or "")
+    loaded, rejected = sum(file.rows_loaded for file in files), sum(file.rows_rejected for file in files)
+    console.print(f"\nDropped for {tenant}: {len(files)} files, of which {', '.join(f'{dropped.count(status)} {status}' for status in _name_statuses(files))};")
+    console.print(f"{loaded + rejected:,} rows read, of which {loaded:,} loaded and {rejected:,} rejected.\n")
+    console.print(table)
+    console.print(
+        f"\nAd spend: {totals.spend:,.2f} USD on {totals.days} days, {totals.clicks:,} clicks, {totals.conversions:,} conversions;"
+        f" {totals.anomalies} days of a channel stand out."
+    )
+
+
+def _name_statuses(files: "list[ImportedFile]") -> list[str]:
+    found = {file.status for file in files}
+    return [status for status in ("loaded", "replaced", "duplicate", "quarantined", "failed") if status in found]
 
 
 def _print_next(console: Console) -> None:
@@ -121,6 +173,7 @@ def _print_next(console: Console) -> None:
         ("make dev", "the asset graph in Dagster's UI, at http://127.0.0.1:3000"),
         (f"{fabric} explain demo_database", "a tenant's whole config, and where each value comes from"),
         (f"{fabric} run demo_files --select +marts/orders", "one mart, and what it needs"),
+        (f"{fabric} rejects list demo_ads", "the rows that were set aside, and why"),
     ):
         console.print(f"  {command:54}  {purpose}", markup=False)
 

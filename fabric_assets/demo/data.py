@@ -19,12 +19,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from fabric_assets.demo.ads import write_inbox
 from fabric_assets.demo.shop import TABLES, write_database, write_exports
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.private_files import make_private_folder
 
 # Of this module's folder layout: a folder of another layout is made anew.
 _LAYOUT = 1
+# As the tenant demo_ads names it.
+INBOX = Path("inbox", "demo_ads", "ads")
 _GENERATE = "import sys; from jafgen.cli import app; sys.argv = ['jafgen', '1']; app()"
 
 
@@ -56,7 +59,7 @@ class DemoShop:
 
 
 def prepare_demo(data_dir: Path, *, max_orders: int | None = None, report: Callable[[str], None] = lambda _: None) -> DemoShop:
-    """Make the shop's year if it is not there yet, and say where it is.
+    """Make the shop's year and the inbox of its ad spend if they are not there yet, and say where the shop is.
 
     Args:
         max_orders: keep at most this many orders, spread over the year; default: all. Counts only when the year is made.
@@ -70,6 +73,7 @@ def prepare_demo(data_dir: Path, *, max_orders: int | None = None, report: Calla
         if not _is_whole(shop):
             report("making a shop's year with jafgen (once, some seconds)")
             _make(shop, max_orders=max_orders)
+        write_inbox(data_dir / INBOX)
         # Written each time: the data folder may have been moved.
         write_private(shop.folder / "shop_url", f"sqlite:///{shop.database.resolve()}")
     return shop

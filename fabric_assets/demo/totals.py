@@ -12,6 +12,17 @@ from fabric_assets.settings import Settings
 
 
 @dataclass(frozen=True)
+class AdTotals:
+    """What the ad spend's marts add up to, in the tenant's currency."""
+
+    days: int
+    spend: Decimal
+    clicks: int
+    conversions: int
+    anomalies: int
+
+
+@dataclass(frozen=True)
 class ShopTotals:
     """What a shop's marts add up to, in the tenant's currency."""
 
@@ -39,8 +50,18 @@ def count_raw_rows(tenant: TenantConfig, settings: Settings) -> dict[str, int] |
         return None
 
 
+def read_ad_totals(tenant: TenantConfig, settings: Settings) -> AdTotals:
+    """Add up the marts of a tenant's ad spend."""
+    marts = naming.dbt_schema(tenant.tenant, "marts")
+    with closing(connect(tenant, settings, read_only=True)) as connection, closing(connection.cursor()) as cursor:
+        cursor.execute(f'select count(*), sum(spend), sum(clicks), sum(conversions) from "{marts}".ad_spend_by_day')
+        days, spend, clicks, conversions = cursor.fetchone()
+        cursor.execute(f'select count(*) from "{marts}".ad_spend_anomalies where is_anomaly')
+        return AdTotals(days, spend, int(clicks), int(conversions), cursor.fetchone()[0])
+
+
 def read_totals(tenant: TenantConfig, settings: Settings) -> ShopTotals:
-    """Add up the tenant's marts."""
+    """Add up a shop's marts."""
     marts = naming.dbt_schema(tenant.tenant, "marts")
     with closing(connect(tenant, settings, read_only=True)) as connection, closing(connection.cursor()) as cursor:
         cursor.execute(f'select sum(orders), sum(revenue), sum(tax), sum(supply_cost) from "{marts}".daily_revenue')
