@@ -136,7 +136,7 @@ def _find_mark(dialect: Dialect, head: str, stream: CsvStream, limits: ImportLim
     if not numbers:
         return None
     found = set()
-    records = dialect.build_grammar(limits).scan(head[header.end :], 1, final=whole)
+    records = dialect.build_grammar(limits).scan(head[header.end :], dialect.first_line + head.count(dialect.newline, 0, header.end), final=whole)
     for record in islice(records, SAMPLE_ROWS):
         for index in numbers:
             if record.cells and index < len(record.cells) and ("," in record.cells[index] or "." in record.cells[index]):
