@@ -12,12 +12,14 @@ from typer.testing import CliRunner
 
 from fabric_assets.cli.main import app
 from fabric_assets.connectors import import_inbox
+from fabric_assets.connectors.import_bucket import BucketInbox
 from fabric_assets.connectors.import_inbox import FolderInbox
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.loading import import_release
 from fabric_assets.settings import Settings
 from tests.loading.conftest import warehouse
-from tests.loading.shop import Tenant
+from tests.loading.shop import Tenant, write_secret_file
+from tests.services import Bucket
 
 __all__ = ["warehouse"]
 pytestmark = pytest.mark.usefixtures("settings_environ")
@@ -240,6 +242,33 @@ def test_a_released_file_is_complete_where_a_mark_says_so(tenant: Shop, inbox: P
     correct(tenant)
     assert run("release", "acme", "bad.csv").exit_code == 0
     assert find(inbox) == ["bad.csv", "bad.csv.done"]
+    tenant.load()
+    assert get_statuses() == [("bad.csv", "loaded")]
+
+
+def test_a_released_file_of_a_bucket_goes_back_to_it(tenant: Shop, s3: Bucket, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_secret_file(settings, "key", s3.access_key_id)
+    write_secret_file(settings, "secret_key", s3.secret_access_key)
+    login = {"access_key_id": {"file": "key"}, "secret_access_key": {"file": "secret_key"}, "endpoint_url": s3.endpoint_url, "region": s3.region}
+    tenant.source |= {"path": f"s3://{s3.name}/drop", "credentials": login, "ready": "done_file"}
+    tenant.source["streams"]["ads"]["columns"] = {**COLUMNS, "spend": {"type": "decimal", "required": True}}
+    s3.put("drop/bad.csv", b"day,cost\n2026-01-05,1\n")
+    s3.put("drop/bad.csv.done", b"")
+    tenant.load()
+    correct(tenant)
+
+    def list_keys() -> list[str]:
+        return sorted(entry["Key"].removeprefix("drop/") for entry in s3.client.list_objects_v2(Bucket=s3.name)["Contents"])
+
+    place, reason = list_keys()
+    assert (place.startswith("quarantine/bad."), reason) == (True, f"{place}.reason.txt")
+    # Killed after the copy and before the removal, it lies in both places.
+    with monkeypatch.context() as patched:
+        patched.setattr(BucketInbox, "remove", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        run("release", "acme", "bad.csv")
+    assert list_keys() == ["bad.csv", "bad.csv.done", place, reason]
+    assert run("release", "acme", "bad.csv").exit_code == 0
+    assert list_keys() == ["bad.csv", "bad.csv.done"]
     tenant.load()
     assert get_statuses() == [("bad.csv", "loaded")]
 
