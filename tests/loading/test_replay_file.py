@@ -216,6 +216,61 @@ def test_a_dropped_export_is_quarantined_with_the_command_that_replays_it(settin
     assert tenant.load()["ads"].rows_total == 2
 
 
+def test_cells_that_nobody_touched_are_what_they_were(settings: Settings, inbox: Path, warehouse: str | None, tmp_path: Path) -> None:
+    """A row that was fit to load, and lacked its key, is kept as values, which are not spelt as the file spells them."""
+    columns = {**COLUMNS, "day": {"type": "date", "formats": ["%d.%m.%Y"]}}
+    tenant = build(settings, warehouse, columns=columns, decimal=",", primary_key="campaign")
+    (inbox / "jan.csv").write_text("day;spend;campaign;=note\n03.01.2026;1.234,5;;+1\n04.01.2026;2,5;a;x\n05.01.2026;-2,5;b;-y\n")
+    tenant.load()
+    rows = export(tenant)
+    assert {row["'=note"] for row in rows} == {"'+1", "'-y"}
+    for row in rows:
+        row["campaign"], row["spend"] = row["campaign"] or "c", row["spend"].lstrip("'-")
+    assert run(tenant, save(tmp_path / "mended.csv", rows)) == MendedReplay([MendedStream("shop", "ads", replayed=2)])
+    assert read(tenant) == [
+        ("2026-01-03", 1234.5, "c", '{"=note": "+1"}', "jan.csv", 2),
+        ("2026-01-04", 2.5, "a", '{"=note": "x"}', "jan.csv", 3),
+        ("2026-01-05", 2.5, "b", '{"=note": "-y"}', "jan.csv", 4),
+    ]
+
+
+def test_columns_of_other_files_and_of_none_are_in_nobodys_way(settings: Settings, inbox: Path, warehouse: str | None, tmp_path: Path) -> None:
+    tenant = build(settings, warehouse, unmapped="refuse")
+    (inbox / "jan.csv").write_text(f"day,spend,\n2026-01-01,1,\nx,2,stray\n2026-01-03,x,\nx,4,\n2026-01-05,5{'y' * 9_000},\n")
+    tenant.load()
+    rows = export(tenant)
+    assert [row["raw"][:20] for row in rows if row["raw"]] == ['{"day": "2026-01-05"']
+    for row in rows:
+        row["day"] = f"2026-01-0{int(row['row_number']) - 1}"
+        row["spend"] = "7"
+    rows[0]["my remark"] = ""
+    (stream,) = run(tenant, save(tmp_path / "mended.csv", rows)).streams
+    assert [(bad.row_number, bad.reason) for bad in stream.still_bad] == [(3, "unnamed_column")]
+    assert tenant.ask("select cast(day as text), _fabric_row from acme_raw_shop.ads order by 2") == [
+        *(("2026-01-01", 2), ("2026-01-03", 4), ("2026-01-04", 5), ("2026-01-05", 6))
+    ]
+    (left,) = export(tenant)
+    remarked = {**left, "day": "2026-01-02", "column 3": "", "my remark": "done"}
+    assert "no column of the stream is for: my remark" in run(tenant, save(tmp_path / "mended.csv", [remarked])).streams[0].error
+    assert run(tenant, save(tmp_path / "mended.csv", [{**remarked, "my remark": ""}])).streams[0].replayed == 1
+
+
+def test_what_a_full_refresh_rejects_again_is_replayed_again(settings: Settings, inbox: Path, warehouse: str | None, tmp_path: Path) -> None:
+    (inbox / "jan.csv").write_text(JAN)
+    tenant = build(settings, warehouse)
+    tenant.load()
+    path = save(tmp_path / "mended.csv", [{**row, "Day": "2026-01-02"} for row in export(tenant)])
+    for _ in range(2):
+        assert run(tenant, path).streams[0].replayed == 2
+        assert len(read(tenant)) == 3
+        assert tenant.load(full_refresh=True)["ads"].rows_total == 1
+    # A newer version takes all of it along, and leaves nothing to replay.
+    (inbox / "jan.csv").write_text("day,spend\n2026-01-01,9\n")
+    run(tenant, path)
+    assert tenant.load()["ads"].rows_total == 1
+    assert run(tenant, path).gone == [2, 3, 4]
+
+
 def test_a_workbook_does_as_well(settings: Settings, inbox: Path, tmp_path: Path) -> None:
     (inbox / "jan.csv").write_text("day,spend\n2026-01-01,1\nx,2.5\n")
     tenant = build(settings)
