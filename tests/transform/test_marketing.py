@@ -102,16 +102,17 @@ def warehouses(project: Settings, tmp_path: Path, postgres_database: str, monkey
     return {"duckdb": Warehouse(settings, None), "postgres": Warehouse(settings, postgres_database)}
 
 
-def make_file(name: str, sha256: str, imported: str, *rows: tuple[str, str, str, str, int | None, int | None]) -> list[Row]:
+def make_file(name: str, sha256: str, imported: str, *rows: tuple[str, str, str, str, int | None, int | None], first_line: int = 2) -> list[Row]:
     """A version of a file as an import loads it; a row is day, channel, campaign, spend, clicks, conversions."""
     at = datetime.fromisoformat(imported).replace(tzinfo=UTC)
     return [
         (date.fromisoformat(day), campaign, channel, Decimal(spend), clicks, conversions, name, sha256, number, at)
-        for number, (day, channel, campaign, spend, clicks, conversions) in enumerate(rows, start=2)
+        for number, (day, channel, campaign, spend, clicks, conversions) in enumerate(rows, start=first_line)
     ]
 
 
-# The second version mends a spend, drops a row, brings one, and has the smaller hash; April's file has a credit and empty cells.
+# The second version mends a spend, drops a row, brings one, and has the smaller hash; a row of the first was replayed after it came. April's file has a
+# credit and empty cells.
 FILES = [
     *make_file(
         "march.csv",
@@ -120,8 +121,8 @@ FILES = [
         ("2024-03-01", "search", "brand", "10.00", 4, 1),
         ("2024-03-01", "search", "brand", "2.50", 1, 0),
         ("2024-03-01", "social", "brand", "99.99", 10, 2),
-        ("2024-03-02", "search", "spring", "7.00", 3, 0),
     ),
+    *make_file("march.csv", "ff01", "2024-05-01 08:00", ("2024-03-02", "search", "spring", "7.00", 3, 0), first_line=5),
     *make_file(
         "march.csv",
         "0a02",
