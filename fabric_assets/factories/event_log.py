@@ -69,6 +69,8 @@ class KeptEventLog(SqliteEventLogStorage):
         with engine.connect() as connection:
             connection.execute(text("pragma journal_mode = wal"))
             connection.commit()
+            # Python's driver begins none for the making of tables: each would be flushed to the disk by itself.
+            connection.execute(text("begin"))
             SqlEventLogStorageMetadata.create_all(connection)
             connection.execute(text("create table if not exists alembic_version (version_num varchar(32) not null primary key)"))
             connection.execute(text("insert into alembic_version values (:version)"), {"version": version})
