@@ -3,6 +3,7 @@
 Results go to standard output, progress and logs to standard error. Exit codes: 0 done, 1 the work failed or a finding, 2 wrong usage or config.
 """
 
+import gc
 import sys
 
 import typer
@@ -40,3 +41,6 @@ def main() -> None:
     except FabricError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    finally:
+        # Else Python looks through all that Dagster has imported for garbage, once more before it ends: half a second.
+        gc.freeze()

@@ -5,24 +5,24 @@ wire. DuckDB: its own Arrow. Any other: the driver's rows.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from typing import Any
 
 import pyarrow as pa
 
 from fabric_assets.config.sources import SqlDatabaseSource
-from fabric_assets.connectors import duckdb_reader, mysql_reader, postgres_reader, row_reader, sqlite_reader
 from fabric_assets.connectors.sql_databases import Database, parse_url
 from fabric_assets.connectors.sql_query import Query
 
 GetType = Callable[[str], pa.DataType | None]
 
-Read = Callable[[Database, Query, str], Iterator[pa.Table]]
-
-_READERS: Mapping[str, Read] = {
-    "postgresql+psycopg2": postgres_reader.read,
-    "mysql+pymysql": mysql_reader.read,
-    "mariadb+pymysql": mysql_reader.read,
-    "sqlite": sqlite_reader.read,
-    "duckdb": duckdb_reader.read,
+# Each brings drivers of its own, so only the one that is wanted is imported.
+_READERS: Mapping[str, str] = {
+    "postgresql+psycopg2": "postgres_reader",
+    "mysql+pymysql": "mysql_reader",
+    "mariadb+pymysql": "mysql_reader",
+    "sqlite": "sqlite_reader",
+    "duckdb": "duckdb_reader",
 }
 
 
@@ -34,7 +34,7 @@ def open_database(config: SqlDatabaseSource, url: str, *, place: str) -> Databas
         ConfigurationError, SourceError: the url is none, its driver is not installed, or its file does not exist.
     """
     parsed = parse_url(url, place=place, origin=config.url.describe())
-    kind = duckdb_reader.DuckDatabase if parsed.get_backend_name() == "duckdb" else Database
+    kind = _get_reader("duckdb").DuckDatabase if parsed.get_backend_name() == "duckdb" else Database
     return kind(parsed, config.schema_, place, config.timeout.total_seconds(), config.max_connections)
 
 
@@ -47,7 +47,7 @@ def read(database: Database, query: Query, *, place: str) -> Iterator[pa.Table]:
         SourceError, SourceUnavailable: the database refuses, cannot be reached, or the load's time is up.
     """
     begun, schema = False, query.schema
-    for table in _READERS.get(database.url.drivername, row_reader.read)(database, query, place):
+    for table in _get_reader(database.url.drivername).read(database, query, place):
         if not begun and table.schema != schema:
             yield schema.empty_table()
         begun = True
@@ -65,7 +65,11 @@ def decide_types(database: Database, query: Query, kept: GetType, *, is_bounded:
         is_bounded: only some rows will be read, so that looking at all of them would cost more than it gives.
     """
     if database.dialect == "sqlite":
-        return sqlite_reader.decide_types(database, query, kept, is_bounded=is_bounded, place=place)
+        return _get_reader("sqlite").decide_types(database, query, kept, is_bounded=is_bounded, place=place)
     if database.dialect == "postgresql" and any(column.kind is None for column in query.columns):
-        return postgres_reader.decide_types(database, query, kept, place=place)
+        return _get_reader("postgresql+psycopg2").decide_types(database, query, kept, place=place)
     return query
+
+
+def _get_reader(drivername: str) -> Any:
+    return import_module(f"fabric_assets.connectors.{_READERS.get(drivername, 'row_reader')}")
