@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from fabric_assets.errors import DestinationUnavailable
+from fabric_assets.loading.reports import ColumnReport, read_table
 
 # Longest that an abort waits for the statement that it has cancelled.
 _CANCEL_SECONDS = 5.0
@@ -139,6 +140,10 @@ class Session(ABC):
     @abstractmethod
     def read_columns(self, schema: str) -> dict[str, dict[str, pa.DataType]]:
         """Each table of a schema, its columns in their order, and their types."""
+
+    def read_table(self, table: Table) -> tuple[int, tuple[ColumnReport, ...]]:
+        """A table's row count and columns; (0, ()) where it does not exist."""
+        return read_table(self, table.schema, table.name)
 
     def lock_definitions(self) -> None:  # noqa: B027 - nothing to do where one process at a time writes a database
         """Let nobody else make schemas or tables of the platform until this transaction ends."""

@@ -15,6 +15,7 @@ import pyarrow as pa
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.connectors.arrow_types import BIGINT, BINARY, BOOL, DATE, DOUBLE, JSON, TEXT, TIME, TIMESTAMP, TIMESTAMP_UTC
 from fabric_assets.connectors.destinations import connect
+from fabric_assets.loading.reports import ColumnReport
 from fabric_assets.loading.session import Columns, Session, Table, WriteConflict, quote, quote_all
 from fabric_assets.settings import Settings
 
@@ -152,6 +153,19 @@ class DuckDbSession(Session):
         for table, column, kind in zip(*(part.to_pylist() for part in found.columns), strict=True):
             tables.setdefault(table, {})[column] = get_type(kind)
         return tables
+
+    def read_table(self, table: Table) -> tuple[int, tuple[ColumnReport, ...]]:
+        """By the table's own description: DuckDB's information_schema lists every column of the file for each question, 12 ms at 200 tables."""
+        try:
+            columns = self.query(f'select column_name, column_type, "null" from (describe {table})').to_pylist()
+        except duckdb.CatalogException:
+            return 0, ()
+        (rows,) = self.ask(f"select count(*) from {table}")
+        return rows, tuple(
+            ColumnReport(column["column_name"], column["column_type"].lower(), column["null"] == "YES")
+            for column in columns
+            if not column["column_name"].startswith("_dlt_")
+        )
 
     def commit(self) -> None:
         with self._use():
