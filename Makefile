@@ -1,6 +1,6 @@
 # Everything that a user or contributor types. Needs git, make, python3 (3.11-3.13, with venv) and PyPI; scripts/uv brings the rest.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test test-faults bench-loads check format types layers docs reference test-oldest lock clean
+.PHONY: help setup demo dev test test-faults bench-loads bench-imports check format types layers docs reference test-oldest lock clean
 
 UV := scripts/uv
 RUN := $(UV) run --no-sync
@@ -11,7 +11,7 @@ OPTIONS ?=
 export PYTHON
 
 help: ## Show what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
 setup: ## Install from uv.lock into .venv (EXTRAS="--extra gs" for more)
 	@$(UV) sync --frozen --quiet $(EXTRAS)
@@ -30,6 +30,9 @@ test-faults: setup ## Faults at full length: 50 seeds of random kills for each d
 
 bench-loads: setup ## Loads against a COPY pipe, dlt and Singer; takes most of an hour (OPTIONS="--rows 200000" for less)
 	@$(RUN) python -m benchmarks.loads $(OPTIONS)
+
+bench-imports: setup ## Imports against DuckDB's read_csv, of 2 GB, of 5,000 files (OPTIONS="--part rows" for less)
+	@$(RUN) python -m benchmarks.imports $(OPTIONS)
 
 check: setup ## What a commit must pass: format, lint, types, import layers, docs
 	@$(MAKE) --no-print-directory format types layers docs

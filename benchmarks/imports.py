@@ -232,7 +232,8 @@ def write_small_files(folder: Path, first: int, count: int) -> None:
 
 
 def _age(file: Path) -> None:
-    os.utime(file, (time.time() - 3600,) * 2)
+    hour_ago = time.time() - 3600
+    os.utime(file, (hour_ago, hour_ago))
 
 
 def _sum_up(database: Path, table: str) -> tuple[object, ...]:

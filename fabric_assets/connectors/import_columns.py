@@ -108,8 +108,10 @@ class ColumnChecker:
     _currency: str = ""
 
     def __post_init__(self) -> None:
+        if self.column.pattern is None:
+            return
         try:
-            pc.match_substring_regex(pa.array([""]), self.column.pattern or "")
+            pc.match_substring_regex(pa.array([""]), self.column.pattern)
         except pa.ArrowInvalid as error:
             raise ConfigurationError(f"the pattern of column {self.name} is none that RE2 knows: {error}", remedy="write it without what RE2 lacks") from None
 

@@ -4,6 +4,7 @@ Delimiter and quote are those under which the header names the most columns that
 be full of commas, a header that reads as expected is no accident. What stays undecided is refused, never guessed.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -15,6 +16,8 @@ from fabric_assets.connectors.import_values import BadCell, parse_number
 
 SAMPLE_ROWS = 1000
 WORKBOOK = "workbook"
+# Most numbers, without reading them: what stands before anything but three digits stands before a fraction.
+_SURE = re.compile(r"[+-]?[0-9]{1,30}([.,])(?:[0-9]{1,2}|[0-9]{4,30})")
 _NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 
 
@@ -151,6 +154,8 @@ def _is_number(names: Mapping[str, str], columns: Mapping[str, ImportColumn], ce
 
 def _find_marks(text: str) -> set[str]:
     """The one mark with which the text is a number; empty if both or none will do."""
+    if match := _SURE.fullmatch(text):
+        return {match[1]}
     fit = set()
     for mark in (".", ","):
         try:

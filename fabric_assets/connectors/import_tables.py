@@ -24,6 +24,7 @@ from fabric_assets.connectors.import_records import Record
 
 LONGEST_LINE = 16 * 1024 * 1024
 _TRIES = 64
+_WORTH_THREADS = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ class _Reader:
 
         return pcsv.read_csv(
             pa.py_buffer(piece),
-            pcsv.ReadOptions(column_names=names, use_threads=skipped is None),
+            pcsv.ReadOptions(column_names=names, use_threads=skipped is None and len(piece) >= _WORTH_THREADS),
             pcsv.ParseOptions(
                 delimiter=self._dialect.delimiter,
                 quote_char=self._dialect.quote if quoted else False,

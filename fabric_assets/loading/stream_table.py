@@ -15,20 +15,29 @@ from fabric_assets.loading.session import Session, Table, quote, quote_all
 # What a column of whole numbers may become while the load that makes it goes on, in words of both destinations.
 _WIDER = {DOUBLE: "double precision", LARGE: "decimal(38, 0)"}
 
+# A statement for each of thousands of small files or pages would take longer than their rows.
+_ENOUGH_ROWS, _ENOUGH_BYTES = 10_000, 8 * 1024 * 1024
+
 
 class StreamTable:
     """Args:
     columns: those that it has; empty where it does not exist.
     waits: its rows are to be merged.
     grows: it is empty, so a new column is added at once: rows of one merge must all be in one place to be told apart.
+    gathers: a few rows wait for more; not those of a merge, where each statement's rows are newer than the one's before.
     """
 
-    def __init__(self, session: Session, table: Table, columns: Mapping[str, pa.DataType], *, waits: bool = False, grows: bool = False) -> None:
-        self._session, self.table, self._grows = session, table, grows
+    def __init__(
+        self, session: Session, table: Table, columns: Mapping[str, pa.DataType], *, waits: bool = False, grows: bool = False, gathers: bool = False
+    ) -> None:
+        self._session, self.table, self._grows, self._gathers = session, table, grows, gathers
         self.columns, self._exists, self._waits = dict(columns), bool(columns), waits
         self._stage: Table | None = None
         self._stage_columns: dict[str, pa.DataType] = {}
         self._staged = 0
+        # Rows of one shape that are not inserted yet.
+        self._gathered: list[pa.Table] = []
+        self._rows = self._bytes = 0
         # Columns of this load's own, which may still widen: nobody reads them yet, and no view stands on them.
         self._made: set[str] = set()
 
@@ -46,17 +55,30 @@ class StreamTable:
         return self._stage
 
     def write(self, rows: pa.Table) -> None:
+        """Take rows, which are in the table after `flush`."""
         columns = {field.name: field.type for field in rows.schema}
         self._check(columns)
+        if self._gathered and not rows.schema.equals(self._gathered[0].schema, check_metadata=True):
+            self.flush()
         self._made |= columns.keys() - self.columns.keys()
         if self._stage is None and self._exists and (self._waits or (columns.keys() - self.columns.keys() and not self._grows)):
             self._stage = Table(self._session.temporary_schema, self.table.name)
         if self._stage is None:
             _fit(self._session, self.table, self.columns, columns)
-            self._insert(self.table, rows)
         else:
             _fit(self._session, self._stage, self._stage_columns, columns)
-            self._insert(self._stage, rows)
+        self._gathered.append(rows)
+        self._rows, self._bytes = self._rows + rows.num_rows, self._bytes + rows.nbytes
+        if not self._gathers or self._rows >= _ENOUGH_ROWS or self._bytes >= _ENOUGH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Insert what was gathered."""
+        if not self._gathered:
+            return
+        rows, self._gathered, self._rows, self._bytes = pa.concat_tables(self._gathered), [], 0, 0
+        self._insert(self.filled, rows)
+        if self._stage is not None:
             self._staged += rows.num_rows
 
     def delete_staged(self, condition: str) -> None:

@@ -14,10 +14,10 @@ import pyarrow as pa
 from fabric_assets.connectors.batches import Reject, StreamPlan
 from fabric_assets.connectors.column_names import normalize_column
 from fabric_assets.connectors.imported_file import ImportedFile
-from fabric_assets.errors import DestinationError
+from fabric_assets.errors import DestinationError, DestinationUnavailable
 from fabric_assets.loading import import_ledger, ledger
 from fabric_assets.loading.repeats import delete_repeats, drop_repeats
-from fabric_assets.loading.reports import ColumnReport, LoadRecord
+from fabric_assets.loading.reports import ColumnReport, LoadRecord, read_table
 from fabric_assets.loading.session import Columns, Session, Table, quote, quote_text
 from fabric_assets.loading.stream_table import StreamTable
 
@@ -111,11 +111,13 @@ class StreamWriter:
             DestinationError: the destination does not hold what it was given.
         """
         self._begin()
+        for table in self._tables.values():
+            table.flush()
         if self._plan.disposition == "merge" and self._plan.name in self._tables:
             self._merge()
         for table in self._tables.values():
             table.settle()
-        total, columns = self._session.read_table(Table(self._target, self._plan.name))
+        total, columns = read_table(self._session, self._target, self._plan.name)
         if self._is_alone and total != self._handed - self._repeats:
             raise DestinationError(f"{self._place}: {self._handed - self._repeats} rows were written, but the table holds {total}; nothing was kept")
         return Written(total, columns, self._repeats)
@@ -182,6 +184,8 @@ class StreamWriter:
         return self._full_refresh or self._plan.disposition == "replace" or not self._family
 
     def _begin(self) -> None:
+        if self._is_over:
+            raise DestinationUnavailable(f"{self._place}: the load has been given up")
         if self._begun:
             return
         self._begun = True
@@ -202,7 +206,7 @@ class StreamWriter:
     def _find(self, name: str) -> StreamTable:
         if name not in self._tables:
             columns = {} if self._is_aside else self._family.get(name, {})
-            self._tables[name] = StreamTable(self._session, Table(self._target, name), columns, waits=self._waits)
+            self._tables[name] = StreamTable(self._session, Table(self._target, name), columns, waits=self._waits, gathers=self._plan.disposition != "merge")
         return self._tables[name]
 
     def _take_root(self, rows: pa.Table) -> pa.Table:

@@ -21,7 +21,7 @@ from fabric_assets.connectors.batches import Reject, StreamPlan
 from fabric_assets.connectors.destinations import connect
 from fabric_assets.errors import DestinationError, DestinationUnavailable, LeaseHeld
 from fabric_assets.loading import ledger
-from fabric_assets.loading.reports import LoadRecord, SchemaChange, read_table
+from fabric_assets.loading.reports import LoadRecord, SchemaChange
 from fabric_assets.loading.warehouse import Warehouse, open_warehouse
 from fabric_assets.loading.writing import StreamWriter, Written
 from fabric_assets.settings import Settings
@@ -126,14 +126,6 @@ def test_every_type_comes_back_as_it_went_in_and_so_does_null(shop: Shop) -> Non
     assert shop.opened.read_layouts() == {"orders": {name: kind for name, (kind, _) in TYPED.items()}}
 
 
-def test_a_load_reports_the_columns_that_any_connection_reads(shop: Shop) -> None:
-    rows = pa.table({name: pa.array([*values, None], kind) for name, (kind, values) in TYPED.items()} | {"body": pa.array(["{}"] * 3, JSON)})
-    written = shop.load(REPLACE, rows)
-    with contextlib.closing(connect(shop.tenant, shop.settings)) as connection:
-        assert (written.rows_total, written.columns) == read_table(connection, "acme_raw_shop", "orders")
-    assert written.rows_total == 3
-
-
 def test_json_is_stored_as_json(shop: Shop) -> None:
     shop.load(REPLACE, pa.table({"body": pa.array(['{"a": [1, "ü"]}', None, "[]", '"text"'], JSON)}))
     shop.load(MERGE, pa.table({"id": [1], "body": pa.array(["{}"], JSON)}), full_refresh=True)
@@ -213,6 +205,28 @@ def test_append_keeps_what_is_there_and_replace_does_not(shop: Shop) -> None:
     assert shop.load(REPLACE, orders((3, "c")), orders((4, "d"))).rows_total == 2
     assert shop.read("id") == [(3,), (4,)]
     assert shop.load(REPLACE).rows_total == 0
+
+
+def test_a_few_appended_rows_wait_for_more_and_go_in_one_statement(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = shop.record(APPEND)
+    shop.opened.start([record])
+    writer = shop.open(APPEND, record)
+    inserted: list[int] = []
+    insert = writer._session.insert
+    monkeypatch.setattr(writer._session, "insert", lambda table, rows: inserted.append(rows.num_rows) or insert(table, rows))
+    for number in range(3):
+        writer.write({"orders": orders((number, "a"))})
+    assert inserted == []
+    # Other columns, and a wider type: those before go first.
+    writer.write({"orders": pa.table({"id": [3], "name": ["b"], "price": [1]})})
+    writer.write({"orders": pa.table({"id": [4], "name": ["b"], "price": [1.5]})})
+    assert inserted == [3, 1]
+    writer.write({"orders": orders(*((number, "c") for number in range(5, 20_005)))})
+    assert inserted == [3, 1, 1, 20_000]
+    writer.write({"orders": orders((20_005, "d"))})
+    assert writer.finish().rows_total == 20_006
+    writer.commit(record, {})
+    assert shop.ask("select count(*), count(distinct id), count(price), sum(price) from acme_raw_shop.orders") == [(20_006, 20_006, 2, 2.5)]
 
 
 def test_merge_keeps_the_newest_row_of_a_key_then_the_one_read_last(shop: Shop) -> None:
