@@ -17,7 +17,7 @@ from fabric_assets.connectors.imported_file import ImportedFile
 from fabric_assets.errors import DestinationError, DestinationUnavailable
 from fabric_assets.loading import import_ledger, ledger
 from fabric_assets.loading.repeats import delete_repeats, drop_repeats
-from fabric_assets.loading.reports import ColumnReport, LoadRecord, read_table
+from fabric_assets.loading.reports import ColumnReport, LoadRecord
 from fabric_assets.loading.session import Columns, Session, Table, quote, quote_text
 from fabric_assets.loading.stream_table import StreamTable
 
@@ -117,7 +117,7 @@ class StreamWriter:
             self._merge()
         for table in self._tables.values():
             table.settle()
-        total, columns = read_table(self._session, self._target, self._plan.name)
+        total, columns = self._session.read_table(Table(self._target, self._plan.name))
         if self._is_alone and total != self._handed - self._repeats:
             raise DestinationError(f"{self._place}: {self._handed - self._repeats} rows were written, but the table holds {total}; nothing was kept")
         return Written(total, columns, self._repeats)

@@ -21,7 +21,7 @@ from fabric_assets.connectors.batches import Reject, StreamPlan
 from fabric_assets.connectors.destinations import connect
 from fabric_assets.errors import DestinationError, DestinationUnavailable, LeaseHeld
 from fabric_assets.loading import ledger
-from fabric_assets.loading.reports import LoadRecord, SchemaChange
+from fabric_assets.loading.reports import LoadRecord, SchemaChange, read_table
 from fabric_assets.loading.warehouse import Warehouse, open_warehouse
 from fabric_assets.loading.writing import StreamWriter, Written
 from fabric_assets.settings import Settings
@@ -124,6 +124,14 @@ def test_every_type_comes_back_as_it_went_in_and_so_does_null(shop: Shop) -> Non
     found = shop.opened.query("select * from acme_raw_shop.orders").to_pylist()
     assert found == rows.to_pylist()
     assert shop.opened.read_layouts() == {"orders": {name: kind for name, (kind, _) in TYPED.items()}}
+
+
+def test_a_load_reports_the_columns_that_any_connection_reads(shop: Shop) -> None:
+    rows = pa.table({name: pa.array([*values, None], kind) for name, (kind, values) in TYPED.items()} | {"body": pa.array(["{}"] * 3, JSON)})
+    written = shop.load(REPLACE, rows)
+    with contextlib.closing(connect(shop.tenant, shop.settings)) as connection:
+        assert (written.rows_total, written.columns) == read_table(connection, "acme_raw_shop", "orders")
+    assert written.rows_total == 3
 
 
 def test_json_is_stored_as_json(shop: Shop) -> None:
