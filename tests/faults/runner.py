@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.connectors.import_inbox import FolderInbox
 from fabric_assets.loading.load import load_streams
 from fabric_assets.loading.reports import LoadRequest, StreamFailure
 from fabric_assets.loading.shaping import Shaper
@@ -31,6 +32,7 @@ _POINTS: dict[str, tuple[Any, str]] = {
     "write": (StreamWriter, "write"),
     "finish": (StreamWriter, "finish"),
     "commit": (StreamWriter, "commit"),
+    "move": (FolderInbox, "move"),
 }
 
 
