@@ -1,6 +1,7 @@
 """`fabric imports`: the files that people have dropped: what became of each, and setting one that is stuck going again."""
 
 import json
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import datetime
@@ -160,17 +161,17 @@ def _tell(tenant: str, story: "FileStory") -> Iterator[str]:
 def _advise(tenant: str, file: "DroppedFile") -> str:
     from fabric_assets.connectors.import_files import MENDED
 
-    chosen = f"--source {file.source} --stream {file.stream}"
+    chosen, name = f"--source {file.source} --stream {file.stream}", shlex.quote(file.name)
     if file.status == "loaded":
         ways = f"fabric rejects export {tenant} {chosen} --out mended.csv; correct it; fabric rejects replay {tenant} --file mended.csv"
         return ways if file.facts.rows_rejected else ""
     if file.status == "quarantined" and file.facts.reason == MENDED:
-        return f"fabric rejects replay {tenant} {chosen} --file {file.place}"
+        return f"fabric rejects replay {tenant} {chosen} --file {shlex.quote(file.place or file.name)}"
     return {
         "waiting": "wait until it is complete",
         "found": f"fabric run {tenant}",
-        "failed": f"wait for the next attempt, or: fabric imports retry {tenant} {file.name}",
-        "quarantined": f"correct the file and drop it again; or correct the YAML, then: fabric imports release {tenant} {file.name}",
+        "failed": f"wait for the next attempt, or: fabric imports retry {tenant} {name}",
+        "quarantined": f"correct the file and drop it again; or correct the YAML, then: fabric imports release {tenant} {name}",
     }.get(file.status, "")
 
 

@@ -73,7 +73,7 @@ def list_rows(
     elif not code:
         typer.echo("no rejected rows", err=True)
     if files and not json_:
-        typer.echo(f"{len(files)} whole files are quarantined; more of them: fabric imports show TENANT FILE", err=True)
+        typer.echo(f"quarantined files: {len(files)}; more of each: fabric imports show TENANT FILE", err=True)
     raise typer.Exit(code)
 
 

@@ -21,7 +21,6 @@ from fabric_assets.loading.session import Table, quote_all, quote_text
 from fabric_assets.settings import Settings
 
 Report = Callable[[str], None]
-STATUSES = ("found", "waiting", "loading", "loaded", "replaced", "duplicate", "quarantined", "failed")
 _MOMENTS = ("modified_at", "next_attempt_at")
 
 

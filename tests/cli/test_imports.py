@@ -316,7 +316,7 @@ def test_quarantined_files_are_listed_beside_rejected_rows(tenant: Shop, inbox: 
     assert (inbox / file["quarantined_file"]).is_file()
     shown = CliRunner().invoke(app, ["rejects", "list", "acme"])
     assert "unclosed_quote" in shown.stdout
-    assert "1 whole files are quarantined" in shown.stderr
+    assert "quarantined files: 1;" in shown.stderr
 
 
 def test_a_mended_export_is_replayed_by_the_command(tenant: Shop, inbox: Path, tmp_path: Path) -> None:
