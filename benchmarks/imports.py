@@ -182,7 +182,7 @@ def measure_large(folder: Path, gigabytes: float) -> Iterator[Figure]:
     """The memory that a file takes which is larger than it."""
     platform = Platform(folder / "large")
     file = platform.inbox / "large.csv"
-    write_file(file, int(gigabytes * 1e9 / 99))
+    write_file(file, int(gigabytes * 1e9 / 125))
     cost = platform.run()
     _print_costs(f"{file.stat().st_size / 1e9:.2f} GB in one file", {"fabric run": [cost]})
     yield Figure(f"a CSV file of {gigabytes:g} GB: peak MB", "", cost.megabytes, limit=MEGABYTES)
