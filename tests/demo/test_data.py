@@ -74,4 +74,4 @@ def test_a_make_that_was_cut_off_is_made_anew(data_dir: Path, shop: DemoShop) ->
     assert next(read_table(shop.raw, "orders"))["id"] != first
     assert len(lines) == 1
     assert not cut_off.exists()
-    assert sorted(path.name for path in data_dir.iterdir()) == ["demo", "demo.lock"]
+    assert sorted(path.name for path in data_dir.iterdir()) == ["demo", "demo.lock", "inbox"]
