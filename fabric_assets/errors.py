@@ -7,6 +7,7 @@
     │   ├── SourceError         the source answered, and refuses: wrong table, column, cursor, login
     │   ├── DestinationError    the destination answered, and refuses
     │   ├── DataError           rows that cannot be loaded as declared
+    │   │   └── QuarantinedFile a dropped file of which no row may be loaded
     │   └── TransformError      a dbt model or its project failed
     └── RetriableError          worth another try later; the step's retry policy decides how often
         ├── SourceUnavailable   no connection, a time-out, HTTP 429 or 5xx
@@ -56,6 +57,19 @@ class DestinationError(PermanentError):
 
 class DataError(PermanentError):
     """The source's rows cannot be loaded as declared."""
+
+
+class QuarantinedFile(DataError):
+    """A dropped file cannot be loaded as a whole, and somebody must look at it.
+
+    Args:
+        reason: a stable code: lower-case words joined by underscores.
+        message: what is wrong, without the file's name.
+    """
+
+    def __init__(self, reason: str, message: str, *, remedy: str = "correct the file and drop it again") -> None:
+        super().__init__(message, remedy=remedy)
+        self.reason = reason
 
 
 class TransformError(PermanentError):

@@ -29,9 +29,8 @@ from fabric_assets.connectors.files import ORDER, ROWS_BITS
 from fabric_assets.connectors.import_bytes import build_size_error
 from fabric_assets.connectors.import_files import FILE, HASH, MENDED, ROW, CheckedFile, build_schema, check_file
 from fabric_assets.connectors.import_inbox import InboxFile, open_inbox
-from fabric_assets.connectors.import_quarantine import QuarantinedFile
 from fabric_assets.connectors.imported_file import ARCHIVE, MAX_ATTEMPTS, ImportedFile, build_place, find_next_attempt
-from fabric_assets.errors import SourceError, SourceUnavailable
+from fabric_assets.errors import QuarantinedFile, SourceError, SourceUnavailable
 
 IMPORTED_AT = "_fabric_imported_at"
 _SHOWN = 5

@@ -7,7 +7,6 @@ rows of the format are found at the first look, and given as rejected rows; the 
 import csv
 import re
 from array import array
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from io import StringIO
@@ -21,7 +20,7 @@ import pyarrow.parquet as pq
 from fabric_assets.connectors import arrow_types, file_types
 from fabric_assets.connectors.batches import Reject
 from fabric_assets.connectors.file_listing import FetchedFile
-from fabric_assets.connectors.file_salvage import MAX_LINE, PART_BYTES, Fragment, Salvage, cut, has_null_line, salvage, split_csv, split_json
+from fabric_assets.connectors.file_salvage import MAX_LINE, PART_BYTES, Fragment, Salvage, cut, has_null_line, number_rows, salvage, split_csv, split_json
 from fabric_assets.connectors.file_types import TextColumn
 from fabric_assets.errors import DataError
 
@@ -89,7 +88,7 @@ class _TextReader:
         if self._salvage:
             yield from (Piece(None, 0, rejects) for rejects in self._salvage.read_rejects())
             gaps = self._salvage.gaps
-        yield from number_rows(self._read(types), gaps)
+        yield from (Piece(rows, first) for rows, first in number_rows(self._read(types), gaps))
 
     @property
     def name(self) -> str:
@@ -262,22 +261,6 @@ def _get_parquet_fits(kind: pa.DataType) -> frozenset[pa.DataType]:
         return frozenset(file_types.CANDIDATES)
     carried = arrow_types.get_carried_type(kind) or arrow_types.TEXT
     return frozenset({carried})
-
-
-def number_rows(tables: Iterator[pa.Table], gaps: "array[int]") -> Iterator[Piece]:
-    """Give rows the numbers that they have in the original.
-
-    Args:
-        gaps: of its salvage.
-    """
-    rank = 1
-    for table in tables:
-        done = 0
-        while done < table.num_rows:
-            before = bisect_right(gaps, rank)
-            follow = min(gaps[before] - rank if before < len(gaps) else table.num_rows, table.num_rows - done)
-            yield Piece(table.slice(done, follow), rank + before)
-            done, rank = done + follow, rank + follow
 
 
 def _count_batch_rows(size: int, rows: int) -> int:

@@ -8,11 +8,14 @@ import json
 import mmap
 import re
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from fabric_assets.connectors.batches import Reject
 from fabric_assets.connectors.file_listing import FetchedFile
@@ -70,6 +73,22 @@ def salvage(fragments: Iterator[Fragment], file: FetchedFile) -> Salvage:
             raw = fragment.text.rstrip("\r\n").encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
             bad.write(json.dumps(asdict(Reject(file.source.name, number, None, fragment.reason, fragment.message, raw))) + "\n")
     return found
+
+
+def number_rows(tables: Iterator[pa.Table], gaps: "array[int]") -> Iterator[tuple[pa.Table, int]]:
+    """Give rows the numbers that they have in the original.
+
+    Args:
+        gaps: of its salvage.
+    """
+    rank = 1
+    for table in tables:
+        done = 0
+        while done < table.num_rows:
+            before = bisect_right(gaps, rank)
+            follow = min(gaps[before] - rank if before < len(gaps) else table.num_rows, table.num_rows - done)
+            yield table.slice(done, follow), rank + before
+            done, rank = done + follow, rank + follow
 
 
 def cut(fragments: Iterator[Fragment], path: Path) -> Iterator[Path]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fabric_assets.config.imports import ImportLimits
-from fabric_assets.connectors.import_quarantine import QuarantinedFile
+from fabric_assets.errors import QuarantinedFile
 
 
 @dataclass(frozen=True)

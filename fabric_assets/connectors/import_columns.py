@@ -20,10 +20,9 @@ from fabric_assets.config.imports import NUMBERS, CsvStream, ImportColumn, fold
 from fabric_assets.connectors import arrow_types
 from fabric_assets.connectors.import_cells import Cells
 from fabric_assets.connectors.import_faults import Faults
-from fabric_assets.connectors.import_quarantine import QuarantinedFile
 from fabric_assets.connectors.import_reading import Reading, read_column
 from fabric_assets.connectors.import_values import quote
-from fabric_assets.errors import ConfigurationError
+from fabric_assets.errors import ConfigurationError, QuarantinedFile
 
 DECIMAL_SCALE = 9
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from itertools import islice
 
 from fabric_assets.config.imports import DELIMITERS, NUMBERS, CsvStream, ImportColumn, ImportLimits, fold
-from fabric_assets.connectors.import_quarantine import QuarantinedFile
 from fabric_assets.connectors.import_records import Grammar, Record
 from fabric_assets.connectors.import_values import BadCell, parse_number
+from fabric_assets.errors import QuarantinedFile
 
 SAMPLE_ROWS = 1000
 WORKBOOK = "workbook"

@@ -21,10 +21,10 @@ from fabric_assets.connectors.batches import Batch, Reject
 from fabric_assets.connectors.import_cells import Cells
 from fabric_assets.connectors.import_columns import ColumnChecker, Layout, UniqueChecker, get_type, map_columns
 from fabric_assets.connectors.import_faults import Faults, build_reject
-from fabric_assets.connectors.import_quarantine import QuarantinedFile
 from fabric_assets.connectors.import_sheets import SheetFile, open_sheet
 from fabric_assets.connectors.import_spool import Spool
 from fabric_assets.connectors.import_tables import TextFile, open_text
+from fabric_assets.errors import QuarantinedFile
 
 FILE, HASH, ROW, UNMAPPED = "_fabric_file", "_fabric_file_sha256", "_fabric_row", "_fabric_unmapped"
 # Names the rejected row that a row of an exported file is: such a file is replayed, for loaded it would make them other rows.

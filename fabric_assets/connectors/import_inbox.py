@@ -169,7 +169,7 @@ class FolderInbox(Inbox):
             elif file := self.find(name):
                 files.append(file)
         files.sort(key=lambda file: (file.modified_at, file.name))
-        return Listing(files, refused, frozenset(file.name for file in files if (self._folder / f"{file.name}{DONE_SUFFIX}").is_file()))
+        return Listing(files, refused, frozenset(file.name for file in files if self._is_marked(file)))
 
     def find(self, name: str) -> InboxFile | None:
         try:
@@ -195,6 +195,11 @@ class FolderInbox(Inbox):
                 os.link(target, source)
             return
         self.remove(f"{name}{DONE_SUFFIX}")
+
+    def _is_marked(self, file: InboxFile) -> bool:
+        """A mark that is older than the file is an earlier one's, left by a load that was killed while it put that away."""
+        mark, modified = self.find(f"{file.name}{DONE_SUFFIX}"), file.modified_at.timestamp()
+        return mark is not None and (mark.touched >= modified or modified > time.time())
 
     def put_back(self, place: str, name: str, *, mark: bool) -> None:
         source, target = self._folder / place, self._folder / name

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from fabric_assets.connectors.import_quarantine import QuarantinedFile
+from fabric_assets.errors import QuarantinedFile
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from fabric_assets.connectors import import_sheet_worker
 from fabric_assets.connectors.import_bytes import BLOCK, build_size_error, open_regular
 from fabric_assets.connectors.import_cells import BadRow, Cells, check_header, drop_blanks
 from fabric_assets.connectors.import_dialect import WORKBOOK, Dialect
-from fabric_assets.connectors.import_quarantine import QuarantinedFile
+from fabric_assets.errors import QuarantinedFile
 
 _ROWS = 10_000
 _PARTS = 10_000

@@ -19,8 +19,8 @@ from fabric_assets.config.imports import CsvStream, ImportLimits
 from fabric_assets.connectors.import_bytes import BLOCK, detect_encoding, open_content, read_blocks
 from fabric_assets.connectors.import_cells import BadRow, Cells, check_header, count_from, drop_blanks
 from fabric_assets.connectors.import_dialect import Dialect, detect_dialect, read_header
-from fabric_assets.connectors.import_quarantine import QuarantinedFile
 from fabric_assets.connectors.import_records import Record
+from fabric_assets.errors import QuarantinedFile
 
 LONGEST_LINE = 16 * 1024 * 1024
 _TRIES = 64

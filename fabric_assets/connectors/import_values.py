@@ -64,6 +64,15 @@ def quote(text: str) -> str:
 # --- numbers
 
 
+def is_number(text: str, mark: str) -> bool:
+    """Whether a text is a number by this decimal mark."""
+    try:
+        parse_number(text, mark)
+    except BadCell:
+        return False
+    return True
+
+
 def parse_number(text: str, mark: str | None) -> Number:
     """Read a number.
 

@@ -65,7 +65,12 @@ def _run(check: ImportCheck, ask: Ask, tenant: TenantConfig, source: str, stream
 
 
 def _check_quarantine(ask: Ask, files: str, tenant: str) -> CheckOutcome:
-    found = ask(f"select name, status, reason, next_attempt_at {files} and status in ('quarantined', 'failed') order by updated_at desc, name")
+    # One that was corrected and dropped again is dealt with, though its first version still lies in quarantine.
+    corrected = f"select name, max(updated_at) as at {files} and status in ('loaded', 'duplicate') group by name"
+    found = ask(
+        f"select f.name, status, reason, next_attempt_at from (select * {files} and status in ('quarantined', 'failed')) as f"
+        f" left join ({corrected}) as c on c.name = f.name where c.at is null or c.at <= f.updated_at order by updated_at desc, f.name"
+    )
     metadata: Metadata = {"quarantined": sum(status == "quarantined" for _, status, *_ in found), "failed": sum(status == "failed" for _, status, *_ in found)}
     if attempts := [attempt for *_, attempt in found if attempt is not None]:
         metadata["next_attempt_at"] = min(attempts).astimezone(UTC).isoformat()

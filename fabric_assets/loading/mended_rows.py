@@ -13,7 +13,7 @@ from fabric_assets.config.imports import NUMBERS, CsvStream, fold
 from fabric_assets.connectors.import_cells import Cells
 from fabric_assets.connectors.import_columns import map_columns
 from fabric_assets.connectors.import_files import REJECT, ROW, RowChecker
-from fabric_assets.connectors.import_values import BadCell, parse_number
+from fabric_assets.connectors.import_values import is_number
 from fabric_assets.connectors.imported_file import ImportedFile
 from fabric_assets.loading.mended_file import MendedRow
 from fabric_assets.loading.rejects import RejectedRow
@@ -144,7 +144,7 @@ def _find_mark(kept: Sequence[str], stream: CsvStream, file: ImportedFile, rows:
     names, columns = stream.get_names(), stream.get_columns()
     numbers = [name for name in kept if (target := names.get(fold(name))) and columns[target].type in NUMBERS]
     for text in _list_texts(numbers, rows):
-        fit = {mark for mark in (".", ",") if _is_number(text, mark)}
+        fit = {mark for mark in (".", ",") if is_number(text, mark)}
         found |= fit if len(fit) == 1 else set()
     return found.pop() if len(found) == 1 else None
 
@@ -152,11 +152,3 @@ def _find_mark(kept: Sequence[str], stream: CsvStream, file: ImportedFile, rows:
 def _list_texts(names: Sequence[str], rows: Sequence[_Cells]) -> Iterator[str]:
     for cells in rows:
         yield from (text for name in names if (text := cells.texts.get(name)) and name not in cells.natives and ("," in text or "." in text))
-
-
-def _is_number(text: str, mark: str) -> bool:
-    try:
-        parse_number(text, mark)
-    except BadCell:
-        return False
-    return True

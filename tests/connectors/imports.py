@@ -8,7 +8,7 @@ from typing import Any
 from fabric_assets.config.imports import CsvStream, ImportLimits
 from fabric_assets.connectors.batches import Reject
 from fabric_assets.connectors.import_files import FILE, HASH, ROW, UNMAPPED, check_file
-from fabric_assets.connectors.import_quarantine import QuarantinedFile
+from fabric_assets.errors import QuarantinedFile
 
 # A column of each of these names as a text, unless a test says otherwise.
 TEXTS = {"columns": {"a": {}, "b": {}, "c": {}}}

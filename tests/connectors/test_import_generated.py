@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from fabric_assets.config.imports import CsvStream, ImportLimits
 from fabric_assets.connectors.import_cells import Cells
-from fabric_assets.connectors.import_quarantine import QuarantinedFile
 from fabric_assets.connectors.import_tables import open_text
+from fabric_assets.errors import QuarantinedFile
 from tests.connectors.imports import drop
 
 FILES = int(os.environ.get("FABRIC_TEST_DIRTY_FILES", "300"))

@@ -77,6 +77,19 @@ def test_good_files_pass(build: Build, inbox: Path) -> None:
     assert all(outcome.passed and "message" not in outcome.metadata for outcome in check(tenant).values())
 
 
+def test_a_quarantined_file_that_was_corrected_and_dropped_again_is_no_worry_any_more(build: Build, inbox: Path) -> None:
+    tenant = build()
+    drop(inbox, "a.csv", '2026-01-01,"1')
+    tenant.load()
+    assert not check(tenant)["no_quarantined_file"].passed
+    drop(inbox, "a.csv", "2026-01-01,1")
+    tenant.load()
+    assert check(tenant)["no_quarantined_file"].passed
+    drop(inbox, "a.csv", '2026-01-01,"22')
+    tenant.load()
+    assert not check(tenant)["no_quarantined_file"].passed
+
+
 def test_quarantined_and_failed_files_are_named_with_what_to_do(build: Build, inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tenant = build()
     for number in range(6):

@@ -224,6 +224,13 @@ def test_a_file_waits_for_its_mark(settings: Settings, inbox: Path) -> None:
     drop(inbox, "a.csv.done", "")
     assert tenant.load()["ads"].rows_total == 2
     assert [place.partition("/")[0] for place in list_folder(inbox)] == ["archive"]
+    # A mark that a killed load has left says nothing about the next file of the name.
+    (inbox / "b.csv.done").touch()
+    time.sleep(0.05)
+    (inbox / "b.csv").write_text(BAD_ROW)
+    assert tenant.load()["ads"].rows_total == 2
+    (inbox / "b.csv.done").touch()
+    assert tenant.load()["ads"].rows_total == 3
 
 
 def test_what_is_no_file_is_left_alone(settings: Settings, inbox: Path) -> None:
