@@ -25,7 +25,7 @@ from typing import NamedTuple
 import duckdb
 import yaml
 
-from benchmarks.loads_contestants import IMPORTS, ROOT
+from benchmarks.loads_contestants import ROOT, START
 
 TENANT = "bench"
 TABLE = f"{TENANT}_raw_drops.spend"
@@ -94,8 +94,7 @@ class Platform:
 
     def start_process(self) -> Cost:
         """A process that imports what a run imports, opens Dagster's instance and does nothing."""
-        program = f"import {IMPORTS}\nfrom fabric_assets.settings import load_settings\nfrom fabric_assets.factories.instance import get_instance\n"
-        return run_process([sys.executable, "-c", f"{program}with get_instance(load_settings()): pass"], **self._environ)
+        return run_process([sys.executable, "-c", START], **self._environ)
 
     def forget(self) -> None:
         """Empty the warehouse; the files lie there as if never read."""

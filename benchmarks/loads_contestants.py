@@ -20,7 +20,15 @@ ROOT = Path(__file__).resolve().parent.parent
 PEERS = ("tpchgen-cli", "meltanolabs-tap-postgres", "meltanolabs-target-postgres")
 TENANT = "bench"
 # The least that any run imports: Dagster, the factories, the engine. What a source or destination wants on top counts as the run's own.
-IMPORTS = "fabric_assets.cli.run, fabric_assets.factories.runs, fabric_assets.loading.load"
+# What no run can do without: the imports and Dagster's instance; ends as the command does, without a last search for garbage.
+START = """
+import gc
+import fabric_assets.cli.run, fabric_assets.factories.runs, fabric_assets.loading.load
+from fabric_assets.factories.instance import get_instance
+from fabric_assets.settings import load_settings
+with get_instance(load_settings()): pass
+gc.freeze()
+"""
 
 
 class Cost(NamedTuple):
@@ -150,8 +158,7 @@ class Platform:
 
     def start_process(self) -> Cost:
         """A process that imports what a run imports, opens Dagster's instance and does nothing."""
-        program = f"import {IMPORTS}\nfrom fabric_assets.settings import load_settings\nfrom fabric_assets.factories.instance import get_instance\n"
-        return run_process([sys.executable, "-c", f"{program}with get_instance(load_settings()): pass"], **self._environ)
+        return run_process([sys.executable, "-c", START], **self._environ)
 
     def _make_home(self) -> None:
         self.start_process()
