@@ -23,7 +23,7 @@ dev: setup ## Dagster's UI on 127.0.0.1:3000 with the daemon, on the demo's data
 	@PORT=$(PORT) $(RUN) python scripts/dev.py
 
 test: setup ## All tests (WORKERS=4 for more at a time)
-	@$(RUN) pytest -n $(WORKERS)
+	@$(RUN) pytest -n $(WORKERS) --durations 30
 
 test-faults: setup ## Faults at full length: 50 seeds of random kills for each destination (FABRIC_TEST_SEED=17 plays one again)
 	@FABRIC_TEST_SEEDS=50 $(RUN) pytest -n $(WORKERS) tests/faults
