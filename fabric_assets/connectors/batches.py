@@ -45,6 +45,7 @@ class Batch:
         origin: the file or page that they come from; empty for a table.
         first_row: the number of the first row within its origin.
         rejects: rows in the same piece of the source that the connector could not read at all; not among `rows`.
+        content: tells apart origins of one name: the SHA-256 of a dropped file.
     """
 
     stream: str
@@ -52,6 +53,7 @@ class Batch:
     origin: str = ""
     first_row: int | None = None
     rejects: tuple[Reject, ...] = ()
+    content: str = ""
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ commits with its rows; only then is it moved. Killed between the two, the next l
 """
 
 import contextlib
+import errno
 import shlex
 import shutil
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -29,11 +30,14 @@ from fabric_assets.connectors.files import ORDER, ROWS_BITS
 from fabric_assets.connectors.import_bytes import build_size_error
 from fabric_assets.connectors.import_files import FILE, HASH, MENDED, ROW, CheckedFile, build_schema, check_file
 from fabric_assets.connectors.import_inbox import InboxFile, open_inbox
+from fabric_assets.connectors.import_put_away import PutAway
 from fabric_assets.connectors.imported_file import ARCHIVE, MAX_ATTEMPTS, ImportedFile, build_place, find_next_attempt
 from fabric_assets.errors import QuarantinedFile, SourceError, SourceUnavailable
 
 IMPORTED_AT = "_fabric_imported_at"
 _SHOWN = 5
+# What this machine lacks is no fault of a file.
+_OURS = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 def open_source(context: SourceContext) -> SourceReader:
@@ -41,10 +45,11 @@ def open_source(context: SourceContext) -> SourceReader:
     config = context.config
     assert isinstance(config, CsvImportSource)
     folder = Path(tempfile.mkdtemp(dir=make_empty_folder(naming.files_dir(context.settings.data_dir, context.tenant, context.name))))
+    put_away = PutAway(context, config)
     groups = []
     for name in context.streams:
-        load = _StreamImport(context, config, name, folder)
-        groups.append(ReadGroup((build_plan(name, config.streams[name]),), load.read, load.put_away))
+        load = _StreamImport(context, config, name, folder, put_away)
+        groups.append(ReadGroup((build_plan(name, config.streams[name]),), load.read, put_away.settle))
     return SourceReader(tuple(groups), connections=config.max_connections, close=partial(shutil.rmtree, folder, ignore_errors=True))
 
 
@@ -58,55 +63,55 @@ def build_plan(name: str, stream: CsvStream) -> StreamPlan:
 class _StreamImport:
     """One stream's files in one load."""
 
-    def __init__(self, context: SourceContext, config: CsvImportSource, name: str, folder: Path) -> None:
+    def __init__(self, context: SourceContext, config: CsvImportSource, name: str, folder: Path, put_away: PutAway) -> None:
         self._context, self._config, self._name, self._folder = context, config, name, folder
         self._stream, self._place = config.streams[name], context.describe(name)
         self._ends = time.monotonic() + config.timeout.total_seconds()
-        self._done: list[ImportedFile] = []
+        self._put_away, self._done = put_away, list[ImportedFile]()
         self._taken, self._now = 0, datetime.now(UTC)
 
     def read(self, memories: Mapping[str, StreamMemory]) -> Iterator[Batch]:
         self._memory, self._inbox = memories[self._name], open_inbox(self._context)
         self._known = self._memory.get_files()
         # By name and version: what need not be opened. By content, and by name: what is in the table.
-        seen = {(file.name, file.version): file for file in sorted(self._known, key=lambda file: file.status == "loaded")}
+        self._seen = {(file.name, file.version): file for file in sorted(self._known, key=lambda file: file.status == "loaded")}
         self._loaded = {file.sha256: file for file in self._known if file.status == "loaded"}
-        self._current = {file.name: file for file in self._loaded.values()}
+        self._current = defaultdict[str, list[ImportedFile]](list)
+        for file in self._loaded.values():
+            self._current[file.name].append(file)
         self._sequence = self._memory.state.get("sequence", 0)
         listing, unfinished = self._inbox.list_ready(self._stream.glob, self._config.ready)
         for name, reason in listing.refused.items():
             self._report(f"{name} is skipped: {reason}")
         if unfinished:
             self._report(f"{len(unfinished)} files wait until they are complete: {_name(file.name for file in unfinished)}")
+        self._forget_gone({(file.name, file.version) for file in (*listing.files, *unfinished)})
         if self._memory.get_type(FILE) is None:
             yield Batch(self._name, self._add_origin(build_schema(self._stream).empty_table()))
-            again = self._find_loaded_before()
-            self._loaded, self._current = {}, {}
-            for file, name in again:
-                yield from self._take(file, name)
+            yield from self._load_again({file.name: file for file in listing.files})
         for file in listing.files:
-            before = seen.get((file.name, file.version))
-            if before and before.status in ("loaded", "duplicate", "quarantined"):
+            before = self._seen.get((file.name, file.version))
+            if self._is_due(before):
+                yield from self._take(file, file.name, attempts=before.attempts if before else 0)
+            elif before and before.status != "failed":
                 # Where it should not lie any more, a load was killed between its commit and the move.
                 self._done.append(before)
-            elif before is None or before.is_due(datetime.now(UTC)):
-                yield from self._take(file, file.name, attempts=before.attempts if before else 0)
         self._memory.state["sequence"] = self._sequence
+        self._put_away.add(self._name, self._inbox, self._done)
         if not self._taken:
             self._report("no new file")
 
-    def put_away(self, _stream: str) -> None:
-        """After the commit: move what is done with to archive/ and quarantine/."""
-        failures = Counter[str]()
-        for file in self._done:
-            if file.place is None or not (self._config.archive or file.status == "quarantined"):
-                continue
-            try:
-                self._inbox.move(file.name, file.version, file.place, reason=file.build_note())
-            except (OSError, SourceError, SourceUnavailable) as error:
-                failures[str(error)] += 1
-        for message, count in failures.items():
-            self._report(f"{count} files could not be moved away, and will be by the next load: {message}")
+    def _is_due(self, before: ImportedFile | None) -> bool:
+        """Whether a file that lies in the inbox is to be read, by what was known of it when the load began."""
+        if before is None:
+            return True
+        # A duplicate is none any more when the file for whose sake it was skipped has gone.
+        return before.is_due(datetime.now(UTC)) or (before.status == "duplicate" and before.sha256 not in self._loaded)
+
+    def _forget_gone(self, there: Set[tuple[str, str]]) -> None:
+        for file in self._known:
+            if file.status == "failed" and (file.name, file.version) not in there:
+                self._memory.record_file(replace(file, status="gone", next_attempt_at=None))
 
     # --- one file
 
@@ -119,76 +124,86 @@ class _StreamImport:
             raise SourceUnavailable(f"{self._place}: the load took longer than the source's timeout", remedy="raise the source's timeout")
         self._taken += 1
         self._sequence += 1
+        inspected = self._inspect(file, ImportedFile(name, file.version, None, file.size, file.modified_at, "loaded", attempts=attempts))
+        if inspected is None:
+            return
+        record, checked = inspected
+        twin = self._loaded.get(record.sha256)
+        # From here on nothing is caught: of a file whose first row is given, all must be.
+        if twin and twin.name == name:  # touched, or dropped again
+            self._record(replace(twin, version=record.version, modified_at=record.modified_at))
+            return
+        replaced = self._replace_versions(record)
+        if twin:
+            self._report(f"{name} holds the same bytes as {twin.name}, which is loaded already, and is skipped")
+            self._record(replace(record, status="duplicate", message=f"the same bytes as {twin.name}"))
+        elif checked:
+            with contextlib.closing(checked):
+                self._loaded[record.sha256] = record
+                self._current[name].append(record)
+                self._record(replace(record, message=_describe(checked), attempts=0))
+                for batch in checked.batches():
+                    assert isinstance(batch.rows, pa.Table)
+                    yield replace(batch, rows=self._add_origin(batch.rows), content=record.sha256 or "")
+        for before in replaced:
+            yield from self._take_twin(before)
+
+    def _inspect(self, file: InboxFile, record: ImportedFile) -> tuple[ImportedFile, CheckedFile | None] | None:
+        """Read a file: with its hash, and checked unless its bytes are loaded already; None where its fate is settled, or it waits."""
         path = self._folder / f"{self._name}-{self._sequence}.data"
-        record = ImportedFile(name, file.version, None, file.size, file.modified_at, "loaded", attempts=attempts)
         try:
             if file.size > self._config.limits.bytes:
                 raise build_size_error(self._config.limits.bytes)
             record = replace(record, sha256=self._inbox.fetch(file, path))
-            if not self._inbox.holds(file.name, file.version):
-                self._report(f"{name} changed while it was read, and waits until it is complete")
-                return
-            if twin := self._loaded.get(record.sha256):
-                self._record_twin(record, twin)
-                return
-            checked = self._check(record, path)
+            if self._inbox.holds(file.name, file.version):
+                return record, None if record.sha256 in self._loaded else self._check(record, path)
+            self._report(f"{record.name} changed while it was read, and waits until it is complete")
         except QuarantinedFile as error:
             refused = replace(record, status="quarantined", reason=error.reason)
             message = str(error) if error.reason != MENDED else f"{error.message}\n  remedy: {self._build_replay(refused)}"
             self._record(replace(refused, message=message))
-            self._report(f"{name} is quarantined ({error.reason}): {message}")
-            return
+            self._report(f"{record.name} is quarantined ({error.reason}): {message}")
+        except FileNotFoundError:
+            self._report(f"{record.name} was moved or removed while it was read")
         except SourceUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - one file that cannot be read must not hold up the others
+            if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _OURS):
+                what = f"{self._place}: {record.name} cannot be read for want of disk, memory or handles: {error}"
+                raise SourceUnavailable(what, remedy="make room; no file has been given up") from None
             self._record_failure(record, error)
-            return
         finally:
             path.unlink(missing_ok=True)
-        # From here on nothing is caught: of a file whose first row is given, all must be.
-        with contextlib.closing(checked):
-            replaced = self._replace_version(record)
-            self._loaded[record.sha256] = self._current[name] = record
-            self._record(replace(record, message=_describe(checked), attempts=0))
-            for batch in checked.batches():
-                assert isinstance(batch.rows, pa.Table)
-                yield replace(batch, rows=self._add_origin(batch.rows))
-        if replaced:
-            yield from self._take_twins(replaced)
+        return None
 
     def _build_replay(self, file: ImportedFile) -> str:
-        where = f"--source {self._context.name} --stream {self._name} --file {shlex.quote(file.place or file.name)}"
-        return f"fabric rejects replay {self._context.tenant} {where}"
+        return f"fabric rejects replay {self._context.tenant} --source {self._context.name} --file {shlex.quote(file.place or file.name)}"
 
     def _check(self, record: ImportedFile, path: Path) -> CheckedFile:
         assert record.sha256
         limits = self._config.limits
         return check_file(path, name=record.name, sha256=record.sha256, stream_name=self._name, stream=self._stream, limits=limits, folder=self._folder)
 
-    def _replace_version(self, record: ImportedFile) -> ImportedFile | None:
-        """Let the rows of the file's earlier version go; gives that version."""
-        before = self._current.get(record.name)
-        if before is None or self._stream.on_new_version == "append":
-            return None
-        self._report(f"{record.name} is a new version: its rows replace those of {before.modified_at:%Y-%m-%d %H:%M:%S}")
+    def _replace_versions(self, record: ImportedFile) -> list[ImportedFile]:
+        """Let the rows of the file's earlier versions go; gives those versions."""
+        versions = self._current.get(record.name, [])
+        if not versions or self._stream.on_new_version == "append":
+            return []
+        self._report(f"{record.name} is a new version: its rows replace those of {versions[-1].modified_at:%Y-%m-%d %H:%M:%S}")
         self._memory.replace_rows_of(record.name)
-        del self._loaded[before.sha256]
-        self._record(replace(before, status="replaced"))
-        return before
+        for before in versions:
+            del self._loaded[before.sha256]
+            self._record(replace(before, status="replaced"))
+        del self._current[record.name]
+        return versions
 
-    def _take_twins(self, replaced: ImportedFile) -> Iterator[Batch]:
-        """Files with the bytes of a version that has gone were skipped for its sake; the first one that is still there is loaded now."""
-        for file in self._known:
-            if file.status == "duplicate" and file.sha256 == replaced.sha256 and (found := self._find(file)):
+    def _take_twin(self, replaced: ImportedFile) -> Iterator[Batch]:
+        """Files with the bytes of a version that has gone were skipped for its sake: one that is still its name's newest is loaded now."""
+        newest = {file.name: file for file in sorted([*self._known, *self._done], key=lambda file: file.modified_at)}
+        for file in newest.values():
+            if file.status == "duplicate" and file.sha256 == replaced.sha256 and replaced.sha256 not in self._loaded and (found := self._find(file)):
                 self._report(f"{file.name} was skipped for the sake of {replaced.name}, which holds other bytes now, so it is loaded")
                 yield from self._take(found, file.name)
-
-    def _record_twin(self, record: ImportedFile, twin: ImportedFile) -> None:
-        if twin.name == record.name:  # touched, or dropped again
-            self._record(replace(twin, version=record.version, modified_at=record.modified_at))
-            return
-        self._report(f"{record.name} holds the same bytes as {twin.name}, which is loaded already, and is skipped")
-        self._record(replace(record, status="duplicate", message=f"the same bytes as {twin.name}"))
 
     def _record_failure(self, record: ImportedFile, error: Exception) -> None:
         attempts, cause = record.attempts + 1, error.strerror or error if isinstance(error, OSError) else error
@@ -209,24 +224,52 @@ class _StreamImport:
         own = self._inbox.find(file.name)
         return own if own and own.version == file.version else self._inbox.find(build_place(ARCHIVE, file.name, file.mark))
 
-    def _find_loaded_before(self) -> list[tuple[InboxFile, str]]:
-        """The files whose rows the table should hold, though it is made anew: each with the name that people know it by.
+    def _load_again(self, listed: Mapping[str, InboxFile]) -> Iterator[Batch]:
+        """Load what the table should hold, though it is made anew: of each name the version that is due, if one lies in the inbox.
 
         Raises:
-            SourceError: some are neither in the inbox nor in the archive.
+            SourceError: some files are neither in the inbox nor in the archive.
         """
         before = sorted(self._loaded.values(), key=lambda file: (file.modified_at, file.name))
-        found = [(there, file.name) for file in before if (there := self._find(file))]
-        if missing := [file.name for file in before if not self._find(file)]:
-            if self._context.full_refresh:
-                raise SourceError(
-                    f"{self._place}: {len(missing)} files whose rows are in the table lie neither in the inbox nor in {ARCHIVE}/: {_name(missing)}",
-                    remedy="put them back to load everything anew; or drop the table, which is to do without them, and run without --full-refresh",
-                )
-            self._report(f"the table has gone, and {len(missing)} files that were in it too: {_name(missing)}")
+        self._loaded, self._current = {}, defaultdict(list)
+        if self._stream.on_new_version == "replace_file":
+            newest = {file.name: file for file in before}
+            for file in [file for file in before if newest[file.name] is not file]:
+                self._record(replace(file, status="replaced"))
+            before = list(newest.values())
+        found = [(file, there) for file in before if (there := self._find(file) or self._find_twin(file))]
+        there_are = {file for file, _ in found}
+        self._tell_of_missing([file for file in before if file not in there_are])
         if found:
             self._report(f"{len(found)} files are loaded again, for the table is made anew")
-        return found
+        for file, there in found:
+            new = listed.get(file.name)
+            if new and self._stream.on_new_version == "replace_file" and new.version != file.version and self._is_due(self._seen.get((new.name, new.version))):
+                count = len(self._done)
+                yield from self._take(new, new.name)
+                self._seen |= {(done.name, done.version): done for done in self._done[count:]}
+                if any(done.name == new.name and done.status in ("loaded", "duplicate") for done in self._done[count:]):
+                    self._record(replace(file, status="replaced"))
+                    continue
+            yield from self._take(there, file.name)
+
+    def _find_twin(self, file: ImportedFile) -> InboxFile | None:
+        """The same bytes under another name, skipped for the sake of this one."""
+        twins = (self._find(twin) for twin in self._known if twin.status == "duplicate" and twin.sha256 == file.sha256)
+        return next((there for there in twins if there), None)
+
+    def _tell_of_missing(self, missing: Sequence[ImportedFile]) -> None:
+        names = _name(file.name for file in missing)
+        if missing and self._context.full_refresh:
+            raise SourceError(
+                f"{self._place}: {len(missing)} files whose rows are in the table lie neither in the inbox nor in {ARCHIVE}/: {names}",
+                remedy="put them back to load everything anew; or drop the table, which is to do without them, and run without --full-refresh",
+            )
+        if missing:
+            self._report(f"the table has gone, and {len(missing)} files that were in it too: {names}")
+        for file in missing:
+            # Put back later, it is loaded.
+            self._record(replace(file, status="replaced"))
 
     def _add_origin(self, rows: pa.Table) -> pa.Table:
         rows = rows.append_column(IMPORTED_AT, pa.repeat(pa.scalar(self._now, TIMESTAMP_UTC), rows.num_rows))

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from fabric_assets.connectors.import_inbox import DONE_SUFFIX, UNPRINTABLE, Inbox, InboxFile, Listing, is_hidden
+from fabric_assets.connectors.import_inbox import DONE_SUFFIX, UNPRINTABLE, Inbox, InboxFile, Listing, ignore_case, is_hidden
 from fabric_assets.connectors.imported_file import REASON_SUFFIX
 from fabric_assets.errors import SourceError, SourceUnavailable
 
@@ -24,8 +24,8 @@ class BucketInbox(Inbox):
 
     def find_all(self, glob: str) -> Listing:
         with self._reached():
-            found = self._bucket.glob(f"{self._base}/{glob}", detail=True)
-            marks = self._bucket.glob(f"{self._base}/{glob}{DONE_SUFFIX}")
+            found = self._bucket.glob(f"{self._base}/{ignore_case(glob)}", detail=True)
+            marks = self._bucket.glob(f"{self._base}/{ignore_case(glob)}{DONE_SUFFIX}")
         files, refused = list[InboxFile](), dict[str, str]()
         for path, info in found.items():
             name = path.removeprefix(self._base).lstrip("/")
@@ -70,6 +70,11 @@ class BucketInbox(Inbox):
         with self._reached():
             if self._bucket.exists(f"{self._base}/{name}"):
                 self._bucket.rm_file(f"{self._base}/{name}")
+
+    def fetch(self, file: InboxFile, path: Path) -> str:
+        # A bucket that does not answer is no fault of the file.
+        with self._reached():
+            return super().fetch(file, path)
 
     def _open(self, name: str) -> BinaryIO:
         return self._bucket.open(f"{self._base}/{name}", "rb")

@@ -26,6 +26,8 @@ from fabric_assets.private_files import make_private_folder, write_atomically
 DONE_SUFFIX = ".done"
 # A file that somebody still writes to changes its size or its time within so many seconds.
 STABLE_SECONDS = 2.0
+# Looked at twice is what was touched so lately, by a clock that may be another machine's.
+_YOUNG_SECONDS = 60.0
 _CHUNK = 4 * 1024 * 1024
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
@@ -117,12 +119,9 @@ class Inbox(ABC):
         listing = self.find_all(glob)
         if ready == "done_file":
             return _split(listing, lambda file: file.name in listing.done)
-        youngest = max((file.touched for file in listing.files), default=0.0)
-        wait = STABLE_SECONDS - (time.time() - youngest)
-        if wait <= 0:
+        if max((file.touched for file in listing.files), default=0.0) < time.time() - _YOUNG_SECONDS:
             return listing, []
-        # A time in the future, of another machine's clock, is not waited for.
-        time.sleep(min(wait, STABLE_SECONDS))
+        time.sleep(STABLE_SECONDS)
         again = {file.name: file.version for file in self.find_all(glob).files}
         return _split(listing, lambda file: again.get(file.name) == file.version)
 
@@ -160,11 +159,15 @@ class FolderInbox(Inbox):
 
     def find_all(self, glob: str) -> Listing:
         files, refused = list[InboxFile](), dict[str, str]()
-        for path in self._folder.glob(glob):
+        for path in self._folder.glob(ignore_case(glob)):
             name = path.relative_to(self._folder).as_posix()
             if is_hidden(name):
                 continue
-            if reason := self._find_fault(path, name):
+            try:
+                reason = self._find_fault(path, name)
+            except FileNotFoundError:  # it was moved or removed meanwhile
+                continue
+            if reason:
                 refused[ascii(name)] = reason
             elif file := self.find(name):
                 files.append(file)
@@ -185,7 +188,8 @@ class FolderInbox(Inbox):
         source, target = self._folder / name, self._folder / place
         if not self.holds(name, version):
             return
-        target.parent.mkdir(parents=True, exist_ok=True)
+        self._enter(source.parent)
+        self._make(target.parent)
         if reason is not None:
             write_atomically(self._folder / f"{place}{REASON_SUFFIX}", lambda file: file.write(reason.encode()))
         source.replace(target)
@@ -203,16 +207,34 @@ class FolderInbox(Inbox):
 
     def put_back(self, place: str, name: str, *, mark: bool) -> None:
         source, target = self._folder / place, self._folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
+        self._enter(source.parent)
+        self._make(target.parent)
         # A link and not a renaming, which would take the place of a file that is dropped in this very moment.
         if not (target.exists() and target.samefile(source)):
             os.link(source, target, follow_symlinks=False)
+        # Its time tells the sensor that it is there anew.
+        os.utime(target, follow_symlinks=False)
         if mark:
-            (self._folder / f"{name}{DONE_SUFFIX}").touch()
+            os.close(os.open(self._folder / f"{name}{DONE_SUFFIX}", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+            os.utime(self._folder / f"{name}{DONE_SUFFIX}", follow_symlinks=False)
         self.remove(place)
 
     def remove(self, name: str) -> None:
         (self._folder / name).unlink(missing_ok=True)
+
+    def _make(self, folder: Path) -> None:
+        """Make a folder of ours within the inbox."""
+        for missing in [parent for parent in (*reversed(folder.parents), folder) if parent.is_relative_to(self._folder)]:
+            if not missing.is_symlink():
+                missing.mkdir(exist_ok=True)
+            self._enter(missing)
+
+    def _enter(self, folder: Path) -> None:
+        """Raises:
+        OSError: whoever drops files has laid a link there, which leads out of the inbox.
+        """
+        if folder.resolve() != folder:
+            raise OSError(f"{folder.relative_to(self._folder)} is a link, which may lead into another tenant's folder: remove it")
 
     def _find_fault(self, path: Path, name: str) -> str:
         mode = path.lstat().st_mode
@@ -229,6 +251,17 @@ class FolderInbox(Inbox):
             os.close(descriptor)
             raise OSError("it is no regular file any more")
         return os.fdopen(descriptor, "rb")
+
+
+def ignore_case(glob: str) -> str:
+    """`*.csv` -> `*.[cC][sS][vV]`: people's programs write SPEND.CSV, too. What stands in brackets is left as it is."""
+    pieces = re.split(r"(\[[^]]*\])", glob)
+    return "".join(piece if piece.startswith("[") else re.sub(r"[^\W\d_]", lambda found: _spell(found[0]), piece) for piece in pieces)
+
+
+def _spell(letter: str) -> str:
+    both = {letter.lower(), letter.upper()}
+    return f"[{''.join(sorted(both))}]" if len(both) == 2 and all(len(case) == 1 for case in both) else letter
 
 
 def is_hidden(name: str) -> bool:

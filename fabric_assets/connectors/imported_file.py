@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 from typing import Literal
 
-# `replaced`: its rows gave way to those of a newer file of the same name.
-Status = Literal["loaded", "replaced", "duplicate", "quarantined", "failed"]
+# `replaced`: its rows gave way to those of a newer file of the same name. `gone`: it was removed before it could be read.
+Status = Literal["loaded", "replaced", "duplicate", "quarantined", "failed", "gone"]
 ARCHIVE, QUARANTINE = "archive", "quarantine"
 REASON_SUFFIX = ".reason.txt"
 # A file that could not be read is tried so often, ever later; then it is quarantined.
@@ -55,8 +55,8 @@ class ImportedFile:
         return digest(self.sha256, self.name, self.version if self.sha256 is None else None)
 
     def is_due(self, now: datetime) -> bool:
-        """Whether its bytes should be in the table and are not."""
-        return self.status == "replaced" or (self.status == "failed" and (self.next_attempt_at is None or self.next_attempt_at <= now))
+        """Whether its bytes should be in the table and are not, now that it lies in the inbox."""
+        return self.status in ("replaced", "gone") or (self.status == "failed" and (self.next_attempt_at is None or self.next_attempt_at <= now))
 
     def build_note(self) -> str | None:
         """What is laid beside a file that is quarantined, for whoever looks there."""

@@ -75,16 +75,34 @@ def write_files(session: Session, platform: str, record: LoadRecord, files: Sequ
     session.insert(table, pa.Table.from_pylist(rows, schema=pa.schema(list(IMPORTED_FILES.items()))))
 
 
-def count_rows(files: Sequence[ImportedFile], rows: Mapping[str, tuple[int, int]]) -> list[ImportedFile]:
-    """Give the loaded files the numbers of their rows.
+class FileNotes:
+    """What becomes of files in one load: of a content, and of a file, the last word counts."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, ImportedFile] = {}
+        self._ids: dict[tuple[str, str], str] = {}
+
+    def add(self, file: ImportedFile) -> None:
+        place = file.name, file.version
+        earlier = self._by_id.get(self._ids.get(place, ""))
+        if earlier and (earlier.name, earlier.version) == place:
+            del self._by_id[earlier.file_id]
+        self._by_id[file.file_id], self._ids[place] = file, file.file_id
+
+    def get_all(self) -> list[ImportedFile]:
+        return list(self._by_id.values())
+
+
+def count_rows(files: Sequence[ImportedFile], rows: Mapping[tuple[str, str], tuple[int, int]]) -> list[ImportedFile]:
+    """Give the files that were loaded the numbers of their rows; what is only noted anew keeps its own.
 
     Args:
-        rows: by the files' names: loaded and rejected.
+        rows: by the files' names and contents: loaded and rejected.
     """
     counted = []
     for file in files:
-        loaded, rejected = rows.get(file.name, (0, 0)) if file.status == "loaded" else (file.rows_loaded, file.rows_rejected)
-        counted.append(replace(file, rows_read=loaded + rejected, rows_loaded=loaded, rows_rejected=rejected))
+        found = rows.get((file.name, file.sha256 or "")) if file.status == "loaded" else None
+        counted.append(replace(file, rows_read=sum(found), rows_loaded=found[0], rows_rejected=found[1]) if found else file)
     return counted
 
 

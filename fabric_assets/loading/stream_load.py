@@ -109,10 +109,10 @@ class _StreamLoad:
         self._rejects: list[Reject] = []
         # Filled by the thread that reads, emptied by the one that writes.
         self._forgotten: deque[str] = deque()
-        self._files: dict[str, ImportedFile] = {}
+        self._files = import_ledger.FileNotes()
         self._known_files: list[ImportedFile] = []
-        # Of each file: rows loaded and rejected.
-        self._counts: dict[str, tuple[int, int]] = {}
+        # Of each file, by name and content: rows loaded and rejected.
+        self._counts: dict[tuple[str, str], tuple[int, int]] = {}
         self._writer: StreamWriter | None = None
         self._report: StreamReport | None = None
         self.is_over = False
@@ -135,7 +135,7 @@ class _StreamLoad:
             query=context.warehouse.query,
             forget_value=self._forgotten.append,
             read_files=self._read_files,
-            keep_file=lambda file: self._files.__setitem__(file.file_id, file),
+            keep_file=self._files.add,
         )
 
     def take(self, batch: Batch) -> None:
@@ -144,8 +144,9 @@ class _StreamLoad:
         self._forget()
         self._open().write(shaped.tables, shaped.rejects)
         self._rejects += shaped.rejects[: _KEPT_REJECTS - len(self._rejects)]
-        loaded, rejected = self._counts.get(batch.origin, (0, 0))
-        self._counts[batch.origin] = loaded + shaped.loaded, rejected + len(shaped.rejects)
+        file = batch.origin, batch.content
+        loaded, rejected = self._counts.get(file, (0, 0))
+        self._counts[file] = loaded + shaped.loaded, rejected + len(shaped.rejects)
         size = sum(table.nbytes for table in shaped.tables.values())
         self._record = replace(
             self._record,
@@ -174,7 +175,7 @@ class _StreamLoad:
         written = writer.finish()
         record = replace(record, status="success", rows_total=written.rows_total, seconds=time.monotonic() - self._started)
         request, dataset = self._request, naming.raw_dataset(self._request.tenant.tenant, self._request.source)
-        files = import_ledger.count_rows(list(self._files.values()), self._counts)
+        files = import_ledger.count_rows(self._files.get_all(), self._counts)
         self._report = report = StreamReport(
             record=record,
             table_name=f"{self._context.database}.{dataset}.{self._plan.name}",

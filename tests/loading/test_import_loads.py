@@ -10,7 +10,7 @@ import pytest
 
 from fabric_assets.connectors import import_inbox, imported_file
 from fabric_assets.connectors.import_inbox import FolderInbox
-from fabric_assets.errors import LeaseHeld, SourceError
+from fabric_assets.errors import LeaseHeld, SourceError, SourceUnavailable
 from fabric_assets.loading import writing
 from fabric_assets.settings import Settings
 from tests.loading.shop import Tenant, write_secret_file
@@ -141,6 +141,46 @@ def test_a_copy_is_loaded_once_the_file_that_it_copies_has_changed(settings: Set
     assert tenant.read("ads", "_fabric_file", order="day") == [("feb.csv",), ("feb.csv",), ("jan.csv",)]
 
 
+def get_spend(tenant: Tenant) -> list[tuple[str, float]]:
+    return [(name, float(spend)) for name, spend in tenant.read("ads", "_fabric_file", "spend")]
+
+
+def test_a_file_that_is_renamed_while_another_takes_its_name_keeps_its_rows(settings: Settings, inbox: Path, warehouse: str | None) -> None:
+    tenant = build(settings, warehouse)
+    drop(inbox, "spend.csv", GOOD, age=9)
+    tenant.load()
+    (inbox / "spend.csv").rename(inbox / "spend_jan.csv")
+    drop(inbox, "spend.csv", "day,spend\n2026-02-01,9\n")
+    tenant.load()
+    assert get_spend(tenant) == [("spend.csv", 9.0), ("spend_jan.csv", 1.5), ("spend_jan.csv", 2.5)]
+    assert [(name, status) for name, status, *_ in get_fates(tenant)] == [("spend.csv", "loaded"), ("spend_jan.csv", "loaded")]
+
+
+def test_a_version_whose_bytes_are_loaded_already_takes_its_earlier_rows_away(settings: Settings, inbox: Path, warehouse: str | None) -> None:
+    tenant = build(settings, warehouse)
+    drop(inbox, "wrong.csv", "day,spend\n2026-01-01,99\n", age=9)
+    drop(inbox, "right.csv", GOOD, age=8)
+    tenant.load()
+    drop(inbox, "wrong.csv", GOOD)
+    tenant.load()
+    assert get_spend(tenant) == [("right.csv", 1.5), ("right.csv", 2.5)]
+
+
+def test_once_versions_replace_each_other_all_that_were_kept_give_way(settings: Settings, inbox: Path, warehouse: str | None) -> None:
+    tenant = build(settings, warehouse, on_new_version="append")
+    for spend in (1, 2):
+        drop(inbox, "a.csv", f"day,spend\n2026-01-01,{spend}\n", age=-spend)
+        tenant.load()
+    tenant.source["streams"]["ads"] = STREAM
+    drop(inbox, "a.csv", "day,spend\n2026-01-01,3\n", age=-3)
+    tenant.load()
+    assert get_spend(tenant) == [("a.csv", 3.0)]
+    assert [status for _, status, *_ in get_fates(tenant)] == ["loaded", "replaced", "replaced"]
+    drop(inbox, "b.csv", "day,spend\n2026-01-01,1\n")
+    tenant.load()
+    assert get_spend(tenant) == [("a.csv", 3.0), ("b.csv", 1.0)]
+
+
 def test_merged_rows_of_a_later_file_win(settings: Settings, inbox: Path, warehouse: str | None) -> None:
     tenant = build(settings, warehouse, primary_key="day")
     drop(inbox, "b.csv", GOOD, age=10)
@@ -177,6 +217,57 @@ def test_a_full_refresh_reads_inbox_and_archive(settings: Settings, inbox: Path,
     assert tenant.read("ads", "_fabric_file", order="day") == [("2026/a.csv",), ("2026/a.csv",), ("b.csv",), ("c.csv",)]
     assert tenant.ask("select count(*) from acme_fabric.rejected_rows") == [(1,)]
     assert [(name, status) for name, status, *_ in get_fates(tenant)] == [("2026/a.csv", "loaded"), ("b.csv", "loaded"), ("c.csv", "loaded")]
+
+
+@pytest.mark.parametrize("content", ["day,spend\n2026-01-01,9\n", UNCLOSED])
+@pytest.mark.parametrize("key", [None, "day"])
+def test_a_full_refresh_with_a_new_version_waiting(settings: Settings, inbox: Path, warehouse: str | None, content: str, key: str | None) -> None:
+    tenant = build(settings, warehouse, source={"archive": True}, **({"primary_key": key} if key else {}))
+    drop(inbox, "a.csv", GOOD, age=9)
+    tenant.load()
+    drop(inbox, "a.csv", content)
+    assert tenant.load(full_refresh=True)["ads"].rows_total == (2 if content == UNCLOSED else 1)
+    assert get_spend(tenant) == ([("a.csv", 1.5), ("a.csv", 2.5)] if content == UNCLOSED else [("a.csv", 9.0)])
+    assert tenant.load(full_refresh=True)["ads"].rows_total == (2 if content == UNCLOSED else 1)
+
+
+def test_a_full_refresh_counts_the_versions_of_a_name_apart(settings: Settings, inbox: Path) -> None:
+    tenant = build(settings, source={"archive": True}, on_new_version="append")
+    for content in (GOOD, "day,spend\n2026-01-09,9\n"):
+        drop(inbox, "a.csv", content)
+        tenant.load()
+    tenant.load(full_refresh=True)
+    assert get_fates(tenant) == [("a.csv", "loaded", 1, 1, 0), ("a.csv", "loaded", 2, 2, 0)]
+
+
+def test_a_touched_file_keeps_its_numbers(settings: Settings, inbox: Path) -> None:
+    tenant = build(settings)
+    drop(inbox, "a.csv", BAD_ROW)
+    tenant.load()
+    os.utime(inbox / "a.csv")
+    tenant.load()
+    assert get_fates(tenant) == [("a.csv", "loaded", 2, 1, 1)]
+
+
+def test_a_file_put_back_after_its_table_was_dropped_is_loaded(settings: Settings, inbox: Path) -> None:
+    tenant = build(settings)
+    drop(inbox, "a.csv", GOOD)
+    drop(inbox, "b.csv", BAD_ROW)
+    tenant.load()
+    (inbox / "a.csv").rename(inbox.parent / "a.csv")
+    tenant.change("drop table acme_raw_shop.ads")
+    assert tenant.load()["ads"].rows_total == 1
+    (inbox.parent / "a.csv").rename(inbox / "a.csv")
+    assert tenant.load()["ads"].rows_total == 3
+
+
+def test_a_full_refresh_takes_the_bytes_from_a_copy(settings: Settings, inbox: Path) -> None:
+    tenant = build(settings)
+    drop(inbox, "a.csv", GOOD, age=1)
+    drop(inbox, "b.csv", GOOD)
+    tenant.load()
+    (inbox / "a.csv").unlink()
+    assert tenant.load(full_refresh=True)["ads"].rows_total == 2
 
 
 def test_a_full_refresh_without_the_files_is_refused(settings: Settings, inbox: Path, warehouse: str | None) -> None:
@@ -251,6 +342,64 @@ def test_what_is_no_file_is_left_alone(settings: Settings, inbox: Path) -> None:
     assert outside.read_text() == GOOD
 
 
+@pytest.mark.parametrize("folder", ["quarantine", "archive"])
+def test_a_link_in_the_inbox_leads_no_file_out_of_it(settings: Settings, inbox: Path, folder: str) -> None:
+    other = settings.data_dir / "inbox" / "globex"
+    other.mkdir()
+    (inbox / folder).symlink_to(other)
+    tenant = build(settings, source={"archive": True})
+    drop(inbox, "good.csv", GOOD)
+    drop(inbox, "torn.csv", UNCLOSED)
+    tenant.load()
+    assert list(other.iterdir()) == []
+    assert any("could not be moved away" in message and f"{folder} is a link" in message for message in tenant.messages)
+    (inbox / folder).unlink()
+    tenant.load()
+    assert [place.partition("/")[0] for place in list_folder(inbox)] == ["archive", "quarantine", "quarantine"]
+
+
+def test_names_are_matched_whatever_their_case(settings: Settings, inbox: Path) -> None:
+    tenant = build(settings, glob="[a-s]*.csv")
+    drop(inbox, "SPEND.CSV", GOOD)
+    drop(inbox, "spend.csv", BAD_ROW)
+    tenant.load()
+    assert [name for name, *_ in get_fates(tenant)] == ["spend.csv"]
+    tenant.source["streams"]["ads"] = STREAM
+    tenant.load()
+    assert [name for name, *_ in get_fates(tenant)] == ["SPEND.CSV", "spend.csv"]
+
+
+def test_a_file_that_vanishes_while_the_folder_is_read_is_left_out(settings: Settings, inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drop(inbox, "a.csv", GOOD)
+    drop(inbox, "b.csv", BAD_ROW)
+    original = FolderInbox._find_fault
+
+    def vanish(self: FolderInbox, path: Path, name: str) -> str:
+        if name == "a.csv":
+            path.unlink(missing_ok=True)
+        return original(self, path, name)
+
+    monkeypatch.setattr(FolderInbox, "_find_fault", vanish)
+    assert build(settings).load()["ads"].rows_total == 1
+
+
+def test_streams_whose_globs_overlap_each_get_the_file(settings: Settings, inbox: Path, warehouse: str | None) -> None:
+    streams = {"ads": STREAM, "some": STREAM | {"glob": "s*.csv"}}
+    tenant = build(settings, warehouse, source={"archive": True, "streams": streams})
+    for number in range(5):
+        drop(inbox, f"s{number}.csv", f"day,spend\n2026-01-01,{number}\n")
+    drop(inbox, "other.csv", GOOD)
+    drop(inbox, "s_torn.csv", UNCLOSED)
+    assert {name: report.rows_total for name, report in tenant.load().items()} == {"ads": 7, "some": 5}
+    assert [place.partition("/")[0] for place in list_folder(inbox)] == ["archive"] * 6 + ["quarantine"] * 2
+    # Loaded by one of them alone, a file waits for the other.
+    drop(inbox, "s9.csv", "day,spend\n2026-01-01,9\n")
+    tenant.load("ads")
+    assert "s9.csv" in list_folder(inbox)
+    assert tenant.load()["some"].rows_total == 6
+    assert "s9.csv" not in list_folder(inbox)
+
+
 def test_a_file_too_large_is_not_even_read(settings: Settings, inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FolderInbox, "_open", lambda *_: pytest.fail("it was opened"))
     tenant = build(settings, source={"limits": {"bytes": "1KB"}})
@@ -283,6 +432,31 @@ def test_a_file_that_cannot_be_read_is_tried_again_and_then_given_up(settings: S
         tenant.load()
     assert tenant.ask(get) == [("quarantined", "gave_up", 5, True)]
     assert "sound.csv" in list_folder(inbox) and "torn.csv" not in list_folder(inbox)
+
+
+def test_what_this_machine_lacks_is_no_fault_of_the_file(settings: Settings, inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tenant = build(settings, source={"retries": {"max": 0}})
+    drop(inbox, "a.csv", GOOD)
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderInbox, "_open", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(SourceUnavailable, match="No space left"):
+            tenant.load()
+    assert get_fates(tenant) == []
+    assert tenant.load()["ads"].rows_total == 2
+
+
+def test_a_failed_file_that_is_removed_is_forgotten_and_taken_when_it_comes_back(settings: Settings, inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tenant = build(settings)
+    drop(inbox, "a.csv", GOOD)
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderInbox, "_open", lambda *_: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+        tenant.load()
+    (inbox / "a.csv").unlink()
+    tenant.load()
+    assert [status for _, status, *_ in get_fates(tenant)] == ["gone"]
+    drop(inbox, "a.csv", GOOD)
+    tenant.load()
+    assert get_fates(tenant) == [("a.csv", "loaded", 2, 2, 0)]
 
 
 def test_a_file_that_is_readable_again_is_loaded(settings: Settings, inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
