@@ -1,7 +1,13 @@
-"""The names of all tenants -> those that two tenants would share: a shared schema is one customer reading the other's data."""
+"""The names of all tenants -> those that two tenants would share: a shared schema is one customer reading the other's data.
 
+Of inboxes no two may be shared, within a tenant neither: whichever source looks first would take, or move away, the other's files.
+"""
+
+import posixpath
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import PurePath
+from typing import NamedTuple
 
 from fabric_assets import naming
 from fabric_assets.config.base import Path
@@ -10,8 +16,25 @@ from fabric_assets.config.references import Outline
 _DBT_SCHEMAS = ("staging", "intermediate", "marts")
 
 
-def find_collisions(outlines: Iterable[Outline]) -> Iterator[tuple[str, Path, str]]:
-    """Yield tenant, path and reason of each name that is another tenant's, too; both tenants are named."""
+class _Inbox(NamedTuple):
+    place: tuple[str, ...]
+    tenant: str
+    source: str
+    path: str
+
+
+def find_collisions(outlines: Iterable[Outline], data_dir: PurePath) -> Iterator[tuple[str, Path, str]]:
+    """Yield tenant, path and reason of each name, or inbox, that is another's, too; both are named.
+
+    Args:
+        data_dir: what the paths of inboxes are relative to.
+    """
+    outlines = list(outlines)
+    yield from _find_shared_names(outlines)
+    yield from _find_shared_inboxes(outlines, data_dir)
+
+
+def _find_shared_names(outlines: Iterable[Outline]) -> Iterator[tuple[str, Path, str]]:
     owners: dict[tuple[str, str], list[tuple[str, Path]]] = defaultdict(list)
     for outline in outlines:
         for kind, name, path in _get_names(outline):
@@ -23,6 +46,35 @@ def find_collisions(outlines: Iterable[Outline]) -> Iterator[tuple[str, Path, st
                 if (tenant, path, other) not in told:
                     told.add((tenant, path, other))
                     yield tenant, path, f"makes the {kind} {name}, which is also tenant {other}'s: rename one of the two"
+
+
+def _find_shared_inboxes(outlines: Iterable[Outline], data_dir: PurePath) -> Iterator[tuple[str, Path, str]]:
+    """One other is named of each inbox: where a template gives all tenants the same folder, it is the same mistake each time."""
+    inboxes = [_Inbox(_locate(path, data_dir), each.tenant, source, path) for each in outlines for source, path in (each.inboxes or {}).items()]
+    holders: dict[tuple[str, ...], list[_Inbox]] = defaultdict(list)
+    for inbox in inboxes:
+        holders[inbox.place].append(inbox)
+    others: dict[_Inbox, tuple[str, _Inbox]] = {}
+    for inbox in inboxes:
+        if twin := next((other for other in holders[inbox.place] if other != inbox), None):
+            others[inbox] = ("is", twin)
+        for depth in range(1, len(inbox.place)):
+            for outer in holders.get(inbox.place[:depth], ()):
+                others.setdefault(inbox, ("lies in", outer))
+                others.setdefault(outer, ("holds", inbox))
+    for inbox, (how, other) in others.items():
+        owner = f"tenant {other.tenant}'s source {other.source}"
+        reason = f"{how} {other.path}, which is also the inbox of {owner}" if how == "is" else f"{how} {other.path}, which is the inbox of {owner}"
+        yield inbox.tenant, ("sources", inbox.source, "path"), f"{reason}: give each its own folder, e.g. inbox/{inbox.tenant}/{inbox.source}"
+
+
+def _locate(path: str, data_dir: PurePath) -> tuple[str, ...]:
+    """Where an inbox is, however it is spelt: the steps from the root of this machine, or of its kind of store, to it."""
+    scheme, separator, rest = path.partition("://")
+    if separator and scheme != "file":
+        return (scheme, *filter(None, rest.split("/")))
+    folder = posixpath.normpath(posixpath.join(data_dir.as_posix(), rest if separator else path))
+    return ("file", *filter(None, folder.split("/")))
 
 
 def get_rivals(served: Iterable[str], all_: Mapping[str, object]) -> list[str]:

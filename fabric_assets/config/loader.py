@@ -112,7 +112,7 @@ def load_fleet(settings: Settings) -> Fleet:
         rival = layers.stack(files.paths[name])
         if rival.root is not None:
             roots[name] = rival.root
-    for name, path, message in find_collisions(get_outline(name, root) for name, root in roots.items()):
+    for name, path, message in find_collisions((get_outline(name, root) for name, root in roots.items()), settings.data_dir.resolve()):
         if name in served:
             healthy.pop(name, None)
             mistake = place_finding(roots[name], path, message)

@@ -21,12 +21,14 @@ class Outline:
     Args:
         sources: each source with its streams.
         targets: each schedule with its selections.
+        inboxes: each source of dropped files with its path.
     """
 
     tenant: str
     sources: Mapping[str, tuple[str, ...]]
     checks: tuple[str, ...] = ()
     targets: Mapping[str, tuple[str, ...]] | None = None
+    inboxes: Mapping[str, str] | None = None
 
 
 def find_dangling(outline: Outline) -> Iterator[tuple[Path, str]]:

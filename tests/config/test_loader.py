@@ -187,6 +187,40 @@ def test_names_clash_with_tenants_of_other_code_locations_too(served: str, setti
     assert fleet.tenants == {}
 
 
+@pytest.mark.parametrize(
+    ("path", "other", "hows"),
+    [
+        ("inbox/acme", "inbox//acme/", ("is", "is")),
+        ("s3://drop/acme", "s3://drop/acme/", ("is", "is")),
+        ("s3://drop", "s3://drop/globex", ("holds", "lies in")),
+        ("inbox/a/b/c", "inbox/a", ("lies in", "holds")),
+        ("inbox", "{data}/inbox/globex", ("holds", "lies in")),
+        ("file://{data}/inbox", "inbox", ("is", "is")),
+        ("inbox/acme", "inbox/acme_two", None),
+        ("s3://drop/acme", "gs://drop/acme", None),
+        ("inbox/acme", "s3://inbox/acme", None),
+    ],
+)
+def test_no_inbox_is_anothers_or_lies_in_one(path: str, other: str, hows: tuple[str, str] | None, settings: Settings, write_tenant: Write) -> None:
+    for tenant, place in (("acme", path), ("globex", other)):
+        stream = {"glob": "*.csv", "columns": {"day": {}}}
+        source = {"type": "csv_import", "path": place.format(data=settings.data_dir.resolve()), "streams": {"ads": stream}}
+        write_tenant(tenant, {"sources": {"ads": source}})
+    broken = load_fleet(settings).broken
+    told = {tenant: problem.message.partition(",")[0] for tenant, (problem,) in broken.items()}
+    wanted = zip(("acme", "globex"), hows or (), (other, path), strict=False)
+    assert told == {tenant: f"{how} {place.format(data=settings.data_dir.resolve())}" for tenant, how, place in wanted}
+    assert [problem.path for (problem,) in broken.values()] == ["sources.ads.path"] * len(told)
+
+
+def test_where_all_tenants_have_one_inbox_each_is_told_once(settings: Settings, write_tenant: Write) -> None:
+    for number in range(20):
+        source = {"type": "csv_import", "path": "inbox", "streams": {"ads": {"glob": "*.csv", "columns": {"day": {}}}}}
+        write_tenant(f"acme{number}", {"sources": {"ads": source}})
+    broken = load_fleet(settings).broken
+    assert [len(problems) for problems in broken.values()] == [1] * 20
+
+
 def test_alike_names_that_share_nothing_are_no_clash(settings: Settings, write_tenant: Write) -> None:
     write_tenant("acme", declare("b", "b_b"))
     write_tenant("acme_raw", declare("b"))
@@ -202,7 +236,7 @@ PARTS = st.lists(st.sampled_from(["a", "raw", "ro", "marts", "fabric", "stg"]), 
 def test_no_clash_with_a_tenant_served_elsewhere_is_missed(fleet: dict[str, list[str]]) -> None:
     tenants = {tenant: sources for tenant, sources in fleet.items() if naming.get_tenant_name_error(tenant) is None}
     outlines = [Outline(tenant, dict.fromkeys(sources, ("orders",))) for tenant, sources in tenants.items()]
-    clashes = {(tenant, message.split("tenant ")[1].split("'s")[0]) for tenant, _, message in find_collisions(outlines)}
+    clashes = {(tenant, message.split("tenant ")[1].split("'s")[0]) for tenant, _, message in find_collisions(outlines, Path("/data"))}
     for tenant, other in clashes:
         assert other in get_rivals([tenant], tenants)
         assert (other, tenant) in clashes
