@@ -6,7 +6,7 @@ the last run have said. One run of a source at a time: the next one finds whatev
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
@@ -23,6 +23,8 @@ from fabric_assets.settings import Settings
 
 BATCH_TAG = "fabric/import_batch"
 _SECONDS = 30
+_LONGEST_WAIT = timedelta(hours=1)
+_DOUBLINGS = 10  # by then the longest wait has been reached; beyond, 2**attempt leaves what a timedelta holds
 _FACTS = ("newest", "next_attempt_at")
 
 
@@ -114,16 +116,14 @@ class _Inbox:
         """The run to launch, if any; and in words why there is none."""
         streams = set(ready.values())
         if launch := cursor.launch:
-            from fabric_assets.connectors.imported_file import MAX_ATTEMPTS, find_next_attempt
-
             failed_at, is_running = _follow(instance, launch)
             if is_running:
                 return None, f"the run for the files before goes on; {len(ready)} new files wait for its end"
-            if failed_at is None or (launch.attempt >= MAX_ATTEMPTS and not ready):
+            if failed_at is None:
                 cursor.launch = None
             elif ready:
                 streams |= set(launch.streams)
-            elif (due := find_next_attempt(failed_at, launch.attempt)) > now:
+            elif (due := _find_next_launch(failed_at, launch.attempt)) > now:
                 return None, f"the run has failed {launch.attempt} times; it is launched again at {due:%H:%M:%S} UTC"
             else:
                 cursor.launch = Launch(launch.batch, launch.attempt + 1, launch.streams, now.isoformat())
@@ -183,6 +183,13 @@ class _Inbox:
             asset_selection=[],
             asset_check_keys=[dg.AssetCheckKey(raw_key(self.tenant.tenant, self.name, stream), EXPECTED_FILES) for stream in overdue],
         )
+
+
+def _find_next_launch(failed_at: datetime, attempt: int) -> datetime:
+    """When a failed run is launched again: ever later, at last each hour. There is no last time, for what is broken may heal any day with nobody watching."""
+    from fabric_assets.connectors.imported_file import find_next_attempt
+
+    return min(find_next_attempt(failed_at, min(attempt, _DOUBLINGS)), failed_at + _LONGEST_WAIT)
 
 
 def _follow(instance: dg.DagsterInstance, launch: Launch) -> tuple[datetime | None, bool]:

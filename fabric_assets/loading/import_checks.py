@@ -57,14 +57,14 @@ def _run(check: ImportCheck, ask: Ask, tenant: TenantConfig, source: str, stream
     # The names are fixed points of our own rule.
     files = f"from \"{naming.platform_dataset(tenant.tenant)}\".imported_files where source = '{source}' and stream = '{stream}'"
     if check.name == NO_QUARANTINED_FILE:
-        return _check_quarantine(ask, files, tenant.tenant)
+        return _check_quarantine(ask, files, tenant.tenant, now)
     if check.name == REJECT_SHARE:
         return _check_rejects(ask, files, config.rejects)
     assert config.expect
     return _check_arrival(ask, files, config.expect, tenant.timezone, now)
 
 
-def _check_quarantine(ask: Ask, files: str, tenant: str) -> CheckOutcome:
+def _check_quarantine(ask: Ask, files: str, tenant: str, now: datetime) -> CheckOutcome:
     # One that was corrected and dropped again is dealt with, though its first version still lies in quarantine.
     corrected = f"select name, max(updated_at) as at {files} and status in ('loaded', 'duplicate') group by name"
     found = ask(
@@ -72,8 +72,9 @@ def _check_quarantine(ask: Ask, files: str, tenant: str) -> CheckOutcome:
         f" left join ({corrected}) as c on c.name = f.name where c.at is null or c.at <= f.updated_at order by updated_at desc, f.name"
     )
     metadata: Metadata = {"quarantined": sum(status == "quarantined" for _, status, *_ in found), "failed": sum(status == "failed" for _, status, *_ in found)}
-    if attempts := [attempt for *_, attempt in found if attempt is not None]:
-        metadata["next_attempt_at"] = min(attempts).astimezone(UTC).isoformat()
+    if attempts := [attempt.astimezone(UTC) for *_, attempt in found if attempt is not None]:
+        # A moment that has passed is that of a file which no load has found any more: it must not stand before those that are yet to come.
+        metadata["next_attempt_at"] = min([attempt for attempt in attempts if attempt > now] or attempts).isoformat()
     if found:
         named = ", ".join(f"{name} ({reason})" for name, _, reason, _ in found[:_SHOWN])
         more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""

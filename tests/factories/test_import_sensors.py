@@ -227,12 +227,12 @@ def test_while_a_run_goes_on_new_files_wait_for_its_end(build: Callable[..., Sen
     assert len(sensor.look()) == 1
 
 
-def test_a_failed_run_is_launched_again_ever_later_and_five_times_in_all(build: Callable[..., Sensor], inbox: Path, clock: Clock) -> None:
+def test_a_failed_run_is_launched_again_ever_later_and_at_last_each_hour(build: Callable[..., Sensor], inbox: Path, clock: Clock) -> None:
     sensor = build()
     drop(inbox, "jan.csv")
     sensor.look()
     requests = sensor.look()
-    for minutes in (1, 2, 4, 8):
+    for minutes in (1, 2, 4, 8, 16, 32, 60, 60):
         run = sensor.record_run(requests[-1], dg.DagsterRunStatus.STARTED)
         sensor.instance.report_run_failed(run)
         clock.now = datetime.now(UTC)
@@ -241,11 +241,26 @@ def test_a_failed_run_is_launched_again_ever_later_and_five_times_in_all(build: 
         assert "it is launched again at" in sensor.said
         clock.advance(seconds=10)
         requests += sensor.look()
-    assert [str(request.run_key).rpartition("-")[2] for request in requests] == ["1", "2", "3", "4", "5"]
+    assert [str(request.run_key).rpartition("-")[2] for request in requests] == [str(number) for number in range(1, 10)]
     assert len({request.tags["fabric/import_batch"] for request in requests}) == 1
-    sensor.instance.report_run_failed(sensor.record_run(requests[-1], dg.DagsterRunStatus.STARTED))
+    # Nothing is handed over twice, and when it has healed there is an end of it.
+    sensor.record_run(requests[-1], dg.DagsterRunStatus.SUCCESS)
     clock.advance(days=1)
     assert sensor.look() == sensor.look() == []
+
+
+def test_a_run_that_has_failed_for_years_is_launched_again_all_the_same(build: Callable[..., Sensor], inbox: Path, clock: Clock) -> None:
+    sensor = build()
+    drop(inbox, "jan.csv")
+    sensor.look()
+    (request,) = sensor.look()
+    sensor.instance.report_run_failed(sensor.record_run(request, dg.DagsterRunStatus.STARTED))
+    cursor = json.loads(sensor.cursor or "")
+    cursor["launch"]["attempt"] = 20_000
+    sensor.cursor = json.dumps(cursor)
+    clock.now = datetime.now(UTC) + timedelta(minutes=61)
+    (again,) = sensor.look()
+    assert str(again.run_key).endswith("-20001")
 
 
 def test_a_run_that_somebody_has_stopped_is_not_launched_again(build: Callable[..., Sensor], inbox: Path, clock: Clock) -> None:

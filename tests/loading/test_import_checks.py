@@ -115,6 +115,26 @@ def test_quarantined_and_failed_files_are_named_with_what_to_do(build: Build, in
     assert timedelta(0) < wait <= timedelta(minutes=1)
 
 
+def test_a_failed_file_whose_moment_has_passed_holds_up_no_other(build: Build, inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: FolderInbox, name: str) -> Any:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(FolderInbox, "_open", fail)
+    tenant = build()
+    for number in (1, 2):
+        drop(inbox, f"{number}.csv", f"2026-01-0{number},1")
+    tenant.load()
+    past, future = (datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=minutes) for minutes in (-30, 30))
+    for number, moment in ((1, past), (2, future)):
+        tenant.change(f"update acme_fabric.imported_files set next_attempt_at = timestamptz '{moment.isoformat()}' where name = '{number}.csv'")
+    assert check(tenant)["no_quarantined_file"].metadata["next_attempt_at"] == future.isoformat()
+    assert check(tenant, now=future)["no_quarantined_file"].metadata["next_attempt_at"] == past.isoformat()
+    # It has gone before it could be read, so nothing is left of it to wait for, or to worry about.
+    tenant.change("update acme_fabric.imported_files set status = 'gone', next_attempt_at = null where name = '1.csv'")
+    metadata = check(tenant, now=future)["no_quarantined_file"].metadata
+    assert (metadata["failed"], metadata["next_attempt_at"]) == (1, future.isoformat())
+
+
 @pytest.mark.parametrize(
     ("limit", "passed", "message"),
     [
