@@ -95,6 +95,8 @@ def test_dagster_yaml_gives_each_warehouse_one_writer_and_ends_lost_runs(tmp_pat
         assert (instance.run_retries_enabled, instance.run_retries_max_retries) == (True, 2)
         assert instance.run_retries_retry_on_asset_or_op_failure is False
         assert instance.telemetry_enabled is False
+        # Each look at an inbox of many files keeps a cursor that is as long.
+        assert instance.get_settings("retention")["sensor"]["purge_after_days"]["skipped"] == 1
 
 
 def test_workspace_and_dg_name_the_same_code_location() -> None:
