@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import duckdb
 import pytest
 
+from fabric_assets.cli.each_tenant import run_for_each
 from fabric_assets.cli.tenants import get_tenants, narrow
 from fabric_assets.config.loader import Fleet, load_fleet
-from fabric_assets.errors import ConfigurationError
+from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.errors import ConfigurationError, DataError
 from fabric_assets.settings import Settings
 
 
@@ -42,3 +45,23 @@ def test_a_name_or_glob_that_matches_nothing_is_refused_with_a_suggestion(fleet:
 def test_a_fleet_is_narrowed_to_names(fleet: Fleet) -> None:
     narrowed = narrow(fleet, ["acme", "initech"])
     assert (list(narrowed.tenants), list(narrowed.broken)) == (["acme"], ["initech"])
+
+
+@pytest.mark.usefixtures("settings_environ")
+def test_what_goes_wrong_with_one_tenant_holds_up_no_other(write_tenant: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("acme", "globex", "initech"):
+        write_tenant(name, {})
+    done = list[str]()
+
+    def work(config: TenantConfig, settings: Settings) -> None:
+        if config.tenant == "acme":  # an error of the driver, which nobody has made one of ours
+            duckdb.connect().execute("select * from acme_fabric.loads")
+        if config.tenant == "globex":
+            raise DataError("tenant globex: there is none", remedy="load it")
+        done.append(config.tenant)
+
+    assert run_for_each(None, True, None, None, work) == 1
+    assert done == ["initech"]
+    told = capsys.readouterr().err
+    assert "error: tenant acme: the destination (duckdb)" in told and "acme_fabric" in told
+    assert "tenant globex: there is none" in told
