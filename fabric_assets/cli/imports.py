@@ -33,6 +33,7 @@ class Status(StrEnum):
     DUPLICATE = "duplicate"
     QUARANTINED = "quarantined"
     FAILED = "failed"
+    GONE = "gone"
 
 
 Tenants = Annotated[list[str] | None, typer.Argument(help="Names or globs of tenants.", show_default=False)]
@@ -166,10 +167,12 @@ def _advise(tenant: str, file: "DroppedFile") -> str:
         ways = f"fabric rejects export {tenant} {chosen} --out mended.csv; correct it; fabric rejects replay {tenant} --file mended.csv"
         return ways if file.facts.rows_rejected else ""
     if file.status == "quarantined" and file.facts.reason == MENDED:
-        return f"fabric rejects replay {tenant} {chosen} --file {shlex.quote(file.place or file.name)}"
+        # No --stream: an export may hold the rows of several.
+        return f"fabric rejects replay {tenant} --source {file.source} --file {shlex.quote(file.place or file.name)}"
     return {
         "waiting": "wait until it is complete",
         "found": f"fabric run {tenant}",
+        "gone": "put it back into the inbox, if its rows are wanted",
         "failed": f"wait for the next attempt, or: fabric imports retry {tenant} {name}",
         "quarantined": f"correct the file and drop it again; or correct the YAML, then: fabric imports release {tenant} {name}",
     }.get(file.status, "")

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -176,11 +176,19 @@ def _print_mended(tenant: str, result: "MendedReplay") -> None:
     for line, why in sorted(result.refused.items()):
         typer.echo(f"  line {line} is refused: {why}")
     if result.gone:
-        lines = ", ".join(map(str, result.gone[:20])) + (", ..." if len(result.gone) > 20 else "")
         why = "no rejected rows of it any more: replayed before, or their files hold other rows now"
-        typer.echo(f"{tenant}: {len(result.gone)} rows are left out, as they are {why} (lines {lines})")
+        typer.echo(f"{tenant}: {len(result.gone)} rows are left out, as they are {why} (lines {_name_lines(result.gone)})")
+    if result.elsewhere:
+        count, lines = len(result.elsewhere), _name_lines(result.elsewhere)
+        typer.echo(
+            f"{tenant}: {count} rows belong to other streams and are still rejected (lines {lines}); leave out --stream and --source to replay them, too"
+        )
     if not result.streams:
         typer.echo(f"{tenant}: nothing was changed")
+
+
+def _name_lines(lines: Sequence[int]) -> str:
+    return ", ".join(map(str, lines[:20])) + (", ..." if len(lines) > 20 else "")
 
 
 def _report(message: str) -> None:

@@ -7,7 +7,7 @@ replay of the same file finds nothing left to do.
 import contextlib
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -30,7 +30,7 @@ from fabric_assets.loading.failures import build_error
 from fabric_assets.loading.import_release import settle_mended
 from fabric_assets.loading.imports import find_inboxes
 from fabric_assets.loading.lease import LEASE_SECONDS, load_lease
-from fabric_assets.loading.mended_file import MendedFile, read_mended
+from fabric_assets.loading.mended_file import MendedFile, MendedRow, read_mended
 from fabric_assets.loading.mended_rows import CheckedRows, Pair, StillBad, build_bad, check_rows, get_row_number
 from fabric_assets.loading.rejects import RejectedRow, find_rejects
 from fabric_assets.loading.rejects_csv import find_imports
@@ -66,16 +66,18 @@ class MendedReplay:
     """Args:
     refused: line of the mended file -> why its row is none of the tenant's rejected rows.
     gone: lines whose rows are rejected no more.
+    elsewhere: lines whose rows are still rejected, in streams that were not chosen.
     """
 
     streams: list[MendedStream] = field(default_factory=list)
     refused: dict[int, str] = field(default_factory=dict)
     gone: list[int] = field(default_factory=list)
+    elsewhere: list[int] = field(default_factory=list)
 
     @property
     def is_complete(self) -> bool:
         """Whether nothing of the mended file is left to do."""
-        return not self.refused and not any(each.still_bad or each.error for each in self.streams)
+        return not self.refused and not self.elsewhere and not any(each.still_bad or each.error for each in self.streams)
 
 
 def replay_file(
@@ -107,7 +109,8 @@ def replay_file(
                 for pair in pairs:
                     del left[pair.reject.row_id]
                 result.streams.append(_replay_stream(tenant, warehouse, name, each, streams[each], mended, pairs))
-    result.gone = sorted(row.line for row in left.values())
+            result.elsewhere = _find_elsewhere(tenant, warehouse, imports.keys(), left)
+    result.gone = sorted({row.line for row in left.values()} - set(result.elsewhere))
     if owner and result.is_complete:
         settle_mended(tenant, settings, owner, file, report=report)
     return result
@@ -139,6 +142,12 @@ def _find_pairs(tenant: TenantConfig, warehouse: Warehouse, source: str, streams
         if reject.stream in streams:
             pairs[reject.stream].append(Pair(reject, mended.rows[reject.row_id]))
     return {stream: sorted(each, key=lambda pair: pair.row.line) for stream, each in pairs.items()}
+
+
+def _find_elsewhere(tenant: TenantConfig, warehouse: Warehouse, chosen: Collection[tuple[str, str]], left: Mapping[str, MendedRow]) -> list[int]:
+    """The lines of rows that wait in other streams' rejects: they look as if they were done with, and are not."""
+    found = find_rejects(partial(ask, warehouse), tenant.tenant, settled=True).choose(left)
+    return sorted(left[row.row_id].line for portion in found.read() for row in portion if (row.source, row.stream) not in chosen)
 
 
 def _replay_stream(

@@ -291,6 +291,29 @@ def test_a_file_that_could_not_be_read_is_tried_again_at_once(tenant: Shop, inbo
     assert "only a failed file can be tried again" in run("retry", "acme", "a.csv").stderr
 
 
+def test_an_export_of_several_streams_is_replayed_by_the_command_that_is_shown(tenant: Shop, inbox: Path) -> None:
+    tenant.source["streams"] = {name: {"glob": f"{name}/*.csv", "columns": COLUMNS} for name in ("ads", "leads")}
+    tenant.write()
+    for name in ("ads", "leads"):
+        (inbox / name).mkdir()
+        (inbox / name / "a.csv").write_text(f"{GOOD}never,{len(name)}\n")
+    tenant.load()
+    out = inbox / "ads" / "mended.csv"
+    assert CliRunner().invoke(app, ["rejects", "export", "acme", "--out", str(out)]).exit_code == 0
+    out.write_text(out.read_text().replace("never", "2026-01-02"))
+    tenant.load()
+    (step,) = [line.strip() for line in run("show", "acme", "ads/mended.csv").stdout.splitlines() if "next: " in line]
+    command = step.removeprefix("next: fabric ").split()
+    assert command[:3] == ["rejects", "replay", "acme"]
+    assert "--stream" not in command
+    part = CliRunner().invoke(app, [*command, "--stream", "ads"])
+    assert part.exit_code == 1
+    assert "acme: 1 rows belong to other streams and are still rejected (lines 3); leave out --stream" in part.stdout
+    assert "left out, as they are" not in part.stdout
+    whole = CliRunner().invoke(app, command)
+    assert (whole.exit_code, whole.stdout.splitlines()[0]) == (0, "acme shop.leads: 1 replayed")
+
+
 def test_a_file_that_was_given_up_is_brought_back_by_a_retry(tenant: Shop, inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (inbox / "a.csv").write_text(GOOD)
     with monkeypatch.context() as patched:

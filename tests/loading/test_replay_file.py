@@ -205,7 +205,7 @@ def test_a_dropped_export_is_quarantined_with_the_command_that_replays_it(settin
     ((name, message),) = tenant.ask("select name, message from acme_fabric.imported_files where reason = 'mended_rejects'")
     assert name == "mended.csv"
     place = message.rpartition("--file ")[2]
-    assert f"fabric rejects replay acme --source shop --stream ads --file {place}" in message
+    assert f"fabric rejects replay acme --source shop --file {place}" in message
     assert len(read(tenant)) == 1
     assert run(tenant, place, source="shop", stream="ads").streams == [MendedStream("shop", "ads", replayed=1)]
     assert [row[-2:] for row in read(tenant)] == [("jan.csv", 2), ("jan.csv", 3)]
@@ -214,6 +214,30 @@ def test_a_dropped_export_is_quarantined_with_the_command_that_replays_it(settin
     assert sorted(path.relative_to(inbox).as_posix() for path in inbox.rglob("*.*")) == [f"archive/{Path(place).name}", "jan.csv"]
     assert run(tenant, f"archive/{Path(place).name}").gone == [2]
     assert tenant.load()["ads"].rows_total == 2
+
+
+def test_rows_of_streams_that_were_not_chosen_are_left_and_not_taken_for_done(settings: Settings, inbox: Path, warehouse: str | None, tmp_path: Path) -> None:
+    shapes = {name: {**STREAM, "glob": f"{name}/*.csv"} for name in ("ads", "leads")}
+    tenant = Tenant(settings, {"type": "csv_import", "path": "inbox/acme", "streams": shapes}, warehouse=warehouse)
+    for name in shapes:
+        (inbox / name).mkdir()
+        (inbox / name / "jan.csv").write_text(f"day,spend,campaign\n2026-01-01,1,{name}\nx,2,{name}\n")
+    tenant.load()
+    rows = [{**row, "day": "2026-01-02"} for row in export(tenant)]
+    done = {**rows[0], "_fabric_reject": "0" * 64}
+    save(inbox / "ads" / "mended.csv", [*rows, done])
+    tenant.load()
+    ((message,),) = tenant.ask("select message from acme_fabric.imported_files where reason = 'mended_rejects'")
+    place = message.rpartition("--file ")[2]
+    line = next(number for number, row in enumerate(rows, start=2) if row["campaign"] == "leads")
+
+    part = run(tenant, place, source="shop", stream="ads")
+    assert (part.streams, part.elsewhere, part.gone, part.is_complete) == ([MendedStream("shop", "ads", replayed=1)], [line], [4], False)
+    assert (inbox / place).exists(), "it stays in quarantine, where the rest of it can be replayed from"
+    whole = run(tenant, place, source="shop")
+    assert (whole.streams, whole.elsewhere, whole.is_complete) == ([MendedStream("shop", "leads", replayed=1)], [], True)
+    assert not (inbox / place).exists()
+    assert export(tenant) == []
 
 
 def test_cells_that_nobody_touched_are_what_they_were(settings: Settings, inbox: Path, warehouse: str | None, tmp_path: Path) -> None:
