@@ -168,7 +168,7 @@ class ExpectConfig(FabricModel):
 class CsvStream(StreamConfig):
     """Files of one shape -> one table of canonical columns."""
 
-    glob: Text = Field(description="Pattern below the source's path, e.g. *.csv; .csv, .tsv, both also as .gz, and .xlsx are read.")
+    glob: Text = Field(description="Pattern below the source's path, case ignored, e.g. *.csv; .csv, .tsv, both also as .gz, and .xlsx are read.")
     mapping: dict[SourceColumn, Name] = Field(
         default={}, max_length=2000, description="Column of the file -> canonical column; case and surrounding space are ignored."
     )

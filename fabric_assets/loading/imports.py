@@ -163,7 +163,7 @@ def _look(
     report: Report,
 ) -> Iterator[DroppedFile]:
     """What lies in the inboxes that no load has dealt with."""
-    dealt = {(file.source, file.stream, file.name, file.facts.version) for file in known if file.status != "replaced"}
+    dealt = {(file.source, file.stream, file.name, file.facts.version) for file in known if file.status not in ("replaced", "gone")}
     streams = {place: config for place, config in find_imports(tenant).items() if source in (None, place[0]) and stream in (None, place[1])}
     for own in dict.fromkeys(name for name, _ in streams):
         config = tenant.sources[own]
