@@ -202,8 +202,11 @@ class FolderInbox(Inbox):
 
     def _is_marked(self, file: InboxFile) -> bool:
         """A mark that is older than the file is an earlier one's, left by a load that was killed while it put that away."""
-        mark, modified = self.find(f"{file.name}{DONE_SUFFIX}"), file.modified_at.timestamp()
-        return mark is not None and (mark.touched >= modified or modified > time.time())
+        try:
+            mark, modified = (self._folder / f"{file.name}{DONE_SUFFIX}").lstat(), (self._folder / file.name).lstat().st_mtime_ns
+        except FileNotFoundError:
+            return False
+        return max(mark.st_mtime_ns, mark.st_ctime_ns) >= modified or modified > time.time_ns()
 
     def put_back(self, place: str, name: str, *, mark: bool) -> None:
         source, target = self._folder / place, self._folder / name
@@ -212,8 +215,6 @@ class FolderInbox(Inbox):
         # A link and not a renaming, which would take the place of a file that is dropped in this very moment.
         if not (target.exists() and target.samefile(source)):
             os.link(source, target, follow_symlinks=False)
-        # Its time tells the sensor that it is there anew.
-        os.utime(target, follow_symlinks=False)
         if mark:
             os.close(os.open(self._folder / f"{name}{DONE_SUFFIX}", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
             os.utime(self._folder / f"{name}{DONE_SUFFIX}", follow_symlinks=False)

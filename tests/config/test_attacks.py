@@ -67,7 +67,7 @@ def test_a_hostile_file_is_refused_at_once_and_alone(attack: str, settings: Sett
     assert healthy == ["good"]
     assert list(broken) == ["evil"]
     assert words in broken["evil"]
-    assert took < 1
+    assert took < 5
     # What is shown goes to terminals and logs.
     assert not {char for char in broken["evil"] if char < " "} - {"\n"}
 
@@ -86,7 +86,7 @@ def test_what_is_no_plain_file_is_refused_without_waiting_for_it(settings: Setti
     assert "a folder, a pipe or a device" in broken["a_device"]
     assert "link to a file that does not exist" in broken["a_dead_link"]
     assert "cannot be read: Too many levels of symbolic links" in broken["a_loop"]
-    assert took < 1
+    assert took < 5
 
 
 def test_a_link_to_a_file_is_followed_as_kubernetes_mounts_them(settings: Settings, tmp_path: Path, write_tenant: Callable[..., Path]) -> None:

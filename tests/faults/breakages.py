@@ -42,7 +42,7 @@ def commit_rows_by_themselves() -> None:
 def save_the_state_first() -> None:
     """The state is committed before the rows; in place of the second commit comes the crash."""
 
-    def commit(_: Callable[..., Any], writer: Any, record: Any, state: Any) -> None:
+    def commit(_: Callable[..., Any], writer: Any, record: Any, state: Any, *_files: Any) -> None:
         writer._session.rollback()
         ledger.write_state(writer._session, writer._datasets.platform, record, state, version=writer._version)
         writer._session.commit()
