@@ -114,11 +114,16 @@ def test_fifty_new_tenants_load_for_the_first_time_at_once(settings: Settings, r
 
 
 def test_without_the_lock_around_their_tables_new_tenants_stumble(settings: Settings, roomy_server: PostgresServer, start: Start) -> None:
-    worlds = [World(settings, roomy_server.get_url(), name=f"rash_{number}", size=10) for number in range(5)]
-    for world in worlds:
-        world.add_day()
-    halves = [
-        replace(worlds[0].build_case(), loads=tuple(world.build_case(source).loads[0] for world in worlds), broken="no_ddl_lock") for source in ("shop", "desk")
-    ]
-    processes = run_at_once(start, *halves)
-    assert any(outcome["failed"] for process in processes for outcome in process.outcomes)
+    def stumble(again: int) -> bool:
+        worlds = [World(settings, roomy_server.get_url(), name=f"rash_{again}_{number}", size=10) for number in range(5)]
+        for world in worlds:
+            world.add_day()
+        halves = [
+            replace(worlds[0].build_case(), loads=tuple(world.build_case(source).loads[0] for world in worlds), broken="no_ddl_lock")
+            for source in ("shop", "desk")
+        ]
+        processes = run_at_once(start, *halves)
+        return any(outcome["failed"] for process in processes for outcome in process.outcomes)
+
+    # By chance they may miss each other, but hardly ever again and again.
+    assert any(stumble(again) for again in range(8))
