@@ -21,6 +21,9 @@ from fabric_assets.transform.graph import load_graph
 from tests.conftest import ROOT
 from tests.factories.shop import get_tenant
 
+# Its fixtures are built once, by one worker.
+pytestmark = pytest.mark.xdist_group("conventions")
+
 
 @pytest.fixture
 def ours(prepared: Settings, write_tenant: Any) -> list[dg.AssetsDefinition]:

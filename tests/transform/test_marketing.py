@@ -23,6 +23,9 @@ from fabric_assets.transform.project import prepare_project
 from tests.conftest import ROOT
 from tests.transform.conftest import Outcome, build_tenant, make_tenant
 
+# Its fixtures are built once, by one worker.
+pytestmark = pytest.mark.xdist_group("marketing")
+
 Row = tuple[Any, ...]
 
 MODELS = ("staging.ads", "intermediate.marketing", "marts.marketing")
