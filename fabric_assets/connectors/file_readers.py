@@ -6,6 +6,7 @@ rows of the format are found at the first look, and given as rejected rows; the 
 
 import csv
 import re
+from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -62,7 +63,7 @@ def build_reader(file: FetchedFile, kind: str, *, place: str) -> Reader:
 
 
 @dataclass
-class _TextReader:
+class _TextReader(ABC):
     """What csv and jsonl share: DuckDB reads texts, and casts them to the types that they fit."""
 
     file: FetchedFile
@@ -129,15 +130,15 @@ class _TextReader:
             except duckdb.Error as error:
                 raise _build_error(self.file, self.place, str(error)) from None
 
-    def _find_columns(self, connection: Any) -> list[TextColumn]:
-        raise NotImplementedError
+    @abstractmethod
+    def _find_columns(self, connection: Any) -> list[TextColumn]: ...
 
+    @abstractmethod
     def _relate(self, path: Path) -> str:
         """SQL of a file with these columns."""
-        raise NotImplementedError
 
-    def _split(self, path: Path) -> Iterator[Fragment]:
-        raise NotImplementedError
+    @abstractmethod
+    def _split(self, path: Path) -> Iterator[Fragment]: ...
 
 
 class CsvReader(_TextReader):

@@ -40,11 +40,12 @@ def end_dead_runs(instance: dg.DagsterInstance, settings: Settings) -> list[dg.D
                 mark = FileLock(file, wait=False)
             except BlockingIOError:
                 continue
-            run = instance.get_run_by_id(file.name)
-            if run and not run.is_finished:
-                instance.report_run_failed(run, message="The process of this run was killed. Nothing is lost or doubled: the next run goes on from there.")
-                ended.append(run)
-            instance.event_log_storage.free_concurrency_slots_for_run(file.name)
-            file.unlink()
+            # A run that this instance does not know is another DAGSTER_HOME's to put right.
+            if run := instance.get_run_by_id(file.name):
+                if not run.is_finished:
+                    instance.report_run_failed(run, message="The process of this run was killed. Nothing is lost or doubled: the next run goes on from there.")
+                    ended.append(run)
+                instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+                file.unlink()
             mark.release()
     return ended
