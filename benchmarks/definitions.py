@@ -74,10 +74,12 @@ def measure(module: str, tenants: int, environment: dict[str, str]) -> Measureme
     if child.returncode:
         raise SystemExit(f"{module} failed:\n{child.stderr}")
     measurement = json.loads(child.stdout.splitlines()[-1])
-    expected = {"assets": STREAMS + MODELS, "checks": MODELS * CHECKS_PER_MODEL, "jobs": 1, "schedules": 1}
-    for name, per_tenant in expected.items():
-        if measurement[name] != per_tenant * tenants:
-            raise SystemExit(f"{module} has {measurement[name]} {name}, not {per_tenant * tenants}: the comparison would be void")
+    # A check of each tenant's walls, and a job and a schedule of them for the whole fleet.
+    checks, fleet = tenants * (MODELS * CHECKS_PER_MODEL + 1), 1
+    expected = {"assets": tenants * (STREAMS + MODELS), "checks": checks, "jobs": tenants + fleet, "schedules": tenants + fleet}
+    for name, number in expected.items():
+        if measurement[name] != number:
+            raise SystemExit(f"{module} has {measurement[name]} {name}, not {number}: the comparison would be void")
     return measurement
 
 

@@ -1,6 +1,7 @@
 """The graph of benchmarks/definitions.py written by hand, with nothing of ours: the least that Dagster itself takes.
 
-A tenant is 10 raw assets, 10 models on them, 2 checks a model, and one scheduled job that names its assets.
+A tenant is 10 raw assets, 10 models on them, 2 checks a model, one scheduled job that names its assets, and a check of its walls, which all tenants share
+an op, a job and a schedule for.
 """
 
 import os
@@ -13,13 +14,22 @@ CHECKS_PER_MODEL = 2
 
 def defs() -> dg.Definitions:
     """Build BENCHMARK_TENANTS tenants."""
-    assets: list[dg.AssetsDefinition] = []
+    assets: list[dg.AssetsDefinition | dg.AssetSpec] = []
     schedules: list[dg.ScheduleDefinition] = []
+    walls: list[dg.AssetSpec] = []
     for number in range(int(os.environ["BENCHMARK_TENANTS"])):
         loads, models, schedule = _build_tenant(f"tenant_{number}")
         assets += [loads, models]
         schedules.append(schedule)
-    return dg.Definitions(assets=assets, schedules=schedules)
+        walls.append(dg.AssetSpec([f"tenant_{number}", "isolation"], group_name=f"tenant_{number}", tags={"tenant": f"tenant_{number}"}, kinds={"duckdb"}))
+
+    @dg.multi_asset_check(name="fabric__isolation__check", specs=[dg.AssetCheckSpec("isolation", asset=wall.key) for wall in walls], can_subset=True)
+    def isolation():
+        yield from ()
+
+    job = dg.define_asset_job("fabric__isolation", selection=dg.AssetSelection.checks(*isolation.check_keys))
+    schedules.append(dg.ScheduleDefinition(job=job, cron_schedule="30 4 * * *"))
+    return dg.Definitions(assets=[*assets, *walls], asset_checks=[isolation], schedules=schedules)
 
 
 def _build_tenant(tenant: str) -> tuple[dg.AssetsDefinition, dg.AssetsDefinition, dg.ScheduleDefinition]:

@@ -140,7 +140,7 @@ def _install(folder: Path) -> Path:
     """The peers' programs, in an environment that goes with the folder."""
     uv = str(ROOT / "scripts" / "uv")
     subprocess.run([uv, "venv", "--quiet", str(folder)], check=True)
-    subprocess.run([uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python"), *PEERS], check=True)
+    subprocess.run([uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(folder / "bin" / "python"), *PEERS], check=True)
     return folder / "bin"
 
 

@@ -5,12 +5,13 @@ import os
 import dagster as dg
 
 from fabric_assets.factories.fleet import build_definitions
-from fabric_assets.settings import load_settings
+from fabric_assets.settings import forget_provisioning, load_settings
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
     """Build the definitions of every tenant that this process serves."""
+    forget_provisioning()
     settings = load_settings()
     if os.environ.get("DAGSTER_IS_DEV_CLI") or os.environ.get("DAGSTER_IS_DEFS_VALIDATION_CLI"):
         # Only under these commands may loading start a process: a developer's edit of a model shows at the next reload.

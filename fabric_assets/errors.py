@@ -14,8 +14,11 @@
         ├── DestinationUnavailable
         └── LeaseHeld           another run works on the same tenant and source
 
-Messages name the tenant, the place and the cause; `remedy` says what to do next. No message holds a secret's value.
+Messages name the tenant, the place and the cause; `remedy` says what to do next. No message holds a secret's value: each is masked as it is made,
+whatever a driver or a server put into it.
 """
+
+from fabric_assets.masking import mask
 
 
 class FabricError(Exception):
@@ -27,9 +30,9 @@ class FabricError(Exception):
     """
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.remedy = remedy
+        self.message = mask(message)
+        self.remedy = mask(remedy)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message}\n  remedy: {self.remedy}" if self.remedy else self.message

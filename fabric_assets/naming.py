@@ -5,7 +5,8 @@ A valid name is a fixed point of dlt's snake_case normaliser, so what is declare
 """
 
 import re
-from pathlib import Path
+from collections.abc import Iterable
+from pathlib import Path, PurePath
 
 NAME_PATTERN = r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$"
 TENANT_LENGTH = (2, 30)
@@ -62,6 +63,18 @@ def dbt_schema(tenant: str, schema: str) -> str:
     return f"{tenant}_{schema}"
 
 
+def is_named_like(tenant: str, name: str, dbt_schemas: Iterable[str]) -> bool:
+    """Whether a schema has a name that the tenant's would have. It need not be the tenant's for that: anybody can have given it.
+
+    Args:
+        dbt_schemas: without the tenant's prefix.
+    """
+    source = name.removeprefix("stg_").removeprefix(raw_dataset(tenant, ""))
+    if name in (raw_dataset(tenant, source), load_staging_dataset(tenant, source)):
+        return get_name_error(source) is None
+    return name in {platform_dataset(tenant), *(dbt_schema(tenant, schema) for schema in dbt_schemas)}
+
+
 # --- Dagster
 
 
@@ -76,12 +89,23 @@ def model_asset_key(tenant: str, schema: str, model: str) -> tuple[str, ...]:
     return (tenant, schema, model)
 
 
+def isolation_asset_key(tenant: str) -> tuple[str, ...]:
+    """What the check of a tenant's walls is a check of; nothing materialises it."""
+    return (tenant, "isolation")
+
+
 def load_op(tenant: str, source: str) -> str:
     return f"{tenant}__{source}__load"
 
 
 def transform_op(tenant: str) -> str:
     return f"{tenant}__transform"
+
+
+# The check of every tenant's walls; one op, job and schedule for all tenants: none is called fabric.
+ISOLATION_CHECK = "isolation"
+ISOLATION_OP = "fabric__isolation__check"
+ISOLATION_SCHEDULE = "fabric__isolation"
 
 
 def schedule(tenant: str, name: str) -> str:
@@ -100,15 +124,25 @@ def pool(tenant: str) -> str:
 # --- working names and files, private to a tenant (and source)
 
 # Folders of FABRIC_DATA_DIR that no tenant's YAML may name: they hold other tenants' rows, secrets and runs.
-PLATFORM_FOLDERS = frozenset({"warehouse", "dbt", "loads", "locks", "secrets", "dagster"})
+PLATFORM_FOLDERS = frozenset({"warehouse", "dbt", "loads", "locks", "secrets", "dagster", "offboarded"})
 # Nor may a secret come from there: the inbox holds what customers send.
 SECRETLESS_FOLDERS = PLATFORM_FOLDERS | {"inbox"}
-# The platform's own secrets, which no tenant's reference may name.
-PLATFORM_VARIABLES = frozenset({"FABRIC_SECRET_KEYS", "FABRIC_PROVISION_URL"})
+# Variables of the platform's own, secrets among them, which no tenant's reference may name.
+PLATFORM_VARIABLES = ("FABRIC_", "DAGSTER_")
+
+
+def is_platform_path(data_dir: Path, path: Path) -> bool:
+    """Whether a path lies in one of the platform's folders; both are resolved."""
+    return path.is_relative_to(data_dir) and path != data_dir and path.relative_to(data_dir).parts[0] in PLATFORM_FOLDERS
 
 
 def warehouse_file(data_dir: Path, tenant: str) -> Path:
     return data_dir / "warehouse" / f"{tenant}.duckdb"
+
+
+def inbox_dir(data_dir: PurePath, tenant: str) -> PurePath:
+    """What a tenant's customers drop lies here, unless its YAML says otherwise; the folder is the tenant's in any case."""
+    return data_dir / "inbox" / tenant
 
 
 def files_dir(data_dir: Path, tenant: str, source: str) -> Path:
@@ -134,6 +168,16 @@ def sealed_secrets_file(data_dir: Path, tenant: str) -> Path:
     return data_dir / "secrets" / f"{tenant}.json"
 
 
+def offboarding_journal(data_dir: Path, tenant: str) -> Path:
+    """Stands while the tenant is being offboarded."""
+    return data_dir / "offboarded" / f"{tenant}.journal.json"
+
+
+def offboarding_certificate(data_dir: Path, tenant: str) -> Path:
+    """Stands when it has been; the same as Markdown lies beside it."""
+    return data_dir / "offboarded" / f"{tenant}.json"
+
+
 def dagster_home(data_dir: Path) -> Path:
     """The default DAGSTER_HOME, of all tenants."""
     return data_dir / "dagster"
@@ -148,3 +192,12 @@ def owner_role(tenant: str) -> str:
 
 def reader_role(tenant: str) -> str:
     return f"fabric_{tenant}_ro"
+
+
+def tenant_database(tenant: str) -> str:
+    """Of a managed destination with `isolation: database`."""
+    return f"fabric_{tenant}"
+
+
+# The sealed secret that holds the password of the owner's role.
+WAREHOUSE_LOGIN = "warehouse_login"

@@ -1,11 +1,13 @@
 """Environment variables -> one frozen `Settings` (contract section 4).
 
 Passed in wherever it is needed: nothing reads the environment at import time, so two settings can live in one process.
+FABRIC_PROVISION_URL is none of them: `transform/estates.py` reads it for the commands that make and drop roles, and every other process forgets it.
 """
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from fabric_assets.errors import ConfigurationError
@@ -16,6 +18,7 @@ class Settings:
     """Where things live and what this process serves.
 
     Args:
+        source_dirs: to which local files that tenants' YAML names are confined, beside `data_dir`; empty for any.
         tenants: globs over tenant names; `("*",)` serves all.
         secret_keys: Fernet keys, newest first; never printed.
     """
@@ -23,9 +26,13 @@ class Settings:
     tenants_dir: Path
     dbt_project_dir: Path
     data_dir: Path
+    source_dirs: tuple[Path, ...] = ()
     tenants: tuple[str, ...] = ("*",)
     strict: bool = False
     secret_keys: tuple[str, ...] = field(default=(), repr=False)
+
+    def serves(self, tenant: str) -> bool:
+        return any(fnmatchcase(tenant, pattern) for pattern in self.tenants)
 
 
 def load_settings(environ: Mapping[str, str] | None = None, *, root: Path | None = None) -> Settings:
@@ -44,10 +51,16 @@ def load_settings(environ: Mapping[str, str] | None = None, *, root: Path | None
         tenants_dir=base / (env.get("FABRIC_TENANTS_DIR") or "tenants"),
         dbt_project_dir=base / (env.get("FABRIC_DBT_PROJECT_DIR") or "dbt_project"),
         data_dir=base / (env.get("FABRIC_DATA_DIR") or ".fabric"),
+        source_dirs=tuple(base / folder for folder in _split(env.get("FABRIC_SOURCE_DIRS"))),
         tenants=_split(env.get("FABRIC_TENANTS")) or ("*",),
         strict=strict == "1",
         secret_keys=_split(env.get("FABRIC_SECRET_KEYS")),
     )
+
+
+def forget_provisioning() -> None:
+    """Take the login that makes roles out of this process's environment, and so out of that of its children."""
+    os.environ.pop("FABRIC_PROVISION_URL", None)
 
 
 def _split(value: str | None) -> tuple[str, ...]:

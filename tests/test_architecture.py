@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -131,11 +132,8 @@ TENANT = {
 
 
 @pytest.fixture(scope="module")
-def loaded_location(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+def loaded_location(tmp_path_factory: pytest.TempPathFactory, prepared_data: Path) -> dict[str, list[str]]:
     """What loading the code location of one tenant did, in a process of its own."""
-    from fabric_assets.settings import load_settings
-    from fabric_assets.transform.project import prepare_project
-
     folder = tmp_path_factory.mktemp("location")
     (folder / "tenants").mkdir()
     (folder / "data").mkdir(mode=0o700)
@@ -147,7 +145,7 @@ def loaded_location(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[
         "FABRIC_DBT_PROJECT_DIR": str(ROOT / "dbt_project"),
         "FABRIC_STRICT": "1",
     }
-    prepare_project(load_settings(environment))
+    shutil.copytree(prepared_data, folder / "data" / "dbt" / "prepared")
     child = subprocess.run(
         [sys.executable, "-c", WATCH],
         env=os.environ | environment | {"CANARY_FILE": str(folder / "data" / "shop_url")},
@@ -225,3 +223,9 @@ def test_a_source_type_is_in_the_published_schema(source_type: str) -> None:
 def test_adding_a_source_type_fits_in_six_lines() -> None:
     section = (ROOT / "CONTRIBUTING.md").read_text().split("## Add a source type\n")[1].split("\n## ")[0]
     assert re.findall(r"^\d+(?=\. )", section, re.MULTILINE) == ["1", "2", "3", "4", "5", "6"]
+
+
+def test_no_pattern_repeats_a_group_possessively() -> None:
+    """Python before 3.11.5, which Debian 12 has, matches `(ab|c)*+` wrong (gh-106052): `(?>(ab|c)*)` says the same."""
+    found = [f"{path.name}: {line.strip()}" for path in MODULES for line in path.read_text().splitlines() if re.search(r"\)(?:[*+?]|\{[^}]*\})\+[^+ ]", line)]
+    assert found == []

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -16,7 +17,6 @@ from fabric_assets.config.loader import load_fleet
 from fabric_assets.settings import load_settings
 from fabric_assets.transform.fleet import validate_fleet
 from fabric_assets.transform.graph import load_graph
-from fabric_assets.transform.project import prepare_project
 from scripts.reference import build_page, get_commands, get_models
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,7 +36,8 @@ def get_blocks(language: str) -> list[str]:
 # --- examples
 
 
-def test_every_yaml_example_is_a_valid_tenant(tmp_path: Path) -> None:
+def test_every_yaml_example_is_a_valid_tenant(tmp_path: Path, prepared_data: Path) -> None:
+    shutil.copytree(prepared_data, tmp_path / "data" / "dbt" / "prepared")
     examples = get_blocks("yaml")
     for number, example in enumerate(examples):
         name = re.match(r"# tenants/([a-z_]+)\.yaml\n", example)
@@ -46,7 +47,6 @@ def test_every_yaml_example_is_a_valid_tenant(tmp_path: Path) -> None:
         settings = load_settings({"FABRIC_TENANTS_DIR": str(tmp_path / f"{number}"), "FABRIC_DATA_DIR": str(tmp_path / "data")}, root=ROOT)
         fleet = load_fleet(settings)
         if any(loaded.config.transform for loaded in fleet.tenants.values()):
-            prepare_project(settings)
             fleet = validate_fleet(fleet, load_graph(settings))
         assert [str(problem) for problems in fleet.broken.values() for problem in problems] == []
         assert list(fleet.tenants) == [name[1]]
@@ -175,9 +175,11 @@ def test_the_defaults_of_the_settings_are_as_documented() -> None:
         "FABRIC_TENANTS_DIR": str(settings.tenants_dir.relative_to(ROOT)),
         "FABRIC_DBT_PROJECT_DIR": str(settings.dbt_project_dir.relative_to(ROOT)),
         "FABRIC_DATA_DIR": str(settings.data_dir.relative_to(ROOT)),
+        "FABRIC_SOURCE_DIRS": "any" if not settings.source_dirs else "",
         "FABRIC_TENANTS": "all" if settings.tenants == ("*",) else "",
         "FABRIC_STRICT": str(int(settings.strict)),
         "FABRIC_SECRET_KEYS": "none" if not settings.secret_keys else "",
+        "FABRIC_PROVISION_URL": "none",
     }
     assert rows == shown
 

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from fabric_assets.cli.output import open_output
 from fabric_assets.cli.tenants import get_tenants, narrow
 from fabric_assets.config.effective import EffectiveValue, get_effective_values
 from fabric_assets.config.loader import Fleet, Problem, load_fleet
@@ -58,14 +59,10 @@ def schema(out: Annotated[Path | None, typer.Option(help="File to write; default
     from fabric_assets.config.schema import build_schema
 
     text = json.dumps(build_schema(), indent=2) + "\n"
-    if out is None:
-        typer.echo(text, nl=False)
-        return
-    try:
-        out.write_text(text, "utf-8")
-    except OSError as error:
-        raise ConfigurationError(f"{out} cannot be written: {error.strerror}", remedy="name a file in a folder that exists") from error
-    typer.echo(f"wrote {out}", err=True)
+    with open_output(out) as file:
+        file.write(text)
+    if out is not None:
+        typer.echo(f"wrote {out}", err=True)
 
 
 def list_(

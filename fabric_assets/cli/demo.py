@@ -52,7 +52,9 @@ def demo(
     if json_:
         typer.echo(json.dumps({"tenants": [to_json(row) for row in rows], "equal": agree}, indent=2))
     else:
-        print_rows(Console(highlight=False, soft_wrap=True), rows, agree=agree)
+        # What comes next is typed where this was: on the tenants of the repository.
+        is_own = all(loaded.config.destination.type == "duckdb" for loaded in fleet.tenants.values())
+        print_rows(Console(highlight=False, soft_wrap=True), rows, agree=agree, says_next=is_own)
     raise typer.Exit(get_exit_code(results) or int(not agree))
 
 

@@ -81,8 +81,12 @@ def _dropped_to_json(dropped: Dropped) -> dict[str, object]:
     return {"files": [{name: getattr(file, name) for name in names} for file in dropped.files], "totals": _totals_to_json(dropped.totals)}
 
 
-def print_rows(console: Console, rows: list[DemoRow], *, agree: bool) -> None:
-    """Print the table, what went wrong, whether the shops agree, what became of dropped files, and what comes next."""
+def print_rows(console: Console, rows: list[DemoRow], *, agree: bool, says_next: bool = True) -> None:
+    """Print the table, what went wrong, whether the shops agree, what became of dropped files, and what comes next.
+
+    Args:
+        says_next: what to type next; the commands are for the demo's tenants as they lie in the repository.
+    """
     table = Table(box=None, pad_edge=False)
     for name in ("tenant", "source"):
         table.add_column(name, no_wrap=True)
@@ -109,7 +113,8 @@ def print_rows(console: Console, rows: list[DemoRow], *, agree: bool) -> None:
     for row in rows:
         if row.dropped:
             _print_dropped(console, row.result.tenant, row.dropped)
-    _print_next(console)
+    if says_next:
+        _print_next(console)
 
 
 def _print_problems(console: Console, result: "TenantResult") -> None:

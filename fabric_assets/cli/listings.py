@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from fabric_assets import naming
 from fabric_assets.config.checks import get_check_name
 from fabric_assets.config.loader import Fleet, LoadedTenant
+from fabric_assets.isolation.check import is_walled_by_us
 from fabric_assets.transform.graph import ModelNode, ProjectGraph
 from fabric_assets.transform.selection import select_models
 from fabric_assets.transform.tests import get_tests
@@ -76,8 +77,10 @@ def list_schedules(fleet: Fleet, _graph: ProjectGraph | None) -> Iterator[Row]:
 
 
 def list_checks(fleet: Fleet, graph: ProjectGraph | None) -> Iterator[Row]:
-    """Yield the checks of each tenant: those of its YAML, then its dbt tests."""
+    """Yield the checks of each tenant: of its walls, those of its YAML, then its dbt tests."""
     for name, loaded in fleet.tenants.items():
+        walls = {"asset": "/".join(naming.isolation_asset_key(name)), "check": naming.ISOLATION_CHECK, "type": "isolation"}
+        yield {"tenant": name, **walls, "severity": "error" if is_walled_by_us(loaded.config) else "warn", "blocking": False}
         for asset, checks in loaded.config.checks.items():
             for check in checks:
                 yield {

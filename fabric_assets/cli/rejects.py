@@ -1,17 +1,16 @@
 """`fabric rejects`: the rows that loads have set aside: see them, take them out as CSV, load them again."""
 
 import json
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.table import Table
 
 from fabric_assets.cli.each_tenant import get_console, run_for_each
+from fabric_assets.cli.output import open_output
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.settings import Settings, load_settings
@@ -101,7 +100,8 @@ def export(
         configs.append(config)
 
     code = run_for_each(tenants, all_, source, stream, survey)
-    with _open(out) as file:
+    # Rows of customers, for their owner's eyes alone; with a mark, without which a spreadsheet takes them for Windows-1252.
+    with open_output(out, encoding="utf-8-sig", newline="", mode=0o600) as file:
         made.write_header(file)
         for config in configs:
             with open_rejects(config, load_settings(), source=source, stream=stream) as found:
@@ -216,14 +216,3 @@ def _file_to_json(file: "DroppedFile") -> dict[str, Any]:
     empty = {"row_id": None, "source": file.source, "stream": file.stream, "load_id": None, "run_id": None, "rejected_at": when, "origin": file.name}
     why = {"row_number": None, "column_name": None, "reason": facts.reason, "message": facts.message, "raw": "", "raw_truncated": False}
     return {**empty, **why, "quarantined_file": file.place}
-
-
-@contextmanager
-def _open(out: Path | None) -> Iterator[TextIO]:
-    if out is None:
-        yield sys.stdout
-        return
-    # Rows of customers: for their owner's eyes alone.
-    out.touch(mode=0o600)
-    with out.open("w", encoding="utf-8", newline="") as file:
-        yield file

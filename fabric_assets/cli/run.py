@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from fabric_assets.cli.headless import run_tenants
 from fabric_assets.cli.tenants import get_tenants
@@ -51,9 +52,8 @@ def run(
 
 def print_event(console: Console, event: "RunEvent") -> None:
     """Print one line of progress."""
-    sign = {True: "[green]✓[/]", False: "[red]✗[/]", None: "[dim]·[/]"}[event.passed]
-    console.print(f"[bold]{event.tenant}[/] {sign} ", end="")
-    console.print(event.message, markup=False)
+    sign = {True: ("✓", "green"), False: ("✗", "red"), None: ("·", "dim")}[event.passed]
+    console.print(Text.assemble((event.tenant, "bold"), " ", sign, " ", event.message))
 
 
 def print_results(console: Console, results: "list[TenantResult]") -> None:

@@ -2,45 +2,56 @@
 
 import json
 import sys
+from collections.abc import Iterable
+from dataclasses import asdict
 from fnmatch import fnmatchcase
 from typing import Annotated
 
 import typer
 
 from fabric_assets.errors import ConfigurationError
+from fabric_assets.offboarded import find_offboarding, refuse_offboarded
 from fabric_assets.settings import Settings, load_settings
 
 app = typer.Typer(name="secrets", help="Seal the secrets that {secret: NAME} refers to.", no_args_is_help=True)
 
-Tenant = Annotated[str, typer.Argument(help="The tenant's name.", show_default=False)]
-SecretName = Annotated[str, typer.Argument(metavar="NAME", help="The secret's name, as in {secret: NAME}.", show_default=False)]
+Tenant = Annotated[str, typer.Argument(metavar="TENANT", help="A tenant's name, or a glob; left out with --all.", show_default=False)]
+SecretName = Annotated[str | None, typer.Argument(metavar="NAME", help="The secret's name, as in {secret: NAME}.", show_default=False)]
+Tenants = Annotated[list[str] | None, typer.Argument(metavar="[TENANT]...", help="Names or globs of tenants.", show_default=False)]
+EverySealed = Annotated[bool, typer.Option("--all", help="All tenants that have sealed secrets, with or without a YAML file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("set")
-def set_secret(tenant: Tenant, name: SecretName) -> None:
+def set_secret(
+    tenant: Tenant, name: SecretName = None, every: Annotated[bool, typer.Option("--all", help="The same value for all tenants that have a YAML file.")] = False
+) -> None:
     """Seal a value, read from standard input or a hidden prompt, over what was there."""
-    from fabric_assets.security.secrets import write_secret
+    from fabric_assets.config.folder import get_tenant_files
+    from fabric_assets.security.secrets import check_names, write_secret
 
     settings = load_settings()
-    write_secret(tenant, name, _read_value(f"Value of {tenant}/{name}"), settings=settings)
-    if not (settings.tenants_dir / f"{tenant}.yaml").exists():
-        typer.echo(f"note: there is no {settings.tenants_dir / f'{tenant}.yaml'} yet", err=True)
-    typer.echo(f"sealed {tenant}/{name}", err=True)
+    pattern, secret = _split_arguments(tenant, name, every)
+    declared = get_tenant_files(settings.tenants_dir).paths if settings.tenants_dir.is_dir() else {}
+    tenants = _choose([pattern], [stem for stem in declared if settings.serves(stem) and not find_offboarding(stem, settings.data_dir)])
+    for chosen in tenants:
+        check_names(chosen, secret)
+        refuse_offboarded(chosen, settings.data_dir)  # before somebody types the value
+    value = _read_value(f"Value of {', '.join(tenants)}/{secret}")
+    for chosen in tenants:
+        write_secret(chosen, secret, value, settings=settings)
+        if chosen not in declared:
+            typer.echo(f"note: there is no {settings.tenants_dir / f'{chosen}.yaml'} yet", err=True)
+        typer.echo(f"sealed {chosen}/{secret}", err=True)
 
 
 @app.command("list")
-def list_names(
-    tenants: Annotated[list[str] | None, typer.Argument(metavar="[TENANT]...", help="Tenants, or globs.", show_default=False)] = None,
-    every: Annotated[bool, typer.Option("--all", help="All tenants that have sealed secrets.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+def list_names(tenants: Tenants = None, every: EverySealed = False, as_json: AsJson = False) -> None:
     """Name the sealed secrets; their values are never shown."""
     from fabric_assets.security.secrets import list_secrets
 
-    if bool(tenants) == every:
-        raise ConfigurationError("name tenants or globs, or give --all")
     settings = load_settings()
-    found = [{"tenant": tenant, "secrets": list(list_secrets(tenant, settings=settings))} for tenant in _choose(tenants or ["*"], settings)]
+    found = [{"tenant": tenant, "secrets": list(list_secrets(tenant, settings=settings))} for tenant in _choose_sealed(tenants, every, settings)]
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -52,23 +63,82 @@ def list_names(
 
 
 @app.command("remove")
-def remove(tenant: Tenant, name: SecretName) -> None:
+def remove(
+    tenant: Tenant, name: SecretName = None, every: Annotated[bool, typer.Option("--all", help="From all tenants that have a secret of that name.")] = False
+) -> None:
     """Forget a sealed value."""
-    from fabric_assets.security.secrets import remove_secret
+    from fabric_assets.security.secrets import list_sealed_tenants, list_secrets, remove_secret
 
-    remove_secret(tenant, name, settings=load_settings())
-    typer.echo(f"removed {tenant}/{name}", err=True)
+    settings = load_settings()
+    pattern, secret = _split_arguments(tenant, name, every)
+    # Of several tenants it goes where it is; a tenant that is named must have it.
+    holders = [sealed for sealed in list_sealed_tenants(settings) if secret in list_secrets(sealed, settings=settings)]
+    for chosen in _choose([pattern], holders):
+        remove_secret(chosen, secret, settings=settings)
+        typer.echo(f"removed {chosen}/{secret}", err=True)
 
 
-def _choose(patterns: list[str], settings: Settings) -> list[str]:
-    """Expand globs over the tenants that have sealed secrets; a plain name stays, so that a wrong one is told."""
+@app.command("rotate")
+def rotate(tenants: Tenants = None, every: EverySealed = False, as_json: AsJson = False) -> None:
+    """Seal everything with the newest key of FABRIC_SECRET_KEYS; killed half way, a second call finishes."""
+    from fabric_assets.security.rotation import needs_older_keys, rotate_secrets
     from fabric_assets.security.secrets import list_sealed_tenants
 
+    settings = load_settings()
+    rotations = [rotate_secrets(tenant, settings=settings) for tenant in _choose_sealed(tenants, every, settings)]
+    needing = [tenant for tenant in list_sealed_tenants(settings) if needs_older_keys(tenant, settings=settings)]
+    if as_json:
+        typer.echo(json.dumps({"tenants": [asdict(rotation) for rotation in rotations], "older_keys_needed_by": needing}))
+    for rotation in rotations:
+        for message in rotation.failed.values():
+            typer.echo(f"error: {message}", err=True)
+        if not as_json:
+            counts = {"rotated": rotation.rotated, "already under the newest key": rotation.current, "failed": rotation.failed}
+            typer.echo(f"{rotation.tenant}: " + ", ".join(f"{len(names)} {word}" for word, names in counts.items()))
+    if not as_json:
+        typer.echo(_describe_older_keys(needing, len(settings.secret_keys) - 1))
+    if any(rotation.failed for rotation in rotations):
+        raise typer.Exit(1)
+
+
+def _describe_older_keys(needing: list[str], older: int) -> str:
+    if needing:
+        return f"keep the older keys in FABRIC_SECRET_KEYS: {len(needing)} tenants still need them or could not be read: {', '.join(needing)}"
+    if not older:
+        return "the whole store is sealed with the one key of FABRIC_SECRET_KEYS"
+    return (
+        f"the whole store is sealed with the newest key: the {older} older may leave FABRIC_SECRET_KEYS once every process has the newest;"
+        " keep them with backups made before now"
+    )
+
+
+def _split_arguments(tenant: str, name: str | None, every: bool) -> tuple[str, str]:
+    """The tenant's pattern and the secret's name: with --all the name stands alone."""
+    if every == (name is not None):
+        raise ConfigurationError("name one tenant or glob and the secret, or --all and the secret", remedy="e.g. fabric secrets set acme shop_url")
+    return ("*", tenant) if name is None else (tenant, name)
+
+
+def _choose_sealed(patterns: list[str] | None, every: bool, settings: Settings) -> list[str]:
+    from fabric_assets.security.secrets import list_sealed_tenants
+
+    if bool(patterns) == every:
+        raise ConfigurationError("name tenants or globs, or give --all")
     known = list_sealed_tenants(settings)
+    return list(known) if every else _choose(patterns or [], known)
+
+
+def _choose(patterns: list[str], known: Iterable[str]) -> list[str]:
+    """Expand globs; a plain name stays, so that a wrong one is told."""
     chosen: dict[str, None] = {}
     for pattern in patterns:
         is_glob = any(character in pattern for character in "*?[")
-        chosen.update(dict.fromkeys([name for name in known if fnmatchcase(name, pattern)] if is_glob else [pattern]))
+        found = [name for name in known if fnmatchcase(name, pattern)] if is_glob else [pattern]
+        if not found:
+            raise ConfigurationError(
+                f"'{pattern}' matches no tenant: there is none to do this for", remedy="see `fabric list tenants` and `fabric secrets list --all`"
+            )
+        chosen.update(dict.fromkeys(found))
     return list(chosen)
 
 

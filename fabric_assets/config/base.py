@@ -115,7 +115,7 @@ def check_secret_path(value: str) -> str:
 
 
 def _check_variable(value: str) -> str:
-    if value in naming.PLATFORM_VARIABLES:
+    if value.startswith(naming.PLATFORM_VARIABLES):
         raise ValueError("belongs to the platform and is never given to a source; name a variable of the tenant's own")
     return value
 

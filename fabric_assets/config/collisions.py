@@ -1,11 +1,12 @@
 """The names of all tenants -> those that two tenants would share: a shared schema is one customer reading the other's data.
 
-Of inboxes no two may be shared, within a tenant neither: whichever source looks first would take, or move away, the other's files.
+Of inboxes no two may be shared, within a tenant neither: whichever source looks first would take, or move away, the other's files. The folder inbox/<tenant>
+is that tenant's whether or not its YAML names it, and goes with it.
 """
 
 import posixpath
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import PurePath
 from typing import NamedTuple
 
@@ -32,6 +33,7 @@ def find_collisions(outlines: Iterable[Outline], data_dir: PurePath) -> Iterator
     outlines = list(outlines)
     yield from _find_shared_names(outlines)
     yield from _find_shared_inboxes(outlines, data_dir)
+    yield from _find_read_inboxes(outlines, data_dir)
 
 
 def _find_shared_names(outlines: Iterable[Outline]) -> Iterator[tuple[str, Path, str]]:
@@ -50,7 +52,7 @@ def _find_shared_names(outlines: Iterable[Outline]) -> Iterator[tuple[str, Path,
 
 def _find_shared_inboxes(outlines: Iterable[Outline], data_dir: PurePath) -> Iterator[tuple[str, Path, str]]:
     """One other is named of each inbox: where a template gives all tenants the same folder, it is the same mistake each time."""
-    inboxes = [_Inbox(_locate(path, data_dir), each.tenant, source, path) for each in outlines for source, path in (each.inboxes or {}).items()]
+    inboxes = [_Inbox(locate(path, data_dir), each.tenant, source, path) for each in outlines for source, path in (each.inboxes or {}).items()]
     holders: dict[tuple[str, ...], list[_Inbox]] = defaultdict(list)
     for inbox in inboxes:
         holders[inbox.place].append(inbox)
@@ -62,13 +64,49 @@ def _find_shared_inboxes(outlines: Iterable[Outline], data_dir: PurePath) -> Ite
             for outer in holders.get(inbox.place[:depth], ()):
                 others.setdefault(inbox, ("lies in", outer))
                 others.setdefault(outer, ("holds", inbox))
+    homes = {locate(str(naming.inbox_dir(data_dir, each.tenant)), data_dir): each.tenant for each in outlines}
+    for inbox in inboxes:
+        if found := _find_anothers_home(inbox, homes):
+            others.setdefault(inbox, found)
     for inbox, (how, other) in others.items():
-        owner = f"tenant {other.tenant}'s source {other.source}"
-        reason = f"{how} {other.path}, which is also the inbox of {owner}" if how == "is" else f"{how} {other.path}, which is the inbox of {owner}"
+        owner = f"the inbox of tenant {other.tenant}'s source {other.source}" if other.source else f"tenant {other.tenant}'s"
+        reason = f"{how} {other.path}, which is {'also ' if how == 'is' else ''}{owner}"
         yield inbox.tenant, ("sources", inbox.source, "path"), f"{reason}: give each its own folder, e.g. inbox/{inbox.tenant}/{inbox.source}"
 
 
-def _locate(path: str, data_dir: PurePath) -> tuple[str, ...]:
+def _find_anothers_home(inbox: _Inbox, homes: Mapping[tuple[str, ...], str]) -> tuple[str, _Inbox] | None:
+    """The folder of another tenant's name that an inbox is, lies in or holds."""
+    (*root, _) = next(iter(homes))
+    home = inbox.place[: len(root) + 1]
+    holds = home == tuple(root[: len(home)])
+    tenant = next((tenant for tenant in homes.values() if tenant != inbox.tenant), "") if holds else homes.get(home, inbox.tenant)
+    if tenant in ("", inbox.tenant):
+        return None
+    how = "holds" if holds else "is" if home == inbox.place else "lies in"
+    return how, _Inbox(home, tenant, "", f"inbox/{tenant}")
+
+
+def _find_read_inboxes(outlines: Iterable[Outline], data_dir: PurePath) -> Iterator[tuple[str, Path, str]]:
+    """Where a source reads what is dropped for another tenant, the one that reads is at fault. Its own inbox a tenant may read as it likes."""
+    held, below = defaultdict[tuple[str, ...], list[_Inbox]](list), defaultdict[tuple[str, ...], list[_Inbox]](list)
+    for each in outlines:
+        for source, path in (each.inboxes or {}).items():
+            inbox = _Inbox(locate(path, data_dir), each.tenant, source, path)
+            held[inbox.place].append(inbox)
+            for depth in range(1, len(inbox.place)):
+                below[inbox.place[:depth]].append(inbox)
+    for each in outlines:
+        for source, path in (each.folders or {}).items():
+            place = locate(path, data_dir)
+            around = [("lies in", held.get(place[:depth], ())) for depth in range(1, len(place))]
+            pairs = [("is", held.get(place, ())), *around, ("holds", below.get(place, ()))]
+            if found := next(((how, inbox) for how, inboxes in pairs for inbox in inboxes if inbox.tenant != each.tenant), None):
+                how, inbox = found
+                reason = f"{how} {inbox.path}, which is the inbox of tenant {inbox.tenant}'s source {inbox.source}"
+                yield each.tenant, ("sources", source, "path"), f"{reason}: name a folder of this tenant's own"
+
+
+def locate(path: str, data_dir: PurePath) -> tuple[str, ...]:
     """Where an inbox is, however it is spelt: the steps from the root of this machine, or of its kind of store, to it."""
     scheme, separator, rest = path.partition("://")
     if separator and scheme != "file":
@@ -89,6 +127,17 @@ def get_rivals(served: Iterable[str], all_: Mapping[str, object]) -> list[str]:
             if head in all_ and (head in mine) != (name in mine):
                 rivals.add(name if head in mine else head)
     return sorted(rivals)
+
+
+def get_longer_names(names: Collection[str]) -> dict[str, list[str]]:
+    """Tenants with those whose names go on where theirs end, as acme_eu does after acme: a schema acme_eu_… would be taken for acme_eu's."""
+    longer: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        words = name.split("_")
+        for count in range(1, len(words)):
+            if (head := "_".join(words[:count])) in names:
+                longer[head].append(name)
+    return longer
 
 
 def _get_heads(name: str) -> Iterator[str]:

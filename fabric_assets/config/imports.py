@@ -267,5 +267,4 @@ def _find_pattern_fault(pattern: str) -> str:
     return "must not look ahead or behind, refer back or be possessive: RE2 has none of these" if _NOT_LINEAR.search(pattern) else ""
 
 
-ENCODINGS: tuple[str, ...] = get_args(Encoding)
 DELIMITERS: tuple[str, ...] = get_args(Delimiter)

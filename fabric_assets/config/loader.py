@@ -3,32 +3,35 @@
 One tenant's mistake never hides or breaks another's: whatever is wrong with a file ends as a problem of the tenants that use it.
 """
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from fabric_assets.config.base import Path as KeyPath
-from fabric_assets.config.collisions import find_collisions, get_rivals
+from fabric_assets.config.collisions import find_collisions, get_longer_names, get_rivals
 from fabric_assets.config.folder import TenantFiles, get_tenant_files
 from fabric_assets.config.layers import Layers, Stack
 from fabric_assets.config.messages import Mistake, get_mistakes, get_node, place_finding
 from fabric_assets.config.outlines import get_outline, get_parents
 from fabric_assets.config.problems import Origin, Problem, make_problem
-from fabric_assets.config.references import find_dangling
+from fabric_assets.config.references import Outline, find_dangling
 from fabric_assets.config.suggestions import suggest
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.config.yaml_tree import Node, to_plain
 from fabric_assets.errors import ConfigurationError
+from fabric_assets.offboarded import find_offboarding
 from fabric_assets.settings import Settings
 
 # A file that has more is wrong as a whole, or meant to keep us busy.
 _SHOWN = 200
 
-__all__ = ["Fleet", "LoadedTenant", "Origin", "Problem", "load_fleet"]
+_log = logging.getLogger(__name__)
+
+__all__ = ["Fleet", "LoadedTenant", "Origin", "Problem", "load_fleet", "load_outlines"]
 
 
 class Origins(Mapping[KeyPath, Origin]):
@@ -57,11 +60,16 @@ class Origins(Mapping[KeyPath, Origin]):
 
 @dataclass(frozen=True)
 class LoadedTenant:
-    """A tenant without mistakes, and where each of its values comes from."""
+    """A tenant without mistakes, and where each of its values comes from.
+
+    Args:
+        longer_names: tenants, served here or not, whose names go on where this one's ends.
+    """
 
     config: TenantConfig
     file: Path
     origins: Origins
+    longer_names: tuple[str, ...] = ()
 
     def get_origin(self, *path: str | int) -> Origin:
         """Where a path stands; for a default, where the nearest declared key above it stands."""
@@ -87,8 +95,11 @@ class Fleet:
     unused: tuple[Problem, ...] = ()
 
 
-def load_fleet(settings: Settings) -> Fleet:
+def load_fleet(settings: Settings, *, offboarded: bool = False) -> Fleet:
     """Load the tenants that these settings serve.
+
+    Args:
+        offboarded: load those, too, that were offboarded: for who takes them away. Else each is among the broken ones.
 
     Raises:
         ConfigurationError: there is no such folder, or FABRIC_TENANTS names a tenant that is not there.
@@ -96,6 +107,7 @@ def load_fleet(settings: Settings) -> Fleet:
     files = get_tenant_files(settings.tenants_dir)
     served = _get_served(settings, files)
     layers = Layers(settings.tenants_dir)
+    longer_names = get_longer_names(files.paths)
     healthy: dict[str, LoadedTenant] = {}
     broken: dict[str, list[Problem]] = {}
     roots: dict[str, Node] = {}
@@ -105,19 +117,35 @@ def load_fleet(settings: Settings) -> Fleet:
         if stack.root is not None:
             roots[name] = stack.root
         if config is not None and stack.root is not None and not problems:
-            healthy[name] = LoadedTenant(config, files.paths[name], Origins(stack.root))
+            healthy[name] = LoadedTenant(config, files.paths[name], Origins(stack.root), tuple(longer_names.get(name, ())))
         else:
             broken[name] = problems
+        if not offboarded and (found := find_offboarding(name, settings.data_dir)):
+            healthy.pop(name, None)
+            broken[name] = [Problem(name, files.paths[name], 1, 1, "", f"the tenant {found[0]}; {found[1]}")]
     for name in get_rivals(served, files.paths):  # of another code location, perhaps: its data is in the same warehouse
         rival = layers.stack(files.paths[name])
         if rival.root is not None:
             roots[name] = rival.root
-    for name, path, message in find_collisions((get_outline(name, root) for name, root in roots.items()), settings.data_dir.resolve()):
-        if name in served:
+    outlines = [get_outline(name, roots[name]) if name in roots else Outline(name, {}) for name in files.paths]
+    for name, path, message in find_collisions(outlines, settings.data_dir.resolve()):
+        if name in served and name in roots:
             healthy.pop(name, None)
             mistake = place_finding(roots[name], path, message)
             broken.setdefault(name, []).append(_to_problem(name, mistake, _read_again(mistake.node.file)))
     return Fleet(healthy, {name: _sort(broken[name]) for name in served if name in broken}, layers.find_problems())
+
+
+def load_outlines(settings: Settings) -> Iterator[Outline]:
+    """The names in the YAML of all tenants that there are, whoever serves them and whatever is wrong with it; nothing is validated.
+
+    Raises:
+        ConfigurationError: there is no such folder.
+    """
+    layers = Layers(settings.tenants_dir)
+    for name, file in get_tenant_files(settings.tenants_dir).paths.items():
+        root = layers.stack(file).root
+        yield get_outline(name, root) if root is not None else Outline(name, {})
 
 
 def _get_served(settings: Settings, files: TenantFiles) -> list[str]:
@@ -128,11 +156,10 @@ def _get_served(settings: Settings, files: TenantFiles) -> list[str]:
                 f"FABRIC_TENANTS names '{pattern}', and there is no such tenant{suggest(pattern, names)}",
                 remedy=f"correct FABRIC_TENANTS, or add {settings.tenants_dir / f'{pattern}.yaml'}",
             )
-    served = [name for name in names if any(fnmatchcase(name, pattern) for pattern in settings.tenants)]
+    served = [name for name in names if settings.serves(name)]
     if names and not served:
-        raise ConfigurationError(
-            f"FABRIC_TENANTS={','.join(settings.tenants)} matches no tenant{suggest(settings.tenants[0], names)}", remedy="correct or unset FABRIC_TENANTS"
-        )
+        # Of a fleet split by first letters a part may have no tenant yet.
+        _log.warning("FABRIC_TENANTS=%s matches no tenant: this code location is empty", ",".join(settings.tenants))
     return served
 
 

@@ -16,11 +16,11 @@ def get_outline(tenant: str, root: Node) -> Outline:
     """
     targets = {name: get_texts(_get(schedule, "target")) for name, schedule in _get_items(_get(root, "schedules"))}
     sources = {name: tuple(stream for stream, _ in _get_items(_get(source, "streams"))) for name, source in _get_items(_get(root, "sources"))}
-    imports = {
-        name: _get(source, "path") for name, source in _get_items(_get(root, "sources")) if (kind := _get(source, "type")) and kind.value == "csv_import"
-    }
-    inboxes = {name: path.value for name, path in imports.items() if path and isinstance(path.value, str)}
-    return Outline(tenant, sources, tuple(key for key, _ in _get_items(_get(root, "checks"))), targets, inboxes)
+    inboxes, folders = dict[str, str](), dict[str, str]()
+    for name, source in _get_items(_get(root, "sources")):
+        if (path := _get(source, "path")) and isinstance(path.value, str):
+            (inboxes if (kind := _get(source, "type")) and kind.value == "csv_import" else folders)[name] = path.value
+    return Outline(tenant, sources, tuple(key for key, _ in _get_items(_get(root, "checks"))), targets, inboxes, folders)
 
 
 def get_parents(root: Node) -> Iterator[tuple[Path, str]]:

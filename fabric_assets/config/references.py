@@ -21,7 +21,8 @@ class Outline:
     Args:
         sources: each source with its streams.
         targets: each schedule with its selections.
-        inboxes: each source of dropped files with its path.
+        inboxes: each source of dropped files with its path; None where the YAML cannot be read.
+        folders: each source of other files with its path.
     """
 
     tenant: str
@@ -29,6 +30,7 @@ class Outline:
     checks: tuple[str, ...] = ()
     targets: Mapping[str, tuple[str, ...]] | None = None
     inboxes: Mapping[str, str] | None = None
+    folders: Mapping[str, str] | None = None
 
 
 def find_dangling(outline: Outline) -> Iterator[tuple[Path, str]]:

@@ -1,6 +1,7 @@
 """One tenant's whole YAML as a frozen model; `config/loader.py` makes it."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
@@ -10,9 +11,10 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Json
 
 from fabric_assets import naming
 from fabric_assets.config.any_source import AnySource
-from fabric_assets.config.base import OWNER, SELECTION, FabricModel, Name, Path, SecretRef, Text, refuse
+from fabric_assets.config.base import OWNER, SELECTION, Duration, FabricModel, Flag, Name, Path, SecretRef, Text, Whole, refuse
 from fabric_assets.config.checks import AnyCheck
 from fabric_assets.config.cron import get_cron_error
+from fabric_assets.config.imports import Size
 from fabric_assets.config.references import Outline, find_dangling
 
 
@@ -65,14 +67,42 @@ Target = Annotated[
 class DuckDbDestination(FabricModel):
     """One file per tenant: FABRIC_DATA_DIR/warehouse/<tenant>.duckdb."""
 
-    type: Literal["duckdb"] = Field(default="duckdb", description="One DuckDB file per tenant.")
+    type: Literal["duckdb"] = Field(default="duckdb", description="One DuckDB file per tenant; DuckDB 1.3 and newer open it.")
+
+
+class PostgresLimits(FabricModel):
+    """What the role of a managed destination may take of the server; `fabric provision` sets it."""
+
+    statement_timeout: Duration = Field(
+        default=timedelta(hours=1), description="Longest that one statement of a model or check may run; loads go by their source's `timeout`."
+    )
+    connections: Whole = Field(default=40, ge=2, le=1000, description="Connections that the tenant may hold at a time.")
+    temp_files: Size = Field(default=10 * 1000**3, description="Disk that the sorts and joins of one connection may fill: 500MB, 10GB.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "PostgresLimits":
+        # 0 would mean no limit to Postgres, and it counts in milliseconds, with 32 bits.
+        refuse([(("statement_timeout",), "must be from 1s to 24d")] if not timedelta(seconds=1) <= self.statement_timeout <= timedelta(days=24) else [])
+        refuse([(("temp_files",), "must be from 1MB to 2000GB")] if not 1000**2 <= self.temp_files <= 2000 * 1000**3 else [])
+        return self
 
 
 class PostgresDestination(FabricModel):
-    """A Postgres database, reached with a login of yours."""
+    """A Postgres database, reached with a login of yours or, managed, with one that is the tenant's own."""
 
     type: Literal["postgres"] = Field(description="A Postgres database.")
-    url: SecretRef = Field(description="Where the URL is kept: postgresql://user:password@host:port/database")
+    url: SecretRef = Field(description="Where the URL is kept: postgresql://user:password@host:port/database; of a managed one without user and password.")
+    managed: Flag = Field(default=False, description="Whether role and schemas are made by `fabric provision`; the tenant connects as fabric_<tenant>.")
+    isolation: Literal["schema", "database"] = Field(
+        default="schema", description="Of a managed one: schemas of its own in the URL's database, or a database of its own, fabric_<tenant>."
+    )
+    limits: PostgresLimits = Field(default=PostgresLimits(), description="Of a managed one: what its role may take of the server.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "PostgresDestination":
+        set_for_nothing = [] if self.managed else [key for key in ("isolation", "limits") if key in self.model_fields_set]
+        refuse([((key,), "is for managed destinations: add managed: true, or drop it") for key in set_for_nothing])
+        return self
 
 
 AnyDestination = Annotated[DuckDbDestination | PostgresDestination, Field(discriminator="type")]

@@ -32,15 +32,18 @@ class SourceContext:
     full_refresh: bool = False
     report: Callable[[str], None] = lambda message: None
 
-    def resolve(self, ref: SecretRef) -> str:
+    def resolve(self, ref: SecretRef, *, hidden: bool = True) -> str:
         """Read a secret's value.
+
+        Args:
+            hidden: False for an address without credentials, which messages are to name.
 
         Raises:
             SecretError: it points at nothing.
         """
         from fabric_assets.security.secrets import resolve_secret
 
-        return resolve_secret(ref, tenant=self.tenant, settings=self.settings)
+        return resolve_secret(ref, tenant=self.tenant, settings=self.settings, hidden=hidden)
 
     def describe(self, stream: str = "") -> str:
         """Name the place for messages: `tenant acme, source shop, stream orders`."""

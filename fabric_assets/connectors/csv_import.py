@@ -31,7 +31,7 @@ from fabric_assets.connectors.import_bytes import build_size_error
 from fabric_assets.connectors.import_files import FILE, HASH, MENDED, ROW, CheckedFile, build_schema, check_file
 from fabric_assets.connectors.import_inbox import InboxFile, open_inbox
 from fabric_assets.connectors.import_put_away import PutAway
-from fabric_assets.connectors.imported_file import ARCHIVE, MAX_ATTEMPTS, ImportedFile, build_place, find_next_attempt
+from fabric_assets.connectors.imported_file import ARCHIVE, MAX_ATTEMPTS, QUARANTINE, ImportedFile, build_place, find_next_attempt
 from fabric_assets.errors import QuarantinedFile, SourceError, SourceUnavailable
 
 IMPORTED_AT = "_fabric_imported_at"
@@ -89,24 +89,26 @@ class _StreamImport:
         if self._memory.get_type(FILE) is None:
             yield Batch(self._name, self._add_origin(build_schema(self._stream).empty_table()))
             yield from self._load_again({file.name: file for file in listing.files})
+        unread = list[ImportedFile]()
         for file in listing.files:
             before = self._seen.get((file.name, file.version))
-            if self._is_due(before):
-                yield from self._take(file, file.name, attempts=before.attempts if before else 0)
+            if self._is_due(file):
+                yield from self._take(file, file.name, attempts=before.attempts if before and before.status != "quarantined" else 0)
             elif before and before.status != "failed":
-                # Where it should not lie any more, a load was killed between its commit and the move.
-                self._done.append(before)
+                # Where it should not lie any more, a load was killed between its commit and the move, or it was dropped again.
+                unread.append(before)
         self._memory.state["sequence"] = self._sequence
-        self._put_away.add(self._name, self._inbox, self._done)
+        self._put_away.add(self._name, self._inbox, self._done, unread)
         if not self._taken:
             self._report("no new file")
 
-    def _is_due(self, before: ImportedFile | None) -> bool:
+    def _is_due(self, file: InboxFile) -> bool:
         """Whether a file that lies in the inbox is to be read, by what was known of it when the load began."""
+        before = self._seen.get((file.name, file.version))
         if before is None:
             return True
         # A duplicate is none any more when the file for whose sake it was skipped has gone.
-        return before.is_due(datetime.now(UTC)) or (before.status == "duplicate" and before.sha256 not in self._loaded)
+        return before.is_due(datetime.now(UTC), file.modified_at) or (before.status == "duplicate" and before.sha256 not in self._loaded)
 
     def _forget_gone(self, there: Set[tuple[str, str]]) -> None:
         for file in self._known:
@@ -130,7 +132,8 @@ class _StreamImport:
         record, checked = inspected
         twin = self._loaded.get(record.sha256)
         # From here on nothing is caught: of a file whose first row is given, all must be.
-        if twin and twin.name == name:  # touched, or dropped again
+        if twin and twin.name == name:
+            self._report(f"{name} was dropped again with the bytes that are loaded already, and is skipped")
             self._record(replace(twin, version=record.version, modified_at=record.modified_at))
             return
         replaced = self._replace_versions(record)
@@ -220,15 +223,18 @@ class _StreamImport:
         self._done.append(file)
 
     def _find(self, file: ImportedFile) -> InboxFile | None:
-        """Where a file's bytes lie: where it was dropped, or in the archive."""
+        """Where a file's bytes lie: where it was dropped, in the archive, or in quarantine if another stream has refused it."""
         own = self._inbox.find(file.name)
-        return own if own and own.version == file.version else self._inbox.find(build_place(ARCHIVE, file.name, file.mark))
+        if own and own.version == file.version:
+            return own
+        return self._inbox.find(build_place(ARCHIVE, file.name, file.mark)) or self._inbox.find(build_place(QUARANTINE, file.name, file.mark))
 
     def _load_again(self, listed: Mapping[str, InboxFile]) -> Iterator[Batch]:
         """Load what the table should hold, though it is made anew: of each name the version that is due, if one lies in the inbox.
 
         Raises:
-            SourceError: some files are neither in the inbox nor in the archive.
+            SourceError: some files are neither in the inbox nor where they were put away.
+        SourceUnavailable: one cannot be read.
         """
         before = sorted(self._loaded.values(), key=lambda file: (file.modified_at, file.name))
         self._loaded, self._current = {}, defaultdict(list)
@@ -237,21 +243,23 @@ class _StreamImport:
             for file in [file for file in before if newest[file.name] is not file]:
                 self._record(replace(file, status="replaced"))
             before = list(newest.values())
-        found = [(file, there) for file in before if (there := self._find(file) or self._find_twin(file))]
-        there_are = {file for file, _ in found}
-        self._tell_of_missing([file for file in before if file not in there_are])
+        found = {file: there for file in before if (there := self._find(file) or self._find_twin(file))}
+        self._tell_of_missing([file for file in before if file not in found])
         if found:
             self._report(f"{len(found)} files are loaded again, for the table is made anew")
-        for file, there in found:
+        for file, there in found.items():
             new = listed.get(file.name)
-            if new and self._stream.on_new_version == "replace_file" and new.version != file.version and self._is_due(self._seen.get((new.name, new.version))):
+            if new and self._stream.on_new_version == "replace_file" and new.version != file.version and self._is_due(new):
                 count = len(self._done)
                 yield from self._take(new, new.name)
                 self._seen |= {(done.name, done.version): done for done in self._done[count:]}
                 if any(done.name == new.name and done.status in ("loaded", "duplicate") for done in self._done[count:]):
                     self._record(replace(file, status="replaced"))
                     continue
+            count = len(self._done)
             yield from self._take(there, file.name)
+            if any(done.status == "failed" for done in self._done[count:]):
+                raise SourceUnavailable(f"{self._place}: {file.name}, whose rows are in the table, cannot be read again", remedy="mend that, and try again")
 
     def _find_twin(self, file: ImportedFile) -> InboxFile | None:
         """The same bytes under another name, skipped for the sake of this one."""
@@ -262,7 +270,7 @@ class _StreamImport:
         names = _name(file.name for file in missing)
         if missing and self._context.full_refresh:
             raise SourceError(
-                f"{self._place}: {len(missing)} files whose rows are in the table lie neither in the inbox nor in {ARCHIVE}/: {names}",
+                f"{self._place}: {len(missing)} files whose rows are in the table lie neither in the inbox nor in {ARCHIVE}/ or {QUARANTINE}/: {names}",
                 remedy="put them back to load everything anew; or drop the table, which is to do without them, and run without --full-refresh",
             )
         if missing:

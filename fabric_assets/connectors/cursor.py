@@ -13,26 +13,22 @@ warehouse's own rows say the same.
 import math
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from datetime import datetime, timedelta
+from decimal import InvalidOperation
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from fabric_assets.config.streams import CursorConfig
-from fabric_assets.connectors import arrow_types
 from fabric_assets.connectors.batches import StreamMemory
 from fabric_assets.connectors.column_names import normalize_column
 from fabric_assets.connectors.context import SourceContext
+from fabric_assets.connectors.cursor_values import can_follow, decode, describe_if_ahead, encode, find_usable, is_ordered
 from fabric_assets.connectors.row_digests import digest_rows
 from fabric_assets.errors import ConfigurationError, DataError
 
 MAX_TIES = 200_000
-
-# What Python's datetime and date can hold; beyond it a cursor is of no use (Postgres's infinity is such a value).
-_TIMESTAMPS = (-62_135_596_800_000_000, 253_402_300_799_999_999)
-_DAYS = (-719_162, 2_932_896)
 
 
 class Cursor:
@@ -51,7 +47,7 @@ class Cursor:
     ) -> None:
         self._config, self._field, self._kind, self._append, self._key = config, config.field, kind, append, tuple(key)
         self._memory, self._place = memory, place
-        if not _is_ordered(kind):
+        if not is_ordered(kind):
             raise ConfigurationError(
                 f"{place}: the cursor {config.field} has the type {kind}, which has no order to follow",
                 remedy="choose a number, date, timestamp or text column",
@@ -67,7 +63,7 @@ class Cursor:
             self._rebuild(columns)
         self.start = self._step_back(self._last, config.lag) if self._last is not None else self._parse_initial(config.initial)
         self._highest, self._seen, self._met = self._last, Counter(self._ties), False
-        memory.window.start = None if self.start is None else encode(self.start)
+        self._note_start()
 
     @property
     def may_have_gone_back(self) -> bool:
@@ -86,7 +82,7 @@ class Cursor:
                 f"{self._place}: the cursor {self._field} holds a value that its type {self._kind} cannot carry",
                 remedy="correct it at the source, or leave its row out on purpose by the stream's where",
             )
-        usable = _find_usable(column)
+        usable = find_usable(column)
         useless = table.num_rows - (pc.sum(usable).as_py() or 0)
         if self._append and useless:
             raise DataError(
@@ -108,18 +104,19 @@ class Cursor:
 
     def find_highest(self, table: pa.Table) -> Any:
         """The highest usable value of a table; None without one."""
-        return pc.max(pc.filter(table[self._field], _find_usable(table[self._field]))).as_py()
+        return pc.max(pc.filter(table[self._field], find_usable(table[self._field]))).as_py()
 
     def begin_again(self, highest: Any, *, context: SourceContext) -> bool:
         """Compare the source's highest value with the one known; whether it went back, and all is to be read again.
 
         Args:
-            highest: at the source now; None where it holds no rows, which says nothing.
+            highest: at the source now; None where it holds no rows, which says nothing. Nor do those before `initial`.
 
         Raises:
             DataError: it went back in an append, which cannot tell which of the rows it has loaded.
         """
-        if highest is None or highest >= self._last:
+        initial = self._parse_initial(self._config.initial)
+        if highest is None or highest >= self._last or (initial is not None and highest < initial):
             return False
         what = f"{self._place}: the cursor {self._field} went back from {encode(self._last)} to {encode(highest)}: the source looks restored"
         if self._append:
@@ -127,17 +124,19 @@ class Cursor:
                 f"{what}, and an append cannot tell which rows it has loaded", remedy="look at the source, then load the stream with --full-refresh"
             )
         context.report(f"{what}; all of its rows are read again")
-        self.start = self._last = self._highest = None
-        self._memory.window.start = None
+        self.start, self._last, self._highest = initial, None, None
+        self._note_start()
         return True
 
-    def commit(self) -> None:
+    def commit(self, *, context: SourceContext) -> None:
         """Remember how far the load came; the next one begins there."""
         if self._highest is None:
             return
         state = self._memory.state
         state["value"], state["kind"], state["field"] = encode(self._highest), str(self._kind), self._field
         self._memory.window.end = state["value"]
+        if ahead := describe_if_ahead(self._highest):
+            context.report(f"{self._place}: the cursor {self._field} has come to {ahead}")
         if self._append:
             if self._ties.total() > MAX_TIES:
                 raise DataError(
@@ -148,6 +147,9 @@ class Cursor:
         else:
             state.pop("ties", None)
 
+    def _note_start(self) -> None:
+        self._memory.window.start = None if self.start is None else encode(self.start)
+
     def _restore(self, state: dict[str, Any], columns: Sequence[str]) -> None:
         """Take up where the last load's state ends."""
         if state.get("field", self._field) != self._field:
@@ -157,7 +159,7 @@ class Cursor:
                     remedy="load the stream anew with --full-refresh",
                 )
             return
-        if not _can_follow(state["kind"], self._kind):
+        if not can_follow(state["kind"], self._kind):
             raise self._build_kind_error(state["kind"])
         if self._append and "ties" not in state:
             # The stream was merged until now, and a merge remembers none.
@@ -244,55 +246,3 @@ class Cursor:
 
     def _build_kind_error(self, before: str) -> DataError:
         return DataError(f"{self._place}: the cursor {self._field} was {before} and is now {self._kind}", remedy="load the stream anew with --full-refresh")
-
-
-def encode(value: Any) -> str:
-    """Write a cursor value so that `decode` reads the same one."""
-    return value.isoformat() if isinstance(value, date) else repr(value) if isinstance(value, float) else str(value)
-
-
-def decode(text: str, kind: pa.DataType) -> Any:
-    """Read a cursor value.
-
-    Raises:
-        ValueError, InvalidOperation: the text is none of that type.
-    """
-    if pa.types.is_timestamp(kind):
-        value = datetime.fromisoformat(text)
-        if kind.tz:
-            return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-        return value if value.tzinfo is None else value.astimezone(UTC).replace(tzinfo=None)
-    if pa.types.is_date(kind):
-        return datetime.fromisoformat(text).date()
-    if pa.types.is_decimal(kind):
-        return Decimal(text)
-    if pa.types.is_floating(kind):
-        return float(text)
-    return int(text) if pa.types.is_integer(kind) else text
-
-
-def _is_ordered(kind: pa.DataType) -> bool:
-    return (
-        kind == arrow_types.TEXT
-        or pa.types.is_timestamp(kind)
-        or pa.types.is_date(kind)
-        or pa.types.is_decimal(kind)
-        or kind in (arrow_types.BIGINT, arrow_types.DOUBLE)
-    )
-
-
-def _can_follow(before: str, now: pa.DataType) -> bool:
-    """Whether a value of the earlier type reads as one of this: the same, or a number grown wider."""
-    return before == str(now) or (pa.types.is_decimal(now) and (before == str(arrow_types.BIGINT) or before.startswith("decimal")))
-
-
-def _find_usable(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """True where a value can be compared and remembered: not NULL, NaN or infinite."""
-    kind = column.type
-    if pa.types.is_floating(kind):
-        return pc.fill_null(pc.is_finite(column), False)
-    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        lowest, highest = _DAYS if pa.types.is_date(kind) else _TIMESTAMPS
-        raw = column.cast(pa.int32() if pa.types.is_date(kind) else pa.int64())
-        return pc.fill_null(pc.and_(pc.greater_equal(raw, lowest), pc.less_equal(raw, highest)), False)
-    return pc.is_valid(column)

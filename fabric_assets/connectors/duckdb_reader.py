@@ -49,7 +49,8 @@ class DuckDatabase(Database):
     @cached_property
     def connection(self) -> duckdb.DuckDBPyConnection:
         try:
-            return duckdb.connect(self.url.database or "", read_only=True, config={"memory_limit": _MEMORY})
+            # The YAML's condition is SQL, and would else read any file of this machine; once off, no statement turns it on again.
+            return duckdb.connect(self.url.database or "", read_only=True, config={"memory_limit": _MEMORY, "enable_external_access": "false"})
         except duckdb.Error as error:
             raise self.explain(error, place=self.place) from None
 

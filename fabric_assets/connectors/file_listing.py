@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fabric_assets import naming
 from fabric_assets.config.sources import FileStream, FolderSource
 from fabric_assets.connectors.context import SourceContext
+from fabric_assets.connectors.local_paths import LocalPaths
 from fabric_assets.errors import ConfigurationError, RetriableError, SourceError, SourceUnavailable
 
 _EXTRAS = {"gs": "gcsfs", "az": "adlfs"}
-# Folders of the data directory that hold other tenants' data, or the platform's own.
+# S3 itself answers from here for buckets elsewhere with the region to ask.
+_DEFAULT_REGION = "us-east-1"
 _CHUNK = 4 * 1024 * 1024
 
 
@@ -32,7 +33,7 @@ class SourceFile:
         version: changes when its content may have.
         modified: seconds since the epoch.
         open: opens its bytes.
-        local: where it lies, for a file of this machine.
+        local: where it lies, for a file of this machine; links followed.
     """
 
     name: str
@@ -68,6 +69,7 @@ def list_files(context: SourceContext, stream: FileStream, *, place: str) -> tup
     """Find the stream's files, by name, and whether the source's path holds any file at all.
 
     Raises:
+        ConfigurationError: a file is none of this tenant's.
         SourceError: the path does not exist or may not be read.
         SourceUnavailable: the bucket cannot be reached.
     """
@@ -75,12 +77,12 @@ def list_files(context: SourceContext, stream: FileStream, *, place: str) -> tup
     assert isinstance(config, FolderSource)
     scheme, separator, rest = config.path.partition("://")
     if not separator or scheme == "file":
-        folder, path = get_folder(context, config, place), rest if separator else config.path
+        folder, path = get_folder(context, config), rest if separator else config.path
         if not folder.is_dir():
             raise SourceError(
                 f"{place}: the folder {path} does not exist", remedy="create it, or correct the source's path; relative paths count from FABRIC_DATA_DIR"
             )
-        return _list_folder(folder, stream, place, context.report)
+        return _list_folder(folder, stream, place, context)
     return _list_bucket(open_bucket(context, config, place), rest.rstrip("/"), stream, place)
 
 
@@ -103,30 +105,32 @@ def fetch(file: SourceFile, folder: Path, number: int, *, place: str) -> Fetched
     return FetchedFile(file, path, digest.hexdigest())
 
 
-def get_folder(context: SourceContext, config: FolderSource, place: str) -> Path:
+def get_folder(context: SourceContext, config: FolderSource) -> Path:
     """The source's folder on this machine, whether it is there or not.
 
     Raises:
-        ConfigurationError: it holds the platform's own data.
+        ConfigurationError: no load of this tenant may read there.
     """
-    data_dir, path = context.settings.data_dir.resolve(), config.path.removeprefix("file://")
-    folder = (data_dir / path).resolve()
-    remedy = "name a folder below FABRIC_DATA_DIR"
-    if folder == data_dir or (folder.is_relative_to(data_dir) and folder.relative_to(data_dir).parts[0] in naming.PLATFORM_FOLDERS):
-        raise ConfigurationError(f"{place}: the path {path} holds the platform's own data", remedy=remedy)
+    paths, path = LocalPaths(context), config.path.removeprefix("file://")
+    folder = (paths.data_dir / path).resolve()
+    if folder == paths.data_dir:
+        raise ConfigurationError(f"{context.describe()}: the path {path} holds the platform's own data", remedy="name a folder below FABRIC_DATA_DIR")
+    paths.check(folder, path)
     return folder
 
 
-def _list_folder(folder: Path, stream: FileStream, place: str, report: Callable[[str], None]) -> tuple[list[SourceFile], bool]:
-    files = []
+def _list_folder(folder: Path, stream: FileStream, place: str, context: SourceContext) -> tuple[list[SourceFile], bool]:
+    files, paths = [], LocalPaths(context)
     for path in sorted(folder.glob(stream.glob)):
         if path.name.startswith(".") or path.is_dir():
             continue
-        if not path.resolve().is_relative_to(folder) or not stat.S_ISREG(path.stat().st_mode):
-            report(f"{place}: {path.name} is skipped: it is no regular file below the source's path")
+        real = path.resolve()
+        if not real.is_relative_to(folder) or not stat.S_ISREG(path.stat().st_mode):
+            context.report(f"{place}: {path.name} is skipped: it is no regular file below the source's path")
             continue
-        facts = path.stat()
-        files.append(SourceFile(path.relative_to(folder).as_posix(), _get_version(facts), facts.st_size, facts.st_mtime, _build_opener(path), path))
+        paths.check(real.parent)
+        facts = real.stat()
+        files.append(SourceFile(path.relative_to(folder).as_posix(), _get_version(facts), facts.st_size, facts.st_mtime, _build_opener(real), real))
     return files, bool(files) or any(True for _ in _walk(folder))
 
 
@@ -153,12 +157,16 @@ def open_bucket(context: SourceContext, config: FolderSource, place: str) -> Any
     scheme = config.path.partition("://")[0]
     options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
     if login := config.credentials:
-        endpoint = login.endpoint_url if isinstance(login.endpoint_url, str | None) else context.resolve(login.endpoint_url).strip()
+        endpoint = login.endpoint_url if isinstance(login.endpoint_url, str | None) else context.resolve(login.endpoint_url, hidden=False).strip()
+        # Complete: what is left out, fsspec takes from its own variables and files, and botocore from AWS_* and ~/.aws.
         options |= {
+            "anon": False,
             "key": context.resolve(login.access_key_id).strip(),
             "secret": context.resolve(login.secret_access_key).strip(),
+            **dict.fromkeys(("token", "username", "password", "profile", "session")),
             "endpoint_url": endpoint,
-            "client_kwargs": {"region_name": login.region} if login.region else {},
+            "client_kwargs": {"region_name": login.region or _DEFAULT_REGION},
+            "config_kwargs": {"ignore_configured_endpoint_urls": True},
         }
     try:
         return fsspec.filesystem({"az": "abfs"}.get(scheme, scheme), **options)

@@ -8,6 +8,7 @@ import csv
 import re
 from abc import ABC, abstractmethod
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from io import StringIO
@@ -20,16 +21,17 @@ import pyarrow.parquet as pq
 
 from fabric_assets.connectors import arrow_types, file_types
 from fabric_assets.connectors.batches import Reject
+from fabric_assets.connectors.file_faults import build_error
 from fabric_assets.connectors.file_listing import FetchedFile
-from fabric_assets.connectors.file_salvage import MAX_LINE, PART_BYTES, Fragment, Salvage, cut, has_null_line, number_rows, salvage, split_csv, split_json
+from fabric_assets.connectors.file_salvage import MAX_LINE, PART_BYTES, Fragment, Salvage, cut, is_misread, number_rows, salvage, split_csv, split_json
 from fabric_assets.connectors.file_types import TextColumn
+from fabric_assets.connectors.suggestions import LONGEST_NAME
 from fabric_assets.errors import DataError
 
 BATCH_ROWS, BATCH_BYTES = 50_000, 32 * 1024 * 1024
 _USUAL_LINE, _WIDE_ROW = 4 * 1024 * 1024, 1024
 _DELIMITERS = ",;\t|"
 _NUMBERED = re.compile(r"(.+)_\d+")
-_LINE = re.compile(r"\bline:?\s+(\d+)", re.IGNORECASE)
 
 Fits = dict[str, frozenset[pa.DataType]]
 
@@ -81,7 +83,7 @@ class _TextReader(ABC):
             try:
                 self._look()
             except duckdb.Error as error:
-                raise _build_error(self.file, self.place, str(error)) from None
+                raise build_error(self.file, self.place, error) from None
         return self._fits
 
     def read(self, types: Mapping[str, pa.DataType]) -> Iterator[Piece]:
@@ -128,7 +130,7 @@ class _TextReader(ABC):
                     for batch in open_reader(_count_batch_rows(size, self._rows)):
                         yield pa.Table.from_batches([batch])
             except duckdb.Error as error:
-                raise _build_error(self.file, self.place, str(error)) from None
+                raise build_error(self.file, self.place, error) from None
 
     @abstractmethod
     def _find_columns(self, connection: Any) -> list[TextColumn]: ...
@@ -174,8 +176,14 @@ class CsvReader(_TextReader):
             raise DataError(f"{self.name} has a header that is no UTF-8 CSV: {error}", remedy="save it as UTF-8") from None
         if not header and self.file.source.size:
             raise DataError(f"{self.name} begins with an empty line", remedy="name the columns in the first line")
-        if doubles := {name for name in header if header.count(name) > 1}:
-            raise DataError(f"{self.name} has a header that names {min(doubles)!r} twice", remedy="give each column its own name")
+        if "\0" in line:
+            raise DataError(
+                f"{self.name} has a header that holds a NUL: it is no text", remedy="correct the stream's glob or format, or save the file as UTF-8"
+            )
+        known = Counter(name.lower() for name in header)
+        if doubles := {name for name in header if known[name.lower()] > 1}:
+            remedy = "give each column its own name; upper and lower case are the same to a warehouse"
+            raise DataError(f"{self.name} has a header that names {min(doubles)[:LONGEST_NAME]!r} twice", remedy=remedy)
         if any(not name for name in header):
             raise DataError(f"{self.name} has a header with a column without a name", remedy="name every column in the first line")
         return header, delimiter
@@ -185,8 +193,7 @@ class JsonReader(_TextReader):
     """One object a line; nested values stay JSON text."""
 
     def inspect(self) -> Fits:
-        # DuckDB takes such a line for an object without a value; it is a bad one, as it is in a file that has others.
-        if has_null_line(self.file.path):
+        if is_misread(self.file.path):
             self._salvage = salvage(self._split(self.file.path), self.file)
         return super().inspect()
 
@@ -248,13 +255,13 @@ class ParquetReader:
                     yield Piece(pa.Table.from_batches([batch]), rows + 1)
                     rows += batch.num_rows
             except (pa.ArrowException, OSError) as error:
-                raise _build_error(self.file, self.place, str(error)) from None
+                raise build_error(self.file, self.place, error) from None
 
     def _open(self) -> pq.ParquetFile:
         try:
             return pq.ParquetFile(self.file.path)
         except (pa.ArrowInvalid, OSError) as error:
-            raise _build_error(self.file, self.place, str(error)) from None
+            raise build_error(self.file, self.place, error) from None
 
 
 def _get_parquet_fits(kind: pa.DataType) -> frozenset[pa.DataType]:
@@ -273,13 +280,6 @@ def _connect() -> Any:
     connection = duckdb.connect()
     connection.execute("set TimeZone = 'UTC'")
     return connection
-
-
-def _build_error(file: FetchedFile, place: str, reason: str) -> DataError:
-    line = _LINE.search(reason)
-    text = " ".join(reason.replace(str(file.path), file.source.name).split("Possible")[0].split())[:400]
-    at = f", line {line[1]}" if line else ""
-    return DataError(f"{place}: the file {file.source.name}{at} cannot be read: {text}", remedy="correct the file; no row of it has been loaded")
 
 
 def _literal(text: str) -> str:

@@ -1,6 +1,6 @@
 """A csv or jsonl file with lines that are no rows of its format -> a copy without them, and those lines as rejected rows.
 
-Only for files that DuckDB refuses: it reads the copy as fast as any other file. A quote that is never closed, or followed by
+Only for files that DuckDB refuses or would misread: it reads the copy as fast as any other file. A quote that is never closed, or followed by
 text, may have swallowed whole rows: every line that it spans is rejected by itself, and nothing inside is taken for a row.
 """
 
@@ -19,11 +19,14 @@ import pyarrow as pa
 
 from fabric_assets.connectors.batches import Reject
 from fabric_assets.connectors.file_listing import FetchedFile
+from fabric_assets.connectors.json_numbers import has_long_number, quote_long_numbers
 from fabric_assets.errors import DataError
 
 MAX_LINE = 32 * 1024 * 1024
 PART_BYTES = 32 * 1024 * 1024
 _REJECTS_AT_ONCE = 1_000
+# So much stays in the processor's cache.
+_LOOK_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -125,12 +128,22 @@ def split_csv(path: Path, *, columns: int, delimiter: str, name: str) -> Iterato
     return _split_csv(_read_lines(path, newline, name), columns, delimiter, name)
 
 
-def has_null_line(path: Path) -> bool:
-    """Whether a JSON Lines file has a line that begins with null."""
-    if not path.stat().st_size:
+def is_misread(path: Path) -> bool:
+    """Whether DuckDB would misread a JSON Lines file without a word.
+
+    It takes a line that begins with null for an object without a value, where it is a bad one; and it rounds numbers.
+    """
+    if not (size := path.stat().st_size):
         return False
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return content[:4] == b"null" or content.find(b"\nnull") >= 0
+        start = 0
+        while start < size:
+            end = content.find(b"\n", start + _LOOK_BYTES) + 1 or size
+            lines = content[start:end]
+            if lines.startswith(b"null") or b"\nnull" in lines or has_long_number(lines):
+                return True
+            start = end
+    return False
 
 
 def split_json(path: Path, *, name: str) -> Iterator[Fragment]:
@@ -167,12 +180,13 @@ class _Grammar:
 
     def __init__(self, delimiter: str) -> None:
         mark = re.escape(delimiter)
-        inside = '(?:[^"]|"")*+'
+        # Atomic groups: Python before 3.11.5 gets a group that is repeated possessively wrong (gh-106052).
+        inside = '(?>(?:[^"]++|"")*)'
         field = rf' ?"{inside}" *+|(?! ?")[^{mark}\r\n]*+'
         self._field = re.compile(rf"(?:{field})({mark}|\Z)")
         self._inside = re.compile(inside)
-        self._whole = re.compile(rf"(?:{field})(?:{mark}(?:{field}))*+")
-        self._open = re.compile(rf'(?:(?:{field}){mark})*+ ?"{inside}')
+        self._whole = re.compile(rf"(?:{field})(?>(?:{mark}(?:{field}))*)")
+        self._open = re.compile(rf'(?>(?:(?:{field}){mark})*) ?"{inside}')
         self._delimiter = delimiter
 
     def read(self, text: str, *, is_open: bool) -> bool | None:
@@ -249,7 +263,8 @@ def _split_json(lines: Iterator[str], name: str) -> Iterator[Fragment]:
         first = first or text[0]
         reason, message = _find_fault(text)
         any_row = any_row or not reason
-        yield Fragment(line if line.endswith("\n") else line + "\n", reason, f"line {number} {message}")
+        whole = line if line.endswith("\n") else line + "\n"
+        yield Fragment(whole if reason else quote_long_numbers(whole), reason, f"line {number} {message}")
     if not any_row and first not in ("", "{"):
         raise DataError(f"{name} holds no JSON Lines: none of its lines is a JSON object", remedy="write one object a line")
 

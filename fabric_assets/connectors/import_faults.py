@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from fabric_assets.connectors.batches import Reject
 from fabric_assets.connectors.import_cells import BadRow, Cells
+from fabric_assets.masking import mask_values
 
 # One more than the warehouse keeps of a row, so that it sees that there was more.
 LONGEST_RAW = 8_001
@@ -67,7 +68,7 @@ class Faults:
 def build_reject(bad: BadRow, header: Sequence[str], origin: str) -> Reject:
     """The rejection of a row that could not be read at all."""
     if bad.cells is None:
-        return Reject(origin, bad.line, None, bad.reason, bad.message, bad.text[:LONGEST_RAW])
+        return Reject(origin, bad.line, None, bad.reason, bad.message, _cut(bad.text))
     return _build_reject(bad.line, [Fault(bad.column or 0, bad.reason, bad.message)], bad.cells, header, origin)
 
 
@@ -92,4 +93,9 @@ def _build_raw(texts: Sequence[str | None], header: Sequence[str]) -> str:
         size += len(header[place]) + len(text or "")
         if size > LONGEST_RAW:
             break
-    return json.dumps(cells, ensure_ascii=False)[:LONGEST_RAW]
+    return _cut(json.dumps(cells, ensure_ascii=False))
+
+
+def _cut(raw: str) -> str:
+    """Cut a long row, without leaving half of a secret; what is cut is known by its length."""
+    return raw if len(raw) <= LONGEST_RAW else mask_values(raw)[:LONGEST_RAW].ljust(LONGEST_RAW)

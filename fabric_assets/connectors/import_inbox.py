@@ -20,6 +20,7 @@ from fabric_assets.config.imports import CsvImportSource
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.file_listing import get_folder, open_bucket
 from fabric_assets.connectors.imported_file import ARCHIVE, QUARANTINE, REASON_SUFFIX
+from fabric_assets.connectors.local_paths import LocalPaths
 from fabric_assets.errors import SourceError
 from fabric_assets.private_files import make_private_folder, write_atomically
 
@@ -135,6 +136,7 @@ def open_inbox(context: SourceContext) -> Inbox:
     """Open the source's inbox; a folder of ours that is missing is made.
 
     Raises:
+        ConfigurationError: no load of this tenant may read there.
         SourceError: the folder does not exist.
     """
     config, place = context.config, context.describe()
@@ -143,19 +145,19 @@ def open_inbox(context: SourceContext) -> Inbox:
         from fabric_assets.connectors.import_bucket import BucketInbox
 
         return BucketInbox(open_bucket(context, config, place), config.path.partition("://")[2].rstrip("/"), place)
-    folder = get_folder(context, config, place)
+    folder = get_folder(context, config)
     if not folder.is_dir():
         if Path(config.path.removeprefix("file://")).is_absolute():
             raise SourceError(f"{place}: the folder {config.path} does not exist", remedy="create or mount it, or correct the source's path")
         make_private_folder(folder)
-    return FolderInbox(folder)
+    return FolderInbox(folder, LocalPaths(context))
 
 
 class FolderInbox(Inbox):
     """On this machine."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, paths: LocalPaths) -> None:
+        self._folder, self._paths = folder, paths
 
     def find_all(self, glob: str) -> Listing:
         files, refused = list[InboxFile](), dict[str, str]()
@@ -170,6 +172,7 @@ class FolderInbox(Inbox):
             if reason:
                 refused[ascii(name)] = reason
             elif file := self.find(name):
+                self._paths.check(path.parent)
                 files.append(file)
         files.sort(key=lambda file: (file.modified_at, file.name))
         return Listing(files, refused, frozenset(file.name for file in files if self._is_marked(file)))

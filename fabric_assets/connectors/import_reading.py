@@ -4,7 +4,7 @@
 # pyarrow.compute makes its functions while it is imported, where no type checker sees them.
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -32,6 +32,9 @@ _PLAIN = {
     ".": r"\A[+-]?(?:[0-9]+|[1-9][0-9]{0,2}(?:,[0-9]{3})+)(?:\.[0-9]*)?\z",
     ",": r"\A[+-]?(?:[0-9]+|[1-9][0-9]{0,2}(?:\.[0-9]{3})+)(?:,[0-9]*)?\z",
 }
+# A workbook's whole number as the worker spells those that a float cannot hold; their last digits are lost.
+_ROUNDED = r"\A-?[0-9.]+(?:e\+[0-9]+|\.0)\z"
+_TOO_MANY_DIGITS = BadCell("too_many_digits", "the number has more digits than a spreadsheet keeps: store it as text in the workbook")
 
 
 @dataclass
@@ -57,6 +60,11 @@ def read_column(texts: pa.Array, natives: pa.Array | None, column: ImportColumn,
         natives: which cells were numbers or dates in a workbook: a dot stands before their fractions, and their dates are ISO dates.
         mark: what stands before the fractions of the others; None if that is not known.
     """
+    if natives is not None and column.type in ("text", "bigint"):
+        rounded = pc.fill_null(pc.and_(natives, pc.match_substring_regex(texts, _ROUNDED)), False)
+        if pc.any(rounded).as_py():
+            kept = read_column(pc.if_else(rounded, None, texts), natives, column, kind, mark)
+            return replace(kept, faults=kept.faults | dict.fromkeys(pc.indices_nonzero(rounded).to_pylist(), _TOO_MANY_DIGITS))
     if column.type == "text":
         return Reading(texts)
     if natives is None or not pc.any(natives).as_py():
@@ -150,8 +158,8 @@ def _build_parser(column: ImportColumn, mark: str | None, *, native: bool) -> Pa
 
     def parse(text: str) -> tuple[Any, Number | None]:
         if native:
-            # A workbook shows 15 digits; the rest is what binary fractions leave.
-            text = text if column.type != "decimal" else f"{float(text):.15g}"
+            # A workbook shows 15 digits; the rest is what binary fractions leave. Whole numbers are spelt as they stand in it.
+            text = text if column.type != "decimal" or text.lstrip("-").isdigit() else f"{float(text):.15g}"
         number = parse_number(text, mark)
         convert: dict[str, Callable[[Decimal], Any]] = {"bigint": as_bigint, "decimal": lambda value: as_decimal(value, scale), "double": as_double}
         return convert[column.type](number.value), number

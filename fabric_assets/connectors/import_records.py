@@ -1,7 +1,8 @@
 """Text of a CSV file -> its records, each with its line as an editor counts it, and the lines that are none.
 
 The grammar is RFC 4180, and quotes within unquoted fields are themselves. Text after a closing quote makes all lines that its
-record spans bad, one by one: nothing inside is taken for a row. The patterns are possessive, so time is linear in the text.
+record spans bad, one by one: nothing inside is taken for a row. No pattern goes back into what it has matched, so time is linear in
+the text: by atomic groups, since Python before 3.11.5 gets a group that is repeated possessively wrong (gh-106052).
 """
 
 import re
@@ -36,12 +37,12 @@ class Grammar:
 
     def __init__(self, delimiter: str, quote: str, newline: str, *, field_chars: int, most: int) -> None:
         mark, end = re.escape(delimiter), newline
-        body = f"{quote}(?:[^{quote}]++|{quote}{quote})*+"
+        body = f"{quote}(?>(?:[^{quote}]++|{quote}{quote})*)"
         field = f"(?:{body}{quote}|(?!{quote})[^{mark}{end}]*+)"
         tail = r"(?=\r?(?:\n|\Z))" if newline == "\n" else r"(?=\r|\Z)"
-        self._row = re.compile(rf"{field}(?:{mark}{field})*+{tail}")
-        self._open = re.compile(rf"(?:{field}{mark})*+({body})\Z")
-        self._closed = re.compile(rf"(?:{field}{mark})*+({body}{quote})")
+        self._row = re.compile(rf"{field}(?>(?:{mark}{field})*){tail}")
+        self._open = re.compile(rf"(?>(?:{field}{mark})*)({body})\Z")
+        self._closed = re.compile(rf"(?>(?:{field}{mark})*)({body}{quote})")
         self._field = re.compile(rf"({field})({mark}|\r?\Z)")
         self._delimiter, self._quote, self._newline = delimiter, quote, newline
         self._stray = "\r" if newline == "\n" else "\n"

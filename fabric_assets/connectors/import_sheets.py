@@ -1,17 +1,16 @@
 """A dropped .xlsx workbook -> the header of one sheet, then its cells as texts with their rows' numbers.
 
-A worker process reads it (`import_sheet_worker.py`). Before, its parts are unpacked here once, to nowhere, which bounds them; on the
-way the cells that hold an error (#N/A, #REF!) are noted, which the worker's library gives as empty ones.
+A worker process reads it (`import_sheet_worker.py`). Before, its parts are unpacked here once, to nowhere, which bounds them.
 """
 
 import json
-import re
+import posixpath
 import subprocess
 import sys
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -27,11 +26,11 @@ from fabric_assets.errors import QuarantinedFile
 
 _ROWS = 10_000
 _PARTS = 10_000
-_CELL = re.compile(rb"<(?:\w+:)?c\b[^<>]*>")
-_ERROR = re.compile(rb"""\bt\s*=\s*["']e["']""")
-_PLACE = re.compile(rb"""\br\s*=\s*["']([A-Z]{1,3})([0-9]{1,7})["']""")
-_LONGEST_TAG = 4096
 _RELATION = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
+_FAULTS = {
+    import_sheet_worker.ERROR: "the sheet shows an error there, such as #N/A",
+    import_sheet_worker.NO_RESULT: "its formula was saved without a result: open the workbook in a spreadsheet program, and save it there",
+}
 
 Row = list[Any]
 
@@ -44,7 +43,6 @@ class SheetFile:
     dialect: Dialect
     limits: ImportLimits
     _rows: Iterator[Row]
-    _errors: Mapping[int, int] = field(default_factory=dict)
     _line: int = 1
 
     def read(self) -> Iterator[Cells]:
@@ -78,8 +76,9 @@ class SheetFile:
 
     def _find_fault(self, line: int, row: Row) -> BadRow | None:
         texts = [_get_text(cell) for cell in row]
-        if (column := self._errors.get(line)) is not None and column < len(row):
-            return BadRow(line, column, "error_cell", "the sheet shows an error there, such as #N/A", texts)
+        for index, cell in enumerate(row):
+            if isinstance(cell, list) and len(cell) > 1:
+                return BadRow(line, index, cell[1], _FAULTS[cell[1]], texts)
         for index, text in enumerate(texts):
             if text and len(text) > self.limits.field_chars:
                 return BadRow(line, index, "field_too_long", f"it has more than {self.limits.field_chars} characters", texts)
@@ -94,10 +93,8 @@ def open_sheet(path: Path, stream: CsvStream, limits: ImportLimits) -> SheetFile
     Raises:
         QuarantinedFile: it is no workbook, lacks the sheet, or unpacks to more than the limit.
     """
-    errors = _screen(path, stream.sheet or "", limits)
-    rows = _run_worker(path, stream.sheet or "")
-    indent = len(next(rows))
-    errors = {line: column - indent for line, column in errors.items()}
+    part = _screen(path, stream.sheet or "", limits)
+    rows = _run_worker(path, stream.sheet or "", part)
     for line, row in enumerate(rows, start=1):
         if any(text and text.strip() for text in map(_get_text, row)):
             cells = [_get_text(cell) or "" for cell in row]
@@ -105,7 +102,7 @@ def open_sheet(path: Path, stream: CsvStream, limits: ImportLimits) -> SheetFile
             while not cells[-1].strip():
                 cells.pop()
             header = check_header(cells, limits)
-            return SheetFile(header + [""] * (width - len(header)), Dialect(WORKBOOK, mark=stream.decimal), limits, rows, errors, line + 1)
+            return SheetFile(header + [""] * (width - len(header)), Dialect(WORKBOOK, mark=stream.decimal), limits, rows, line + 1)
     raise QuarantinedFile("empty_file", "the sheet is empty")
 
 
@@ -113,15 +110,12 @@ def _get_text(cell: Any) -> str | None:
     return cell[0] if isinstance(cell, list) else cell
 
 
-def _run_worker(path: Path, sheet: str) -> Iterator[Row]:
-    """Give as many empty cells as stand before each row's first one, then the rows."""
-    command = [sys.executable, "-I", import_sheet_worker.__file__, str(path), sheet]
+def _run_worker(path: Path, sheet: str, part: str) -> Iterator[Row]:
+    command = [sys.executable, "-I", import_sheet_worker.__file__, str(path), sheet, part]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={}) as worker:
         assert worker.stdout is not None
         try:
             names = worker.stdout.readline()
-            indent = worker.stdout.readline().strip() or b"0"
-            yield [None] * int(indent)
             for line in worker.stdout:
                 if line.endswith(b"\n"):
                     yield json.loads(line)
@@ -144,20 +138,19 @@ def _build_no_workbook() -> QuarantinedFile:
 # --- what the parts hold
 
 
-def _screen(path: Path, sheet: str, limits: ImportLimits) -> dict[int, int]:
-    """Bound all parts, and find the sheet's cells that hold an error: row -> the first such column, from 0."""
-    left, errors = limits.bytes, dict[int, int]()
+def _screen(path: Path, sheet: str, limits: ImportLimits) -> str:
+    """Bound all parts, and find the one that is the sheet."""
+    left = limits.bytes
     try:
         with open_regular(path, limit=limits.bytes) as file, zipfile.ZipFile(file) as book:
             parts = book.infolist()
             if len(parts) > _PARTS:
                 raise QuarantinedFile("bad_workbook", f"it has more than {_PARTS:,} parts")
-            wanted = _find_part(book, sheet)
             for part in parts:
-                left = _read_part(book, part, left, errors if part.filename == wanted else None, limits)
+                left = _read_part(book, part, left, limits)
+            return _find_part(book, sheet)
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, KeyError, ElementTree.ParseError, OSError):
         raise _build_no_workbook() from None
-    return errors
 
 
 def _find_part(book: zipfile.ZipFile, sheet: str) -> str:
@@ -165,7 +158,8 @@ def _find_part(book: zipfile.ZipFile, sheet: str) -> str:
     for entry in _parse(book, "xl/workbook.xml").iter():
         target = relations.get(entry.get(_RELATION), "")
         if entry.tag.endswith("}sheet") and "worksheet" in target and sheet in ("", entry.get("name")):
-            return target.lstrip("/") if target.startswith("/") else f"xl/{target}"
+            wanted = posixpath.join("/xl", target.replace("\\", "/")).lower()
+            return next((name for name in book.namelist() if posixpath.join("/", name).lower() == posixpath.normpath(wanted)), "")
     return ""
 
 
@@ -180,30 +174,10 @@ def _parse(book: zipfile.ZipFile, name: str) -> ElementTree.Element:
     return ElementTree.fromstring(text)  # noqa: S314
 
 
-def _read_part(book: zipfile.ZipFile, part: zipfile.ZipInfo, left: int, errors: dict[int, int] | None, limits: ImportLimits) -> int:
+def _read_part(book: zipfile.ZipFile, part: zipfile.ZipInfo, left: int, limits: ImportLimits) -> int:
     with book.open(part) as content:
-        rest = b""
         while block := content.read(BLOCK):
             left -= len(block)
             if left < 0:
                 raise build_size_error(limits.bytes)
-            if errors is None:
-                continue
-            text = rest + block
-            if b'"e"' in text or b"'e'" in text:
-                _note_errors(text, errors)
-            rest = text[-_LONGEST_TAG:]
     return left
-
-
-def _note_errors(text: bytes, errors: dict[int, int]) -> None:
-    for tag in _CELL.findall(text):
-        if _ERROR.search(tag):
-            place = _PLACE.search(tag)
-            if place is None:
-                raise QuarantinedFile("error_cells", "a cell of the sheet holds an error, such as #N/A, and does not say where it is")
-            column = 0
-            for letter in place[1]:
-                column = column * 26 + letter - 64
-            row = int(place[2])
-            errors[row] = min(errors.get(row, column - 1), column - 1)

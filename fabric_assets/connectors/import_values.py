@@ -11,6 +11,8 @@ from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
+from fabric_assets.masking import mask_values
+
 LONGEST = 100
 _INT64 = 2**63
 
@@ -57,8 +59,8 @@ class Number:
 
 
 def quote(text: str) -> str:
-    """A cell's text for a message, cut where it is long."""
-    return repr(text if len(text) <= 60 else text[:60] + "…")
+    """A cell's text for a message, cut where it is long; half of a secret would not be known for one any more."""
+    return repr(text if len(text) <= 60 else mask_values(text)[:60] + "…")
 
 
 # --- numbers

@@ -54,9 +54,15 @@ class ImportedFile:
             return digest(self.sha256)
         return digest(self.sha256, self.name, self.version if self.sha256 is None else None)
 
-    def is_due(self, now: datetime) -> bool:
-        """Whether its bytes should be in the table and are not, now that it lies in the inbox."""
-        return self.status in ("replaced", "gone") or (self.status == "failed" and (self.next_attempt_at is None or self.next_attempt_at <= now))
+    def is_due(self, now: datetime, modified_at: datetime) -> bool:
+        """Whether its bytes should be in the table and are not, now that it lies in the inbox, last written then."""
+        if self.status == "failed":
+            return self.next_attempt_at is None or self.next_attempt_at <= now
+        return self.status in ("replaced", "gone") or self.is_dropped_again(modified_at)
+
+    def is_dropped_again(self, modified_at: datetime) -> bool:
+        """Whether somebody has dropped a quarantined file once more: in a bucket the same bytes are the same version, but not as old."""
+        return self.status == "quarantined" and modified_at > self.modified_at
 
     def build_note(self) -> str | None:
         """What is laid beside a file that is quarantined, for whoever looks there."""

@@ -15,13 +15,12 @@ import adbc_driver_postgresql.dbapi as adbc
 import pyarrow as pa
 
 from fabric_assets.connectors import arrow_types
-from fabric_assets.connectors.sql_columns import get_kind
+from fabric_assets.connectors.sql_columns import UNDECLARED_DECIMAL, UNDECLARED_MISFIT, get_kind
 from fabric_assets.connectors.sql_databases import CONNECT_TIMEOUT_SECONDS, Database
 from fabric_assets.connectors.sql_query import BATCH_BYTES, Query, carry
+from fabric_assets.security.postgres_login import build_conninfo, complete_login
 
-# A numeric without declared precision: a number where all values fit this one, else text, which holds NaN as well.
-UNDECLARED_DECIMAL = pa.decimal128(38, 18)
-_UNDECLARED_FITS = "coalesce(bool_and({c} <> 'NaN' and abs({c}) < 1e20 and scale({c}) <= 18), true)"
+_UNDECLARED_FITS = f"not coalesce(bool_or({UNDECLARED_MISFIT}), false)"
 
 
 def read(database: Database, query: Query, place: str) -> Iterator[pa.Table]:
@@ -75,10 +74,8 @@ def _connect(database: Database) -> Any:
         pass
     # A peer that is gone without a word is noticed after a minute, by keepalives or by what it does not acknowledge.
     seconds = max(1, min(CONNECT_TIMEOUT_SECONDS, int(database.remaining_seconds)))
-    options = {"connect_timeout": seconds, "keepalives_idle": 20, "keepalives_interval": 10, "keepalives_count": 4, "tcp_user_timeout": 60_000}
-    given = database.url.query
-    url = database.url.set(drivername="postgresql").update_query_dict({key: str(value) for key, value in options.items() if key not in given})
-    connection = adbc.connect(url.render_as_string(hide_password=False))
+    network = {"connect_timeout": seconds, "keepalives_idle": 20, "keepalives_interval": 10, "keepalives_count": 4, "tcp_user_timeout": 60_000}
+    connection = adbc.connect(build_conninfo(complete_login(network | database.login)))
     try:
         with connection.cursor() as cursor:
             cursor.execute("set timezone = 'UTC'")

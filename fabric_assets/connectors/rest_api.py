@@ -68,12 +68,16 @@ class _Api:
         with ExitStack() as stack:
             yield from _Pass(self, root, {name: memories[name] for name in loaded}, stack).read()
 
-    def open_pages(self, name: str, stack: ExitStack) -> PageReader:
+    def open_pages(self, name: str, stack: ExitStack, *, loaded: list[str]) -> PageReader:
+        """Args:
+        loaded: the streams that take rows from the endpoint.
+        """
         stream, place = self.config.streams[name], self.context.describe(name)
         session = self.line.open_session(place, self.base_url, self.login, self.config.headers)
         stack.callback(session.close)
         paginator = stream.paginator or self.config.paginator
-        return PageReader(place, base_url=self.base_url, session=session, stream=stream, paginator=paginator, ends=self.line.ends)
+        is_merged = all(self.config.streams[other].disposition == "merge" for other in loaded)
+        return PageReader(place, base_url=self.base_url, session=session, stream=stream, paginator=paginator, is_merged=is_merged, ends=self.line.ends)
 
     def get_lineage(self, name: str) -> list[str]:
         """The stream and its ancestors, nearest first."""
@@ -99,7 +103,7 @@ class _Pass:
             for endpoint in api.get_lineage(name):
                 self._below.setdefault(endpoint, []).append(name)
         endpoints = sorted(self._below, key=lambda name: len(api.get_lineage(name)))
-        self._readers = {name: api.open_pages(name, stack) for name in endpoints}
+        self._readers = {name: api.open_pages(name, stack, loaded=self._below[name]) for name in endpoints}
         self._keepers = {name: _Keeper(api.context.describe(name), self._streams[name], memory) for name, memory in memories.items()}
         self._failed: set[str] = set()
 
@@ -123,8 +127,15 @@ class _Pass:
                 return
             start = declared.initial
             highest = yield from self._read_root(cursor, start)
-        for memory in self._memories.values():
+        if self._root in self._keepers and (older := self._keepers[self._root].older):
+            self._api.context.report(
+                f"{self._api.context.describe(self._root)}: rows left out for they stand before the last load's highest {declared.field!r}: {older};"
+                " an append takes them for loaded; where rows come late, use merge with a lag"
+            )
+        for name, memory in self._memories.items():
             cursor.move(memory, start=start, highest=highest)
+            if ahead := cursor.describe_if_ahead(memory):
+                self._api.context.report(f"{self._api.context.describe(name)}: the cursor field {declared.field!r} has come to {ahead}")
 
     def _read_root(self, cursor: RestCursorReader | None, start: Position | None) -> Generator[Batch | StreamFailed, None, Position | None]:
         """Read all pages from a position on; gives the highest cursor value among them."""
@@ -201,6 +212,11 @@ class _Keeper:
         if self._border is None:
             # That of an append that it was before would be out of date should it become one again.
             memory.state.pop("border", None)
+
+    @property
+    def older(self) -> int:
+        """Rows that an append left out as older than its last load."""
+        return self._border.older if self._border else 0
 
     def keep(self, rows: list[Row]) -> list[Row]:
         """Drop what an earlier load brought.

@@ -17,6 +17,7 @@ from fabric_assets.config.rest import ApiKeyAuth, AuthConfig, BasicAuth, BearerA
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.rest_session import Login
 from fabric_assets.errors import SecretError, SourceError
+from fabric_assets.security.redaction import hide
 
 _HEADER_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
 _HTTP_URL = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[^\s@\[\]:/?#]+)(:\d{1,5})?([/?#][^\s@]*)?")
@@ -48,6 +49,7 @@ def build_login(auth: AuthConfig | None, context: SourceContext, open_session: O
     if isinstance(auth, BasicAuth):
         password = context.resolve(auth.password)
         both = b64encode(f"{resolve_text(auth.username, context)}:{password}".encode()).decode()
+        hide(both)
         return _HeaderLogin("Authorization", f"Basic {both}", password, both)
     form = {
         "grant_type": "client_credentials",
@@ -68,7 +70,7 @@ def resolve_url(value: str | SecretRef, context: SourceContext, field: str) -> s
     Raises:
         SecretError: what a reference points at is none, or carries a login.
     """
-    url = resolve_text(value, context)
+    url = context.resolve(value, hidden=False) if isinstance(value, SecretRef) else value
     if not _HTTP_URL.fullmatch(url):
         at = f", at {value.describe()}," if isinstance(value, SecretRef) else ""
         raise SecretError(f"{context.describe()}: {field}{at} is no http:// or https:// address without a login", remedy="e.g. https://api.example.com/v2")
@@ -144,6 +146,7 @@ class _ClientLogin(Login):
             lifetime = float(answer.get("expires_in", _DEFAULT_LIFETIME_SECONDS)) if isinstance(answer, dict) else 0.0
         except (TypeError, ValueError):
             lifetime = _DEFAULT_LIFETIME_SECONDS
+        hide(token)
         self._token, self._ends = token, time.monotonic() + max(lifetime - _MARGIN_SECONDS, 1.0)
 
 

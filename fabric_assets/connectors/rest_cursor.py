@@ -7,6 +7,8 @@ Positions stay in the API's own spelling, since the API reads them again.
 
 import hashlib
 import json
+import math
+import re
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
@@ -16,6 +18,7 @@ from typing import Any
 from fabric_assets.config.rest import RestCursor
 from fabric_assets.connectors.batches import Row, StreamMemory
 from fabric_assets.connectors.column_names import normalize_column
+from fabric_assets.connectors.cursor_values import describe_if_ahead
 from fabric_assets.connectors.rest_rows import MISSING, find_value
 from fabric_assets.connectors.suggestions import build_missing_error
 from fabric_assets.errors import ConfigurationError, DataError
@@ -24,6 +27,8 @@ from fabric_assets.errors import ConfigurationError, DataError
 _LOAD_ID = "_dlt_load_id"
 Position = str | int | float
 Sortable = tuple[str, Any]
+_WHOLE = re.compile(r"-?[0-9]{1,1000}")
+_FRACTION = re.compile(r"-?[0-9]{1,1000}\.[0-9]{1,1000}")
 
 
 class RestCursorReader:
@@ -82,18 +87,24 @@ class RestCursorReader:
         """How far a stream came; None where that is not known, or counted by another field."""
         return memory.state.get("position") if memory.state.get("field") == self._cursor.field else None
 
+    def describe_if_ahead(self, memory: StreamMemory) -> str | None:
+        """Say of a stream's position that it has yet to come; None where it has."""
+        position = self.get_position(memory)
+        return None if position is None else describe_if_ahead(self.sort(position)[1])
+
     def sort(self, value: Position) -> Sortable:
         """A value's place among the others: times by the moment, whatever their spelling.
 
         Raises:
             DataError: it is no number, time or text.
         """
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return "number", value
-        if not isinstance(value, str):
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise DataError(f"{self._place}: cursor field {self._cursor.field!r} holds {type(value).__name__} values", remedy="choose a time, a number or text")
-        if value.isascii() and value.isdigit():
-            return "number", int(value)
+        # A number is one however it is written: as text "10.5" would come before "9.5".
+        if (number := _read_number(value)) is not None:
+            return "number", number
+        if not isinstance(value, str):
+            raise DataError(f"{self._place}: cursor field {self._cursor.field!r} holds {value}, which is no number", remedy="choose a time, a number or text")
         try:
             moment = datetime.fromisoformat(value)
         except ValueError:
@@ -108,9 +119,19 @@ class RestCursorReader:
         if isinstance(lag, timedelta) and kind == "time" and isinstance(position, str):
             return _spell(datetime.fromisoformat(position) - lag, position)
         if isinstance(lag, int) and kind == "number":
-            return str(value - lag) if isinstance(position, str) else value - lag
+            return format(value - lag, "f" if isinstance(value, Decimal) else "d") if isinstance(position, str) else position - lag
         needed = {"time": "a duration, e.g. 5m", "number": "a number"}.get(kind, "left out, for text cannot be counted back")
         raise ConfigurationError(f"{self._place}: cursor.lag must be {needed}: the cursor field holds {kind} values", remedy="change cursor.lag")
+
+
+def _read_number(value: Position) -> int | Decimal | None:
+    """A number, or the text of one, so that all of them can be compared exactly; None for what is none."""
+    text = repr(value) if isinstance(value, float) else str(value)
+    if _WHOLE.fullmatch(text):
+        return int(text)
+    if isinstance(value, float):
+        return Decimal(text) if math.isfinite(value) else None
+    return Decimal(text) if _FRACTION.fullmatch(text) else None
 
 
 def _spell(moment: datetime, like: str) -> str:
@@ -137,6 +158,8 @@ class Border:
         self._sort = RestCursorReader(place, cursor).sort
         self._start, self._seen = self._load(memory)
         self._highest = self._start
+        # Rows before the last load's highest value: left out, since they are no news by the cursor.
+        self.older = 0
 
     def keep_new(self, rows: list[Row]) -> list[Row]:
         """Drop the rows that an earlier load brought, and remember the new border.
@@ -153,9 +176,16 @@ class Border:
                     remedy="use merge with a primary_key, or another cursor field",
                 )
             rank = self._sort(value)
+            if rank[0] == "text":
+                raise DataError(
+                    f"{self._place}: the cursor field {self._field!r} holds {value!r}, no number or time: only the API knows which of such texts comes later,"
+                    " so an append cannot tell which rows are new",
+                    remedy="use merge with a primary_key, or another cursor field",
+                )
             if self._start is None or rank > self._start or (rank == self._start and not self._was_loaded(row)):
                 kept.append(row)
                 self._remember(row, value, rank)
+            self.older += self._start is not None and rank < self._start
         return kept
 
     def _load(self, memory: StreamMemory) -> tuple[Sortable | None, Counter[str]]:
@@ -173,8 +203,10 @@ class Border:
         if highest is None and memory.get_highest(_LOAD_ID) is None:
             return None
         # A field within an object has a column under another name, if it has one at all.
-        if highest is None or not self._keys:
-            needed = "a field of the row itself" if highest is None else "a primary_key"
+        # Of numbers in a column of text the warehouse's highest is not the highest number.
+        is_text_number = isinstance(highest, str) and self._sort(highest)[0] == "number"
+        if highest is None or is_text_number or not self._keys:
+            needed = "a field of the row itself" if highest is None else "a column of numbers" if is_text_number else "a primary_key"
             raise DataError(
                 f"{self._place}: how far the cursor {self._field!r} came is lost, and without {needed} an append cannot tell which rows it has loaded",
                 remedy="load the stream anew with --full-refresh",

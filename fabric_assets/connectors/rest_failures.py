@@ -10,8 +10,8 @@ from requests.exceptions import ConnectionError as RequestsConnectionError
 from requests.exceptions import ConnectTimeout, SSLError, Timeout, TooManyRedirects
 
 from fabric_assets.errors import FabricError, SourceError, SourceUnavailable
+from fabric_assets.masking import redact
 from fabric_assets.security.outgoing import CONNECT_SECONDS, READ_SECONDS, TooLate, show_url
-from fabric_assets.security.redaction import redact
 
 _PASSING = {408, 425, 429}
 _SHOWN = 200
@@ -76,7 +76,7 @@ def quote_answer(response: Response, secrets: Sequence[str]) -> str:
     """What the server says, in one short line."""
     if not re.match(r"(application/([\w.-]+\+)?json|text/plain)\b", response.headers.get("Content-Type", "")):
         return ""
-    said = " ".join(redact(response.content[:4000].decode(errors="replace"), [*secrets, urlsplit(response.url).query]).split())
+    said = " ".join(redact(response.content[:4000].decode(errors="replace"), [*secrets, response.url, urlsplit(response.url).query]).split())
     return f"; it says: {said[:_SHOWN]}{'…' if len(said) > _SHOWN else ''}" if said else ""
 
 

@@ -36,11 +36,22 @@ class PageReader:
         place: tenant, source and stream, for messages.
         base_url: where the path begins.
         paginator: the stream's or the source's; None lets dlt find it.
+        is_merged: all streams that are loaded of these rows, or from below them, are merged by a key, so that no row comes twice.
         ends: when, by the monotonic clock, the load has taken too long.
     """
 
-    def __init__(self, place: str, *, base_url: str, session: ApiSession, stream: rest.RestStream, paginator: rest.PaginatorConfig | None, ends: float) -> None:
-        self._place, self._stream, self._config, self._ends = place, stream, paginator, ends
+    def __init__(
+        self,
+        place: str,
+        *,
+        base_url: str,
+        session: ApiSession,
+        stream: rest.RestStream,
+        paginator: rest.PaginatorConfig | None,
+        is_merged: bool,
+        ends: float,
+    ) -> None:
+        self._place, self._stream, self._config, self._is_merged, self._ends = place, stream, paginator, is_merged, ends
         self._client = _Client(place, base_url=base_url, session=session, guessing=stream.data is None)
         self._selector = _compile(stream.data, "data", place) if stream.data else None
         build_paginator(paginator, place)
@@ -55,7 +66,7 @@ class PageReader:
         # The session has its own way with refusals; without a hook the client would add one.
         paginator, hooks = build_paginator(self._config, self._place), {"response": []}
         pages = self._client.paginate(path, params=dict(params), paginator=paginator, data_selector=self._selector, hooks=hooks)  # type: ignore[arg-type]
-        previous, short, most = None, False, 0
+        previous, short, most = None, False, None
         asked: set[str] = set()
         while (page := self._get_next(pages)) is not None:
             rows, response = list(page), page.response
@@ -73,11 +84,7 @@ class PageReader:
             if rows and short:
                 raise self._build_short_error()
             if rows and (total := self._get_total(response)) is not None:
-                if total < most:
-                    raise SourceUnavailable(
-                        f"{self._place}: the total went from {most} to {total} while the pages were read, so that rows which moved up would be left out",
-                        remedy="the load tries again later; if the API has pages by link or cursor, use these",
-                    )
+                self._check_total(most, total)
                 most = total
             if isinstance(self._config, rest.OffsetPaginator):
                 short = self._check_length(rows, page.paginator, most if self._config.total else None)
@@ -102,9 +109,27 @@ class PageReader:
         path = getattr(self._config, "total", None)
         return int(jsonpath.find_values(path, response.json())[0]) if path else None
 
+    def _check_total(self, before: int | None, total: int) -> None:
+        """Refuse to go on by a total that is another one now: rows have moved over the pages' borders.
+
+        One that grows has brought some rows twice, which harms nothing where they are merged.
+        """
+        if before is None or total == before or (total > before and self._is_merged):
+            return
+        moved = "up would be left out" if total < before else "down would come twice"
+        raise SourceUnavailable(
+            f"{self._place}: the total went from {before} to {total} while the pages were read, so that rows which moved {moved}",
+            remedy="the load tries again later; if it changes all the time, use pages by link or cursor if the API has them, or merge with a primary_key",
+        )
+
     def _check_length(self, rows: list[Row], paginator: Any, total: int | None) -> bool:
         """Whether the page is shorter than asked for, so that it must be the last one."""
-        if not rows or len(rows) >= paginator.limit:
+        if len(rows) > paginator.limit:
+            raise SourceError(
+                f"{self._place}: the server gives {len(rows)} rows a page where `limit` asks for {paginator.limit}, so the next offset would bring rows again",
+                remedy="set the paginator's limit to the rows that the server gives a page",
+            )
+        if not rows or len(rows) == paginator.limit:
             return False
         # The paginator stands at the next page already.
         if total is not None and paginator.current_value - paginator.limit + len(rows) < total:

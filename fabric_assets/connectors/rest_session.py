@@ -19,6 +19,7 @@ from requests.auth import AuthBase
 from requests.exceptions import RequestException
 from urllib3.exceptions import HTTPError
 
+from fabric_assets.connectors.json_numbers import read_number
 from fabric_assets.connectors.rest_failures import Failure, describe_failure, describe_refusal, quote_answer
 from fabric_assets.errors import SourceError, SourceUnavailable
 from fabric_assets.security.outgoing import Guard, Outgoing, show_url
@@ -185,7 +186,7 @@ def read_json(response: Response, place: str) -> Any:
         SourceError: it is no JSON.
     """
     try:
-        body = response.json()
+        body = response.json(parse_float=read_number)
     except (ValueError, RecursionError):
         pass
     else:
@@ -203,7 +204,7 @@ def _is_cut_off(response: Response) -> bool:
     if response.is_redirect or content[:1] not in {b"{", b"["}:
         return False
     try:
-        body = json.loads(response.content)
+        body = json.loads(response.content, parse_float=read_number)
     except (json.JSONDecodeError, UnicodeDecodeError):
         return True
     except (ValueError, RecursionError):

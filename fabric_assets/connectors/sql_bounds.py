@@ -1,12 +1,13 @@
 """Where a cursor begins -> the condition that the source's database reads by: never narrower than the exact comparison in Arrow."""
 
+import sys
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
 
 from fabric_assets.connectors import arrow_types
-from fabric_assets.connectors.cursor import encode
+from fabric_assets.connectors.cursor_values import encode
 from fabric_assets.connectors.sql_columns import SqlColumn, get_kind
 
 Bound = tuple[str, Any]
@@ -27,12 +28,31 @@ def build_bound(column: SqlColumn, start: Any, dialect: str) -> Bound | None:
     start: where the cursor begins; None reads from the beginning.
 
     Returns:
-        a condition with `{value}` in it, and the value; rows without a cursor value meet it as well.
+        a condition with `{value}` in it, and the value; rows without a usable cursor value meet it as well.
     """
     if start is None:
         return None
-    condition, value = _BUILDERS.get(dialect, _build_plain)(column, start, get_kind(column) == arrow_types.TEXT)
-    return f"{condition} or {column.sql} is null", value
+    condition, value = _build_from(column, start, dialect)
+    return f"{condition}{_build_before_all(column, dialect)} or {column.sql} is null", value
+
+
+def build_bound_again(column: SqlColumn, start: Any, dialect: str) -> Bound:
+    """The rows from a start on, of which those without a usable value have been read."""
+    return build_not_null(column) if start is None else _build_from(column, start, dialect)
+
+
+def _build_from(column: SqlColumn, start: Any, dialect: str) -> Bound:
+    return _BUILDERS.get(dialect, _build_plain)(column, start, get_kind(column) == arrow_types.TEXT)
+
+
+def _build_before_all(column: SqlColumn, dialect: str) -> str:
+    """What comes before all that a cursor can remember: minus infinity, years before the first, and what some databases take for a date."""
+    kind = get_kind(column)
+    if dialect not in _EXACT:
+        return ""
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        return f" or {column.sql} < '0001-01-01'"
+    return f" or {column.sql} < {-sys.float_info.max!r}" if kind == arrow_types.DOUBLE else ""
 
 
 def _build_plain(column: SqlColumn, start: Any, is_text: bool) -> Bound:
@@ -41,14 +61,16 @@ def _build_plain(column: SqlColumn, start: Any, is_text: bool) -> Bound:
 
 def _build_postgres(column: SqlColumn, start: Any, is_text: bool) -> Bound:
     if is_text:
-        return f'{column.sql} collate "C" >= {{value}}', encode(start)
+        # A char(n) loses its padding where it is compared with a text, and the remembered value has it.
+        return f'{column.sql} collate "C" >= {{value}}', encode(start).rstrip(" ")
     return f"{column.sql.removesuffix('::text')} >= {{value}}::{_POSTGRES_CASTS.get(get_kind(column), 'numeric')}", encode(start)
 
 
 def _build_mysql(column: SqlColumn, start: Any, is_text: bool) -> Bound:
     if isinstance(start, datetime) and start.tzinfo:
         start = start.astimezone(UTC).replace(tzinfo=None)
-    return f"binary {column.sql} >= binary {{value}}" if is_text else f"{column.sql} >= {{value}}", start
+    # Bytes of the connection's charset, whatever the column's own.
+    return f"binary convert({column.sql} using utf8mb4) >= binary {{value}}" if is_text else f"{column.sql} >= {{value}}", start
 
 
 def _build_sqlite(column: SqlColumn, start: Any, is_text: bool) -> Bound:
@@ -61,4 +83,5 @@ def _build_sqlite(column: SqlColumn, start: Any, is_text: bool) -> Bound:
     return f"{column.sql} collate binary >= {{value}}" if is_text else f"{column.sql} >= {{value}}", start
 
 
+_EXACT = {"postgresql", "mysql", "sqlite", "duckdb"}
 _BUILDERS = {"postgresql": _build_postgres, "mysql": _build_mysql, "sqlite": _build_sqlite}

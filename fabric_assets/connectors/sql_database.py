@@ -4,16 +4,21 @@ Tables and columns are looked up once for all streams, when the source is opened
 is read, in words that name the nearest right one.
 """
 
+import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from fabric_assets.config.sources import SqlDatabaseSource, SqlStream
-from fabric_assets.connectors import sql_bounds, sql_columns, sql_readers
+from fabric_assets.connectors import sql_bounds, sql_columns, sql_order, sql_readers
 from fabric_assets.connectors.batches import Batch, ReadGroup, SourceReader, StreamMemory, StreamPlan
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.cursor import Cursor
+from fabric_assets.connectors.local_paths import LocalPaths
 from fabric_assets.connectors.sql_databases import Database
 from fabric_assets.connectors.sql_query import Query
 from fabric_assets.connectors.suggestions import build_missing_error
@@ -51,6 +56,7 @@ def open_source(context: SourceContext) -> SourceReader:
     config = context.config
     assert isinstance(config, SqlDatabaseSource)
     database = sql_readers.open_database(config, context.resolve(config.url), place=context.describe())
+    _check_file(database, context)
     streams = {name: config.streams[name] for name in context.streams}
     tables = database.reflect({stream.table or name for name, stream in streams.items()})
     groups = []
@@ -58,6 +64,28 @@ def open_source(context: SourceContext) -> SourceReader:
         plan = StreamPlan(name, stream.disposition, key=stream.primary_key or (), newest_by=stream.cursor.field if stream.cursor else None)
         groups.append(ReadGroup((plan,), partial(_read, _Reading(context, name, stream, database, tables.get(stream.table or name)))))
     return SourceReader(tuple(groups), connections=config.max_connections, close=database.close)
+
+
+def _check_file(database: Database, context: SourceContext) -> None:
+    """Raises:
+    ConfigurationError: the url is of a file that no load of this tenant may read.
+    """
+    if database.dialect not in {"sqlite", "duckdb"} or database.url.database in (None, "", ":memory:"):
+        return
+    files, paths = [*_list_files(database.url.database)], LocalPaths(context)
+    # A URI is no file's name, but where there is a file of this name, a driver may open that.
+    for file in [file for file in files if os.path.lexists(file)] or files:
+        paths.check(file.parent, "of its url")
+
+
+def _list_files(written: str) -> Iterator[Path]:
+    """Every file that a driver may take this for: some read URIs, with a host and with escapes, even where the url does not say that it is one."""
+    paths = [written]
+    if uri := re.match("file:(?://[^/]*)?([^?#]*)", written):
+        paths += [uri[1], unquote(uri[1])]
+    for path in paths:
+        # SQLite ends a name at an escaped NUL; two slashes in front mean something to Python alone.
+        yield Path(os.path.realpath(re.sub("^/+", "/", path.partition("\0")[0])))
 
 
 def _read(reading: _Reading, memories: Mapping[str, StreamMemory]) -> Iterator[Batch]:
@@ -78,15 +106,17 @@ def _read(reading: _Reading, memories: Mapping[str, StreamMemory]) -> Iterator[B
         memory=memory,
         place=place,
     )
+    sql_order.check_order(database, query, column, place=place)
     bound = sql_bounds.build_bound(column, cursor.start, database.dialect)
     for table in sql_readers.read(database, replace(query, bound=bound), place=place):
         yield Batch(reading.name, cursor.filter(table))
     if cursor.may_have_gone_back:
         highest = _find_highest(reading, replace(query, columns=(column,), bound=sql_bounds.build_not_null(column)), cursor)
         if cursor.begin_again(highest, context=reading.context):
-            for table in sql_readers.read(database, replace(query, bound=sql_bounds.build_not_null(column)), place=place):
+            bound = sql_bounds.build_bound_again(column, cursor.start, database.dialect)
+            for table in sql_readers.read(database, replace(query, bound=bound), place=place):
                 yield Batch(reading.name, cursor.filter(table))
-    cursor.commit()
+    cursor.commit(context=reading.context)
 
 
 def _find_highest(reading: _Reading, query: Query, cursor: Cursor) -> Any:

@@ -19,9 +19,12 @@ from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.engine.reflection import ObjectKind
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, NoSuchTableError, SQLAlchemyError
 
+from fabric_assets.connectors.outages import is_outage
 from fabric_assets.connectors.sql_columns import SqlColumn, build_column
 from fabric_assets.connectors.suggestions import build_missing_error
+from fabric_assets.connectors.tls import check_mysql_parameters, get_tls_remedy
 from fabric_assets.errors import ConfigurationError, FabricError, SourceError, SourceUnavailable
+from fabric_assets.security.postgres_login import complete_login, refuse_foreign_logins
 
 CONNECT_TIMEOUT_SECONDS = 15
 _DRIVERS = {
@@ -30,6 +33,9 @@ _DRIVERS = {
     "mysql": "mysql+pymysql",
     "mariadb": "mariadb+pymysql",
 }
+_SERVERS = {"postgresql", "mysql", "mariadb"}
+# PyMySQL would read a login from a file of this machine, or let the server ask for any of its files.
+_FOREIGN_TO_MYSQL = ("read_default_file", "read_default_group", "local_infile")
 _FILES = {"sqlite": "SQLite", "duckdb": "DuckDB"}
 _LOGIN_WORDS = ("authentication failed", "access denied", "no password supplied", "no pg_hba.conf entry", "login failed")
 _MISSING_WORDS = (
@@ -42,24 +48,6 @@ _MISSING_WORDS = (
     "not exist",
     "doesn't exist",
     "not found in",
-)
-_UNREACHABLE_WORDS = (
-    "could not connect",
-    "connection refused",
-    "can't connect",
-    "timeout",
-    "timed out",
-    "could not translate host",
-    "lost connection",
-    "server closed the connection",
-    "connection to server",
-    "gone away",
-    "no route",
-    "too many connections",
-    "terminating connection",
-    "statement timeout",
-    "locked",
-    "could not set lock",
 )
 
 
@@ -104,6 +92,13 @@ class Database:
             # The other drivers know a time-out; SQLite asks every so many steps whether to go on.
             event.listen(engine, "connect", lambda connection, _: connection.set_progress_handler(lambda: int(self.is_late()), 1_000_000))
         return engine
+
+    @property
+    def login(self) -> dict[str, Any]:
+        """A Postgres url as libpq's parameters, as far as it names them; several hosts stand in one parameter."""
+        query = {key: value if isinstance(value, str) else ",".join(value) for key, value in self.url.query.items()}
+        parts = {"host": self.url.host, "port": self.url.port, "dbname": self.url.database, "user": self.url.username, "password": self.url.password}
+        return query | {key: value for key, value in parts.items() if value is not None}
 
     @property
     def remaining_seconds(self) -> float:
@@ -153,7 +148,7 @@ class Database:
                     # Whatever the list of names leaves out: another spelling where case does not count, a synonym.
                     with suppress(NoSuchTableError):
                         found[name] = inspector.get_columns(name, schema=self.schema)
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, OSError) as error:
             raise self.explain(error, place=self.place) from None
         return {name: {column["name"]: column["type"] for column in columns} for name, columns in found.items() if columns}
 
@@ -191,19 +186,19 @@ class Database:
         self.engine.dispose()
 
     def explain(self, error: Exception, *, place: str) -> FabricError:
-        """Turn a driver's exception into ours: refused for good, or worth another try. Never quotes parameters or the url's password."""
+        """Turn a driver's exception into ours: refused for good, or worth another try. Never quotes parameters."""
         if self.is_late():
             return self._build_late_error()
         cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
         reason = " ".join(str(cause).split())
-        if self.url.password:
-            reason = reason.replace(str(self.url.password), "***")
         low = reason.lower()
+        if remedy := get_tls_remedy(reason):
+            return SourceError(f"{place}: no trusted TLS connection to the database: {reason}", remedy=remedy)
         if any(word in low for word in _LOGIN_WORDS):
             return SourceError(f"{place}: the database refuses the login: {reason}", remedy="check the user and password in the source's url")
         if any(word in low for word in _MISSING_WORDS):
             return SourceError(f"{place}: the database refuses: {reason}", remedy="check the source's url and schema, and the stream's where")
-        if any(word in low for word in _UNREACHABLE_WORDS):
+        if is_outage(cause):
             return SourceUnavailable(
                 f"{place}: the database cannot be reached: {reason}", remedy="check that it runs, and host, port and network of the source's url"
             )
@@ -213,7 +208,7 @@ class Database:
         seconds = max(1, int(self.timeout_seconds))
         connect = min(CONNECT_TIMEOUT_SECONDS, seconds)
         if self.url.drivername == "postgresql+psycopg2":
-            return {"connect_timeout": connect, "options": f"-ctimezone=UTC -cstatement_timeout={seconds * 1000}"}
+            return complete_login({**self.login, "connect_timeout": connect, "options": f"-ctimezone=UTC -cstatement_timeout={seconds * 1000}"})
         if self.url.drivername.endswith("+pymysql"):
             return {"connect_timeout": connect, "read_timeout": seconds, "init_command": "set time_zone = '+00:00'"}
         if self.url.get_backend_name() == "sqlite":
@@ -238,6 +233,22 @@ def parse_url(text: str, *, place: str, origin: str) -> URL:
             remedy="write it as postgresql://user:password@host:port/database, mysql://..., sqlite:///path or duckdb:///path",
         ) from None
     url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
+    if url.drivername.endswith("+pymysql"):
+        check_mysql_parameters(url, place=place)
+    if url.get_backend_name() in _SERVERS:
+        _check_login(url, f"{place}: the url ({origin})")
     if (name := _FILES.get(url.get_backend_name())) and url.database and url.database != ":memory:" and not url.query and not Path(url.database).is_file():
         raise SourceError(f"{place}: the {name} file {url.database} does not exist", remedy="correct the path in the source's url")
     return url
+
+
+def _check_login(url: URL, place: str) -> None:
+    """Refuse a login that its driver would complete from the process's own environment, or from files of this machine."""
+    remedy = "write it as postgresql://user:password@host:port/database, or mysql://..."
+    if not (url.host or url.query.get("host") or url.query.get("unix_socket")) or not (url.username or url.query.get("user")):
+        raise ConfigurationError(f"{place} lacks a host or a user", remedy=remedy)
+    if url.get_backend_name() == "postgresql":
+        refuse_foreign_logins(url.query, place)
+    for name in _FOREIGN_TO_MYSQL:
+        if url.get_backend_name() != "postgresql" and name in url.query:
+            raise ConfigurationError(f"{place} has the parameter {name}, which reaches files of this machine", remedy="leave it out")

@@ -8,7 +8,7 @@ import pyarrow as pa
 from fabric_assets.connectors.sql_columns import SqlColumn, get_kind
 
 # A batch is about so large, whatever the rows: small enough for memory, large enough to keep the cost of each batch away.
-BATCH_BYTES = 16 * 1024 * 1024
+BATCH_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,6 @@ import pyarrow.compute as pc
 
 from fabric_assets.connectors import arrow_types
 
-_DIGITS = "[0-9]"
-_DATE = "-".join([_DIGITS * 4, _DIGITS * 2, _DIGITS * 2])
-_TIME = ":".join([_DIGITS * 2] * 3)
 _PRECISION = re.compile(r"\((\d+)(?:\s*,\s*(\d+))?\)")
 _SAFE_INTEGER = 2**53
 
@@ -54,8 +51,13 @@ def build_scan_sql(columns: Sequence[tuple[str, pa.DataType]]) -> str:
     Args:
         columns: quoted name and type.
     """
-    misfits = " or ".join(f"({_get_misfit(kind)})".replace("{c}", quoted) for quoted, kind in columns)
+    misfits = " or ".join(f"({build_misfit_sql(quoted, kind)})" for quoted, kind in columns)
     return f"max({misfits}), max({build_length_sql([quoted for quoted, kind in columns if kind in (arrow_types.TEXT, arrow_types.BINARY)])})"
+
+
+def build_misfit_sql(quoted: str, kind: pa.DataType) -> str:
+    """A condition that holds for a column's values that the type cannot carry."""
+    return _get_misfit(kind).replace("{c}", quoted)
 
 
 def build_length_sql(quoted: Sequence[str]) -> str:

@@ -6,6 +6,8 @@ from difflib import get_close_matches
 from fabric_assets.errors import SourceError
 
 _SHOWN = 30
+# Of one name: a file that is no table can have its whole text for a header.
+LONGEST_NAME = 100
 
 
 def build_missing_error(place: str, *, kind: str, name: str, known: Iterable[str], remedy: str) -> SourceError:
@@ -14,7 +16,7 @@ def build_missing_error(place: str, *, kind: str, name: str, known: Iterable[str
     kind: what is missing, in the YAML's words: `table`, `cursor field`.
     known: the names that the source does have.
     """
-    names = sorted(known)
+    names = sorted(candidate[:LONGEST_NAME] for candidate in known)
     lowered = {candidate.lower(): candidate for candidate in names}
     nearest = get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)
     hint = f"; did you mean {lowered[nearest[0]]!r}?" if nearest else ""

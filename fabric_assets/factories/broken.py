@@ -22,6 +22,11 @@ def build_broken_definitions(broken: Mapping[str, Sequence[Problem]]) -> dg.Defi
     return dg.Definitions(assets=list(specs.values()), asset_checks=checks, sensors=[_build_sensor(specs, broken)])
 
 
+def build_offboarded_specs(gone: Mapping[str, Sequence[Problem]]) -> list[dg.AssetSpec]:
+    """Show tenants that were offboarded and whose YAML is still there: as assets that nothing materialises, checks or reports, lest they be recorded anew."""
+    return [dg.AssetSpec([name, CHECK], group_name=name, description="\n\n".join(str(problem) for problem in problems)) for name, problems in gone.items()]
+
+
 def _get_names(tenants: Iterable[str]) -> dict[str, str]:
     """Give each tenant a name that Dagster takes: the file's name may be what is wrong, and two wrong names must not become one."""
     names: dict[str, str] = {}

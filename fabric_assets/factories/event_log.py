@@ -18,11 +18,25 @@ _BUSY_SECONDS = 30
 
 
 class KeptEventLog(SqliteEventLogStorage):
-    """Only `_connect` differs: everything else of Dagster's class goes through it, and holds its lock there."""
+    """`_connect` differs: everything else of Dagster's class goes through it, and holds its lock there.
+
+    And what tables and columns there are, which Dagster looks up for each event, is looked up once: nothing of them goes while a run is on.
+    """
 
     def __init__(self, base_dir: str) -> None:
         self._kept: dict[str, Any] = {}
+        self._seen: set[str] = set()
         super().__init__(base_dir)
+
+    def has_table(self, table_name: str) -> bool:
+        if table_name not in self._seen and super().has_table(table_name):
+            self._seen.add(table_name)
+        return table_name in self._seen
+
+    def _has_asset_key_col_on_connection(self, conn: Any, column_name: str) -> bool:
+        if column_name not in self._seen and super()._has_asset_key_col_on_connection(conn, column_name):
+            self._seen.add(column_name)
+        return column_name in self._seen
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Any]:

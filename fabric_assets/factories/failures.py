@@ -7,6 +7,8 @@ import dagster as dg
 
 from fabric_assets.config.base import RetriesConfig
 from fabric_assets.errors import FabricError, RetriableError
+from fabric_assets.masking import mask
+from fabric_assets.security.redaction import describe_masked
 
 _BACKOFFS = {"constant": None, "linear": dg.Backoff.LINEAR, "exponential": dg.Backoff.EXPONENTIAL}
 
@@ -15,15 +17,24 @@ _BACKOFFS = {"constant": None, "linear": dg.Backoff.LINEAR, "exponential": dg.Ba
 def raised_to_dagster() -> Iterator[None]:
     """Turn our errors into a step failure that carries the message and the remedy.
 
-    The cause is cut off: a driver's own text may hold a URL with its password, ours never does.
+    The cause is cut off: a driver's own text may hold a URL with its password, ours never does. So is an exception that nobody foresaw, where it holds a
+    secret: Dagster would write its text and its causes' into the event log.
     """
     try:
         yield
+    except (dg.Failure, dg.RetryRequested):
+        raise
     except FabricError as error:
         raise dg.Failure(
             description=str(error),
             metadata={"kind": type(error).__name__, "remedy": error.remedy or "see the message"},
             allow_retries=isinstance(error, RetriableError),
+        ) from None
+    except Exception as error:
+        if (traceback := describe_masked(error)) is None:
+            raise
+        raise dg.Failure(
+            description=f"{type(error).__name__}: {mask(str(error))}", metadata={"kind": type(error).__name__, "traceback": dg.MetadataValue.text(traceback)}
         ) from None
 
 

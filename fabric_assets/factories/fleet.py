@@ -1,13 +1,17 @@
 """All tenants -> one code location."""
 
+from dataclasses import replace
+
 import dagster as dg
 
 from fabric_assets.config.loader import Fleet, load_fleet
 from fabric_assets.config.problems import Problem
 from fabric_assets.errors import ConfigurationError
-from fabric_assets.factories.broken import build_broken_definitions
+from fabric_assets.factories.broken import build_broken_definitions, build_offboarded_specs
+from fabric_assets.factories.isolation import build_isolation_definitions
 from fabric_assets.factories.resources import build_dbt_resources
 from fabric_assets.factories.tenant import TenantDefinitions, build_tenant_definitions
+from fabric_assets.offboarded import find_offboarding
 from fabric_assets.settings import Settings
 from fabric_assets.transform.fleet import validate_fleet
 from fabric_assets.transform.graph import ProjectGraph, load_graph
@@ -22,6 +26,8 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     fleet = load_fleet(settings)
     graph = get_graph(fleet, settings)
     fleet = validate_fleet(fleet, graph)
+    gone = {name: problems for name, problems in fleet.broken.items() if find_offboarding(name, settings.data_dir)}
+    fleet = replace(fleet, broken={name: problems for name, problems in fleet.broken.items() if name not in gone})
     if settings.strict and fleet.broken:
         raise ConfigurationError(
             "FABRIC_STRICT=1 and these tenants are broken:\n" + "\n".join(str(problem) for problems in fleet.broken.values() for problem in problems),
@@ -30,13 +36,14 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     tenants, unbuilt = _build_tenants(fleet, graph, settings)
     broken = {**fleet.broken, **unbuilt}
     healthy = dg.Definitions(
-        assets=[asset for tenant in tenants for asset in tenant.assets],
+        assets=[*(asset for tenant in tenants for asset in tenant.assets), *build_offboarded_specs(gone)],
         schedules=[schedule for tenant in tenants for schedule in tenant.schedules],
         sensors=[sensor for tenant in tenants for sensor in tenant.sensors],
         resources=build_dbt_resources(settings),
         executor=dg.in_process_executor,
     )
-    return dg.Definitions.merge(healthy, build_broken_definitions(broken)) if broken else healthy
+    walls = build_isolation_definitions([loaded.config for name, loaded in fleet.tenants.items() if name not in broken], settings=settings)
+    return dg.Definitions.merge(healthy, walls, *([build_broken_definitions(broken)] if broken else []))
 
 
 def _build_tenants(fleet: Fleet, graph: ProjectGraph | None, settings: Settings) -> tuple[list[TenantDefinitions], dict[str, tuple[Problem, ...]]]:

@@ -19,6 +19,7 @@ from fabric_assets.factories.import_cursor import InboxCursor, Launch, digest, p
 from fabric_assets.factories.schedules import get_default_status
 from fabric_assets.factories.translators import SOURCE_TAG, TENANT_TAG, raw_key
 from fabric_assets.loading.import_expectations import EXPECTED_FILES, NO_QUARANTINED_FILE, find_last_due
+from fabric_assets.offboarded import find_offboarding
 from fabric_assets.settings import Settings
 
 BATCH_TAG = "fabric/import_batch"
@@ -50,6 +51,8 @@ def _build_sensor(tenant: TenantConfig, name: str, source: CsvImportSource, pare
         tags={TENANT_TAG: tenant.tenant, SOURCE_TAG: name},
     )
     def look(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        if gone := find_offboarding(tenant.tenant, settings.data_dir):  # of a code location that was not reloaded since
+            return dg.SensorResult(skip_reason=dg.SkipReason(f"the tenant {gone[0]}"))
         with raised_to_dagster():
             return inbox.look(context.instance, context.cursor)
 
@@ -109,7 +112,9 @@ class _Inbox:
             for file in listing.files:
                 # In a bucket nothing was touched: a file appears there when it is whole.
                 whole = file.name in listing.done if self.source.ready == "done_file" else not file.touched
-                found[digest(stream, file.name, file.version)] = (stream, whole)
+                # Not by its version alone: a file that was quarantined and has come back since the last look is one to take again.
+                mark = digest(stream, file.name, file.version, file.modified_at.isoformat(), file.touched)
+                found[mark] = (stream, whole)
         return found
 
     def _decide(self, instance: dg.DagsterInstance, cursor: InboxCursor, ready: Mapping[str, str], now: datetime) -> tuple[dg.RunRequest | None, str]:

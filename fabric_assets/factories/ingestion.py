@@ -4,9 +4,9 @@ The op connects when it runs: definitions open nothing (ADR 0002).
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import get_args
+from typing import Any, get_args
 
 import dagster as dg
 
@@ -44,6 +44,7 @@ def build_ingestion(loaded: LoadedTenant, source: str, *, settings: Settings) ->
     def load_source(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         selected = context.selected_asset_keys
         streams = tuple(stream for stream in config.streams if raw_key(tenant.tenant, source, stream) in selected)
+        failures: dict[str, StreamFailure] = {}
         if streams:
             request = LoadRequest(
                 tenant=tenant,
@@ -55,30 +56,36 @@ def build_ingestion(loaded: LoadedTenant, source: str, *, settings: Settings) ->
                 earlier_runs=get_earlier_runs(context),
             )
             with raised_to_dagster():
-                yield from load(request, context)
-        wanted = [check for key, check in checks.items() if key in context.selected_asset_check_keys]
+                failures = yield from load(request, context)
+        wanted = [check for key, check in checks.items() if key in context.selected_asset_check_keys and check.stream not in failures]
         yield from run_source_checks(tenant, source, wanted, settings=settings)
+        if failures:
+            from fabric_assets.loading.load import join_failures
+
+            with raised_to_dagster():
+                raise join_failures(list(failures.values()))
 
     return load_source
 
 
-def load(request: LoadRequest, context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
-    """Load streams, each a materialisation as soon as it is committed; those that fail are raised together when the others are done.
+def load(request: LoadRequest, context: dg.AssetExecutionContext) -> Generator[dg.MaterializeResult, None, dict[str, StreamFailure]]:
+    """Load streams, each a materialisation as soon as it is committed; gives back those that failed.
 
     Raises:
-        FabricError: a stream failed, or all of them.
+        FabricError: nothing could be loaded at all.
     """
-    from fabric_assets.loading.load import join_failures, load_streams
+    from fabric_assets.loading.load import load_streams
 
-    failures, given = [], find_given(context)
+    failures, given = dict[str, StreamFailure](), find_given(context)
     for outcome in load_streams(request, report=context.log.info):
         if isinstance(outcome, StreamFailure):
             context.log.error(str(outcome.error))
-            failures.append(outcome)
-        elif raw_key(request.tenant.tenant, request.source, outcome.stream) not in given:
-            yield build_load_result(request.tenant, request.source, outcome)
-    if failures:
-        raise join_failures(failures)
+            failures[outcome.stream] = outcome
+        elif (key := raw_key(request.tenant.tenant, request.source, outcome.stream)) not in given:
+            # Given with the result they would be stored twice: with the step's output as well.
+            context.add_asset_metadata(describe_load(request.tenant, request.source, outcome), asset_key=key)
+            yield dg.MaterializeResult(asset_key=key)
+    return failures
 
 
 def find_given(context: dg.AssetExecutionContext) -> frozenset[dg.AssetKey]:
@@ -104,31 +111,28 @@ def get_pool(loaded: LoadedTenant) -> str | None:
     return naming.pool(loaded.config.tenant) if loaded.config.destination.type == "duckdb" else None
 
 
-def build_load_result(tenant: TenantConfig, source: str, report: StreamReport) -> dg.MaterializeResult:
+def describe_load(tenant: TenantConfig, source: str, report: StreamReport) -> dict[str, Any]:
     """Turn a stream's report into the asset's metadata, in dagster-dlt's words where it has one."""
     record = report.record
     columns = [dg.TableColumn(name=column.name, type=column.type, constraints=dg.TableColumnConstraints(nullable=column.nullable)) for column in report.columns]
-    return dg.MaterializeResult(
-        asset_key=raw_key(tenant.tenant, source, report.stream),
-        metadata={
-            "dagster/row_count": report.rows_total,
-            "dagster/column_schema": dg.TableSchema(columns=columns),
-            "dagster/table_name": report.table_name,
-            "rows_read": record.rows_read,
-            "rows_loaded": record.rows_loaded,
-            "rows_rejected": record.rows_rejected,
-            "first_run": report.first_run,
-            "dataset_name": report.dataset,
-            "destination_type": report.destination,
-            "write_disposition": record.write_disposition,
-            "load_id": record.load_id,
-            "bytes": record.bytes,
-            "seconds": round(record.seconds, 3),
-            **_describe_window(record),
-            **_describe_changes(record),
-            **(_describe_files(report.files) if isinstance(tenant.sources[source], CsvImportSource) else {}),
-        },
-    )
+    return {
+        "dagster/row_count": report.rows_total,
+        "dagster/column_schema": dg.TableSchema(columns=columns),
+        "dagster/table_name": report.table_name,
+        "rows_read": record.rows_read,
+        "rows_loaded": record.rows_loaded,
+        "rows_rejected": record.rows_rejected,
+        "first_run": report.first_run,
+        "dataset_name": report.dataset,
+        "destination_type": report.destination,
+        "write_disposition": record.write_disposition,
+        "load_id": record.load_id,
+        "bytes": record.bytes,
+        "seconds": round(record.seconds, 3),
+        **_describe_window(record),
+        **_describe_changes(record),
+        **(_describe_files(report.files) if isinstance(tenant.sources[source], CsvImportSource) else {}),
+    }
 
 
 def _describe_window(record: LoadRecord) -> dict[str, str]:

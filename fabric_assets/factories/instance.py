@@ -8,6 +8,7 @@ import dagster as dg
 from dagster._core.instance.ref import InstanceRef
 
 from fabric_assets import naming
+from fabric_assets.errors import ConfigurationError, FabricError, RetriableError
 from fabric_assets.factories import event_log
 from fabric_assets.private_files import make_private_folder
 from fabric_assets.settings import Settings
@@ -20,16 +21,39 @@ def get_instance(settings: Settings, *, root: Path | None = None) -> dg.DagsterI
 
     Args:
         root: where the project's own dagster.yaml lies; default the current folder.
+
+    Raises:
+        ConfigurationError: DAGSTER_HOME is no folder, or its dagster.yaml asks for what is not there.
+        RetriableError: Dagster's database does not answer.
     """
     home = os.environ.get("DAGSTER_HOME")
     if not home:
         home = str(prepare_home(settings, root=root or Path.cwd()))
         os.environ["DAGSTER_HOME"] = home  # Dagster's own code reads it, e.g. for the storage's folder
-    ref = InstanceRef.from_dir(home)
-    kept = ref.storage_data
-    if kept is not None and kept.class_name == "DagsterSqliteStorage":
-        ref = ref._replace(storage_data=kept._replace(module_name=event_log.__name__, class_name=event_log.KeptStorage.__name__))
-    return dg.DagsterInstance.from_ref(ref)
+    if not Path(home).is_absolute() or not Path(home).is_dir():
+        raise ConfigurationError(f"DAGSTER_HOME={home} is no folder, or not named in full", remedy="name one that exists from / on, or unset DAGSTER_HOME")
+    try:
+        ref = InstanceRef.from_dir(home)
+        kept = ref.storage_data
+        if kept is not None and kept.class_name == "DagsterSqliteStorage":
+            ref = ref._replace(storage_data=kept._replace(module_name=event_log.__name__, class_name=event_log.KeptStorage.__name__))
+        return dg.DagsterInstance.from_ref(ref)
+    except dg.DagsterInvalidConfigError as error:
+        reasons = "; ".join(" ".join(problem.message.partition("Stack Trace")[0].split()) for problem in error.errors)
+        raise ConfigurationError(f"{home}/{CONFIG} cannot be used: {reasons}", remedy="set what it names, or correct it") from None
+    except Exception as error:  # noqa: BLE001 - the storage is a class that dagster.yaml names, with a driver of its own
+        raise _explain(error, f"the storage that {home}/{CONFIG} names") from None
+
+
+def _explain(error: Exception, storage: str) -> FabricError:
+    """Say what the driver of the storage raised, which Dagster has wrapped once or twice."""
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    if type(cause).__name__ == "OperationalError":
+        return RetriableError(f"Dagster's database does not answer: {' '.join(str(cause).split())}", remedy=f"check that it runs, and {storage}")
+    # What cannot be read as a URL is quoted by no message: a part of it may be the password.
+    return ConfigurationError(f"{storage} cannot be opened ({type(cause).__name__})", remedy="write its URL as postgresql://user:password@host:port/database")
 
 
 def prepare_home(settings: Settings, *, root: Path) -> Path:

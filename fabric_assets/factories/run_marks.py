@@ -28,6 +28,18 @@ def mark_run(run_id: str, settings: Settings) -> Iterator[None]:
         mark.release()
 
 
+def is_marked(run_id: str, settings: Settings) -> bool:
+    """Whether a process of this command that lives has the run."""
+    file = naming.run_marks_dir(settings.data_dir) / run_id
+    if not file.exists():
+        return False
+    try:
+        FileLock(file, wait=False).release()
+    except BlockingIOError:
+        return True
+    return False
+
+
 def end_dead_runs(instance: dg.DagsterInstance, settings: Settings) -> list[dg.DagsterRun]:
     """Report as failed what a killed process has left started, and free its pools; gives those runs."""
     folder = make_private_folder(naming.run_marks_dir(settings.data_dir))

@@ -4,8 +4,11 @@ The run is recorded in the same instance as the UI's. Progress comes from Dagste
 """
 
 import logging
+import signal
+import threading
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 
@@ -118,7 +121,7 @@ def run_tenant(
         loggers={"progress": _build_logger(tenant, on_event)},
     ).resolve_implicit_global_asset_job_def()
     run_id = str(uuid.uuid4())
-    with mark_run(run_id, settings):
+    with mark_run(run_id, settings), _kept_signals():
         result = job.execute_in_process(
             instance=instance,
             asset_selection=[dg.AssetKey(key) for key in keys],
@@ -129,6 +132,19 @@ def run_tenant(
         )
     outcome = _build_result(tenant, definitions, keys, result)
     return replace(outcome, seconds=round(perf_counter() - started, 3))
+
+
+@contextmanager
+def _kept_signals() -> Iterator[None]:
+    """Dagster leaves SIGTERM behind with what is done on SIGINT, which a shell tells a job in the background to ignore: `kill` would end nothing any more."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                if handler is not None:  # one that is not Python's cannot be put back
+                    signal.signal(number, handler)
 
 
 def _build_result(tenant: str, definitions: TenantDefinitions, keys: list[tuple[str, ...]], result: dg.ExecuteInProcessResult) -> TenantResult:

@@ -80,6 +80,18 @@ def build_model_spec(tenant: TenantConfig, model: ModelNode, *, selected: Iterab
     )
 
 
+def build_isolation_spec(tenant: TenantConfig) -> dg.AssetSpec:
+    """Make the asset whose check tries the tenant's walls: the walls are no table, so no run makes it."""
+    return dg.AssetSpec(
+        naming.isolation_asset_key(tenant.tenant),
+        description="What keeps this tenant's data apart from all others': its check tries to get past it, as the tenant.",
+        group_name=tenant.tenant,
+        tags={TENANT_TAG: tenant.tenant},
+        kinds={tenant.destination.type},
+        owners=tenant.owners,
+    )
+
+
 @dataclass(frozen=True)
 class DeclaredCheck:
     """A check of the YAML, or one that dropped files have by themselves: what it asks of which stream, and how Dagster shows it."""

@@ -19,6 +19,7 @@ from fabric_assets.errors import DestinationError
 from fabric_assets.loading import ledger
 from fabric_assets.loading.lease import LEASE_SECONDS, warehouse_lease
 from fabric_assets.loading.reports import read_table
+from fabric_assets.masking import mask_values
 from fabric_assets.settings import Settings
 
 _SHOWN = 5
@@ -150,7 +151,7 @@ def _check_accepted_values(check: AcceptedValuesCheck, table: _Table) -> CheckOu
     if failures:
         cursor = table.connection.cursor()
         cursor.execute(f"select {subject}, count(*) from {table.name} where {condition} group by 1 order by 2 desc, 1 limit {_SHOWN}", values)
-        shown = ", ".join(f"{str(value)[:50]!r} ({count})" for value, count in cursor.fetchall())
+        shown = ", ".join(f"{mask_values(str(value))[:50]!r} ({count})" for value, count in cursor.fetchall())
         metadata["message"] = f"{failures} rows hold other values of {check.column}: {shown}"
     return CheckOutcome(not failures, metadata)
 

@@ -1,26 +1,12 @@
 """Whatever a load raises -> one of our errors, in plain words, without a secret."""
 
-import re
 from collections.abc import Iterator
 
 from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.connectors.outages import is_outage
 from fabric_assets.errors import DestinationError, DestinationUnavailable, FabricError, SourceError, SourceUnavailable
+from fabric_assets.masking import mask
 
-_USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
-_UNREACHABLE = (
-    "could not connect",
-    "connection refused",
-    "connection to server",
-    "connection reset",
-    "server closed the connection",
-    "timed out",
-    "timeout expired",
-    "could not translate host",
-    "terminating connection",
-    "too many clients",
-    "the database system is",
-    "could not set lock",
-)
 _REFUSED_LOGIN = ("authentication failed", "no password supplied", "no pg_hba.conf entry")
 
 
@@ -36,11 +22,14 @@ def build_error(error: Exception, *, tenant: TenantConfig, place: str, writing: 
             return part
     names = {type(part).__name__ for part in chain}
     reason = _describe(chain[-1])
-    if isinstance(error, MemoryError):
-        return SourceUnavailable(f"{place}: this machine's memory is used up", remedy="free memory, or let fewer loads run at a time (pools, max_connections)")
+    # DuckDB's own is none of Python's, and is raised in its words as a source and as a destination.
+    if isinstance(error, MemoryError) or "OutOfMemoryException" in names:
+        return SourceUnavailable(
+            f"{place}: this machine's memory is used up: {reason}", remedy="free memory, or let fewer loads run at a time (pools, max_connections)"
+        )
     if writing:
         return _build_destination_error(chain, reason, tenant, place)
-    if names & {"ConnectionError", "ConnectTimeout", "ReadTimeout", "Timeout", "TimeoutError", "MaxRetryError"}:
+    if names & {"ConnectionError", "ConnectTimeout", "ReadTimeout", "Timeout", "MaxRetryError"} or any(map(is_outage, chain)):
         return SourceUnavailable(f"{place}: the source cannot be reached: {reason}", remedy="check that it runs and that this machine reaches it")
     return SourceError(f"{place}: reading failed: {reason}", remedy="check the source's settings against what it answers")
 
@@ -53,7 +42,7 @@ def _build_destination_error(chain: list[BaseException], reason: str, tenant: Te
         return DestinationError(
             f"{place}: the destination ({kind}) lacks its database: {reason}", remedy="create the database, or correct the destination's url"
         )
-    if any(word in low for word in _UNREACHABLE):
+    if any(map(is_outage, chain)):
         return DestinationUnavailable(
             f"{place}: the destination ({kind}) cannot be reached: {reason}", remedy="check that it runs, and host, port and network of its url"
         )
@@ -76,5 +65,6 @@ def _walk(error: BaseException) -> Iterator[BaseException]:
 
 
 def _describe(error: BaseException) -> str:
-    text = _USERINFO.sub("***@", " ".join((str(error) or type(error).__name__).split()))
+    # Masked before it is cut, which could leave half of a secret.
+    text = mask(" ".join((str(error) or type(error).__name__).split()))
     return text if len(text) <= 600 else text[:600] + "..."

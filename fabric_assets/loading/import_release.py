@@ -91,12 +91,14 @@ class _Change:
         config = self._tenant.sources.get(file.source)
         if not inboxes or not isinstance(config, CsvImportSource):
             raise ConfigurationError(f"tenant {self._tenant.tenant}: the source {file.source} is no csv_import any more", remedy="declare it again")
-        inbox, place = inboxes[file.source], file.place or ""
-        is_there = inbox.find(place) is not None
-        if is_there:
+        inbox, mark = inboxes[file.source], file.facts.mark
+        # Not to forget a file for the sake of where it lies: its bytes may be in the archive, for another stream that has loaded them.
+        places = [build_place(folder, file.name, mark) for folder in (QUARANTINE, ARCHIVE)]
+        place = next((place for place in places if inbox.find(place) is not None), None)
+        if place:
             self._put_back(inbox, place, file.name, mark=config.ready == "done_file")
-        is_back = is_there or _lies_in(inbox, file.facts)
-        inbox.remove(f"{place}{REASON_SUFFIX}")
+        is_back = place is not None or _lies_in(inbox, file.facts)
+        inbox.remove(f"{places[0]}{REASON_SUFFIX}")
         self.execute(file, "delete from", "")
         return f"{file.name}: back in the inbox; the next load checks it anew" if is_back else f"{file.name}: the file itself has gone; it is forgotten"
 

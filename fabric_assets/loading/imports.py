@@ -163,7 +163,7 @@ def _look(
     report: Report,
 ) -> Iterator[DroppedFile]:
     """What lies in the inboxes that no load has dealt with."""
-    dealt = {(file.source, file.stream, file.name, file.facts.version) for file in known if file.status not in ("replaced", "gone")}
+    dealt = {(file.source, file.stream, file.name, file.facts.version): file.facts for file in known if file.status not in ("replaced", "gone")}
     streams = {place: config for place, config in find_imports(tenant).items() if source in (None, place[0]) and stream in (None, place[1])}
     for own in dict.fromkeys(name for name, _ in streams):
         config = tenant.sources[own]
@@ -175,7 +175,8 @@ def _look(
                     continue
                 listing, unfinished = inbox.list_ready(declared.glob, config.ready)
                 for file in (*listing.files, *unfinished):
-                    if (own, name, file.name, file.version) not in dealt:
+                    before = dealt.get((own, name, file.name, file.version))
+                    if before is None or before.is_dropped_again(file.modified_at):
                         status = "waiting" if file in unfinished else "loading" if (own, name) in running else "found"
                         yield _describe(own, name, file, status)
         except (FabricError, OSError) as error:

@@ -40,6 +40,11 @@ class Job:
         self._messages: SimpleQueue[Outcome | str] = SimpleQueue()
         self._lock, self._over, self._committing = threading.Lock(), False, 0
 
+    @property
+    def is_over(self) -> bool:
+        """Whether its time is up, or it was stopped."""
+        return self._over
+
     def report(self, message: str) -> None:
         self._messages.put(message)
 

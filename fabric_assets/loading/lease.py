@@ -19,6 +19,7 @@ from fabric_assets import naming
 from fabric_assets.config.tenant import DuckDbDestination, TenantConfig
 from fabric_assets.connectors.destinations import connect
 from fabric_assets.errors import LeaseHeld
+from fabric_assets.offboarded import refuse_offboarded
 from fabric_assets.private_files import make_private_folder
 from fabric_assets.settings import Settings
 
@@ -42,25 +43,36 @@ Report = Callable[[str], None]
 
 @contextmanager
 def load_lease(
-    tenant: TenantConfig, source: str, settings: Settings, *, timeout_seconds: float = LEASE_SECONDS, report: Report | None = None
+    tenant: TenantConfig,
+    source: str,
+    settings: Settings,
+    *,
+    timeout_seconds: float = LEASE_SECONDS,
+    report: Report | None = None,
+    offboarding: bool = False,
 ) -> Iterator[None]:
     """Hold the right to load one source of a tenant for the block; not re-entrant.
 
     Args:
         timeout_seconds: longest wait for whoever holds it now.
         report: told once if there is a wait.
+        offboarding: see `warehouse_lease`.
 
     Raises:
         LeaseHeld: it was not free in time.
         DestinationUnavailable: no connection.
+        ConfigurationError: the tenant was offboarded, or is being so.
     """
     if isinstance(tenant.destination, DuckDbDestination):
-        with warehouse_lease(tenant.tenant, settings, timeout_seconds=timeout_seconds, report=report):
+        with warehouse_lease(tenant.tenant, settings, timeout_seconds=timeout_seconds, report=report, offboarding=offboarding):
             yield
         return
     with contextlib.closing(connect(tenant, settings)) as connection:
         connection.autocommit = True
         _wait_for_postgres(connection, tenant.tenant, source, timeout_seconds, report)
+        # Asked with the lease in hand: who offboards takes it too, once the mark stands.
+        if not offboarding:
+            refuse_offboarded(tenant.tenant, settings.data_dir)
         yield
 
 
@@ -87,21 +99,29 @@ def _wait_for_postgres(connection: Any, tenant: str, source: str, timeout_second
 
 
 @contextmanager
-def warehouse_lease(tenant: str, settings: Settings, *, timeout_seconds: float = 600.0, report: Report | None = None) -> Iterator[None]:
+def warehouse_lease(
+    tenant: str, settings: Settings, *, timeout_seconds: float = 600.0, report: Report | None = None, offboarding: bool = False
+) -> Iterator[None]:
     """Hold the tenant's warehouse file for the block; not re-entrant.
 
     Args:
         timeout_seconds: longest wait for whoever holds it now.
         report: told once if there is a wait.
+        offboarding: for who takes the tenant away; everybody else is refused from then on.
 
     Raises:
         LeaseHeld: it was not free in time.
+        ConfigurationError: the tenant was offboarded, or is being so.
     """
+    if not offboarding:  # asked before, too: a lock file would be the first thing of it that is there again
+        refuse_offboarded(tenant, settings.data_dir)
     path = naming.lock_file(settings.data_dir, tenant)
     make_private_folder(path.parent)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         _wait(descriptor, tenant, timeout_seconds, report)
+        if not offboarding:
+            refuse_offboarded(tenant, settings.data_dir)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield

@@ -6,7 +6,7 @@ So the warehouse alone is the truth, a process may die at any point, and the nex
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
@@ -111,9 +111,14 @@ def _load(request: LoadRequest, context: SourceContext, warehouse: Warehouse, jo
     context = replace(context, streams=tuple(name for name in context.streams if name not in {found.stream for found in done}))
     if not context.streams:
         return
-    reader = job.call(lambda: _open_source(request, context))
+    records = _start_records(request, context.streams)
     try:
-        records = _start_records(reader, request)
+        reader = job.call(lambda: _open_source(request, context))
+    except FabricError as error:
+        for record in records.values():
+            _record_failure(record, error, request=request, warehouse=warehouse, job=job, report=report)
+        raise
+    try:
         job.call(lambda: warehouse.start(list(records.values())))
         shared = LoadContext(
             request=request,
@@ -139,20 +144,19 @@ def _open_source(request: LoadRequest, context: SourceContext) -> SourceReader:
         raise build_error(error, tenant=request.tenant, place=context.describe()) from None
 
 
-def _start_records(reader: SourceReader, request: LoadRequest) -> dict[str, LoadRecord]:
+def _start_records(request: LoadRequest, streams: Sequence[str]) -> dict[str, LoadRecord]:
     """One row of the ledger per stream; a load's id is the time in seconds, as dlt's is, a microsecond apart from its neighbours."""
-    begun = datetime.now(UTC)
-    plans = [plan for group in reader.groups for plan in group.streams]
+    begun, config = datetime.now(UTC), request.tenant.sources[request.source]
     return {
-        plan.name: LoadRecord(
+        stream: LoadRecord(
             load_id=f"{begun.timestamp() + number / 1e6:.6f}",
             run_id=request.run_id,
             source=request.source,
-            stream=plan.name,
-            write_disposition=plan.disposition,
+            stream=stream,
+            write_disposition=config.streams[stream].disposition,
             started_at=begun,
         )
-        for number, plan in enumerate(plans)
+        for number, stream in enumerate(streams)
     }
 
 
@@ -167,10 +171,15 @@ def _run_groups(reader: SourceReader, shared: LoadContext, report: Report) -> It
             try:
                 group = groups.get_nowait()
             except Empty:
-                return
+                break
             load_group(group, shared)
+        if not others.acquire(blocking=False) and not job.is_over:
+            # The last one, and all outcomes are final: DuckDB writes its log into the file while the caller still deals with them.
+            shared.warehouse.close()
 
-    threads = [threading.Thread(target=work, daemon=True, name=f"{job.place}: {number}") for number in range(min(reader.connections, len(reader.groups)))]
+    number = min(reader.connections, len(reader.groups))
+    others = threading.Semaphore(number - 1)
+    threads = [threading.Thread(target=work, daemon=True, name=f"{job.place}: {index}") for index in range(number)]
     for thread in threads:
         thread.start()
     waiting = dict(shared.records)
@@ -184,17 +193,18 @@ def _run_groups(reader: SourceReader, shared: LoadContext, report: Report) -> It
         ends = time.monotonic() + _GRACE_SECONDS
         for thread in threads:
             thread.join(max(ends - time.monotonic(), 0))
+    error = job.build_late_error()
     for stream, record in waiting.items():
-        yield StreamFailure(stream, _record_late(shared, record, report))
+        _record_failure(record, error, request=shared.request, warehouse=shared.warehouse, job=job, report=report)
+        yield StreamFailure(stream, error)
 
 
-def _record_late(shared: LoadContext, record: LoadRecord, report: Report) -> FabricError:
-    error = shared.job.build_late_error()
-    failed = replace(record, status="failed", loaded_at=datetime.now(UTC), error=str(error), retriable=True)
+def _record_failure(record: LoadRecord, error: FabricError, *, request: LoadRequest, warehouse: Warehouse, job: Job, report: Report) -> None:
+    """Write into the ledger that a stream of which no thread speaks was not loaded."""
+    failed = replace(record, status="failed", loaded_at=datetime.now(UTC), error=str(error), retriable=isinstance(error, RetriableError))
     try:
-        shared.job.call(lambda: shared.warehouse.record_failure(failed, []), grace=_GRACE_SECONDS)
-    except Exception as second:  # noqa: BLE001 - the stream's outcome is that it was late
-        place = shared.source.describe(record.stream)
-        reason = build_error(second, tenant=shared.request.tenant, place=place, writing=True).message
+        job.call(lambda: warehouse.record_failure(failed, []), grace=_GRACE_SECONDS)
+    except Exception as second:  # noqa: BLE001 - the stream's outcome is the first one
+        place = f"{job.place}, stream {record.stream}"
+        reason = build_error(second, tenant=request.tenant, place=place, writing=True).message
         report(f"{place}: the failure could not be written to the ledger: {reason}")
-    return error

@@ -38,6 +38,7 @@ from fabric_assets.loading.replay import Report, ask
 from fabric_assets.loading.session import Table, quote, quote_text
 from fabric_assets.loading.stream_replay import StreamReplay, describe
 from fabric_assets.loading.warehouse import Warehouse, open_warehouse
+from fabric_assets.masking import mask_values
 from fabric_assets.private_files import make_private_folder
 from fabric_assets.settings import Settings
 
@@ -235,7 +236,7 @@ class _FileReplay:
             known = {value for (value,) in found if value is not None}
             for place, value in enumerate(checked.table.column(name).to_pylist()):
                 if value in known:
-                    bad.setdefault(place, f"{name}: {str(value)[:60]!r} stands in another row of the file too")
+                    bad.setdefault(place, f"{name}: {mask_values(str(value))[:60]!r} stands in another row of the file too")
         checked.bad += [build_bad(checked.pairs[place], "duplicate", message) for place, message in bad.items()]
         kept = [place for place in range(len(checked.pairs)) if place not in bad]
         return checked.table.take(pa.array(kept, pa.int64())), [checked.pairs[place] for place in kept]

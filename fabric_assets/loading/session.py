@@ -141,12 +141,41 @@ class Session(ABC):
     def read_columns(self, schema: str) -> dict[str, dict[str, pa.DataType]]:
         """Each table of a schema, its columns in their order, and their types."""
 
-    def read_table(self, table: Table) -> tuple[int, tuple[ColumnReport, ...]]:
-        """A table's row count and columns; (0, ()) where it does not exist."""
+    def read_table(self, table: Table, *, made: Columns | None = None) -> tuple[int, tuple[ColumnReport, ...]]:
+        """A table's row count and columns; (0, ()) where it does not exist.
+
+        Args:
+            made: the columns with which this transaction has made it: to ask for them takes longer than a small load.
+        """
+        if made is None:
+            return self._read_table(table)
+        columns = (ColumnReport(name, self.name_type(kind).lower(), nullable=True) for name, kind in made.items() if not name.startswith("_dlt_"))
+        return self.ask(f"select count(*) from {table}")[0], tuple(columns)
+
+    def _read_table(self, table: Table) -> tuple[int, tuple[ColumnReport, ...]]:
         return read_table(self, table.schema, table.name)
+
+    @staticmethod
+    @abstractmethod
+    def name_type(kind: pa.DataType) -> str:
+        """What the destination calls a type of ours."""
 
     def lock_definitions(self) -> None:  # noqa: B027 - nothing to do where one process at a time writes a database
         """Let nobody else make schemas or tables of the platform until this transaction ends."""
+
+    def find_kept_key(self, table: Table) -> tuple[str, ...] | None:
+        """The columns whose values the database itself lets no two rows of the table share, by `keep_key`."""
+        return None
+
+    def keep_key(self, table: Table, key: Sequence[str]) -> bool:
+        """Let the database refuse a second row with the same key, and find rows by it; False where rows share one, or it has no such means."""
+        return False
+
+    def forget_key(self, table: Table) -> None:  # noqa: B027 - nothing to do where none is kept
+        """Take `keep_key` back."""
+
+    def find_faster_by(self, table: Table, column: str) -> None:  # noqa: B027 - nothing to do where columns are found fast by themselves
+        """Let rows be found by a column without reading the table."""
 
     def analyze(self, table: Table) -> None:  # noqa: B027 - nothing to do where the planner counts for itself
         """Tell the planner what a table that was just filled holds."""

@@ -233,7 +233,7 @@ class _StreamLoad:
             self._writer = self._context.warehouse.open_writer(
                 self._plan,
                 layouts=self._context.layouts,
-                version=self._state.version,
+                state=self._state,
                 full_refresh=self._request.full_refresh,
                 load_id=self._record.load_id,
             )

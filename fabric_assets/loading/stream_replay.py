@@ -32,7 +32,7 @@ class StreamReplay:
             load_id=self.record.load_id,
             place=describe(tenant, source, stream),
         )
-        self._writer = warehouse.open_writer(plan, layouts=layouts, version=self._state.version, full_refresh=False, load_id=self.record.load_id)
+        self._writer = warehouse.open_writer(plan, layouts=layouts, state=self._state, full_refresh=False, load_id=self.record.load_id)
         self._started = time.monotonic()
 
     @property

@@ -42,6 +42,10 @@ class StreamTable:
         self._made: set[str] = set()
 
     @property
+    def is_new(self) -> bool:
+        return not self._exists
+
+    @property
     def filled(self) -> Table:
         """Where this load's rows are now; another load's are there only if the table existed and its rows do not wait."""
         return self._stage or self.table
@@ -76,7 +80,8 @@ class StreamTable:
         """Insert what was gathered."""
         if not self._gathered:
             return
-        rows, self._gathered, self._rows, self._bytes = pa.concat_tables(self._gathered), [], 0, 0
+        # In one piece: DuckDB sets memory aside for each piece of an insert, and gathered are hundreds of them.
+        rows, self._gathered, self._rows, self._bytes = pa.concat_tables(self._gathered).combine_chunks(), [], 0, 0
         self._insert(self.filled, rows)
         if self._stage is not None:
             self._staged += rows.num_rows
@@ -98,7 +103,7 @@ class StreamTable:
         names = quote_all(self._stage_columns)
         moved = self._session.execute(f"insert into {self.table} ({names}) select {names} from {self._stage}")
         if moved != self._staged:
-            raise _build_count_error(self.table, self._staged, moved)
+            raise build_count_error(self.table, self._staged, moved)
         self._session.execute(f"drop table {self._stage}")
         self._stage = None
 
@@ -106,7 +111,7 @@ class StreamTable:
         if rows.num_rows:
             taken = self._session.insert(table, rows)
             if taken != rows.num_rows:
-                raise _build_count_error(self.table, rows.num_rows, taken)
+                raise build_count_error(self.table, rows.num_rows, taken)
 
     def _check(self, columns: Mapping[str, pa.DataType]) -> None:
         """A binary COPY takes the bytes as the column's type has it, whatever they were meant to be."""
@@ -129,7 +134,7 @@ def _fit(session: Session, table: Table, known: dict[str, pa.DataType], columns:
     known.update(columns)
 
 
-def _build_count_error(table: Table, expected: int, found: int) -> DestinationError:
+def build_count_error(table: Table, expected: int, found: int) -> DestinationError:
     return DestinationError(
         f"{table}: {expected} rows were handed to the destination and it has taken {found}; nothing was kept",
         remedy="see whether a trigger or rule of the table takes rows away",

@@ -3,7 +3,7 @@
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pyarrow as pa
 
@@ -13,7 +13,7 @@ from fabric_assets.connectors.arrow_types import BIGINT, TEXT, TIMESTAMP_UTC
 from fabric_assets.connectors.batches import Reject, StreamPlan
 from fabric_assets.connectors.imported_file import ImportedFile
 from fabric_assets.errors import DestinationUnavailable
-from fabric_assets.loading import import_ledger, ledger
+from fabric_assets.loading import import_ledger, ledger, rejected_rows
 from fabric_assets.loading.ledger import StreamState
 from fabric_assets.loading.reports import LoadRecord
 from fabric_assets.loading.session import Columns, Session, Table
@@ -42,8 +42,8 @@ def open_warehouse(tenant: TenantConfig, source: str, settings: Settings) -> Ite
         from fabric_assets.loading.warehouse_postgres import open_postgres as open_sessions
 
         datasets = Datasets(raw, platform, naming.load_staging_dataset(tenant.tenant, source))
-    with open_sessions(tenant, settings) as connect:
-        warehouse = Warehouse(connect, source, datasets)
+    with ExitStack() as place:
+        warehouse = Warehouse(place.enter_context(open_sessions(tenant, settings)), source, datasets, close=place.close)
         try:
             yield warehouse
         finally:
@@ -55,11 +55,12 @@ class Warehouse:
 
     Args:
         connect: opens a session.
+        close: ends what all sessions share.
     """
 
-    def __init__(self, connect: Callable[[], Session], source: str, datasets: Datasets) -> None:
-        self._connect, self._source, self._datasets = connect, source, datasets
-        self._lock = threading.Lock()
+    def __init__(self, connect: Callable[[], Session], source: str, datasets: Datasets, *, close: Callable[[], None]) -> None:
+        self._connect, self._source, self._datasets, self._close = connect, source, datasets, close
+        self._lock, self._closing = threading.Lock(), threading.Lock()
         self._free: list[Session] = []
         self._taken: set[Session] = set()
         self._is_closed = False
@@ -112,12 +113,12 @@ class Warehouse:
         with self._borrow() as session:
             has_failed = ledger.write_end(session, self._datasets.platform, record)
             if has_failed and rejects:
-                ledger.stage_rejects(session, rejects, Counter(), source=record.source, stream=record.stream, is_first=True)
-                ledger.write_rejects(session, self._datasets.platform, record)
+                rejected_rows.stage(session, rejects, Counter(), source=record.source, stream=record.stream, is_first=True)
+                rejected_rows.write(session, self._datasets.platform, record)
             session.commit()
         return has_failed
 
-    def open_writer(self, plan: StreamPlan, *, layouts: Layouts, version: int, full_refresh: bool, load_id: str) -> StreamWriter:
+    def open_writer(self, plan: StreamPlan, *, layouts: Layouts, state: StreamState, full_refresh: bool, load_id: str) -> StreamWriter:
         """Begin a stream's transaction, on a connection of its own."""
         return StreamWriter(
             self._take(),
@@ -125,23 +126,29 @@ class Warehouse:
             self._datasets,
             source=self._source,
             layouts=layouts,
-            version=version,
+            state=state,
             full_refresh=full_refresh,
             load_id=load_id,
             release=self._give_back,
         )
 
     def close(self) -> None:
-        """Close every session; what is not committed is rolled back."""
-        with self._lock:
-            sessions = [*self._free, *self._taken]
-            self._free, self._taken, self._is_closed = [], set(), True
-        for session in sessions:
-            session.abort()
+        """Close every session; what is not committed is rolled back. Whoever calls it again waits until it is done."""
+        with self._closing:
+            with self._lock:
+                sessions = [*self._free, *self._taken]
+                self._free, self._taken, self._is_closed = [], set(), True
+            for session in sessions:
+                session.abort()
+            self._close()
 
     def _find_missing(self, session: Session) -> dict[str, dict[str, tuple[Columns, Sequence[str], bool]]]:
         """schema -> table -> missing columns, primary key, whether the table itself is missing."""
-        platform = {**ledger.TABLES, "imported_files": (import_ledger.IMPORTED_FILES, ("file_id",))}
+        platform = {
+            **ledger.TABLES,
+            "rejected_rows": (rejected_rows.REJECTED_ROWS, ("row_id",)),
+            "imported_files": (import_ledger.IMPORTED_FILES, ("file_id",)),
+        }
         wanted = {self._datasets.platform: platform, self._datasets.raw: {"_dlt_loads": (_DLT_LOADS, ())}}
         missing = {}
         for schema, tables in wanted.items():

@@ -115,7 +115,7 @@ class DuckDbSession(Session):
 
     def create(self, table: Table, columns: Columns, *, key: Sequence[str] = ()) -> None:
         # Without the key: two transactions that change different rows would be in each other's way by its index.
-        defined = ", ".join(f"{quote(name)} {name_type(kind)}" for name, kind in columns.items())
+        defined = ", ".join(f"{quote(name)} {self.name_type(kind)}" for name, kind in columns.items())
         # DuckDB wants to be told twice that a table is temporary.
         kind = "temporary table" if table.schema == self.temporary_schema else "table"
         self.execute(f"create {kind} {table} ({defined})")
@@ -138,11 +138,15 @@ class DuckDbSession(Session):
     def add_columns(self, table: Table, columns: Columns) -> None:
         if table in self._thinned and columns:
             # DuckDB commits no table that was altered after rows of it had been deleted: so it is made anew.
-            added = ", ".join(f"cast(null as {name_type(kind)}) as {quote(name)}" for name, kind in columns.items())
+            added = ", ".join(f"cast(null as {self.name_type(kind)}) as {quote(name)}" for name, kind in columns.items())
             self.execute(f"create or replace table {table} as select t.*, {added} from {table} as t")
             return
         for name, kind in columns.items():
-            self.execute(f"alter table {table} add column {quote(name)} {name_type(kind)}")
+            self.execute(f"alter table {table} add column {quote(name)} {self.name_type(kind)}")
+
+    @staticmethod
+    def name_type(kind: pa.DataType) -> str:
+        return f"DECIMAL({kind.precision},{kind.scale})" if pa.types.is_decimal(kind) else _NAMES[kind]
 
     def read_columns(self, schema: str) -> dict[str, dict[str, pa.DataType]]:
         found = self.query(
@@ -154,18 +158,14 @@ class DuckDbSession(Session):
             tables.setdefault(table, {})[column] = get_type(kind)
         return tables
 
-    def read_table(self, table: Table) -> tuple[int, tuple[ColumnReport, ...]]:
+    def _read_table(self, table: Table) -> tuple[int, tuple[ColumnReport, ...]]:
         """By the table's own description: DuckDB's information_schema lists every column of the file for each question, 12 ms at 200 tables."""
         try:
-            columns = self.query(f'select column_name, column_type, "null" from (describe {table})').to_pylist()
+            found = self.query(f'select column_name, column_type, "null", (select count(*) from {table}) as rows from (describe {table})').to_pylist()
         except duckdb.CatalogException:
             return 0, ()
-        (rows,) = self.ask(f"select count(*) from {table}")
-        return rows, tuple(
-            ColumnReport(column["column_name"], column["column_type"].lower(), column["null"] == "YES")
-            for column in columns
-            if not column["column_name"].startswith("_dlt_")
-        )
+        columns = (ColumnReport(row["column_name"], row["column_type"].lower(), row["null"] == "YES") for row in found)
+        return found[0]["rows"], tuple(column for column in columns if not column.name.startswith("_dlt_"))
 
     def commit(self) -> None:
         with self._use():
@@ -205,10 +205,6 @@ class DuckDbSession(Session):
             with contextlib.suppress(duckdb.Error):
                 self._cursor.rollback()
         self._cursor.close()
-
-
-def name_type(kind: pa.DataType) -> str:
-    return f"DECIMAL({kind.precision},{kind.scale})" if pa.types.is_decimal(kind) else _NAMES[kind]
 
 
 def get_type(name: str) -> pa.DataType:

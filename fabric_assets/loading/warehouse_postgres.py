@@ -14,15 +14,18 @@ from adbc_driver_postgresql import dbapi
 from fabric_assets.config.tenant import PostgresDestination, TenantConfig
 from fabric_assets.connectors.arrow_types import BIGINT, BINARY, BOOL, DATE, DOUBLE, JSON, TEXT, TIME, TIMESTAMP, TIMESTAMP_UTC
 from fabric_assets.connectors.destinations import CONNECT_TIMEOUT_SECONDS, get_postgres_error, parse_postgres_url
+from fabric_assets.connectors.outages import is_outage
 from fabric_assets.errors import DestinationError, DestinationUnavailable
 from fabric_assets.loading.session import Columns, Session, Table, WriteConflict, quote, quote_all
+from fabric_assets.security import postgres_login
+from fabric_assets.security.postgres_login import complete_login
 from fabric_assets.settings import Settings
 
 _NAMES = {
     BOOL: "boolean",
     BIGINT: "bigint",
     DOUBLE: "double precision",
-    TEXT: "varchar",
+    TEXT: "character varying",
     JSON: "jsonb",
     BINARY: "bytea",
     DATE: "date",
@@ -31,7 +34,6 @@ _NAMES = {
     TIMESTAMP_UTC: "timestamp with time zone",
 }
 _KINDS = {name: kind for kind, name in _NAMES.items()} | {
-    "character varying": TEXT,
     "text": TEXT,
     "json": JSON,
     "integer": BIGINT,
@@ -55,17 +57,17 @@ _NETWORK = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
 }
-# SQLSTATE of connections that break and servers that stop; where the server could say nothing any more, libpq's own words.
-_LOST = ("08", "57P0")
-_LOST_WORDS = ("no connection to the server", "server closed the connection", "could not receive data", "could not send data", "SSL connection has been closed")
-_SERIALIZATION_FAILURE, _DEADLOCK, _LOCKED, _UNIQUE, _TOO_MANY_COLUMNS = "40001", "40P01", "55P03", "23505", "54011"
+_SERIALIZATION_FAILURE, _DEADLOCK, _LOCKED, _UNIQUE = "40001", "40P01", "55P03", "23505"
+_TOO_MANY_COLUMNS, _TOO_LONG, _NOT_ALLOWED = "54011", "54000", "42501"
 
 
 @contextmanager
 def open_postgres(tenant: TenantConfig, settings: Settings, *, program: str = "fabric") -> Iterator[Callable[[], Session]]:
     """Give what opens a session."""
     uri = build_conninfo(tenant, settings, program=program)
-    yield lambda: PostgresSession(_connect(tenant, uri), f"tenant {tenant.tenant}: the destination (postgres)")
+    is_managed = isinstance(tenant.destination, PostgresDestination) and tenant.destination.managed
+    remedy = f"fabric provision {tenant.tenant}" if is_managed else "grant the login CREATE on the database, or make the schema for it"
+    yield lambda: PostgresSession(_connect(tenant, uri), f"tenant {tenant.tenant}: the destination (postgres)", missing_schema_remedy=remedy)
 
 
 def build_conninfo(tenant: TenantConfig, settings: Settings, *, program: str) -> str:
@@ -76,13 +78,7 @@ def build_conninfo(tenant: TenantConfig, settings: Settings, *, program: str) ->
         raise TypeError(tenant.destination.type)
     url = parse_postgres_url(tenant, tenant.destination, settings)
     own = {key: value for key, value in url.pop("query").items() if key not in {"options", "connect_timeout"}}
-    parameters = {**_NETWORK, **own, **url, "application_name": program, "options": _SESSION}
-    return " ".join(f"{key}={_quote_value(str(value))}" for key, value in parameters.items())
-
-
-def _quote_value(value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
+    return postgres_login.build_conninfo(complete_login({**_NETWORK, **own, **url, "application_name": program, "options": _SESSION}))
 
 
 def _connect(tenant: TenantConfig, uri: str) -> Any:
@@ -96,9 +92,9 @@ class PostgresSession(Session):
     # cmin counts a transaction's statements. Within one, rows need not lie in the order in which they came.
     row, write_order, temporary_schema = "t.ctid", "t.cmin::text::bigint", "pg_temp"
 
-    def __init__(self, connection: Any, place: str) -> None:
+    def __init__(self, connection: Any, place: str, *, missing_schema_remedy: str = "") -> None:
         super().__init__(place)
-        self._connection = connection
+        self._connection, self._missing_schema_remedy = connection, missing_schema_remedy
 
     def execute(self, sql: str) -> int:
         with self._use(), self._connection.cursor() as cursor:
@@ -119,13 +115,18 @@ class PostgresSession(Session):
     def create_schema(self, name: str) -> None:
         # Asked first: "if not exists" wants the right to make one even where it exists.
         if not self.ask(f"select exists (select 1 from pg_namespace where nspname = '{name}')")[0]:
-            self.execute(f"create schema {quote(name)}")
+            try:
+                self.execute(f"create schema {quote(name)}")
+            except dbapi.Error as error:
+                if error.sqlstate != _NOT_ALLOWED:
+                    raise
+                raise DestinationError(f"{self.place}: there is no schema {name}, and the login may not make it", remedy=self._missing_schema_remedy) from None
 
     def create(self, table: Table, columns: Columns, *, key: Sequence[str] = ()) -> None:
         _check_names(table, columns)
         if len(columns) > _MAX_COLUMNS:
             raise _build_width_error(table, len(columns))
-        defined = [f"{quote(name)} {name_type(kind)}" for name, kind in columns.items()]
+        defined = [f"{quote(name)} {self.name_type(kind)}" for name, kind in columns.items()]
         if key:
             defined.append(f"primary key ({quote_all(key)})")
         self.execute(f"create table {table} ({', '.join(defined)})")
@@ -134,13 +135,17 @@ class PostgresSession(Session):
         if not columns:
             return
         _check_names(table, columns)
-        added = ", ".join(f"add column {quote(name)} {name_type(kind)}" for name, kind in columns.items())
+        added = ", ".join(f"add column {quote(name)} {self.name_type(kind)}" for name, kind in columns.items())
         try:
             self.execute(f"alter table {table} {added}")
         except dbapi.Error as error:
             if error.sqlstate == _TOO_MANY_COLUMNS:
                 raise _build_width_error(table, None) from error
             raise
+
+    @staticmethod
+    def name_type(kind: pa.DataType) -> str:
+        return f"numeric({kind.precision},{kind.scale})" if pa.types.is_decimal(kind) else _NAMES[kind]
 
     def read_columns(self, schema: str) -> dict[str, dict[str, pa.DataType]]:
         found = self.query(
@@ -155,6 +160,25 @@ class PostgresSession(Session):
 
     def lock_definitions(self) -> None:
         self.query(f"select pg_advisory_xact_lock({_DEFINITIONS_LOCK})::text")
+
+    def find_kept_key(self, table: Table) -> tuple[str, ...] | None:
+        found = self.query(
+            "select attname::text from pg_attribute where attnum > 0 and attrelid = (select c.oid from pg_class as c join pg_namespace as n"
+            f" on n.oid = c.relnamespace where c.relname = '{_name_key(table)}' and n.nspname = '{table.schema}') order by attnum"
+        )
+        return tuple(found["attname"].to_pylist()) or None
+
+    def keep_key(self, table: Table, key: Sequence[str]) -> bool:
+        made = f"create unique index {quote(_name_key(table))} on {table} ({quote_all(key)})"
+        # Caught by the server itself: after an error the driver takes nothing but a rollback of the whole transaction.
+        self.execute(f"do $fabric$ begin {made}; exception when unique_violation or program_limit_exceeded then null; end $fabric$")
+        return self.find_kept_key(table) is not None
+
+    def forget_key(self, table: Table) -> None:
+        self.execute(f"drop index {Table(table.schema, _name_key(table))}")
+
+    def find_faster_by(self, table: Table, column: str) -> None:
+        self.execute(f"create index on {table} ({quote(column)})")
 
     def analyze(self, table: Table) -> None:
         self.execute(f"analyze {table}")
@@ -171,7 +195,12 @@ class PostgresSession(Session):
         state = getattr(error, "sqlstate", None)
         if state in {_SERIALIZATION_FAILURE, _DEADLOCK, _LOCKED, _UNIQUE}:
             return WriteConflict(f"{self.place}: another transaction has changed the same rows or tables: {' '.join(str(error).split())}", remedy="try again")
-        if isinstance(error, dbapi.Error) and (str(state or "").startswith(_LOST) or any(word in str(error) for word in _LOST_WORDS)):
+        if state == _TOO_LONG and "index row" in str(error):
+            return DestinationError(
+                f"{self.place}: a row's primary key is longer than Postgres keeps in an index: {' '.join(str(error).split())}",
+                remedy="load the stream with --full-refresh: with such a row in it the table is made without that index",
+            )
+        if isinstance(error, dbapi.Error) and is_outage(error):
             return DestinationUnavailable(
                 f"{self.place}: the connection was lost: {' '.join(str(error).split())}", remedy="check that the database runs; the load tries again later"
             )
@@ -189,16 +218,17 @@ class PostgresSession(Session):
         self._connection.close()
 
 
-def name_type(kind: pa.DataType) -> str:
-    return f"numeric({kind.precision},{kind.scale})" if pa.types.is_decimal(kind) else _NAMES[kind]
-
-
 def get_type(name: str) -> pa.DataType:
     """A column's type as Arrow carries it; what no load has made is text."""
     if name.startswith("numeric("):
         precision, scale = name.removeprefix("numeric(").removesuffix(")").split(",")
         return pa.decimal128(int(precision), int(scale))
     return _KINDS.get(name.split("(", maxsplit=1)[0], TEXT)
+
+
+def _name_key(table: Table) -> str:
+    """No table is named so: those of streams begin with a letter."""
+    return f"_fabric_key_{table.name}"
 
 
 def _check_names(table: Table, columns: Columns) -> None:

@@ -15,7 +15,8 @@ from fabric_assets.connectors.batches import Reject, StreamPlan
 from fabric_assets.connectors.column_names import normalize_column
 from fabric_assets.connectors.imported_file import ImportedFile
 from fabric_assets.errors import DestinationError, DestinationUnavailable
-from fabric_assets.loading import import_ledger, ledger
+from fabric_assets.loading import import_ledger, ledger, rejected_rows
+from fabric_assets.loading.refresh import take_places
 from fabric_assets.loading.repeats import delete_repeats, drop_repeats
 from fabric_assets.loading.reports import ColumnReport, LoadRecord
 from fabric_assets.loading.session import Columns, Session, Table, quote, quote_text
@@ -55,7 +56,7 @@ class StreamWriter:
 
     Args:
         layouts: the raw dataset's tables, for those of the stream.
-        version: of the stream's state when the load began.
+        state: the stream's when the load began.
         release: takes the session back.
     """
 
@@ -67,14 +68,15 @@ class StreamWriter:
         *,
         source: str,
         layouts: Mapping[str, Columns],
-        version: int,
+        state: ledger.StreamState,
         full_refresh: bool,
         load_id: str,
         release: Callable[[Session], None],
     ) -> None:
         self._session, self._plan, self._datasets, self._source = session, plan, datasets, source
-        self._version, self._full_refresh, self._load_id, self._release = version, full_refresh, load_id, release
+        self._state, self._full_refresh, self._load_id, self._release = state, full_refresh, load_id, release
         self._family = {name: columns for name, columns in layouts.items() if name == plan.name or name.startswith(f"{plan.name}__")}
+        self._former = self._family.get(plan.name, {})
         self._key = tuple(normalize_column(name) for name in plan.key)
         self._newest_by = normalize_column(plan.newest_by) if plan.newest_by else None
         self._replaced_by = normalize_column(plan.replaced_by) if plan.replaced_by else None
@@ -83,6 +85,7 @@ class StreamWriter:
         self._taken_up: set[str] = set()
         self._copies: Counter[str] = Counter()
         self._handed = self._repeats = 0
+        self._kept_key: tuple[str, ...] | None = None
         self._begun = self._waits = self._has_rejects = self._is_over = False
 
     def write(self, tables: Mapping[str, pa.Table], rejects: Sequence[Reject] = ()) -> None:
@@ -92,7 +95,7 @@ class StreamWriter:
             kept = self._take_root(rows) if name == self._plan.name else rows
             self._find(name).write(kept)
         if rejects:
-            ledger.stage_rejects(self._session, rejects, self._copies, source=self._source, stream=self._plan.name, is_first=not self._has_rejects)
+            rejected_rows.stage(self._session, rejects, self._copies, source=self._source, stream=self._plan.name, is_first=not self._has_rejects)
             self._has_rejects = True
 
     def replace_rows_of(self, value: str) -> None:
@@ -111,13 +114,19 @@ class StreamWriter:
             DestinationError: the destination does not hold what it was given.
         """
         self._begin()
+        if self._full_refresh and self._former and self._plan.name not in self._tables:
+            # Nothing came: what reads the table finds it empty, not gone.
+            self._find(self._plan.name).write(pa.schema(list(self._former.items())).empty_table())
         for table in self._tables.values():
             table.flush()
         if self._plan.disposition == "merge" and self._plan.name in self._tables:
             self._merge()
-        for table in self._tables.values():
+        for name, table in self._tables.items():
             table.settle()
-        total, columns = self._session.read_table(Table(self._target, self._plan.name))
+            if table.is_new and name != self._plan.name and ROOT_ID in table.columns:
+                self._session.find_faster_by(table.table, ROOT_ID)
+        root = self._tables.get(self._plan.name)
+        total, columns = self._session.read_table(Table(self._target, self._plan.name), made=root.columns if root and root.is_new else None)
         if self._is_alone and total != self._handed - self._repeats:
             raise DestinationError(f"{self._place}: {self._handed - self._repeats} rows were written, but the table holds {total}; nothing was kept")
         return Written(total, columns, self._repeats)
@@ -133,23 +142,22 @@ class StreamWriter:
             LeaseHeld: another run has loaded the stream meanwhile; nothing was kept.
         """
         session, platform = self._session, self._datasets.platform
-        if self._is_aside:
-            self._swap()
-        if self._full_refresh or self._plan.disposition == "replace":
-            ledger.forget_rejects(session, platform, record)
-        else:
-            ledger.forget_rejects_by(session, platform, record, "origin", self._replaced)
-            ledger.forget_rejects_by(session, platform, record, "row_id", self._taken_up)
-            if not self._plan.yields:
-                ledger.forget_failed_rejects(session, platform, record)
+        if self._is_aside:  # at the very end: from here on readers may have to wait for the commit
+            take_places(session, self._tables, self._family, schema=self._datasets.raw)
+        if self._state.has_rejects:
+            if self._full_refresh or self._plan.disposition == "replace":
+                rejected_rows.forget_all(session, platform, record)
+            else:
+                again = {"origins": self._replaced, "row_ids": self._taken_up, "of_failed_loads": not self._plan.yields}
+                rejected_rows.forget(session, platform, record, **again)
         if self._has_rejects:
-            ledger.write_rejects(session, platform, record)
+            rejected_rows.write(session, platform, record)
         session.execute(
             f'insert into {quote(self._datasets.raw)}."_dlt_loads" (load_id, schema_name, status, inserted_at) '
             f"values ({quote_text(record.load_id)}, {quote_text(self._source)}, 0, {quote_text(datetime.now(UTC).isoformat())})"
         )
         ledger.write_end(session, platform, record)
-        ledger.write_state(session, platform, record, state, version=self._version)
+        ledger.write_state(session, platform, record, state, version=self._state.version)
         import_ledger.write_files(session, platform, record, files, known_files)
         session.commit()
         self._is_over = True
@@ -180,7 +188,7 @@ class StreamWriter:
 
     @property
     def _is_alone(self) -> bool:
-        """Whether the table holds nothing but this load's rows."""
+        """Whether the table holds this load's rows alone."""
         return self._full_refresh or self._plan.disposition == "replace" or not self._family
 
     def _begin(self) -> None:
@@ -200,13 +208,15 @@ class StreamWriter:
             for name in self._family:
                 self._session.delete(Table(raw, name))
         elif self._plan.disposition == "merge" and root in self._family:
+            self._kept_key = self._session.find_kept_key(Table(raw, root))
             # Into an empty table rows go straight: it is the first load's way, and the fastest.
-            self._waits = self._session.ask(f"select exists (select 1 from {Table(raw, root)})")[0]
+            self._waits = self._kept_key is not None or self._session.ask(f"select exists (select 1 from {Table(raw, root)})")[0]
 
     def _find(self, name: str) -> StreamTable:
         if name not in self._tables:
-            columns = {} if self._is_aside else self._family.get(name, {})
-            self._tables[name] = StreamTable(self._session, Table(self._target, name), columns, waits=self._waits, gathers=self._plan.disposition != "merge")
+            columns, merges = {} if self._is_aside else self._family.get(name, {}), self._plan.disposition == "merge"
+            place, grows = Table(self._target, name), merges and not self._waits
+            self._tables[name] = StreamTable(self._session, place, columns, waits=self._waits, grows=grows, gathers=not merges)
         return self._tables[name]
 
     def _take_root(self, rows: pa.Table) -> pa.Table:
@@ -238,7 +248,7 @@ class StreamWriter:
     def _merge(self) -> None:
         root = self._tables[self._plan.name]
         newest_by = self._newest_by if self._newest_by in root.filled_columns else None
-        repeats = delete_repeats(self._session, root.filled, self._key, newest_by)
+        repeats = self._delete_repeats(root, newest_by)
         root.count_deleted(repeats)
         self._repeats += repeats + self._yield(root, newest_by)
         if self._repeats:
@@ -247,11 +257,24 @@ class StreamWriter:
                     table.delete_staged(f"not exists (select 1 from {root.filled} as r where r.{ROW_ID} = t.{ROOT_ID})")
         if root.stage is None:
             return
+        if self._kept_key not in {None, self._key}:
+            # The primary key in the YAML is another one now.
+            self._session.forget_key(root.table)
         self._session.analyze(root.stage)
         for child in self._list_children():
             matches = " and ".join(f"r.{quote(name)} = s.{quote(name)}" for name in self._key)
             self._session.delete(child, f"t.{ROOT_ID} = r.{ROW_ID} and {matches}", using=f"{root.table} as r, {root.stage} as s")
         self._session.delete(root.table, " and ".join(f"t.{quote(name)} = s.{quote(name)}" for name in self._key), using=f"{root.stage} as s")
+
+    def _delete_repeats(self, root: StreamTable, newest_by: str | None) -> int:
+        """Leave one row of each key among those of this load; in a table of their own the database itself makes sure that it stays so."""
+        is_alone = root.stage is None
+        if is_alone and self._session.keep_key(root.table, self._key):
+            return 0
+        repeats = delete_repeats(self._session, root.filled, self._key, newest_by)
+        if repeats and is_alone:
+            self._session.keep_key(root.table, self._key)
+        return repeats
 
     def _yield(self, root: StreamTable, newest_by: str | None) -> int:
         """Leave out what would overwrite a row of an earlier load that is as new; the number of rows left out."""
@@ -271,12 +294,6 @@ class StreamWriter:
             if ROOT_ID not in columns:
                 raise DestinationError(f"{self._place}: rows of {name} do not say which row they belong to ({ROOT_ID})", remedy="load anew with --full-refresh")
         return [Table(self._datasets.raw, name) for name in children]
-
-    def _swap(self) -> None:
-        """At the very end: from here on readers wait for the commit."""
-        self._drop_all()
-        for table in self._tables.values():
-            self._session.execute(f"alter table {table.table} set schema {quote(self._datasets.raw)}")
 
     def _drop_all(self) -> None:
         for name in self._family:

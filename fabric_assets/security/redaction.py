@@ -1,46 +1,86 @@
-"""Text with secrets in it -> the same text without them: for messages built from what a driver or a server said."""
+"""A secret that is given out -> a process that shows it nowhere: neither in its logs nor in what it prints when it dies.
 
-import base64
-import json
-import re
-from collections.abc import Iterable, Iterator
-from urllib.parse import quote, quote_plus, unquote, urlsplit
+Called by whoever hands out a secret, so a process is guarded from its first secret on and there is nothing to install. All loggers of a process make their
+records by one factory, Dagster's, dlt's and SQLAlchemy's too; a filter on a logger would miss what the loggers below it pass up.
+"""
 
-MASK = "***"
-# Shorter values would tear holes into plain words, and are no secrets.
-_SHORTEST = 4
+import logging
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
 
-_USERINFO = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/\s'\"]*@")
-
-
-def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """Mask the secrets, in every spelling they take in URLs, headers and JSON, and the userinfo of every URL."""
-    spellings = {spelling for secret in secrets for part in _split(secret) for spelling in _spell(part)}
-    for spelling in sorted(spellings, key=len, reverse=True):
-        text = text.replace(spelling, MASK)
-    return _USERINFO.sub(rf"\1{MASK}@", text)
+from fabric_assets.masking import mask, remember
 
 
-def _split(secret: str) -> Iterator[str]:
-    """Give the secret, and the password where it is a URL: drivers quote it alone."""
-    yield secret
-    try:
-        password = urlsplit(secret).password if "://" in secret else None
-    except ValueError:
-        return
-    if password:
-        yield password
-        yield unquote(password)
+def hide(*secrets: str) -> None:
+    """Mask these from now on in all that this process logs, raises, records and prints."""
+    for secret in secrets:
+        remember(secret)
+    if not isinstance(make := logging.getLogRecordFactory(), _MaskedRecords):
+        logging.setLogRecordFactory(_MaskedRecords(make))
+    if not isinstance(show := sys.excepthook, _MaskedEnd):
+        sys.excepthook = _MaskedEnd(show)
+    if not isinstance(end := threading.excepthook, _MaskedThreadEnd):
+        threading.excepthook = _MaskedThreadEnd(end)
 
 
-def _spell(value: str) -> Iterator[str]:
-    if len(value) < _SHORTEST:
-        return
-    yield from (value, quote(value, safe=""), quote(value), quote_plus(value), json.dumps(value)[1:-1], repr(value)[1:-1])
-    for shift in range(3):
-        # In `user:password` the value begins at any of three places of a base64 group; the characters at its ends are shared with its neighbours.
-        encoded = base64.b64encode(b"\0" * shift + value.encode(errors="replace")).decode()
-        inner = encoded[-(-shift * 8 // 6) : (shift + len(value.encode(errors="replace"))) * 8 // 6]
-        if len(inner) >= _SHORTEST:
-            yield inner
-            yield inner.replace("+", "-").replace("/", "_")
+def describe_masked(error: BaseException) -> str | None:
+    """The traceback without secrets; None where it holds none, and may be shown as it is."""
+    shown = _format(error)
+    masked = mask(shown)
+    return None if masked == shown else masked
+
+
+class _MaskedRecords:
+    """Makes log records whose text, traceback and stack are masked before any handler sees them."""
+
+    def __init__(self, make: Callable[..., logging.LogRecord]) -> None:
+        self._make = make
+
+    def __call__(self, *args: Any, **named: Any) -> logging.LogRecord:
+        record = self._make(*args, **named)
+        try:
+            text = record.getMessage()
+        except Exception:  # noqa: BLE001 - arguments that do not fit: logging would print them to standard error, as they are
+            text, record.args = f"{record.msg} {record.args}", None
+            record.msg = text
+        if (masked := mask(text)) != text:
+            record.msg, record.args = masked, None
+        if record.exc_info and record.exc_info[1] and (masked := describe_masked(record.exc_info[1])):
+            record.exc_text, record.exc_info = masked.rstrip("\n"), None
+        if record.stack_info:
+            record.stack_info = mask(record.stack_info)
+        return record
+
+
+class _MaskedEnd:
+    """What Python prints of an exception that nobody has caught."""
+
+    def __init__(self, show: Callable[..., Any]) -> None:
+        self._show = show
+
+    def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if masked := describe_masked(error):
+            sys.stderr.write(masked)
+        else:
+            self._show(kind, error, trace)
+
+
+class _MaskedThreadEnd:
+    """The same in a thread."""
+
+    def __init__(self, show: Callable[..., Any]) -> None:
+        self._show = show
+
+    def __call__(self, args: threading.ExceptHookArgs) -> None:
+        if args.exc_value and (masked := describe_masked(args.exc_value)):
+            sys.stderr.write(masked)
+        else:
+            self._show(args)
+
+
+def _format(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))

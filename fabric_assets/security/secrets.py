@@ -4,62 +4,64 @@ The tenant's and the secret's name are sealed in with the value: a Fernet token 
 them a token copied into another tenant's file would open there. No message of this module holds a value, a key or a token.
 """
 
-import contextlib
-import fcntl
 import json
 import os
 import stat
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from fabric_assets import naming
 from fabric_assets.config.base import SecretRef
 from fabric_assets.errors import ConfigurationError, SecretError
-from fabric_assets.private_files import make_private_folder
+from fabric_assets.security.redaction import hide
+from fabric_assets.security.token_files import locked, read_tokens, write_tokens
 from fabric_assets.settings import Settings
 
 MAXIMUM_BYTES = 64 * 1024
 
-# Folders of the data directory that hold other tenants' data.
 
+def resolve_secret(ref: SecretRef, *, tenant: str, settings: Settings, hidden: bool = True) -> str:
+    """Read the value that a reference points at; this process shows it nowhere from then on.
 
-def resolve_secret(ref: SecretRef, *, tenant: str, settings: Settings) -> str:
-    """Read the value that a reference points at.
+    Args:
+        hidden: False for an address that differs from place to place and holds no credentials: messages are to name it.
 
     Raises:
         SecretError: nothing is there, or it may not or cannot be read.
     """
     if ref.env is not None:
-        return _read_variable(ref.env, tenant)
-    if ref.file is not None:
-        return _read_file(ref.file, tenant, settings)
-    return _unseal(ref.secret or "", tenant, settings)
+        value = _read_variable(ref.env, tenant)
+    elif ref.file is not None:
+        value = _read_file(ref.file, tenant, settings)
+    else:
+        value = _unseal(ref.secret or "", tenant, settings)
+    if hidden:
+        hide(value)
+    return value
 
 
 def write_secret(tenant: str, name: str, value: str, *, settings: Settings) -> None:
     """Seal a value under a name, over what was there.
 
     Raises:
-        ConfigurationError: a bad name, an empty or too large value, no keys.
+        ConfigurationError: a bad name, an empty or too large value, no keys, or a tenant that was offboarded.
     """
-    _check_names(tenant, name)
+    check_names(tenant, name)
     if not value:
         raise SecretError(f"tenant {tenant}, secret {name}: the value is empty", remedy="give the value on standard input or at the prompt")
     if len(value.encode()) > MAXIMUM_BYTES:
         raise SecretError(f"tenant {tenant}, secret {name}: the value is longer than {MAXIMUM_BYTES} bytes")
+    hide(value)
     payload = json.dumps({"tenant": tenant, "name": name, "value": value})
     token = _get_fernet(settings, f"tenant {tenant}, secret {name}").encrypt(payload.encode()).decode()
-    with _locked(tenant, settings):
-        _write_tokens(tenant, {**_read_tokens(tenant, settings), name: token}, settings)
+    with locked(tenant, settings):
+        write_tokens(tenant, {**read_tokens(tenant, settings), name: token}, settings)
 
 
 def list_secrets(tenant: str, *, settings: Settings) -> tuple[str, ...]:
     """Name the tenant's sealed secrets, sorted; needs no key."""
-    _check_names(tenant)
-    return tuple(sorted(_read_tokens(tenant, settings)))
+    check_names(tenant)
+    return tuple(sorted(read_tokens(tenant, settings)))
 
 
 def list_sealed_tenants(settings: Settings) -> tuple[str, ...]:
@@ -74,17 +76,17 @@ def remove_secret(tenant: str, name: str, *, settings: Settings) -> None:
     Raises:
         SecretError: there is none of that name.
     """
-    _check_names(tenant, name)
-    with _locked(tenant, settings):
-        tokens = _read_tokens(tenant, settings)
+    check_names(tenant, name)
+    with locked(tenant, settings):
+        tokens = read_tokens(tenant, settings)
         if name not in tokens:
             raise SecretError(f"tenant {tenant} has no sealed secret {name}; known: {', '.join(sorted(tokens)) or 'none'}")
-        _write_tokens(tenant, {other: token for other, token in tokens.items() if other != name}, settings)
+        write_tokens(tenant, {other: token for other, token in tokens.items() if other != name}, settings)
 
 
 def _read_variable(name: str, tenant: str) -> str:
     place = f"tenant {tenant}: environment variable {name}"
-    if name in naming.PLATFORM_VARIABLES:
+    if name.startswith(naming.PLATFORM_VARIABLES):
         raise SecretError(f"{place} belongs to the platform and is never given to a source", remedy="name a variable of the tenant's own")
     if value := os.environ.get(name):
         return value
@@ -129,29 +131,48 @@ def _describe(error: Exception) -> str:
     return (isinstance(error, OSError) and error.strerror) or "no path, or links in a circle"
 
 
-# --- the sealed store: one JSON file per tenant, {"version": 1, "secrets": {name: token}}
+# --- the sealed store
 
 
 def _unseal(name: str, tenant: str, settings: Settings) -> str:
-    _check_names(tenant, name)
+    check_names(tenant, name)
     place = f"tenant {tenant}, secret {name}"
-    again = f"seal it again: fabric secrets set {tenant} {name}"
-    tokens = _read_tokens(tenant, settings)
+    tokens = read_tokens(tenant, settings)
     if name not in tokens:
         raise SecretError(f"{place} is not in the sealed store; known: {', '.join(sorted(tokens)) or 'none'}", remedy=f"fabric secrets set {tenant} {name}")
+    return open_token(_get_fernet(settings, place), tokens[name], tenant, name)
+
+
+def open_token(fernet: Fernet | MultiFernet, token: str, tenant: str, name: str) -> str:
+    """Open a token of this place.
+
+    Raises:
+        SecretError: no key opens it, or it was sealed for another place.
+    """
+    place, again = f"tenant {tenant}, secret {name}", f"seal it again: fabric secrets set {tenant} {name}"
     try:
-        payload = json.loads(_get_fernet(settings, place).decrypt(tokens[name]))
-    except InvalidToken:
+        payload = json.loads(fernet.decrypt(token))
+    except (InvalidToken, ValueError):
         raise SecretError(
-            f"{place} cannot be opened with any of the FABRIC_SECRET_KEYS: the key is another one, or the sealed value was changed",
+            f"{place} cannot be opened with any of the FABRIC_SECRET_KEYS: the key is another one, or the sealed value was changed or cut",
             remedy=f"add the key that sealed it to FABRIC_SECRET_KEYS, or {again}",
         ) from None
-    if (payload["tenant"], payload["name"]) != (tenant, name):
+    if not isinstance(payload, dict) or (payload.get("tenant"), payload.get("name")) != (tenant, name):
         raise SecretError(f"{place} holds a value that was sealed for another place: the store was tampered with", remedy=again)
     return payload["value"]
 
 
 def _get_fernet(settings: Settings, place: str) -> MultiFernet:
+    return MultiFernet(get_fernets(settings, place))
+
+
+def get_fernets(settings: Settings, place: str) -> list[Fernet]:
+    """Make the keys, the newest first.
+
+    Raises:
+        SecretError: there is none, or one is no key.
+    """
+    hide(*settings.secret_keys)
     remedy = 'make a key with: python -c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())"'
     if not settings.secret_keys:
         raise SecretError(f"{place}: the sealed store needs FABRIC_SECRET_KEYS, which is not set", remedy=f"set it to the store's key; to begin, {remedy}")
@@ -161,57 +182,14 @@ def _get_fernet(settings: Settings, place: str) -> MultiFernet:
             fernets.append(Fernet(key))
         except ValueError:
             raise SecretError(f"{place}: key {position} of FABRIC_SECRET_KEYS is no Fernet key (32 bytes, base64url)", remedy=remedy) from None
-    return MultiFernet(fernets)
+    return fernets
 
 
-def _check_names(tenant: str, name: str | None = None) -> None:
+def check_names(tenant: str, name: str | None = None) -> None:
+    """Raises:
+    ConfigurationError: a name that is none.
+    """
     if error := naming.get_tenant_name_error(tenant):
         raise ConfigurationError(f"tenant name {tenant!r} {error}")
     if name is not None and (error := naming.get_name_error(name)):
         raise ConfigurationError(f"tenant {tenant}: secret name {name!r} {error}")
-
-
-def _read_tokens(tenant: str, settings: Settings) -> dict[str, str]:
-    file = naming.sealed_secrets_file(settings.data_dir, tenant)
-    try:
-        content = json.loads(file.read_bytes())
-        tokens = content["secrets"] if content["version"] == 1 else None
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise SecretError(f"tenant {tenant}: the sealed store {file} cannot be read: {_describe(error)}") from None
-    except (ValueError, KeyError, TypeError):
-        tokens = None
-    if not isinstance(tokens, dict) or not all(isinstance(token, str) for token in tokens.values()):
-        raise SecretError(f"tenant {tenant}: the sealed store {file} is damaged", remedy="restore it from a backup, or remove it and seal its secrets again")
-    return tokens
-
-
-def _write_tokens(tenant: str, tokens: dict[str, str], settings: Settings) -> None:
-    """Replace the file at one stroke: a reader sees the old or the new one, and so does a crash."""
-    file = naming.sealed_secrets_file(settings.data_dir, tenant)
-    handle, draft = tempfile.mkstemp(dir=file.parent, prefix=".")  # 0600
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            json.dump({"version": 1, "secrets": dict(sorted(tokens.items()))}, out, indent=1)
-            out.flush()
-            os.fsync(out.fileno())
-        Path(draft).replace(file)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
-    folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-@contextlib.contextmanager
-def _locked(tenant: str, settings: Settings) -> Iterator[None]:
-    folder = naming.sealed_secrets_file(settings.data_dir, tenant).parent
-    make_private_folder(folder)
-    folder.chmod(0o700)
-    with os.fdopen(os.open(folder / f".{tenant}.lock", os.O_RDWR | os.O_CREAT, 0o600), "rb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

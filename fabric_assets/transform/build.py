@@ -3,6 +3,7 @@
 The caller holds the tenant's warehouse lease: dbt opens the DuckDB file.
 """
 
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,11 +11,12 @@ from typing import Any, Literal
 
 from fabric_assets import naming
 from fabric_assets.config.tenant import DuckDbDestination, TenantConfig
-from fabric_assets.errors import ConfigurationError, DestinationUnavailable, TransformError
-from fabric_assets.security.redaction import redact
+from fabric_assets.errors import ConfigurationError, DestinationError, DestinationUnavailable, TransformError
+from fabric_assets.masking import mask
 from fabric_assets.settings import Settings
 from fabric_assets.transform.fingerprint import get_prepared_file
 from fabric_assets.transform.folders import sweep_folders
+from fabric_assets.transform.graph import load_graph
 from fabric_assets.transform.process import WorkerProcess
 from fabric_assets.transform.project import prepare_project
 
@@ -110,26 +112,27 @@ class DbtWorker:
 
         Raises:
             ConfigurationError: the project or the destination's url.
+            DestinationError: a schema of a managed tenant is missing.
             DestinationUnavailable: no connection.
             TransformError: dbt gave up as a whole, died, or took too long.
         """
         place = f"tenant {request.tenant.tenant}"
         destination = _get_destination(request.tenant, request.settings)
         try:
-            for event in self._receive(_build_message(request, destination), request.timeout_seconds, place, destination.get("password")):
+            _check_schemas(request)
+            for event in self._receive(_build_message(request, destination), request.timeout_seconds, place):
                 yield _read_event(event, place)
         finally:
             self.close()
             sweep_folders(naming.dbt_dir(request.settings.data_dir, request.tenant.tenant))
 
-    def _receive(self, message: dict[str, Any], timeout_seconds: float | None, place: str, password: str | None) -> Iterator[dict[str, Any]]:
-        """Yield the worker's events; whatever it says, the password is not in it."""
-        secrets = [password] if password else []
+    def _receive(self, message: dict[str, Any], timeout_seconds: float | None, place: str) -> Iterator[dict[str, Any]]:
+        """Yield the worker's events; whatever it says, no secret is in it."""
         try:
             for event in self._process.request(message, timeout_seconds=timeout_seconds):
-                yield event | {"message": redact(event["message"], secrets)}
+                yield event | {"message": mask(event["message"])}
         except TransformError as error:
-            raise TransformError(f"{place}: {redact(error.message, secrets)}", remedy=error.remedy) from None
+            raise TransformError(f"{place}: {error.message}", remedy=error.remedy) from None
 
     def close(self) -> None:
         """End the process, whatever it is doing."""
@@ -163,6 +166,25 @@ def _get_destination(tenant: TenantConfig, settings: Settings) -> dict[str, Any]
             connect(tenant, settings).close()
         return {"type": "duckdb", "path": str(file)}
     return {"type": "postgres", **parse_postgres_url(tenant, tenant.destination, settings)}
+
+
+def _check_schemas(request: BuildRequest) -> None:
+    """Name what is missing before dbt tries to make it, which only says that it may not.
+
+    Raises:
+        DestinationError: a model's schema is not there, and the tenant's role may make none.
+    """
+    from fabric_assets.connectors.destinations import connect
+    from fabric_assets.transform.estates import is_managed
+
+    if not is_managed(request.tenant):
+        return
+    tenant, graph = request.tenant.tenant, load_graph(request.settings)
+    wanted = {naming.dbt_schema(tenant, graph.models[name].schema) for name in request.models if name in graph.models}
+    with contextlib.closing(connect(request.tenant, request.settings, read_only=True)) as connection, connection.cursor() as cursor:
+        cursor.execute("select nspname::text from pg_namespace where nspname = any(%s)", (sorted(wanted),))
+        if missing := sorted(wanted - {name for (name,) in cursor.fetchall()}):
+            raise DestinationError(f"tenant {tenant}: there is no schema {missing[0]} for its models", remedy=f"fabric provision {tenant}")
 
 
 def _read_event(event: dict[str, Any], place: str) -> ModelResult | TestResult:

@@ -99,7 +99,7 @@ class ProjectGraph:
         models: by unique_id, parents before children; ephemeral ones included.
         sources: by unique_id.
         unattached: tests that belong to no one asset, as dagster-dbt has it: several parents and no `meta.dagster.ref.name`.
-        broken: tenants whose own models dbt cannot parse, with its message; the project was parsed without them.
+        broken: tenants whose own files dbt cannot parse, or that break a rule, with what is wrong; the project was parsed without them.
     """
 
     models: dict[str, ModelNode]
@@ -125,7 +125,10 @@ def load_graph(settings: Settings) -> ProjectGraph:
         changed = file.stat().st_mtime_ns
     except OSError:
         raise ConfigurationError(f"the dbt project {settings.dbt_project_dir} is not prepared: {file} is missing", remedy=remedy) from None
-    fingerprint, graph = _read_once(file, changed)
+    try:
+        fingerprint, graph = _read_once(file, changed)
+    except (OSError, ValueError, LookupError, TypeError):
+        raise ConfigurationError(f"the prepared dbt project is damaged: {file} cannot be read", remedy=remedy) from None
     if fingerprint != get_fingerprint(settings):
         raise ConfigurationError(f"the dbt project {settings.dbt_project_dir} has changed since it was prepared", remedy=remedy)
     return graph

@@ -4,10 +4,12 @@ A parse takes seconds and a run must not pay for it; so it is made once for each
 """
 
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 from fabric_assets.errors import ConfigurationError, TransformError
@@ -17,6 +19,7 @@ from fabric_assets.transform.fingerprint import ADAPTERS, get_fingerprint, get_g
 from fabric_assets.transform.process import WorkerProcess
 
 PARSE_TIMEOUT_SECONDS = 600
+_LONGEST_HEADING = 200
 
 
 def is_prepared(settings: Settings, adapter: str = "duckdb") -> bool:
@@ -68,11 +71,21 @@ def _parse(settings: Settings, adapter: str, file: Path) -> None:
 
 
 def _read_fingerprint(file: Path) -> str | None:
-    """Read the first line of a prepared file."""
+    """Read what was parsed into a prepared file; None where it is not whole."""
+    try:
+        state = file.stat()
+    except OSError:
+        return None
+    return _read_whole(file, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=8)
+def _read_whole(file: Path, _changed: int, _size: int) -> str | None:
     try:
         with file.open("rb") as stream:
-            return stream.readline().decode().strip()
-    except (OSError, UnicodeDecodeError):
+            fingerprint, digest = stream.readline(_LONGEST_HEADING).decode().split()
+            return fingerprint if hashlib.file_digest(stream, "sha256").hexdigest() == digest else None
+    except (OSError, ValueError):
         return None
 
 

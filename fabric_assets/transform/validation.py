@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from fabric_assets import naming
 from fabric_assets.config.loader import LoadedTenant, Problem
 from fabric_assets.config.suggestions import suggest
 from fabric_assets.config.tenant import TransformConfig
@@ -17,11 +18,11 @@ def find_problems(loaded: LoadedTenant, graph: ProjectGraph) -> tuple[Problem, .
         return ()
     if message := graph.broken.get(loaded.config.tenant):
         text = " ".join(message.split())
-        return (loaded.make_problem(("transform",), f"tenant {loaded.config.tenant}'s own dbt models cannot be parsed; mend them: {text}"),)
+        return (loaded.make_problem(("transform",), f"tenant {loaded.config.tenant}'s own dbt models cannot be used; mend them: {text}"),)
     if wrong := [*_find_wrong_selectors(loaded, transform, graph)]:
         return tuple(wrong)
     models = select_models(graph, tenant=loaded.config.tenant, transform=transform)
-    messages = [*_find_missing_inputs(loaded, models, graph), *_find_doubles(models)]
+    messages = [*_find_missing_inputs(loaded, models, graph), *_find_doubles(models), *_find_others_schemas(loaded, models)]
     return tuple(loaded.make_problem(("transform", "select"), message) for message in messages)
 
 
@@ -57,6 +58,14 @@ def _find_doubles(models: tuple[ModelNode, ...]) -> Iterator[str]:
         if other is not model:
             shared, own = (other, model) if model.tenant else (model, other)
             yield f"models {shared.fqn[-1]} and {own.fqn[-1]} make the same table {model.schema}.{model.name}; exclude {shared.fqn[-1]}, or rename the other"
+
+
+def _find_others_schemas(loaded: LoadedTenant, models: tuple[ModelNode, ...]) -> Iterator[str]:
+    """Whose a schema is its name tells: acme's models make none that would be acme_eu's."""
+    for schema, model in {model.schema: model for model in models}.items():
+        name = naming.dbt_schema(loaded.config.tenant, schema)
+        if other := next((other for other in loaded.longer_names if name.startswith(f"{other}_")), None):
+            yield f"model {_get_name(model)} makes the schema {name}, which is tenant {other}'s by its name; give the model another schema"
 
 
 def _get_name(model: ModelNode) -> str:

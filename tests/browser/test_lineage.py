@@ -6,6 +6,7 @@ FABRIC_TEST_SCREENSHOTS=docs/images keeps the pictures that README.md shows.
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,9 +28,10 @@ MART = dg.AssetKey([TENANT, "marts", "daily_revenue"])
 
 
 @pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data_dir(tmp_path_factory: pytest.TempPathFactory, prepared_data: Path) -> Path:
     data = tmp_path_factory.mktemp("dev") / "data"
     prepare_demo(data, max_orders=500)
+    shutil.copytree(prepared_data, data / "dbt" / "prepared")
     return data
 
 

@@ -1,6 +1,7 @@
 """`fabric validate`, `schema`, `list`, `explain` as a user calls them."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -11,8 +12,6 @@ from typer.testing import CliRunner
 
 from fabric_assets.cli.main import app
 from fabric_assets.errors import ConfigurationError
-from fabric_assets.settings import Settings
-from fabric_assets.transform.project import prepare_project
 
 ROOT = Path(__file__).parents[2]
 Write = Callable[..., Path]
@@ -57,10 +56,10 @@ def fabric(settings_environ: Mapping[str, str]) -> Run:
 
 
 @pytest.fixture(scope="module")
-def parsed_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def parsed_project(tmp_path_factory: pytest.TempPathFactory, prepared_data: Path) -> Path:
     """A data folder in which dbt has parsed the project: once for all that only read the graph."""
     data = tmp_path_factory.mktemp("data")
-    prepare_project(Settings(tenants_dir=data, dbt_project_dir=ROOT / "dbt_project", data_dir=data))
+    shutil.copytree(prepared_data, data / "dbt" / "prepared")
     return data
 
 
@@ -103,6 +102,12 @@ class TestValidate:
         assert fabric("validate", "acme").returncode == 0
         assert fabric("validate", "glo*").returncode == 2
         assert fabric("validate", "--all").returncode == 2
+
+    def test_a_part_of_the_fleet_without_tenants_yet_is_fine(self, fabric: Run, write_tenant: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+        write_tenant("acme", ACME)
+        monkeypatch.setenv("FABRIC_TENANTS", "[n-z]*")
+        done = fabric("validate")
+        assert (done.returncode, done.stdout) == (0, "0 of 0 tenants are fine\n")
 
     def test_a_schedule_that_targets_models_of_a_tenant_without_any_is_a_mistake(self, fabric: Run, write_tenant: Write) -> None:
         file = write_tenant("acme", ACME.replace("[raw/shop]", "[raw/shop, +marts]"))
@@ -213,7 +218,8 @@ class TestList:
     )
     def test_rows_tell_what_is_declared(self, what: str, row: dict[str, object], fabric: Run) -> None:
         done = fabric("list", what, "--json")
-        assert (done.returncode, json.loads(done.stdout)) == (0, [row])
+        # Every tenant has the check of its walls, whatever it declares.
+        assert (done.returncode, [found for found in json.loads(done.stdout) if found.get("type") != "isolation"]) == (0, [row])
 
     def test_a_tenant_without_models_has_none_to_list(self, fabric: Run) -> None:
         assert json.loads(fabric("list", "models", "--json").stdout) == []
@@ -245,7 +251,7 @@ def test_the_models_of_the_dbt_project_are_listed_with_their_tests(
     assert {row["asset"] for row in models} >= {"acme/staging/stg_customers", "acme/staging/stg_orders"}
     checks = json.loads(fabric("list", "checks", "acme", "--json").stdout)
     assert {row["type"] for row in checks} >= {"dbt data test"}
-    assert {row["asset"] for row in checks} <= {row["asset"] for row in models}
+    assert {row["asset"] for row in checks} <= {"acme/isolation"} | {row["asset"] for row in models}
 
 
 class TestExplain:

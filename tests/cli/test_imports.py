@@ -1,5 +1,6 @@
 """`fabric imports`: what became of each dropped file, and how one that is stuck is set going again."""
 
+import codecs
 import json
 import os
 from collections.abc import Callable
@@ -209,6 +210,17 @@ def test_a_release_refuses_to_overwrite_and_names_what_it_cannot_do(tenant: Shop
     assert "only a quarantined file can be released" in run("release", "acme", "bad.csv").stderr
 
 
+def test_a_quarantined_file_that_lies_in_the_archive_is_released_from_there(tenant: Shop, inbox: Path) -> None:
+    place = quarantine(tenant, inbox)
+    (inbox / "archive").mkdir()
+    (inbox / place).rename(inbox / place.replace("quarantine", "archive"))
+    correct(tenant)
+    assert run("release", "acme", "bad.csv").stdout == "bad.csv: back in the inbox; the next load checks it anew\n"
+    assert find(inbox) == ["bad.csv"]
+    tenant.load()
+    assert get_statuses() == [("bad.csv", "loaded")]
+
+
 @pytest.mark.parametrize("step", ["link", "unlink", "ledger"])
 def test_a_release_that_is_killed_can_be_repeated(tenant: Shop, inbox: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     quarantine(tenant, inbox)
@@ -341,6 +353,20 @@ def test_quarantined_files_are_listed_beside_rejected_rows(tenant: Shop, inbox: 
     shown = CliRunner().invoke(app, ["rejects", "list", "acme"])
     assert "unclosed_quote" in shown.stdout
     assert "quarantined files: 1;" in shown.stderr
+
+
+def test_letters_that_are_not_ascii_come_back_from_a_mended_export_as_they_were(tenant: Shop, inbox: Path, tmp_path: Path) -> None:
+    tenant.source["streams"]["ads"] |= {"columns": {"name": {}, **COLUMNS}, "mapping": {"Müller": "name"}}
+    tenant.write()
+    (inbox / "a.csv").write_text("Müller,day,spend\nGrün,never,2\n", encoding="utf-8")
+    tenant.load()
+    out = tmp_path / "mended.csv"
+    assert CliRunner().invoke(app, ["rejects", "export", "acme", "--out", str(out)]).exit_code == 0
+    # As a spreadsheet reads it, which has no other sign of its encoding.
+    assert out.read_bytes().startswith(codecs.BOM_UTF8 + "Müller".encode())
+    out.write_text(out.read_text("utf-8-sig").replace("never", "2026-01-02", 1), encoding="utf-8-sig")
+    assert CliRunner().invoke(app, ["rejects", "replay", "acme", "--file", str(out)]).exit_code == 0
+    assert tenant.ask("select name from acme_raw_shop.ads") == [("Grün",)]
 
 
 def test_a_mended_export_is_replayed_by_the_command(tenant: Shop, inbox: Path, tmp_path: Path) -> None:

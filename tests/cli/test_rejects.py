@@ -1,8 +1,10 @@
 """`fabric rejects`: what it prints and writes, in which no spreadsheet finds a formula to run."""
 
+import codecs
 import csv
 import io
 import json
+import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -159,8 +161,12 @@ def test_an_export_to_a_file_is_for_its_owner_and_says_what_it_holds(settings: S
     result = run("export", "acme", "--out", str(out), "--json")
     assert json.loads(result.stdout) == {"file": str(out), "rows": 1, "neutralised": 1, "raw": False}
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
-    assert read_csv(out.read_bytes().decode())[0]["raw"] == "'=3"
+    assert out.read_bytes().startswith(codecs.BOM_UTF8), "without it a spreadsheet reads Windows-1252"
+    assert read_csv(out.read_text("utf-8-sig"))[0]["raw"] == "'=3"
+    assert not run("export", "acme").stdout.startswith("\ufeff")
     assert isinstance(run("export", "acme", "--json").exception, ConfigurationError)
+    for nowhere in (tmp_path / "missing" / "x.csv", out / "x.csv"):
+        assert re.search("cannot be written: .*\n  remedy: name a file in a folder", str(run("export", "acme", "--out", str(nowhere)).exception))
 
 
 def test_a_replay_says_what_came_of_each_stream(settings: Settings, inbox: Path, write_tenant: WriteTenant) -> None:

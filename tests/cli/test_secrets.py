@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from fabric_assets.cli.secrets import app
 from fabric_assets.config.base import SecretRef
 from fabric_assets.errors import ConfigurationError
-from fabric_assets.security.secrets import resolve_secret, write_secret
+from fabric_assets.offboarding.journal import open_journal
+from fabric_assets.security.secrets import list_sealed_tenants, resolve_secret, write_secret
 from fabric_assets.settings import Settings
 
 CANARY = "c4n4ry-v4lu3"
@@ -109,3 +110,25 @@ def test_a_removed_secret_is_gone(settings: Settings) -> None:
     write_secret("acme", "key", CANARY, settings=settings)
     assert run("remove", "acme", "key")[0] == 0
     assert run("list", "acme", "--json")[1] == '[{"tenant": "acme", "secrets": []}]\n'
+
+
+def test_a_tenant_that_has_gone_is_refused_by_name_and_left_out_of_all(settings: Settings, write_tenant: Callable[..., Path]) -> None:
+    for tenant in ("acme", "globex", "initech"):
+        write_tenant(tenant, {})
+    open_journal("globex", settings.data_dir, {})
+    code, _, err = run("set", "globex", "key", stdin=CANARY)
+    assert code == 2
+    assert "tenant globex is being offboarded, and takes no work" in err
+    code, _, err = run("set", "--all", "key", stdin=CANARY)
+    assert code == 0, err
+    assert list_sealed_tenants(settings) == ("acme", "initech")
+
+
+def test_the_store_of_a_tenant_that_is_going_is_left_as_it_is_and_the_others_are_rotated(settings: Settings) -> None:
+    for tenant in ("acme", "globex"):
+        write_secret(tenant, "key", CANARY, settings=settings)
+    open_journal("acme", settings.data_dir, {})
+    code, out, err = run("rotate", "--all")
+    assert code == 1
+    assert "tenant acme is being offboarded" in err
+    assert "globex: 0 rotated, 1 already under the newest key, 0 failed" in out

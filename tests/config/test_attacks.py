@@ -1,9 +1,11 @@
-"""Hostile files and names: each refused within a second, with a reason, and for that tenant alone."""
+"""Hostile files and names: each refused, with a reason, before it costs time or memory, and for that tenant alone."""
 
+import json
 import os
 import string
-import time
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from fabric_assets import naming
 from fabric_assets.config.loader import load_fleet
 from fabric_assets.settings import Settings
+from tests.conftest import ROOT
 
 HEAD = b"version: 1\ntenant: evil\n"
 BOMB = b"a: &a [x, x, x, x, x, x, x, x, x]\n" + b"".join(
@@ -46,30 +49,38 @@ ATTACKS = {
     "20,000 times the same key": (HEAD + b"version: 1\n" * 20_000, "stands twice"),
     "20,000 unknown keys in one line": (HEAD + b"transform: {" + b", ".join(b"k%d: 1" % number for number in range(20_000)) + b"}", "unknown key"),
     "two documents": (HEAD + b"---\n" + HEAD, "a file holds one document"),
+    "a word for false as a list": (HEAD + b"owners: [no]", "owners"),
+    "an unknown key": (HEAD + b"destinations: {type: duckdb}", "unknown key"),
+    "billion laughs without aliases": (HEAD + b"transform: {vars: {a: [" + b"[x,x,x,x,x,x,x,x,x]," * 14_000 + b"]}}", "larger than 256 KiB"),
     "nothing": (b"", "the file is empty"),
     "an endless quote": (HEAD + b"display_name: '" + b"x" * 200_000, "never closed"),
 }
 
 
-def serve(settings: Settings) -> tuple[list[str], dict[str, str], float]:
-    began = time.process_time()
+def serve(settings: Settings) -> tuple[list[str], dict[str, str]]:
     fleet = load_fleet(settings)
-    took = time.process_time() - began
-    return sorted(fleet.tenants), {name: "\n".join(map(str, problems)) for name, problems in fleet.broken.items()}, took
+    return sorted(fleet.tenants), {name: "\n".join(map(str, problems)) for name, problems in fleet.broken.items()}
 
 
+@pytest.mark.timeout(60)  # Milliseconds, in truth; what grows with the square of the file, or worse, takes minutes.
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_a_hostile_file_is_refused_at_once_and_alone(attack: str, settings: Settings, write_tenant: Callable[..., Path]) -> None:
     data, words = ATTACKS[attack]
     write_tenant("good", {})
     (settings.tenants_dir / "evil.yaml").write_bytes(data)
-    healthy, broken, took = serve(settings)
+    healthy, broken = serve(settings)
     assert healthy == ["good"]
     assert list(broken) == ["evil"]
     assert words in broken["evil"]
-    assert took < 5
     # What is shown goes to terminals and logs.
     assert not {char for char in broken["evil"] if char < " "} - {"\n"}
+
+
+@pytest.mark.parametrize("written", ["no", "on", "2024-01-01", "12:30"])
+def test_a_word_stays_the_word_that_was_written(written: str, settings: Settings, write_tenant: Callable[..., Path]) -> None:
+    """YAML 1.1 makes false, true, a date and a number of them."""
+    write_tenant("good", {}).write_text(f"version: 1\ntenant: good\ndisplay_name: {written}\n")
+    assert load_fleet(settings).tenants["good"].config.display_name == written
 
 
 def test_what_is_no_plain_file_is_refused_without_waiting_for_it(settings: Settings, write_tenant: Callable[..., Path]) -> None:
@@ -79,14 +90,13 @@ def test_what_is_no_plain_file_is_refused_without_waiting_for_it(settings: Setti
     (settings.tenants_dir / "a_dead_link.yaml").symlink_to(settings.tenants_dir / "nowhere")
     (settings.tenants_dir / "a_loop.yaml").symlink_to(settings.tenants_dir / "a_loop.yaml")
     (settings.tenants_dir / "a_device.yaml").symlink_to("/dev/zero")
-    healthy, broken, took = serve(settings)
+    healthy, broken = serve(settings)
     assert healthy == ["good"]
     assert "a folder, a pipe or a device" in broken["a_pipe"]
     assert "a folder, a pipe or a device" in broken["a_folder"]
     assert "a folder, a pipe or a device" in broken["a_device"]
     assert "link to a file that does not exist" in broken["a_dead_link"]
     assert "cannot be read: Too many levels of symbolic links" in broken["a_loop"]
-    assert took < 5
 
 
 def test_a_link_to_a_file_is_followed_as_kubernetes_mounts_them(settings: Settings, tmp_path: Path, write_tenant: Callable[..., Path]) -> None:
@@ -100,6 +110,17 @@ def test_a_link_to_a_file_is_followed_as_kubernetes_mounts_them(settings: Settin
     [
         'x"; DROP SCHEMA public',
         "..",
+        "../b",
+        "a/b",
+        "/etc/passwd",
+        "a\\b",
+        "a.b",
+        "a;b",
+        "a--b",
+        "a\tb",
+        "stg_acme",
+        "information_schema",
+        "fabric_other",
         "acme_staging",
         "ACME",
         "acme-1",
@@ -107,8 +128,11 @@ def test_a_link_to_a_file_is_followed_as_kubernetes_mounts_them(settings: Settin
         "pg_catalog",
         "public",
         "a" * 64,
-        "acmé",
+        "acm\u00e9",
         "acme\u0301",
+        "\uff41cme",
+        "\u0430cme",
+        "acme\u200b",
         "🤷",
         "acme ",
         " acme",
@@ -120,9 +144,69 @@ def test_a_link_to_a_file_is_followed_as_kubernetes_mounts_them(settings: Settin
 def test_a_hostile_tenant_name_is_refused(name: str, settings: Settings) -> None:
     (settings.tenants_dir / "evil.yaml").write_text(f"version: 1\ntenant: {name!r}\n", encoding="utf-8")
     (settings.tenants_dir / "good.yaml").write_text("version: 1\ntenant: good\n")
-    healthy, broken, _ = serve(settings)
+    healthy, broken = serve(settings)
     assert healthy == ["good"]
     assert "tenant: " in broken["evil"]
+
+
+HOSTILE_FILES = [
+    "ACME",
+    "acme-1",
+    "acm\u00e9",
+    "acme\u0301",
+    "\U0001f937",
+    "acme ",
+    " acme",
+    'x"; DROP SCHEMA public',
+    "a" * 64,
+    "pg_catalog",
+    "public",
+    "acme_staging",
+]
+
+
+def test_hostile_file_names_are_refused_each_and_nobody_else(settings: Settings, write_tenant: Callable[..., Path]) -> None:
+    """Among them two that dlt would make one name with a sound tenant, and two that look the same."""
+    for name in ("acme", "acme_1"):
+        write_tenant(name, {})
+    for name in HOSTILE_FILES:
+        (settings.tenants_dir / f"{name}.yaml").write_text("version: 1\n", encoding="utf-8")
+    healthy, broken = serve(settings)
+    assert healthy == ["acme", "acme_1"]
+    assert sorted(broken) == sorted(HOSTILE_FILES)
+
+
+@pytest.mark.parametrize("name", ["Shop", "shop-1", "shop__1", "sh\u00f6p", "\U0001f937", "shop ", 'x"; --', "a" * 41, "../shop", "_shop", ""])
+@pytest.mark.parametrize("kind", ["source", "stream", "schedule"])
+def test_a_hostile_name_of_a_part_is_refused(kind: str, name: str, settings: Settings, write_tenant: Callable[..., Path]) -> None:
+    names = {"source": "shop", "stream": "orders", "schedule": "nightly"} | {kind: name}
+    source = {"type": "sql_database", "url": {"env": "SHOP_URL"}, "streams": {names["stream"]: {}}}
+    write_tenant("evil", {"sources": {names["source"]: source}, "schedules": {names["schedule"]: {"cron": "0 3 * * *"}}})
+    write_tenant("good", {})
+    healthy, broken = serve(settings)
+    assert healthy == ["good"]
+    assert {"source": "sources", "stream": "streams", "schedule": "schedules"}[kind] in broken["evil"]
+
+
+def test_the_code_location_loads_the_others_while_all_attacks_lie_there(
+    settings: Settings, settings_environ: Mapping[str, str], write_tenant: Callable[..., Path]
+) -> None:
+    """As Dagster does it, in a process of its own."""
+    write_tenant("good", {"sources": {"shop": {"type": "sql_database", "url": {"env": "SHOP_URL"}, "streams": {"orders": {}}}}})
+    for number, (data, _) in enumerate(ATTACKS.values()):
+        (settings.tenants_dir / f"evil_{number}.yaml").write_bytes(data)
+    for name in HOSTILE_FILES:
+        (settings.tenants_dir / f"{name}.yaml").write_text("version: 1\n", encoding="utf-8")
+    program = (
+        "import json\nfrom fabric_assets import definitions\ngraph = definitions.defs().resolve_asset_graph()\n"
+        "print(json.dumps([sorted('/'.join(key.path) for key in graph.get_all_asset_keys()), len(graph.asset_check_keys)]))"
+    )
+    process = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert process.returncode == 0, process.stderr
+    keys, checks = json.loads(process.stdout.splitlines()[-1])
+    broken = [key for key in keys if key.endswith("/config")]
+    assert [key for key in keys if key not in broken] == ["good/isolation", "good/raw/shop/orders"]
+    assert len(broken) == checks - 1 == len(ATTACKS) + len(HOSTILE_FILES)
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])

@@ -32,6 +32,8 @@ BEYOND_JSON_SCHEMA = {
         "secret_file_of_the_platform",
         "secret_from_the_inbox",
         "secret_of_the_platform",
+        "secret_of_the_platforms_name",
+        "secret_of_dagsters_database",
         "source_timeout_of_no_time",
         "files_path_climbs",
         "files_path_of_the_platform",
@@ -50,6 +52,7 @@ BEYOND_JSON_SCHEMA = {
     *("import_without_columns", "import_mapping_twice", "import_mapping_unknown", "import_key_is_no_column", "import_replace"),
     *("import_format_unknown", "import_format_without_year", "import_format_with_time", "import_formats_of_a_number"),
     *("import_timezone_misspelt", "import_timezone_of_a_date", "import_bound_without_offset", "import_min_is_no_date", "import_min_above_max"),
+    *("isolation_of_your_own_login", "limits_of_your_own_login", "limits_of_no_statement", "limits_of_no_temp_files"),
     *("import_max_of_a_text", "import_accepted_of_a_number", "import_pattern_of_a_number", "import_pattern_unclosed", "import_pattern_looks_ahead"),
 }
 

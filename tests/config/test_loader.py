@@ -166,9 +166,14 @@ class TestFilter:
         with pytest.raises(ConfigurationError, match="names 'globx', and there is no such tenant; did you mean 'globex'"):
             fleet_of("acme", "globx")
 
-    def test_a_filter_that_leaves_nothing_is_refused(self, fleet_of: Callable[..., list[str]]) -> None:
-        with pytest.raises(ConfigurationError, match=r"FABRIC_TENANTS=x\* matches no tenant"):
-            fleet_of("x*")
+    def test_globs_that_leave_nothing_are_a_part_of_the_fleet_that_is_empty_yet(
+        self, fleet_of: Callable[..., list[str]], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        assert fleet_of("x*", "[y-z]*") == []
+        assert caplog.messages == ["FABRIC_TENANTS=x*,[y-z]* matches no tenant: this code location is empty"]
+        caplog.clear()
+        assert fleet_of("a*") == ["acme", "acme_two"]
+        assert caplog.messages == []
 
 
 def declare(*names: str) -> dict[str, object]:
@@ -211,6 +216,51 @@ def test_no_inbox_is_anothers_or_lies_in_one(path: str, other: str, hows: tuple[
     wanted = zip(("acme", "globex"), hows or (), (other, path), strict=False)
     assert told == {tenant: f"{how} {place.format(data=settings.data_dir.resolve())}" for tenant, how, place in wanted}
     assert [problem.path for (problem,) in broken.values()] == ["sources.ads.path"] * len(told)
+
+
+@pytest.mark.parametrize("served", ["*", "globex"])
+@pytest.mark.parametrize(("path", "how"), [("inbox/acme/globex", "lies in"), ("inbox//acme/", "is"), ("inbox", "holds"), ("inbox/acme_two", None)])
+def test_no_inbox_shares_the_folder_of_another_tenants_name(path: str, how: str | None, served: str, settings: Settings, write_tenant: Write) -> None:
+    write_tenant("acme", {})
+    source = {"type": "csv_import", "path": path, "streams": {"ads": {"glob": "*.csv", "columns": {"day": {}}}}}
+    write_tenant("globex", {"sources": {"ads": source}})
+    fleet = load_fleet(replace(settings, tenants=(served,)))
+    told = {tenant: [problem.message for problem in problems] for tenant, problems in fleet.broken.items()}
+    also = "also " if how == "is" else ""
+    reason = f"{how} inbox/acme, which is {also}tenant acme's: give each its own folder, e.g. inbox/globex/ads"
+    assert told == ({"globex": [reason]} if how else {}), "acme, which did nothing, goes on"
+
+
+@pytest.mark.parametrize(
+    ("path", "other", "how"),
+    [
+        ("inbox/globex/ads", "inbox/globex/ads", "is"),
+        ("file://{data}/inbox/globex/./ads/", "inbox/globex", "lies in"),
+        ("inbox", "{data}/inbox/globex", "holds"),
+        ("/", "inbox/globex", "holds"),
+        ("s3://drop/globex/ads", "s3://drop/globex", "lies in"),
+        ("inbox/globex_two", "inbox/globex", None),
+        ("exports", "inbox/globex", None),
+    ],
+)
+def test_a_tenant_that_reads_anothers_inbox_is_refused_and_the_other_is_not(
+    path: str, other: str, how: str | None, settings: Settings, write_tenant: Write
+) -> None:
+    data = settings.data_dir.resolve()
+    reader = {"type": "files", "path": path.format(data=data), "streams": {"ads": {"glob": "*.csv", "format": "csv"}}}
+    inbox = {"type": "csv_import", "path": other.format(data=data), "streams": {"ads": {"glob": "*.csv", "columns": {"day": {}}}}}
+    write_tenant("acme", {"sources": {"exports": reader}})
+    write_tenant("globex", {"sources": {"ads": inbox}})
+    told = {tenant: [(problem.path, problem.message) for problem in problems] for tenant, problems in load_fleet(settings).broken.items()}
+    reason = f"{how} {inbox['path']}, which is the inbox of tenant globex's source ads: name a folder of this tenant's own"
+    assert told == ({"acme": [("sources.exports.path", reason)]} if how else {})
+
+
+def test_a_tenant_may_read_its_own_inbox(settings: Settings, write_tenant: Write) -> None:
+    reader = {"type": "files", "path": "inbox/acme", "streams": {"ads": {"glob": "*.csv", "format": "csv"}}}
+    inbox = {"type": "csv_import", "path": "inbox/acme/ads", "streams": {"ads": {"glob": "*.csv", "columns": {"day": {}}}}}
+    write_tenant("acme", {"sources": {"exports": reader, "ads": inbox}})
+    assert load_fleet(settings).broken == {}
 
 
 def test_where_all_tenants_have_one_inbox_each_is_told_once(settings: Settings, write_tenant: Write) -> None:

@@ -66,6 +66,41 @@ def test_a_restored_source_is_merged_again_from_its_beginning(events: SourceData
     assert len(reading.messages) == 1
 
 
+def test_a_restored_source_is_read_from_the_initial_value_on(events: SourceDatabase, settings: Settings) -> None:
+    events.run("create table numbers (id integer, n integer)", "insert into numbers values (1, 1), (2, 2), (100, 100), (200, 200), (9, null)")
+    reading = Reading(events, settings, numbers={"primary_key": "id", "cursor": {"field": "n", "initial": 50}})
+    assert _read_ids(reading) == [9, 100, 200]
+    events.run("delete from numbers where id = 200")
+    assert _read_ids(reading) == [9, 100]
+    assert "the cursor n went back from 200 to 100" in reading.messages[0]
+    window = reading.memories["numbers"].window
+    assert (window.start, window.end) == ("50", "100")
+    # What lies before it says as little as a source without rows.
+    events.run("delete from numbers where id = 100")
+    assert _read_ids(reading) == [9]
+    assert len(reading.messages) == 1
+
+
+@pytest.mark.parametrize(("declared", "value"), [("date", "9999-12-31"), ("timestamp", "2037-12-31 23:59:59"), ("datetime", "9999-12-31 00:00:00")])
+def test_a_cursor_that_lies_ahead_of_the_clock_is_told_of_in_each_load(events: SourceDatabase, settings: Settings, declared: str, value: str) -> None:
+    declared = "timestamp null" if declared == "timestamp" else declared
+    declared = "timestamp" if declared == "datetime" and events.url.startswith("postgresql") else declared
+    events.run(f"create table plans (id integer, due {declared})", f"insert into plans values (1, '{'2024-01-01 00:00:00'[: len(value)]}'), (2, '{value}')")
+    reading = Reading(events, settings, plans={"primary_key": "id", "cursor": {"field": "due"}})
+    for count in (1, 2):
+        reading.read()
+        assert len(reading.messages) == count
+        assert "stream plans: the cursor due has come to " + value[:10] in reading.messages[-1] and "--full-refresh" in reading.messages[-1]
+
+
+def test_a_cursor_of_today_or_of_another_zones_tomorrow_is_nothing_to_tell_of(postgres_database: str, settings: Settings) -> None:
+    database = SourceDatabase(postgres_database, settings)
+    database.run("create table plans (id integer, due timestamp)", "insert into plans values (1, now() at time zone 'utc' + interval '14 hours')")
+    reading = Reading(database, settings, plans={"primary_key": "id", "cursor": {"field": "due"}})
+    reading.read()
+    assert reading.messages == []
+
+
 def test_a_restored_source_stops_an_append(events: SourceDatabase, settings: Settings) -> None:
     reading = Reading(events, settings, events=APPEND)
     reading.read()
@@ -122,8 +157,7 @@ def test_an_infinite_cursor_is_merged_in_every_load_and_remembered_by_none(postg
     database = SourceDatabase(postgres_database, settings)
     database.run("create table events (id integer, seen timestamp)", "insert into events values (1, '2024-01-01'), (2, 'infinity'), (3, '-infinity')")
     reading = Reading(database, settings, events=MERGE)
-    # What lies before all time is, like any late row, not read again.
-    for count in (3, 2, 2):
+    for count in (3, 3, 3):
         assert [table.num_rows for table in reading.read()] == [count]
         assert reading.memories["events"].state["value"] == "2024-01-01T00:00:00"
     with pytest.raises(DataError, match="2 rows have no seen"):

@@ -64,6 +64,65 @@ def test_a_cell_that_shows_an_error_rejects_its_row(book: Path) -> None:
     assert json.loads(dropped.rejects[0].raw) == {"Note": "b", "Spend": None}
 
 
+def formula(place: str, result: str | None = None, kind: str = "") -> str:
+    value, declared = "" if result is None else f"<v>{result}</v>", f' t="{kind}"' if kind else ""
+    return f'<c r="{place}"{declared}><f>A2*2</f>{value}</c>'
+
+
+@pytest.mark.parametrize("cell", [formula("B3"), formula("B3", ""), '<c r="B3"><f t="shared" si="0"/><v/></c>', formula("B3", kind="str")])
+def test_a_formula_that_was_saved_without_its_result_rejects_its_row(book: Path, cell: str) -> None:
+    rows = row(1, A="Note", B="Spend") + row(2, A="a", B="n:1") + f'<row r="3"><c r="A3"><v>7</v></c>{cell}</row>' + row(4, A="c", B="n:2")
+    dropped = read(write_workbook(book, {"One": rows}))
+    assert [cells["note"] for cells in dropped.rows] == ["a", "c"]
+    assert dropped.reasons == [(3, "Spend", "no_result")]
+    assert "open the workbook" in dropped.rejects[0].message
+
+
+def test_a_sheet_that_holds_nothing_but_formulas_without_results_is_not_an_empty_one(book: Path) -> None:
+    rows = row(1, B="Note", C="Spend") + f'<row r="4">{formula("A4")}{formula("B4")}{formula("C4")}</row>'
+    assert read(write_workbook(book, {"One": rows})).reasons == [(4, "Note", "no_result")]
+
+
+def test_the_result_of_a_formula_is_its_value_and_may_be_an_empty_text(book: Path) -> None:
+    rows = row(1, A="Note", B="Spend") + f'<row r="2">{formula("A2", "x", "str")}{formula("B2", "1.5")}</row>'
+    rows += f'<row r="3">{formula("A3", "", "str")}{formula("B3", "2.5")}</row>'
+    assert [(cells["note"], cells["spend"]) for cells in read(write_workbook(book, {"One": rows})).rows] == [("x", Decimal("1.50")), (None, Decimal("2.50"))]
+
+
+def test_cells_that_do_not_say_where_they_are_follow_one_another(book: Path) -> None:
+    rows = "<row><c t='inlineStr'><is><t>Note</t></is></c><c t='inlineStr'><is><t>Spend</t></is></c></row>"
+    rows += (
+        "<row><c><v>120210000000000001</v></c><c><v>1</v></c></row><row><c><v>2</v></c><c><f>A2</f></c></row><row><c><v>3</v></c><c t='e'><v>#N/A</v></c></row>"
+    )
+    dropped = read(write_workbook(book, {"One": rows}))
+    assert [cells["note"] for cells in dropped.rows] == ["120210000000000001"]
+    assert dropped.reasons == [(3, "Spend", "no_result"), (4, "Spend", "error_cell")]
+
+
+LONG = ["120210000000000001", "1234567890123456", "23842567890123457", "-9007199254740993", "9223372036854775807"]
+
+
+@pytest.mark.parametrize("kind", ["text", "bigint", "decimal"])
+def test_a_whole_number_has_all_the_digits_that_stand_in_the_file(book: Path, kind: str) -> None:
+    rows = row(1, A="id") + "".join(row(number, A=f"n:{digits}") for number, digits in enumerate(LONG, 2))
+    dropped = drop(write_workbook(book, {"One": rows}), "drop.xlsx", columns={"id": {"type": kind, **({"scale": 0} if kind == "decimal" else {})}})
+    assert [str(cells["id"]) for cells in dropped.rows] == LONG
+
+
+@pytest.mark.parametrize("kind", ["text", "bigint"])
+def test_a_whole_number_whose_last_digits_are_lost_rejects_its_row(book: Path, kind: str) -> None:
+    rows = row(1, A="id") + row(2, A="n:1.2021E+17") + row(3, A="n:-9.007199254740993E+15") + row(4, A="n:9.00719925474099E+15") + row(5, A="7")
+    dropped = drop(write_workbook(book, {"One": rows}), "drop.xlsx", columns={"id": {"type": kind}})
+    assert [str(cells["id"]) for cells in dropped.rows] == ["9007199254740990", "7"]
+    assert dropped.reasons == [(2, "id", "too_many_digits"), (3, "id", "too_many_digits")]
+    assert "store it as text in the workbook" in dropped.rejects[0].message
+
+
+@pytest.mark.parametrize("rows", [f'<row r="3">{formula("A3")}</row><row r="2">{formula("A2")}</row>', f'<row r="4000000000">{formula("A4000000000")}</row>'])
+def test_rows_that_no_spreadsheet_has_are_refused(book: Path, rows: str) -> None:
+    assert get_quarantine(write_workbook(book, {"One": row(1, A="a") + rows}), "drop.xlsx")[0] == "bad_workbook"
+
+
 def test_the_first_sheet_is_read_or_the_one_that_is_named(book: Path) -> None:
     write_workbook(
         book,

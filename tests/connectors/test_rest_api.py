@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -10,7 +11,7 @@ from urllib.parse import parse_qs
 import pytest
 from werkzeug import Request, Response
 
-from fabric_assets.errors import ConfigurationError, FabricError, SecretError, SourceError
+from fabric_assets.errors import ConfigurationError, FabricError, SecretError, SourceError, SourceUnavailable
 from tests.connectors.rest import Api, Warehouse, answer_json
 
 CANARY = "c4n4ry-t0k3n"
@@ -216,6 +217,76 @@ def test_a_limit_that_the_server_caps_is_refused_for_it_would_leave_rows_out(api
     paginator = {"type": "offset", "limit": 3} | ({"total": total} if total else {})
     with pytest.raises(SourceError, match="fewer rows a page than `limit` asks for"):
         load_contacts(warehouse, {"paginator": paginator})
+
+
+@pytest.mark.parametrize("total", [None, "total"])
+@pytest.mark.parametrize("keyed", [True, False])
+def test_a_limit_below_what_the_server_gives_is_refused_for_it_would_bring_rows_twice(api: Api, warehouse: Warehouse, total: str | None, keyed: bool) -> None:
+    def answer(request: Request) -> Any:
+        start = int(request.args["offset"])
+        return {"data": ROWS[start : start + 5], "total": 7}
+
+    api.serve("/v1/contacts", answer)
+    paginator = {"type": "offset", "limit": 2} | ({"total": total} if total else {})
+    with pytest.raises(SourceError, match="the server gives 5 rows a page where `limit` asks for 2.*\n  remedy: set the paginator's limit to the rows"):
+        load_contacts(warehouse, {"data": "data", "paginator": paginator, **({} if keyed else {"primary_key": None})})
+    assert warehouse.list_tables() == []
+
+
+def serve_growing(api: Api) -> None:
+    """Four contacts, and a fifth one before them once the first page has been read."""
+    rows = [{"id": number, "name": "old", "at": "2024-03-01"} for number in range(1, 5)]
+
+    def answer(request: Request) -> Any:
+        start = int(request.args["offset"])
+        page = {"data": rows[start : start + 2], "total": len(rows)}
+        if not start:
+            rows.insert(0, {"id": 5, "name": "new", "at": "2024-03-02"})
+        return page
+
+    api.serve("/v1/contacts", answer)
+
+
+CONTACTS_BY_TWO = {"path": "contacts", "data": "data", "paginator": {"type": "offset", "limit": 2, "total": "total"}}
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        {"write_disposition": "replace"},
+        {"write_disposition": "replace", "primary_key": "id"},
+        {"write_disposition": "append", "cursor": {"field": "at", "param": "since"}},
+    ],
+    ids=["replace", "replace by key", "append"],
+)
+def test_rows_that_come_twice_since_new_ones_came_before_them_are_refused_and_may_be_tried_again(
+    api: Api, warehouse: Warehouse, stream: dict[str, Any]
+) -> None:
+    serve_growing(api)
+    with pytest.raises(SourceUnavailable, match="the total went from 4 to 5 while the pages were read, so that rows which moved down would come twice"):
+        warehouse.load({"contacts": {**CONTACTS_BY_TWO, **stream}})
+    assert warehouse.list_tables() == []
+
+
+def test_rows_that_would_be_left_out_since_others_went_are_refused_and_may_be_tried_again(api: Api, warehouse: Warehouse) -> None:
+    answers = [{"data": ROWS[:2], "total": 4}, {"data": ROWS[3:4], "total": 3}]
+    api.serve("/v1/contacts", lambda request: answers.pop(0))
+    with pytest.raises(SourceUnavailable, match="the total went from 4 to 3 while the pages were read, so that rows which moved up would be left out"):
+        warehouse.load({"contacts": {**CONTACTS_BY_TWO, "primary_key": "id"}})
+
+
+def test_rows_that_come_twice_are_merged(api: Api, warehouse: Warehouse) -> None:
+    serve_growing(api)
+    warehouse.load({"contacts": {**CONTACTS_BY_TWO, "primary_key": "id"}})
+    assert warehouse.read("select id from contacts order by id") == [(1,), (2,), (3,), (4,)]
+
+
+def test_what_hangs_below_a_merged_row_that_comes_twice_is_not_doubled(api: Api, warehouse: Warehouse) -> None:
+    serve_growing(api)
+    api.server.expect_request(re.compile("/v1/contacts/[0-9]+/notes")).respond_with_json([{"text": "hello"}])
+    notes = {"path": "contacts/{contacts.id}/notes", "paginator": {"type": "single_page"}, "write_disposition": "replace"}
+    with pytest.raises(SourceUnavailable, match="the total went from 4 to 5"):
+        warehouse.load({"contacts": {**CONTACTS_BY_TWO, "primary_key": "id"}, "notes": notes})
 
 
 @pytest.mark.parametrize("end", [None, "", "absent"])
@@ -439,6 +510,16 @@ def test_a_number_past_64_bits_stays_exact(api: Api, any_warehouse: Warehouse, v
     api.serve("/v1/contacts", [{"id": 1, "big": value}])
     any_warehouse.load({"contacts": {"path": "contacts", "primary_key": "id"}})
     assert any_warehouse.read("select big from contacts") == [(found,)]
+
+
+@pytest.mark.parametrize("number", ["12345678901234567890.12", "1234567890.123456789012", "-0.1234567890123456789", "1234567890123456789e-5"])
+@pytest.mark.parametrize("head", ["", "\ufeff"])
+def test_a_number_with_more_digits_than_a_double_holds_stays_exact_beside_the_others(api: Api, any_warehouse: Warehouse, number: str, head: str) -> None:
+    body = f'{head}[{{"id": 1, "price": 0.30000000000000004}}, {{"id": 2, "price": {number}, "parts": [{number}]}}]'
+    api.serve("/v1/contacts", Response(body, content_type="application/json"))
+    any_warehouse.load({"contacts": {"path": "contacts", "primary_key": "id"}})
+    assert any_warehouse.read("select price, price__v_text from contacts order by id") == [(0.30000000000000004, None), (None, number)]
+    assert any_warehouse.read("select value from contacts__parts") == [(number,)]
 
 
 @pytest.mark.parametrize("text", ["käse \U0001f9c0", "a\ud800", "a\u0000", "x" * 1_000_000])

@@ -32,7 +32,10 @@ class Feed:
 
 
 def rank(value: Any) -> float:
-    return float(value) if isinstance(value, int) or value.isdigit() else datetime.fromisoformat(value).replace(tzinfo=None).timestamp()
+    try:
+        return float(value)
+    except ValueError:
+        return datetime.fromisoformat(value).replace(tzinfo=None).timestamp()
 
 
 def build_stream(disposition: str, **cursor: Any) -> Row:
@@ -110,6 +113,9 @@ def test_an_api_that_gives_more_than_was_asked_for_doubles_nothing(api: Api, war
     rows.append({"id": 3, "at": T3})
     assert warehouse.load(stream)["events"].rows_loaded == 1
     assert count(warehouse) == (3, 3)
+    assert [message.split(";")[0] for message in warehouse.messages if "left out" in message] == [
+        "tenant acme, source crm, stream events: rows left out for they stand before the last load's highest 'at': 1"
+    ]
 
 
 @pytest.mark.parametrize("disposition", ["merge", "append"])
@@ -148,6 +154,9 @@ def test_a_moment_in_another_zone_is_no_later_than_it_is(api: Api, warehouse: Wa
         ("2024-03-01", "5m", "2024-02-29"),
         (1000, 10, "990"),
         ("1000", 10, "990"),
+        ("1000.50", 10, "990.50"),
+        (1000.5, 10, "990.5"),
+        ("-3", 10, "-13"),
     ],
 )
 def test_the_lag_goes_back_in_the_apis_own_spelling(api: Api, warehouse: Warehouse, last: Any, lag: Any, asked: str) -> None:
@@ -202,6 +211,43 @@ def test_numbers_count_as_numbers(api: Api, warehouse: Warehouse) -> None:
     assert count(warehouse) == (3, 3)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "asked"),
+    [
+        (["8.5", "9.5"], ["10.5", "9.75"], ["9.5", "10.5"]),
+        (["8.5", 9.5], ["10.25", 10.5, 9.75], ["9.5", "10.5"]),
+        (["-10", "-9.5"], ["-9", "-8.5", "3"], ["-9.5", "3"]),
+        (["0.1", 0.1], ["0.10", "0.10000000000000000001"], ["0.1", "0.10000000000000000001"]),
+    ],
+)
+def test_numbers_in_texts_count_as_numbers(api: Api, warehouse: Warehouse, first: list[Any], second: list[Any], asked: list[str]) -> None:
+    feed = Feed(api, *({"id": number, "at": value} for number, value in enumerate(first)))
+    load(warehouse, "append")
+    feed.rows += [{"id": number, "at": value} for number, value in enumerate(second, start=len(first))]
+    load(warehouse, "append")
+    assert load(warehouse, "append") == 0
+    assert feed.asked == [None, *asked]
+    assert count(warehouse) == (len(feed.rows), len(feed.rows))
+
+
+@pytest.mark.parametrize("value", ["evt_9", "0x1F", "1.2.3", "01/02/2024", "Fri, 01 Mar 2024 10:00:00 GMT"])
+def test_texts_whose_order_only_the_api_knows_cannot_be_appended(api: Api, warehouse: Warehouse, value: str) -> None:
+    api.serve("/v1/events", {"data": [{"id": 1, "at": value}], "total": 1})
+    with pytest.raises(DataError, match="no number or time.*cannot tell which rows are new\n  remedy: use merge with a primary_key"):
+        load(warehouse, "append")
+
+
+def test_texts_whose_order_only_the_api_knows_are_merged_without_a_loss(api: Api, warehouse: Warehouse) -> None:
+    rows = [{"id": 1, "at": "evt_8"}, {"id": 2, "at": "evt_9"}]
+    api.serve("/v1/events", lambda request: {"data": rows, "total": len(rows)})
+    stream = {"events": {**build_stream("merge"), "paginator": {"type": "single_page"}}}
+    for number in range(10, 13):
+        warehouse.load(stream)
+        rows.append({"id": number, "at": f"evt_{number}"})
+    warehouse.load(stream)
+    assert count(warehouse) == (5, 5)
+
+
 def test_a_dotted_cursor_field_is_found(api: Api, warehouse: Warehouse) -> None:
     api.serve("/v1/events", lambda request: [{"id": 1, "meta": {"at": T1}}])
     stream = {"events": {"path": "events", "primary_key": "id", "cursor": {"field": "meta.at", "param": "since"}}}
@@ -227,6 +273,13 @@ def test_a_row_without_a_cursor_value_is_merged_and_moves_nothing(api: Api, ware
 def test_a_row_without_a_cursor_value_cannot_be_appended(api: Api, warehouse: Warehouse) -> None:
     Feed(api, {"id": 1, "at": None}, {"id": 2, "at": T1})
     with pytest.raises(DataError, match="no value in the cursor field 'at', so each load would append it again"):
+        load(warehouse, "append")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_a_cursor_value_that_is_no_number_is_told(api: Api, warehouse: Warehouse, value: float) -> None:
+    api.serve("/v1/events", {"data": [{"id": 1, "at": 1}, {"id": 2, "at": value}], "total": 2})
+    with pytest.raises(DataError, match=rf"cursor field 'at' holds {value}, which is no number"):
         load(warehouse, "append")
 
 
@@ -311,6 +364,12 @@ def test_an_append_without_a_key_whose_state_is_lost_is_refused(api: Api) -> Non
     assert feed.asked == []
 
 
+def test_an_append_by_numbers_in_texts_whose_state_is_lost_is_refused(api: Api) -> None:
+    feed, known = Feed(api, {"id": 1, "at": "9.5"}, {"id": 2, "at": "10.5"}), Memory({"id": 1, "at": "9.5"}, {"id": 2, "at": "10.5"})
+    with pytest.raises(DataError, match="without a column of numbers an append cannot tell"):
+        read_events(feed, known, "append", api=api)
+
+
 def test_an_append_by_a_field_within_an_object_whose_state_is_lost_is_refused(api: Api) -> None:
     api.serve("/v1/events", lambda _: [{"id": 1, "meta": {"at": T1}}])
     stream = {"path": "events", "primary_key": "id", "write_disposition": "append", "cursor": {"field": "meta.at", "param": "since"}}
@@ -326,3 +385,13 @@ def test_another_cursor_field_begins_anew(api: Api) -> None:
     read({"events": {**build_stream("merge"), "cursor": {"field": "seen", "param": "since"}}}, memories={"events": memory}, base_url=api.url)
     assert feed.asked == [None, None]
     assert memory.state == {"field": "seen", "position": T1}
+
+
+@pytest.mark.parametrize("value", ["9999-12-31", "9999-12-31T00:00:00Z"])
+def test_a_cursor_that_lies_ahead_of_the_clock_is_told_of_in_each_load(api: Api, warehouse: Warehouse, value: str) -> None:
+    Feed(api, {"id": 1, "at": T1}, {"id": 2, "at": value})
+    for number in (1, 2):
+        load(warehouse, "merge")
+        told = [message for message in warehouse.messages if "stream events: the cursor field 'at' has come to 9999-12-31" in message]
+        assert len(told) == number
+        assert "--full-refresh" in told[-1]

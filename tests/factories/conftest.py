@@ -1,4 +1,4 @@
-"""The dbt project is parsed once per session; every test's own data folder gets a copy of the result."""
+"""Every test's own data folder gets a copy of the parsed dbt project."""
 
 import shutil
 from collections.abc import Callable
@@ -7,16 +7,7 @@ from pathlib import Path
 import pytest
 
 from fabric_assets.settings import Settings
-from fabric_assets.transform.project import prepare_project
-from tests.conftest import ROOT
 from tests.factories.shop import make_shop
-
-
-@pytest.fixture(scope="session")
-def prepared_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    data = tmp_path_factory.mktemp("prepared")
-    prepare_project(Settings(tenants_dir=data, dbt_project_dir=ROOT / "dbt_project", data_dir=data))
-    return data / "dbt" / "prepared"
 
 
 @pytest.fixture

@@ -210,6 +210,23 @@ def test_a_file_that_comes_back_unchanged_is_taken_again(build: Callable[..., Se
     assert again.run_key != request.run_key
 
 
+def test_a_file_that_goes_and_comes_back_between_two_looks_is_taken_again(build: Callable[..., Sensor], inbox: Path) -> None:
+    """As one does that a run has quarantined, and somebody has released at once."""
+    sensor = build()
+    drop(inbox, "jan.csv")
+    sensor.look()
+    (request,) = sensor.look()
+    sensor.record_run(request, dg.DagsterRunStatus.SUCCESS)
+    before = (inbox / "jan.csv").stat()
+    (inbox / "quarantine").mkdir()
+    shutil.move(inbox / "jan.csv", inbox / "quarantine" / "jan.csv")
+    shutil.move(inbox / "quarantine" / "jan.csv", inbox / "jan.csv")
+    after = (inbox / "jan.csv").stat()
+    assert (after.st_mtime_ns, after.st_ino) == (before.st_mtime_ns, before.st_ino), "it is the same version of the file"
+    assert sensor.look() == []
+    assert len(sensor.look()) == 1
+
+
 # --- runs
 
 

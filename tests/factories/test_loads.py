@@ -47,9 +47,9 @@ def instance(isolated_home: object, tmp_path: Path) -> dg.DagsterInstance:
 
 @pytest.fixture
 def tenant(write_tenant: Any, shop_url: str, settings_environ: Any) -> Any:
-    def write(**source: Any) -> None:
+    def write(checks: Any = None, **source: Any) -> None:
         shop = {"type": "sql_database", "url": {"env": "SHOP_URL"}, "streams": STREAMS} | source
-        write_tenant("acme", get_tenant(sources={"shop": shop}, checks={}, transform=None, schedules={}))
+        write_tenant("acme", get_tenant(sources={"shop": shop}, checks=checks or {}, transform=None, schedules={}))
 
     return write
 
@@ -63,6 +63,25 @@ def make_payments(shop_url: str) -> None:
 
 def run(instance: dg.DagsterInstance, **options: Any) -> dg.JobExecutionResult:
     return dg.execute_job(dg.reconstructable(build_job), instance=instance, raise_on_error=False, **options)
+
+
+def fail_once(monkeypatch: pytest.MonkeyPatch, stream: str) -> Counter[str]:
+    """Let a stream's source be away when it is first read; counts the tries of each stream."""
+    tried: Counter[str] = Counter()
+
+    def open_watched(context: SourceContext) -> SourceReader:
+        reader = open_source(context)
+        return replace(reader, groups=tuple(replace(group, read=partial(read, group)) for group in reader.groups))
+
+    def read(group: ReadGroup, memories: Any) -> Any:
+        (name,) = memories
+        tried[name] += 1
+        if name == stream and tried[name] == 1:
+            raise SourceUnavailable("the server is away for a moment")
+        return group.read(memories)
+
+    monkeypatch.setattr(load, "open_source", open_watched)
+    return tried
 
 
 def read_loaded(result: Any) -> list[str]:
@@ -84,22 +103,24 @@ def test_one_stream_that_fails_does_not_lose_the_others(tenant: Any, instance: d
     assert "payments" in failure.step_failure_data.user_failure_data.description
 
 
+def test_streams_that_are_loaded_are_checked_although_another_one_failed(tenant: Any, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On each try, and the one that failed only where it is loaded at last."""
+    tenant(
+        retries={"max": 1, "delay": "0s"},
+        streams={"orders": STREAMS["orders"], "items": STREAMS["items"]},
+        checks={f"raw/shop/{stream}": [{"type": "row_count", "min": 1}] for stream in ("orders", "items")},
+    )
+    fail_once(monkeypatch, "items")
+    result = build_job().execute_in_process(instance=instance, raise_on_error=False)
+    assert result.success
+    tries = [event.event_type for event in result.all_events if event.event_type == dg.DagsterEventType.STEP_UP_FOR_RETRY]
+    checked = [evaluation.asset_key.path[-1] for evaluation in result.get_asset_check_evaluations()]
+    assert (len(tries), Counter(checked)) == (1, {"orders": 2, "items": 1})
+
+
 def test_a_stream_that_failed_for_good_is_not_tried_again_for_anothers_sake(tenant: Any, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
     tenant(retries={"max": 2, "delay": "0s"})
-    tried: Counter[str] = Counter()
-
-    def open_watched(context: SourceContext) -> SourceReader:
-        reader = open_source(context)
-        return replace(reader, groups=tuple(replace(group, read=partial(read, group)) for group in reader.groups))
-
-    def read(group: ReadGroup, memories: Any) -> Any:
-        (name,) = memories
-        tried[name] += 1
-        if name == "items" and tried[name] == 1:
-            raise SourceUnavailable("the server is away for a moment")
-        return group.read(memories)
-
-    monkeypatch.setattr(load, "open_source", open_watched)
+    tried = fail_once(monkeypatch, "items")
     # Not by `run`: what can be reconstructed is built once, with the retries of whichever test was the first.
     result = build_job().execute_in_process(instance=instance, raise_on_error=False)
     assert not result.success

@@ -1,6 +1,7 @@
 """`fabric run` without the command line: what a run materialises, records and says when something is wrong."""
 
 import os
+import signal
 import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
@@ -82,6 +83,14 @@ def test_a_second_run_loads_what_is_new_and_doubles_nothing(prepared, write_tena
     rows = {asset.key: asset.rows_total for asset in results["acme"].assets}
     assert rows["acme/raw/shop/orders"] == 4
     assert query(prepared, "acme", "select count(*), count(distinct order_id) from acme_marts.orders") == [(4, 4)]
+
+
+def test_after_a_run_that_a_shell_has_put_into_the_background_the_process_still_heeds_sigterm(prepared, write_tenant, run, shop_url):
+    write_tenant("acme", get_tenant())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for `fabric run --all &`
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    run("acme", selection=["raw/shop/stores"])
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == (signal.SIG_DFL, signal.SIG_IGN)
 
 
 def test_a_selection_materialises_its_assets_alone(prepared, write_tenant, run, shop_url):

@@ -72,6 +72,8 @@ def test_ops_pools_and_retries_are_named_as_promised(prepared, write_tenant):
     tenant["sources"]["shop"] = tenant["sources"]["shop"] | {"retries": {"max": 3, "delay": "10s", "backoff": "exponential"}}
     write_tenant("acme", tenant)
     nodes = {node.name: node for node in build_definitions(prepared).resolve_implicit_global_asset_job_def().all_node_defs}
+    # The check of all tenants' walls has an op of its own, and waits for no warehouse.
+    assert nodes.pop("fabric__isolation__check").pool is None
     assert set(nodes) == {"acme__shop__load", "acme__transform"}
     assert {node.pool for node in nodes.values()} == {"acme__warehouse"}
     policy = nodes["acme__shop__load"].retry_policy
@@ -148,6 +150,12 @@ def test_strict_settings_refuse_the_whole_fleet_for_one_broken_tenant(prepared, 
     write_tenant("globex", get_tenant(timezone="Mars/Olympus"))
     with pytest.raises(ConfigurationError, match=r"globex\.yaml"):
         build_definitions(replace(prepared, strict=True))
+
+
+def test_a_part_of_the_fleet_without_tenants_yet_is_an_empty_code_location(prepared, write_tenant):
+    write_tenant("acme", get_tenant())
+    repository = build_definitions(replace(prepared, tenants=("[n-z]*",))).get_repository_def()
+    assert repository.asset_graph.get_all_asset_keys() == set()
 
 
 def test_a_process_serves_only_the_tenants_it_is_asked_for(prepared, write_tenant):

@@ -11,10 +11,16 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from fabric_assets import masking
+from fabric_assets.factories import offboarding
+from fabric_assets.factories.records import removal
 from fabric_assets.loading import job, ledger, load
 from fabric_assets.loading.session import Table, quote_text
 from fabric_assets.loading.warehouse_postgres import PostgresSession
 from fabric_assets.loading.writing import StreamWriter
+
+# Where an offboarding may forget to look.
+FORGOTTEN = ("event_logs", "asset_keys", "asset_check_executions", "run_tags", "concurrency_limits", "job_ticks", "inbox", "secrets")
 
 
 def wrap(owner: Any, name: str, around: Callable[..., Any]) -> None:
@@ -44,7 +50,7 @@ def save_the_state_first() -> None:
 
     def commit(_: Callable[..., Any], writer: Any, record: Any, state: Any, *_files: Any) -> None:
         writer._session.rollback()
-        ledger.write_state(writer._session, writer._datasets.platform, record, state, version=writer._version)
+        ledger.write_state(writer._session, writer._datasets.platform, record, state, version=writer._state.version)
         writer._session.commit()
 
     wrap(StreamWriter, "commit", commit)
@@ -81,6 +87,29 @@ def drop_rejects() -> None:
     wrap(StreamWriter, "write", lambda original, self, tables, rejects=(): original(self, tables, ()))
 
 
+def forget(place: str) -> Callable[[], None]:
+    """An offboarding that leaves one place alone.
+
+    Args:
+        place: a table of Dagster's storage, or a folder.
+    """
+
+    def break_it() -> None:
+        if place in removal._TABLES or place in removal._BODIES:
+            removal._TABLES = {table: rule for table, rule in removal._TABLES.items() if table != place}  # type: ignore[misc]
+            removal._BODIES = {table: column for table, column in removal._BODIES.items() if table != place}  # type: ignore[misc]
+        else:
+            wrap(offboarding, "delete_places", lambda original, paths: original(path for path in paths if place not in path.parts))
+
+    return break_it
+
+
+def show_secrets() -> None:
+    """Nothing is masked."""
+    masking._replace = lambda text, spellings: text
+    masking._mask_forms = lambda text: text
+
+
 def ignore_signals() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
@@ -93,5 +122,7 @@ BREAKAGES: dict[str, Callable[[], None]] = {
     "no_deadline": forget_the_deadline,
     "no_guard": let_everyone_commit,
     "no_lease": take_no_lease,
+    "no_mask": show_secrets,
     "state_first": save_the_state_first,
+    **{f"forget_{place}": forget(place) for place in FORGOTTEN},
 }

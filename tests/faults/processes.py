@@ -22,6 +22,7 @@ SECONDS = 60.0
 class Case:
     """Args:
     settings: tenants_dir, dbt_project_dir and data_dir.
+    keys: of the sealed store.
     loads: keywords `tenant` (the YAML as a mapping), `source` and `streams`; several are loaded at once, by threads on a barrier.
     command: instead of loads: the arguments of `fabric`.
     kill: a point of the engine, see `runner._kill_at`.
@@ -33,6 +34,7 @@ class Case:
     """
 
     settings: Mapping[str, str] = field(default_factory=dict)
+    keys: tuple[str, ...] = ()
     loads: tuple[Mapping[str, Any], ...] = ()
     command: tuple[str, ...] = ()
     kill: str = ""

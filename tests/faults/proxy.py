@@ -75,6 +75,12 @@ class Proxy:
             _reset(link.client)
             _reset(link.server)
 
+    def end(self) -> None:
+        """End every connection by FIN: over TLS without the word that says so."""
+        for link in self._links:
+            _shut(link.client)
+            _shut(link.server)
+
     def lose_commit(self, table: str) -> None:
         """Of the next connection that commits rows sent to a table by COPY: let the COMMIT through, throw the answer away, then reset it."""
         self._copy = re.compile(rb"copy [^;]*\b%s\b[^;]* from stdin" % table.encode(), re.IGNORECASE)

@@ -20,10 +20,13 @@ from typing import Any
 
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.connectors.import_inbox import FolderInbox
+from fabric_assets.factories import offboarding
+from fabric_assets.factories.records import removal, sharing
 from fabric_assets.loading.load import load_streams
 from fabric_assets.loading.reports import LoadRequest, StreamFailure
 from fabric_assets.loading.shaping import Shaper
 from fabric_assets.loading.writing import StreamWriter
+from fabric_assets.offboarding.journal import Journal
 from fabric_assets.settings import Settings
 from tests.faults.breakages import BREAKAGES, wrap
 
@@ -33,6 +36,13 @@ _POINTS: dict[str, tuple[Any, str]] = {
     "finish": (StreamWriter, "finish"),
     "commit": (StreamWriter, "commit"),
     "move": (FolderInbox, "move"),
+    "journal": (Journal, "finish"),
+    "destination": (offboarding, "delete_destination"),
+    "places": (offboarding, "delete_places"),
+    "history": (removal, "delete_history"),
+    "rename": (sharing, "rename_in_databases"),
+    "search": (offboarding, "search_folders"),
+    "certificate": (offboarding, "write_certificate"),
 }
 
 
@@ -57,7 +67,7 @@ def main(file: Path) -> int:
         sys.argv[1:] = case["command"]
         run_command()
         return 0
-    settings = Settings(**{name: Path(value) for name, value in case["settings"].items()})
+    settings = Settings(**{name: Path(value) for name, value in case["settings"].items()}, secret_keys=tuple(case["keys"]))
     if len(case["loads"]) == 1:
         return int(not _load(settings, **case["loads"][0]))
     start = threading.Barrier(len(case["loads"]))

@@ -9,7 +9,7 @@ import pytest
 from fabric_assets.settings import Settings
 from tests.faults.oracle import NONE, add
 from tests.faults.processes import Case, Process, wait_until
-from tests.faults.world import World
+from tests.faults.world import World, provision_all
 from tests.services import PostgresServer
 
 Start = Callable[[Case], Process]
@@ -101,15 +101,20 @@ def roomy_server() -> Iterator[PostgresServer]:
 
 
 def test_fifty_new_tenants_load_for_the_first_time_at_once(settings: Settings, roomy_server: PostgresServer, start: Start) -> None:
-    worlds = [World(settings, roomy_server.get_url(), name=f"tenant_{number}", size=10) for number in range(TENANTS)]
+    """Each with a role of its own, which may make tables in its own schemas and nothing else."""
+    address = f"postgresql://127.0.0.1:{roomy_server.port}/postgres"
+    worlds = [World(settings, address, name=f"tenant_{number}", size=10, managed=True) for number in range(TENANTS)]
     for world in worlds:
         world.add_day()
+    provision_all(worlds, roomy_server.get_url())
     cases = [world.build_case(source) for source in ("shop", "desk") for world in worlds]
     halves = [replace(cases[0], loads=tuple(case.loads[0] for case in cases[number::2])) for number in range(2)]
     processes = run_at_once(start, *halves)
     failures = [(outcome["tenant"], outcome["failed"]) for process in processes for outcome in process.outcomes if outcome["failed"]]
     assert failures == []
     assert sum(len(process.outcomes) for process in processes) == 2 * TENANTS
+    owners = worlds[0].ask("select distinct tableowner::text from pg_tables where schemaname like 'tenant%' order by 1")
+    assert owners == sorted((f"fabric_{world.name}",) for world in worlds)
     assert add(world.count() for world in worlds) == NONE
 
 

@@ -3,7 +3,6 @@
 A load commits all its files at once and moves them afterwards, so a kill between the two (scenario 23) leaves files in the inbox that are loaded already.
 """
 
-import os
 import random
 import signal
 from collections import Counter
@@ -14,15 +13,15 @@ from typing import Any
 import pytest
 
 from fabric_assets.settings import Settings
+from tests.faults import lengths
 from tests.faults.processes import Case, Process
 from tests.loading.shop import Tenant
 
 FILES, DUPLICATE, QUARANTINED = 200, 77, 133
 BAD_ROWS = range(0, FILES, 10)
-# FABRIC_TEST_SEEDS=50 is what `make test-faults` asks for, and has at least 25 kills; FABRIC_TEST_SEED=17 plays other points.
-SEED = int(os.environ.get("FABRIC_TEST_SEED", "0"))
-MORE = int(os.environ.get("FABRIC_TEST_SEEDS", "0"))
-KILLS = {"duckdb": max(8, MORE), "postgres": max(4, MORE)}
+# The points are drawn from one seed; `make test-faults` has more of them.
+SEED = lengths.SEED or 0
+KILLS = {"duckdb": max(8, lengths.SEEDS or 0), "postgres": max(4, lengths.SEEDS or 0)}
 STREAM = {"glob": "*.csv", "columns": {"id": {"type": "bigint", "required": True}, "note": {"type": "text"}}}
 
 Start = Callable[[Case], Process]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fabric_assets.settings import Settings
+from tests.faults.lengths import choose
 from tests.faults.oracle import NONE
 from tests.faults.processes import Case, Process, wait_until
 from tests.faults.proxy import Proxy, reroute
@@ -107,13 +108,13 @@ def test_a_far_end_that_goes_silent_costs_one_tenant_its_timeout_and_the_others_
     other.load_all()
     assert other.count() == NONE
     failure = get_failure(process)
-    assert time.monotonic() - began < TIMEOUT + 30
+    assert time.monotonic() - began < TIMEOUT + 60
     assert "timeout" in failure and "acme" in failure and "shop" in failure, failure
     repair(world, proxy)
     assert world.count() == NONE
 
 
-@pytest.mark.parametrize("end", ["source", "destination"])
+@pytest.mark.parametrize("end", choose(["source", "destination"], 1))
 def test_an_engine_without_a_deadline_hangs(settings: Settings, make_database: Callable[[], str], proxy: Proxy, start: Start, end: str) -> None:
     world, _ = build_worlds(settings, make_database, proxy, end)
     process = start_into_hole(world, proxy, start, broken="no_deadline")

@@ -19,7 +19,11 @@ from fabric_assets.connectors.destinations import connect
 from fabric_assets.errors import DestinationError
 from fabric_assets.loading.load import run_load
 from fabric_assets.loading.reports import LoadRequest, StreamReport
+from fabric_assets.security.roles.logins import Logins
+from fabric_assets.security.roles.provisioning import provision
+from fabric_assets.security.roles.server import open_server
 from fabric_assets.settings import Settings
+from fabric_assets.transform.estates import build_estate, get_server_login
 from tests.faults.oracle import Counts, Row, add, count_rows
 from tests.faults.processes import Case
 from tests.loading.shop import write_secret_file
@@ -36,13 +40,22 @@ class World:
     """Args:
     warehouse: URL of a Postgres; None for DuckDB.
     shop_url: of the database that is read; default a SQLite file.
+    managed: connect to the Postgres as the tenant's own role, which `provision` makes.
     options: more keys of the source `shop`.
     """
 
     def __init__(
-        self, settings: Settings, warehouse: str | None = None, *, name: str = "acme", shop_url: str | None = None, size: int = 100, **options: Any
+        self,
+        settings: Settings,
+        warehouse: str | None = None,
+        *,
+        name: str = "acme",
+        shop_url: str | None = None,
+        size: int = 100,
+        managed: bool = False,
+        **options: Any,
     ) -> None:
-        self.settings, self.name, self.size, self.options = settings, name, size, options
+        self.settings, self.name, self.size, self.managed, self.options = settings, name, size, managed, options
         self._url = shop_url or f"sqlite:///{settings.data_dir / f'{name}.sqlite'}"
         self._engine = sqla.create_engine(self._url.replace("postgresql://", "postgresql+psycopg2://"), poolclass=sqla.pool.NullPool)
         self._inbox = settings.data_dir / f"{name}_desk"
@@ -71,7 +84,8 @@ class World:
 
     @property
     def yaml(self) -> dict[str, Any]:
-        destination = {"type": "postgres", "url": {"file": f"{self.name}_warehouse"}} if self.warehouse else {"type": "duckdb"}
+        destination: dict[str, Any] = {"type": "postgres", "url": {"file": f"{self.name}_warehouse"}} if self.warehouse else {"type": "duckdb"}
+        destination |= {"managed": True} if self.managed else {}
         shop = {"type": "sql_database", "url": {"file": f"{self.name}_shop"}, "retries": {"max": 0}, "streams": TABLES, **self.options}
         desk = {"type": "files", "path": self._inbox.name, "retries": {"max": 0}, "streams": {"tickets": {"glob": "*.csv", "format": "csv"}}}
         return {"version": 1, "tenant": self.name, "destination": destination, "sources": {"shop": shop, "desk": desk}}
@@ -129,7 +143,7 @@ class World:
 
     def build_case(self, source: str = "shop", *streams: str, **faults: Any) -> Case:
         paths = {name: str(getattr(self.settings, name)) for name in ("tenants_dir", "dbt_project_dir", "data_dir")}
-        return Case(settings=paths, loads=({"tenant": self.yaml, "source": source, "streams": streams},), **faults)
+        return Case(settings=paths, loads=({"tenant": self.yaml, "source": source, "streams": streams},), keys=self.settings.secret_keys, **faults)
 
     # --- the warehouse
 
@@ -160,3 +174,11 @@ class World:
         """
         wanted = expected or self.get_rows()
         return add(count_rows(wanted[stream], self.read(stream), owner=self.name) for stream in streams or STREAMS)
+
+
+def provision_all(worlds: Sequence[World], admin_url: str) -> None:
+    """Make the roles and schemas of managed worlds, as `fabric provision` does."""
+    tenants = [TenantConfig.model_validate(world.yaml) for world in worlds]
+    settings = worlds[0].settings
+    with open_server(get_server_login(tenants[0], settings, {"FABRIC_PROVISION_URL": admin_url})) as server:
+        provision(server, [build_estate(tenant, None, settings) for tenant in tenants], Logins(settings))

@@ -65,6 +65,8 @@ def test_an_unreachable_source_may_be_tried_again(settings: Settings, scheme: st
     error = _fail(SourceUnavailable, tenant)
     assert "tenant acme, source shop: the database cannot be reached" in str(error)
     assert "hunter2" not in _get_all_text(error)
+    (row,) = tenant.ask("select stream, status, error, retriable, loaded_at is not null from acme_fabric.loads")
+    assert row == ("orders", "failed", str(error), True, True)
 
 
 def test_a_refused_login_is_not_tried_again(mariadb_url: str, settings: Settings) -> None:
@@ -188,7 +190,7 @@ def test_a_destination_without_rights_says_so(sqlite: SourceDatabase, settings: 
     admin.close()
     tenant = Tenant(settings, sqlite.build_source(orders={}), warehouse=postgres_database.replace("postgres:postgres@", "powerless:hunter2@"))
     error = _fail(DestinationError, tenant)
-    assert "permission denied" in str(error) and "grant" in error.remedy
+    assert "there is no schema acme_fabric, and the login may not make it" in str(error) and "grant" in error.remedy
 
 
 def test_a_failed_stream_leaves_the_others_loaded(sqlite: SourceDatabase, settings: Settings) -> None:

@@ -312,7 +312,7 @@ def test_a_destination_that_drops_every_connection_fails_its_streams_at_once(pos
     write_secret_file(settings, "shop_url", postgres_database)
     source.run("create view short as select 1 as id, pg_sleep(3)::text as nap")
     source.run("create view long as select n as id, repeat('x', 1000000) as pad, pg_sleep(0.1)::text as nap from generate_series(1, 80) as n")
-    tenant = Tenant(settings, {**source.build_source(short={}, long={}), "timeout": "60s", "max_connections": 2}, warehouse=warehouse)
+    tenant = Tenant(settings, {**source.build_source(short={}, long={}), "timeout": "280s", "max_connections": 2}, warehouse=warehouse)
 
     def drop_all() -> None:
         # The connection of the stream that is done waits for the next one, and the failure would be written by it.
@@ -325,5 +325,5 @@ def test_a_destination_that_drops_every_connection_fails_its_streams_at_once(pos
     started = time.monotonic()
     with pytest.raises(DestinationUnavailable):
         tenant.load()
-    assert time.monotonic() - started < 40
+    assert time.monotonic() - started < 120
     assert tenant.read("short", "id") == [(1,)]

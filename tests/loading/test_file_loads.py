@@ -1,18 +1,26 @@
 """Files of every format, from a folder and from a bucket: each loaded once, each changed one again, no character changed."""
 
+import contextlib
 import json
 import os
+import sqlite3
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from fabric_assets.config.sources import FileStream
+from fabric_assets.connectors.context import SourceContext
+from fabric_assets.connectors.file_faults import build_error
+from fabric_assets.connectors.file_listing import FetchedFile, SourceFile, list_files
 from fabric_assets.errors import ConfigurationError, DataError, FabricError, SourceError, SourceUnavailable
-from fabric_assets.settings import Settings
+from fabric_assets.settings import Settings, load_settings
 from tests.loading.shop import Tenant, write_secret_file
 from tests.services import Bucket, get_free_port
 
@@ -189,6 +197,23 @@ def test_json_lines_keep_numbers_texts_and_nested_values(settings: Settings, inb
     assert [_plain(value) for value in second] == [2, 'q"uote\n🤷', "1", 2.0, None, None, "[]", "x", None, 5]
 
 
+def test_numbers_of_json_lines_with_more_digits_than_a_double_holds_stay_texts(settings: Settings, inbox: Path, warehouse: str | None) -> None:
+    """A CSV with these numbers keeps them so."""
+    lines = [
+        '{"id": 1, "price": 12345678901234567890.12, "share": 0.1234567890123456789, "plain": 0.30000000000000004, "at": {"x": [1, -1234567890.123456789012]}}',
+        '{"id": 2, "price": 0.5, "share": 1e-7, "plain": 1.50, "at": {"x": "say \\"0.1234567890123456789\\", 0.1234567890123456789"}}',
+        '{"id": 3, "price": 1234567890123456789e-5, "share": 0.1000000000000000000000, "plain": 12345678901234.5}',
+    ]
+    (inbox / "a.jsonl").write_text("\n".join(lines))
+    tenant = build_tenant(settings, items=JSONL, warehouse=warehouse)
+    tenant.load()
+    assert tenant.read("items", "id", "price", "share", "plain", "at", order="_fabric_row") == [
+        (1, "12345678901234567890.12", "0.1234567890123456789", 0.30000000000000004, '{"x":[1,"-1234567890.123456789012"]}'),
+        (2, "0.5", "1e-7", 1.5, '{"x":"say \\"0.1234567890123456789\\", 0.1234567890123456789"}'),
+        (3, "1234567890123456789e-5", "0.1", 12345678901234.5, None),
+    ]
+
+
 def test_parquet_keeps_its_types(settings: Settings, inbox: Path, warehouse: str | None) -> None:
     table = pa.table(
         {
@@ -362,14 +387,15 @@ def test_wide_rows_are_read_in_parts_of_the_file(settings: Settings, inbox: Path
     [
         ("bad.csv", "id,id\n1,2\n", "names 'id' twice"),
         ("bad.csv", "id,\n1,2\n", "a column without a name"),
-        ("bad.csv", "id,ID\n1,2\n", "ID"),
+        ("bad.csv", "id,ID\n1,2\n", "names 'ID' twice"),
+        ("bad.csv", "id,a\0b\n1,2\n", "bad.csv has a header that holds a NUL"),
         ("bad.csv", 'id,"n"x\n1,2\n', "a header whose quotes are not closed"),
         ("bad.csv", "\nid,n\n1,2\n", "begins with an empty line"),
         ("bad.jsonl", '{"id": 1, "ID": 2}\n', "ID"),
         ("bad.csv", "_fabric_row\n1\n", "a name that the platform gives"),
         ("bad.csv", "id,n\n1,2\n".encode("utf-16"), "bad.csv has a header that is no UTF-8"),
         ("bad.jsonl", "[\n 1\n]\n", "the file bad.jsonl holds no JSON Lines"),
-        ("bad.parquet", b"PAR1 and no more", "the file bad.parquet"),
+        ("bad.parquet", b"PAR1 and no more", "the file bad.parquet cannot be read: parquet magic bytes not found in footer"),
     ],
 )
 def test_a_file_that_cannot_be_read_at_all_is_an_error_that_names_it(settings: Settings, inbox: Path, name: str, content: str | bytes, message: str) -> None:
@@ -379,6 +405,47 @@ def test_a_file_that_cannot_be_read_at_all_is_an_error_that_names_it(settings: S
     assert str(error).startswith("tenant acme, source shop, stream items")
     assert message in str(error)
     assert str(settings.data_dir) not in error.message
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", b"PATH=/bin\0TOKEN=c4n4ry\0"),
+        ("a.csv", b"c4n4ry" * 100 + b"\nx\n"),
+        ("a.csv", b"c4n4ry,c4n4ry\n1,2\n" * 2),
+        ("a.csv", b'"c4n4ry'),
+        ("a.jsonl", b"TOKEN=c4n4ry\n"),
+        ("a.jsonl", b'["c4n4ry"]\n'),
+        ("a.parquet", b"PAR1c4n4ryc4n4ryc4n4ryPAR1"),
+    ],
+    ids=range(7),
+)
+def test_an_error_holds_no_text_of_a_file_but_a_columns_name(settings: Settings, inbox: Path, name: str, content: bytes) -> None:
+    (inbox / name).write_bytes(content)
+    stream = {".csv": CSV, ".jsonl": JSONL, ".parquet": PARQUET}[Path(name).suffix]
+    error = _fail(FabricError, build_tenant(settings, items={**stream, "primary_key": "id"}))
+    assert str(error).count("c4n4ry") <= 100 // len("c4n4ry")
+    if b"\0" in content or name != "a.csv":
+        assert "c4n4ry" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "shown"),
+    [
+        (duckdb.InvalidInputException, "CSV Error on Line: 3\nOriginal Line: c4n4ry,2,3\nExpected Number of Columns: 2 Found: 3\n", "columns: 2 found: 3"),
+        (duckdb.InvalidInputException, 'Error in "f", in line 3: Expected OBJECT, but got ARRAY: ["c4n4ry"]', "expected object, but got array"),
+        (duckdb.InvalidInputException, 'Error in "f", in line 3: Object {"c4n4ry":1} has duplicate key "c4n4ry"', "duplicate key"),
+        (duckdb.ParserException, 'unterminated quoted string at or near "\'c4n4ry"\n\nLINE 3: select c4n4ry', "ParserException"),
+        (duckdb.ConversionException, "Could not convert string 'c4n4ry' to INT32 at line 3", "ConversionException"),
+        (pa.ArrowInvalid, "line 3: c4n4ry", "ArrowInvalid"),
+    ],
+)
+def test_what_a_reader_complains_of_is_said_without_the_bytes_that_it_quotes(tmp_path: Path, kind: type[Exception], said: str, shown: str) -> None:
+    file = FetchedFile(SourceFile("a.csv", "", 0, 0.0, lambda: None), tmp_path / "0.data", "")
+    message = build_error(file, "here", kind(said)).message
+    assert message.startswith("here: the file a.csv, line 3 cannot be read: ")
+    assert shown in message
+    assert "c4n4ry" not in message
 
 
 def test_a_row_without_its_key_is_set_aside_with_its_place(settings: Settings, inbox: Path) -> None:
@@ -516,3 +583,99 @@ def _plain(value: Any) -> Any:
     if isinstance(value, memoryview):
         return bytes(value)
     return value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo else value
+
+
+# --- what no tenant may read
+
+
+def _make_globexs_files(settings: Settings) -> None:
+    for folder in ("inbox/globex/ads", "loads/globex/ads"):
+        (settings.data_dir / folder).mkdir(parents=True)
+        (settings.data_dir / folder / "secret.csv").write_text("id\n666\n")
+    (settings.tenants_dir / "globex.yaml").write_text("version: 1\ntenant: globex\n")
+
+
+# An import moves what it finds: it is tried where nothing of this machine could be moved even if it were let in.
+_STRANGE = [
+    ("inbox/globex/ads", "*.csv", "inbox/globex/ads lies in the inbox of tenant globex"),
+    ("inbox", "globex/*/*.csv", "inbox/globex/ads lies in the inbox of tenant globex"),
+    ("link", "**/*.csv", "lies in the inbox of tenant globex"),
+    ("{parent}", "data/loads/globex/*/*.csv", "data/loads/globex/ads holds the platform's own data"),
+    ("/proc/self", "environ", "lies in /proc"),
+]
+_STRANGE_TO_READ = [("/", "proc/1/environ", "lies in /proc"), ("/var/run", "*", "lies in /run"), ("file:///dev", "*", "lies in /dev")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "glob", "reason"),
+    [*(("files", *case) for case in _STRANGE + _STRANGE_TO_READ), *(("csv_import", *case) for case in _STRANGE)],
+)
+def test_another_tenants_files_and_the_machines_own_are_no_source(settings: Settings, kind: str, path: str, glob: str, reason: str) -> None:
+    _make_globexs_files(settings)
+    (settings.data_dir / "link").symlink_to("inbox/globex")
+    stream = {"glob": glob, "format": "csv"} if kind == "files" else {"glob": glob, "columns": {"id": {}}}
+    tenant = Tenant(settings, {"type": kind, "path": path.format(parent=settings.data_dir.parent), "streams": {"items": stream}})
+    error = _fail(ConfigurationError, tenant)
+    assert reason in error.message
+    assert error.remedy
+
+
+def test_a_link_within_the_folder_leads_to_no_other_tenant(settings: Settings) -> None:
+    _make_globexs_files(settings)
+    (settings.data_dir / "inbox" / "acme").mkdir()
+    (settings.data_dir / "inbox" / "acme" / "mine.csv").symlink_to("../globex/ads/secret.csv")
+    tenant = Tenant(settings, {"type": "files", "path": "inbox", "streams": {"items": {"glob": "acme/*.csv", "format": "csv"}}})
+    assert "lies in the inbox of tenant globex" in str(_fail(ConfigurationError, tenant))
+
+
+def test_a_tenants_own_inbox_and_a_folder_of_no_tenant_are_read(settings: Settings) -> None:
+    _make_globexs_files(settings)
+    for folder in ("acme", "shared"):
+        (settings.data_dir / "inbox" / folder).mkdir()
+        (settings.data_dir / "inbox" / folder / f"{folder}.csv").write_text(f"name\n{folder}\n")
+    tenant = Tenant(settings, {"type": "files", "path": "inbox", "streams": {"items": {"glob": "[as]*/*.csv", "format": "csv"}}})
+    tenant.load()
+    assert tenant.read("items", "_fabric_file") == [("acme/acme.csv",), ("shared/shared.csv",)]
+
+
+def test_a_file_that_becomes_a_link_elsewhere_after_the_look_is_not_followed(settings: Settings, inbox: Path) -> None:
+    """The file that was looked at is the one that is read, whatever its name stands for by then."""
+    (inbox / "real").mkdir()
+    (inbox / "real" / "a.csv").write_text("id\n1\n")
+    (inbox / "a.csv").symlink_to("real/a.csv")
+    tenant = build_tenant(settings, items=CSV)
+    context = SourceContext("acme", "shop", tenant.config.sources["shop"], ("items",), settings)
+    ((file,), _) = list_files(context, FileStream.model_validate(CSV), place="here")
+    (inbox / "a.csv").unlink()
+    (inbox / "a.csv").symlink_to("/etc/hostname")
+    with file.open() as opened:
+        assert opened.read() == b"id\n1\n"
+
+
+@pytest.mark.parametrize(("allowed", "is_read"), [("", True), ("{tmp}/allowed", True), ("/srv , {tmp}/allowed/deep", False), ("{tmp}/allow", False)])
+@pytest.mark.parametrize("kind", ["files", "csv_import", "sqlite", "duckdb"])
+def test_local_files_lie_in_the_folders_that_the_operator_names(settings: Settings, tmp_path: Path, allowed: str, kind: str, *, is_read: bool) -> None:
+    folder = tmp_path / "allowed"
+    folder.mkdir()
+    settings = replace(settings, source_dirs=load_settings({"FABRIC_SOURCE_DIRS": allowed.format(tmp=tmp_path)}).source_dirs)
+    (folder / "a.csv").write_text("id\n1\n")
+    with contextlib.closing(duckdb.connect(str(folder / "items.duckdb"))) as database:
+        database.execute("create table items as select 1 as id")
+    with contextlib.closing(sqlite3.connect(folder / "items.sqlite")) as lite:
+        lite.execute("create table items as select 1 as id")
+    write_secret_file(settings, "url", f"{kind}:///{folder}/items.{kind}")
+    source = {
+        "files": {"type": "files", "path": str(folder), "streams": {"items": CSV}},
+        "csv_import": {"type": "csv_import", "path": str(folder), "streams": {"items": {"glob": "*.csv", "columns": {"id": {}}}}},
+    }.get(kind, {"type": "sql_database", "url": {"file": "url"}, "streams": {"items": {}}})
+    tenant = Tenant(settings, source)
+    if is_read:
+        tenant.load()
+        assert len(tenant.read("items", "id")) == 1
+    else:
+        assert "outside of FABRIC_DATA_DIR and of FABRIC_SOURCE_DIRS" in str(_fail(ConfigurationError, tenant))
+
+
+def test_the_data_folder_is_open_whatever_the_operator_names(settings: Settings, inbox: Path) -> None:
+    (inbox / "a.csv").write_text("id\n1\n")
+    assert build_tenant(replace(settings, source_dirs=(Path("/srv"),)), items=CSV).load()["items"].rows_loaded == 1

@@ -5,11 +5,16 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
+from fabric_assets.config.imports import CsvImportSource
 from fabric_assets.connectors import import_inbox, imported_file
-from fabric_assets.connectors.import_inbox import FolderInbox
+from fabric_assets.connectors.context import SourceContext
+from fabric_assets.connectors.import_inbox import FolderInbox, open_inbox
+from fabric_assets.connectors.import_put_away import PutAway
+from fabric_assets.connectors.imported_file import ImportedFile
 from fabric_assets.errors import LeaseHeld, SourceError, SourceUnavailable
 from fabric_assets.loading import writing
 from fabric_assets.settings import Settings
@@ -231,6 +236,20 @@ def test_a_full_refresh_with_a_new_version_waiting(settings: Settings, inbox: Pa
     assert tenant.load(full_refresh=True)["ads"].rows_total == (2 if content == UNCLOSED else 1)
 
 
+def test_a_full_refresh_that_cannot_read_a_file_leaves_the_table_as_it_is(
+    settings: Settings, inbox: Path, warehouse: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant = build(settings, warehouse, source={"archive": True})
+    drop(inbox, "a.csv", GOOD)
+    tenant.load()
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderInbox, "fetch", Mock(side_effect=OSError(5, "Input/output error")))
+        with pytest.raises(SourceUnavailable, match=r"a\.csv, whose rows are in the table, cannot be read again"):
+            tenant.load(full_refresh=True)
+    assert (len(tenant.read("ads", "spend")), get_fates(tenant)[0][1]) == (2, "loaded")
+    assert tenant.load(full_refresh=True)["ads"].rows_total == 2
+
+
 def test_a_full_refresh_counts_the_versions_of_a_name_apart(settings: Settings, inbox: Path) -> None:
     tenant = build(settings, source={"archive": True}, on_new_version="append")
     for content in (GOOD, "day,spend\n2026-01-09,9\n"):
@@ -275,7 +294,7 @@ def test_a_full_refresh_without_the_files_is_refused(settings: Settings, inbox: 
     drop(inbox, "a.csv", GOOD).with_name("b.csv").write_text(BAD_ROW)
     tenant.load()
     (inbox / "a.csv").unlink()
-    with pytest.raises(SourceError, match=r"neither in the inbox nor in archive/: a\.csv"):
+    with pytest.raises(SourceError, match=r"neither in the inbox nor in archive/ or quarantine/: a\.csv"):
         tenant.load(full_refresh=True)
     assert tenant.load()["ads"].rows_total == 3
     tenant.change("drop table acme_raw_shop.ads")
@@ -398,6 +417,64 @@ def test_streams_whose_globs_overlap_each_get_the_file(settings: Settings, inbox
     assert "s9.csv" in list_folder(inbox)
     assert tenant.load()["some"].rows_total == 6
     assert "s9.csv" not in list_folder(inbox)
+
+
+@pytest.mark.parametrize("failing", ["ads", "zed"])
+def test_a_file_stays_until_the_stream_that_could_not_read_it_has_it_too(
+    settings: Settings, inbox: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    tenant = build(settings, source={"archive": True, "streams": {"ads": STREAM, "zed": STREAM}})
+    drop(inbox, "a.csv", GOOD)
+    original = FolderInbox.fetch
+
+    def fail(self: FolderInbox, file: Any, path: Path) -> str:
+        if path.name.startswith(failing):
+            raise OSError(5, "Input/output error")
+        return original(self, file, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderInbox, "fetch", fail)
+        tenant.load()
+    assert list_folder(inbox) == ["a.csv"]
+    tenant.load()
+    assert list_folder(inbox) == ["a.csv"], "before it is tried again"
+    tenant.change("update acme_fabric.imported_files set next_attempt_at = null where status = 'failed'")
+    assert {name: report.rows_total for name, report in tenant.load().items()} == {"ads": 2, "zed": 2}
+    assert [place.partition("/")[0] for place in list_folder(inbox)] == ["archive"]
+
+
+@pytest.mark.parametrize("strict", ["ads", "zed"])
+def test_a_file_that_one_stream_loads_and_another_refuses_lies_in_quarantine(settings: Settings, inbox: Path, warehouse: str | None, strict: str) -> None:
+    refusing = STREAM | {"columns": STREAM["columns"] | {"campaign": {"required": True}}}
+    streams = {name: refusing if name == strict else STREAM for name in ("ads", "zed")}
+    tenant = build(settings, warehouse, source={"archive": True, "streams": streams})
+    drop(inbox, "a.csv", GOOD)
+    tenant.load()
+    place, reason = list_folder(inbox)
+    assert (place.partition("/")[0], reason) == ("quarantine", f"{place}.reason.txt")
+    assert (inbox / reason).read_text().startswith("missing_column\n")
+    # The stream that has loaded it finds its bytes there.
+    (loading,) = {"ads", "zed"} - {strict}
+    assert tenant.load(loading, full_refresh=True)[loading].rows_total == 2
+
+
+def test_a_file_that_comes_after_one_stream_has_looked_waits_for_it(settings: Settings, inbox: Path) -> None:
+    tenant = build(settings, source={"archive": True, "streams": {"ads": STREAM, "zed": STREAM}})
+    config = tenant.config.sources["shop"]
+    assert isinstance(config, CsvImportSource)
+    context = SourceContext(tenant.name, "shop", config, ("ads", "zed"), settings)
+    opened, put_away = open_inbox(context), PutAway(context, config)
+
+    def read(stream: str) -> None:
+        there = opened.find_all("*.csv").files
+        put_away.add(stream, opened, [ImportedFile(file.name, file.version, "5ha", file.size, file.modified_at, "loaded") for file in there], [])
+        put_away.settle(stream)
+
+    drop(inbox, "a.csv", GOOD)
+    read("ads")
+    drop(inbox, "b.csv", BAD_ROW)
+    read("zed")
+    assert list_folder(inbox) == ["archive/a.5ha.csv", "b.csv"]
 
 
 def test_a_file_too_large_is_not_even_read(settings: Settings, inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -567,6 +644,48 @@ def test_a_bucket_is_an_inbox_too(settings: Settings, s3: Bucket, warehouse: str
     assert tenant.load()["ads"].rows_loaded == 0
     assert tenant.load(full_refresh=True)["ads"].rows_total == 3
     assert list_keys() == keys
+
+
+def test_the_same_bytes_put_into_a_bucket_again_are_checked_anew_or_said_to_be_known(settings: Settings, s3: Bucket) -> None:
+    write_secret_file(settings, "key", s3.access_key_id)
+    write_secret_file(settings, "secret_key", s3.secret_access_key)
+    login = {"access_key_id": {"file": "key"}, "secret_access_key": {"file": "secret_key"}, "endpoint_url": s3.endpoint_url, "region": s3.region}
+    tenant = build(settings, source={"path": f"s3://{s3.name}/drop", "credentials": login, "archive": True})
+
+    def put(name: str, content: str) -> None:
+        s3.put(f"drop/{name}", content.encode())
+
+    put("good.csv", GOOD)
+    put("bad.csv", "day,cost\n2026-01-05,1\n")
+    columns = STREAM["columns"] | {"spend": {"type": "decimal", "required": True}}
+    tenant.source["streams"]["ads"] = STREAM | {"columns": columns}
+    tenant.load()
+    assert [(name, status) for name, status, *_ in get_fates(tenant)] == [("bad.csv", "quarantined"), ("good.csv", "loaded")]
+    tenant.source["streams"]["ads"] = STREAM | {"columns": columns, "mapping": {"cost": "spend"}}
+    time.sleep(1.1)  # a store's times are in seconds
+    put("good.csv", GOOD)
+    put("bad.csv", "day,cost\n2026-01-05,1\n")
+    tenant.messages.clear()
+    assert tenant.load()["ads"].rows_total == 3
+    assert [(name, status) for name, status, *_ in get_fates(tenant)] == [("bad.csv", "loaded"), ("good.csv", "loaded")]
+    (said,) = [message for message in tenant.messages if "good.csv" in message]
+    assert "good.csv is not read, for it is loaded already, and is moved to archive/good." in said
+
+
+def test_a_file_dropped_again_as_it_was_is_said_to_be_known(settings: Settings, inbox: Path) -> None:
+    tenant = build(settings, source={"archive": True})
+    drop(inbox, "good.csv", GOOD)
+    drop(inbox, "torn.csv", UNCLOSED)
+    tenant.load()
+    tenant.messages.clear()
+    drop(inbox, "good.csv", GOOD, age=5)
+    # With its time, as an archiver unpacks it.
+    drop(inbox, "torn.csv", UNCLOSED)
+    tenant.load()
+    said = "\n".join(tenant.messages)
+    assert "good.csv was dropped again with the bytes that are loaded already, and is skipped" in said
+    assert "torn.csv is not read, for it is quarantined already (unclosed_quote), and is moved to quarantine/torn." in said
+    assert "fabric imports release acme torn.csv" in said
 
 
 def test_an_empty_inbox_gives_an_empty_table_to_build_on(settings: Settings, inbox: Path, warehouse: str | None) -> None:

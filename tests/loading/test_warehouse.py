@@ -2,7 +2,11 @@
 
 import contextlib
 import json
+import os
+import signal
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -12,19 +16,23 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
 
+from fabric_assets import naming
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.connectors.arrow_types import BIGINT, BINARY, BOOL, DATE, DOUBLE, JSON, TEXT, TIME, TIMESTAMP, TIMESTAMP_UTC
 from fabric_assets.connectors.batches import Reject, StreamPlan
-from fabric_assets.connectors.destinations import connect
+from fabric_assets.connectors.destinations import _ensure_warehouse_file, connect
 from fabric_assets.errors import DestinationError, DestinationUnavailable, LeaseHeld
 from fabric_assets.loading import ledger
 from fabric_assets.loading.reports import LoadRecord, SchemaChange, read_table
 from fabric_assets.loading.warehouse import Warehouse, open_warehouse
 from fabric_assets.loading.writing import StreamWriter, Written
+from fabric_assets.offboarding.places import find_places
 from fabric_assets.settings import Settings
+from tests.conftest import ROOT
 from tests.loading.shop import write_secret_file
 
 _NUMBERS = count(1)
@@ -51,8 +59,8 @@ class Shop:
         return LoadRecord(f"load-{next(_NUMBERS)}", "run-1", "shop", plan.name, plan.disposition, datetime.now(UTC))
 
     def open(self, plan: StreamPlan, record: LoadRecord, *, full_refresh: bool = False) -> StreamWriter:
-        version = self.opened.read_states().get(plan.name, ledger.StreamState(0, {})).version
-        return self.opened.open_writer(plan, layouts=self.opened.read_layouts(), version=version, full_refresh=full_refresh, load_id=record.load_id)
+        state = self.opened.read_states().get(plan.name, ledger.StreamState(0, {}))
+        return self.opened.open_writer(plan, layouts=self.opened.read_layouts(), state=state, full_refresh=full_refresh, load_id=record.load_id)
 
     def load(
         self,
@@ -248,6 +256,13 @@ def test_merge_keeps_the_newest_row_of_a_key_then_the_one_read_last(shop: Shop) 
     assert shop.read("id, name") == [(1, "second"), (2, "b"), (3, "c")]
 
 
+def test_rows_of_a_merge_are_told_apart_where_a_new_column_comes_into_an_emptied_table(shop: Shop) -> None:
+    shop.load(MERGE, orders(at=1))
+    written = shop.load(MERGE, orders((1, "a"), at=1), orders((1, "b"), at=2), pa.table({"id": [2], "at": [3], "extra": pa.array([0.5], DOUBLE)}))
+    assert (written.rows_total, written.repeats) == (2, 1)
+    assert shop.read("id, name, extra") == [(1, "b", None), (2, None, 0.5)]
+
+
 def test_of_rows_read_in_one_order_the_last_wins_however_wide_they_are(shop: Shop) -> None:
     """Postgres puts a narrow row into a hole that wide ones have left: where rows lie says nothing about when they came."""
     plan = StreamPlan("orders", "merge", key=("id",))
@@ -286,6 +301,12 @@ def test_rows_of_a_value_replace_those_of_earlier_loads_and_not_each_other(shop:
     assert shop.read("id, file") == [(4, "c.csv"), (5, "a.csv"), (6, "a.csv")]
 
 
+def test_thousands_of_small_batches_need_little_memory(shop: Shop) -> None:
+    """As files of a few rows come; inserted in as many pieces they once took all that DuckDB may have."""
+    columns = {f"c{number}": pa.array([f"value {number} {row}" for row in range(20)], TEXT) for number in range(13)}
+    assert shop.load(APPEND, *[pa.table(columns)] * 1_500).rows_total == 30_000
+
+
 def lines(*rows: tuple[int, str, list[str]]) -> dict[str, pa.Table]:
     """Orders with a list nested in each, whose rows' ids are their names."""
     nested = [(f"{name}-{item}", name, item) for _, name, items in rows for item in items]
@@ -304,6 +325,16 @@ def test_nested_rows_follow_their_row_when_it_is_merged(shop: Shop) -> None:
     assert shop.read("_dlt_root_id, item", "orders__lines") == [("c", "v"), ("e", "r"), ("f", "s")]
     shop.load(plan, {"orders": lines((1, "g", []), (3, "h", []))["orders"]})
     assert shop.read("_dlt_root_id, item", "orders__lines") == [("e", "r")]
+
+
+def test_nested_rows_are_found_by_their_row_without_reading_the_table(settings: Settings, postgres_database: str) -> None:
+    tenant = build_tenant(settings, postgres_database)
+    with open_warehouse(tenant, "shop", settings) as opened:
+        opened.prepare()
+        shop = Shop(tenant, settings, opened)
+        shop.load(StreamPlan("orders", "merge", key=("id",)), lines((1, "a", ["x"])))
+        (definition,) = shop.opened.query("select indexdef from pg_indexes where tablename = 'orders__lines'")["indexdef"].to_pylist()
+    assert definition.endswith("(_dlt_root_id)")
 
 
 def test_nested_rows_go_with_the_rows_that_are_replaced(shop: Shop) -> None:
@@ -331,6 +362,26 @@ def test_a_full_refresh_chooses_types_anew_while_readers_see_the_old_rows(shop: 
     writer.commit(record, {})
     assert shop.opened.read_layouts() == {"orders": {"id": TEXT, "at": BIGINT}}
     assert shop.read('id, "at"') == [("one", 2)]
+
+
+def test_a_full_refresh_that_brings_nothing_leaves_an_empty_table(shop: Shop) -> None:
+    shop.load(MERGE, lines((1, "a", ["x"])))
+    written = shop.load(MERGE, full_refresh=True)
+    assert (written.rows_total, [column.name for column in written.columns]) == (0, ["id", "name"])
+    assert shop.read("id, name") == []
+
+
+@pytest.mark.parametrize("plan", [REPLACE, StreamPlan("orders", "merge", key=("id",))], ids=lambda plan: plan.disposition)
+def test_views_and_their_readers_outlive_a_full_refresh(shop: Shop, plan: StreamPlan) -> None:
+    shop.load(plan, orders((1, "a")))
+    with contextlib.closing(connect(shop.tenant, shop.settings)) as connection:
+        connection.cursor().execute("create view acme_raw_shop.seen as select id from acme_raw_shop.orders")
+        connection.commit()
+    for number in (2, 3):
+        shop.load(plan, orders((number, "b")), orders((number + 5, "c"), at=1), full_refresh=True)
+        assert shop.read("id", "seen") == [(number,), (number + 5,)]
+    shop.load(plan, orders((8, "d"), at=1))
+    assert (8,) in shop.read("id", "seen")
 
 
 # --- the transaction
@@ -632,8 +683,51 @@ def test_the_duckdb_file_is_its_owners_alone(settings: Settings) -> None:
     assert (stat.S_IMODE(file.stat().st_mode), stat.S_IMODE(file.parent.stat().st_mode)) == (0o600, 0o700)
 
 
+def test_a_new_duckdb_file_squeezes_text_as_duckdb_1_3_does(settings: Settings) -> None:
+    with open_warehouse(build_tenant(settings, None), "shop", settings) as opened:
+        opened.prepare()
+    with duckdb.connect(str(settings.data_dir / "warehouse" / "acme.duckdb"), read_only=True) as connection:
+        assert connection.sql("select tags['storage_version'] from duckdb_databases() where database_name = 'acme'").fetchone() == ("v1.3.0+",)
+
+
 def test_a_server_that_is_not_there_is_unavailable(settings: Settings) -> None:
     tenant = build_tenant(settings, "postgresql://loader:secret-word@127.0.0.1:1/warehouse")
     with open_warehouse(tenant, "shop", settings) as opened, pytest.raises(DestinationUnavailable, match="cannot be reached") as caught:
         opened.prepare()
     assert "secret-word" not in str(caught.value)
+
+
+@pytest.mark.parametrize("moment", ["chmod", "link"])
+def test_a_file_whose_making_was_killed_is_private_all_the_same(settings: Settings, moment: str) -> None:
+    program = (
+        "import os, pathlib, signal, sys\n"
+        "from fabric_assets.config.tenant import TenantConfig\nfrom fabric_assets.connectors.destinations import connect\n"
+        "from fabric_assets.settings import load_settings\n"
+        "os.umask(0o022)\n"
+        "def watch(name):\n"
+        "    call = getattr(os, name)\n"
+        "    def die(path, *more, **named):\n"
+        "        if str(path).endswith('.duckdb'): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        return call(path, *more, **named)\n"
+        "    setattr(os, name, die)\n"
+        "watch(sys.argv[1])\n"
+        "connect(TenantConfig.model_validate({'version': 1, 'tenant': 'acme'}), load_settings())"
+    )
+    environ = {**os.environ, "FABRIC_DATA_DIR": str(settings.data_dir)}
+    killed = subprocess.run([sys.executable, "-c", program, moment], env=environ, check=False, timeout=60, cwd=ROOT)
+    assert killed.returncode == -signal.SIGKILL
+    connect(build_tenant(settings, None), settings).close()
+    file = naming.warehouse_file(settings.data_dir, "acme")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert set(file.parent.glob(".acme.duckdb.*")) <= set(find_places("acme", settings.data_dir, None)["warehouse"])
+
+
+def test_processes_that_make_the_file_at_once_have_one_and_lose_no_rows(settings: Settings) -> None:
+    """Each makes one; the first to be there stays, with what is in it."""
+    tenant, file = build_tenant(settings, None), naming.warehouse_file(settings.data_dir, "acme")
+    with contextlib.closing(connect(tenant, settings)) as connection:
+        connection.execute("create table kept as select 1 as id")
+    _ensure_warehouse_file(tenant, settings)
+    with contextlib.closing(connect(tenant, settings, read_only=True)) as connection:
+        assert connection.execute("select id from kept").fetchall() == [(1,)]
+    assert [path.name for path in file.parent.iterdir()] == ["acme.duckdb"]

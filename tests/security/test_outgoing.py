@@ -5,7 +5,6 @@ import gzip
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -269,10 +268,8 @@ def drip(before: bytes, *, every: float = 0.05) -> Iterator[int]:
     ids=["body", "body that ends with the connection", "header", "status"],
 )
 def test_a_byte_now_and_then_does_not_keep_a_request_alive(before: bytes) -> None:
-    begun = time.monotonic()
     with drip(before) as port, pytest.raises(TooLate):
         fetch(f"http://127.0.0.1:{port}/x", seconds=0.5, allow_private_network=True)
-    assert time.monotonic() - begun < 5
 
 
 def test_an_answer_in_time_gives_its_connection_back(server: HTTPServer) -> None:

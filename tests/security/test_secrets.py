@@ -7,6 +7,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
@@ -14,8 +15,11 @@ from cryptography.fernet import Fernet
 from fabric_assets import naming
 from fabric_assets.config.base import SecretRef
 from fabric_assets.errors import ConfigurationError, FabricError, SecretError
+from fabric_assets.offboarding.journal import open_journal
 from fabric_assets.security.secrets import MAXIMUM_BYTES, list_sealed_tenants, list_secrets, remove_secret, resolve_secret, write_secret
+from fabric_assets.security.token_files import locked
 from fabric_assets.settings import Settings
+from tests.faults.processes import wait_until
 
 CANARY = "c4n4ry-v4lu3"
 
@@ -56,7 +60,7 @@ def test_a_missing_variable_is_named_with_its_remedy(settings: Settings, monkeyp
     assert "set ACME_TOKEN where the load runs" in caught.value.remedy
 
 
-@pytest.mark.parametrize("name", ["FABRIC_SECRET_KEYS", "FABRIC_PROVISION_URL"])
+@pytest.mark.parametrize("name", ["FABRIC_SECRET_KEYS", "FABRIC_PROVISION_URL", "FABRIC_NEW", "DAGSTER_POSTGRES_URL", "DAGSTER_CLOUD_TOKEN"])
 def test_the_platforms_own_variables_are_given_to_no_tenant(settings: Settings, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, CANARY)
     with pytest.raises(SecretError, match="belongs to the platform") as caught:
@@ -299,3 +303,25 @@ def test_no_error_of_the_store_shows_the_settings_keys(settings: Settings) -> No
     with pytest.raises(FabricError) as caught:
         resolve_secret(SecretRef(secret="nothing"), tenant="acme", settings=settings)
     assert settings.secret_keys[0] not in get_message(caught.value)
+
+
+# --- a tenant that has gone
+
+
+def test_nothing_is_sealed_for_a_tenant_that_has_gone_and_no_file_of_it_made(settings: Settings) -> None:
+    open_journal("acme", settings.data_dir, {})
+    with pytest.raises(ConfigurationError, match="tenant acme is being offboarded, and takes no work"):
+        write_secret("acme", "token", CANARY, settings=settings)
+    assert not naming.sealed_secrets_file(settings.data_dir, "acme").parent.exists()
+
+
+def test_whoever_waited_for_the_store_is_refused_once_the_mark_stands(settings: Settings) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with locked("acme", settings):
+            writing = pool.submit(write_secret, "acme", "token", CANARY, settings=settings)
+            lock = naming.sealed_secrets_file(settings.data_dir, "acme").with_name(".acme.lock").stat().st_ino
+            wait_until(lambda: any("->" in line and f":{lock} " in line for line in Path("/proc/locks").read_text().splitlines()))
+            open_journal("acme", settings.data_dir, {})
+        with pytest.raises(ConfigurationError, match="is being offboarded"):
+            writing.result()
+    assert list_sealed_tenants(settings) == ()

@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -19,7 +20,6 @@ import pytest
 
 from fabric_assets import naming
 from fabric_assets.settings import Settings
-from fabric_assets.transform.project import prepare_project
 from tests.conftest import ROOT
 from tests.transform.conftest import Outcome, build_tenant, make_tenant
 
@@ -44,13 +44,11 @@ TABLE = """create table acme_raw_ads.campaigns (
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+def project(tmp_path_factory: pytest.TempPathFactory, prepared_data: Path) -> Settings:
     """Settings over the repository's own dbt project, parsed."""
     root = tmp_path_factory.mktemp("marketing")
-    settings = Settings(tenants_dir=root / "tenants", dbt_project_dir=ROOT / "dbt_project", data_dir=root / "data")
-    for adapter in ("duckdb", "postgres"):
-        prepare_project(settings, adapter)
-    return settings
+    shutil.copytree(prepared_data, root / "data" / "dbt" / "prepared")
+    return Settings(tenants_dir=root / "tenants", dbt_project_dir=ROOT / "dbt_project", data_dir=root / "data")
 
 
 def sort_rows(rows: Iterable[Row]) -> list[Row]:

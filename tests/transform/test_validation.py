@@ -9,9 +9,11 @@ import pytest
 
 from fabric_assets.config.loader import load_fleet
 from fabric_assets.settings import Settings
+from fabric_assets.transform.fleet import validate_fleet
 from fabric_assets.transform.graph import load_graph
+from fabric_assets.transform.project import prepare_project
 from fabric_assets.transform.validation import find_problems
-from tests.transform.conftest import STREAMS
+from tests.transform.conftest import STREAMS, copy_project
 
 SOURCES = {
     source: {"type": "sql_database", "url": {"env": "NOWHERE"}, "streams": {stream: {"primary_key": "id"} for stream in streams}}
@@ -55,3 +57,20 @@ def test_each_wrong_selector_is_told_at_its_own_line(problems: Callable[..., lis
     assert [problem.rsplit(": the selector", 1)[0] for problem in found] == ["- martz | transform.select.1", "- tag:peple | transform.exclude.0"]
     assert "did you mean 'marts'?" in found[0]
     assert "did you mean 'tag:people'?" in found[1]
+
+
+def test_a_schema_that_would_be_another_tenants_by_its_name_is_refused(settings: Settings, tmp_path: Path, write_tenant: Callable[..., Path]) -> None:
+    settings = replace(settings, dbt_project_dir=copy_project(tmp_path / "project"), tenants=("acme", "globex"))
+    own = settings.dbt_project_dir / "models" / "tenants" / "acme" / "acme__takings.sql"
+    own.write_text("{{ config(schema='eu_marts') }}\nselect 1 as id")
+    prepare_project(settings)
+    for name in ("acme", "globex"):
+        write_tenant(name, {"sources": SOURCES, "transform": {"select": ["staging", "marts"]}})
+    assert validate_fleet(load_fleet(settings), load_graph(settings)).broken == {}
+    # Served elsewhere, and not even healthy: its tables are in the same warehouse all the same.
+    write_tenant("acme_eu", {"destination": "nowhere"})
+    fleet = validate_fleet(load_fleet(settings), load_graph(settings))
+    assert list(fleet.tenants) == ["globex"]
+    assert [problem.message for problem in fleet.broken["acme"]] == [
+        "model eu_marts.takings makes the schema acme_eu_marts, which is tenant acme_eu's by its name; give the model another schema"
+    ]

@@ -9,9 +9,10 @@ from dbt.contracts.graph.manifest import Manifest
 from fabric_assets.transform.folders import RunFolder
 from fabric_assets.transform.worker.dbt_call import call_dbt, clean_message
 from fabric_assets.transform.worker.description import describe_models
-from fabric_assets.transform.worker.manifest import SELECTED_TAG, load_manifest
-from fabric_assets.transform.worker.profiles import get_database, write_profile
+from fabric_assets.transform.worker.manifest import SELECTED_TAG, get_owner, load_manifest
+from fabric_assets.transform.worker.profiles import get_database, make_spill_folder, write_profile
 from fabric_assets.transform.worker.relations import release_warehouse
+from fabric_assets.transform.worker.sandbox import close_python
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -43,6 +44,7 @@ def build(request: dict[str, Any], run: RunFolder, emit: Emit) -> None:
     manifest = load_manifest(
         Path(request["file"]), tenant=request["tenant"], database=get_database(destination), selected={*request["models"], *request["tests"]}
     )
+    close_python({owner for node in manifest.nodes.values() if (owner := get_owner(node.original_file_path))})
     results = _Results(manifest, emit, hidden=run.path)
     outcome = call_dbt(
         *("build", "--select", f"tag:{SELECTED_TAG}", "--indirect-selection", "empty", "--vars", request["vars"]),
@@ -56,7 +58,7 @@ def build(request: dict[str, Any], run: RunFolder, emit: Emit) -> None:
     if outcome.exception is not None:
         raise _build_failure(outcome.exception, run.path)
     results.finish(outcome.result)
-    for model in describe_models(manifest, results.built, destination=destination):
+    for model in describe_models(manifest, results.built, destination=destination, spill=make_spill_folder(run.path)):
         emit(model)
 
 

@@ -9,6 +9,8 @@ from typing import Any
 from dbt.cli.main import dbtRunner, dbtRunnerResult
 from dbt.contracts.graph.manifest import Manifest
 
+from fabric_assets.transform.worker.sandbox import close_sandbox
+
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _NOISE = re.compile(r"^\s*(compiled code at .*|\[[^\]]*\])?\s*$")
 
@@ -19,7 +21,8 @@ def call_dbt(
     """Run a dbt command in this process; what it writes goes below `folder`, which holds the profile.
 
     With a manifest dbt parses nothing. It writes no artifacts and no log file: nobody reads them, and a log holds the tenant's SQL. Nor does it write to the
-    terminal: its logger formats every debug line before it drops it, so what is worth reading is printed here.
+    terminal: its logger formats every debug line before it drops it, so what is worth reading is printed here. What templates reach
+    is closed before any is rendered.
     """
 
     def receive(event: Any) -> None:
@@ -28,6 +31,7 @@ def call_dbt(
         if on_event:
             on_event(event)
 
+    close_sandbox()
     return dbtRunner(manifest=manifest, callbacks=[receive]).invoke(
         [
             command,

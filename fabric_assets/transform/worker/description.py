@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from dbt.contracts.graph.manifest import Manifest
@@ -15,13 +16,13 @@ from fabric_assets.transform.worker.relations import Table, Warehouse, open_ware
 logging.getLogger("sqlglot").setLevel(logging.ERROR)
 
 
-def describe_models(manifest: Manifest, built: Mapping[str, dict[str, Any]], *, destination: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def describe_models(manifest: Manifest, built: Mapping[str, dict[str, Any]], *, destination: Mapping[str, Any], spill: Path) -> Iterator[dict[str, Any]]:
     """Yield an event for each built model. What cannot be found out is said in its message; the model is built all the same."""
     if not built:
         return
     owners: dict[Table, Any] = {(node.schema, node.alias): node.unique_id for node in manifest.nodes.values() if node.resource_type == "model"}
     owners |= {(source.schema, source.identifier): (source.source_name, source.name) for source in manifest.sources.values()}
-    with open_warehouse(destination) as warehouse:
+    with open_warehouse(destination, spill=spill) as warehouse:
         tables = warehouse.get_columns(schema for schema, _ in owners)
         finder = LineageFinder(tables, dialect=destination["type"])
         for unique_id, outcome in built.items():

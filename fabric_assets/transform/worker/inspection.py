@@ -1,20 +1,20 @@
 """dbt's parsed manifest -> the graph that definitions are built from, and the rules that the project must keep.
 
-The rules keep tenants apart: every table lies in a schema of its tenant, and nobody reads another tenant's own models.
+The rules keep tenants apart: every table lies in a schema of its tenant, nobody reads another tenant's own models, and what a tenant's own files say concerns
+that tenant's own models alone.
 """
 
 import re
-from collections.abc import Iterable, Iterator
-from graphlib import TopologicalSorter
+from collections.abc import Collection, Iterable, Iterator
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from dbt.contracts.graph.manifest import Manifest
 
 from fabric_assets import naming
-from fabric_assets.errors import ConfigurationError
 from fabric_assets.transform.graph import Columns, ModelNode, Origin, ProjectGraph, SourceNode, TestNode
 from fabric_assets.transform.worker.attachment import attach_tests
-from fabric_assets.transform.worker.manifest import DATABASE_PLACEHOLDER, TENANT_PLACEHOLDER, get_own_tenant
+from fabric_assets.transform.worker.manifest import DATABASE_PLACEHOLDER, TENANT_PLACEHOLDER, get_owner
 
 _UNSUPPORTED = {"seed": "load it as a source of type files", "snapshot": "use an incremental model", "function": "write it as a macro"}
 
@@ -28,14 +28,7 @@ def place_sources(manifest: Manifest) -> None:
 
 
 def build_graph(manifest: Manifest) -> ProjectGraph:
-    """Make the graph of the project.
-
-    Raises:
-        ConfigurationError: the project breaks rules; all of them at once.
-    """
-    if problems := [*_find_problems(manifest)]:
-        text = "\n".join(sorted(problems)).replace(TENANT_PLACEHOLDER, "<tenant>")
-        raise ConfigurationError(text, remedy="correct the models or sources named above")
+    """Make the graph of a project that keeps the rules."""
     nodes: dict[str, Any] = {key: node for key, node in manifest.nodes.items() if node.resource_type == "model"}
     origins: dict[str, Origin] = {key: (source.source_name, source.name) for key, source in manifest.sources.items()}
     parents = {key: tuple(parent for parent in node.depends_on.nodes if parent in nodes or parent in origins) for key, node in nodes.items()}
@@ -74,7 +67,7 @@ def resolve_ephemeral(unique_ids: Iterable[str], nodes: dict[str, Any], origins:
 
 
 def _build_model(node: Any, *, parents: tuple[str, ...], tables: list[str], origins: dict[str, Origin], checks: Iterable[TestNode]) -> ModelNode:
-    tenant = get_own_tenant(node)
+    tenant = get_owner(node.original_file_path)
     return ModelNode(
         unique_id=node.unique_id,
         name=node.alias,
@@ -100,21 +93,38 @@ def _build_columns(columns: dict[str, Any]) -> Columns:
     return {column.name: (column.data_type, column.description) for column in columns.values()}
 
 
-def _find_problems(manifest: Manifest) -> Iterator[str]:
-    for node in [*manifest.nodes.values(), *manifest.functions.values()]:
-        kind = str(node.resource_type)
+def find_problems(manifest: Manifest, *, tenants: Collection[str]) -> dict[str | None, str]:
+    """Find every break of a rule, by the tenant in whose own file it is; None for the files that all share.
+
+    Args:
+        tenants: all that have models of their own, whether or not they are in this manifest.
+    """
+    found: dict[str | None, list[str]] = {}
+    for file, problem in _find_problems(manifest, tenants):
+        found.setdefault(get_owner(file), []).append(f"{file}: {problem}".replace(TENANT_PLACEHOLDER, "<tenant>"))
+    return {owner: "\n".join(sorted(problems)) for owner, problems in found.items()}
+
+
+def _find_problems(manifest: Manifest, tenants: Collection[str]) -> Iterator[tuple[str, str]]:
+    for node in [*manifest.nodes.values(), *manifest.functions.values(), *manifest.unit_tests.values()]:
+        file, kind = node.original_file_path, str(node.resource_type)
         if kind in _UNSUPPORTED:
-            yield f"{node.original_file_path}: a {kind} is not built for tenants; {_UNSUPPORTED[kind]}"
+            yield file, f"a {kind} is not built for tenants; {_UNSUPPORTED[kind]}"
         elif kind == "model":
-            yield from (f"{node.original_file_path}: {problem}" for problem in _find_model_problems(node, manifest))
+            yield from ((file, problem) for problem in (*_find_model_problems(node, tenants), *_find_foreign_inputs(node, manifest)))
+            yield from _find_foreign_patch(node)
+        elif get_owner(file):
+            yield from ((file, problem) for problem in (*_find_foreign_subject(node, manifest), *_find_foreign_inputs(node, manifest)))
+    yield from _find_circle(manifest)
     for source in manifest.sources.values():
-        yield from (f"{source.original_file_path}: source {source.source_name}.{source.name}: {problem}" for problem in _find_source_problems(source))
+        file, name = source.original_file_path, f"{source.source_name}.{source.name}"
+        yield from ((file, f"source {name}: {problem}") for problem in _find_source_problems(source))
 
 
-def _find_model_problems(node: Any, manifest: Manifest) -> Iterator[str]:
-    tenant = get_own_tenant(node)
+def _find_model_problems(node: Any, tenants: Collection[str]) -> Iterator[str]:
+    tenant = get_owner(node.original_file_path)
     if tenant is not None:
-        yield from _find_own_problems(node, tenant)
+        yield from _find_own_problems(node, tenant, tenants)
     elif node.fqn[1] == "tenants":
         yield "a tenant's own models lie in a folder with the tenant's name: models/tenants/<tenant>/<tenant>__<model>.sql"
     prefix = f"{tenant or TENANT_PLACEHOLDER}_"
@@ -127,21 +137,49 @@ def _find_model_problems(node: Any, manifest: Manifest) -> Iterator[str]:
         yield f"it names the database {node.database}; every model lies in its tenant's own"
     if not re.fullmatch(r"[A-Za-z0-9_]+", node.alias):
         yield f"the name {node.alias} must be letters, digits and underscores"
+
+
+def _find_own_problems(node: Any, tenant: str, tenants: Collection[str]) -> Iterator[str]:
+    if node.config.pre_hook or node.config.post_hook:
+        yield "a tenant's own models have no hooks; put what the hook does into the model"
+    for other in tenants:
+        if other.startswith(f"{tenant}_") and node.schema.startswith(f"{other}_"):
+            yield f"its schema comes out as {node.schema}, which is tenant {other}'s; use another schema"
+
+
+def _find_foreign_inputs(node: Any, manifest: Manifest) -> Iterator[str]:
     for parent in node.depends_on.nodes:
-        owner = get_own_tenant(manifest.nodes[parent]) if parent in manifest.nodes else None
-        if owner not in {None, tenant}:
+        owner = _get_owner(manifest, parent)
+        if owner not in {None, get_owner(node.original_file_path)}:
             yield f"it refers to {manifest.nodes[parent].name}, which only tenant {owner} has"
 
 
-def _find_own_problems(node: Any, tenant: str) -> Iterator[str]:
-    if error := naming.get_tenant_name_error(tenant):
-        yield f"the folder {tenant} is no tenant's: a tenant's name {error}"
-    if not node.name.startswith(f"{tenant}__") or node.name == f"{tenant}__":
-        yield f"name the file {tenant}__{node.name}.sql: dbt wants names that are unique among all tenants; its table is then named {node.name}"
-    if node.language != "sql":
-        yield "a tenant's own models are SQL: a Python model would run in the platform's process"
-    if node.config.pre_hook or node.config.post_hook:
-        yield "a tenant's own models have no hooks; put what the hook does into the model"
+def _find_foreign_subject(test: Any, manifest: Manifest) -> Iterator[str]:
+    """A tenant's test of something else would run for everyone who has that, with their logins."""
+    subject = test.depends_on.nodes[0] if test.resource_type == "unit_test" else getattr(test, "attached_node", None)
+    if _get_owner(manifest, subject) != get_owner(test.original_file_path):
+        yield f"{test.name}: a tenant's tests are of models in that tenant's own folder"
+
+
+def _find_foreign_patch(node: Any) -> Iterator[tuple[str, str]]:
+    patch = (node.patch_path or "").split("://", 1)[-1]
+    if get_owner(patch) not in {None, get_owner(node.original_file_path)}:
+        yield patch, f"it describes {node.name}, which lies in {node.original_file_path}; a tenant's yml describes models in that tenant's own folder"
+
+
+def _find_circle(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """dbt itself sees this only when it builds."""
+    models = {key: node for key, node in manifest.nodes.items() if node.resource_type == "model"}
+    try:
+        TopologicalSorter({key: node.depends_on.nodes for key, node in models.items()}).prepare()
+    except CycleError as error:
+        circle = [models[key] for key in error.args[1]]
+        yield circle[0].original_file_path, f"models refer to each other in a circle: {', '.join(node.name for node in circle)}"
+
+
+def _get_owner(manifest: Manifest, unique_id: str | None) -> str | None:
+    node = manifest.nodes.get(unique_id or "")
+    return get_owner(node.original_file_path) if node else None
 
 
 def _find_source_problems(source: Any) -> Iterator[str]:

@@ -4,7 +4,10 @@ A pickle, not dbt's manifest.json: reading that back takes ten times as long, an
 is pickled as a persistent id, which is what makes the replacement complete and as quick as reading.
 """
 
+import hashlib
+import io
 import pickle
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,10 @@ DATABASE_PLACEHOLDER = "fabric_database_placeholder"
 
 # Marks what a run builds: one exact selector, however long the list is.
 SELECTED_TAG = "fabric_selected"
+
+# Below it lies a folder for each tenant that has models of its own.
+OWN_FOLDERS = "models/tenants"
+_OWN_FILE = re.compile(rf"{OWN_FOLDERS}/([^/]+)/")
 
 _PARTS = ("nodes", "sources", "macros", "groups", "metadata", "unit_tests", "fixtures")
 
@@ -37,41 +44,38 @@ class _Unpickler(pickle.Unpickler):
 
 
 def save_manifest(manifest: Manifest, file: Path, *, fingerprint: str) -> None:
-    """Write the manifest under its fingerprint, which is the first line."""
-
-    def write(stream: Any) -> None:
-        stream.write(f"{fingerprint}\n".encode())
-        _Pickler(stream, protocol=pickle.HIGHEST_PROTOCOL).dump({part: getattr(manifest, part) for part in _PARTS})
-
-    write_atomically(file, write)
+    """Write the manifest under a line that says what was parsed, and what follows: a file that was cut off is not the one that was written."""
+    content = io.BytesIO()
+    _Pickler(content, protocol=pickle.HIGHEST_PROTOCOL).dump({part: getattr(manifest, part) for part in _PARTS})
+    heading = f"{fingerprint} {hashlib.sha256(content.getbuffer()).hexdigest()}\n".encode()
+    write_atomically(file, lambda stream: stream.write(heading + content.getbuffer()))
 
 
 def load_manifest(file: Path, *, tenant: str = TENANT_PLACEHOLDER, database: str = DATABASE_PLACEHOLDER, selected: Collection[str] = ()) -> Manifest:
     """Read the manifest in a tenant's names, as far as the tenant may see it.
 
     Args:
-        selected: unique ids of the models and tests to build. Tests that are not among them are left out, and so are other tenants' own models: nothing
-            that a model refers to at run time can then reach them.
+        selected: unique ids of the models and tests to build. Tests that are not among them are left out, and so is what lies in other tenants' own files:
+            nothing that a model refers to at run time can then reach it.
     """
     with file.open("rb") as stream:
         stream.readline()
         parts = _Unpickler(stream, tenant=tenant, database=database).load()
-    parts["nodes"] = {key: node for key, node in parts["nodes"].items() if _is_visible(node, tenant, selected)}
-    parts["unit_tests"] = {key: test for key, test in parts["unit_tests"].items() if key in selected}
+    for part in ("nodes", "unit_tests"):
+        parts[part] = {key: node for key, node in parts[part].items() if _is_visible(node, tenant, selected)}
     for unique_id in selected:
-        node = parts["nodes"].get(unique_id) or parts["unit_tests"][unique_id]
-        (node.config if unique_id in parts["unit_tests"] else node).tags = [*node.tags, SELECTED_TAG]
+        if node := parts["nodes"].get(unique_id) or parts["unit_tests"].get(unique_id):
+            (node.config if unique_id in parts["unit_tests"] else node).tags = [*node.tags, SELECTED_TAG]
     manifest = Manifest(**parts)
     manifest.build_flat_graph()
     return manifest
 
 
 def _is_visible(node: Any, tenant: str, selected: Collection[str]) -> bool:
-    if node.resource_type == "test":
-        return node.unique_id in selected
-    return get_own_tenant(node) in {None, tenant}
+    return get_owner(node.original_file_path) in {None, tenant} and (node.unique_id in selected or node.resource_type not in {"test", "unit_test"})
 
 
-def get_own_tenant(node: Any) -> str | None:
-    """The tenant in whose folder a model lies, if it lies in one."""
-    return node.fqn[2] if node.resource_type == "model" and len(node.fqn) > 3 and node.fqn[1] == "tenants" else None
+def get_owner(file: str) -> str | None:
+    """The tenant whose own file it is, if it is one's."""
+    found = _OWN_FILE.match(file)
+    return found[1] if found else None

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fabric_assets.errors import ConfigurationError
+from fabric_assets.private_files import make_private_folder
 from fabric_assets.transform.worker.manifest import DATABASE_PLACEHOLDER
 
 PASSWORD_VARIABLE = "DBT_ENV_SECRET_FABRIC_PASSWORD"  # noqa: S105 - a name
@@ -32,7 +33,7 @@ def write_profile(folder: Path, destination: Mapping[str, Any]) -> None:
     """
     if destination["type"] == "postgres":
         os.environ[PASSWORD_VARIABLE] = destination["password"]
-    content = {"fabric": {"target": "fabric", "outputs": {"fabric": _build_output(destination)}}}
+    content = {"fabric": {"target": "fabric", "outputs": {"fabric": _build_output(destination, make_spill_folder(folder))}}}
     descriptor = os.open(folder / "profiles.yml", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as stream:
         json.dump(content, stream)  # JSON is YAML
@@ -45,10 +46,16 @@ def build_placeholder(adapter: str, folder: Path) -> dict[str, Any]:
     return {"type": "postgres", "host": "localhost", "port": 5432, "user": "none", "password": "none", "dbname": DATABASE_PLACEHOLDER, "query": {}}
 
 
-def _build_output(destination: Mapping[str, Any]) -> dict[str, Any]:
+def make_spill_folder(folder: Path) -> Path:
+    """Make the folder below the run's own that DuckDB may spill to: it holds nothing else, for models can write there."""
+    return make_private_folder(folder / "spill")
+
+
+def _build_output(destination: Mapping[str, Any], spill: Path) -> dict[str, Any]:
     if destination["type"] == "duckdb":
         # dbt-duckdb fails under more than one thread on one file (its issue 513). Every model names its own schema.
-        return {"type": "duckdb", "path": destination["path"], "schema": "main", "threads": 1, "settings": {"TimeZone": "UTC"}}
+        lock = {"module": "fabric_assets.transform.worker.duckdb_plugin", "config": {"spill": str(spill)}}
+        return {"type": "duckdb", "path": destination["path"], "schema": "main", "threads": 1, "plugins": [lock]}
     if unknown := sorted(set(destination["query"]) - set(_POSTGRES_PARAMETERS)):
         known = ", ".join(_POSTGRES_PARAMETERS)
         raise ConfigurationError(f"the destination's url has the parameter {unknown[0]}, which dbt cannot use", remedy=f"known: {known}")

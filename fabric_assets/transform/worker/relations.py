@@ -2,7 +2,10 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+from fabric_assets.connectors.duckdb_lock import lock
 
 # Schema and name.
 Table = tuple[str, str]
@@ -65,12 +68,13 @@ def release_warehouse(destination: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def open_warehouse(destination: Mapping[str, Any]) -> Iterator[Warehouse]:
-    """Connect as the run's destination says; the connection is closed after the block."""
+def open_warehouse(destination: Mapping[str, Any], *, spill: Path) -> Iterator[Warehouse]:
+    """Connect as the run's destination says, locked as it was for the models, whose views are counted; the connection is closed after the block."""
     if destination["type"] == "duckdb":
         import duckdb
 
         connection: Any = duckdb.connect(destination["path"], read_only=True)
+        lock(connection, spill=spill)
     else:
         import psycopg2
 

@@ -1,0 +1,58 @@
+"""What a database's URL and its driver say about TLS -> a remedy in plain words, or the refusal of what would go unheeded.
+
+A connection that is not trusted is refused for good: to try again would only offer the login once more to whoever answers.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fabric_assets.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
+# SQLAlchemy hands these on to PyMySQL together; any other word of PyMySQL's own would take their place, and their checks with it.
+_MYSQL_PARAMETERS = ("ssl_ca", "ssl_capath", "ssl_cert", "ssl_key", "ssl_cipher", "ssl_check_hostname")
+_MYSQL_FILES = ("ssl_ca", "ssl_capath", "ssl_cert", "ssl_key")
+
+_REMEDIES = {
+    ("does not match host name", "hostname mismatch", "ip address mismatch"): "write the host as the server's certificate names it",
+    ("does not support ssl", "ssl is required but the server"): "let the server speak TLS, or ask for none in the url",
+    ("no encryption", "ssl off", "insecure transport", "ssl connection is required", "requires a valid client certificate", "certificate required"): (
+        "ask for TLS in the url, with the client's certificate where the server wants one"
+    ),
+    ("root certificate file", "could not read certificate file", "could not load private key", "private key file", "certificate present, but not"): (
+        "correct the path in the url, and let the file be readable by its owner alone"
+    ),
+    ("certificate verify failed", "certificate_verify_failed", "unknown ca", "bad certificate"): (
+        "name the authority that signed the certificate in the url (sslrootcert, ssl_ca)"
+    ),
+}
+
+
+def get_tls_remedy(reason: str) -> str | None:
+    """What to mend where a connection failed over TLS; None where it failed over something else."""
+    low = reason.lower()
+    return next((remedy for words, remedy in _REMEDIES.items() if any(word in low for word in words)), None)
+
+
+def check_mysql_parameters(url: "URL", *, place: str) -> None:
+    """Refuse what a MySQL URL asks of TLS and would not get.
+
+    Raises:
+        ConfigurationError: a word that is not heeded, by itself or for want of another, or a file that is not there.
+    """
+    asked = {name: value if isinstance(value, str) else value[-1] for name, value in url.query.items() if name.startswith("ssl")}
+    if unknown := sorted(set(asked) - set(_MYSQL_PARAMETERS)):
+        known = ", ".join(_MYSQL_PARAMETERS)
+        raise ConfigurationError(f"{place}: the url's {unknown[0]} would not be heeded", remedy=f"ssl_ca checks certificate and host; known: {known}")
+    if asked.get("ssl_check_hostname", "true").lower() not in {"true", "false"}:
+        raise ConfigurationError(f"{place}: the url's ssl_check_hostname is neither true nor false", remedy="write true or false")
+    if asked.get("ssl_check_hostname", "false").lower() == "true" and not {"ssl_ca", "ssl_capath"} & set(asked):
+        raise ConfigurationError(
+            f"{place}: the url's ssl_check_hostname checks nothing without ssl_ca or ssl_capath",
+            remedy="name the authority that signed the certificate in ssl_ca; or write false: encrypted, and nobody checked",
+        )
+    for name in _MYSQL_FILES:
+        if name in asked and not Path(asked[name]).exists():
+            raise ConfigurationError(f"{place}: the url's {name} names {asked[name]!r}, which does not exist", remedy="correct the path in the url")

@@ -1,0 +1,82 @@
+"""All tenants -> a check `<tenant>/isolation` each, one op that runs any of them, and the fleet's schedule: a run a day for each tenant.
+
+One op and one schedule for the whole fleet, since an op and a job for each tenant would cost the code location more than everything else here. The check is
+no part of a tenant's runs: it tells of the walls, not of the data, and must not make a load wait.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import dagster as dg
+
+from fabric_assets import naming
+from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.factories.schedules import get_default_status
+from fabric_assets.factories.translators import TENANT_TAG, build_isolation_spec, get_severity
+from fabric_assets.isolation.report import Attempt, IsolationReport
+from fabric_assets.settings import Settings
+
+CRON = "30 4 * * *"
+_MOST_ROWS = 200
+
+
+def build_isolation_definitions(tenants: Sequence[TenantConfig], *, settings: Settings) -> dg.Definitions:
+    """Make the checks of the tenants' walls, and their schedule."""
+    if not tenants:
+        return dg.Definitions()
+    specs = [build_isolation_spec(tenant) for tenant in tenants]
+    checks = {dg.AssetCheckKey(spec.key, naming.ISOLATION_CHECK): tenant for spec, tenant in zip(specs, tenants, strict=True)}
+    return dg.Definitions(assets=specs, asset_checks=[_build_op(checks, settings)], schedules=[_build_schedule(checks)])
+
+
+def _build_op(checks: dict[dg.AssetCheckKey, TenantConfig], settings: Settings) -> dg.AssetChecksDefinition:
+    description = "Nothing but the tenant's own data can be read, written, listed or become by the tenant's login, or by its SQL."
+
+    @dg.multi_asset_check(
+        name=naming.ISOLATION_OP,
+        specs=[dg.AssetCheckSpec(key.name, asset=key.asset_key, description=description) for key in checks],
+        can_subset=True,
+    )
+    def isolation(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        from fabric_assets.isolation.check import check_isolation
+
+        for key in sorted(context.selected_asset_check_keys):
+            report = check_isolation(checks[key], settings)
+            context.log.log("INFO" if report.passed else "WARNING", f"{report.tenant}: {report.message}")
+            yield _build_result(key, report)
+
+    return isolation
+
+
+def _build_result(key: dg.AssetCheckKey, report: IsolationReport) -> dg.AssetCheckResult:
+    metadata = {
+        "attempts": len(report.attempts),
+        "denied": len(report.list("denied")),
+        "succeeded": _build_table(report.list("succeeded")),
+        "message": report.message,
+    }
+    if untried := report.list("untried"):
+        metadata["untried"] = _build_table(untried)
+    return dg.AssetCheckResult(asset_key=key.asset_key, check_name=key.name, passed=report.passed, severity=get_severity(report.severity), metadata=metadata)
+
+
+def _build_table(attempts: Sequence[Attempt]) -> dg.TableMetadataValue:
+    columns = [dg.TableColumn(name, "string") for name in ("action", "target", "reason")]
+    records = [dg.TableRecord({"action": found.action, "target": found.target, "reason": found.reason}) for found in attempts[:_MOST_ROWS]]
+    return dg.MetadataValue.table(records, schema=dg.TableSchema(columns=columns))
+
+
+def _build_schedule(checks: dict[dg.AssetCheckKey, TenantConfig]) -> dg.ScheduleDefinition:
+    job = dg.define_asset_job(naming.ISOLATION_SCHEDULE, selection=dg.AssetSelection.checks(*checks), description="The isolation checks of all tenants")
+
+    @dg.schedule(
+        name=naming.ISOLATION_SCHEDULE,
+        cron_schedule=CRON,
+        job=job,
+        default_status=get_default_status(),
+        description="Tries the walls of every tenant once a day, in a run each.",
+    )
+    def isolation(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest]:
+        moment = context.scheduled_execution_time.isoformat()
+        return [dg.RunRequest(run_key=f"{moment}/{tenant.tenant}", tags={TENANT_TAG: tenant.tenant}, asset_check_keys=[key]) for key, tenant in checks.items()]
+
+    return isolation

@@ -1,0 +1,229 @@
+"""A tenant -> nothing of it, a certificate of what there was, and a proof that nothing is left (ADR 0014).
+
+The order: first the mark that refuses new work, then the end of what runs, then all is counted, exported and read back; only then is anything deleted.
+The secrets go last, when all the rest was proved to be gone: until then whichever call finishes needs the logins that they hold, to look again. Every
+deletion finds by itself what is there, so a call after a kill goes on.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from fabric_assets import naming
+from fabric_assets.errors import ConfigurationError, DestinationError, LeaseHeld, SecretError
+from fabric_assets.factories.records import files, pausing, proof, removal, sharing
+from fabric_assets.factories.records.databases import get_shard_folder, list_shards, open_databases
+from fabric_assets.factories.records.runs import TenantRuns, find_runs, find_unfinished
+from fabric_assets.factories.run_marks import end_dead_runs
+from fabric_assets.loading.lease import load_lease, warehouse_lease
+from fabric_assets.offboarding.certificate import build_certificate, write_certificate
+from fabric_assets.offboarding.export import check_export, export_tables, prepare_export
+from fabric_assets.offboarding.journal import PROVED, Journal, get_now, open_journal, read_journal
+from fabric_assets.offboarding.places import delete_places, find_places, is_anothers
+from fabric_assets.offboarding.search import get_outermost, search_folders
+from fabric_assets.offboarding.survey import Leaving, delete_destination, find_left_at_destination, find_left_places, is_empty, survey
+from fabric_assets.private_files import FileLock, make_private_folder
+from fabric_assets.security.token_files import locked
+
+# Kinds of places that go when all the rest has gone.
+_LAST = ("secrets", "locks")
+# Longest wait for runs to end.
+WAIT_SECONDS = 300.0
+Report = Callable[[str], None]
+
+
+class Offboarding:
+    """One tenant's, over one instance.
+
+    Args:
+        report: told what goes on.
+    """
+
+    def __init__(self, leaving: Leaving, instance: dg.DagsterInstance, report: Report, *, wait_seconds: float = WAIT_SECONDS) -> None:
+        self._leaving, self._instance, self._report, self._wait = leaving, instance, report, wait_seconds
+        self._tenant, self._data_dir = leaving.tenant, leaving.settings.data_dir
+        self._databases = open_databases(instance)
+
+    def preview(self) -> dict[str, Any]:
+        """Count what would be deleted, and delete nothing."""
+        return self._survey(self._find_runs())
+
+    def run(self, export: Path | None) -> dict[str, Any]:
+        """Do it, or go on with it; the certificate, whose proof may name what is left: then none is kept, and the next call tries again.
+
+        Raises:
+            ConfigurationError: there is no such tenant, or the call asks for another export than the one that began.
+            LeaseHeld: a run does not end, or another call offboards.
+        """
+        with self._alone():
+            journal = self._begin(export)
+            runs = self._pause(journal)
+            if "survey" not in journal.steps:
+                self._report("counting what there is")
+                journal.finish("survey", {**self._survey(runs), "runs": list(runs.own)})
+            self._export(journal)
+            self._delete_at_destination(journal)
+            own = sorted({*journal.steps["survey"]["runs"], *runs.own})
+            self._delete_here(journal, own)
+            self._report("looking again at every place")
+            left = self._find_left(own)
+            if not left:
+                journal.finish(PROVED, {"at": get_now()})
+                left = self._delete_secrets(own)
+            certificate = build_certificate(self._tenant, journal, left)
+            if not left:
+                write_certificate(certificate, self._data_dir)
+                journal.close()
+            return certificate
+
+    # --- before anything is deleted
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        folder = make_private_folder(naming.offboarding_journal(self._data_dir, self._tenant).parent)
+        try:
+            lock = FileLock(folder / ".lock", wait=False)
+        except BlockingIOError:
+            raise LeaseHeld("another call is offboarding a tenant", remedy="wait for it to end, then try again") from None
+        with lock:
+            yield
+
+    def _begin(self, export: Path | None) -> Journal:
+        wanted = str(export.resolve()) if export else None
+        file = naming.offboarding_journal(self._data_dir, self._tenant)
+        journal = read_journal(file)
+        if journal is None:
+            if self._leaving.config is None and is_empty(self.preview()["found"]):
+                raise ConfigurationError(f"there is no tenant {self._tenant}, and nothing of one anywhere", remedy="see `fabric list tenants`")
+            journal = open_journal(self._tenant, self._data_dir, {"export": wanted})
+            self._report(f"begun: {self._tenant} takes no work any more")
+            return journal
+        if wanted and wanted != journal.request["export"]:
+            begun = f"an export to {journal.request['export']}" if journal.request["export"] else "no export"
+            raise ConfigurationError(f"the offboarding of {self._tenant} began with {begun}", remedy="call it again without --export: it goes on as it began")
+        self._report(f"going on with what began {journal.begun['at']}")
+        return journal
+
+    def _pause(self, journal: Journal) -> TenantRuns:
+        settings = self._leaving.settings
+        pausing.stop_instigators(self._instance, self._tenant)
+        end_dead_runs(self._instance, settings)
+        runs = self._find_runs()
+        self._refuse_shared(runs)
+        pausing.end_runs(self._instance, self._databases, runs.own, settings, seconds=self._wait, report=self._report)
+        # Whoever takes a lease from now on finds the mark: so it is enough to have held each of them once.
+        with warehouse_lease(self._tenant, settings, timeout_seconds=self._wait, report=self._report, offboarding=True):
+            pass
+        if "survey" not in journal.steps:
+            self._wait_at_destination()
+        pausing.close_dead_runs(self._instance, self._databases, runs.own)
+        return runs
+
+    def _wait_at_destination(self) -> None:
+        """Loads into Postgres hold a lease there, from whatever machine; once anything is deleted the login may be gone."""
+        config = self._leaving.config
+        if config is None or config.destination.type != "postgres":
+            return
+        for source in config.sources:
+            try:
+                with load_lease(config, source, self._leaving.settings, timeout_seconds=self._wait, report=self._report, offboarding=True):
+                    pass
+            except (DestinationError, SecretError) as error:
+                # Nobody loads with a login that is refused, or was never made.
+                self._report(f"no lease is taken: {error.message}")
+                return
+
+    def _refuse_shared(self, runs: TenantRuns) -> None:
+        """A run that also loads other tenants is theirs to end."""
+        if going := find_unfinished(self._databases, runs.shared):
+            raise LeaseHeld(
+                f"run {', '.join(going)} also works for other tenants, and goes on",
+                remedy="wait for it to end, or end it in the UI; then call this again",
+            )
+
+    def _survey(self, runs: TenantRuns) -> dict[str, Any]:
+        found = survey(self._leaving, runs=runs.own)
+        shards = list_shards(self._instance, self._databases)
+        history = removal.count_history(self._databases, shards, runs.own, self._leaving.mentions)
+        if runs.shared:
+            history["runs shared with other tenants, in which its part was deleted and its name replaced"] = len(runs.shared)
+        return {**found, "found": {**found["found"], "history": history}, "searched": self._describe_searched()}
+
+    def _export(self, journal: Journal) -> None:
+        if not journal.request["export"]:
+            return
+        if "export" not in journal.steps:
+            folder = Path(journal.request["export"]) / self._tenant
+            prepare_export(folder, journal.begun)
+            journal.finish("export", export_tables(self._leaving.destinations.warehouses, folder, self._tenant, self._report))
+        elif "destination" not in journal.steps:
+            check_export(journal.steps["export"])
+
+    # --- from here on things are gone
+
+    def _delete_at_destination(self, journal: Journal) -> None:
+        self._report(f"deleting its data: {', '.join(warehouse.place for warehouse in self._leaving.destinations.warehouses) or 'no warehouse'}")
+        delete_destination(self._leaving)
+        journal.finish("destination", {"at": get_now()})
+
+    def _delete_here(self, journal: Journal, own: Sequence[str]) -> None:
+        places = self._find_places(own)
+        for kind in ("warehouse", "loads", "dbt", "inbox"):
+            self._report(f"deleting files: {kind}")
+            delete_places(places[kind])
+        self._report("deleting its history in Dagster")
+        shards = list_shards(self._instance, self._databases)
+        mentions, substitute = self._leaving.mentions, self._get_substitute(journal)
+        for run in own:
+            self._instance.compute_log_manager.delete_logs(prefix=[run])
+        removal.delete_history(self._databases, shards, own, mentions)
+        sharing.rename_in_databases(self._databases, list_shards(self._instance, self._databases), own, mentions, substitute)
+        delete_places(path for path in list(files.find_own_files(self._instance, self._tenant, own)) if path.exists())
+        captured = (file for file in files.find_captured_output(self._instance) if not self._is_no_evidence(file))
+        sharing.rename_in_files(captured, mentions, substitute)
+
+    def _find_left(self, own: Sequence[str]) -> list[str]:
+        places = self._find_places(own)
+        kept = {path.parent.resolve() / path.name for kind in _LAST for path in places.pop(kind)}
+        left = [*find_left_at_destination(self._leaving), *find_left_places(places)]
+        left += [f"run {run}" for run in self._find_runs().own]
+        left += proof.search_databases(self._databases, self._leaving.mentions)
+        return left + search_folders(self._get_folders(), self._leaving.mentions, skip=lambda path: path in kept or self._is_no_evidence(path))
+
+    def _delete_secrets(self, own: Sequence[str]) -> list[str]:
+        """And the locks, which keep others out while there is something to protect."""
+        self._report("deleting its sealed secrets")
+        with locked(self._tenant, self._leaving.settings, offboarding=True):
+            delete_places([path for kind in _LAST for path in self._find_places(own)[kind]])
+        places = self._find_places(own)
+        return find_left_places({kind: places[kind] for kind in _LAST})
+
+    def _find_places(self, own: Sequence[str]) -> dict[str, list[Path]]:
+        return find_places(self._tenant, self._data_dir, self._leaving.config, own)
+
+    def _get_folders(self) -> list[Path]:
+        folders = [self._data_dir, Path(self._instance.root_directory), *files.get_folders(self._instance)]
+        return [*folders, *([folder] if (folder := get_shard_folder(self._instance)) else []), *(file.parent for file in self._get_files())]
+
+    def _get_files(self) -> Sequence[Path]:
+        return [file for database in self._databases if (file := database.file)]
+
+    def _is_no_evidence(self, path: Path) -> bool:
+        data_dir = self._data_dir.resolve()
+        own, parsed = naming.offboarding_journal(data_dir, self._tenant).parent, data_dir / "dbt" / "prepared"
+        return own in path.parents or parsed in path.parents or is_anothers(path, data_dir, self._leaving.mentions.others)
+
+    def _describe_searched(self) -> list[str]:
+        places = [warehouse.place for warehouse in self._leaving.destinations.warehouses]
+        databases = [f"every table and column of Dagster's {database.place}" for database in self._databases]
+        return [*places, *databases, *(f"every byte below {folder}, but for other tenants' own files" for folder in get_outermost(self._get_folders()))]
+
+    def _find_runs(self) -> TenantRuns:
+        return find_runs(self._databases, self._leaving.mentions)
+
+    def _get_substitute(self, journal: Journal) -> str:
+        return f"offboarded_{hashlib.sha256(f'{self._tenant} {journal.begun}'.encode()).hexdigest()[:8]}"

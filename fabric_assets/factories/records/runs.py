@@ -1,0 +1,129 @@
+"""Dagster's records -> which runs are a tenant's own, and which it shares with others.
+
+A run that somebody starts in the UI over assets of several tenants belongs to none of them: it is told by what it selects and by what its events are about,
+and not by its tag alone.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fabric_assets.factories.records.databases import Database, Transaction
+from fabric_assets.factories.translators import TENANT_TAG
+from fabric_assets.offboarding.mentions import Mentions
+
+_PORTION = 500
+_ENDED = ("SUCCESS", "FAILURE", "CANCELED")
+# A step's or a job's name begins with its tenant's: no tenant's own name holds two underscores.
+_OWNER = re.compile(r"^([a-z][a-z0-9_]*?)__[a-z]")
+# ... and that of a step or a job of the whole fleet with the platform's, which is no tenant.
+_FLEET = "fabric"
+
+
+@dataclass(frozen=True)
+class TenantRuns:
+    own: tuple[str, ...]
+    shared: tuple[str, ...]
+
+
+def find_runs(databases: Iterable[Database], mentions: Mentions) -> TenantRuns:
+    """Sort the runs that have to do with the tenant."""
+    databases = list(databases)
+    candidates: dict[str, set[str]] = {}
+    for database in databases:
+        with database.begin() as sql:
+            for run in _find_candidates(database, sql, mentions):
+                candidates.setdefault(run, set())
+    for database in databases:
+        with database.begin() as sql:
+            for portion in split(sorted(candidates)):
+                for run, owner in _find_owners(database, sql, portion):
+                    candidates[run].add(owner)
+    own = sorted(run for run, owners in candidates.items() if owners == {mentions.tenant})
+    return TenantRuns(tuple(own), tuple(sorted(candidates.keys() - set(own))))
+
+
+def find_unfinished(databases: Iterable[Database], runs: Iterable[str]) -> list[str]:
+    """Those of the runs that have not come to an end, by what Dagster has recorded."""
+    found = list[str]()
+    for database in databases:
+        if database.has("runs", "run_id", "status"):
+            with database.begin() as sql:
+                for portion in split(list(runs)):
+                    asked = sql.ask("select run_id from runs where run_id in :runs and status not in :ended", runs=portion, ended=list(_ENDED))
+                    found += [run for (run,) in asked]
+    return found
+
+
+def split(values: list[str]) -> Iterable[list[str]]:
+    """Portions that every database takes as the parameters of one statement."""
+    return (values[start : start + _PORTION] for start in range(0, len(values), _PORTION))
+
+
+def get_key_pattern(tenant: str) -> str:
+    """`like` for an asset key as Dagster stores it."""
+    return f'["{escape(tenant)}",%'
+
+
+def escape(text: str) -> str:
+    """For `like ... escape '!'`."""
+    return re.sub(r"([!%_])", r"!\1", text)
+
+
+def _find_candidates(database: Database, sql: Transaction, mentions: Mentions) -> Iterable[str]:
+    tenant = mentions.tenant
+    if database.has("runs", "run_id", "run_body"):
+        yield from (run for (run,) in sql.ask("select run_id from run_tags where key = :key and value = :tenant", key=TENANT_TAG, tenant=tenant))
+        for run, job, body in sql.stream("select run_id, pipeline_name, run_body from runs where run_body like :some escape '!'", some=f"%{escape(tenant)}%"):
+            if mentions.found_in(body) or (job or "").startswith(f"{tenant}__"):
+                yield run
+    if database.has("event_logs", "run_id", "asset_key", "step_key"):
+        found = sql.ask(
+            "select distinct run_id from event_logs where asset_key like :key escape '!' or step_key like :step escape '!'",
+            key=get_key_pattern(tenant),
+            step=f"{escape(tenant)}!_!_%",
+        )
+        yield from (run for (run,) in found if run)
+
+
+def _find_owners(database: Database, sql: Transaction, runs: list[str]) -> Iterable[tuple[str, str]]:
+    """Each run with the tenants that its record and its events are about."""
+    if database.has("runs", "run_id", "run_body"):
+        for run, job, body in sql.ask("select run_id, pipeline_name, run_body from runs where run_id in :runs", runs=runs):
+            yield from ((run, owner) for owner in _read_run_owners(job or "", json.loads(body)))
+    if database.has("event_logs", "run_id", "asset_key", "step_key"):
+        found = sql.ask(
+            "select distinct run_id, asset_key, step_key from event_logs where run_id in :runs and (asset_key is not null or step_key is not null)", runs=runs
+        )
+        for run, key, step in found:
+            if key:
+                yield run, json.loads(key)[0]
+            elif (match := _OWNER.match(step)) and match[1] != _FLEET:
+                yield run, match[1]
+
+
+def read_owners(value: object) -> Iterable[str]:
+    """The tenants of all asset keys, and of a tag, in a part of Dagster's JSON."""
+    if isinstance(value, Mapping):
+        if value.get("__class__") == "AssetKey" and value.get("path"):
+            yield value["path"][0]
+            return
+        if isinstance(tags := value.get("tags"), Mapping) and isinstance(tag := tags.get(TENANT_TAG), str):
+            yield tag
+        for inner in value.values():
+            yield from read_owners(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from read_owners(inner)
+
+
+def _read_run_owners(job: str, body: Mapping[str, Any]) -> Iterable[str]:
+    selected = {*read_owners({name: body.get(name) for name in ("asset_selection", "asset_check_selection")})}
+    yield from selected
+    yield from read_owners({"tags": body.get("tags")})
+    names = [job, *(step for step in body.get("step_keys_to_execute") or () if isinstance(step, str))]
+    owners = {match[1] for name in names if (match := _OWNER.match(name))}
+    # A job of the whole fleet does the work of those alone whom it was told to; told nothing, that of all.
+    yield from owners - ({_FLEET} if selected else set())

@@ -1,0 +1,110 @@
+"""Records that several tenants share -> the same without the name of the one that goes.
+
+A run over assets of several tenants, the snapshot of a whole code location, the cursor of a sensor that looks at all tenants: others need them. So they stay,
+valid in every part, and the name in them becomes a word that means nothing.
+"""
+
+import re
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fabric_assets.factories.records.databases import Database, Transaction, open_shard
+from fabric_assets.factories.records.removal import is_own
+from fabric_assets.factories.records.runs import escape, get_key_pattern
+from fabric_assets.offboarding.journal import write_durably
+from fabric_assets.offboarding.mentions import Mentions
+
+_ID = re.compile(r'"(?:execution_plan_snapshot_id|pipeline_snapshot_id|job_snapshot_id|parent_snapshot_id)": "([0-9a-f]+)"')
+# Table -> the columns in which it is renamed, and which rows never are: those that are the tenant's alone, which the removal should have taken. Whatever
+# is not here is not shared; a name that is left there is left for the proof to find.
+_SHARED: Mapping[str, tuple[tuple[str, ...], str]] = {
+    "runs": (("run_body",), "run_id not in :own"),
+    "run_tags": (("key", "value"), "run_id not in :own"),
+    "event_logs": (
+        ("event",),
+        "run_id <> '' and run_id not in :own and coalesce(asset_key, '') not like :key escape '!' and coalesce(step_key, '') not like :step escape '!'",
+    ),
+    # Another tenant's check of its walls names whomever it got at.
+    "asset_check_executions": (("evaluation_event",), "run_id not in :own and asset_key not like :key escape '!'"),
+    "bulk_actions": (("body",), "1 = 1"),
+    "backfill_tags": (("key", "value"), "1 = 1"),
+    "jobs": (("job_body",), "1 = 1"),
+    "instigators": (("instigator_body",), "1 = 1"),
+    "job_ticks": (("tick_body",), "1 = 1"),
+    "daemon_heartbeats": (("body",), "1 = 1"),
+    "kvs": (("value",), "1 = 1"),
+}
+
+
+def rename_in_databases(databases: Sequence[Database], shards: Sequence[Path], own: Sequence[str], mentions: Mentions, substitute: str) -> None:
+    """Take the tenant's name out of every record that others share, and what was deleted or changed out of the files.
+
+    Args:
+        own: the runs that were the tenant's alone.
+        substitute: stands for the name from now on; another one for each tenant, lest two become one.
+    """
+    parameters = {"own": list(own) or [""], "key": get_key_pattern(mentions.tenant), "step": f"{escape(mentions.tenant)}!_!_%"}
+    for database in [*databases, *(open_shard(file) for file in shards if mentions.found_in_file(file))]:
+        with database.begin() as sql:
+            if database.has("snapshots", "id", "snapshot_id", "snapshot_body"):
+                _clean_snapshots(sql, mentions, substitute)
+            for table, (columns, condition) in _SHARED.items():
+                if database.has(table, "id", *columns):
+                    used = {name: value for name, value in parameters.items() if f":{name}" in condition}
+                    for column in columns:
+                        _rename(sql, table, column, mentions, substitute, condition, used)
+        database.compact()
+        if database.shard:
+            database.dispose()
+
+
+def rename_in_files(files: Iterable[Path], mentions: Mentions, substitute: str) -> None:
+    """The same for what processes have written: their captured output."""
+    for file in files:
+        if not mentions.found_in_file(file):
+            continue
+        text = file.read_bytes().decode(errors="surrogateescape")
+        write_durably(file, mentions.replace(text, substitute).encode(errors="surrogateescape"))
+
+
+def _rename(sql: Transaction, table: str, column: str, mentions: Mentions, substitute: str, condition: str, parameters: Mapping[str, Any]) -> None:
+    some = f"%{escape(mentions.tenant)}%"
+    rows = sql.stream(f"select id, {column} from {table} where {column} like :some escape '!' and {condition}", some=some, **parameters)
+    for number in [number for number, text in rows if _names_it(text, mentions) and not is_own(table, text, mentions.tenant)]:
+        ((text,),) = sql.ask(f"select {column} from {table} where id = :id", id=number)
+        renamed = substitute if text == mentions.tenant else mentions.replace(text, substitute)
+        sql.change(f"update {table} set {column} = :text where id = :id", text=renamed, id=number)
+
+
+def _names_it(text: str, mentions: Mentions) -> bool:
+    """Also where the name is all that the column holds: the value of the tag `tenant`."""
+    return text == mentions.tenant or mentions.found_in(text)
+
+
+def _clean_snapshots(sql: Transaction, mentions: Mentions, substitute: str) -> None:
+    """Delete the snapshots of jobs and plans that were the tenant's alone, and rename it in those that other runs need."""
+    named, parents = {}, {}
+    for number, snapshot, body in sql.stream("select id, snapshot_id, snapshot_body from snapshots"):
+        text = zlib.decompress(body).decode()
+        parents[snapshot] = set(_ID.findall(text))
+        if mentions.found_in(text):
+            named[snapshot] = number
+    if not named:
+        return
+    needed: set[str] = set()
+    for run_snapshot, body in sql.stream("select snapshot_id, run_body from runs"):
+        needed |= {run_snapshot, *_ID.findall(body)}
+    waiting = list(needed)
+    while waiting:
+        fresh = parents.get(waiting.pop(), set()) - needed
+        needed |= fresh
+        waiting += fresh
+    for snapshot, number in named.items():
+        if snapshot not in needed:
+            sql.change("delete from snapshots where id = :id", id=number)
+            continue
+        ((body,),) = sql.ask("select snapshot_body from snapshots where id = :id", id=number)
+        text = mentions.replace(zlib.decompress(body).decode(), substitute)
+        sql.change("update snapshots set snapshot_body = :body where id = :id", body=zlib.compress(text.encode()), id=number)

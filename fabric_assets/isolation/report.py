@@ -1,0 +1,75 @@
+"""What was tried against one tenant's walls, and what came of it: names of things, never what is in them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+Outcome = Literal["denied", "succeeded", "untried"]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try.
+
+    Args:
+        action: in the words of a sentence whose subject is the tenant: `read`, `become`.
+        target: what was to be read, written, become.
+        reason: why it could not be tried.
+    """
+
+    action: str
+    target: str
+    outcome: Outcome
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.target}" + (f" ({self.reason})" if self.reason else "")
+
+
+@dataclass(frozen=True)
+class IsolationReport:
+    """One tenant's check.
+
+    Args:
+        walls_are_ours: whether the platform made the walls; else the login is the operator's own, and so is what it may do.
+        notes: what a reader should know of how much was there to try on.
+    """
+
+    tenant: str
+    attempts: tuple[Attempt, ...]
+    walls_are_ours: bool = True
+    notes: tuple[str, ...] = field(default=())
+
+    def list(self, outcome: Outcome) -> tuple[Attempt, ...]:
+        return tuple(attempt for attempt in self.attempts if attempt.outcome == outcome)
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything was tried, and all of it denied."""
+        return all(attempt.outcome == "denied" for attempt in self.attempts)
+
+    @property
+    def severity(self) -> Literal["error", "warn"]:
+        """An error is a wall of ours that does not hold; what was not proven, or is not ours to prove, is a warning."""
+        unproven = self.list("untried") and not self.list("succeeded")
+        return "error" if self.walls_are_ours and not unproven else "warn"
+
+    @property
+    def message(self) -> str:
+        return "; ".join(self._describe())
+
+    def _describe(self) -> Iterator[str]:
+        if self.passed:
+            yield f"all of {len(self.attempts):,} attempts to leave the tenant's own data were denied"
+        if leaks := self.list("succeeded"):
+            yield f"the tenant could {_join(leaks)}"
+            if not self.walls_are_ours:
+                yield "its login is not the platform's: give the destination `managed: true`, and the platform makes one that can do none of this"
+        if untried := self.list("untried"):
+            yield f"not proven, for this could not be tried: {_join(untried)}"
+        yield from self.notes
+
+
+def _join(attempts: tuple[Attempt, ...], most: int = 10) -> str:
+    words = [str(attempt) for attempt in attempts[:most]]
+    return ", ".join(words) + (f" and {len(attempts) - most:,} more" if len(attempts) > most else "")

@@ -1,0 +1,122 @@
+"""A tenant -> where its rows may be: its DuckDB file, and the Postgres server that its YAML names, or that FABRIC_PROVISION_URL does where the YAML is gone."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from fabric_assets import naming
+from fabric_assets.config.folder import get_tenant_files
+from fabric_assets.config.tenant import PostgresDestination, TenantConfig
+from fabric_assets.connectors.destinations import parse_postgres_url, split_postgres_url
+from fabric_assets.errors import ConfigurationError, FabricError, SecretError
+from fabric_assets.offboarding.duckdb_file import DuckDbFile
+from fabric_assets.offboarding.journal import PROVED, read_journal
+from fabric_assets.offboarding.mentions import Mentions
+from fabric_assets.offboarding.warehouses import Warehouse
+from fabric_assets.security.roles.estate import Estate, ServerLogin
+from fabric_assets.settings import Settings
+from fabric_assets.transform.estates import PROVISION_VARIABLE, build_estate, get_server_login, is_managed
+from fabric_assets.transform.graph import ProjectGraph, load_graph
+
+UNKNOWN = (
+    f"a Postgres warehouse: there is no YAML that says where, and {PROVISION_VARIABLE} is not set. If the tenant had one, bring its YAML back (or set"
+    f" {PROVISION_VARIABLE}, with its database), move this certificate away and offboard it again"
+)
+_UNPREPARED = "schemas of dbt models other than staging, intermediate and marts: the dbt project could not be read"
+
+
+@dataclass(frozen=True)
+class Destinations:
+    """Args:
+    unknown: what could not be looked at, in words.
+    is_gone: whether all of it was proved to be gone, as may be the secrets by now that would open it: then nobody looks.
+    """
+
+    warehouses: tuple[Warehouse, ...]
+    kind: str
+    unknown: tuple[str, ...] = ()
+    is_gone: bool = False
+
+
+def get_mentions(tenant: str, settings: Settings, graph: ProjectGraph | None) -> Mentions:
+    """What names the tenant, beside all others that there are."""
+    return Mentions(tenant, others=_list_tenants(settings), schemas={model.schema for model in graph.models.values()} if graph else ())
+
+
+def get_graph(config: TenantConfig | None, settings: Settings) -> tuple[ProjectGraph | None, tuple[str, ...]]:
+    """The dbt project, and what is not known for want of it."""
+    if config is not None and config.transform is None:
+        return None, ()
+    try:
+        return load_graph(settings), ()
+    except FabricError:
+        return None, (_UNPREPARED,) if config is not None else ()
+
+
+def find_destinations(tenant: str, config: TenantConfig | None, settings: Settings, *, mentions: Mentions, graph: ProjectGraph | None) -> Destinations:
+    """Say where to look; a DuckDB file counts also where the destination is another one by now.
+
+    Raises:
+        ConfigurationError: a login is missing that can drop what there is, or a role that there may be is another tenant's.
+    """
+    journal = read_journal(naming.offboarding_journal(settings.data_dir, tenant))
+    if journal is not None and PROVED in journal.steps:
+        return Destinations((), journal.steps["survey"]["destination"], is_gone=True)
+    file = naming.warehouse_file(settings.data_dir, tenant)
+    files: tuple[Warehouse, ...] = (DuckDbFile(tenant, file),) if file.exists() else ()
+    if config is None:
+        if text := os.environ.get(PROVISION_VARIABLE, "").strip():
+            parts = split_postgres_url(text, PROVISION_VARIABLE)
+            login = _build_login(PROVISION_VARIABLE, parts)
+            _refuse_shared_roles(tenant, mentions.others)
+            estate = Estate(tenant, login.database, ())
+            from fabric_assets.offboarding.postgres_schemas import PostgresSchemas
+
+            server = PostgresSchemas(mentions, estate, login=login, reader=None, is_managed=True)
+            return Destinations((*files, server), "unknown: there is no YAML")
+        return Destinations(files, "unknown: there is no YAML", (UNKNOWN,))
+    destination = config.destination
+    if not isinstance(destination, PostgresDestination):
+        return Destinations(files, destination.type)
+    from fabric_assets.offboarding.postgres_schemas import PostgresSchemas
+
+    managed = is_managed(config)
+    server = PostgresSchemas(
+        mentions,
+        build_estate(config, graph, settings),
+        login=get_server_login(config, settings),
+        reader=_get_reader(config, destination, settings) if managed else None,
+        is_managed=managed,
+    )
+    return Destinations((*files, server), f"{destination.type}, {'managed' if managed else 'with a login of the operator'}")
+
+
+def _refuse_shared_roles(tenant: str, others: Iterable[str]) -> None:
+    """Where there is YAML the loader has made sure; without it a name is all that there is, and `fabric_acme_ro` may be acme's or acme_ro's."""
+    own = {naming.owner_role(tenant), naming.reader_role(tenant)}
+    for other in sorted(others):
+        if shared := own & {naming.owner_role(other), naming.reader_role(other)}:
+            raise ConfigurationError(
+                f"there is no YAML of {tenant}, and the role {', '.join(shared)} that it would have is tenant {other}'s",
+                remedy=f"unset {PROVISION_VARIABLE}: then Postgres is left alone, and all else of {tenant} goes",
+            )
+
+
+def _get_reader(config: TenantConfig, destination: PostgresDestination, settings: Settings) -> ServerLogin | None:
+    try:
+        return _build_login("the tenant's login", parse_postgres_url(config, destination, settings))
+    except SecretError:  # it was never made, or is gone already: then nothing can be read with it either
+        return None
+
+
+def _build_login(origin: str, parts: dict) -> ServerLogin:
+    return ServerLogin(origin, parts["host"], parts["port"], parts["dbname"], parts["user"], parts["password"], dict(parts["query"]))
+
+
+def _list_tenants(settings: Settings) -> Iterable[str]:
+    """Names by their files alone; other code locations' too.
+
+    Raises:
+        ConfigurationError: there is no such folder: who does not know the others cannot leave theirs alone.
+    """
+    return [*get_tenant_files(settings.tenants_dir).paths]

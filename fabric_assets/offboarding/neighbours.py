@@ -1,0 +1,69 @@
+"""The inboxes that are to go -> refused where another tenant's files could go with them: by a slip in its YAML, an offboarding that guesses, or a link."""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from fabric_assets import naming
+from fabric_assets.config.collisions import locate
+from fabric_assets.config.references import Outline
+from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.errors import ConfigurationError
+from fabric_assets.offboarding.places import find_inboxes, get_csv_sources
+
+Place = tuple[str, ...]
+
+
+def refuse_shared_inboxes(tenant: str, data_dir: Path, config: TenantConfig | None, outlines: Iterable[Outline]) -> None:
+    """Let no inbox go that is another tenant's, holds one or lies in one.
+
+    Args:
+        outlines: of all tenants, served here or elsewhere.
+
+    Raises:
+        ConfigurationError: one is, or another's YAML cannot be read, and so does not say which are its own.
+    """
+    going = list(_list_going(tenant, data_dir, config))
+    for folder in naming.PLATFORM_FOLDERS:
+        _refuse(tenant, going, "the platform's own", str(data_dir / folder), data_dir)
+    for outline in outlines:
+        other = outline.tenant
+        if other == tenant:
+            continue
+        if outline.inboxes is None and going:
+            raise ConfigurationError(
+                f"the YAML of {other} cannot be read, so it is not known whether {going[0][0]}, which is to go with {tenant}, is its inbox as well",
+                remedy=f"correct the YAML of {other} first (`fabric validate {other}`), or remove it if that tenant is no more",
+            )
+        _refuse(tenant, going, f"tenant {other}'s", str(naming.inbox_dir(data_dir, other)), data_dir)
+        for source, path in (outline.inboxes or {}).items():
+            _refuse(tenant, going, f"the inbox of tenant {other}'s source {source}", path, data_dir)
+        for source, path in (outline.folders or {}).items():
+            _refuse(tenant, going, f"what tenant {other}'s source {source} reads", path, data_dir, is_wide=True)
+
+
+def _list_going(tenant: str, data_dir: Path, config: TenantConfig | None) -> Iterator[tuple[str, set[Place]]]:
+    for folder in find_inboxes(tenant, data_dir, config):
+        if os.path.lexists(folder):
+            # A link goes as a link, but those on the way to it are followed.
+            yield str(folder), {locate(str(place), data_dir) for place in (folder, folder.parent.resolve() / folder.name)}
+    for source in get_csv_sources(config).values():
+        if (place := locate(source.path, data_dir))[0] != "file":
+            yield source.path, {place}
+
+
+def _refuse(tenant: str, going: Iterable[tuple[str, set[Place]]], owner: str, path: str, data_dir: Path, *, is_wide: bool = False) -> None:
+    """Args:
+    is_wide: whether the path may well hold what is no part of it: who reads a whole bucket need not read all that is in it.
+    """
+    taken = locate(path, data_dir)
+    places = {taken, locate(str(Path("/", *taken[1:]).resolve()), data_dir)} if taken[0] == "file" else {taken}
+    for name, own in going:
+        for mine in own:
+            for other in places:
+                if other[: len(mine)] == mine or (not is_wide and mine[: len(other)] == other):
+                    how = "is" if mine == other else "holds" if len(mine) < len(other) else "lies in"
+                    raise ConfigurationError(
+                        f"{name}, which is to go with {tenant}, {how} {path}, {owner}",
+                        remedy="nothing was deleted: give each a folder of its own, e.g. inbox/<tenant>/<source>, move the files there, then call this again",
+                    )

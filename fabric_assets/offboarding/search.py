@@ -1,0 +1,31 @@
+"""Folders -> where the bytes of their files, or the files' names, still name a tenant: the half of the proof that trusts no list of places."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from fabric_assets.offboarding.mentions import Mentions
+from fabric_assets.offboarding.places import walk
+
+
+def search_folders(folders: Iterable[Path], mentions: Mentions, *, skip: Callable[[Path], bool]) -> list[str]:
+    """Name each file that names the tenant, with the first place where it does.
+
+    Args:
+        skip: paths that are no evidence: the certificate, and what is parsed of the repository.
+    """
+    found = []
+    for folder in get_outermost(folders):
+        for file in walk(folder):
+            if skip(file):
+                continue
+            if mentions.found_in(str(file.relative_to(folder))):
+                found.append(f"path {file}")
+            elif not file.is_symlink() and file.is_file() and (place := mentions.find_in_file(file)):
+                found.append(f"file {file}: {place}")
+    return sorted(found)
+
+
+def get_outermost(folders: Iterable[Path]) -> list[Path]:
+    """DAGSTER_HOME may lie in FABRIC_DATA_DIR, or the other way round."""
+    resolved = {folder.resolve() for folder in folders if folder.is_dir()}
+    return sorted(folder for folder in resolved if not any(other in folder.parents for other in resolved))

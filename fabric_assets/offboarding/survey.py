@@ -1,0 +1,106 @@
+"""A tenant -> all that there is of it outside of Dagster's storage, counted before anything is deleted; and whether anything is left afterwards."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.errors import FabricError, SecretError
+from fabric_assets.offboarding import buckets
+from fabric_assets.offboarding.destinations import Destinations
+from fabric_assets.offboarding.mentions import Mentions
+from fabric_assets.offboarding.places import count_places, find_places, get_foreign_paths
+from fabric_assets.offboarding.warehouses import Relation, Warehouse
+from fabric_assets.security.secrets import list_secrets
+from fabric_assets.settings import Settings
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """The tenant that goes.
+
+    Args:
+        config: None where there is no YAML any more, or none that can be read.
+        unknown: what can not be looked at, in words.
+    """
+
+    tenant: str
+    config: TenantConfig | None
+    settings: Settings
+    mentions: Mentions
+    destinations: Destinations
+    unknown: tuple[str, ...] = ()
+
+
+def survey(leaving: Leaving, *, runs: Sequence[str]) -> dict[str, Any]:
+    """Count tables, files, objects and secrets."""
+    tenant, settings = leaving.tenant, leaving.settings
+    relations, database, unreadable = [], {}, []
+    for warehouse in leaving.destinations.warehouses:
+        found, reason = _list_relations(warehouse)
+        relations += found
+        unreadable += [reason] if reason else []
+        database |= {kind: names for kind, names in warehouse.describe().items() if names}
+    return {
+        "destination": leaving.destinations.kind,
+        "found": {
+            "relations": [{"schema": each.schema, "table": each.name, "kind": each.kind, "rows": each.rows} for each in relations],
+            "database": database,
+            "files": {kind: count for kind, count in count_places(find_places(tenant, settings.data_dir, leaving.config, runs)).items() if count["files"]},
+            "buckets": {path: count for path, count in _count_objects(leaving).items() if count["objects"]},
+            "secrets": _list_secrets(leaving),
+        },
+        "outside": [
+            *leaving.unknown,
+            *leaving.destinations.unknown,
+            *(entry for warehouse in leaving.destinations.warehouses for entry in warehouse.find_namesakes()),
+            *(f"rows of {reason}" for reason in unreadable),
+            *(f"{path}, which its YAML names and which is not the platform's" for path in get_foreign_paths(tenant, settings.data_dir, leaving.config)),
+        ],
+    }
+
+
+def is_empty(found: Mapping[str, Any]) -> bool:
+    return not any(found.values())
+
+
+def delete_destination(leaving: Leaving) -> None:
+    """Delete what takes a login to reach: while there are secrets yet."""
+    for warehouse in leaving.destinations.warehouses:
+        warehouse.delete()
+    if not leaving.destinations.is_gone:
+        buckets.delete_objects(leaving.config, leaving.settings)
+
+
+def find_left_at_destination(leaving: Leaving) -> list[str]:
+    """The second look at databases and buckets."""
+    left = [entry for warehouse in leaving.destinations.warehouses if warehouse.has_catalog for entry in warehouse.find_left()]
+    return left + [f"{count['objects']} objects in {path}" for path, count in _count_objects(leaving).items() if count["objects"]]
+
+
+def _count_objects(leaving: Leaving) -> dict[str, dict[str, int]]:
+    return {} if leaving.destinations.is_gone else buckets.count_objects(leaving.config, leaving.settings)
+
+
+def find_left_places(places: Mapping[str, Sequence[Path]]) -> list[str]:
+    return [f"{kind}: {path}" for kind, paths in places.items() for path in paths]
+
+
+def _list_secrets(leaving: Leaving) -> list[str]:
+    try:
+        return [*list_secrets(leaving.tenant, settings=leaving.settings)]
+    except SecretError:  # a damaged store is deleted as well as a sound one
+        return ["(the sealed store cannot be read)"]
+
+
+def _list_relations(warehouse: Warehouse) -> tuple[list[Relation], str]:
+    """A file that is damaged can be deleted all the same; a database that does not answer can not."""
+    if warehouse.has_catalog:
+        return warehouse.list_relations(), ""
+    try:
+        return warehouse.list_relations(), ""
+    except FabricError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever DuckDB makes of a broken file
+        return [], f"{warehouse.place}, which cannot be read ({type(error).__name__})"

@@ -1,0 +1,233 @@
+"""A tenant's part of a server -> what is in it, and nothing of it any more.
+
+Each part goes in a transaction of its own and what is there is read anew each time, so a call that was killed is finished by the next one.
+"""
+
+from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from fabric_assets import naming
+from fabric_assets.errors import DestinationError, DestinationUnavailable
+from fabric_assets.security.roles.estate import Estate
+from fabric_assets.security.roles.provisioning import act_as
+from fabric_assets.security.roles.server import Report, Server
+from fabric_assets.security.roles.steps import quote, quote_text
+
+# Tables that are dropped in one transaction: each takes locks, of which a server has room for a few thousand.
+_BATCH = 200
+# Longest wait for one of the tenant's sessions to be gone after it was ended.
+_SESSIONS_MILLISECONDS = 10_000
+
+# A name is not enough where the owner is another tenant's: such roles come in pairs.
+_SCHEMAS = """
+    select n.nspname::text from pg_namespace as n join pg_roles as o on o.oid = n.nspowner
+    where (o.rolname = %(owner)s and n.nspname not like 'pg\\_%%') or (
+        n.nspname = any(%(named)s) and (
+            o.rolname = %(tenant)s or o.rolname not like 'fabric\\_%%' or not exists (select from pg_roles where rolname = o.rolname || '_ro')
+        )
+    ) order by 1
+"""
+_RELATIONS = """
+    select c.relname::text, c.relkind::text from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
+    where n.nspname = %s and c.relkind in ('r', 'p', 'v', 'm', 'f') order by 1
+"""
+_ROLES = "select rolname::text from pg_roles where rolname = any(%s) order by 1"
+_DATABASES = """
+    select distinct d.datname::text from pg_shdepend as s join pg_database as d on d.oid = s.dbid join pg_roles as r on r.oid = s.refobjid
+    where s.refclassid = 'pg_authid'::regclass and d.datallowconn and r.rolname = any(%s)
+"""
+# What somebody else has in a database: a schema, or in one that everybody may use (public) a table.
+_STRANGERS = """
+    select n.nspname::text from pg_namespace as n join pg_roles as o on o.oid = n.nspowner
+    left join pg_class as c on c.relnamespace = n.oid left join pg_roles as r on r.oid = c.relowner
+    where n.nspname not like 'pg\\_%%' and n.nspname <> 'information_schema' and ((o.rolname <> %(owner)s and n.nspname <> 'public') or r.rolname <> %(owner)s)
+    limit 1
+"""
+_STORED = frozenset("rpm")
+_KINDS = {"r": "table", "p": "table", "v": "view", "m": "materialized view", "f": "foreign table"}
+
+
+@dataclass(frozen=True)
+class TableContent:
+    """Args:
+    kind: table, view, materialized view or foreign table.
+    rows: None for a view, which keeps none.
+    """
+
+    name: str
+    kind: str
+    rows: int | None
+
+
+@dataclass(frozen=True)
+class SchemaContent:
+    database: str
+    name: str
+    tables: tuple[TableContent, ...] = ()
+
+
+@dataclass(frozen=True)
+class Belongings:
+    """Everything of a tenant that is on a server.
+
+    Args:
+        databases: that are the tenant's alone.
+    """
+
+    schemas: tuple[SchemaContent, ...] = ()
+    roles: tuple[str, ...] = ()
+    databases: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.schemas or self.roles or self.databases)
+
+
+def list_belongings(server: Server, estate: Estate, *, is_managed: bool = True, counts: bool = True) -> Belongings:
+    """Find what is there: the schemas that the estate names, and of a managed tenant its roles, its database and all schemas that its owner's role owns.
+
+    Args:
+        is_managed: an unmanaged tenant has no roles: only the schemas that the estate names are looked for.
+        counts: whether rows are counted, which takes as long as reading the tables does.
+
+    Raises:
+        DestinationError: the server refuses, or a role is not the tenant's alone.
+        DestinationUnavailable: no connection.
+    """
+    if not is_managed:
+        return Belongings(tuple(_list_schemas(server, estate, estate.database, (), owner="", counts=counts)))
+    _refuse_shared_roles(server, estate)
+    roles = tuple(name for (name,) in server.ask(_ROLES, ([estate.owner, estate.reader],)))
+    known = {name for (name,) in server.ask("select datname::text from pg_database where datallowconn")}
+    own = tuple({estate.own_database} & known) if estate.has_own_database or _is_alone(server, estate, known) else ()
+    places = {name for (name,) in server.ask(_DATABASES, (list(roles),))} | ({estate.database, *own} & known)
+    _refuse_readers_schemas(server, estate, places)
+    schemas = [schema for database in sorted(places) for schema in _list_schemas(server, estate, database, roles, owner=estate.owner, counts=counts)]
+    return Belongings(tuple(schemas), roles, own)
+
+
+def drop_belongings(server: Server, estate: Estate, *, is_managed: bool = True, report: Report | None = None) -> Belongings:
+    """End the tenant's sessions and drop all that `list_belongings` finds; gives what is there afterwards: nothing.
+
+    The ledger goes last of the schemas: it names some of the others, which a call after a kill could not find without it.
+
+    Args:
+        report: told of each part that is gone.
+
+    Raises:
+        DestinationError: the server refuses.
+        DestinationUnavailable: no connection, or it was lost; the next call goes on.
+    """
+    tell = report or (lambda _: None)
+    found = list_belongings(server, estate, is_managed=is_managed, counts=False)
+    if estate.owner in found.roles:
+        server.run([f"alter role {quote(estate.owner)} nologin"])
+        _end_sessions(server, estate.owner)
+    for database in found.databases:
+        server.close_database(database)
+        server.run([f"drop database if exists {quote(database)} with (force)"])
+        tell(f"database {database}")
+    for schema in sorted(found.schemas, key=lambda schema: schema.name == naming.platform_dataset(estate.tenant)):
+        if schema.database not in found.databases:
+            _drop_schema(server, schema, found.roles)
+            tell(f"schema {schema.name}")
+    if found.roles:
+        _drop_roles(server, found.roles)
+        for role in found.roles:
+            tell(f"role {role}")
+    return list_belongings(server, estate, is_managed=is_managed, counts=False)
+
+
+def _refuse_shared_roles(server: Server, estate: Estate) -> None:
+    """`fabric_acme_ro` reads for acme, and would own for a tenant acme_ro: where both are here, it is told by the roles that each of them alone has."""
+    tenant = estate.tenant
+    rivals = {naming.reader_role(f"{tenant}_ro"): f"{tenant}_ro"}
+    if tenant.endswith("_ro"):
+        rivals[naming.owner_role(tenant.removesuffix("_ro"))] = tenant.removesuffix("_ro")
+    for (role,) in server.ask(_ROLES, (list(rivals),)):
+        raise DestinationError(
+            f"tenant {tenant}: there is the role {role}, so one of the tenant's roles is tenant {rivals[role]}'s, too ({server.login.place})",
+            remedy=f"nothing was dropped: drop by hand what is {tenant}'s there",
+        )
+
+
+def _refuse_readers_schemas(server: Server, estate: Estate, databases: Iterable[str]) -> None:
+    """What a role owns is dropped with it, and a reader's owns nothing that was made by us."""
+    for database in sorted(databases):
+        if owned := [name for (name,) in server.ask(_SCHEMAS, {"owner": estate.reader, "named": [], "tenant": ""}, database=database)]:
+            raise DestinationError(
+                f"tenant {estate.tenant}: the role {estate.reader}, which is to read alone, owns {', '.join(owned)} in database {database}"
+                f" ({server.login.place})",
+                remedy="give them to whom they belong (alter schema ... owner to ...), or drop them by hand; then call this again",
+            )
+
+
+def _is_alone(server: Server, estate: Estate, known: Container[str]) -> bool:
+    """Whether nobody else has anything in what may have been the tenant's database, where the destination says `isolation: database` no more."""
+    if estate.own_database not in known or not server.ask(_ROLES, ([estate.owner],)):
+        return False
+    return not server.ask(_STRANGERS, {"owner": estate.owner}, database=estate.own_database)
+
+
+def _list_schemas(server: Server, estate: Estate, database: str, roles: tuple[str, ...], *, owner: str, counts: bool) -> Iterator[SchemaContent]:
+    """Args:
+    roles: those of the tenant's that there are.
+    owner: whose schemas are the tenant's, whatever they are called.
+    """
+    named = list(estate.schemas) if database in (estate.database, estate.own_database) else []
+    with _acting(server, database, roles if counts else ()):
+        for (name,) in server.ask(_SCHEMAS, {"owner": owner, "named": named, "tenant": estate.owner}, database=database):
+            tables = []
+            for table, kind in server.ask(_RELATIONS, (name,), database=database):
+                rows = _count(server, database, f"{quote(name)}.{quote(table)}") if counts and kind in _STORED else None
+                tables.append(TableContent(table, _KINDS[kind], rows))
+            yield SchemaContent(database, name, tuple(tables))
+
+
+@contextmanager
+def _acting(server: Server, database: str, roles: Sequence[str]) -> Iterator[None]:
+    """Let a login that is no superuser read what the roles own; nothing of it stays."""
+    if server.is_superuser or not roles:
+        yield
+        return
+    grant, *_ = act_as(server, roles, [])
+    server.run(["begin"], database=database)
+    try:
+        server.run([grant], database=database)
+        yield
+    finally:
+        server.run(["rollback"], database=database)
+
+
+def _count(server: Server, database: str, table: str) -> int:
+    ((rows,),) = server.ask(f"select count(*) from {table}", database=database)
+    return rows
+
+
+def _end_sessions(server: Server, role: str) -> None:
+    """A session that goes on could make what has just been dropped."""
+    end = f"select pg_terminate_backend(pid, {_SESSIONS_MILLISECONDS}) from pg_stat_activity where usename = {quote_text(role)} and pid <> pg_backend_pid()"
+    _run(server, [end], "", [role])
+    if sessions := server.ask("select count(*) from pg_stat_activity where usename = %s", (role,))[0][0]:
+        raise DestinationUnavailable(f"{sessions} sessions of {role} do not end", remedy="see pg_stat_activity, then run the command again")
+
+
+def _drop_schema(server: Server, schema: SchemaContent, roles: Sequence[str]) -> None:
+    name = quote(schema.name)
+    tables = [f"drop {table.kind} if exists {name}.{quote(table.name)} cascade" for table in schema.tables]
+    for start in range(0, len(tables), _BATCH):
+        _run(server, tables[start : start + _BATCH], schema.database, roles)
+    _run(server, [f"drop schema if exists {name} cascade"], schema.database, roles)
+
+
+def _drop_roles(server: Server, roles: Sequence[str]) -> None:
+    names = ", ".join(quote(role) for role in roles)
+    places = {name for (name,) in server.ask(_DATABASES, (list(roles),))} | {server.login.database}
+    for database in sorted(places):
+        # One by one: both have a part in the owner's default privileges, of which Postgres would take the second one missing for corruption.
+        _run(server, [f"drop owned by {quote(role)} cascade" for role in roles], database, roles)
+    server.run([f"drop role if exists {names}"])
+
+
+def _run(server: Server, statements: list[str], database: str, roles: Sequence[str]) -> None:
+    server.run(statements if server.is_superuser or not roles else act_as(server, roles, statements), database=database)

@@ -1,0 +1,201 @@
+"""The catalog of one database -> what is there of the chosen tenants' schemas, and which of their contents are not as they should be."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from fabric_assets.security.roles.catalog import PRIVILEGES, Grants
+from fabric_assets.security.roles.estate import Estate
+from fabric_assets.security.roles.server import Server
+
+_SCHEMAS = f"""
+    select n.nspname::text, o.rolname::text, coalesce(r.rolname::text, case when a.grantee = 0 then 'PUBLIC' end), a.privileges
+    from pg_namespace as n join pg_roles as o on o.oid = n.nspowner
+        left join lateral (
+            select grantee, {PRIVILEGES} as privileges from aclexplode(n.nspacl) as a where grantee <> n.nspowner group by grantee
+        ) as a on true
+        left join pg_roles as r on r.oid = a.grantee
+    where n.nspname = 'public' or n.nspname = any(%(schemas)s) or o.rolname = any(%(roles)s)
+"""
+_DEFAULTS = f"""
+    select o.rolname::text, coalesce(n.nspname::text, ''), d.defaclobjtype::text, coalesce(r.rolname::text, 'PUBLIC'), {PRIVILEGES}
+    from pg_default_acl as d join pg_roles as o on o.oid = d.defaclrole left join pg_namespace as n on n.oid = d.defaclnamespace, aclexplode(d.defaclacl) as a
+        left join pg_roles as r on r.oid = a.grantee
+    where a.grantee <> d.defaclrole and (o.rolname = any(%(roles)s) or r.rolname = any(%(roles)s)) group by 1, 2, 3, 4
+"""
+# Neither tenants' nor such as hold an extension and nothing that somebody could put a row in: what came with it is made for everyone.
+_OPEN_SCHEMAS = r"""
+    select n.nspname::text, array_agg(distinct a.privilege_type) from pg_namespace as n join pg_roles as o on o.oid = n.nspowner, aclexplode(n.nspacl) as a
+    where a.grantee = 0 and o.rolname not like 'fabric\_%%' and n.nspname <> all(%(schemas)s)
+        and n.nspname not like 'pg\_%%' and n.nspname not in ('public', 'information_schema')
+        and (a.privilege_type = 'CREATE' or not exists (select from pg_extension where extnamespace = n.oid) or exists (
+            select from pg_class as c where c.relnamespace = n.oid and c.relkind in ('r', 'p', 'v', 'm', 'f')
+                and not exists (select from pg_depend where classid = 'pg_class'::regclass and objid = c.oid and deptype = 'e')
+        ))
+    group by 1
+"""
+# The schemas that are or should be a tenant's, with its roles; the reader's is null where the reader sees nothing.
+_HELD = """
+    with held as materialized (
+        select n.oid, n.nspname, w.owner, o.oid as owner_id, w.reader, e.oid as reader_id, w.shown
+        from unnest(%(schemas)s::text[], %(owners)s::text[], %(readers)s::text[], %(shown)s::bool[]) as w(name, owner, reader, shown)
+            join pg_namespace as n on n.nspname = w.name left join pg_roles as o on o.rolname = w.owner left join pg_roles as e on e.rolname = w.reader
+    )
+"""
+# Sequences of a column go with their table.
+_STRANGERS = f"""{_HELD}
+    select h.nspname::text, 'table', format('%%I.%%I', h.nspname, c.relname), c.relowner::regrole::text
+    from held as h join pg_class as c on c.relnamespace = h.oid where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and c.relowner is distinct from h.owner_id
+        and not (c.relkind = 'S' and exists (select from pg_depend where classid = 'pg_class'::regclass and objid = c.oid and deptype in ('a', 'i')))
+    union all select h.nspname::text, 'routine', (pg_identify_object('pg_proc'::regclass, p.oid, 0)).identity, p.proowner::regrole::text
+    from held as h join pg_proc as p on p.pronamespace = h.oid where p.proowner is distinct from h.owner_id
+    union all select h.nspname::text, 'type', format('%%I.%%I', h.nspname, t.typname), t.typowner::regrole::text
+    from held as h join pg_type as t on t.typnamespace = h.oid left join pg_class as c on c.oid = t.typrelid
+    where t.typowner is distinct from h.owner_id and t.typelem = 0 and (t.typrelid = 0 or c.relkind = 'c')
+"""
+_EXTRAS = f"""{_HELD}
+    select h.nspname::text, case when c.relkind = 'S' then 'sequence' else 'table' end, format('%%I.%%I', h.nspname, c.relname),
+        coalesce(r.rolname::text, 'PUBLIC'), array_agg(distinct a.privilege_type)
+    from held as h join pg_class as c on c.relnamespace = h.oid, aclexplode(c.relacl) as a left join pg_roles as r on r.oid = a.grantee
+    where a.grantee <> c.relowner and a.grantee is distinct from h.owner_id
+        and not (a.grantee is not distinct from h.reader_id and a.privilege_type = 'SELECT' and not a.is_grantable) group by 1, 2, 3, 4
+    union all select h.nspname::text, 'table', format('%%I.%%I', h.nspname, c.relname),
+        coalesce(r.rolname::text, 'PUBLIC'), array_agg(distinct a.privilege_type)
+    from held as h join pg_class as c on c.relnamespace = h.oid join pg_attribute as t on t.attrelid = c.oid, aclexplode(t.attacl) as a
+        left join pg_roles as r on r.oid = a.grantee
+    where t.attacl is not null and a.grantee <> c.relowner and a.grantee is distinct from h.owner_id group by 1, 2, 3, 4
+    union all select h.nspname::text, 'routine', (pg_identify_object('pg_proc'::regclass, p.oid, 0)).identity,
+        r.rolname::text, array_agg(distinct a.privilege_type)
+    from held as h join pg_proc as p on p.pronamespace = h.oid, aclexplode(p.proacl) as a join pg_roles as r on r.oid = a.grantee
+    where a.grantee <> p.proowner and a.grantee not in (coalesce(h.owner_id, 0), coalesce(h.reader_id, 0)) group by 1, 2, 3, 4
+"""
+_UNREADABLE = f"""{_HELD}
+    select distinct h.nspname::text from held as h join pg_class as c on c.relnamespace = h.oid
+    where h.shown and c.relkind in ('r', 'p', 'v', 'm', 'f')
+        and not exists (select from aclexplode(c.relacl) as a where a.grantee = h.reader_id and a.privilege_type = 'SELECT')
+"""
+# What the roles own or may do in this database outside of all tenants' schemas, or with a type in them; what a session keeps for itself is gone with it.
+_OUTSIDE = f"""{_HELD}, dependent as materialized (
+        select r.rolname, r.oid as role_id, s.classid, s.objid, s.objsubid, s.deptype,
+            case s.classid
+                when 'pg_class'::regclass then (select relnamespace from pg_class where oid = s.objid)
+                when 'pg_proc'::regclass then (select pronamespace from pg_proc where oid = s.objid)
+                when 'pg_type'::regclass then (select typnamespace from pg_type where oid = s.objid)
+                when 'pg_namespace'::regclass then s.objid
+            end as schema_id
+        from pg_shdepend as s join pg_roles as r on r.oid = s.refobjid
+        where (s.dbid = (select oid from pg_database where datname = current_database())
+                or (%(shared)s and s.dbid = 0 and s.classid <> 'pg_database'::regclass))
+            and s.refclassid = 'pg_authid'::regclass
+            and s.deptype in ('o', 'a') and s.classid <> 'pg_default_acl'::regclass and r.rolname = any(%(roles)s)
+    ), foreign_to as materialized (
+        select d.*, o.rolname as rightful from dependent as d left join held as h on h.oid = d.schema_id
+            left join pg_namespace as n on n.oid = d.schema_id left join pg_roles as o on o.oid = n.nspowner
+        where (h.oid is null or (d.classid = 'pg_type'::regclass and d.role_id not in (coalesce(h.owner_id, 0), coalesce(h.reader_id, 0))))
+            and coalesce(n.nspname, '') not like 'pg\\_temp\\_%%' and coalesce(n.nspname, '') not like 'pg\\_toast%%'
+    )
+    select distinct f.rolname::text, f.deptype::text = 'o', i.type, i.identity, f.rightful::text
+    from foreign_to as f, pg_identify_object(f.classid, f.objid, case when f.classid = 'pg_class'::regclass then 0 else f.objsubid end) as i
+"""
+
+
+@dataclass(frozen=True)
+class SchemaState:
+    owner: str
+    grants: Grants
+
+
+@dataclass(frozen=True)
+class Outsider:
+    """Something that a tenant's role owns, or may do something with, and that is not the tenant's.
+
+    Args:
+        rightful: who owns the schema around it; None where there is none.
+    """
+
+    role: str
+    owns: bool
+    kind: str
+    identity: str
+    rightful: str | None
+
+
+@dataclass(frozen=True)
+class DatabaseState:
+    """What is inside of a database.
+
+    Args:
+        defaults: role, schema (empty for all), kind of object -> who gets what of that the role will make; of a role that is no tenant's, which tenant.
+        strangers: schema, kind and name of an object, whose owner is not the schema's; and the owner.
+        extras: schema, kind and name of an object, and who may do what with it although it is not his.
+        unreadable: schemas that hold a table which the tenant's reader cannot read.
+        open_schemas: schemas that are no tenant's, and what PUBLIC, so every tenant, may do with them.
+    """
+
+    schemas: dict[str, SchemaState]
+    defaults: dict[tuple[str, str, str], Grants]
+    strangers: list[tuple[str, str, str, str]]
+    extras: list[tuple[str, str, str, str, list[str]]]
+    unreadable: list[str]
+    outsiders: list[Outsider]
+    open_schemas: dict[str, frozenset[str]] = field(default_factory=dict)
+
+
+def read_database(server: Server, database: str, estates: Iterable[Estate]) -> DatabaseState:
+    """Read what is in a database.
+
+    Args:
+        estates: all chosen ones, whether or not this is their database: a role may have got something in another one.
+    """
+    estates = list(estates)
+    here = [estate for estate in estates if estate.database == database]
+    roles = [name for estate in estates for name in (estate.owner, estate.reader)]
+    owners = [estate.owner for estate in here]
+    needed = [schema for estate in here for schema in estate.schemas]
+    schemas: dict[str, SchemaState] = {}
+    for name, owner, grantee, privileges in server.ask(_SCHEMAS, {"schemas": needed, "roles": owners}, database=database):
+        state = schemas.setdefault(name, SchemaState(owner, {}))
+        if grantee:
+            state.grants[grantee] = frozenset(privileges)
+    holders = find_holders(here, schemas)
+    held = {
+        "schemas": list(holders),
+        "owners": [estate.owner for estate in holders.values()],
+        "readers": [estate.reader for estate in holders.values()],
+        "shown": [not estate.hides(schema) for schema, estate in holders.items()],
+    }
+    defaults: dict[tuple[str, str, str], Grants] = defaultdict(dict)
+    for role, schema, kind, grantee, privileges in server.ask(_DEFAULTS, {"roles": roles}, database=database):
+        defaults[role, schema, kind][grantee] = frozenset(privileges)
+    return DatabaseState(
+        schemas,
+        dict(defaults),
+        [(schema, kind, name, owner.strip('"')) for schema, kind, name, owner in server.ask(_STRANGERS, held, database=database)],
+        [(schema, kind, name, grantee, list(rights)) for schema, kind, name, grantee, rights in server.ask(_EXTRAS, held, database=database)],
+        [schema for (schema,) in server.ask(_UNREADABLE, held, database=database)],
+        [Outsider(*row) for row in server.ask(_OUTSIDE, held | {"roles": roles, "shared": database == server.login.database}, database=database)],
+        {schema: frozenset(rights) for schema, rights in server.ask(_OPEN_SCHEMAS, held, database=database)},
+    )
+
+
+def find_holders(estates: Iterable[Estate], schemas: Mapping[str, SchemaState]) -> dict[str, Estate]:
+    """Say whose each schema of a database is, or is to be: one tenant's alone, though the names that another's models make may come out the same.
+
+    Such a schema stays that tenant's who has it, chosen here or not. Before there is one it is for the longer of the two names, which its own begins with.
+    """
+    estates = sorted(estates, key=lambda estate: len(estate.tenant))
+    holders: dict[str, Estate] = {}
+    for estate in estates:
+        holders |= {name: estate for name in estate.schemas if name not in schemas or get_rival(estate, name, schemas[name]) is None}
+    by_owner = {estate.owner: estate for estate in estates}
+    for name, schema in schemas.items():  # of sources that are declared no more, too
+        if name not in holders and name != "public" and schema.owner in by_owner:
+            holders[name] = by_owner[schema.owner]
+    return holders
+
+
+def get_rival(estate: Estate, name: str, schema: SchemaState) -> str | None:
+    """Give the other tenant that a schema is of, by its owner and its name; None for the tenant's own, even where somebody has changed the owner."""
+    rival = schema.owner.removeprefix("fabric_")
+    is_rivals = schema.owner.startswith("fabric_") and schema.owner != estate.owner and name.startswith((f"{rival}_", f"stg_{rival}_"))
+    return rival if is_rivals else None

@@ -1,0 +1,120 @@
+"""Steps -> roles, databases, schemas and rights on the server, in a few transactions of many tenants each.
+
+What was done is looked at again: Postgres only warns where a login may not give or take a right. A call that was killed leaves whole transactions behind
+it, and the next one finds the rest.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg2
+
+from fabric_assets.security.roles.estate import Estate
+from fabric_assets.security.roles.logins import Logins
+from fabric_assets.security.roles.server import Server
+from fabric_assets.security.roles.steps import Step, quote
+from fabric_assets.security.roles.survey import survey
+
+# Tenants of one transaction: each schema and role that it makes takes a lock until its end, and a server has room for a few thousand.
+_BATCH = 50
+
+
+@dataclass(frozen=True)
+class Provisioned:
+    """What came of it.
+
+    Args:
+        done: the findings that are no more.
+        left: those that still are, each with the server's reason where it gave one.
+    """
+
+    done: tuple[Step, ...]
+    left: tuple[tuple[Step, str], ...]
+
+
+def provision(server: Server, estates: Sequence[Estate], logins: Logins, *, mends: bool = False) -> Provisioned:
+    """Make what is missing.
+
+    Args:
+        mends: whether to take away as well what is too much.
+
+    Raises:
+        SecretError: the sealed store cannot be read or written.
+    """
+    found = survey(server, estates, logins)
+    wanted = [step for step in found if step.statements and (mends or step.kind == "missing")]
+    if not wanted:
+        return Provisioned((), tuple((step, "") for step in found))
+    reasons = _Applying(server, estates, logins).apply(wanted)
+    left = {(step.tenant, step.finding): step for step in survey(server, estates, logins)}
+    done = tuple(step for step in wanted if (step.tenant, step.finding) not in left)
+    # Where a login may not give or take a right that others gave, Postgres does nothing and warns.
+    tried = dict.fromkeys(((step.tenant, step.finding) for step in wanted), f"{server.user} may not change it") | reasons
+    return Provisioned(done, tuple((step, tried.get(key, "")) for key, step in left.items()))
+
+
+class _Applying:
+    """Takes steps, and remembers why the server refused some."""
+
+    def __init__(self, server: Server, estates: Sequence[Estate], logins: Logins) -> None:
+        self._server, self._logins = server, logins
+        self._estates = {estate.tenant: estate for estate in estates}
+        self._reasons: dict[tuple[str, str], str] = {}
+
+    def apply(self, steps: Sequence[Step]) -> dict[tuple[str, str], str]:
+        """Take the steps; gives the server's reason for each that it refused."""
+        for step in steps:
+            if step.makes_database:
+                self._attempt([step], "")
+        unmade = {step.database: reason for step in steps if step.makes_database and (reason := self._reasons.get((step.tenant, step.finding)))}
+        self._reasons |= {(step.tenant, step.finding): unmade[step.database] for step in steps if step.database in unmade}
+        by_tenant: dict[str, list[Step]] = {}
+        for step in steps:
+            if not step.makes_database and step.database not in unmade:
+                by_tenant.setdefault(step.tenant, []).append(step)
+        tenants = [name for name in by_tenant if name]
+        for batch in [[""], *(tenants[start : start + _BATCH] for start in range(0, len(tenants), _BATCH))]:
+            by_database: dict[str, list[Step]] = {"": []}
+            for tenant in batch:
+                for step in by_tenant.get(tenant, ()):
+                    by_database.setdefault(step.database, []).append(step)
+            for database, together in by_database.items():
+                self._attempt(together, database)
+        return self._reasons
+
+    def _attempt(self, steps: Sequence[Step], database: str) -> None:
+        """Run steps together; where the server refuses one, each by itself, so that it holds up no other."""
+        # Asked with the server's lock in hand: who offboards takes it too, once the mark stands, and finds what was made before.
+        gone = {tenant: reason for tenant in {step.tenant for step in steps} if tenant and (reason := self._logins.find_offboarding(tenant))}
+        self._reasons |= {(step.tenant, step.finding): gone[step.tenant] for step in steps if step.tenant in gone}
+        steps = [step for step in steps if step.tenant not in gone]
+        if not steps:
+            return
+        connection = self._server.get(database or self._server.login.database)
+        try:
+            self._server.run(self._build(steps, connection), database=database)
+        except psycopg2.Error as error:
+            if connection.closed:
+                raise
+            if len(steps) == 1:
+                self._reasons[steps[0].tenant, steps[0].finding] = error.diag.message_primary or "the server refuses it"
+                return
+            for step in steps:
+                self._attempt([step], database)
+
+    def _build(self, steps: Sequence[Step], connection: Any) -> list[str]:
+        statements: list[str] = []
+        for step in steps:
+            filled = self._logins.fill(list(step.statements), self._estates[step.tenant], connection) if step.needs_login else step.statements
+            statements += filled
+        if self._server.is_superuser or not any(step.tenant and step.database and not step.makes_database for step in steps):
+            return statements
+        return act_as(self._server, [self._estates[tenant].owner for tenant in dict.fromkeys(step.tenant for step in steps)], statements)
+
+
+def act_as(server: Server, owners: Sequence[str], statements: Sequence[str]) -> list[str]:
+    """Let a login that is no superuser act as tenants' roles, for the one transaction of these statements."""
+    names, me = ", ".join(quote(owner) for owner in owners), quote(server.user)
+    how = " with inherit true, set true" if server.version >= 160000 else ""
+    return [f"grant {names} to {me}{how}", *statements, f"revoke {names} from {me}"]

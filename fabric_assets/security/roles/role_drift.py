@@ -1,0 +1,115 @@
+"""Estates and a server's roles and databases -> what of them is not as it should be."""
+
+from collections.abc import Callable, Iterator
+
+from fabric_assets.security.roles.catalog import PUBLIC, RoleState, ServerState
+from fabric_assets.security.roles.estate import Estate
+from fabric_assets.security.roles.steps import Step, build_login, build_owner, build_revokes, build_setting, join, name_grantee, quote
+
+# Every server has these, and nothing of anybody's is in them.
+_MAINTENANCE = ("postgres", "template1")
+_OWNER_RIGHTS, _READER_RIGHTS = frozenset({"CONNECT", "TEMPORARY"}), frozenset({"CONNECT"})
+# Says of a sealed password and of the role's whether they are the same.
+HasLogin = Callable[[Estate, RoleState], bool]
+
+
+def find_role_drift(estate: Estate, state: ServerState, has_login: HasLogin) -> Iterator[Step]:
+    """Compare a tenant's two roles."""
+    tenant = estate.tenant
+    owner, reader = state.roles.get(estate.owner), state.roles.get(estate.reader)
+    if owner is None:
+        statements = build_owner(estate, limits_temp_files=state.may_limit_temp_files)
+        yield Step(tenant, f"role {estate.owner} is missing", statements, needs_login=True)
+    else:
+        yield from _find_owner_drift(estate, owner, state, has_login)
+    if reader is None:
+        yield Step(tenant, f"role {estate.reader} is missing", (f"create role {quote(estate.reader)} nologin inherit",))
+    else:
+        if reader.can_login:
+            yield Step(tenant, f"role {estate.reader} has LOGIN", (f"alter role {quote(estate.reader)} nologin",), kind="surplus")
+        yield from _find_powers(tenant, estate.reader, [power for power in reader.powers if power != "INHERIT"])
+    yield from _find_memberships(estate, state)
+    yield from _find_database_rights(estate, state)
+
+
+def _find_owner_drift(estate: Estate, owner: RoleState, state: ServerState, has_login: HasLogin) -> Iterator[Step]:
+    tenant, name, role = estate.tenant, estate.owner, quote(estate.owner)
+    if not owner.can_login:
+        yield Step(tenant, f"role {name} lacks LOGIN", (f"alter role {role} login",))
+    if not has_login(estate, owner):
+        yield Step(tenant, f"role {name} does not have the sealed password", build_login(estate), needs_login=True)
+    if owner.expires:
+        yield Step(tenant, f"the password of role {name} expires", (f"alter role {role} valid until 'infinity'",), kind="surplus")
+    if owner.connections != estate.connections:
+        finding = f"role {name} has a connection limit of {owner.connections}, not {estate.connections}"
+        yield Step(tenant, finding, (f"alter role {role} connection limit {estate.connections}",))
+    yield from _find_powers(tenant, name, owner.powers)
+    for key, value in estate.settings.items():
+        found = owner.settings.get(("", key))
+        if found != value and (key != "temp_file_limit" or state.may_limit_temp_files):
+            yield Step(tenant, f"role {name} has {key} {found or 'unset'}, not {value}", (build_setting(estate, key),))
+    for database, key in sorted(owner.settings):
+        if database or key not in estate.settings:
+            where = f" in database {quote(database)}" if database else ""
+            finding = f"role {name} has the setting {key}{f' in database {database}' if database else ''}"
+            yield Step(tenant, finding, (f"alter role {role}{where} reset {quote(key)}",), kind="surplus")
+
+
+def _find_powers(tenant: str, role: str, powers: tuple[str, ...] | list[str]) -> Iterator[Step]:
+    for power in powers:
+        yield Step(tenant, f"role {role} has {power}", (f"alter role {quote(role)} no{power.lower()}",), kind="surplus")
+
+
+def _find_memberships(estate: Estate, state: ServerState) -> Iterator[Step]:
+    """Nobody acts as the owner; of the reader anyone may be a member whom an operator makes one, but no other tenant."""
+    own = {estate.owner, estate.reader}
+    for role, members in state.members.items():
+        for member in members:
+            if role in own:
+                is_surplus = role == estate.owner or (member.startswith("fabric_") and member != estate.owner)
+            else:  # in another chosen tenant's it is that one's finding
+                is_surplus = member in own and role not in state.roles
+            if is_surplus:
+                yield Step(estate.tenant, f"role {member} is a member of {role}", (f"revoke {quote(role)} from {quote(member)} cascade",), kind="surplus")
+
+
+def _find_database_rights(estate: Estate, state: ServerState) -> Iterator[Step]:
+    tenant = estate.tenant
+    wanted = {estate.owner: _OWNER_RIGHTS, estate.reader: _READER_RIGHTS}
+    for database, (owner, grants) in state.databases.items():
+        is_own = database == estate.database
+        if owner in wanted:
+            yield Step(tenant, f"role {owner} owns the database {database}", (f"alter database {quote(database)} owner to current_user",), kind="surplus")
+        for role, rights in wanted.items():
+            lacking = rights - grants.get(role, frozenset()) if is_own and owner != role else frozenset()
+            if lacking:
+                statement = f"grant {join(lacking).lower()} on database {quote(database)} to {quote(role)}"
+                yield Step(tenant, f"role {role} lacks {join(lacking)} on database {database}", (statement,))
+            if surplus := grants.get(role, frozenset()) - (rights if is_own else frozenset()):
+                yield _revoke_database(tenant, database, role, surplus)
+        if is_own and estate.has_own_database:
+            for grantee, rights in grants.items():
+                if grantee not in wanted and grantee != PUBLIC:
+                    yield _revoke_database(tenant, database, grantee, rights)
+
+
+def _revoke_database(tenant: str, database: str, grantee: str, rights: frozenset[str]) -> Step:
+    statements = build_revokes(rights, f"database {quote(database)}", grantee)
+    return Step(tenant, f"role {grantee} has {join(rights)} on database {database}", statements, kind="surplus")
+
+
+def find_open_databases(state: ServerState, own: set[str]) -> Iterator[Step]:
+    """What lets PUBLIC connect lets every tenant's role connect. Whoever has something there keeps the right under his own name.
+
+    Args:
+        own: the tenants' databases.
+    """
+    for database, (_, grants) in state.databases.items():
+        rights = grants.get(PUBLIC, frozenset())
+        if not rights or (database not in own and "CONNECT" not in rights):
+            continue
+        keepers = ", ".join(quote(role) for role in sorted(state.inhabitants.get(database, ())))
+        kept = (f"grant connect, temporary on database {quote(database)} to {keepers}",) if keepers else ()
+        finding = f"the database {database} lets {PUBLIC} {join(rights)}" + ("" if database in own else ": every tenant's role may connect to it")
+        kind = "missing" if database in own or database in _MAINTENANCE else "surplus"
+        yield Step("", finding, (*kept, f"revoke all on database {quote(database)} from {name_grantee(PUBLIC)}"), kind=kind)

@@ -1,0 +1,91 @@
+"""A difference between what is and what should be -> its words and the SQL that takes it away."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from fabric_assets.security.roles.estate import Estate
+
+# What stands for a password's verifier, and for the comment that says which password it is, until the statement is sent: neither is ever shown.
+VERIFIER, MARK = "'***'", "'ETL Fabric: the tenant''s login ***'"
+# missing: what a tenant needs; without statements only a person can give it. surplus: what somebody has added, perhaps for a reason, and only --fix takes
+# away. unmendable: a person must look at it.
+Kind = Literal["missing", "surplus", "unmendable"]
+
+# What a right is called that its holder may pass on, beside the right itself: as REVOKE takes it back.
+GRANT_OPTION = "GRANT OPTION FOR "
+
+
+@dataclass(frozen=True)
+class Step:
+    """One finding.
+
+    Args:
+        tenant: empty for what concerns the whole server.
+        database: where the statements run; empty for what belongs to no database.
+        needs_login: whether a password is to be put where VERIFIER stands.
+        makes_database: whether it is the one that makes the database, which no transaction may do.
+    """
+
+    tenant: str
+    finding: str
+    statements: tuple[str, ...] = ()
+    database: str = ""
+    kind: Kind = "missing"
+    needs_login: bool = False
+    makes_database: bool = False
+
+
+def quote(name: str) -> str:
+    doubled = name.replace('"', '""')
+    return f'"{doubled}"'
+
+
+def quote_text(text: str) -> str:
+    doubled = text.replace("'", "''")
+    return f"'{doubled}'"
+
+
+def name_grantee(grantee: str) -> str:
+    return "public" if grantee == "PUBLIC" else quote(grantee)
+
+
+def name_who(grantee: str) -> str:
+    return grantee if grantee == "PUBLIC" else f"role {grantee}"
+
+
+def build_revokes(rights: Collection[str], target: str, grantee: str) -> tuple[str, ...]:
+    """Take rights away, and what others got by them.
+
+    Args:
+        target: what the rights are on, as REVOKE names it.
+    """
+    whole = [right for right in rights if not right.startswith(GRANT_OPTION)]
+    options = [option for right in rights if right.startswith(GRANT_OPTION) and (option := right.removeprefix(GRANT_OPTION)) not in whole]
+    return tuple(
+        f"revoke {what}{join(names).lower()} on {target} from {name_grantee(grantee)} cascade"
+        for what, names in (("", whole), (GRANT_OPTION.lower(), options))
+        if names
+    )
+
+
+def join(words: Iterable[str]) -> str:
+    return ", ".join(sorted(words))
+
+
+def build_owner(estate: Estate, *, limits_temp_files: bool) -> tuple[str, ...]:
+    """Make the role that owns the tenant's schemas."""
+    role = quote(estate.owner)
+    return (
+        f"create role {role} login noinherit nosuperuser nocreatedb nocreaterole noreplication nobypassrls connection limit {estate.connections}",
+        *build_login(estate),
+        *(build_setting(estate, key) for key in estate.settings if limits_temp_files or key != "temp_file_limit"),
+    )
+
+
+def build_login(estate: Estate) -> tuple[str, ...]:
+    return f"alter role {quote(estate.owner)} password {VERIFIER}", f"comment on role {quote(estate.owner)} is {MARK}"
+
+
+def build_setting(estate: Estate, key: str) -> str:
+    return f"alter role {quote(estate.owner)} set {key} = {quote_text(estate.settings[key])}"

@@ -1,0 +1,118 @@
+"""A tenant's config and the dbt project's graph -> what the tenant is to have on its Postgres server, and the login that may make it.
+
+FABRIC_PROVISION_URL is read here alone, by the commands that provision and offboard: a field of Settings would be in every process.
+"""
+
+import os
+from collections.abc import Mapping
+
+from fabric_assets import naming
+from fabric_assets.config.tenant import PostgresDestination, TenantConfig
+from fabric_assets.errors import ConfigurationError
+from fabric_assets.security.roles.estate import Estate, ServerLogin
+from fabric_assets.settings import Settings
+from fabric_assets.transform.graph import ProjectGraph
+from fabric_assets.transform.selection import select_models
+
+PROVISION_VARIABLE = "FABRIC_PROVISION_URL"
+# Made for everyone who is managed: a tenant that selects its first model needs no other provisioning for it.
+_DBT_SCHEMAS = ("staging", "intermediate", "marts")
+
+
+def is_managed(tenant: TenantConfig) -> bool:
+    return isinstance(tenant.destination, PostgresDestination) and tenant.destination.managed
+
+
+def list_schemas(tenant: TenantConfig, graph: ProjectGraph | None) -> tuple[str, ...]:
+    """Name the schemas that a tenant's loads and models need.
+
+    Args:
+        graph: None where no tenant has models, or the project could not be read.
+    """
+    name = tenant.tenant
+    models = select_models(graph, tenant=name, transform=tenant.transform) if graph is not None and tenant.transform is not None else ()
+    names = [naming.platform_dataset(name)]
+    for source in tenant.sources:
+        names += [naming.raw_dataset(name, source), naming.load_staging_dataset(name, source)]
+    # With a login of the operator's there may be a schema of such a name that is nobody's of ours: only models make it the tenant's.
+    usual = _DBT_SCHEMAS if is_managed(tenant) or (tenant.transform is not None and graph is None) else ()
+    names += [naming.dbt_schema(name, schema) for schema in (*usual, *(model.schema for model in models))]
+    return tuple(dict.fromkeys(names))
+
+
+def build_estate(tenant: TenantConfig, graph: ProjectGraph | None, settings: Settings) -> Estate:
+    """Say what a tenant of a Postgres destination is to have there.
+
+    Raises:
+        ConfigurationError: the destination's url is none, or has a login although the destination is managed.
+        SecretError: the url is nowhere.
+        TypeError: the destination is no Postgres.
+    """
+    from fabric_assets.connectors.destinations import read_address
+
+    destination = tenant.destination
+    if not isinstance(destination, PostgresDestination):
+        raise TypeError(destination.type)
+    limits = destination.limits
+    return Estate(
+        tenant=tenant.tenant,
+        database=read_address(tenant, destination, settings)["dbname"],
+        schemas=list_schemas(tenant, graph),
+        hidden=frozenset(naming.load_staging_dataset(tenant.tenant, source) for source in tenant.sources),
+        has_own_database=destination.managed and destination.isolation == "database",
+        statement_timeout=limits.statement_timeout,
+        connections=limits.connections,
+        temp_file_bytes=limits.temp_files,
+    )
+
+
+def get_server_login(tenant: TenantConfig, settings: Settings, environ: Mapping[str, str] | None = None) -> ServerLogin:
+    """Give the login that may make and drop what a tenant has: FABRIC_PROVISION_URL where it is managed, else the destination's own.
+
+    Args:
+        environ: default `os.environ`.
+
+    Raises:
+        ConfigurationError: FABRIC_PROVISION_URL is not set, or names another server than the destination's url.
+    """
+    from fabric_assets.connectors.destinations import parse_postgres_url, read_address, split_postgres_url
+
+    destination = tenant.destination
+    if not isinstance(destination, PostgresDestination):
+        raise TypeError(destination.type)
+    if not destination.managed:
+        return _build_login(f"tenant {tenant.tenant}: the destination", parse_postgres_url(tenant, destination, settings))
+    text = (os.environ if environ is None else environ).get(PROVISION_VARIABLE, "").strip()
+    if not text:
+        raise ConfigurationError(
+            f"{PROVISION_VARIABLE} is not set, and tenant {tenant.tenant} has a managed destination",
+            remedy="set it to a login that may create roles: postgresql://user:password@host:port/database",
+        )
+    login = split_postgres_url(text, PROVISION_VARIABLE)
+    if not login["user"]:
+        raise ConfigurationError(f"{PROVISION_VARIABLE} has no user", remedy="write it as postgresql://user:password@host:port/database")
+    address = read_address(tenant, destination, settings)
+    if (_simplify_host(address["host"]), address["port"]) != (_simplify_host(login["host"]), login["port"]):
+        raise ConfigurationError(
+            f"tenant {tenant.tenant}: the destination's url ({destination.url.describe()}) is of the server {address['host']}:{address['port']},"
+            f" but {PROVISION_VARIABLE} of {login['host']}:{login['port']}",
+            remedy="write the host alike in both; for several servers run the command once for each, with its tenants",
+        )
+    return _build_login(PROVISION_VARIABLE, login)
+
+
+def _simplify_host(host: str) -> str:
+    name = host.lower().rstrip(".")
+    return "127.0.0.1" if name in {"localhost", "::1", "[::1]"} else name
+
+
+def _build_login(origin: str, parts: Mapping[str, object]) -> ServerLogin:
+    return ServerLogin(
+        origin=origin,
+        host=str(parts["host"]),
+        port=int(str(parts["port"])),
+        database=str(parts["dbname"]),
+        user=str(parts["user"]),
+        password=str(parts["password"]),
+        query=dict(parts["query"]),  # type: ignore[call-overload]
+    )

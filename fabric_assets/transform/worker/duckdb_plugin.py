@@ -1,0 +1,18 @@
+"""dbt-duckdb's connection -> a locked one, before it is given to any model: dbt-duckdb loads this module, for the profile names it."""
+
+from pathlib import Path
+
+from dbt.adapters.duckdb.plugins import BasePlugin
+from duckdb import DuckDBPyConnection
+
+from fabric_assets.connectors.duckdb_lock import lock
+
+
+class Plugin(BasePlugin):
+    """Found by this name."""
+
+    def initialize(self, plugin_config: dict[str, str]) -> None:
+        self._spill = Path(plugin_config["spill"])
+
+    def configure_connection(self, conn: DuckDBPyConnection) -> None:
+        lock(conn, spill=self._spill)

@@ -1,0 +1,69 @@
+"""A tenant's own folder of the dbt project -> what is wrong with it, before dbt reads it together with everybody else's.
+
+To dbt, all files are one project: any yml may configure and test any model, and a name that two files use is an error that stops everybody. So a tenant's files
+name nothing but what begins with the tenant's own name; that shows in their text, whatever the other files say.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dbt.clients.checked_load import checked_load
+from dbt_common.exceptions import DbtBaseException
+
+# What a tenant's yml may hold, and the field that says which of the tenant's models an entry is about.
+_SUBJECTS = {"models": "name", "unit_tests": "model"}
+
+
+def find_file_problems(folder: Path) -> Iterator[str]:
+    """Yield everything that is wrong in the folder, each with its file."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_dir() or not path.name.startswith((".", "#", "~")):  # dbt reads no such files: editors' own
+            yield from (f"models/tenants/{path.relative_to(folder.parent).as_posix()}: {problem}" for problem in _find_problems(path, folder.name))
+
+
+def _find_problems(path: Path, tenant: str) -> Iterator[str]:
+    suffix = path.suffix.lower()
+    if path.is_symlink():
+        yield "it is a link; put the file itself there"
+    elif not path.is_file():
+        return
+    elif suffix == ".py":
+        yield "a tenant's own models are SQL: a Python model would run in the platform's process"
+    elif suffix == ".sql" and not path.stem.startswith(f"{tenant}__"):
+        yield f"name the file {tenant}__{path.stem}.sql: dbt wants names that are unique among all tenants; its table is then named {path.stem}"
+    elif suffix in {".yml", ".yaml"}:
+        yield from _find_yaml_problems(path, tenant)
+    elif suffix == ".md" and b"{%" in path.read_bytes():
+        yield "a docs block belongs to the whole project; write the description into the yml"
+
+
+def _find_yaml_problems(path: Path, tenant: str) -> Iterator[str]:
+    try:
+        content = checked_load(path.read_text(encoding="utf-8").strip())[0] or {}
+    except (DbtBaseException, ValueError) as error:
+        yield str(error)
+        return
+    if not isinstance(content, dict):
+        yield "it is no mapping; begin with models:"
+        return
+    for key in content:
+        if key not in {"version", *_SUBJECTS}:
+            yield f"{key} would hold for the whole project: a tenant's own yml has models and unit_tests; declare the rest outside of models/tenants/"
+    for key, field in _SUBJECTS.items():
+        for entry in _list_mappings(content.get(key)):
+            files = [version["defined_in"] for version in _list_mappings(entry.get("versions")) if "defined_in" in version]
+            for name in (entry.get(field), *files):
+                if not _is_own(name, tenant):
+                    yield f"{key} names {name}; a tenant's own yml may describe and test that tenant's own models alone: {tenant}__<model>"
+
+
+def _is_own(name: Any, tenant: str) -> bool:
+    """Whether it is plainly the tenant's: dbt renders Jinja in a yml's names, and what comes of that is not seen here."""
+    return isinstance(name, str) and re.fullmatch(rf"{re.escape(tenant)}__\w+", name, re.ASCII) is not None
+
+
+def _list_mappings(value: Any) -> list[dict[Any, Any]]:
+    """Anything else in its place dbt refuses, with the file's name."""
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []

@@ -1,0 +1,81 @@
+"""The isolation checks as Dagster shows them: a check per tenant, one op and one schedule for all, a run for each tenant."""
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from fabric_assets import naming
+from fabric_assets.config.loader import load_fleet
+from fabric_assets.connectors.destinations import connect
+from fabric_assets.factories.fleet import build_definitions
+from fabric_assets.settings import Settings
+
+SHOP = {"type": "sql_database", "url": {"env": "NOWHERE"}, "streams": {"orders": {"primary_key": "id"}}}
+
+
+@pytest.fixture
+def definitions(settings: Settings, write_tenant: Callable[..., Path]) -> dg.Definitions:
+    for tenant in ("acme", "globex"):
+        write_tenant(tenant, {"sources": {"shop": SHOP}, "owners": ["team:data"], "schedules": {"nightly": {"cron": "0 3 * * *"}}})
+        connect(load_fleet(settings).tenants[tenant].config, settings).close()
+    return build_definitions(settings)
+
+
+def get_check(tenant: str) -> dg.AssetCheckKey:
+    return dg.AssetCheckKey(dg.AssetKey([tenant, "isolation"]), "isolation")
+
+
+def run_check(definitions: dg.Definitions, tenant: str) -> dg.AssetCheckEvaluation:
+    job = definitions.resolve_job_def("fabric__isolation").get_subset(asset_check_selection={get_check(tenant)})
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = job.execute_in_process(instance=instance, tags={"tenant": tenant})
+    assert result.success
+    [evaluation] = result.get_asset_check_evaluations()
+    return evaluation
+
+
+def test_every_tenant_has_a_check_of_its_walls(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    assert {get_check("acme"), get_check("globex")} == set(graph.asset_check_keys)
+    node = graph.get(dg.AssetKey(["acme", "isolation"]))
+    assert (node.group_name, node.tags["tenant"], list(node.owners), node.is_materializable) == ("acme", "acme", ["team:data"], False)
+
+
+def test_the_schedule_asks_for_a_run_of_each_tenant(definitions: dg.Definitions) -> None:
+    repository = definitions.get_repository_def()
+    schedule = repository.get_schedule_def("fabric__isolation")
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_schedule_context(instance=instance, scheduled_execution_time=datetime(2026, 1, 2, 4, 30), repository_def=repository)
+        requests = schedule.evaluate_tick(context).run_requests or ()
+    assert [(request.tags["tenant"], request.asset_check_keys, request.asset_selection) for request in requests] == [
+        ("acme", [get_check("acme")], None),
+        ("globex", [get_check("globex")], None),
+    ]
+    assert len({request.run_key for request in requests}) == 2
+    # Jobs are what a code location costs: none for a tenant's walls.
+    assert {job.name for job in repository.get_all_jobs()} == {"__ASSET_JOB", "acme__nightly", "globex__nightly", "fabric__isolation"}
+
+
+def test_a_run_of_the_check_looks_at_its_own_tenant_alone(definitions: dg.Definitions) -> None:
+    evaluation = run_check(definitions, "globex")
+    assert (evaluation.asset_check_key, evaluation.passed) == (get_check("globex"), True)
+    assert evaluation.metadata["attempts"] == evaluation.metadata["denied"]
+    assert evaluation.metadata["succeeded"].records == []
+
+
+def test_a_leak_is_an_error_with_a_row_for_each_attempt(definitions: dg.Definitions, settings: Settings) -> None:
+    naming.warehouse_file(settings.data_dir, "acme").chmod(0o644)
+    evaluation = run_check(definitions, "acme")
+    assert (evaluation.passed, evaluation.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert [record.data["target"] for record in evaluation.metadata["succeeded"].records] == ["acme.duckdb (mode 0644)"]
+    assert "acme.duckdb (mode 0644)" in evaluation.metadata["message"].value
+    assert run_check(definitions, "globex").passed
+
+
+def test_a_tenants_own_schedules_and_runs_leave_the_walls_alone(definitions: dg.Definitions) -> None:
+    job = definitions.resolve_job_def("acme__nightly")
+    assert job.asset_layer.selected_asset_keys == {dg.AssetKey(["acme", "raw", "shop", "orders"])}
+    assert not job.asset_layer.asset_graph.asset_check_keys

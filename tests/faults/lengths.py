@@ -1,0 +1,24 @@
+"""How much of a family of faults is tried: all of it by `make test-faults`, which sets FABRIC_TEST_SEEDS=50, a part of it by `make test`."""
+
+import os
+from collections.abc import Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
+
+# FABRIC_TEST_SEED=17 plays one seed again.
+SEED = int(os.environ["FABRIC_TEST_SEED"]) if "FABRIC_TEST_SEED" in os.environ else None
+SEEDS = int(os.environ["FABRIC_TEST_SEEDS"]) if "FABRIC_TEST_SEEDS" in os.environ else None
+IS_FULL = SEED is not None or SEEDS is not None
+
+
+def choose(cases: Sequence[T], number: int) -> list[T]:
+    """So many of the cases, evenly spread from the first to the last; all of them at full length."""
+    if IS_FULL or number >= len(cases):
+        return list(cases)
+    return [cases[round(place * (len(cases) - 1) / (number - 1))] for place in range(number)] if number > 1 else [cases[0]]
+
+
+def choose_seeds(number: int) -> list[int]:
+    """So many, unless the environment says which or how many."""
+    return list(range(SEEDS or number)) if SEED is None else [SEED]

@@ -1,0 +1,95 @@
+"""The isolation check of tenants on DuckDB: green as files and lock are made, red when either is not."""
+
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from fabric_assets import naming
+from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.connectors import destinations, duckdb_lock
+from fabric_assets.isolation.check import check_isolation
+from fabric_assets.isolation.report import IsolationReport
+from fabric_assets.settings import Settings
+from tests.isolation.conftest import make_tenant
+
+
+@pytest.fixture
+def acme(settings: Settings) -> TenantConfig:
+    """A tenant whose file lies beside another's."""
+    tenants = {name: make_tenant(name, {"type": "duckdb"}) for name in ("acme", "globex")}
+    for tenant in tenants.values():
+        destinations.connect(tenant, settings).close()
+    return tenants["acme"]
+
+
+def list_found(report: IsolationReport) -> list[str]:
+    return [str(attempt) for attempt in report.list("succeeded")]
+
+
+def test_files_and_lock_as_they_are_made_are_green(acme: TenantConfig, settings: Settings) -> None:
+    report = check_isolation(acme, settings)
+    assert [str(attempt) for attempt in report.attempts if attempt.outcome != "denied"] == []
+    tried = {str(attempt) for attempt in report.attempts}
+    assert {"attach globex.duckdb", "attach another database", "read /etc/passwd with read_csv", "install an extension"} <= tried
+    assert (report.passed, report.severity) == (True, "error")
+
+
+def test_a_tenants_own_open_warehouse_does_not_hold_up_the_check(acme: TenantConfig, settings: Settings) -> None:
+    with duckdb.connect(str(naming.warehouse_file(settings.data_dir, "acme"))):
+        assert check_isolation(acme, settings).passed
+
+
+@pytest.mark.parametrize(("what", "mode"), [("acme.duckdb", 0o640), ("acme.duckdb", 0o604), ("", 0o755)])
+def test_a_file_that_others_can_read_is_a_leak(acme: TenantConfig, settings: Settings, what: str, mode: int) -> None:
+    path = settings.data_dir / "warehouse" / what
+    path.chmod(mode)
+    report = check_isolation(acme, settings)
+    assert (report.passed, report.severity) == (False, "error")
+    assert list_found(report) == [f"let other users of this machine read {path.name} (mode {mode:04o})"]
+
+
+def test_each_part_of_the_lock_is_missed(acme: TenantConfig, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The negative control: without the lock the same statements work."""
+    monkeypatch.setattr(duckdb_lock, "_LOCK", ())
+    found = set(list_found(check_isolation(acme, settings)))
+    assert {
+        "attach another database",
+        "attach globex.duckdb",
+        "read a file with read_csv",
+        "read a file with read_text",
+        "read /etc/passwd with read_csv",
+        "read the environment with read_text",
+        "list a folder with glob",
+        "write a file with copy",
+        "write a folder with export",
+        "unlock the configuration",
+        "lift the limit of memory",
+    } <= found
+    monkeypatch.setattr(duckdb_lock, "_LOCK", ("set enable_external_access = false",))  # and nothing that holds it
+    assert "lift the limit of memory" in list_found(check_isolation(acme, settings))
+
+
+def test_a_locked_connection_spills_where_it_was_told_and_nowhere_else(tmp_path: Path) -> None:
+    spill = tmp_path / "spill"
+    spill.mkdir()
+    with duckdb.connect(str(tmp_path / "own.duckdb")) as connection:
+        connection.execute("set memory_limit = '100MB'")
+        duckdb_lock.lock(connection, spill=spill)
+        assert connection.execute("select current_setting('memory_limit')").fetchall() == [("59.5 MiB",)]
+        connection.execute("create table large as select range as number, hash(range) as digest, repeat('x', 20) || range as text from range(1_000_000)")
+        rows = connection.execute("select count(*) from (select row_number() over (order by text desc) as place from large) where place > 5").fetchall()
+        used = connection.execute("select sum(size) from duckdb_temporary_files() where path like ?", [f"{spill}/%"]).fetchall()
+    assert rows == [(999_995,)]
+    assert used
+    assert [path.name for path in tmp_path.iterdir() if path.name not in {"spill", "own.duckdb", "own.duckdb.wal"}] == []
+
+
+def test_whoever_reads_a_tenants_data_is_locked_as_well(acme: TenantConfig, settings: Settings) -> None:
+    """A view may be redefined to read a file after it was made; its reader has the platform's rights."""
+    with destinations.connect(acme, settings, read_only=True) as connection:
+        with pytest.raises(duckdb.PermissionException):
+            connection.execute("select * from read_text('/etc/hostname')")
+        assert connection.execute("select current_setting('TimeZone')").fetchall() == [("UTC",)]
+        with destinations.connect(acme, settings, read_only=True) as second:
+            assert second.execute("select current_setting('TimeZone')").fetchall() == [("UTC",)]
