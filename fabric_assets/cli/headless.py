@@ -32,7 +32,7 @@ def run_tenants(
     full_refresh: bool = False,
     on_event: "Callable[[RunEvent], None]",
 ) -> "list[TenantResult]":
-    """Materialise tenants one after the other; a broken one, or one that fails, does not hold up the rest.
+    """Materialise tenants one after the other; a broken one, or one that fails, does not hold up the rest. None is begun once the process is told to end.
 
     Args:
         names: tenants of the fleet, healthy or broken.
@@ -55,9 +55,13 @@ def run_tenants(
         with get_instance(settings) as instance:
             for dead in end_dead_runs(instance, settings):
                 on_event(RunEvent(dead.tags[TENANT_TAG], "log", f"run {dead.run_id} was killed; it is recorded as failed, and this one goes on from there"))
+            is_told_to_end = False
             for index, loaded in enumerate(healthy):
+                if is_told_to_end:
+                    results[loaded.config.tenant] = TenantResult(loaded.config.tenant, "failure", error="not begun: told to end before", interrupted=True)
+                    continue
                 _warm_next(workers, healthy[index:])
-                results[loaded.config.tenant] = run_tenant(
+                results[loaded.config.tenant] = result = run_tenant(
                     loaded,
                     graph=graph,
                     settings=settings,
@@ -67,6 +71,7 @@ def run_tenants(
                     full_refresh=full_refresh,
                     on_event=on_event,
                 )
+                is_told_to_end = result.interrupted
         return [results[name] for name in chosen]
     finally:
         for ready in workers.values():

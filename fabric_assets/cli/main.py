@@ -4,7 +4,11 @@ Results go to standard output, progress and logs to standard error. Exit codes: 
 """
 
 import gc
+import logging
+import os
 import sys
+import threading
+from typing import NoReturn
 
 import typer
 from dotenv import load_dotenv
@@ -43,20 +47,38 @@ def main() -> None:
     gc.set_threshold(100_000, 20, 20)
     if sys.argv[1:2] not in (["provision"], ["offboard"]):
         forget_provisioning()
+    code = _run()
+    # Else Python looks through all that Dagster has imported for garbage, once more before it ends: half a second.
+    gc.freeze()
+    if any(thread.daemon for thread in threading.enumerate()):
+        _end(code)
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Give the command's exit code."""
     try:
         app()
+        return 0
+    except SystemExit as end:
+        return int(end.code or 0)
     except ConfigurationError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        return 2
     except FabricError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        return 1
     except Exception as error:
         # Without one, typer's own traceback is the more readable.
         if (traceback := describe_masked(error)) is None:
             raise
         print(traceback, file=sys.stderr)
-        sys.exit(1)
-    finally:
-        # Else Python looks through all that Dagster has imported for garbage, once more before it ends: half a second.
-        gc.freeze()
+        return 1
+
+
+def _end(code: int) -> NoReturn:
+    """End at once: a thread that a load has left in a driver's call, its time over or the run interrupted, would abort the process as Python ends."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

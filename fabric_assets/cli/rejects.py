@@ -44,12 +44,12 @@ def list_rows(
     from fabric_assets.loading.imports import list_quarantined, open_ledger
     from fabric_assets.loading.rejects import open_rejects
 
-    rows: list[tuple[str, RejectedRow]] = []
+    rows: list[tuple[TenantConfig, RejectedRow]] = []
     files: list[tuple[str, DroppedFile]] = []
 
     def take(config: TenantConfig, settings: Settings) -> None:
         with open_rejects(config, settings, source=source, stream=stream) as found:
-            rows.extend((config.tenant, row) for portion in found.read(limit) for row in portion)
+            rows.extend((config, row) for portion in found.read(limit) for row in portion)
             if len(found) > limit:
                 typer.echo(f"{config.tenant}: the first {limit} of {len(found)} rejected rows; `fabric rejects export` gives all", err=True)
         with open_ledger(config, settings) as ask:
@@ -57,14 +57,13 @@ def list_rows(
 
     code = run_for_each(tenants, all_, source, stream, take)
     if json_:
-        shown = [{"tenant": tenant, **_to_json(row)} for tenant, row in rows] + [{"tenant": tenant, **_file_to_json(file)} for tenant, file in files]
+        shown = [{"tenant": config.tenant, **_to_json(row)} for config, row in rows] + [{"tenant": tenant, **_file_to_json(file)} for tenant, file in files]
         typer.echo(json.dumps(shown, indent=2))
     elif rows or files:
         table = Table("tenant", "stream", "origin", "row", "column", "reason", "message", "rejected at", box=None, pad_edge=False)
-        for tenant, row in rows:
-            number = "" if row.row_number is None else str(row.row_number)
+        for config, row in rows:
             when = f"{row.rejected_at:%Y-%m-%d %H:%M}"
-            table.add_row(tenant, f"{row.source}.{row.stream}", row.origin, number, row.column_name or "", row.reason, row.message, when)
+            table.add_row(config.tenant, f"{row.source}.{row.stream}", row.origin, _name_row(config, row), row.column_name or "", row.reason, row.message, when)
         for tenant, file in files:
             facts, when = file.facts, f"{file.updated_at:%Y-%m-%d %H:%M}"
             table.add_row(tenant, f"{file.source}.{file.stream}", file.name, "file", "", facts.reason, facts.message, when)
@@ -204,6 +203,16 @@ def _describe(result: Any) -> str:
     if result.unreadable:
         parts.append(f"{result.unreadable} cannot be replayed (no whole row was kept)" if not result.error else f"{result.unreadable} left")
     return "; ".join(parts) if not result.error else f"{'; '.join(parts)}; {result.error}"
+
+
+def _name_row(config: TenantConfig, row: "RejectedRow") -> str:
+    """Its number in the file or page; else, of a table, what its primary key is there."""
+    if row.row_number is not None:
+        return str(row.row_number)
+    source = config.sources.get(row.source)
+    stream = source.streams.get(row.stream) if source else None
+    fields = row.parse() or {}
+    return ", ".join(f"{name} {fields[name]}" for name in (stream.primary_key or () if stream else ()) if name in fields)
 
 
 def _to_json(row: "RejectedRow") -> dict[str, Any]:

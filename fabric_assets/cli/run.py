@@ -98,7 +98,7 @@ def to_json(result: "TenantResult") -> dict[str, object]:
 
 
 def get_exit_code(results: "list[TenantResult]") -> int:
-    """0 all went well, 1 a run failed or a check of severity error did, 2 only configuration stood in the way."""
-    if any(result.run_id and (result.status != "success" or result.has_failed_check) for result in results):
+    """0 all went well, 1 a run failed, was told to end or a check of severity error did, 2 only configuration stood in the way."""
+    if any((result.run_id or result.interrupted) and (result.status != "success" or result.has_failed_check) for result in results):
         return 1
     return 2 if any(result.status != "success" for result in results) else 0

@@ -22,6 +22,20 @@ LARGE = pa.decimal128(MAX_PRECISION, 0)
 # Of microseconds and of days since 1970. Postgres begins 4713 BC, DuckDB ends 294247 AD; both spell infinity as a number beyond.
 EARLIEST, LATEST = -210_866_803_200_000_000, 9_223_371_331_200_000_000
 EARLIEST_DAY, LATEST_DAY = -2_440_588, 106_751_991
+# Postgres counts from 2000: ADBC adds the difference, and what is too large then begins again at the lowest number.
+_POSTGRES_DAYS, _POSTGRES_MICROSECONDS = 10_957, 946_684_800_000_000
+_INFINITE_DAYS = {
+    2**31 - 1: "infinity",
+    1 - 2**31: "-infinity",
+    2**31 - 1 + _POSTGRES_DAYS - 2**32: "infinity",
+    _POSTGRES_DAYS - 2**31: "-infinity",
+}
+_INFINITE_MICROSECONDS = {
+    2**63 - 1: "infinity",
+    1 - 2**63: "-infinity",
+    2**63 - 1 + _POSTGRES_MICROSECONDS - 2**64: "infinity",
+    _POSTGRES_MICROSECONDS - 2**63: "-infinity",
+}
 _NANOSECONDS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 _DAY = 86_400 * _NANOSECONDS["s"]
 
@@ -128,8 +142,16 @@ def _to_python(value: pa.Scalar) -> Any:
 def _spell_far(value: Any) -> str:
     """A date or timestamp beyond Python's years 1 to 9999, or finer than its microseconds; the calendar repeats itself every 400 years."""
     is_day = pa.types.is_date(value.type)
-    nanoseconds = value.cast(DATE).cast(pa.int32()).as_py() * _DAY if is_day else value.cast(pa.int64()).as_py() * _NANOSECONDS[value.type.unit]
-    cycles, rest = divmod(nanoseconds, 146_097 * _DAY)
+    number = value.cast(DATE).cast(pa.int32()).as_py() if is_day else value.cast(pa.int64()).as_py()
+    unit = _DAY if is_day else _NANOSECONDS[value.type.unit]
+    if is_day and number in _INFINITE_DAYS:
+        return _INFINITE_DAYS[number]
+    if not is_day and value.type.unit == "us":
+        if number in _INFINITE_MICROSECONDS:
+            return _INFINITE_MICROSECONDS[number]
+        if number < _POSTGRES_MICROSECONDS - 2**63:
+            number += 2**64
+    cycles, rest = divmod(number * unit, 146_097 * _DAY)
     near = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=rest // 1_000)
     clock = "" if is_day else f" {near:%H:%M:%S}.{rest % 1_000_000_000:09}"
     return f"{near.year + 400 * cycles:04}{near:-%m-%d}{clock}" + ("+00:00" if not is_day and value.type.tz else "")

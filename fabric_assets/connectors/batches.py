@@ -72,7 +72,9 @@ class StreamPlan:
         key: the primary key, in the source's spelling; empty without one.
         newest_by: of rows with the same key the one that is highest here wins, then the one read last.
         replaced_by: rows with a value of this column replace all rows with it (an append of files, by file name).
+        reads_all: each load reads all that there is, so that it meets again what earlier ones have rejected.
         yields: rows give way to those that earlier loads have merged under their key, unless they are newer.
+        read_by: the load that read the rows that yield: where nothing else says what is newer, it is what a later load has merged.
         is_judged: the reader holds the rejected rows against the stream's limit itself, file by file.
     """
 
@@ -81,7 +83,9 @@ class StreamPlan:
     key: tuple[str, ...] = ()
     newest_by: str | None = None
     replaced_by: str | None = None
+    reads_all: bool = False
     yields: bool = False
+    read_by: str = ""
     is_judged: bool = False
 
 

@@ -17,7 +17,7 @@ Remembered = Mapping[str, Mapping[str, str]]
 @dataclass
 class News:
     """Args:
-    files: to be loaded, by name.
+    files: to be loaded, those that were changed last at the end: of rows with one key theirs stay, as if each had been loaded when it came.
     forgotten: names of twins: what was loaded under such a name goes, its bytes being loaded under another.
     seen: what is to be remembered of all of them.
     """
@@ -65,5 +65,5 @@ def find_news(
         entry = news.seen.get(file.name) or remembered[file.name]
         if replaces and "twin" in entry and entry["sha256"] not in hashes:
             take(number, file)
-    news.files.sort(key=lambda fetched: fetched.source.name)
+    news.files.sort(key=lambda fetched: (fetched.source.modified, fetched.source.name))
     return news

@@ -61,7 +61,8 @@ def open_source(context: SourceContext) -> SourceReader:
     tables = database.reflect({stream.table or name for name, stream in streams.items()})
     groups = []
     for name, stream in streams.items():
-        plan = StreamPlan(name, stream.disposition, key=stream.primary_key or (), newest_by=stream.cursor.field if stream.cursor else None)
+        newest = stream.cursor.field if stream.cursor else None
+        plan = StreamPlan(name, stream.disposition, key=stream.primary_key or (), newest_by=newest, reads_all=stream.cursor is None)
         groups.append(ReadGroup((plan,), partial(_read, _Reading(context, name, stream, database, tables.get(stream.table or name)))))
     return SourceReader(tuple(groups), connections=config.max_connections, close=database.close)
 

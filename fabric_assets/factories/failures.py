@@ -11,6 +11,11 @@ from fabric_assets.masking import mask
 from fabric_assets.security.redaction import describe_masked
 
 _BACKOFFS = {"constant": None, "linear": dg.Backoff.LINEAR, "exponential": dg.Backoff.EXPONENTIAL}
+INTERRUPTED = "told to end before it was done; what is committed stays, nothing is lost or doubled: the next run goes on from there"
+
+
+class RunInterrupted(dg.DagsterError, dg.DagsterExecutionInterruptedError):
+    """Somebody has told the run to end. Dagster's own interrupt would be tried again by the step's retry policy; an error of Dagster's is not."""
 
 
 @contextmanager
@@ -24,6 +29,8 @@ def raised_to_dagster() -> Iterator[None]:
         yield
     except (dg.Failure, dg.RetryRequested):
         raise
+    except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt):
+        raise RunInterrupted(INTERRUPTED) from None
     except FabricError as error:
         raise dg.Failure(
             description=str(error),

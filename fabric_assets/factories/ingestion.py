@@ -42,6 +42,10 @@ def build_ingestion(loaded: LoadedTenant, source: str, *, settings: Settings) ->
         op_tags={"tenant": tenant.tenant, "source": source},
     )
     def load_source(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+        with raised_to_dagster():
+            yield from load_and_check(context)
+
+    def load_and_check(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         selected = context.selected_asset_keys
         streams = tuple(stream for stream in config.streams if raw_key(tenant.tenant, source, stream) in selected)
         failures: dict[str, StreamFailure] = {}
@@ -55,15 +59,13 @@ def build_ingestion(loaded: LoadedTenant, source: str, *, settings: Settings) ->
                 run_id=context.run.run_id,
                 earlier_runs=get_earlier_runs(context),
             )
-            with raised_to_dagster():
-                failures = yield from load(request, context)
+            failures = yield from load(request, context)
         wanted = [check for key, check in checks.items() if key in context.selected_asset_check_keys and check.stream not in failures]
         yield from run_source_checks(tenant, source, wanted, settings=settings)
         if failures:
             from fabric_assets.loading.load import join_failures
 
-            with raised_to_dagster():
-                raise join_failures(list(failures.values()))
+            raise join_failures(list(failures.values()))
 
     return load_source
 
@@ -187,10 +189,9 @@ def run_source_checks(tenant: TenantConfig, source: str, checks: Iterable[Declar
         group = sorted(declared, key=lambda check: isinstance(check.config, ImportCheck))
         of_rows = tuple(check.config for check in group if not isinstance(check.config, ImportCheck))
         of_files = tuple(check.config for check in group if isinstance(check.config, ImportCheck))
-        with raised_to_dagster():
-            outcomes = run_checks(of_rows, tenant=tenant, source=source, stream=stream, settings=settings) if of_rows else ()
-            if of_files:
-                outcomes += run_import_checks(of_files, tenant=tenant, source=source, stream=stream, settings=settings)
+        outcomes = run_checks(of_rows, tenant=tenant, source=source, stream=stream, settings=settings) if of_rows else ()
+        if of_files:
+            outcomes += run_import_checks(of_files, tenant=tenant, source=source, stream=stream, settings=settings)
         for check, outcome in zip(group, outcomes, strict=True):
             yield dg.AssetCheckResult(
                 asset_key=check.spec.asset_key,

@@ -10,7 +10,7 @@ from dagster._core.instance.ref import InstanceRef
 from fabric_assets import naming
 from fabric_assets.errors import ConfigurationError, FabricError, RetriableError
 from fabric_assets.factories import event_log
-from fabric_assets.private_files import make_private_folder
+from fabric_assets.private_files import FileLock, make_private_folder
 from fabric_assets.settings import Settings
 
 CONFIG = "dagster.yaml"
@@ -35,9 +35,12 @@ def get_instance(settings: Settings, *, root: Path | None = None) -> dg.DagsterI
     try:
         ref = InstanceRef.from_dir(home)
         kept = ref.storage_data
-        if kept is not None and kept.class_name == "DagsterSqliteStorage":
-            ref = ref._replace(storage_data=kept._replace(module_name=event_log.__name__, class_name=event_log.KeptStorage.__name__))
-        return dg.DagsterInstance.from_ref(ref)
+        if kept is None or kept.class_name != "DagsterSqliteStorage":
+            return dg.DagsterInstance.from_ref(ref)
+        ref = ref._replace(storage_data=kept._replace(module_name=event_log.__name__, class_name=event_log.KeptStorage.__name__))
+        # Of two processes that find the files missing Dagster lets one fail, and may leave a file that none can open.
+        with FileLock(Path(home) / ".opening"):
+            return dg.DagsterInstance.from_ref(ref)
     except dg.DagsterInvalidConfigError as error:
         reasons = "; ".join(" ".join(problem.message.partition("Stack Trace")[0].split()) for problem in error.errors)
         raise ConfigurationError(f"{home}/{CONFIG} cannot be used: {reasons}", remedy="set what it names, or correct it") from None

@@ -5,10 +5,11 @@ The run is recorded in the same instance as the UI's. Progress comes from Dagste
 
 import logging
 import signal
+import socket
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 
@@ -17,6 +18,7 @@ import dagster as dg
 from fabric_assets.config.loader import LoadedTenant
 from fabric_assets.config.selection import select_keys
 from fabric_assets.errors import ConfigurationError
+from fabric_assets.factories.failures import INTERRUPTED
 from fabric_assets.factories.resources import build_dbt_resources
 from fabric_assets.factories.run_marks import mark_run
 from fabric_assets.factories.tenant import TenantDefinitions, build_tenant_definitions
@@ -24,6 +26,8 @@ from fabric_assets.factories.translators import FULL_REFRESH_TAG, TENANT_TAG
 from fabric_assets.settings import Settings
 from fabric_assets.transform.graph import ProjectGraph
 from fabric_assets.transform.workers import DbtWorkers
+
+_ENDS = frozenset({signal.SIGINT, signal.SIGTERM})
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,11 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class TenantResult:
-    """What `fabric run --json` prints of one tenant."""
+    """What `fabric run` prints of one tenant.
+
+    Args:
+        interrupted: whether somebody has told the process to end while the tenant's run went on, or before it began.
+    """
 
     tenant: str
     status: str
@@ -78,6 +86,7 @@ class TenantResult:
     assets: list[AssetResult] = field(default_factory=list)
     checks: list[CheckResult] = field(default_factory=list)
     error: str | None = None
+    interrupted: bool = False
 
     @property
     def has_failed_check(self) -> bool:
@@ -121,7 +130,7 @@ def run_tenant(
         loggers={"progress": _build_logger(tenant, on_event)},
     ).resolve_implicit_global_asset_job_def()
     run_id = str(uuid.uuid4())
-    with mark_run(run_id, settings), _kept_signals():
+    with mark_run(run_id, settings), _watch_signals() as was_told_to_end:
         result = job.execute_in_process(
             instance=instance,
             asset_selection=[dg.AssetKey(key) for key in keys],
@@ -130,18 +139,38 @@ def run_tenant(
             run_id=run_id,
             raise_on_error=False,
         )
+        interrupted = was_told_to_end()
     outcome = _build_result(tenant, definitions, keys, result)
-    return replace(outcome, seconds=round(perf_counter() - started, 3))
+    error = outcome.error or (INTERRUPTED if interrupted and not result.success else None)
+    return replace(outcome, seconds=round(perf_counter() - started, 3), error=error, interrupted=interrupted)
 
 
 @contextmanager
-def _kept_signals() -> Iterator[None]:
-    """Dagster leaves SIGTERM behind with what is done on SIGINT, which a shell tells a job in the background to ignore: `kill` would end nothing any more."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
+def _watch_signals() -> Iterator[Callable[[], bool]]:
+    """Give a question: has the process been told to end? Dagster's handlers forget a signal that comes between the steps.
+
+    Put the handlers back, too: Dagster leaves SIGTERM behind with what is done on SIGINT, which a shell tells a job in the background to ignore.
+    `kill` would end nothing any more.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False  # signals reach the main thread alone
+        return
+    handlers = {number: signal.getsignal(number) for number in _ENDS}
+    reader, writer = socket.socketpair()
+    with reader, writer:
+        reader.setblocking(False)
+        writer.setblocking(False)
+        before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+
+        def was_told_to_end() -> bool:
+            with suppress(BlockingIOError):
+                return not _ENDS.isdisjoint(reader.recv(4096))
+            return False
+
+        try:
+            yield was_told_to_end
+        finally:
+            signal.set_wakeup_fd(before)
             for number, handler in handlers.items():
                 if handler is not None:  # one that is not Python's cannot be put back
                     signal.signal(number, handler)
@@ -192,6 +221,8 @@ def _get_message(event: dg.DagsterEvent) -> str:
     failure = event.step_failure_data
     if failure.error and failure.error.cls_name == "DagsterAssetCheckFailedError":
         return "a blocking check failed, so nothing below it was built; mend the data, or the check's limits, and run it again"
+    if failure.error_source.value == "INTERRUPT":
+        return INTERRUPTED
     if failure.user_failure_data and failure.user_failure_data.description:
         return failure.user_failure_data.description
     return failure.error.message.strip() if failure.error else (event.message or "the step failed")

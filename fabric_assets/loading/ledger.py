@@ -64,7 +64,7 @@ def read_states(session: Session, platform: str, source: str) -> dict[str, Strea
         f"select stream, version, state, stream in (select stream from {Table(platform, 'rejected_rows')} {of_source}) as has_rejects"
         f" from {Table(platform, 'stream_state')} {of_source}"
     ).to_pylist()
-    return {row["stream"]: StreamState(row["version"], json.loads(row["state"]), False) for row in found}
+    return {row["stream"]: StreamState(row["version"], json.loads(row["state"]), row["has_rejects"]) for row in found}
 
 
 def write_state(session: Session, platform: str, record: LoadRecord, state: Mapping[str, Any], *, version: int) -> None:

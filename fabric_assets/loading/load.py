@@ -77,7 +77,7 @@ def join_failures(failures: list[StreamFailure]) -> FabricError:
     first = next((failure.error for failure in failures if isinstance(failure.error, RetriableError)), failures[0].error)
     if len(failures) == 1:
         return first
-    lines = [f"{len(failures)} streams failed, the others are loaded:"]
+    lines = [f"{len(failures)} streams failed; any other is loaded:"]
     lines += [f"- {failure.error}" for failure in failures[:_SHOWN]]
     if len(failures) > _SHOWN:
         lines.append(f"- and {', '.join(failure.stream for failure in failures[_SHOWN:])}")

@@ -101,15 +101,18 @@ class RejectedRows:
         return frozenset(name for name, kind in found if kind.lower().startswith(_NUMBERS))
 
 
-def find_rejects(ask: Ask, tenant: str, *, source: str | None = None, stream: str | None = None, settled: bool = False) -> RejectedRows:
+def find_rejects(
+    ask: Ask, tenant: str, *, source: str | None = None, stream: str | None = None, load_id: str | None = None, settled: bool = False
+) -> RejectedRows:
     """Choose a tenant's rejected rows.
 
     Args:
+        load_id: of the load that has met them last.
         settled: only those of loads that succeeded; what a failed one has read is read again by the next.
     """
     dataset = naming.platform_dataset(tenant)
     known = ask(f"select 1 from information_schema.tables where table_schema = '{dataset}' and table_name = 'rejected_rows'")
-    wanted = [f"{column} = {quote_text(value)}" for column, value in (("source", source), ("stream", stream)) if value is not None]
+    wanted = [f"{column} = {quote_text(value)}" for column, value in (("source", source), ("stream", stream), ("load_id", load_id)) if value is not None]
     if settled:
         wanted.append(f"load_id not in ({select_failed_loads(dataset)})")
     where = f" where {' and '.join(wanted)}" if wanted else ""

@@ -9,14 +9,14 @@ import contextlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
+from fabric_assets.config.any_source import AnySource
 from fabric_assets.config.sources import FileStream
-from fabric_assets.config.streams import StreamConfig
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.connectors.arrow_types import BINARY
 from fabric_assets.connectors.batches import StreamPlan
@@ -31,6 +31,8 @@ from fabric_assets.loading.warehouse import Warehouse, open_warehouse
 from fabric_assets.settings import Settings
 
 Report = Callable[[str], None]
+# No table can hold these, whatever changes; they are kept as the source spells them, and as texts they would fit.
+_HOPELESS = "out_of_range"
 # Rows of these come as objects; the others' as columns. What people drop is mended first (replay_file.py).
 _IS_JSON = {"rest_api": True, "sql_database": False, "files": False}
 
@@ -42,7 +44,7 @@ class Replayed:
     Args:
         replayed: written; they are rejected no more.
         superseded: of these, rows whose key has been loaded since, and newer: what is there was left alone.
-        rejected: tried, and rejected again.
+        rejected: rejected again: the values fit no better than before.
         unreadable: not tried: a piece of a file that is no row, or a row that was too long to be kept whole.
         error: why nothing of the stream was replayed.
     """
@@ -70,15 +72,17 @@ def replay(
         if source not in (None, name):
             continue
         with load_lease(tenant, name, settings, timeout_seconds=LEASE_SECONDS, report=report):
+            loads = dict[str, Counter[str]]()
             with open_rejects(tenant, settings, source=name, stream=stream, settled=True) as found:
-                counts = Counter(row.stream for portion in found.read() for row in portion if row.stream in config.streams)
+                for row in (row for portion in found.read() for row in portion if row.stream in config.streams):
+                    loads.setdefault(row.stream, Counter())[row.load_id] += 1
             if config.type not in _IS_JSON:
-                yield from (Replayed(name, kept, unreadable=count, error=_build_ways(tenant.tenant, name, kept)) for kept, count in counts.items())
-            elif counts:
+                yield from (Replayed(name, kept, unreadable=counts.total(), error=_build_ways(tenant.tenant, name, kept)) for kept, counts in loads.items())
+            elif loads:
                 with open_warehouse(tenant, name, settings) as warehouse:
                     warehouse.prepare()
-                    for kept in counts:
-                        yield _replay_stream(tenant, warehouse, name, kept)
+                    for kept, counts in loads.items():
+                        yield _replay_stream(tenant, warehouse, name, kept, loads=sorted(counts, reverse=True))
 
 
 def _build_ways(tenant: str, source: str, stream: str) -> str:
@@ -89,39 +93,63 @@ def _build_ways(tenant: str, source: str, stream: str) -> str:
     )
 
 
-def _replay_stream(tenant: TenantConfig, warehouse: Warehouse, source: str, stream: str) -> Replayed:
+def _replay_stream(tenant: TenantConfig, warehouse: Warehouse, source: str, stream: str, *, loads: Sequence[str]) -> Replayed:
+    done = Replayed(source, stream)
     try:
-        return _load(tenant, warehouse, source, stream)
+        for plan, load_id in _build_plans(stream, tenant.sources[source], loads):
+            done = _add(done, _load(tenant, warehouse, source, plan, load_id))
     except FabricError as error:
-        return Replayed(source, stream, error=str(error))
+        return replace(done, error=str(error))
     except Exception as error:  # noqa: BLE001 - the one boundary where drivers and servers become our errors
-        return Replayed(source, stream, error=str(build_error(error, tenant=tenant, place=describe(tenant, source, stream), writing=True)))
+        return replace(done, error=str(build_error(error, tenant=tenant, place=describe(tenant, source, stream), writing=True)))
+    return done
 
 
-def _load(tenant: TenantConfig, warehouse: Warehouse, source: str, stream: str) -> Replayed:
-    plan, unreadable = _build_plan(stream, tenant.sources[source].streams[stream]), 0
+def _add(one: Replayed, other: Replayed) -> Replayed:
+    counts = {name: getattr(one, name) + getattr(other, name) for name in ("replayed", "superseded", "rejected", "unreadable")}
+    return replace(one, **counts)
+
+
+def _load(tenant: TenantConfig, warehouse: Warehouse, source: str, plan: StreamPlan, load_id: str | None) -> Replayed:
+    stream, unreadable, hopeless = plan.name, 0, 0
     is_json = _IS_JSON[tenant.sources[source].type]
     with contextlib.closing(StreamReplay(tenant, warehouse, source, plan)) as load:
-        for portion in find_rejects(partial(ask, warehouse), tenant.tenant, source=source, stream=stream, settled=True).read():
-            readable = [(row, fields) for row in portion if (fields := row.parse()) is not None]
-            unreadable += len(portion) - len(readable)
+        for portion in find_rejects(partial(ask, warehouse), tenant.tenant, source=source, stream=stream, load_id=load_id, settled=True).read():
+            tried = [row for row in portion if row.reason != _HOPELESS]
+            readable = [(row, fields) for row in tried if (fields := row.parse()) is not None]
+            hopeless += len(portion) - len(tried)
+            unreadable += len(tried) - len(readable)
             rows = [fields for _, fields in readable]
             if rows:
                 load.write(rows if is_json else build_table(rows, load.columns), [row.row_id for row, _ in readable])
         repeats = load.commit()
-    return Replayed(source, stream, replayed=load.record.rows_loaded, superseded=repeats, rejected=load.record.rows_rejected, unreadable=unreadable)
+    return Replayed(source, stream, replayed=load.record.rows_loaded, superseded=repeats, rejected=load.record.rows_rejected + hopeless, unreadable=unreadable)
 
 
 def ask(warehouse: Warehouse, sql: str) -> list[tuple[Any, ...]]:
     return list(zip(*(column.to_pylist() for column in warehouse.query(sql).columns), strict=True))
 
 
-def _build_plan(name: str, stream: StreamConfig) -> StreamPlan:
-    """How the rows are written: beside those that are there, or in their place if they are newer."""
+def _build_plans(name: str, config: AnySource, loads: Sequence[str]) -> Iterator[tuple[StreamPlan, str | None]]:
+    """How the rows are written: beside those that are there, or in their place if they are newer.
+
+    Args:
+        loads: that have rejected rows, the latest first.
+
+    Returns:
+        a plan for all the rows; or, where nothing but the load says which row is newer, for each load's. The latest come first: what they write is newer.
+    """
+    stream = config.streams[name]
     cursor = getattr(stream, "cursor", None)
     newest_by = ORDER if isinstance(stream, FileStream) else cursor.field if cursor and "." not in cursor.field else None
-    merges = stream.disposition == "merge"
-    return StreamPlan(name, "merge" if merges else "append", stream.primary_key or (), newest_by=newest_by if merges else None, yields=True)
+    key = stream.primary_key or ()
+    if stream.disposition != "merge":
+        yield StreamPlan(name, "append", key, yields=True), None
+    elif newest_by or not _IS_JSON[config.type]:
+        # A database's stream without a cursor is read whole by each load: what the last one has rejected is newer than what it has left.
+        yield StreamPlan(name, "merge", key, newest_by=newest_by, yields=True), None
+    else:
+        yield from ((StreamPlan(name, "merge", key, yields=True, read_by=load_id), load_id) for load_id in loads)
 
 
 def build_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, pa.DataType]) -> pa.Table:

@@ -22,7 +22,7 @@ from fabric_assets.loading.reports import ColumnReport, LoadRecord
 from fabric_assets.loading.session import Columns, Session, Table, quote, quote_text
 from fabric_assets.loading.stream_table import StreamTable
 
-ROW_ID, ROOT_ID = "_dlt_id", "_dlt_root_id"
+ROW_ID, LOAD_ID, ROOT_ID = "_dlt_id", "_dlt_load_id", "_dlt_root_id"
 
 
 @dataclass(frozen=True)
@@ -145,11 +145,10 @@ class StreamWriter:
         if self._is_aside:  # at the very end: from here on readers may have to wait for the commit
             take_places(session, self._tables, self._family, schema=self._datasets.raw)
         if self._state.has_rejects:
-            if self._full_refresh or self._plan.disposition == "replace":
+            if self._full_refresh or self._plan.disposition == "replace" or self._plan.reads_all:
                 rejected_rows.forget_all(session, platform, record)
             else:
-                again = {"origins": self._replaced, "row_ids": self._taken_up, "of_failed_loads": not self._plan.yields}
-                rejected_rows.forget(session, platform, record, **again)
+                rejected_rows.forget(session, platform, record, origins=self._replaced, row_ids=self._taken_up, of_failed_loads=not self._plan.yields)
         if self._has_rejects:
             rejected_rows.write(session, platform, record)
         session.execute(
@@ -278,12 +277,13 @@ class StreamWriter:
 
     def _yield(self, root: StreamTable, newest_by: str | None) -> int:
         """Leave out what would overwrite a row of an earlier load that is as new; the number of rows left out."""
-        if not self._plan.yields or root.stage is None:
+        if not self._plan.yields or root.stage is None or not (self._newest_by or self._plan.read_by):
             return 0
         same = " and ".join(f"o.{quote(name)} = t.{quote(name)}" for name in self._key)
+        is_as_new = f"o.{LOAD_ID} >= {quote_text(self._plan.read_by)}" if self._plan.read_by else "true"
         if newest_by is not None and newest_by in root.columns:
-            same += f" and coalesce(o.{quote(newest_by)} >= t.{quote(newest_by)}, true)"
-        left_out = self._session.delete_own(root.stage, f"exists (select 1 from {root.table} as o where {same})")
+            is_as_new = f"coalesce(o.{quote(newest_by)} >= t.{quote(newest_by)}, true)"
+        left_out = self._session.delete_own(root.stage, f"exists (select 1 from {root.table} as o where {same} and {is_as_new})")
         root.count_deleted(left_out)
         return left_out
 

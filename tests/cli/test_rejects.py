@@ -1,10 +1,12 @@
 """`fabric rejects`: what it prints and writes, in which no spreadsheet finds a formula to run."""
 
 import codecs
+import contextlib
 import csv
 import io
 import json
 import re
+import sqlite3
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -81,6 +83,21 @@ def test_a_list_says_where_each_row_stands_and_why_it_was_rejected(settings: Set
         "raw_truncated": False,
     }
     assert json.loads(run("list", "acme", "--stream", "lines", "--json").stdout) == []
+
+
+def test_a_row_of_a_table_is_named_by_its_key(settings: Settings, write_tenant: WriteTenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    with contextlib.closing(sqlite3.connect(settings.data_dir / "orders.db")) as database, database:
+        database.execute("create table orders (id integer, line integer, amount)")
+        database.execute("insert into orders values (7, 1, 10)")
+    orders = {"primary_key": ["id", "line"], "schema_contract": "discard"}
+    shop = {"type": "sql_database", "url": {"env": "SHOP_URL"}, "streams": {"orders": orders}}
+    monkeypatch.setenv("SHOP_URL", f"sqlite:///{settings.data_dir}/orders.db")
+    write_tenant("acme", {"sources": {"shop": shop}})
+    load(settings)
+    with contextlib.closing(sqlite3.connect(settings.data_dir / "orders.db")) as database, database:
+        database.execute("insert into orders values (7, 2, 'much')")
+    load(settings)
+    assert "id 7, line 2" in run("list", "acme").stdout
 
 
 def test_a_long_list_says_how_much_of_it_is_shown(settings: Settings, inbox: Path, write_tenant: WriteTenant) -> None:

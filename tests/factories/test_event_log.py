@@ -12,6 +12,7 @@ from dagster._core.storage.sql import check_alembic_revision, get_alembic_config
 from fabric_assets.factories.event_log import KeptEventLog
 from fabric_assets.factories.instance import get_instance
 from fabric_assets.settings import Settings
+from tests.faults.processes import wait_until
 
 PROGRAM = """
 import os, signal
@@ -33,6 +34,22 @@ with get_instance(load_settings()) as instance:
 """
 
 
+OPENING = """
+import sys, time
+from pathlib import Path
+import dagster as dg
+from fabric_assets.factories.instance import get_instance
+from fabric_assets.settings import load_settings
+
+settings = load_settings()
+Path(sys.argv[1]).touch()
+while not Path(sys.argv[2]).exists():
+    time.sleep(0.001)
+with get_instance(settings) as instance:
+    instance.get_runs()
+"""
+
+
 @pytest.fixture
 def home(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Path:
     home = settings.data_dir / "dagster"
@@ -44,6 +61,16 @@ def home(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Path:
 @dg.asset
 def orders() -> dg.MaterializeResult:
     return dg.MaterializeResult(metadata={"rows": 3})
+
+
+def test_processes_that_are_the_first_together_all_open_it(home: Path, tmp_path: Path) -> None:
+    # Without the lock nearly every round of four fails.
+    marks, go = [tmp_path / f"ready {number}" for number in range(4)], tmp_path / "go"
+    begun = [subprocess.Popen([sys.executable, "-c", OPENING, str(mark), str(go)], stderr=subprocess.PIPE) for mark in marks]
+    wait_until(lambda: all(mark.exists() for mark in marks), 120)
+    go.touch()
+    said = [process.communicate()[1].decode() for process in begun]
+    assert [process.returncode for process in begun] == [0] * 4, "\n".join(said)
 
 
 def test_dagsters_own_event_log_reads_what_ours_has_written(settings: Settings, home: Path) -> None:

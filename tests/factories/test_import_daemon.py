@@ -30,6 +30,8 @@ def home(prepared: Settings, settings_environ: Mapping[str, str], write_tenant: 
     home = naming.dagster_home(prepared.data_dir)
     home.mkdir(parents=True)
     shutil.copyfile(ROOT / "dagster.yaml", home / "dagster.yaml")
+    # Its files are made before there are two that would make them: Dagster then lets one fail.
+    dg.DagsterInstance.from_config(str(home)).dispose()
     with (home / "log").open("w") as log:
         daemon = subprocess.Popen(
             [str(Path(sys.executable).parent / "dagster-daemon"), "run", "-m", "tests.factories.quick_inbox", "-d", str(ROOT)],

@@ -1,6 +1,7 @@
 """Faults of the orchestrator around a load: a killed run, a terminated one, an event log that is locked or gone."""
 
 import contextlib
+import json
 import signal
 import sqlite3
 import time
@@ -78,16 +79,31 @@ def test_a_killed_run_is_made_good_by_the_next(world: World, environ: dict[str, 
         assert sorted(run.status.value for run in instance.get_runs()) == ["FAILURE", "SUCCESS"]
 
 
-@only_duckdb
-def test_a_run_that_is_told_to_end_ends_and_the_next_is_whole(world: World, shop: str, environ: dict[str, str], start: Start) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("tries", [0, 2], ids=["once", "again"])
+def test_a_run_that_is_told_to_end_ends_at_once_says_so_and_the_next_is_whole(
+    world: World, shop: str, environ: dict[str, str], start: Start, number: signal.Signals, tries: int
+) -> None:
+    config = world.yaml
+    config["sources"]["shop"]["retries"] = {"max": tries, "delay": "1s"}
+    (world.settings.tenants_dir / "acme.yaml").write_text(yaml.safe_dump(config))
+    (world.settings.tenants_dir / "zeta.yaml").write_text(yaml.safe_dump(config | {"tenant": "zeta"}))
     with held(shop, "events") as is_awaited:
-        run = start(RUN, environ=environ)
+        run = start(Case(command=("run", "--all", "--json")), environ=environ)
         wait_until(is_awaited)
-        run.send(signal.SIGTERM)
-        assert run.wait(30) != 0
+        run.send(number)
+        assert run.wait(30) == 1, run.log
+    told = {tenant["tenant"]: tenant for tenant in json.loads("".join(run.output))["tenants"]}
+    assert "told to end before it was done; what is committed stays" in told["acme"]["error"]
+    assert "Dagster" not in told["acme"]["error"]
+    assert (told["zeta"]["run_id"], told["zeta"]["error"]) == (None, "not begun: told to end before")
     assert world.read("events") == []
     assert start(RUN, environ=environ).wait() == 0
     assert world.count() == NONE
+    with dg.DagsterInstance.from_config(str(naming.dagster_home(world.settings.data_dir))) as instance:
+        first = min(instance.get_run_records(), key=lambda record: record.storage_id).dagster_run
+        assert first.status == dg.DagsterRunStatus.FAILURE
+        assert instance.all_logs(first.run_id, of_type=dg.DagsterEventType.STEP_UP_FOR_RETRY) == []
 
 
 @only_postgres

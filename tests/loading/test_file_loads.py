@@ -121,6 +121,20 @@ def test_the_last_version_of_a_key_wins_within_a_run_and_between_runs(settings: 
     assert tenant.read("items", "id", "v") == [(1, "newest"), (2, "changed")]
 
 
+def test_a_full_refresh_takes_the_files_in_the_order_in_which_they_came(settings: Settings, inbox: Path, warehouse: str | None) -> None:
+    (inbox / "a.jsonl").write_text('{"id": 1, "v": "old"}\n')
+    (inbox / "b.jsonl").write_text('{"id": 1, "v": "newer"}\n')
+    os.utime(inbox / "a.jsonl", (1, 1))
+    os.utime(inbox / "b.jsonl", (2, 2))
+    tenant = build_tenant(settings, items={**JSONL, "primary_key": "id"}, warehouse=warehouse)
+    tenant.load()
+    (inbox / "a.jsonl").write_text('{"id": 1, "v": "newest"}\n')
+    tenant.load()
+    assert tenant.read("items", "id", "v") == [(1, "newest")]
+    tenant.load(full_refresh=True)
+    assert tenant.read("items", "id", "v") == [(1, "newest")]
+
+
 def test_replace_holds_what_the_files_hold_now(settings: Settings, inbox: Path) -> None:
     (inbox / "a.csv").write_text("id\n1\n")
     (inbox / "b.csv").write_text("id\n2\n")

@@ -121,18 +121,57 @@ def test_a_replayed_row_does_not_take_the_place_of_a_newer_one(settings: Setting
     assert read_rejects(tenant) == []
 
 
-def test_a_database_row_that_has_come_since_is_left_alone(settings: Settings, sqlite: SourceDatabase, warehouse: str | None) -> None:
-    sqlite.run("create table orders (id integer primary key, amount)", "insert into orders values (1, 10)")
+def test_a_stream_that_is_read_whole_replays_what_its_last_load_has_rejected_over_what_it_left(
+    settings: Settings, sqlite: SourceDatabase, warehouse: str | None
+) -> None:
+    sqlite.run("create table orders (id integer primary key, amount)", "insert into orders values (1, 10), (3, 30)")
     tenant = Tenant(settings, sqlite.build_source(orders={"primary_key": "id", "schema_contract": "discard"}), warehouse=warehouse)
     tenant.load()
-    sqlite.run("update orders set amount = 'much'", "insert into orders values (2, 'some')")
+    sqlite.run("update orders set amount = 'much' where id < 3", "insert into orders values (2, 'some')")
     assert tenant.load()["orders"].rows_rejected == 2
-    sqlite.run("update orders set amount = 11 where id = 1")
+    sqlite.run("update orders set amount = 'more' where id = 3", "update orders set amount = 11 where id = 1")
     tenant.load()
+    # Row 1 was mended at the source: it is rejected no more.
+    assert sorted(json.loads(row.raw)["id"] for row in read_rejects(tenant)) == [2, 3]
     let_evolve(tenant, "orders")
-    # Which of row 1's versions is newer nobody can tell: without a cursor the one in the table stays.
-    assert run_replay(tenant) == [Replayed("shop", "orders", replayed=2, superseded=1)]
-    assert tenant.read("orders", "id", "amount", "amount__v_text") == [(1, 11, None), (2, None, "some")]
+    assert run_replay(tenant) == [Replayed("shop", "orders", replayed=2)]
+    assert tenant.read("orders", "id", "amount", "amount__v_text") == [(1, 11, None), (2, None, "some"), (3, None, "more")]
+    assert read_rejects(tenant) == []
+
+
+def test_where_only_the_loads_say_which_row_is_newer_the_latest_stays(settings: Settings, httpserver: HTTPServer, warehouse: str | None) -> None:
+    rows: list[dict[str, Any]] = []
+    httpserver.expect_request("/orders").respond_with_handler(lambda _: Response(json.dumps(rows), content_type="application/json"))
+    cursor = {"field": "meta.at", "param": "since"}
+    streams = {"orders": {"path": "orders", "primary_key": "id", "cursor": cursor, "paginator": {"type": "single_page"}, "schema_contract": "discard"}}
+    source = {"type": "rest_api", "base_url": httpserver.url_for(""), "allow_private_network": True, "streams": streams}
+    tenant = Tenant(settings, source, warehouse=warehouse)
+    for day, values in enumerate([{1: 1, 2: 2, 3: 3}, {1: "a", 2: "b", 3: "c"}, {1: 11, 3: "d"}], start=1):
+        rows[:] = [{"id": key, "n": n, "meta": {"at": f"2024-01-0{day}T00:00:00Z"}} for key, n in values.items()]
+        tenant.load()
+    assert [json.loads(row.raw)["n"] for row in read_rejects(tenant)] == ["a", "b", "c", "d"]
+    let_evolve(tenant, "orders")
+    # The later load's first; of the earlier one's, 1 and 3 have given way.
+    assert run_replay(tenant) == [Replayed("shop", "orders", replayed=4, superseded=2)]
+    assert tenant.read("orders", "id", "n", "n__v_text") == [(1, 11, None), (2, None, "b"), (3, None, "d")]
+    assert read_rejects(tenant) == []
+
+
+@pytest.mark.parametrize(("declared", "value"), [("date", "-infinity"), ("timestamp", "infinity"), ("timestamptz", "-infinity"), ("date", "300000-01-31")])
+def test_a_date_that_no_table_holds_is_kept_as_the_source_spells_it_and_stays_rejected(
+    settings: Settings, postgres_database: str, warehouse: str | None, declared: str, value: str
+) -> None:
+    source = SourceDatabase(postgres_database, settings)
+    source.run(f"create table visits (id int primary key, at {declared})", f"insert into visits values (1, '2024-01-01'), (2, '{value}')")
+    tenant = Tenant(settings, source.build_source(visits={"primary_key": "id"}), warehouse=warehouse)
+    assert tenant.load()["visits"].rows_rejected == 1
+    assert [json.loads(row.raw) for row in read_rejects(tenant)] == [{"id": 2, "at": value}]
+    assert run_replay(tenant) == [Replayed("shop", "visits", rejected=1)]
+    assert len(read_rejects(tenant)) == 1
+    assert tenant.ask("select * from acme_raw_shop.visits where id = 2") == []
+    source.run("update visits set at = '2024-01-02' where id = 2")
+    assert tenant.load()["visits"].rows_total == 2
+    assert read_rejects(tenant) == []
 
 
 def test_a_nested_row_of_an_api_comes_back_with_what_is_nested_in_it(settings: Settings, httpserver: HTTPServer, warehouse: str | None) -> None:
