@@ -67,9 +67,13 @@ def test_processes_that_are_the_first_together_all_open_it(home: Path, tmp_path:
     # Without the lock nearly every round of four fails.
     marks, go = [tmp_path / f"ready {number}" for number in range(4)], tmp_path / "go"
     begun = [subprocess.Popen([sys.executable, "-c", OPENING, str(mark), str(go)], stderr=subprocess.PIPE) for mark in marks]
-    wait_until(lambda: all(mark.exists() for mark in marks), 120)
-    go.touch()
-    said = [process.communicate()[1].decode() for process in begun]
+    try:
+        wait_until(lambda: all(mark.exists() for mark in marks), 120)
+        go.touch()
+        said = [process.communicate()[1].decode() for process in begun]
+    finally:
+        for process in begun:
+            process.kill()
     assert [process.returncode for process in begun] == [0] * 4, "\n".join(said)
 
 
