@@ -4,7 +4,7 @@
 
 UV := scripts/uv
 RUN := $(UV) run --no-sync
-WORKERS ?= 3
+WORKERS ?= 4
 PORT ?= 3000
 EXTRAS ?=
 OPTIONS ?=
@@ -26,7 +26,7 @@ demo-postgres: setup ## The same on Postgres, a role and schemas per tenant; on 
 dev: setup ## Dagster's UI on 127.0.0.1:3000 with the daemon, on the demo's data (PORT=3001 for another port)
 	@PORT=$(PORT) $(RUN) python scripts/dev.py
 
-test: setup ## All tests (WORKERS=4 for more at a time)
+test: setup ## All tests (WORKERS=2 for fewer at a time)
 	@$(RUN) pytest -n $(WORKERS) --durations 30
 
 test-faults: setup ## Faults at full length: 50 seeds of random kills for each destination (FABRIC_TEST_SEED=17 plays one again)

@@ -79,8 +79,7 @@ def test_a_killed_run_is_made_good_by_the_next(world: World, environ: dict[str, 
         assert sorted(run.status.value for run in instance.get_runs()) == ["FAILURE", "SUCCESS"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("tries", [0, 2], ids=["once", "again"])
+@pytest.mark.parametrize(("number", "tries"), [(signal.SIGTERM, 2), (signal.SIGINT, 0)], ids=["kill", "ctrl-c"])
 def test_a_run_that_is_told_to_end_ends_at_once_says_so_and_the_next_is_whole(
     world: World, shop: str, environ: dict[str, str], start: Start, number: signal.Signals, tries: int
 ) -> None:
