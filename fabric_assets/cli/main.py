@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 import threading
+from contextlib import suppress
 from typing import NoReturn
 
 import typer
@@ -79,6 +80,7 @@ def _run() -> int:
 def _end(code: int) -> NoReturn:
     """End at once: a thread that a load has left in a driver's call, its time over or the run interrupted, would abort the process as Python ends."""
     logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with suppress(BrokenPipeError):  # whoever has read it needs no more
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(code)

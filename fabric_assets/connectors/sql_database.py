@@ -93,6 +93,8 @@ def _read(reading: _Reading, memories: Mapping[str, StreamMemory]) -> Iterator[B
     memory, database, place = memories[reading.name], reading.database, reading.place
     query = _build_query(reading, memory)
     if reading.config.cursor is None:
+        # What an earlier cursor has left would tell a replay that not all is read.
+        memory.state.clear()
         for table in sql_readers.read(database, query, place=place):
             yield Batch(reading.name, table)
         return

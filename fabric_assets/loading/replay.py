@@ -22,7 +22,7 @@ from fabric_assets.connectors.arrow_types import BINARY
 from fabric_assets.connectors.batches import StreamPlan
 from fabric_assets.connectors.column_names import normalize_column
 from fabric_assets.connectors.files import ORDER
-from fabric_assets.errors import FabricError
+from fabric_assets.errors import ConfigurationError, FabricError
 from fabric_assets.loading.failures import build_error
 from fabric_assets.loading.lease import LEASE_SECONDS, load_lease
 from fabric_assets.loading.rejects import find_rejects, open_rejects
@@ -114,6 +114,11 @@ def _load(tenant: TenantConfig, warehouse: Warehouse, source: str, plan: StreamP
     stream, unreadable, hopeless = plan.name, 0, 0
     is_json = _IS_JSON[tenant.sources[source].type]
     with contextlib.closing(StreamReplay(tenant, warehouse, source, plan)) as load:
+        if plan.disposition == "merge" and not (plan.newest_by or plan.read_by) and load.has_cursor:
+            raise ConfigurationError(
+                f"{describe(tenant, source, stream)}: the cursor that its last load had is gone from the YAML, so nothing says which rows are newer",
+                remedy=f"load it first, which reads all of it again: fabric run {tenant.tenant} --select raw/{source}/{stream}",
+            )
         for portion in find_rejects(partial(ask, warehouse), tenant.tenant, source=source, stream=stream, load_id=load_id, settled=True).read():
             tried = [row for row in portion if row.reason != _HOPELESS]
             readable = [(row, fields) for row in tried if (fields := row.parse()) is not None]

@@ -36,6 +36,11 @@ class StreamReplay:
         self._started = time.monotonic()
 
     @property
+    def has_cursor(self) -> bool:
+        """Whether the stream's last load remembered where it came to."""
+        return bool(self._state.state)
+
+    @property
     def columns(self) -> Columns:
         """Of the stream's table; empty where there is none."""
         return self.family.get(self.record.stream, {})

@@ -139,6 +139,24 @@ def test_a_stream_that_is_read_whole_replays_what_its_last_load_has_rejected_ove
     assert read_rejects(tenant) == []
 
 
+def test_a_stream_whose_cursor_is_gone_is_loaded_before_it_is_replayed(settings: Settings, sqlite: SourceDatabase, warehouse: str | None) -> None:
+    sqlite.run("create table orders (id integer primary key, at integer, amount)", "insert into orders values (1, 1, 10)")
+    stream = {"primary_key": "id", "cursor": {"field": "at"}, "schema_contract": "discard"}
+    tenant = Tenant(settings, sqlite.build_source(orders=stream), warehouse=warehouse)
+    tenant.load()
+    sqlite.run("update orders set at = 2, amount = 'much'")
+    assert tenant.load()["orders"].rows_rejected == 1
+    sqlite.run("update orders set at = 3, amount = 30")
+    tenant.load()
+    del tenant.source["streams"]["orders"]["cursor"]
+    let_evolve(tenant, "orders")
+    (refused,) = run_replay(tenant)
+    assert "the cursor that its last load had is gone from the YAML" in refused.error
+    assert tenant.read("orders", "id", "amount") == [(1, 30)]
+    tenant.load()
+    assert (run_replay(tenant), read_rejects(tenant)) == ([], [])
+
+
 def test_where_only_the_loads_say_which_row_is_newer_the_latest_stays(settings: Settings, httpserver: HTTPServer, warehouse: str | None) -> None:
     rows: list[dict[str, Any]] = []
     httpserver.expect_request("/orders").respond_with_handler(lambda _: Response(json.dumps(rows), content_type="application/json"))
