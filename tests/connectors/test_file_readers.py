@@ -48,7 +48,7 @@ def check_numbers(rows: dict[int, Row], rejects: list[Reject]) -> None:
 LINES = st.lists(st.text(alphabet='a,"', max_size=8), max_size=8)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(LINES, st.sampled_from(["\n", "\r\n"]))
 def test_every_line_of_a_csv_is_a_row_or_is_set_aside(lines: list[str], end: str) -> None:
     text = end.join(["id,note", *lines])
@@ -59,7 +59,7 @@ def test_every_line_of_a_csv_is_a_row_or_is_set_aside(lines: list[str], end: str
         assert [[value or "" for value in row] for row in rows.values()] == expected
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.text(alphabet='xy,"\n\r é', max_size=6), st.text(alphabet='xy,"\n é', min_size=1, max_size=6)), min_size=1, max_size=8), st.data())
 def test_good_rows_are_read_as_they_were_written_whatever_stands_between_them(written: list[tuple[str, str]], data: st.DataObject) -> None:
     text, expected, number = io.StringIO(newline=""), {}, 0
@@ -87,7 +87,7 @@ JSON_LINES = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(JSON_LINES)
 def test_every_line_of_a_json_lines_file_is_a_row_or_is_set_aside(lines: list[bytes]) -> None:
     good = [json.loads(line) for line in lines if line.startswith(b'{"') and _is_good(line)]

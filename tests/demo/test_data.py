@@ -10,6 +10,8 @@ import pytest
 from fabric_assets.demo.data import DemoShop, prepare_demo, read_table
 
 ORDERS = 400
+# One worker's: the year takes longer to make than the tests.
+pytestmark = pytest.mark.xdist_group("demo_data")
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ def begin(world: World) -> dict[str, list[Row]]:
     return before
 
 
-@pytest.mark.parametrize(("stream", "point"), choose(BEFORE, 5))
+@pytest.mark.parametrize(("stream", "point"), choose(BEFORE, 4))
 def test_killed_before_the_commit_nothing_is_visible_and_the_next_run_loads_it_all(world: World, start: Start, stream: str, point: str) -> None:
     before = begin(world)
     kill(world, start, stream, point)
@@ -42,7 +42,7 @@ def test_killed_before_the_commit_nothing_is_visible_and_the_next_run_loads_it_a
     assert world.count() == NONE
 
 
-@pytest.mark.parametrize("stream", choose(list(STREAMS), 3))
+@pytest.mark.parametrize("stream", choose(list(STREAMS), 2))
 def test_killed_after_the_commit_everything_is_there_and_the_next_run_doubles_nothing(world: World, start: Start, stream: str) -> None:
     begin(world)
     kill(world, start, stream, "commit.after:1")

@@ -59,7 +59,7 @@ def check_finished(world: Settings, process: Process, whole: dict) -> None:
     assert [row for row in read_records(world) if any(canary("acme") in cell or NAMED.search(cell) for cell in row)] == []
 
 
-@pytest.mark.parametrize("step", choose(STEPS, 6))
+@pytest.mark.parametrize("step", choose(STEPS, 4))
 def test_a_call_that_was_killed_at_a_step_is_finished_by_the_next(world: Settings, start: Start, command: tuple[str, ...], whole: dict, step: str) -> None:
     killed = start(Case(command=command, kill=step), environ=get_environ(world))
     assert killed.wait() == -signal.SIGKILL, killed.log
