@@ -1,5 +1,6 @@
 """Names of tenants -> their runs. What can start early does: dbt's process imports itself while this one imports Dagster."""
 
+import gc
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,8 @@ def run_tenants(
         results = {
             name: TenantResult(name, "failure", error="\n".join(str(problem) for problem in fleet.broken[name])) for name in chosen if name in fleet.broken
         }
+        # All that is imported stays: no search for garbage need go through it again.
+        gc.freeze()
         with get_instance(settings) as instance:
             for dead in end_dead_runs(instance, settings):
                 on_event(RunEvent(dead.tags[TENANT_TAG], "log", f"run {dead.run_id} was killed; it is recorded as failed, and this one goes on from there"))

@@ -11,15 +11,16 @@ from queue import Empty
 from typing import Any
 
 import adbc_driver_manager
-import adbc_driver_postgresql.dbapi as adbc
 import pyarrow as pa
 
-from fabric_assets.connectors import arrow_types
+from fabric_assets.connectors import arrow_types, postgres_adbc
 from fabric_assets.connectors.sql_columns import UNDECLARED_DECIMAL, UNDECLARED_MISFIT, get_kind
 from fabric_assets.connectors.sql_databases import CONNECT_TIMEOUT_SECONDS, Database
 from fabric_assets.connectors.sql_query import BATCH_BYTES, Query, carry
 from fabric_assets.security.postgres_login import build_conninfo, complete_login
 
+# For this transaction alone, and in one go: at a thousand rows each way to the server counts.
+_BEGIN = "select set_config('transaction_read_only', 'on', true), set_config('statement_timeout', '{milliseconds}', true)"
 _UNDECLARED_FITS = f"not coalesce(bool_or({UNDECLARED_MISFIT}), false)"
 
 
@@ -55,8 +56,9 @@ def _begin(database: Database, place: str) -> Iterator[Any]:
         connection = _connect(database)
         try:
             with connection.cursor() as cursor:
-                cursor.execute("set transaction read only")
-                cursor.execute(f"set local statement_timeout = {max(1, int(database.remaining_seconds * 1000))}")
+                milliseconds = max(1, int(database.remaining_seconds * 1000))
+                cursor.adbc_statement.set_sql_query(_BEGIN.format(milliseconds=milliseconds))
+                cursor.adbc_statement.execute_update()
                 yield cursor
             connection.rollback()
         except BaseException:
@@ -75,7 +77,7 @@ def _connect(database: Database) -> Any:
     # A peer that is gone without a word is noticed after a minute, by keepalives or by what it does not acknowledge.
     seconds = max(1, min(CONNECT_TIMEOUT_SECONDS, int(database.remaining_seconds)))
     network = {"connect_timeout": seconds, "keepalives_idle": 20, "keepalives_interval": 10, "keepalives_count": 4, "tcp_user_timeout": 60_000}
-    connection = adbc.connect(build_conninfo(complete_login(network | database.login)))
+    connection = postgres_adbc.connect(build_conninfo(complete_login(network | database.login)))
     try:
         with connection.cursor() as cursor:
             cursor.execute("set timezone = 'UTC'")

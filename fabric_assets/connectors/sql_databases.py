@@ -74,7 +74,7 @@ class Database:
     started: float = field(default_factory=time.monotonic)
     idle: SimpleQueue[Any] = field(default_factory=SimpleQueue)
 
-    @property
+    @cached_property
     def dialect(self) -> str:
         """The dialect's family: mariadb is mysql's."""
         name = self.url.get_backend_name()

@@ -33,6 +33,8 @@ LOADS = {
     "error": TEXT,
     "retriable": BOOL,
 }
+# What a load's row says from its first moment on.
+_BEGUN = frozenset({"load_id", "run_id", "source", "stream", "write_disposition", "started_at"})
 STREAM_STATE = {"source": TEXT, "stream": TEXT, "version": BIGINT, "state": TEXT, "load_id": TEXT, "updated_at": TIMESTAMP_UTC}
 # name -> columns, primary key
 TABLES = {
@@ -112,7 +114,7 @@ def write_end(session: Session, platform: str, record: LoadRecord) -> bool:
         whether it was: a commit whose answer was lost looks failed to the load, and is none if the ledger calls it a success.
     """
     table, row = Table(platform, "loads"), f"load_id = {quote_text(record.load_id)} and {name_stream(record)}"
-    values = ", ".join(f"{quote(name)} = {value}" for name, value in _build_literals(record).items())
+    values = ", ".join(f"{quote(name)} = {value}" for name, value in _build_literals(record).items() if name not in _BEGUN)
     if session.execute(f"update {table} set {values} where {row} and status <> 'success'"):
         return True
     if session.ask(f"select exists (select 1 from {table} where {row})")[0]:

@@ -23,6 +23,8 @@ from fabric_assets.settings import Settings
 _MEMORY_MB, _MEMORY_BASE_MB, _MEMORY_PER_COLUMN_MB = 192, 128, 0.75
 # Rows that are deleted in one statement where a join says which.
 _PART = 1_000_000
+# DuckDB's unit of work: fewer rows occupy one thread, and to hand them to another takes longer than to do it.
+_ROW_GROUP = 122_880
 _NAMES = {
     BOOL: "BOOLEAN",
     BIGINT: "BIGINT",
@@ -43,19 +45,27 @@ def open_duckdb(tenant: TenantConfig, settings: Settings) -> Iterator[Callable[[
     """Open the tenant's file, made private where it is new; gives what opens a session."""
     connection = connect(tenant, settings)
     try:
-        memory = _Memory(connection)
-        yield lambda: DuckDbSession(connection.cursor(), memory, f"tenant {tenant.tenant}: the destination (duckdb)")
+        instance = _Instance(connection)
+        yield lambda: DuckDbSession(connection.cursor(), instance, f"tenant {tenant.tenant}: the destination (duckdb)")
     finally:
         connection.close()
 
 
-class _Memory:
-    """The limit of the instance's memory, which very wide tables raise."""
+class _Instance:
+    """What the sessions share: the limit of memory, which very wide tables raise, and the threads, one until there is work for more."""
 
     def __init__(self, connection: Any) -> None:
         self._connection, self._lock = connection, threading.Lock()
         self._columns, self._limit = 0, _MEMORY_MB
-        connection.execute(f"set memory_limit = '{_MEMORY_MB}MB'")
+        (self._threads,) = connection.execute("select current_setting('threads')").fetchone()
+        connection.execute(f"set memory_limit = '{_MEMORY_MB}MB'; set threads = 1")
+        self._has_all_threads = False
+
+    def use_all_threads(self) -> None:
+        with self._lock:
+            if not self._has_all_threads:
+                self._connection.execute(f"set threads = {self._threads}")
+                self._has_all_threads = True
 
     @contextmanager
     def reserve(self, columns: int) -> Iterator[None]:
@@ -76,9 +86,9 @@ class _Memory:
 class DuckDbSession(Session):
     row, write_order, temporary_schema = "t.rowid", "t.rowid", "temp"
 
-    def __init__(self, cursor: Any, memory: _Memory, place: str) -> None:
+    def __init__(self, cursor: Any, instance: _Instance, place: str) -> None:
         super().__init__(place)
-        self._cursor, self._memory, self._begun = cursor, memory, False
+        self._cursor, self._instance, self._begun, self._inserted = cursor, instance, False, 0
         self._thinned: set[Table] = set()
         cursor.execute("set TimeZone = 'UTC'")
 
@@ -93,10 +103,14 @@ class DuckDbSession(Session):
 
     def insert(self, table: Table, rows: pa.Table) -> int:
         names = quote_all(rows.column_names)
-        with self._use(), self._memory.reserve(rows.num_columns):
+        self._inserted += rows.num_rows
+        if self._inserted > _ROW_GROUP:
+            self._instance.use_all_threads()
+        with self._use(), self._instance.reserve(rows.num_columns):
             self._begin()
             # DuckDB finds the rows by the variable's name. To register them would keep each batch in memory until the commit: as a view's old version.
-            fabric_rows = rows
+            # As a stream: a table it would have scanned by Arrow's own threads.
+            fabric_rows = rows.__arrow_c_stream__()
             (taken,) = self._cursor.execute(f"insert into {table} ({names}) select {names} from fabric_rows").fetchone()
             del fabric_rows
             return taken
@@ -122,7 +136,11 @@ class DuckDbSession(Session):
 
     def delete(self, table: Table, condition: str = "", *, using: str = "") -> int:
         self._thinned.add(table)
-        return self._delete_in_parts(table, f"exists (select 1 from {using} where {condition})") if using else super().delete(table, condition)
+        if not using:
+            return super().delete(table, condition)
+        # However few rows say which ones, it is the whole table that is searched.
+        self._instance.use_all_threads()
+        return self._delete_in_parts(table, f"exists (select 1 from {using} where {condition})")
 
     def _delete_in_parts(self, table: Table, condition: str) -> int:
         """Find the rows, then delete them some at a time: the join of one statement for both cannot move to disk, however many rows it finds."""
@@ -185,7 +203,7 @@ class DuckDbSession(Session):
             self._begun = True
 
     def _end(self) -> None:
-        self._begun, self._thinned = False, set()
+        self._begun, self._thinned, self._inserted = False, set(), 0
 
     def _run(self, sql: str) -> int:
         self._begin()

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from adbc_driver_postgresql import dbapi
 
 from fabric_assets.config.tenant import PostgresDestination, TenantConfig
+from fabric_assets.connectors import postgres_adbc
 from fabric_assets.connectors.arrow_types import BIGINT, BINARY, BOOL, DATE, DOUBLE, JSON, TEXT, TIME, TIMESTAMP, TIMESTAMP_UTC
 from fabric_assets.connectors.destinations import CONNECT_TIMEOUT_SECONDS, get_postgres_error, parse_postgres_url
 from fabric_assets.connectors.outages import is_outage
@@ -83,7 +84,7 @@ def build_conninfo(tenant: TenantConfig, settings: Settings, *, program: str) ->
 
 def _connect(tenant: TenantConfig, uri: str) -> Any:
     try:
-        return dbapi.connect(uri, autocommit=False)
+        return postgres_adbc.connect(uri)
     except dbapi.Error as error:
         raise get_postgres_error(tenant, str(error)) from None
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 from adbc_driver_postgresql import dbapi
 
 from fabric_assets import naming
+from fabric_assets.connectors import postgres_adbc
 from fabric_assets.errors import DestinationError
 from fabric_assets.offboarding.mentions import Mentions
 from fabric_assets.offboarding.warehouses import Column, Relation, Warehouse, quote
@@ -89,7 +90,7 @@ class PostgresSchemas(Warehouse):
     def read(self, relation: Relation, columns: Sequence[Column]) -> Iterator[tuple[int, pa.RecordBatchReader]]:
         table = f"{quote(relation.schema)}.{quote(relation.name)}"
         try:
-            with closing(dbapi.connect(self._build_dsn(relation))) as connection, connection.cursor() as cursor:
+            with closing(postgres_adbc.connect(self._build_dsn(relation))) as connection, connection.cursor() as cursor:
                 cursor.execute("set transaction isolation level repeatable read, read only")
                 cursor.execute(f"select count(*) from {table}")
                 (rows,) = cursor.fetchone() or (0,)
