@@ -5,6 +5,7 @@ A value that no such type fits is spelt out: as JSON where it is nested, as text
 
 import json
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -58,6 +59,7 @@ def get_word(kind: pa.DataType) -> str:
     return f"decimal({kind.precision},{kind.scale})" if pa.types.is_decimal(kind) else _WORDS.get(kind, str(kind))
 
 
+@lru_cache(maxsize=1_000)
 def get_carried_type(kind: pa.DataType) -> pa.DataType | None:
     """The type that carries `kind`'s values; None where they are to be written as JSON text."""
     if pa.types.is_null(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):

@@ -1,4 +1,7 @@
-"""A generator -> the same items, made by a thread of its own a few ahead of whoever takes them: reading and writing overlap."""
+"""A generator -> the same items, made by a thread of its own a few ahead of whoever takes them: reading and writing overlap.
+
+Small items are made by whoever takes them: for a table of a thousand rows a thread, and the way through its queue, cost more than they save.
+"""
 
 import contextlib
 import threading
@@ -29,16 +32,26 @@ class ReadAhead(Generic[T]):
     Args:
         items: a generator.
         check: called now and then while there is nothing to take; what it raises ends the waiting, whatever blocks the generator.
+        is_small: whether an item is no reason for a thread. The first that is not begins it, and it makes all that follow.
     """
 
-    def __init__(self, items: Iterator[T], check: Callable[[], None] = lambda: None) -> None:
-        self._check = check
+    def __init__(self, items: Iterator[T], check: Callable[[], None] = lambda: None, *, is_small: Callable[[T], bool] = lambda item: False) -> None:
+        self._items, self._check, self._is_small = items, check, is_small
         self._queue: Queue[T | _End] = Queue(_DEPTH)
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._work, args=(items,), daemon=True, name=f"{threading.current_thread().name}, reading")
-        self._thread.start()
+        self._thread: threading.Thread | None = None
 
     def __iter__(self) -> Iterator[T]:
+        for item in self._items:
+            if not self._is_small(item):
+                self._thread = threading.Thread(target=self._work, daemon=True, name=f"{threading.current_thread().name}, reading")
+                self._thread.start()
+                yield item
+                yield from self._take()
+                return
+            yield item
+
+    def _take(self) -> Iterator[T]:
         while True:
             try:
                 item = self._queue.get(timeout=_POLL_SECONDS)
@@ -53,14 +66,17 @@ class ReadAhead(Generic[T]):
                 return
 
     def close(self) -> None:
-        """Have the generator closed by its own thread; one that is blocked is left behind."""
+        """Have the generator closed by the thread that it is with; one that is blocked is left behind."""
         self._closed.set()
-        self._thread.join(_CLOSE_SECONDS)
+        if self._thread is None:
+            self._items.close()  # type: ignore[attr-defined]
+        else:
+            self._thread.join(_CLOSE_SECONDS)
 
-    def _work(self, items: Iterator[T]) -> None:
+    def _work(self) -> None:
         try:
-            with contextlib.closing(items):  # type: ignore[type-var]
-                for item in items:
+            with contextlib.closing(self._items):  # type: ignore[type-var]
+                for item in self._items:
                     if not self._put(item):
                         return
             self._put(_End())

@@ -30,6 +30,8 @@ from fabric_assets.loading.warehouse import Warehouse
 from fabric_assets.loading.writing import StreamWriter
 
 _PROGRESS_SECONDS = 5.0
+# A batch of a larger table has sixteen times as many.
+_SMALL_BYTES = 1_000_000
 # Of a load that fails on its limit so many of the rejected rows are kept, enough to see what is wrong.
 _KEPT_REJECTS = 1_000
 Layouts = Mapping[str, Mapping[str, pa.DataType]]
@@ -58,7 +60,8 @@ def load_group(group: ReadGroup, context: LoadContext) -> None:
     """Load a group's streams; each ends in an outcome, whatever happens."""
     loads = {plan.name: _StreamLoad(plan, context, group.after_commit) for plan in group.streams}
     try:
-        with contextlib.closing(ReadAhead(group.read({name: load.memory for name, load in loads.items()}), context.job.check)) as items:
+        read = group.read({name: load.memory for name, load in loads.items()})
+        with contextlib.closing(ReadAhead(read, context.job.check, is_small=_is_small)) as items:
             for item in items:
                 context.job.check()
                 _take(loads[item.stream], item)
@@ -75,6 +78,11 @@ def load_group(group: ReadGroup, context: LoadContext) -> None:
     finally:
         for load in loads.values():
             load.close()
+
+
+def _is_small(item: Batch | StreamFailed) -> bool:
+    """Of what comes page by page there is always more to wait for, however few rows a page has."""
+    return isinstance(item, Batch) and not isinstance(item.rows, list) and item.rows.nbytes < _SMALL_BYTES
 
 
 def _take(load: "_StreamLoad", item: Batch | StreamFailed) -> None:

@@ -98,8 +98,7 @@ class DuckDbSession(Session):
 
     def query(self, sql: str) -> pa.Table:
         with self._use():
-            self._begin()
-            return _unwrap(self._cursor.execute(sql).to_arrow_table())
+            return _unwrap(self._cursor.execute(self._in_transaction(sql)).to_arrow_table())
 
     def insert(self, table: Table, rows: pa.Table) -> int:
         names = quote_all(rows.column_names)
@@ -107,11 +106,10 @@ class DuckDbSession(Session):
         if self._inserted > _ROW_GROUP:
             self._instance.use_all_threads()
         with self._use(), self._instance.reserve(rows.num_columns):
-            self._begin()
             # DuckDB finds the rows by the variable's name. To register them would keep each batch in memory until the commit: as a view's old version.
             # As a stream: a table it would have scanned by Arrow's own threads.
             fabric_rows = rows.__arrow_c_stream__()
-            (taken,) = self._cursor.execute(f"insert into {table} ({names}) select {names} from fabric_rows").fetchone()
+            (taken,) = self._cursor.execute(self._in_transaction(f"insert into {table} ({names}) select {names} from fabric_rows")).fetchone()
             del fabric_rows
             return taken
 
@@ -197,17 +195,16 @@ class DuckDbSession(Session):
                 self._cursor.rollback()
                 self._end()
 
-    def _begin(self) -> None:
-        if not self._begun:
-            self._cursor.begin()
-            self._begun = True
+    def _in_transaction(self, sql: str) -> str:
+        """A statement, and before the first one what begins the transaction: as a call of its own it would wait for Python's lock once more."""
+        begin, self._begun = "" if self._begun else "begin transaction; ", True
+        return begin + sql
 
     def _end(self) -> None:
         self._begun, self._thinned, self._inserted = False, set(), 0
 
     def _run(self, sql: str) -> int:
-        self._begin()
-        row = self._cursor.execute(sql).fetchone()
+        row = self._cursor.execute(self._in_transaction(sql)).fetchone()
         return row[0] if row and isinstance(row[0], int) else 0
 
     def _translate(self, error: Exception) -> Exception | None:

@@ -1,14 +1,21 @@
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.event_log import AssetKeyTable, SqliteEventLogStorage
 from dagster._core.storage.sql import check_alembic_revision, get_alembic_config
+from dagster_shared.serdes import deserialize_value, serialize_value
 
+from fabric_assets.factories import event_log
 from fabric_assets.factories.event_log import KeptEventLog
 from fabric_assets.factories.instance import get_instance
 from fabric_assets.settings import Settings
@@ -112,6 +119,75 @@ def test_events_outlive_the_process_that_wrote_them(settings: Settings, home: Pa
         assert found is not None
         assert found.run_id == killed.stdout.strip()
         assert any(entry.dagster_event_type == dg.DagsterEventType.STEP_START for entry in instance.all_logs(found.run_id))
+
+
+def test_gathered_events_are_stored_as_dagster_stores_them(settings: Settings, home: Path, tmp_path: Path) -> None:
+    # More than are gathered at a time, and twice: an asset's row is made by the first run and changed by the second.
+    many = dg.multi_asset(name="many", specs=[dg.AssetSpec(f"asset{number}") for number in range(130)])(give_many)
+    theirs = dg.DagsterInstance.local_temp(str(tmp_path))
+    with get_instance(settings) as ours, theirs:
+        for instance in (ours, theirs):
+            for _ in range(2):
+                dg.materialize([many], instance=instance)
+            kinds = Counter(entry.dagster_event_type for entry in instance.all_logs(get_last(instance)))
+            assert kinds[dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED] == 130
+            assert kinds[dg.DagsterEventType.STEP_OUTPUT] == kinds[dg.DagsterEventType.ASSET_MATERIALIZATION] == 130
+        assert [tell(entry) for entry in ours.all_logs(run_id=get_last(ours))] == [tell(entry) for entry in theirs.all_logs(run_id=get_last(theirs))]
+
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        for record in instance.get_asset_records([dg.AssetKey(f"asset{number}") for number in range(130)]):
+            latest, (event,) = record.asset_entry.last_materialization_record, instance.fetch_materializations(record.asset_entry.asset_key, limit=1).records
+            assert latest == event
+            assert record.asset_entry.last_run_id == latest.run_id == get_last(instance)
+        storage = instance.event_log_storage
+        assert isinstance(storage, SqliteEventLogStorage)
+        with storage.index_connection() as index:
+            texts = [text for (text,) in index.execute(AssetKeyTable.select().with_only_columns(AssetKeyTable.c.last_materialization))]
+        assert len(texts) == 130
+        assert all(text == serialize_value(deserialize_value(text, dg.EventLogRecord)) for text in texts), "spelt otherwise than by Dagster"
+
+
+def test_another_process_sees_a_gathered_event_while_its_step_goes_on(settings: Settings, home: Path) -> None:
+    @dg.multi_asset(specs=[dg.AssetSpec("first"), dg.AssetSpec("second")])
+    def slow() -> Iterator[dg.MaterializeResult]:
+        yield dg.MaterializeResult(asset_key="first")
+        with dg.DagsterInstance.from_config(str(home)) as other:
+            wait_until(lambda: other.get_latest_materialization_event(dg.AssetKey("first")) is not None, 30)
+        yield dg.MaterializeResult(asset_key="second")
+
+    with get_instance(settings) as instance:
+        assert dg.materialize([slow], instance=instance).success
+
+
+def test_events_that_cannot_be_stored_at_once_are_stored_later_and_once(settings: Settings, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_log, "_BUSY_SECONDS", 0.1)
+
+    @dg.multi_asset(specs=[dg.AssetSpec("first"), dg.AssetSpec("second")])
+    def held_up() -> Iterator[dg.MaterializeResult]:
+        with closing(sqlite3.connect(home / "history" / "runs" / "index.db", isolation_level=None)) as other:
+            other.execute("begin immediate")
+            yield dg.MaterializeResult(asset_key="first")
+            time.sleep(1)
+        yield dg.MaterializeResult(asset_key="second")
+
+    with get_instance(settings) as instance:
+        assert dg.materialize([held_up], instance=instance).success
+        for key in ("first", "second"):
+            assert len(instance.fetch_materializations(dg.AssetKey(key), limit=10).records) == 1
+
+
+def give_many() -> Iterator[dg.MaterializeResult]:
+    for number in range(130):
+        yield dg.MaterializeResult(asset_key=f"asset{number}", metadata={"rows": number, "note": 'a "quoted" word, and é'})
+
+
+def get_last(instance: dg.DagsterInstance) -> str:
+    return instance.get_runs(limit=1)[0].run_id
+
+
+def tell(entry: dg.EventLogEntry) -> tuple[object, ...]:
+    event = entry.dagster_event
+    return entry.level, event and (event.event_type, event.step_key, event.asset_key, event.partition)
 
 
 def test_another_storage_is_left_as_it_is(settings: Settings, home: Path) -> None:

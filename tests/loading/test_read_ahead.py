@@ -38,33 +38,49 @@ def test_a_slow_writer_holds_up_the_reader() -> None:
     ahead.close()
 
 
-def test_closing_it_closes_the_generator_in_its_own_thread() -> None:
-    threads = []
+def test_small_items_are_read_by_whoever_takes_them_and_a_thread_begins_with_the_first_that_is_not() -> None:
+    readers = []
 
     def read() -> Iterator[int]:
-        threads.append(threading.get_ident())
+        for number in [1, 2, 3, 100, 4, 5]:
+            readers.append(threading.get_ident())
+            yield number
+
+    ahead = ReadAhead(read(), is_small=lambda number: number < 10)
+    assert list(ahead) == [1, 2, 3, 100, 4, 5]
+    ahead.close()
+    assert readers[:4] == [threading.get_ident()] * 4
+    assert len({*readers[4:]}) == 1 and readers[4] != threading.get_ident()
+
+
+@pytest.mark.parametrize("is_small", [True, False])
+def test_closing_it_closes_the_generator_before_its_end(is_small: bool) -> None:
+    closed = []
+
+    def read() -> Iterator[int]:
         try:
             yield from range(1_000_000)
         finally:
-            threads.append(threading.get_ident())
+            closed.append(threading.get_ident())
 
-    ahead = ReadAhead(read())
+    ahead = ReadAhead(read(), is_small=lambda number: is_small)
     next(iter(ahead))
     ahead.close()
-    assert len(threads) == 2 and len(set(threads)) == 1, "a driver's connection may only be closed where it was opened"
-    assert threads[0] != threading.get_ident()
+    assert len(closed) == 1
+    assert (closed[0] == threading.get_ident()) == is_small, "a generator that another thread may be in cannot be closed here"
 
 
 def test_waiting_for_a_reader_that_is_blocked_ends_when_the_check_says_so() -> None:
     never = threading.Event()
 
     def read() -> Iterator[int]:
-        never.wait(30)
         yield 1
+        never.wait(30)
+        yield 2
 
     def check() -> None:
         raise TimeoutError("the load's time is up")
 
     with pytest.raises(TimeoutError, match="time is up"):
-        next(iter(ReadAhead(read(), check)))
+        list(ReadAhead(read(), check))
     never.set()
