@@ -21,6 +21,7 @@ from fabric_assets.factories.instance import get_instance
 from fabric_assets.settings import Settings
 from tests.faults.processes import wait_until
 
+_MANY = 25
 PROGRAM = """
 import os, signal
 import dagster as dg
@@ -121,21 +122,22 @@ def test_events_outlive_the_process_that_wrote_them(settings: Settings, home: Pa
         assert any(entry.dagster_event_type == dg.DagsterEventType.STEP_START for entry in instance.all_logs(found.run_id))
 
 
-def test_gathered_events_are_stored_as_dagster_stores_them(settings: Settings, home: Path, tmp_path: Path) -> None:
+def test_gathered_events_are_stored_as_dagster_stores_them(settings: Settings, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # More than are gathered at a time, and twice: an asset's row is made by the first run and changed by the second.
-    many = dg.multi_asset(name="many", specs=[dg.AssetSpec(f"asset{number}") for number in range(130)])(give_many)
-    theirs = dg.DagsterInstance.local_temp(str(tmp_path))
+    monkeypatch.setattr(event_log, "_GATHERED_EVENTS", 10)
+    many = dg.multi_asset(name="many", specs=[dg.AssetSpec(f"asset{number}") for number in range(_MANY)])(give_many)
+    theirs = dg.DagsterInstance.ephemeral(str(tmp_path))
     with get_instance(settings) as ours, theirs:
         for instance in (ours, theirs):
             for _ in range(2):
                 dg.materialize([many], instance=instance)
             kinds = Counter(entry.dagster_event_type for entry in instance.all_logs(get_last(instance)))
-            assert kinds[dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED] == 130
-            assert kinds[dg.DagsterEventType.STEP_OUTPUT] == kinds[dg.DagsterEventType.ASSET_MATERIALIZATION] == 130
+            assert kinds[dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED] == _MANY
+            assert kinds[dg.DagsterEventType.STEP_OUTPUT] == kinds[dg.DagsterEventType.ASSET_MATERIALIZATION] == _MANY
         assert [tell(entry) for entry in ours.all_logs(run_id=get_last(ours))] == [tell(entry) for entry in theirs.all_logs(run_id=get_last(theirs))]
 
     with dg.DagsterInstance.from_config(str(home)) as instance:
-        for record in instance.get_asset_records([dg.AssetKey(f"asset{number}") for number in range(130)]):
+        for record in instance.get_asset_records([dg.AssetKey(f"asset{number}") for number in range(_MANY)]):
             latest, (event,) = record.asset_entry.last_materialization_record, instance.fetch_materializations(record.asset_entry.asset_key, limit=1).records
             assert latest == event
             assert record.asset_entry.last_run_id == latest.run_id == get_last(instance)
@@ -143,7 +145,7 @@ def test_gathered_events_are_stored_as_dagster_stores_them(settings: Settings, h
         assert isinstance(storage, SqliteEventLogStorage)
         with storage.index_connection() as index:
             texts = [text for (text,) in index.execute(AssetKeyTable.select().with_only_columns(AssetKeyTable.c.last_materialization))]
-        assert len(texts) == 130
+        assert len(texts) == _MANY
         assert all(text == serialize_value(deserialize_value(text, dg.EventLogRecord)) for text in texts), "spelt otherwise than by Dagster"
 
 
@@ -177,7 +179,7 @@ def test_events_that_cannot_be_stored_at_once_are_stored_later_and_once(settings
 
 
 def give_many() -> Iterator[dg.MaterializeResult]:
-    for number in range(130):
+    for number in range(_MANY):
         yield dg.MaterializeResult(asset_key=f"asset{number}", metadata={"rows": number, "note": 'a "quoted" word, and é'})
 
 
