@@ -8,8 +8,8 @@ from adbc_driver_postgresql import dbapi
 def connect(conninfo: str) -> Any:
     """Open a DB-API connection, autocommit off, that knows the types which every Postgres has. What has another one is to be cast in the query.
 
-    Of its own accord the driver reads every column of every table in the database, to know their types as well: 0.1 s of work at 200 tables and
-    seconds where a thousand tenants share one, for each connection.
+    Of its own accord the driver reads every column of every table in the database, to know their types as well: 0.1 s of work at 200 tables,
+    for each connection.
 
     Args:
         conninfo: as libpq wants it.
