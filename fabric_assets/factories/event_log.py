@@ -18,6 +18,7 @@ from typing import Any
 
 import dagster as dg
 from dagster._core.storage.event_log import AssetKeyTable, SqlEventLogStorageMetadata, SqlEventLogStorageTable, SqliteEventLogStorage
+from dagster._core.storage.event_log.schema import AssetEventTagsTable
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._time import datetime_from_timestamp
@@ -95,7 +96,9 @@ class KeptEventLog(SqliteEventLogStorage):
     def _index(self, connection: Any, event: dg.EventLogEntry, row: dict[str, Any]) -> None:
         """What Dagster's own `store_event` does there, without spelling the event anew."""
         event_id = connection.execute(_INSERT, row).inserted_primary_key[0]
-        self._store_asset_event_tags(connection, [event], [event_id])
+        if tags := self._tags_for_asset_event(event):
+            tag = {"event_id": event_id, "asset_key": row["asset_key"], "event_timestamp": row["timestamp"]}
+            connection.execute(AssetEventTagsTable.insert(), [{**tag, "key": key, "value": value} for key, value in tags.items()])
         asset = {"last_run_id": event.run_id, "last_materialization_timestamp": datetime_from_timestamp(event.timestamp)}
         if event.dagster_event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
             asset["last_materialization"] = f'{{"__class__": "EventLogRecord", "event_log_entry": {row["event"]}, "storage_id": {event_id}}}'
