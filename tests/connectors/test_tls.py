@@ -277,8 +277,10 @@ def maria(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Maria]:
     authority, stranger = (Authority(tmp_path_factory.mktemp(name)) for name in ("ours", "strangers"))
     (certificate, key), port = authority.issue("server", "localhost"), get_free_port()
     folder = Path(tempfile.mkdtemp(prefix="fabric-maria-"))
-    # Without the kernel's asynchronous writing, whose memory two servers on one machine may not both get.
-    server_options = ["--innodb-use-native-aio=0", f"--user={'root' if os.geteuid() == 0 else os.environ.get('USER', 'nobody')}"]
+    (folder / "tmp").mkdir()
+    # Without the kernel's asynchronous writing, whose memory two servers on one machine may not both get. And not in /tmp: a server
+    # that starts there deletes the temporary tables of every other.
+    server_options = ["--innodb-use-native-aio=0", f"--tmpdir={folder}/tmp", f"--user={'root' if os.geteuid() == 0 else os.environ.get('USER', 'nobody')}"]
     made = subprocess.run(
         [install, "--no-defaults", f"--datadir={folder}/data", "--auth-root-authentication-method=normal", "--skip-test-db", *server_options],
         check=False,
