@@ -10,7 +10,7 @@ from rich.console import Console
 
 from fabric_assets.cli.demo_table import DemoRow, Dropped, print_rows, shorten, to_json
 from fabric_assets.cli.headless import run_tenants
-from fabric_assets.cli.run import get_exit_code, print_event
+from fabric_assets.cli.run import get_exit_code, open_progress, print_event
 from fabric_assets.config.imports import CsvImportSource
 from fabric_assets.config.loader import Fleet, load_fleet
 from fabric_assets.config.tenant import TenantConfig
@@ -34,7 +34,7 @@ def demo(
     from fabric_assets.demo.data import prepare_demo
 
     settings = load_settings()
-    progress = Console(stderr=True, highlight=False, soft_wrap=True)
+    progress = open_progress()
     shop = prepare_demo(settings.data_dir, report=lambda line: progress.print(line, markup=False))
     if prepare:
         progress.print(f"the demo's source data lies in {shorten(shop.folder)}", markup=False)

@@ -34,7 +34,7 @@ def run(
     settings = load_settings()
     fleet = load_fleet(settings)
     names = get_tenants(fleet, tenants, all_)
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = open_progress()
     results = run_tenants(
         fleet,
         names,
@@ -48,6 +48,11 @@ def run(
     else:
         print_results(Console(highlight=False), results)
     raise typer.Exit(get_exit_code(results))
+
+
+def open_progress() -> Console:
+    """What progress is printed to. It is asked once whether it is a terminal, and how wide: Rich asks the system several times a line."""
+    return Console(stderr=True, highlight=False, soft_wrap=True, force_terminal=Console(stderr=True).is_terminal, width=80, height=25)
 
 
 def print_event(console: Console, event: "RunEvent") -> None:

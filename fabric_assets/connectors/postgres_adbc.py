@@ -5,8 +5,8 @@ from typing import Any
 from adbc_driver_postgresql import dbapi
 
 
-def connect(conninfo: str) -> Any:
-    """Open a DB-API connection, autocommit off, that knows the types which every Postgres has. What has another one is to be cast in the query.
+def connect(conninfo: str, *, autocommit: bool = False) -> Any:
+    """Open a DB-API connection that knows the types which every Postgres has. What has another one is to be cast in the query.
 
     Of its own accord the driver reads every column of every table in the database, to know their types as well: 0.1 s of work at 200 tables,
     for each connection.
@@ -17,4 +17,4 @@ def connect(conninfo: str) -> Any:
     Raises:
         dbapi.Error: no connection.
     """
-    return dbapi.connect(conninfo, db_kwargs={"adbc.postgresql.type_resolver_mode": "builtin"}, autocommit=False)
+    return dbapi.connect(conninfo, db_kwargs={"adbc.postgresql.type_resolver_mode": "builtin"}, autocommit=autocommit)

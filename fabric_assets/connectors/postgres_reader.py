@@ -19,8 +19,8 @@ from fabric_assets.connectors.sql_databases import CONNECT_TIMEOUT_SECONDS, Data
 from fabric_assets.connectors.sql_query import BATCH_BYTES, Query, carry
 from fabric_assets.security.postgres_login import build_conninfo, complete_login
 
-# For this transaction alone, and in one go: at a thousand rows each way to the server counts.
-_BEGIN = "select set_config('transaction_read_only', 'on', true), set_config('statement_timeout', '{milliseconds}', true)"
+# In one go: at a thousand rows each way to the server counts.
+_BEGIN = "begin read only; set local statement_timeout = {milliseconds}"
 _UNDECLARED_FITS = f"not coalesce(bool_or({UNDECLARED_MISFIT}), false)"
 
 
@@ -57,10 +57,10 @@ def _begin(database: Database, place: str) -> Iterator[Any]:
         try:
             with connection.cursor() as cursor:
                 milliseconds = max(1, int(database.remaining_seconds * 1000))
-                cursor.adbc_statement.set_sql_query(_BEGIN.format(milliseconds=milliseconds))
-                cursor.adbc_statement.execute_update()
+                _run(cursor, _BEGIN.format(milliseconds=milliseconds))
                 yield cursor
-            connection.rollback()
+            with connection.cursor() as cursor:
+                _run(cursor, "rollback")
         except BaseException:
             connection.close()
             raise
@@ -77,15 +77,20 @@ def _connect(database: Database) -> Any:
     # A peer that is gone without a word is noticed after a minute, by keepalives or by what it does not acknowledge.
     seconds = max(1, min(CONNECT_TIMEOUT_SECONDS, int(database.remaining_seconds)))
     network = {"connect_timeout": seconds, "keepalives_idle": 20, "keepalives_interval": 10, "keepalives_count": 4, "tcp_user_timeout": 60_000}
-    connection = postgres_adbc.connect(build_conninfo(complete_login(network | database.login)))
+    # Each read begins its own transaction; one that the driver begins would stay open while the connection waits for its next stream.
+    connection = postgres_adbc.connect(build_conninfo(complete_login(network | database.login)), autocommit=True)
     try:
         with connection.cursor() as cursor:
-            cursor.execute("set timezone = 'UTC'")
-        connection.commit()
+            _run(cursor, "set timezone = 'UTC'")
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _run(cursor: Any, sql: str) -> None:
+    cursor.adbc_statement.set_sql_query(sql)
+    cursor.adbc_statement.execute_update()
 
 
 def _carry(values: pa.Array, kind: pa.DataType) -> pa.Array:

@@ -28,7 +28,6 @@ _GATHER_SECONDS, _GATHERED_EVENTS = 0.2, 100
 # Of these the index of all runs keeps a copy, and a row per asset.
 _OF_ASSETS = frozenset({dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED, dg.DagsterEventType.ASSET_MATERIALIZATION})
 _GATHERED = _OF_ASSETS | {dg.DagsterEventType.STEP_OUTPUT}
-_INSERT = SqlEventLogStorageTable.insert()
 
 
 class KeptEventLog(SqliteEventLogStorage):
@@ -83,27 +82,28 @@ class KeptEventLog(SqliteEventLogStorage):
         if self._waiting:
             connection = self._get(self._waiting[0][0].run_id)
             with connection.begin():
-                connection.execute(_INSERT, [row for _, row in self._waiting])
+                _insert(connection, SqlEventLogStorageTable.insert(), [row for _, row in self._waiting])
             self._unindexed += [(event, row) for event, row in self._waiting if event.dagster_event_type in _OF_ASSETS]
             self._waiting = []
         if self._unindexed:
             connection = self._get(INDEX_SHARD_NAME)
             with connection.begin():
-                for event, row in self._unindexed:
-                    self._index(connection, event, row)
+                self._index(connection, self._unindexed)
             self._unindexed = []
 
-    def _index(self, connection: Any, event: dg.EventLogEntry, row: dict[str, Any]) -> None:
-        """What Dagster's own `store_event` does there, without spelling the event anew."""
-        event_id = connection.execute(_INSERT, row).inserted_primary_key[0]
-        if tags := self._tags_for_asset_event(event):
+    def _index(self, connection: Any, entries: list[tuple[dg.EventLogEntry, dict[str, Any]]]) -> None:
+        """What Dagster's own `store_event` does there for each event, without spelling it anew."""
+        tags, assets = list[dict[str, Any]](), dict[str, dict[str, Any]]()
+        for event_id, (event, row) in zip(_insert(connection, SqlEventLogStorageTable.insert(), [row for _, row in entries]), entries, strict=True):
             tag = {"event_id": event_id, "asset_key": row["asset_key"], "event_timestamp": row["timestamp"]}
-            connection.execute(AssetEventTagsTable.insert(), [{**tag, "key": key, "value": value} for key, value in tags.items()])
-        asset = {"last_run_id": event.run_id, "last_materialization_timestamp": datetime_from_timestamp(event.timestamp)}
-        if event.dagster_event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
-            asset["last_materialization"] = f'{{"__class__": "EventLogRecord", "event_log_entry": {row["event"]}, "storage_id": {event_id}}}'
-        if not connection.execute(AssetKeyTable.update().where(AssetKeyTable.c.asset_key == row["asset_key"]), asset).rowcount:
-            connection.execute(AssetKeyTable.insert(), {"asset_key": row["asset_key"], **asset})
+            tags += [{**tag, "key": key, "value": value} for key, value in (self._tags_for_asset_event(event) or {}).items()]
+            asset = assets.setdefault(row["asset_key"], {"asset_key": row["asset_key"], "last_materialization": None})
+            asset |= {"last_run_id": event.run_id, "last_materialization_timestamp": datetime_from_timestamp(event.timestamp)}
+            if event.dagster_event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
+                asset["last_materialization"] = f'{{"__class__": "EventLogRecord", "event_log_entry": {row["event"]}, "storage_id": {event_id}}}'
+        if tags:
+            connection.execute(AssetEventTagsTable.insert(), tags)
+        _insert(connection, _build_upsert(), list(assets.values()))
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Any]:
@@ -165,6 +165,25 @@ class KeptEventLog(SqliteEventLogStorage):
     def _close_all(self, *, but: str = "") -> None:
         for shard in [name for name in self._kept if name != but]:
             self._kept.pop(shard).close()
+
+
+def _insert(connection: Any, statement: Any, rows: list[dict[str, Any]]) -> list[int]:
+    """Insert rows many at a time, which SQLAlchemy does where it is asked for their numbers: row by row each would wait for Python's lock.
+
+    SQLite numbers them as they are listed; in which order it gives the numbers back it does not say.
+    """
+    return sorted(connection.execute(statement.returning(statement.table.c.id), rows).scalars())
+
+
+def _build_upsert() -> Any:
+    """An asset's row made, or brought up to date; a plan leaves its materialisation as it is."""
+    from sqlalchemy import func
+    from sqlalchemy.dialects.sqlite import insert
+
+    statement = insert(AssetKeyTable)
+    new, materialisation = statement.excluded, func.coalesce(statement.excluded.last_materialization, AssetKeyTable.c.last_materialization)
+    values = {"last_run_id": new.last_run_id, "last_materialization_timestamp": new.last_materialization_timestamp, "last_materialization": materialisation}
+    return statement.on_conflict_do_update(index_elements=["asset_key"], set_=values)
 
 
 class KeptStorage(DagsterSqliteStorage):

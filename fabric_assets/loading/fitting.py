@@ -39,6 +39,8 @@ def plain(column: Column) -> Column:
     if isinstance(column.type, pa.BaseExtensionType):
         column = column.cast(column.type.storage_type)
     kind = column.type
+    if kind in (BIGINT, DOUBLE):
+        return column
     if pa.types.is_dictionary(kind):
         return plain(column.cast(kind.value_type))
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):

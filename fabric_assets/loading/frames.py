@@ -141,15 +141,15 @@ def _has_nul(part: Any) -> bool:
 def _find_out_of_range(part: Any) -> Any:
     kind = part.type
     if pa.types.is_date32(kind):
-        raw, earliest, latest = part.cast(pa.int32()), EARLIEST_DAY, LATEST_DAY
+        earliest, latest = EARLIEST_DAY, LATEST_DAY
     elif pa.types.is_date64(kind):
-        raw, earliest, latest = part.cast(pa.int64()), EARLIEST // 1_000, LATEST // 1_000
+        earliest, latest = EARLIEST // 1_000, LATEST // 1_000
     elif pa.types.is_timestamp(kind) and kind.unit in _PER_MICROSECOND:
-        unit = _PER_MICROSECOND[kind.unit]
-        raw, earliest, latest = part.cast(pa.int64()), EARLIEST // unit, LATEST // unit
+        earliest, latest = EARLIEST // (unit := _PER_MICROSECOND[kind.unit]), LATEST // unit
     else:
         return None
-    bounds = pc.min_max(raw).as_py()
-    if bounds["min"] is None or (bounds["min"] >= earliest and bounds["max"] <= latest):
+    bounds = pc.min_max(part)
+    if not bounds["min"].is_valid or (bounds["min"].value >= earliest and bounds["max"].value <= latest):
         return None
+    raw = part.cast(pa.int32() if pa.types.is_date32(kind) else pa.int64())
     return pc.fill_null(pc.or_(pc.less(raw, earliest), pc.greater(raw, latest)), False)

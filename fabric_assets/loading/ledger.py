@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
+import pyarrow as pa
+
 from fabric_assets import naming
 from fabric_assets.connectors.arrow_types import BIGINT, BOOL, DOUBLE, JSON, TEXT, TIMESTAMP_UTC
 from fabric_assets.errors import LeaseHeld
@@ -93,18 +95,17 @@ def start_states(session: Session, platform: str, records: Sequence[LoadRecord])
     for source in {record.source for record in records}:
         known |= {(source, stream) for stream in read_states(session, platform, source)}
     new = [record for record in records if (record.source, record.stream) not in known]
-    if new:
-        rows = ", ".join(
-            f"({quote_text(record.source)}, {quote_text(record.stream)}, 0, '{{}}', {quote_text(record.load_id)}, {write_time()})" for record in new
-        )
-        session.execute(f"insert into {table} ({quote_all(STREAM_STATE)}) values {rows}")
+    now = datetime.now(UTC)
+    rows = [{"source": record.source, "stream": record.stream, "version": 0, "state": "{}", "load_id": record.load_id, "updated_at": now} for record in new]
+    if rows:
+        session.insert(table, pa.Table.from_pylist(rows, schema=pa.schema(list(STREAM_STATE.items()))))
 
 
 def write_records(session: Session, platform: str, records: Sequence[LoadRecord]) -> None:
     """Write rows of the ledger for loads that begin."""
-    rows = ", ".join(f"({', '.join(_build_literals(record).values())})" for record in records)
-    if rows:
-        session.execute(f"insert into {Table(platform, 'loads')} ({quote_all(LOADS)}) values {rows}")
+    if records:
+        # As Arrow: of hundreds of rows in SQL each value would be parsed and planned.
+        session.insert(Table(platform, "loads"), pa.Table.from_pylist([_get_values(record) for record in records], schema=pa.schema(list(LOADS.items()))))
 
 
 def write_end(session: Session, platform: str, record: LoadRecord) -> bool:
@@ -114,7 +115,7 @@ def write_end(session: Session, platform: str, record: LoadRecord) -> bool:
         whether it was: a commit whose answer was lost looks failed to the load, and is none if the ledger calls it a success.
     """
     table, row = Table(platform, "loads"), f"load_id = {quote_text(record.load_id)} and {name_stream(record)}"
-    values = ", ".join(f"{quote(name)} = {value}" for name, value in _build_literals(record).items() if name not in _BEGUN)
+    values = ", ".join(f"{quote(name)} = {_quote_value(value)}" for name, value in _get_values(record).items() if name not in _BEGUN)
     if session.execute(f"update {table} set {values} where {row} and status <> 'success'"):
         return True
     if session.ask(f"select exists (select 1 from {table} where {row})")[0]:
@@ -123,15 +124,15 @@ def write_end(session: Session, platform: str, record: LoadRecord) -> bool:
     return True
 
 
-def _build_literals(record: LoadRecord) -> dict[str, str]:
+def _get_values(record: LoadRecord) -> dict[str, Any]:
     values = {**vars(record), "schema_changes": json.dumps([asdict(change) for change in record.schema_changes])}
-    return {name: _quote_value(values[name]) for name in LOADS}
+    return {name: clean_text(value) if isinstance(value := values[name], str) else value for name in LOADS}
 
 
 def _quote_value(value: Any) -> str:
     if value is None:
         return "null"
-    return repr(value) if isinstance(value, int | float) else quote_text(clean_text(value.isoformat() if isinstance(value, datetime) else value))
+    return repr(value) if isinstance(value, int | float) else quote_text(value.isoformat() if isinstance(value, datetime) else value)
 
 
 def end_dead_loads(session: Session, platform: str, source: str) -> None:

@@ -81,6 +81,7 @@ class Session(ABC):
     def __init__(self, place: str) -> None:
         self.place = place
         self._lock, self._given_up, self._closed = threading.RLock(), False, False
+        self._deferred = list[str]()
 
     @property
     def is_open(self) -> bool:
@@ -89,6 +90,10 @@ class Session(ABC):
     @abstractmethod
     def execute(self, sql: str) -> int:
         """Run a statement; the number of rows that it changed."""
+
+    def defer(self, sql: str) -> None:
+        """Run a statement in one call of the driver with the next one: for what nobody asks a number of."""
+        self._deferred.append(sql)
 
     @abstractmethod
     def query(self, sql: str) -> pa.Table: ...
@@ -198,6 +203,10 @@ class Session(ABC):
             self._close_once()
         finally:
             self._lock.release()
+
+    def _join_deferred(self, *sql: str) -> str:
+        statements, self._deferred = [*self._deferred, *sql], []
+        return "; ".join(statements)
 
     @contextlib.contextmanager
     def _use(self) -> Iterator[None]:

@@ -81,7 +81,8 @@ class StreamTable:
         if not self._gathered:
             return
         # In one piece: DuckDB sets memory aside for each piece of an insert, and gathered are hundreds of them.
-        rows, self._gathered, self._rows, self._bytes = pa.concat_tables(self._gathered).combine_chunks(), [], 0, 0
+        rows = self._gathered[0] if len(self._gathered) == 1 else pa.concat_tables(self._gathered).combine_chunks()
+        self._gathered, self._rows, self._bytes = [], 0, 0
         self._insert(self.filled, rows)
         if self._stage is not None:
             self._staged += rows.num_rows

@@ -100,6 +100,10 @@ class DuckDbSession(Session):
         with self._use():
             return _unwrap(self._cursor.execute(self._in_transaction(sql)).to_arrow_table())
 
+    def ask(self, sql: str) -> tuple[Any, ...]:
+        with self._use():
+            return self._cursor.execute(self._in_transaction(sql)).fetchone()
+
     def insert(self, table: Table, rows: pa.Table) -> int:
         names = quote_all(rows.column_names)
         self._inserted += rows.num_rows
@@ -130,7 +134,7 @@ class DuckDbSession(Session):
         defined = ", ".join(f"{quote(name)} {self.name_type(kind)}" for name, kind in columns.items())
         # DuckDB wants to be told twice that a table is temporary.
         kind = "temporary table" if table.schema == self.temporary_schema else "table"
-        self.execute(f"create {kind} {table} ({defined})")
+        self.defer(f"create {kind} {table} ({defined})")
 
     def delete(self, table: Table, condition: str = "", *, using: str = "") -> int:
         self._thinned.add(table)
@@ -185,6 +189,8 @@ class DuckDbSession(Session):
 
     def commit(self) -> None:
         with self._use():
+            if self._deferred:
+                self._run()
             if self._begun:
                 self._cursor.commit()
                 self._end()
@@ -195,16 +201,17 @@ class DuckDbSession(Session):
                 self._cursor.rollback()
                 self._end()
 
-    def _in_transaction(self, sql: str) -> str:
-        """A statement, and before the first one what begins the transaction: as a call of its own it would wait for Python's lock once more."""
+    def _in_transaction(self, *sql: str) -> str:
+        """A statement, and before it what waits for one, the transaction's beginning too: calls of their own would wait for Python's lock once more each."""
+        joined = self._join_deferred(*sql)
         begin, self._begun = "" if self._begun else "begin transaction; ", True
-        return begin + sql
+        return begin + joined
 
     def _end(self) -> None:
-        self._begun, self._thinned, self._inserted = False, set(), 0
+        self._begun, self._thinned, self._inserted, self._deferred = False, set(), 0, []
 
-    def _run(self, sql: str) -> int:
-        row = self._cursor.execute(self._in_transaction(sql)).fetchone()
+    def _run(self, *sql: str) -> int:
+        row = self._cursor.execute(self._in_transaction(*sql)).fetchone()
         return row[0] if row and isinstance(row[0], int) else 0
 
     def _translate(self, error: Exception) -> Exception | None:

@@ -98,19 +98,18 @@ class PostgresSession(Session):
         self._connection, self._missing_schema_remedy = connection, missing_schema_remedy
 
     def execute(self, sql: str) -> int:
-        with self._use(), self._connection.cursor() as cursor:
-            cursor.adbc_statement.set_sql_query(sql)
-            return max(cursor.adbc_statement.execute_update(), 0)
+        with self._use():
+            return self._run(sql)
 
     def query(self, sql: str) -> pa.Table:
-        with self._use(), self._connection.cursor() as cursor:
+        with self._use(), self._open_cursor() as cursor:
             cursor.execute(sql)
             return _unwrap(cursor.fetch_arrow_table())
 
     def insert(self, table: Table, rows: pa.Table) -> int:
         is_temporary = table.schema == self.temporary_schema
         place = {"temporary": True} if is_temporary else {"db_schema_name": table.schema}
-        with self._use(), self._connection.cursor() as cursor:
+        with self._use(), self._open_cursor() as cursor:
             return cursor.adbc_ingest(table.name, _encode_json(rows), mode="append", **place)
 
     def create_schema(self, name: str) -> None:
@@ -186,11 +185,25 @@ class PostgresSession(Session):
 
     def commit(self) -> None:
         with self._use():
+            if self._deferred:
+                self._run()
             self._connection.commit()
 
     def rollback(self) -> None:
         with self._use():
+            self._deferred = []
             self._connection.rollback()
+
+    def _run(self, *sql: str) -> int:
+        with self._connection.cursor() as cursor:
+            cursor.adbc_statement.set_sql_query(self._join_deferred(*sql))
+            return max(cursor.adbc_statement.execute_update(), 0)
+
+    def _open_cursor(self) -> Any:
+        """A cursor for what takes one statement at a time."""
+        if self._deferred:
+            self._run()
+        return self._connection.cursor()
 
     def _translate(self, error: Exception) -> Exception | None:
         state = getattr(error, "sqlstate", None)

@@ -151,7 +151,7 @@ class StreamWriter:
                 rejected_rows.forget(session, platform, record, origins=self._replaced, row_ids=self._taken_up, of_failed_loads=not self._plan.yields)
         if self._has_rejects:
             rejected_rows.write(session, platform, record)
-        session.execute(
+        session.defer(
             f'insert into {quote(self._datasets.raw)}."_dlt_loads" (load_id, schema_name, status, inserted_at) '
             f"values ({quote_text(record.load_id)}, {quote_text(self._source)}, 0, {quote_text(datetime.now(UTC).isoformat())})"
         )
