@@ -197,6 +197,7 @@ class DuckDbSession(Session):
 
     def rollback(self) -> None:
         with self._use():
+            self._deferred = []
             if self._begun:
                 self._cursor.rollback()
                 self._end()
@@ -208,7 +209,7 @@ class DuckDbSession(Session):
         return begin + joined
 
     def _end(self) -> None:
-        self._begun, self._thinned, self._inserted, self._deferred = False, set(), 0, []
+        self._begun, self._thinned, self._inserted = False, set(), 0
 
     def _run(self, *sql: str) -> int:
         row = self._cursor.execute(self._in_transaction(*sql)).fetchone()

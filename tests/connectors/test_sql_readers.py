@@ -121,6 +121,26 @@ def test_what_a_mariadb_column_holds_against_its_type_comes_as_text(
     assert odd.to_pylist() == [{"v": text}]
 
 
+def test_a_connection_that_waits_for_its_next_stream_holds_no_transaction(postgres: SourceDatabase, settings: Settings) -> None:
+    postgres.run("create table stores (id integer)", "insert into stores values (1)")
+    reading = Reading(postgres, settings, stores={})
+    reader = reading.open()
+    try:
+        batches = reader.groups[0].read(reading.memories)
+        next(batches)
+        assert "idle in transaction" in ask_states(postgres)
+        assert list(batches) == []
+        assert ask_states(postgres) == ["idle", "idle"]
+    finally:
+        reader.close()
+
+
+def ask_states(postgres: SourceDatabase) -> list[str]:
+    """What each other connection to the database is at: the one that looks tables up, and the one that reads."""
+    with postgres._engine.connect() as connection:
+        return sorted(connection.exec_driver_sql("select state from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()").scalars())
+
+
 def test_a_postgres_numeric_that_is_none_comes_as_text(postgres: SourceDatabase, settings: Settings) -> None:
     postgres.run("create table odd (v numeric(10,2))", "insert into odd values (1.5), ('NaN')")
     natural, odd = Reading(postgres, settings, odd={}).read()

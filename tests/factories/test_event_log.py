@@ -149,6 +149,22 @@ def test_gathered_events_are_stored_as_dagster_stores_them(settings: Settings, h
         assert all(text == serialize_value(deserialize_value(text, dg.EventLogRecord)) for text in texts), "spelt otherwise than by Dagster"
 
 
+def test_a_plan_that_comes_to_nothing_leaves_the_materialisation_as_it_was(settings: Settings, home: Path) -> None:
+    fails = iter([False, True])
+
+    @dg.asset
+    def orders() -> dg.MaterializeResult:
+        if next(fails):
+            raise ValueError("no orders")
+        return dg.MaterializeResult(metadata={"rows": 3})
+
+    with get_instance(settings) as instance:
+        runs = [dg.materialize([orders], instance=instance, raise_on_error=False).run_id for _ in range(2)]
+        (record,) = instance.get_asset_records([dg.AssetKey("orders")])
+        assert record.asset_entry.last_materialization_record
+        assert [record.asset_entry.last_materialization_record.run_id, record.asset_entry.last_run_id] == runs
+
+
 def test_another_process_sees_a_gathered_event_while_its_step_goes_on(settings: Settings, home: Path) -> None:
     @dg.multi_asset(specs=[dg.AssetSpec("first"), dg.AssetSpec("second")])
     def slow() -> Iterator[dg.MaterializeResult]:

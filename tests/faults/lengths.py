@@ -4,12 +4,16 @@ import os
 from collections.abc import Sequence
 from typing import TypeVar
 
+import pytest
+
 T = TypeVar("T")
 
 # FABRIC_TEST_SEED=17 plays one seed again.
 SEED = int(os.environ["FABRIC_TEST_SEED"]) if "FABRIC_TEST_SEED" in os.environ else None
 SEEDS = int(os.environ["FABRIC_TEST_SEEDS"]) if "FABRIC_TEST_SEEDS" in os.environ else None
 IS_FULL = SEED is not None or SEEDS is not None
+# Controls that go through a whole run to show that the test beside them can go red.
+AT_FULL_LENGTH = pytest.mark.skipif(not IS_FULL, reason="tried at full length: make test-faults")
 
 
 def choose(cases: Sequence[T], number: int) -> list[T]:

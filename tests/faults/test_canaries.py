@@ -16,6 +16,7 @@ from fabric_assets import naming
 from fabric_assets.settings import Settings
 from tests.conftest import ROOT
 from tests.faults.canaries import CANARIES, Fleet, ProcessWatch, find, prepare_server, read_tables, search, serve_echo
+from tests.faults.lengths import AT_FULL_LENGTH
 from tests.faults.processes import wait_until
 from tests.faults.webserver import Webserver
 from tests.services import PostgresServer
@@ -117,6 +118,7 @@ def test_a_headless_run_in_which_everything_fails_shows_no_secret(fleet: Fleet, 
     assert find(b"\n".join([*watch.seen, *watch.dbt.values()])) == set()
 
 
+@AT_FULL_LENGTH
 def test_without_the_mask_the_same_search_finds_them(tmp_path: Path, server: PostgresServer, echo: str) -> None:
     """The control: what the test above calls silence is no deafness of its own."""
     fleet = make_fleet(tmp_path, server, echo)

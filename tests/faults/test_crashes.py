@@ -97,7 +97,7 @@ def test_what_a_killed_run_calls_running_is_called_failed_by_the_next(world: Wor
     assert world.ask(ledger) == [("failed", 1), ("success", 2)]
 
 
-@pytest.mark.parametrize("seed", choose_seeds(3))
+@pytest.mark.parametrize("seed", choose_seeds(2))
 def test_killed_at_a_random_moment(world: World, start: Start, seed: int) -> None:
     world.add_day()
     world.load_all()

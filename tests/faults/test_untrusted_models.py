@@ -22,6 +22,7 @@ from fabric_assets.transform.graph import load_graph
 from fabric_assets.transform.project import prepare_project
 from tests.conftest import ROOT
 from tests.faults.attacks import DUCKDB, JINJA, LOOKS_AROUND, POSTGRES, write_models
+from tests.faults.lengths import AT_FULL_LENGTH
 from tests.isolation.conftest import Place, place
 from tests.transform.conftest import copy_project, get_raw_statements, make_tenant, run_duckdb
 
@@ -85,6 +86,7 @@ def test_nothing_of_anybody_elses_is_in_the_tenants_warehouse(built: dict[str, M
     assert run_duckdb(attacked, "globex", "select count(*) from globex_raw_shop.orders") == [(1,)]
 
 
+@AT_FULL_LENGTH
 def test_plain_dbt_lets_the_same_models_through(attacked: Settings, tmp_path: Path) -> None:
     """The negative control: what was refused above was there to be had."""
     settings = replace(attacked, data_dir=tmp_path / "data")
@@ -124,6 +126,7 @@ def test_every_attack_from_a_tenants_model_is_refused_on_postgres(place: Place, 
     assert list_stolen(attacked) == []
 
 
+@AT_FULL_LENGTH
 def test_a_login_that_may_do_everything_lets_them_through(place: Place, attacked: Settings) -> None:
     """The negative control: the superuser, who is nobody's role, reads the other tenant's row."""
     loose = place.tenants["acme"].model_copy(update={"destination": place.tenants["loose"].destination})

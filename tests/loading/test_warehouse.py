@@ -28,6 +28,7 @@ from fabric_assets.connectors.destinations import _ensure_warehouse_file, connec
 from fabric_assets.errors import DestinationError, DestinationUnavailable, LeaseHeld
 from fabric_assets.loading import ledger
 from fabric_assets.loading.reports import LoadRecord, SchemaChange, read_table
+from fabric_assets.loading.session import Table
 from fabric_assets.loading.warehouse import Warehouse, open_warehouse
 from fabric_assets.loading.writing import StreamWriter, Written
 from fabric_assets.offboarding.places import find_places
@@ -532,6 +533,30 @@ def test_streams_whose_transactions_overlap_do_not_disturb_each_other(shop: Shop
         for writer, record in zip(writers, records, strict=True):
             writer.commit(replace(record, status="success"), {})
     assert shop.ask("select version, count(*) from acme_fabric.stream_state group by version") == [(2, 6)]
+
+
+def test_deferred_statements_come_before_whatever_is_next(shop: Shop) -> None:
+    table = Table("acme_raw_shop", "notes")
+    with shop.opened._borrow() as session:
+
+        def defer(number: int) -> None:
+            session.defer(f"insert into {table} values ({number})")
+
+        session.create(table, {"id": BIGINT})
+        defer(1)
+        defer(2)
+        assert session.execute(f"update {table} set id = 12 where id = 2") == 1
+        defer(3)
+        assert session.ask(f"select count(*) from {table}") == (3,)
+        defer(4)
+        assert session.insert(table, pa.table({"id": pa.array([5], BIGINT)})) == 1
+        defer(6)
+        session.commit()
+        defer(7)
+        session.rollback()
+        assert session.query(f"select id from {table} order by id")["id"].to_pylist() == [1, 3, 4, 5, 6, 12]
+        defer(8)
+    assert shop.read("count(*)", "notes") == [(6,)], "what is not committed is not kept"
 
 
 # --- the ledger

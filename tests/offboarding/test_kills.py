@@ -66,7 +66,7 @@ def test_a_call_that_was_killed_at_a_step_is_finished_by_the_next(world: Setting
     check_finished(world, start(Case(command=command), environ=get_environ(world)), whole)
 
 
-@pytest.mark.parametrize("seed", choose_seeds(3))
+@pytest.mark.parametrize("seed", choose_seeds(2))
 def test_a_call_that_was_killed_at_any_moment_is_finished_by_the_next(world: Settings, start: Start, command: tuple[str, ...], whole: dict, seed: int) -> None:
     files, records = get_files_of_others(world), get_records_of_others(world)
     killed = start(Case(command=command, within=SECONDS, seed=seed), environ=get_environ(world))
