@@ -17,7 +17,8 @@ def drop_repeats(rows: pa.Table, key: Sequence[str], newest_by: str | None) -> p
     """Keep the newest row of each key; the rest stay in their order."""
     numbered = pa.table({f"key {number}": rows.column(name) for number, name in enumerate(key)})
     names = numbered.column_names
-    if numbered.group_by(names).aggregate([]).num_rows == rows.num_rows:
+    # In this thread: Arrow's own wait forever for one that they cannot start, where memory has run out.
+    if numbered.group_by(names, use_threads=False).aggregate([]).num_rows == rows.num_rows:
         return rows
     numbered = numbered.append_column(_ROW, pa.array(range(rows.num_rows), pa.int64()))
     if newest_by is not None and newest_by in rows.column_names:

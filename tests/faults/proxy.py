@@ -77,7 +77,7 @@ class Proxy:
 
     def end(self) -> None:
         """End every connection by FIN: over TLS without the word that says so."""
-        for link in self._links:
+        for link in [*self._links]:  # none that is made meanwhile
             _shut(link.client)
             _shut(link.server)
 
