@@ -194,7 +194,8 @@ class Database:
         if self.is_late():
             return self._build_late_error()
         cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-        reason = " ".join(str(cause).split())
+        # Some drivers find no words where they can no longer allocate any.
+        reason = " ".join(str(cause).split()) or f"{type(cause).__name__} without a word, as when memory has run out"
         low = reason.lower()
         if remedy := get_tls_remedy(reason):
             return SourceError(f"{place}: no trusted TLS connection to the database: {reason}", remedy=remedy)
