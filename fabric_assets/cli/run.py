@@ -51,7 +51,7 @@ def run(
 
 
 def open_progress() -> Console:
-    """What progress is printed to. It is asked once whether it is a terminal, and how wide: Rich asks the system several times a line."""
+    """What progress is printed to. It is asked once whether it is a terminal; of itself Rich asks that, and its size, several times a line."""
     return Console(stderr=True, highlight=False, soft_wrap=True, force_terminal=Console(stderr=True).is_terminal, width=80, height=25)
 
 

@@ -130,13 +130,13 @@ def test_a_connection_that_waits_for_its_next_stream_holds_no_transaction(postgr
         next(batches)
         assert "idle in transaction" in ask_states(postgres)
         assert list(batches) == []
-        assert ask_states(postgres) == ["idle", "idle"]
+        assert "idle in transaction" not in ask_states(postgres)
     finally:
         reader.close()
 
 
 def ask_states(postgres: SourceDatabase) -> list[str]:
-    """What each other connection to the database is at: the one that looks tables up, and the one that reads."""
+    """What each other connection to the database is at; one that has just been closed may still be among them."""
     with postgres._engine.connect() as connection:
         return sorted(connection.exec_driver_sql("select state from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()").scalars())
 
