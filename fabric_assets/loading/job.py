@@ -7,7 +7,7 @@ its connection, and they ask for leave before they commit.
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
@@ -58,14 +58,15 @@ class Job:
         if self._over:
             raise LoadAbandoned
 
-    def commit(self, commit: Callable[[], None], outcome: Outcome) -> None:
+    def commit(self, commit: Callable[[], None], outcomes: Sequence[Outcome]) -> None:
         """Run a commit, and hand over what came of it; unless the load is over."""
         with self._lock:
             self.check()
             self._committing += 1
         try:
             commit()
-            self._messages.put(outcome)
+            for outcome in outcomes:
+                self._messages.put(outcome)
         finally:
             with self._lock:
                 self._committing -= 1

@@ -1,7 +1,7 @@
 """The platform's own tables in `<tenant>_fabric`: what each load did, and how far each stream has come."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
@@ -35,6 +35,7 @@ LOADS = {
     "error": TEXT,
     "retriable": BOOL,
 }
+_IDENTITY = ("load_id", "source", "stream")
 # What a load's row says from its first moment on.
 _BEGUN = frozenset({"load_id", "run_id", "source", "stream", "write_disposition", "started_at"})
 STREAM_STATE = {"source": TEXT, "stream": TEXT, "version": BIGINT, "state": TEXT, "load_id": TEXT, "updated_at": TIMESTAMP_UTC}
@@ -71,20 +72,31 @@ def read_states(session: Session, platform: str, source: str) -> dict[str, Strea
     return {row["stream"]: StreamState(row["version"], json.loads(row["state"]), row["has_rejects"]) for row in found}
 
 
-def write_state(session: Session, platform: str, record: LoadRecord, state: Mapping[str, Any], *, version: int) -> None:
-    """Save a stream's state, if it is still the one that the load began with.
+def write_states(session: Session, platform: str, loads: Sequence[tuple[LoadRecord, StreamState]]) -> None:
+    """Save streams' new states, where each one's version still is that which its load began with.
+
+    Args:
+        loads: with each load's record its stream's new state, and the version that it takes the place of.
 
     Raises:
         LeaseHeld: another run has saved one meanwhile.
     """
-    values = f"version = {version + 1}, state = {quote_text(json.dumps(state))}, load_id = {quote_text(record.load_id)}, updated_at = {write_time()}"
+    rows = ", ".join(
+        f"({quote_text(record.source)}, {quote_text(record.stream)}, {new.version}, {quote_text(json.dumps(new.state))}, {quote_text(record.load_id)})"
+        for record, new in loads
+    )
+    values = f"version = t.version + 1, state = v.state, load_id = v.load_id, updated_at = {write_time()}"
+    same = "t.source = v.source and t.stream = v.stream and t.version = v.version"
     try:
-        written = session.execute(f"update {Table(platform, 'stream_state')} set {values} where {name_stream(record)} and version = {version}")
+        written = session.execute(
+            f"update {Table(platform, 'stream_state')} as t set {values} from (values {rows}) as v (source, stream, version, state, load_id) where {same}"
+        )
     except WriteConflict:
         written = 0
-    if written != 1:
+    if written != len(loads):
+        streams = ", ".join(f"{record.source}.{record.stream}" for record, _ in loads)
         raise LeaseHeld(
-            f"{session.place}: another run has loaded {record.source}.{record.stream} meanwhile; nothing of this load was kept",
+            f"{session.place}: another run has loaded {streams} meanwhile; nothing of this load was kept",
             remedy="let one run at a time load a source",
         )
 
@@ -108,20 +120,26 @@ def write_records(session: Session, platform: str, records: Sequence[LoadRecord]
         session.insert(Table(platform, "loads"), pa.Table.from_pylist([_get_values(record) for record in records], schema=pa.schema(list(LOADS.items()))))
 
 
-def write_end(session: Session, platform: str, record: LoadRecord) -> bool:
-    """Write what became of a load over its row of the ledger.
+def write_ends(session: Session, platform: str, records: Sequence[LoadRecord]) -> bool:
+    """Write what became of loads over their rows of the ledger.
 
     Returns:
-        whether it was: a commit whose answer was lost looks failed to the load, and is none if the ledger calls it a success.
+        whether it was, for all: a commit whose answer was lost looks failed to the load, and is none if the ledger calls it a success.
     """
-    table, row = Table(platform, "loads"), f"load_id = {quote_text(record.load_id)} and {name_stream(record)}"
-    values = ", ".join(f"{quote(name)} = {_quote_value(value)}" for name, value in _get_values(record).items() if name not in _BEGUN)
-    if session.execute(f"update {table} set {values} where {row} and status <> 'success'"):
+    table, same = Table(platform, "loads"), " and ".join(f"t.{name} = v.{name}" for name in _IDENTITY)
+    new = ", ".join(f"{quote(name)} = cast(v.{quote(name)} as {session.name_type(kind)})" for name, kind in LOADS.items() if name not in _BEGUN)
+    named = [(record, _get_values(record)) for record in records]
+    rows = ", ".join(f"({', '.join(map(_quote_value, values.values()))})" for _, values in named)
+    written = session.execute(f"update {table} as t set {new} from (values {rows}) as v ({quote_all(LOADS)}) where {same} and t.status <> 'success'")
+    if written == len(records):
         return True
-    if session.ask(f"select exists (select 1 from {table} where {row})")[0]:
-        return False
-    write_records(session, platform, [record])
-    return True
+    missing = [record for record in records if not session.ask(f"select exists (select 1 from {table} where {_name_load(record)})")[0]]
+    write_records(session, platform, missing)
+    return written + len(missing) == len(records)
+
+
+def _name_load(record: LoadRecord) -> str:
+    return f"load_id = {quote_text(record.load_id)} and {name_stream(record)}"
 
 
 def _get_values(record: LoadRecord) -> dict[str, Any]:

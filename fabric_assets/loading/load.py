@@ -18,10 +18,12 @@ from fabric_assets.connectors.registry import open_source
 from fabric_assets.errors import ConfigurationError, FabricError, RetriableError
 from fabric_assets.loading.failures import build_error
 from fabric_assets.loading.finished import find_finished
+from fabric_assets.loading.group_load import commit_together, load_group
 from fabric_assets.loading.job import Job
 from fabric_assets.loading.lease import LEASE_SECONDS, load_lease
 from fabric_assets.loading.reports import LoadRecord, LoadRequest, StreamFailure, StreamReport
-from fabric_assets.loading.stream_load import LoadContext, load_group
+from fabric_assets.loading.stream_load import LoadContext
+from fabric_assets.loading.together import Together
 from fabric_assets.loading.warehouse import Warehouse, open_warehouse
 
 Report = Callable[[str], None]
@@ -172,11 +174,12 @@ def _run_groups(reader: SourceReader, shared: LoadContext, report: Report) -> It
                 group = groups.get_nowait()
             except Empty:
                 break
-            load_group(group, shared)
+            load_group(group, shared, together)
         if not others.acquire(blocking=False) and not job.is_over:
             # The last one, and all outcomes are final: DuckDB writes its log into the file while the caller still deals with them.
             shared.warehouse.close()
 
+    together = Together(commit_together, job.check)
     number = min(reader.connections, len(reader.groups))
     others = threading.Semaphore(number - 1)
     threads = [threading.Thread(target=work, daemon=True, name=f"{job.place}: {index}") for index in range(number)]

@@ -1,10 +1,8 @@
-"""A group of streams that are read together -> one transaction a stream in the warehouse, and what came of each.
+"""One stream's way from its first batch to its outcome.
 
-Runs in a thread of its own. Rows, rejected rows, the reader's state and the ledger's row of a stream are committed together, so
-a process that dies leaves all of them or none.
+Rows, rejected rows, the reader's state and the ledger's row of a stream are committed together, so a process that dies leaves all of them or none.
 """
 
-import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -14,18 +12,18 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from fabric_assets import naming
-from fabric_assets.connectors.batches import Batch, ReadGroup, Reject, StreamFailed, StreamPlan
+from fabric_assets.connectors.batches import Batch, Reject, StreamFailed, StreamPlan
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.imported_file import ImportedFile
 from fabric_assets.errors import DataError, RetriableError
 from fabric_assets.loading import import_ledger
 from fabric_assets.loading.failures import build_error
-from fabric_assets.loading.job import Job, LoadAbandoned
+from fabric_assets.loading.job import Job
 from fabric_assets.loading.ledger import StreamState
 from fabric_assets.loading.memory import WarehouseMemory
-from fabric_assets.loading.read_ahead import ReadAhead
 from fabric_assets.loading.reports import LoadRecord, LoadRequest, StreamFailure, StreamReport
 from fabric_assets.loading.shaping import Shaper
+from fabric_assets.loading.transaction import Settlement, Transaction
 from fabric_assets.loading.warehouse import Warehouse
 from fabric_assets.loading.writing import StreamWriter
 
@@ -56,59 +54,12 @@ class LoadContext:
     job: Job
 
 
-def load_group(group: ReadGroup, context: LoadContext) -> None:
-    """Load a group's streams; each ends in an outcome, whatever happens."""
-    loads = {plan.name: _StreamLoad(plan, context, group.after_commit) for plan in group.streams}
-    try:
-        read = group.read({name: load.memory for name, load in loads.items()})
-        with contextlib.closing(ReadAhead(read, context.job.check, is_small=_is_small)) as items:
-            for item in items:
-                context.job.check()
-                _take(loads[item.stream], item)
-                if all(load.is_over for load in loads.values()):
-                    break
-        for load in loads.values():
-            if not load.is_over:
-                _attempt(load, load.commit)
-    except LoadAbandoned:
-        pass
-    except Exception as error:  # noqa: BLE001 - the one boundary where drivers and servers become our errors
-        for load in loads.values():
-            load.fail(error)
-    finally:
-        for load in loads.values():
-            load.close()
-
-
-def _is_small(item: Batch | StreamFailed) -> bool:
-    """Of what comes page by page there is always more to wait for, however few rows a page has."""
-    return isinstance(item, Batch) and not isinstance(item.rows, list) and item.rows.nbytes < _SMALL_BYTES
-
-
-def _take(load: "_StreamLoad", item: Batch | StreamFailed) -> None:
-    if load.is_over:
-        return
-    if isinstance(item, StreamFailed):
-        load.fail(item.error)
-    else:
-        _attempt(load, lambda: load.take(item))
-
-
-def _attempt(load: "_StreamLoad", step: Callable[[], None]) -> None:
-    try:
-        step()
-    except LoadAbandoned:
-        raise
-    except Exception as error:  # noqa: BLE001 - of the streams that are read together only the one at fault fails
-        load.fail(error, writing=True)
-
-
-class _StreamLoad:
-    """One stream's way from its first batch to its commit."""
+class StreamLoad:
+    """Used by one thread at a time. Take its batches, then finish it, commit what it settles, and have it tell; or fail it."""
 
     def __init__(self, plan: StreamPlan, context: LoadContext, after_commit: Callable[[str], None]) -> None:
         self._plan, self._context, self._after_commit = plan, context, after_commit
-        self._request, self._job = context.request, context.job
+        self._request, self.job = context.request, context.job
         self._config = self._request.tenant.sources[self._request.source].streams[plan.name]
         self._place = context.source.describe(plan.name)
         self._record = context.records[plan.name]
@@ -121,8 +72,12 @@ class _StreamLoad:
         self._known_files: list[ImportedFile] = []
         # Of each file, by name and content: rows loaded and rejected.
         self._counts: dict[tuple[str, str], tuple[int, int]] = {}
-        self._writer: StreamWriter | None = None
-        self._report: StreamReport | None = None
+        # Rows that are so few that they wait in memory until all are there.
+        self._few: list[Mapping[str, pa.Table]] = []
+        self._writing: tuple[Transaction, StreamWriter] | None = None
+        self._ended: Settlement | None = None
+        self._repeats = 0
+        self.report: StreamReport | None = None
         self.is_over = False
         family = {} if self._request.full_refresh else {name: columns for name, columns in context.layouts.items() if _belongs(name, plan.name)}
         self._is_new = plan.name not in family
@@ -150,12 +105,15 @@ class _StreamLoad:
         """Shape a batch and write it; nothing is visible yet."""
         shaped = self._shaper.shape(batch)
         self._forget()
-        self._open().write(shaped.tables, shaped.rejects)
+        size = sum(table.nbytes for table in shaped.tables.values())
+        if self.may_share and not shaped.rejects and self._record.bytes + size < _SMALL_BYTES:
+            self._few.append(shaped.tables)
+        else:
+            self._write().write(shaped.tables, shaped.rejects)
         self._rejects += shaped.rejects[: _KEPT_REJECTS - len(self._rejects)]
         file = batch.origin, batch.content
         loaded, rejected = self._counts.get(file, (0, 0))
         self._counts[file] = loaded + shaped.loaded, rejected + len(shaped.rejects)
-        size = sum(table.nbytes for table in shaped.tables.values())
         self._record = replace(
             self._record,
             rows_read=self._record.rows_read + shaped.read,
@@ -165,14 +123,30 @@ class _StreamLoad:
         )
         self._tell()
 
-    def commit(self) -> None:
-        """Make the stream's rows visible, with everything that belongs to them.
+    @property
+    def may_share(self) -> bool:
+        """Whether its transaction may be one of other streams too; one that waits for what others hold would hold them up."""
+        return self._context.warehouse.never_waits and not (self.is_over or self._writing or self._forgotten)
+
+    def open(self, transaction: Transaction | None = None) -> Transaction:
+        """Begin to write, in a transaction of its own if none is given."""
+        self.job.check()
+        if self._writing is None:
+            transaction = transaction or self._context.warehouse.begin()
+            writer = transaction.open_writer(self._plan, layouts=self._context.layouts, state=self._state, full_refresh=self._request.full_refresh)
+            self._writing = transaction, writer
+            for tables in self._few:
+                writer.write(tables)
+        return self._writing[0]
+
+    def finish(self) -> None:
+        """Bring the rows to where they belong; what `settle` gives is then ready to be committed.
 
         Raises:
             DataError: more rows were rejected than the stream allows.
         """
         self._forget()
-        writer, record = self._open(), self._finish_record()
+        writer, record = self._write(), self._finish_record()
         if record.rows_read != record.rows_loaded + record.rows_rejected:
             raise DataError(
                 f"{self._place}: {record.rows_read} rows were read, but {record.rows_loaded} loaded and {record.rows_rejected} rejected; nothing was kept",
@@ -184,7 +158,7 @@ class _StreamLoad:
         record = replace(record, status="success", rows_total=written.rows_total, seconds=time.monotonic() - self._started)
         request, dataset = self._request, naming.raw_dataset(self._request.tenant.tenant, self._request.source)
         files = import_ledger.count_rows(self._files.get_all(), self._counts)
-        self._report = report = StreamReport(
+        self.report = StreamReport(
             record=record,
             table_name=f"{self._context.database}.{dataset}.{self._plan.name}",
             columns=written.columns,
@@ -193,14 +167,18 @@ class _StreamLoad:
             first_run=self._is_new,
             files=tuple(files),
         )
-        self._tell_of_rows(record, written.repeats)
+        self._repeats = written.repeats
+        self._ended = Settlement(writer, record, self.memory.state, files, self._known_files)
 
-        def write() -> None:
-            writer.commit(replace(record, loaded_at=datetime.now(UTC)), self.memory.state, files, self._known_files)
-            self._after_commit(self._plan.name)
+    def settle(self) -> Settlement:
+        """What is to be committed, as of now."""
+        assert self._ended
+        return replace(self._ended, record=replace(self._ended.record, loaded_at=datetime.now(UTC)))
 
-        self._job.commit(write, report)
-        self.is_over = True
+    def tell(self) -> None:
+        """Say that it is committed, to the reader and in the log."""
+        self._after_commit(self._plan.name)
+        self._tell_of_rows()
 
     def fail(self, error: Exception, *, writing: bool = False) -> None:
         """Give the stream up: nothing of it is kept but the ledger's row, and rejected rows until a load succeeds."""
@@ -214,18 +192,19 @@ class _StreamLoad:
         outcome: StreamReport | StreamFailure = StreamFailure(self._plan.name, ours)
         try:
             # Of a commit whose answer was lost the ledger knows that it happened.
-            if not self._context.warehouse.record_failure(record, self._rejects) and self._report:
-                outcome = self._report
+            if not self._context.warehouse.record_failure(record, self._rejects) and self.report:
+                outcome = self.report
         except Exception as second:  # noqa: BLE001 - whatever it is: without an outcome the load would wait until its time is up
             reason = build_error(second, tenant=self._request.tenant, place=self._place, writing=True).message
-            self._job.report(f"{self._place}: the failure could not be written to the ledger: {reason}")
-        self._job.finish(outcome)
+            self.job.report(f"{self._place}: the failure could not be written to the ledger: {reason}")
+        self.job.finish(outcome)
 
     def close(self) -> None:
         """Let the connection go; rolls back what is not committed."""
-        if self._writer is not None:
-            self._writer.abort()
-            self._writer = None
+        if self._writing is not None:
+            transaction, _ = self._writing
+            self._writing = None
+            transaction.abort()
 
     def _read_files(self) -> list[ImportedFile]:
         self._known_files = self._context.warehouse.read_files(self._request.tenant.tenant, self._plan.name)
@@ -233,19 +212,12 @@ class _StreamLoad:
 
     def _forget(self) -> None:
         while self._forgotten:
-            self._open().replace_rows_of(self._forgotten.popleft())
+            self._write().replace_rows_of(self._forgotten.popleft())
 
-    def _open(self) -> StreamWriter:
-        self._job.check()
-        if self._writer is None:
-            self._writer = self._context.warehouse.open_writer(
-                self._plan,
-                layouts=self._context.layouts,
-                state=self._state,
-                full_refresh=self._request.full_refresh,
-                load_id=self._record.load_id,
-            )
-        return self._writer
+    def _write(self) -> StreamWriter:
+        self.open()
+        assert self._writing
+        return self._writing[1]
 
     def _finish_record(self) -> LoadRecord:
         window = self.memory.window
@@ -269,13 +241,18 @@ class _StreamLoad:
         if now - self._told < _PROGRESS_SECONDS:
             return
         self._told = now
-        self._job.report(f"{self._place}: {self._record.rows_read:,} rows, {self._record.bytes / 1e6:,.0f} MB in {now - self._started:,.0f} s so far")
+        self.job.report(f"{self._place}: {self._record.rows_read:,} rows, {self._record.bytes / 1e6:,.0f} MB in {now - self._started:,.0f} s so far")
 
-    def _tell_of_rows(self, record: LoadRecord, repeats: int) -> None:
-        if record.rows_rejected:
-            self._job.report(f"{self._place}: {record.rows_rejected} rows are rejected; see: fabric rejects list {self._request.tenant.tenant}")
-        if repeats:
-            self._job.report(f"{self._place}: {repeats} rows share their primary_key with another one of this load; the newest of each is kept")
+    def _tell_of_rows(self) -> None:
+        if self._record.rows_rejected:
+            self.job.report(f"{self._place}: {self._record.rows_rejected} rows are rejected; see: fabric rejects list {self._request.tenant.tenant}")
+        if self._repeats:
+            self.job.report(f"{self._place}: {self._repeats} rows share their primary_key with another one of this load; the newest of each is kept")
+
+
+def is_small(item: Batch | StreamFailed) -> bool:
+    """Of what comes page by page there is always more to wait for, however few rows a page has."""
+    return isinstance(item, Batch) and not isinstance(item.rows, list) and item.rows.nbytes < _SMALL_BYTES
 
 
 def _belongs(table: str, stream: str) -> bool:

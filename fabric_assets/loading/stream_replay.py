@@ -13,6 +13,7 @@ from fabric_assets.loading.ledger import StreamState
 from fabric_assets.loading.reports import LoadRecord
 from fabric_assets.loading.session import Columns
 from fabric_assets.loading.shaping import Shaper
+from fabric_assets.loading.transaction import Settlement
 from fabric_assets.loading.warehouse import Warehouse
 
 
@@ -32,7 +33,8 @@ class StreamReplay:
             load_id=self.record.load_id,
             place=describe(tenant, source, stream),
         )
-        self._writer = warehouse.open_writer(plan, layouts=layouts, state=self._state, full_refresh=False, load_id=self.record.load_id)
+        self._transaction = warehouse.begin()
+        self._writer = self._transaction.open_writer(plan, layouts=layouts, state=self._state, full_refresh=False)
         self._started = time.monotonic()
 
     @property
@@ -74,12 +76,13 @@ class StreamReplay:
             return 0
         written = self._writer.finish()
         ended = replace(self.record, status="success", loaded_at=datetime.now(UTC), rows_total=written.rows_total, seconds=time.monotonic() - self._started)
-        self._writer.commit(replace(ended, schema_changes=tuple(self._shaper.changes)), self._state.state, files, known_files)
+        record = replace(ended, schema_changes=tuple(self._shaper.changes))
+        self._transaction.commit([Settlement(self._writer, record, self._state.state, files, known_files)])
         return written.repeats
 
     def close(self) -> None:
         """Roll back what is not committed."""
-        self._writer.abort()
+        self._transaction.abort()
 
 
 def describe(tenant: TenantConfig, source: str, stream: str) -> str:

@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import pyarrow as pa
@@ -10,17 +10,17 @@ import pyarrow as pa
 from fabric_assets import naming
 from fabric_assets.config.tenant import DuckDbDestination, TenantConfig
 from fabric_assets.connectors.arrow_types import BIGINT, TEXT, TIMESTAMP_UTC
-from fabric_assets.connectors.batches import Reject, StreamPlan
+from fabric_assets.connectors.batches import Reject
 from fabric_assets.connectors.imported_file import ImportedFile
 from fabric_assets.errors import DestinationUnavailable
 from fabric_assets.loading import import_ledger, ledger, rejected_rows
 from fabric_assets.loading.ledger import StreamState
 from fabric_assets.loading.reports import LoadRecord
 from fabric_assets.loading.session import Columns, Session, Table
-from fabric_assets.loading.writing import Datasets, StreamWriter
+from fabric_assets.loading.transaction import Transaction
+from fabric_assets.loading.writing import Datasets
 from fabric_assets.settings import Settings
 
-Layouts = Mapping[str, Columns]
 # As dlt has it, whose users join it with the rows' _dlt_load_id.
 _DLT_LOADS = {"load_id": TEXT, "schema_name": TEXT, "status": BIGINT, "inserted_at": TIMESTAMP_UTC, "schema_version_hash": TEXT}
 
@@ -37,13 +37,13 @@ def open_warehouse(tenant: TenantConfig, source: str, settings: Settings) -> Ite
     if isinstance(tenant.destination, DuckDbDestination):
         from fabric_assets.loading.warehouse_duckdb import open_duckdb as open_sessions
 
-        datasets = Datasets(raw, platform)
+        datasets, never_waits = Datasets(raw, platform), True
     else:
         from fabric_assets.loading.warehouse_postgres import open_postgres as open_sessions
 
-        datasets = Datasets(raw, platform, naming.load_staging_dataset(tenant.tenant, source))
+        datasets, never_waits = Datasets(raw, platform, naming.load_staging_dataset(tenant.tenant, source)), False
     with ExitStack() as place:
-        warehouse = Warehouse(place.enter_context(open_sessions(tenant, settings)), source, datasets, close=place.close)
+        warehouse = Warehouse(place.enter_context(open_sessions(tenant, settings)), source, datasets, close=place.close, never_waits=never_waits)
         try:
             yield warehouse
         finally:
@@ -56,9 +56,11 @@ class Warehouse:
     Args:
         connect: opens a session.
         close: ends what all sessions share.
+        never_waits: no transaction waits for what another one holds.
     """
 
-    def __init__(self, connect: Callable[[], Session], source: str, datasets: Datasets, *, close: Callable[[], None]) -> None:
+    def __init__(self, connect: Callable[[], Session], source: str, datasets: Datasets, *, close: Callable[[], None], never_waits: bool) -> None:
+        self.never_waits = never_waits
         self._connect, self._source, self._datasets, self._close = connect, source, datasets, close
         self._lock, self._closing = threading.Lock(), threading.Lock()
         self._free: list[Session] = []
@@ -111,26 +113,16 @@ class Warehouse:
     def record_failure(self, record: LoadRecord, rejects: Sequence[Reject]) -> bool:
         """Write a failed load's row of the ledger, and keep the rows that were rejected; False if it has succeeded after all."""
         with self._borrow() as session:
-            has_failed = ledger.write_end(session, self._datasets.platform, record)
+            has_failed = ledger.write_ends(session, self._datasets.platform, [record])
             if has_failed and rejects:
                 rejected_rows.stage(session, rejects, Counter(), source=record.source, stream=record.stream, is_first=True)
                 rejected_rows.write(session, self._datasets.platform, record)
             session.commit()
         return has_failed
 
-    def open_writer(self, plan: StreamPlan, *, layouts: Layouts, state: StreamState, full_refresh: bool, load_id: str) -> StreamWriter:
-        """Begin a stream's transaction, on a connection of its own."""
-        return StreamWriter(
-            self._take(),
-            plan,
-            self._datasets,
-            source=self._source,
-            layouts=layouts,
-            state=state,
-            full_refresh=full_refresh,
-            load_id=load_id,
-            release=self._give_back,
-        )
+    def begin(self) -> Transaction:
+        """Begin a transaction, on a connection of its own."""
+        return Transaction(self._take(), self._datasets, self._source, release=self._give_back)
 
     def close(self) -> None:
         """Close every session; what is not committed is rolled back. Whoever calls it again waits until it is done."""

@@ -4,18 +4,15 @@ Rows of a replaced table are deleted, not truncated: until the commit readers se
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
 
 import pyarrow as pa
 
 from fabric_assets.connectors.batches import Reject, StreamPlan
 from fabric_assets.connectors.column_names import normalize_column
-from fabric_assets.connectors.imported_file import ImportedFile
-from fabric_assets.errors import DestinationError, DestinationUnavailable
-from fabric_assets.loading import import_ledger, ledger, rejected_rows
+from fabric_assets.errors import DestinationError
+from fabric_assets.loading import ledger, rejected_rows
 from fabric_assets.loading.refresh import take_places
 from fabric_assets.loading.repeats import delete_repeats, drop_repeats
 from fabric_assets.loading.reports import ColumnReport, LoadRecord
@@ -52,12 +49,11 @@ class Written:
 
 
 class StreamWriter:
-    """One stream's transaction; used by one thread, but `abort` by any.
+    """One stream's rows in a transaction; used by one thread.
 
     Args:
         layouts: the raw dataset's tables, for those of the stream.
         state: the stream's when the load began.
-        release: takes the session back.
     """
 
     def __init__(
@@ -70,11 +66,9 @@ class StreamWriter:
         layouts: Mapping[str, Columns],
         state: ledger.StreamState,
         full_refresh: bool,
-        load_id: str,
-        release: Callable[[Session], None],
     ) -> None:
         self._session, self._plan, self._datasets, self._source = session, plan, datasets, source
-        self._state, self._full_refresh, self._load_id, self._release = state, full_refresh, load_id, release
+        self.state, self._full_refresh = state, full_refresh
         self._family = {name: columns for name, columns in layouts.items() if name == plan.name or name.startswith(f"{plan.name}__")}
         self._former = self._family.get(plan.name, {})
         self._key = tuple(normalize_column(name) for name in plan.key)
@@ -86,7 +80,7 @@ class StreamWriter:
         self._copies: Counter[str] = Counter()
         self._handed = self._repeats = 0
         self._kept_key: tuple[str, ...] | None = None
-        self._begun = self._waits = self._has_rejects = self._is_over = False
+        self._begun = self._waits = self._has_rejects = False
 
     def write(self, tables: Mapping[str, pa.Table], rejects: Sequence[Reject] = ()) -> None:
         """Write rows, columns by their names in the warehouse; tables and columns that are missing are made."""
@@ -131,43 +125,18 @@ class StreamWriter:
             raise DestinationError(f"{self._place}: {self._handed - self._repeats} rows were written, but the table holds {total}; nothing was kept")
         return Written(total, columns, self._repeats)
 
-    def commit(self, record: LoadRecord, state: Mapping[str, Any], files: Sequence[ImportedFile] = (), known_files: Sequence[ImportedFile] = ()) -> None:
-        """Make it all visible at once: rows, rejected rows, the stream's state and its row of the ledger.
-
-        Args:
-            files: what became of dropped files.
-            known_files: what was known of them when the load began.
-
-        Raises:
-            LeaseHeld: another run has loaded the stream meanwhile; nothing was kept.
-        """
+    def settle(self, record: LoadRecord) -> None:
+        """Do what is left for the very end: let new tables take their places, and write the rejected rows."""
         session, platform = self._session, self._datasets.platform
         if self._is_aside:  # at the very end: from here on readers may have to wait for the commit
             take_places(session, self._tables, self._family, schema=self._datasets.raw)
-        if self._state.has_rejects:
+        if self.state.has_rejects:
             if self._full_refresh or self._plan.disposition == "replace" or self._plan.reads_all:
                 rejected_rows.forget_all(session, platform, record)
             else:
                 rejected_rows.forget(session, platform, record, origins=self._replaced, row_ids=self._taken_up, of_failed_loads=not self._plan.yields)
         if self._has_rejects:
             rejected_rows.write(session, platform, record)
-        session.defer(
-            f'insert into {quote(self._datasets.raw)}."_dlt_loads" (load_id, schema_name, status, inserted_at) '
-            f"values ({quote_text(record.load_id)}, {quote_text(self._source)}, 0, {quote_text(datetime.now(UTC).isoformat())})"
-        )
-        ledger.write_end(session, platform, record)
-        ledger.write_state(session, platform, record, state, version=self._state.version)
-        import_ledger.write_files(session, platform, record, files, known_files)
-        session.commit()
-        self._is_over = True
-        self._release(session)
-
-    def abort(self) -> None:
-        """Roll back what is not committed, and let the connection go; may be called twice, and from another thread."""
-        if not self._is_over:
-            self._is_over = True
-            self._session.abort()
-            self._release(self._session)
 
     # --- where rows go
 
@@ -191,8 +160,6 @@ class StreamWriter:
         return self._full_refresh or self._plan.disposition == "replace" or not self._family
 
     def _begin(self) -> None:
-        if self._is_over:
-            raise DestinationUnavailable(f"{self._place}: the load has been given up")
         if self._begun:
             return
         self._begun = True

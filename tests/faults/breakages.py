@@ -16,6 +16,7 @@ from fabric_assets.factories import offboarding
 from fabric_assets.factories.records import removal
 from fabric_assets.loading import job, ledger, load
 from fabric_assets.loading.session import Table, quote_text
+from fabric_assets.loading.transaction import Transaction
 from fabric_assets.loading.warehouse_postgres import PostgresSession
 from fabric_assets.loading.writing import StreamWriter
 
@@ -48,12 +49,13 @@ def commit_rows_by_themselves() -> None:
 def save_the_state_first() -> None:
     """The state is committed before the rows; in place of the second commit comes the crash."""
 
-    def commit(_: Callable[..., Any], writer: Any, record: Any, state: Any, *_files: Any) -> None:
-        writer._session.rollback()
-        ledger.write_state(writer._session, writer._datasets.platform, record, state, version=writer._state.version)
-        writer._session.commit()
+    def commit(_: Callable[..., Any], transaction: Any, settlements: Any) -> None:
+        transaction._session.rollback()
+        states = [(found.record, ledger.StreamState(found.writer.state.version, found.state)) for found in settlements]
+        ledger.write_states(transaction._session, transaction._datasets.platform, states)
+        transaction._session.commit()
 
-    wrap(StreamWriter, "commit", commit)
+    wrap(Transaction, "commit", commit)
 
 
 def take_no_lease() -> None:
@@ -64,12 +66,13 @@ def take_no_lease() -> None:
 def let_everyone_commit() -> None:
     """Nor does the state tell the second one that it is late."""
 
-    def write_state(_: Callable[..., Any], session: Any, platform: str, record: Any, state: Any, *, version: int) -> None:
-        where = f"source = {quote_text(record.source)} and stream = {quote_text(record.stream)}"
-        session.execute(f"update {Table(platform, 'stream_state')} set version = version + 1, state = {quote_text(json.dumps(state))} where {where}")
+    def write_states(_: Callable[..., Any], session: Any, platform: str, loads: Any) -> None:
+        for record, new in loads:
+            where = f"source = {quote_text(record.source)} and stream = {quote_text(record.stream)}"
+            session.execute(f"update {Table(platform, 'stream_state')} set version = version + 1, state = {quote_text(json.dumps(new.state))} where {where}")
 
     take_no_lease()
-    wrap(ledger, "write_state", write_state)
+    wrap(ledger, "write_states", write_states)
 
 
 def make_tables_without_a_lock() -> None:

@@ -25,6 +25,7 @@ from fabric_assets.factories.records import removal, sharing
 from fabric_assets.loading.load import load_streams
 from fabric_assets.loading.reports import LoadRequest, StreamFailure
 from fabric_assets.loading.shaping import Shaper
+from fabric_assets.loading.transaction import Transaction
 from fabric_assets.loading.writing import StreamWriter
 from fabric_assets.offboarding.journal import Journal
 from fabric_assets.settings import Settings
@@ -34,7 +35,7 @@ _POINTS: dict[str, tuple[Any, str]] = {
     "shape": (Shaper, "shape"),
     "write": (StreamWriter, "write"),
     "finish": (StreamWriter, "finish"),
-    "commit": (StreamWriter, "commit"),
+    "commit": (Transaction, "commit"),
     "move": (FolderInbox, "move"),
     "journal": (Journal, "finish"),
     "destination": (offboarding, "delete_destination"),
@@ -132,7 +133,7 @@ def _hold_commits(seconds: float) -> None:
         time.sleep(seconds)
         return original(*arguments)
 
-    wrap(StreamWriter, "commit", wait)
+    wrap(Transaction, "commit", wait)
 
 
 def _kill_after(seconds: float) -> None:

@@ -16,7 +16,7 @@ from fabric_assets.connectors.import_inbox import FolderInbox, open_inbox
 from fabric_assets.connectors.import_put_away import PutAway
 from fabric_assets.connectors.imported_file import ImportedFile
 from fabric_assets.errors import LeaseHeld, SourceError, SourceUnavailable
-from fabric_assets.loading import writing
+from fabric_assets.loading import ledger
 from fabric_assets.settings import Settings
 from tests.loading.shop import Tenant, write_secret_file
 from tests.services import Bucket
@@ -614,7 +614,7 @@ def test_a_load_that_fails_moves_nothing(settings: Settings, inbox: Path, wareho
         raise LeaseHeld("another run has loaded it meanwhile")
 
     with monkeypatch.context() as patch:
-        patch.setattr(writing.ledger, "write_state", refuse)
+        patch.setattr(ledger, "write_states", refuse)
         with pytest.raises(LeaseHeld):
             tenant.load()
     assert list_folder(inbox) == ["good.csv", "unclosed.csv"]

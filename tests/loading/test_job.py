@@ -28,7 +28,7 @@ def test_no_commit_begins_once_the_time_is_up() -> None:
     job, committed = Job("acme", 0.05), list[str]()
     assert job.wait(committed.append) is None
     with pytest.raises(LoadAbandoned):
-        job.commit(lambda: committed.append("rows"), StreamFailure("orders", SourceUnavailable("late")))
+        job.commit(lambda: committed.append("rows"), [StreamFailure("orders", SourceUnavailable("late"))])
     assert committed == []
 
 
@@ -42,7 +42,7 @@ def test_a_commit_under_way_when_the_time_is_up_is_waited_for() -> None:
 
     def work() -> None:
         job.report("committing")
-        job.commit(commit, outcome)
+        job.commit(commit, [outcome])
 
     threading.Thread(target=work, daemon=True).start()
     begun.wait(10)

@@ -29,6 +29,7 @@ from fabric_assets.errors import DestinationError, DestinationUnavailable, Lease
 from fabric_assets.loading import ledger
 from fabric_assets.loading.reports import LoadRecord, SchemaChange, read_table
 from fabric_assets.loading.session import Table
+from fabric_assets.loading.transaction import Settlement, Transaction
 from fabric_assets.loading.warehouse import Warehouse, open_warehouse
 from fabric_assets.loading.writing import StreamWriter, Written
 from fabric_assets.offboarding.places import find_places
@@ -50,6 +51,17 @@ def build_tenant(settings: Settings, warehouse: str | None, name: str = "acme") 
     return TenantConfig.model_validate({"version": 1, "tenant": name, "destination": destination})
 
 
+class OpenStream:
+    """One stream's rows in a transaction of their own."""
+
+    def __init__(self, transaction: Transaction, writer: StreamWriter) -> None:
+        self.transaction, self.writer, self.session = transaction, writer, writer._session
+        self.write, self.finish, self.replace_rows_of, self.abort = writer.write, writer.finish, writer.replace_rows_of, transaction.abort
+
+    def commit(self, record: LoadRecord, state: Mapping[str, Any]) -> None:
+        self.transaction.commit([Settlement(self.writer, record, state)])
+
+
 class Shop:
     """A source's place in the warehouse, loaded step by step as the engine does it."""
 
@@ -59,9 +71,10 @@ class Shop:
     def record(self, plan: StreamPlan) -> LoadRecord:
         return LoadRecord(f"load-{next(_NUMBERS)}", "run-1", "shop", plan.name, plan.disposition, datetime.now(UTC))
 
-    def open(self, plan: StreamPlan, record: LoadRecord, *, full_refresh: bool = False) -> StreamWriter:
+    def open(self, plan: StreamPlan, record: LoadRecord, *, full_refresh: bool = False) -> OpenStream:
         state = self.opened.read_states().get(plan.name, ledger.StreamState(0, {}))
-        return self.opened.open_writer(plan, layouts=self.opened.read_layouts(), state=state, full_refresh=full_refresh, load_id=record.load_id)
+        transaction = self.opened.begin()
+        return OpenStream(transaction, transaction.open_writer(plan, layouts=self.opened.read_layouts(), state=state, full_refresh=full_refresh))
 
     def load(
         self,
@@ -229,8 +242,8 @@ def test_a_few_appended_rows_wait_for_more_and_go_in_one_statement(shop: Shop, m
     shop.opened.start([record])
     writer = shop.open(APPEND, record)
     inserted: list[int] = []
-    insert = writer._session.insert
-    monkeypatch.setattr(writer._session, "insert", lambda table, rows: inserted.append(rows.num_rows) or insert(table, rows))
+    insert = writer.session.insert
+    monkeypatch.setattr(writer.session, "insert", lambda table, rows: inserted.append(rows.num_rows) or insert(table, rows))
     for number in range(3):
         writer.write({"orders": orders((number, "a"))})
     assert inserted == []
@@ -459,7 +472,7 @@ def test_two_first_loads_of_a_stream_do_not_both_succeed(shop: Shop) -> None:
 def test_an_abort_from_another_thread_ends_what_runs(shop: Shop) -> None:
     writer = shop.open(APPEND, shop.record(APPEND))
     writer.write({"orders": orders((1, "a"))})
-    session, errors = writer._session, list[BaseException]()
+    session, errors = writer.session, list[BaseException]()
     slow = "select pg_sleep(60)::text" if shop.tenant.destination.type == "postgres" else "select count(*) from range(1000000000000) as a(i) where hash(i) = 3"
 
     def work() -> None:
@@ -476,8 +489,9 @@ def test_an_abort_from_another_thread_ends_what_runs(shop: Shop) -> None:
     worker.join(10)
     assert not worker.is_alive()
     assert len(errors) == 1
+    writer.write({"orders": orders((2, "b"))})
     with pytest.raises(DestinationUnavailable, match="given up"):
-        writer.write({"orders": orders((2, "b"))})
+        writer.finish()
     assert shop.opened.read_layouts() == {}
 
 

@@ -1,0 +1,101 @@
+"""A group of streams that are read together -> their transactions in the warehouse; each stream ends in an outcome, whatever happens.
+
+Runs in a thread of its own. A stream has a transaction to itself, unless its rows are few: such streams share one, because its statements take longer than
+their rows.
+"""
+
+import contextlib
+from collections.abc import Callable, Sequence
+
+from fabric_assets.connectors.batches import Batch, ReadGroup, StreamFailed
+from fabric_assets.loading.job import LoadAbandoned
+from fabric_assets.loading.read_ahead import ReadAhead
+from fabric_assets.loading.stream_load import LoadContext, StreamLoad, is_small
+from fabric_assets.loading.together import Together
+
+
+def load_group(group: ReadGroup, context: LoadContext, together: Together[StreamLoad]) -> None:
+    """Load a group's streams.
+
+    Args:
+        together: takes those whose rows are few, to `commit_together`.
+    """
+    loads = {plan.name: StreamLoad(plan, context, group.after_commit) for plan in group.streams}
+    try:
+        read = group.read({name: load.memory for name, load in loads.items()})
+        with contextlib.closing(ReadAhead(read, context.job.check, is_small=is_small)) as items:
+            for item in items:
+                context.job.check()
+                _take(loads[item.stream], item)
+                if all(load.is_over for load in loads.values()):
+                    break
+        for name in [name for name, load in loads.items() if load.may_share]:
+            together.add(loads.pop(name))
+        for load in loads.values():
+            if not load.is_over:
+                _commit_alone(load)
+    except LoadAbandoned:
+        pass
+    except Exception as error:  # noqa: BLE001 - the one boundary where drivers and servers become our errors
+        for load in loads.values():
+            load.fail(error)
+    finally:
+        for load in loads.values():
+            load.close()
+
+
+def commit_together(loads: Sequence[StreamLoad]) -> None:
+    """Commit streams in one transaction; if that fails each has another try by itself, so that none suffers by another's fault."""
+    try:
+        if len(loads) > 1:
+            _commit(loads)
+    except LoadAbandoned:
+        raise
+    except Exception:  # noqa: BLE001, S110 - it is the second try that tells which stream is at fault, and of what
+        pass
+    for load in loads:
+        if not load.is_over:
+            load.close()
+            _commit_alone(load)
+            load.close()
+
+
+def _commit_alone(load: StreamLoad) -> None:
+    _attempt(load, lambda: _commit([load]))
+
+
+def _commit(loads: Sequence[StreamLoad]) -> None:
+    """Make the streams' rows visible, with everything that belongs to them."""
+    first, *others = loads
+    transaction = first.open()
+    for load in others:
+        load.open(transaction)
+    for load in loads:
+        load.finish()
+
+    def write() -> None:
+        transaction.commit([load.settle() for load in loads])
+        for load in loads:
+            load.tell()
+
+    first.job.commit(write, [load.report for load in loads])
+    for load in loads:
+        load.is_over = True
+
+
+def _take(load: StreamLoad, item: Batch | StreamFailed) -> None:
+    if load.is_over:
+        return
+    if isinstance(item, StreamFailed):
+        load.fail(item.error)
+    else:
+        _attempt(load, lambda: load.take(item))
+
+
+def _attempt(load: StreamLoad, step: Callable[[], None]) -> None:
+    try:
+        step()
+    except LoadAbandoned:
+        raise
+    except Exception as error:  # noqa: BLE001 - of the streams that are read together only the one at fault fails
+        load.fail(error, writing=True)
