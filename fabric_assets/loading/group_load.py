@@ -8,6 +8,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 
 from fabric_assets.connectors.batches import Batch, ReadGroup, StreamFailed
+from fabric_assets.loading.failures import build_error
 from fabric_assets.loading.job import LoadAbandoned
 from fabric_assets.loading.read_ahead import ReadAhead
 from fabric_assets.loading.stream_load import LoadContext, StreamLoad, is_small
@@ -33,7 +34,7 @@ def load_group(group: ReadGroup, context: LoadContext, together: Together[Stream
             together.add(loads.pop(name))
         for load in loads.values():
             if not load.is_over:
-                _commit_alone(load)
+                _attempt(load, lambda load=load: _commit([load]))
     except LoadAbandoned:
         pass
     except Exception as error:  # noqa: BLE001 - the one boundary where drivers and servers become our errors
@@ -44,24 +45,32 @@ def load_group(group: ReadGroup, context: LoadContext, together: Together[Stream
             load.close()
 
 
-def commit_together(loads: Sequence[StreamLoad]) -> None:
+def commit_together(loads: Sequence[StreamLoad], context: LoadContext) -> None:
     """Commit streams in one transaction; if that fails each has another try by itself, so that none suffers by another's fault."""
     try:
-        if len(loads) > 1:
-            _commit(loads)
+        if len(loads) > 1 and _commit_at_once(loads, context):
+            return
+        for load in loads:
+            _attempt(load, lambda load=load: _commit([load]))
+    finally:
+        for load in loads:
+            load.close()
+
+
+def _commit_at_once(loads: Sequence[StreamLoad], context: LoadContext) -> bool:
+    """Whether it succeeded; nothing is kept otherwise."""
+    try:
+        _commit(loads)
     except LoadAbandoned:
         raise
-    except Exception:  # noqa: BLE001, S110 - it is the second try that tells which stream is at fault, and of what
-        pass
-    for load in loads:
-        if not load.is_over:
+    except Exception as error:  # noqa: BLE001 - it is the second try that tells which stream is at fault
+        for load in loads:
             load.close()
-            _commit_alone(load)
-            load.close()
-
-
-def _commit_alone(load: StreamLoad) -> None:
-    _attempt(load, lambda: _commit([load]))
+        place = context.source.describe()
+        reason = build_error(error, tenant=context.request.tenant, place=place, writing=True).message
+        context.job.report(f"{place}: {len(loads)} streams could not be committed together, so each is committed by itself: {reason}")
+        return False
+    return True
 
 
 def _commit(loads: Sequence[StreamLoad]) -> None:
@@ -70,15 +79,14 @@ def _commit(loads: Sequence[StreamLoad]) -> None:
     transaction = first.open()
     for load in others:
         load.open(transaction)
-    for load in loads:
-        load.finish()
+    reports = [load.finish() for load in loads]
 
     def write() -> None:
         transaction.commit([load.settle() for load in loads])
         for load in loads:
             load.tell()
 
-    first.job.commit(write, [load.report for load in loads])
+    first.job.commit(write, reports)
     for load in loads:
         load.is_over = True
 

@@ -22,7 +22,7 @@ from fabric_assets.loading.group_load import commit_together, load_group
 from fabric_assets.loading.job import Job
 from fabric_assets.loading.lease import LEASE_SECONDS, load_lease
 from fabric_assets.loading.reports import LoadRecord, LoadRequest, StreamFailure, StreamReport
-from fabric_assets.loading.stream_load import LoadContext
+from fabric_assets.loading.stream_load import LoadContext, StreamLoad
 from fabric_assets.loading.together import Together
 from fabric_assets.loading.warehouse import Warehouse, open_warehouse
 
@@ -179,7 +179,7 @@ def _run_groups(reader: SourceReader, shared: LoadContext, report: Report) -> It
             # The last one, and all outcomes are final: DuckDB writes its log into the file while the caller still deals with them.
             shared.warehouse.close()
 
-    together = Together(commit_together, job.check)
+    together = Together[StreamLoad](lambda loads: commit_together(loads, shared), job.check)
     number = min(reader.connections, len(reader.groups))
     others = threading.Semaphore(number - 1)
     threads = [threading.Thread(target=work, daemon=True, name=f"{job.place}: {index}") for index in range(number)]

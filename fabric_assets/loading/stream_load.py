@@ -77,7 +77,7 @@ class StreamLoad:
         self._writing: tuple[Transaction, StreamWriter] | None = None
         self._ended: Settlement | None = None
         self._repeats = 0
-        self.report: StreamReport | None = None
+        self._report: StreamReport | None = None
         self.is_over = False
         family = {} if self._request.full_refresh else {name: columns for name, columns in context.layouts.items() if _belongs(name, plan.name)}
         self._is_new = plan.name not in family
@@ -139,8 +139,11 @@ class StreamLoad:
                 writer.write(tables)
         return self._writing[0]
 
-    def finish(self) -> None:
-        """Bring the rows to where they belong; what `settle` gives is then ready to be committed.
+    def finish(self) -> StreamReport:
+        """Bring the rows to where they belong, so that what `settle` gives may be committed.
+
+        Returns:
+            the stream's outcome, once it is.
 
         Raises:
             DataError: more rows were rejected than the stream allows.
@@ -158,7 +161,7 @@ class StreamLoad:
         record = replace(record, status="success", rows_total=written.rows_total, seconds=time.monotonic() - self._started)
         request, dataset = self._request, naming.raw_dataset(self._request.tenant.tenant, self._request.source)
         files = import_ledger.count_rows(self._files.get_all(), self._counts)
-        self.report = StreamReport(
+        self._report = StreamReport(
             record=record,
             table_name=f"{self._context.database}.{dataset}.{self._plan.name}",
             columns=written.columns,
@@ -169,6 +172,7 @@ class StreamLoad:
         )
         self._repeats = written.repeats
         self._ended = Settlement(writer, record, self.memory.state, files, self._known_files)
+        return self._report
 
     def settle(self) -> Settlement:
         """What is to be committed, as of now."""
@@ -192,8 +196,8 @@ class StreamLoad:
         outcome: StreamReport | StreamFailure = StreamFailure(self._plan.name, ours)
         try:
             # Of a commit whose answer was lost the ledger knows that it happened.
-            if not self._context.warehouse.record_failure(record, self._rejects) and self.report:
-                outcome = self.report
+            if not self._context.warehouse.record_failure(record, self._rejects) and self._report:
+                outcome = self._report
         except Exception as second:  # noqa: BLE001 - whatever it is: without an outcome the load would wait until its time is up
             reason = build_error(second, tenant=self._request.tenant, place=self._place, writing=True).message
             self.job.report(f"{self._place}: the failure could not be written to the ledger: {reason}")

@@ -72,6 +72,20 @@ def test_killed_between_two_streams_each_is_whole_or_untouched(settings: Setting
     assert world.count() == NONE
 
 
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_killed_while_streams_share_a_transaction_they_are_all_there_or_none(world: World, start: Start, side: str) -> None:
+    before = begin(world)
+    # While the first one's commit is held the other two come.
+    process = start(world.build_case("shop", hold=0.5, kill=f"commit.{side}:2"))
+    assert process.wait() == -signal.SIGKILL, process.log
+    done = [stream for stream in ("orders", "stores", "events") if world.count(stream) == NONE]
+    if not world.warehouse:  # Postgres commits each by itself, at the same time
+        assert len(done) == (1 if side == "before" else 3)
+    assert world.count(*(stream for stream in STREAMS if stream not in done), expected=before) == NONE
+    world.load_all()
+    assert world.count() == NONE
+
+
 @pytest.mark.parametrize("stream", choose(list(STREAMS), 2))
 def test_an_engine_that_commits_rows_by_themselves_is_caught(world: World, start: Start, stream: str) -> None:
     before = begin(world)
