@@ -52,6 +52,11 @@ def commit_together(loads: Sequence[StreamLoad], context: LoadContext) -> None:
             return
         for load in loads:
             _attempt(load, lambda load=load: _commit([load]))
+    except LoadAbandoned:
+        raise
+    except Exception as error:  # noqa: BLE001 - as in load_group: no stream may be left without an outcome
+        for load in loads:
+            load.fail(error, writing=True)
     finally:
         for load in loads:
             load.close()

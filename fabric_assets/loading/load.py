@@ -1,6 +1,6 @@
 """A tenant's source and the chosen streams -> rows in the warehouse, and an outcome per stream as it finishes.
 
-Each stream is one transaction: its rows, its rejected rows, where it came to and its row of the ledger are committed together.
+A stream's rows, its rejected rows, where it came to and its row of the ledger are committed in one transaction.
 So the warehouse alone is the truth, a process may die at any point, and the next load begins where the last commit ended.
 """
 

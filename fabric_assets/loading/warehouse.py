@@ -1,4 +1,4 @@
-"""A tenant's destination -> what a load asks of it: its tables, its memory of earlier loads, a transaction per stream."""
+"""A tenant's destination -> what a load asks of it: its tables, its memory of earlier loads, transactions for its streams."""
 
 import threading
 from collections import Counter
