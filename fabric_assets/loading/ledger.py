@@ -1,7 +1,7 @@
 """The platform's own tables in `<tenant>_fabric`: what each load did, and how far each stream has come."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
@@ -72,18 +72,18 @@ def read_states(session: Session, platform: str, source: str) -> dict[str, Strea
     return {row["stream"]: StreamState(row["version"], json.loads(row["state"]), row["has_rejects"]) for row in found}
 
 
-def write_states(session: Session, platform: str, loads: Sequence[tuple[LoadRecord, StreamState]]) -> None:
-    """Save streams' new states, where each one's version still is that which its load began with.
+def write_states(session: Session, platform: str, loads: Sequence[tuple[LoadRecord, int, Mapping[str, Any]]]) -> None:
+    """Save streams' states, if they are still those that the loads began with.
 
     Args:
-        loads: with each load's record its stream's new state, and the version that it takes the place of.
+        loads: the load, the version of the state that it began with, the new state.
 
     Raises:
         LeaseHeld: another run has saved one meanwhile.
     """
     rows = ", ".join(
-        f"({quote_text(record.source)}, {quote_text(record.stream)}, {new.version}, {quote_text(json.dumps(new.state))}, {quote_text(record.load_id)})"
-        for record, new in loads
+        f"({quote_text(record.source)}, {quote_text(record.stream)}, {version}, {quote_text(json.dumps(state))}, {quote_text(record.load_id)})"
+        for record, version, state in loads
     )
     values = f"version = t.version + 1, state = v.state, load_id = v.load_id, updated_at = {write_time()}"
     same = "t.source = v.source and t.stream = v.stream and t.version = v.version"
@@ -94,7 +94,7 @@ def write_states(session: Session, platform: str, loads: Sequence[tuple[LoadReco
     except WriteConflict:
         written = 0
     if written != len(loads):
-        streams = ", ".join(f"{record.source}.{record.stream}" for record, _ in loads)
+        streams = ", ".join(f"{record.source}.{record.stream}" for record, *_ in loads)
         raise LeaseHeld(
             f"{session.place}: another run has loaded {streams} meanwhile; nothing of this load was kept",
             remedy="let one run at a time load a source",
@@ -126,11 +126,13 @@ def write_ends(session: Session, platform: str, records: Sequence[LoadRecord]) -
     Returns:
         whether it was, for all: a commit whose answer was lost looks failed to the load, and is none if the ledger calls it a success.
     """
-    table, same = Table(platform, "loads"), " and ".join(f"t.{name} = v.{name}" for name in _IDENTITY)
-    new = ", ".join(f"{quote(name)} = cast(v.{quote(name)} as {session.name_type(kind)})" for name, kind in LOADS.items() if name not in _BEGUN)
-    named = [(record, _get_values(record)) for record in records]
-    rows = ", ".join(f"({', '.join(map(_quote_value, values.values()))})" for _, values in named)
-    written = session.execute(f"update {table} as t set {new} from (values {rows}) as v ({quote_all(LOADS)}) where {same} and t.status <> 'success'")
+    table, ended = Table(platform, "loads"), [name for name in LOADS if name not in _BEGUN]
+    new = ", ".join(f"{quote(name)} = cast(v.{quote(name)} as {session.name_type(LOADS[name])})" for name in ended)
+    same = " and ".join(f"t.{name} = v.{name}" for name in _IDENTITY)
+    columns = (*_IDENTITY, *ended)
+    values = (_get_values(record) for record in records)
+    rows = ", ".join(f"({', '.join(_quote_value(row[name]) for name in columns)})" for row in values)
+    written = session.execute(f"update {table} as t set {new} from (values {rows}) as v ({quote_all(columns)}) where {same} and t.status <> 'success'")
     if written == len(records):
         return True
     missing = [record for record in records if not session.ask(f"select exists (select 1 from {table} where {_name_load(record)})")[0]]

@@ -58,8 +58,7 @@ class Transaction:
         rows = ", ".join(f"({quote_text(settlement.record.load_id)}, {quote_text(self._source)}, 0, {now})" for settlement in settlements)
         session.defer(f'insert into {quote(self._datasets.raw)}."_dlt_loads" (load_id, schema_name, status, inserted_at) values {rows}')
         ledger.write_ends(session, platform, [settlement.record for settlement in settlements])
-        states = [(settlement.record, StreamState(settlement.writer.state.version, dict(settlement.state))) for settlement in settlements]
-        ledger.write_states(session, platform, states)
+        ledger.write_states(session, platform, [(settlement.record, settlement.writer.state.version, settlement.state) for settlement in settlements])
         for settlement in settlements:
             import_ledger.write_files(session, platform, settlement.record, settlement.files, settlement.known_files)
         session.commit()

@@ -67,6 +67,13 @@ def test_a_refusal_that_only_sounds_like_it_is_not(settings: Settings, words: st
     assert isinstance(database.explain(psycopg2.OperationalError(words), place="shop"), SourceError)
 
 
+def test_an_error_without_words_is_told_by_its_kind() -> None:
+    database = Database(parse_url("postgresql://reader@localhost/shop", place="shop", origin="url"), None, "shop", 60)
+    told = database.explain(MemoryError(), place="shop")
+    assert isinstance(told, SourceError)
+    assert told.message == "shop: the database answers with an error: MemoryError without a word, as when memory has run out"
+
+
 def test_a_statement_that_is_quoted_is_no_outage() -> None:
     assert not is_outage(psycopg2.ProgrammingError("cannot cast: select session_timeout, deadlocks from unlocked_doors"))
 

@@ -1,5 +1,6 @@
 """What each database's reader gives: every value, in batches of bounded size, whatever is odd about a row or the connection."""
 
+import contextlib
 import socket
 import time
 from datetime import date
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pytest
 import sqlalchemy as sqla
 
-from fabric_assets.connectors import arrow_types
+from fabric_assets.connectors import arrow_types, postgres_adbc
 from fabric_assets.errors import SourceError, SourceUnavailable
 from fabric_assets.settings import Settings
 from tests.connectors.sql import Reading
@@ -261,3 +262,20 @@ def test_a_duckdb_query_that_takes_too_long_is_interrupted(settings: Settings, t
     slow = {"where": "(select count(*) from numbers a, numbers b where a.i + b.i > numbers.i) > 0"}
     with pytest.raises(SourceUnavailable, match="took longer than its timeout of 1 s"):
         Reading(database, settings, options={"timeout": "1s"}, numbers=slow).read()
+
+
+def test_a_connection_to_postgres_does_not_read_the_columns_of_every_table(postgres: SourceDatabase) -> None:
+    postgres.run(*(f"create table t{number} ({', '.join(f'c{column} integer' for column in range(30))})" for number in range(100)))
+
+    def count_columns_read() -> int:
+        # A backend's numbers are there for all to see when it has ended, or soon after.
+        with postgres._engine.begin() as connection:
+            found = connection.exec_driver_sql("select seq_tup_read + coalesce(idx_tup_fetch, 0) from pg_stat_sys_tables where relname = 'pg_attribute'")
+            return int(found.scalar_one())
+
+    before = count_columns_read()
+    with contextlib.closing(postgres_adbc.connect(postgres.url)) as connection, connection.cursor() as cursor:
+        cursor.execute("select 1 as one")
+        assert cursor.fetch_arrow_table()["one"].to_pylist() == [1]
+    time.sleep(1.5)
+    assert count_columns_read() - before < 3_000

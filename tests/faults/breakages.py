@@ -51,7 +51,7 @@ def save_the_state_first() -> None:
 
     def commit(_: Callable[..., Any], transaction: Any, settlements: Any) -> None:
         transaction._session.rollback()
-        states = [(found.record, ledger.StreamState(found.writer.state.version, found.state)) for found in settlements]
+        states = [(found.record, found.writer.state.version, found.state) for found in settlements]
         ledger.write_states(transaction._session, transaction._datasets.platform, states)
         transaction._session.commit()
 
@@ -67,9 +67,9 @@ def let_everyone_commit() -> None:
     """Nor does the state tell the second one that it is late."""
 
     def write_states(_: Callable[..., Any], session: Any, platform: str, loads: Any) -> None:
-        for record, new in loads:
+        for record, _, state in loads:
             where = f"source = {quote_text(record.source)} and stream = {quote_text(record.stream)}"
-            session.execute(f"update {Table(platform, 'stream_state')} set version = version + 1, state = {quote_text(json.dumps(new.state))} where {where}")
+            session.execute(f"update {Table(platform, 'stream_state')} set version = version + 1, state = {quote_text(json.dumps(state))} where {where}")
 
     take_no_lease()
     wrap(ledger, "write_states", write_states)
