@@ -7,13 +7,14 @@ from dataclasses import replace
 import pytest
 
 from fabric_assets.settings import Settings
+from tests.faults.lengths import IS_FULL
 from tests.faults.oracle import NONE, add
 from tests.faults.processes import Case, Process, wait_until
 from tests.faults.world import World, provision_all
 from tests.services import PostgresServer
 
 Start = Callable[[Case], Process]
-TENANTS = 50
+TENANTS = 50 if IS_FULL else 20
 
 
 def run_at_once(start: Start, *cases: Case) -> list[Process]:
@@ -100,7 +101,7 @@ def roomy_server() -> Iterator[PostgresServer]:
         server.remove()
 
 
-def test_fifty_new_tenants_load_for_the_first_time_at_once(settings: Settings, roomy_server: PostgresServer, start: Start) -> None:
+def test_many_new_tenants_load_for_the_first_time_at_once(settings: Settings, roomy_server: PostgresServer, start: Start) -> None:
     """Each with a role of its own, which may make tables in its own schemas and nothing else."""
     address = f"postgresql://127.0.0.1:{roomy_server.port}/postgres"
     worlds = [World(settings, address, name=f"tenant_{number}", size=10, managed=True) for number in range(TENANTS)]

@@ -12,6 +12,9 @@ from fabric_assets.settings import Settings
 from fabric_assets.transform.graph import ProjectGraph, load_graph
 from fabric_assets.transform.selection import select_models
 
+# One worker asks dbt once for all of them.
+pytestmark = pytest.mark.xdist_group("selection")
+
 SELECTORS = (
     "orders",
     "marts.sales.orders",
