@@ -95,7 +95,8 @@ def test_the_proof_finds_the_place_that_a_build_forgets(world: Settings, start: 
 def test_a_run_that_goes_on_is_waited_for_and_leaves_nothing(world: Settings, start: Start) -> None:
     (world.data_dir / "inbox" / "acme" / "ads" / "new.csv").write_text("day,note\n2026-01-03,b\n")
     (world.data_dir / "inbox" / "acme" / "ads" / "new.csv.done").touch()
-    run = start(Case(command=("run", "acme", "--json"), hold=1.5), environ=get_environ(world))
+    # So long that the other command has begun its work by then, on a busy machine too.
+    run = start(Case(command=("run", "acme", "--json"), hold=5.0), environ=get_environ(world))
     wait_until(lambda: run.is_committing)
     gone = start(Case(command=("offboard", "acme", "--yes", "--json")), environ=get_environ(world))
     assert gone.wait() == 0, gone.log
