@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -41,14 +42,17 @@ def load(settings: Settings, tenant: str, amount: float) -> None:
     run_duckdb(settings, tenant, *get_raw_statements(tenant, amounts=[amount, amount + 100], names=[f"Ada of {tenant}", f"Bob of {tenant}"]))
 
 
-def build(settings: Settings, tenant: str, watch: Callable[[Path], None] | None = None) -> list[ModelResult]:
+def list_folders(settings: Settings, tenant: str) -> set[str]:
+    folder = naming.dbt_dir(settings.data_dir, tenant)
+    return {path.name for path in folder.iterdir() if path.is_dir()} if folder.is_dir() else set()
+
+
+def build(settings: Settings, tenant: str) -> list[ModelResult]:
     request = BuildRequest(tenant=make_tenant(tenant), models=MODELS, tests=(), settings=settings, run_id=f"run-{tenant}", timeout_seconds=240)
     found = []
     for result in DbtWorker.start(settings).build(request):
         assert isinstance(result, ModelResult)
         found.append(result)
-        if watch:
-            watch(naming.dbt_dir(settings.data_dir, tenant))
     return found
 
 
@@ -56,17 +60,20 @@ def build(settings: Settings, tenant: str, watch: Callable[[Path], None] | None 
 def test_builds_at_once_make_each_tenants_own_marts(prepared: Settings) -> None:
     for number, tenant in enumerate(TENANTS):
         load(prepared, tenant, 100.0 + number)
-    start, built, folders = threading.Barrier(len(TENANTS)), {}, {}
+    start, built, folders = threading.Barrier(len(TENANTS)), {}, {tenant: set[str]() for tenant in TENANTS}
 
     def work(tenant: str) -> None:
         start.wait()
-        built[tenant] = build(prepared, tenant, lambda folder: folders.setdefault(tenant, sorted(path.name for path in folder.iterdir() if path.is_dir())))
+        built[tenant] = build(prepared, tenant)
 
     threads = [threading.Thread(target=work, args=(tenant,)) for tenant in TENANTS]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    # Looked at all the while: a result may be read when its build has ended already.
+    while any(thread.is_alive() for thread in threads):
+        for tenant, seen in folders.items():
+            seen.update(list_folders(prepared, tenant))
+        time.sleep(0.05)
     for number, tenant in enumerate(TENANTS):
         assert {result.unique_id: result.status for result in built[tenant]} == dict.fromkeys(MODELS, "success")
         assert {result.table_name.split(".")[1].removeprefix(f"{tenant}_") for result in built[tenant]} == {"staging", "marts"}
@@ -75,8 +82,9 @@ def test_builds_at_once_make_each_tenants_own_marts(prepared: Settings) -> None:
         foreign = f"select schema_name from information_schema.schemata where schema_name ~ '^tenant_' and schema_name !~ '^{tenant}_'"
         assert run_duckdb(prepared, tenant, foreign) == []
         # Profile, target and log lay in one folder of the run's own, and went with it.
-        assert folders[tenant][0].startswith(f"run-{tenant.replace('_', '')}-")
-        assert [path for path in naming.dbt_dir(prepared.data_dir, tenant).iterdir() if path.is_dir()] == []
+        (folder,) = folders[tenant]
+        assert folder.startswith(f"run-{tenant.replace('_', '')}-")
+        assert list_folders(prepared, tenant) == set()
     assert not (prepared.dbt_project_dir / "target").exists()
     assert not (prepared.dbt_project_dir / "logs").exists()
 

@@ -1,6 +1,6 @@
 """Streams of a few rows share transactions where none can wait for another's: each of them ends as it would by itself."""
 
-import threading
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
@@ -20,12 +20,12 @@ LEDGER = "acme_fabric.loads"
 @pytest.fixture
 def commits(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The streams of each commit. The first one waits until other streams have come."""
-    commit, made, others = Transaction.commit, list[list[str]](), threading.Event()
+    commit, made = Transaction.commit, list[list[str]]()
 
     def note(transaction: Transaction, settlements: Sequence[Settlement]) -> None:
         made.append([settlement.record.stream for settlement in settlements])
         if len(made) == 1:
-            others.wait(0.3)
+            time.sleep(0.3)
         commit(transaction, settlements)
 
     monkeypatch.setattr(Transaction, "commit", note)
