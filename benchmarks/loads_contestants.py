@@ -19,13 +19,15 @@ from benchmarks.loads_database import Databases, build_sum, sum_up
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = ("tpchgen-cli", "meltanolabs-tap-postgres", "meltanolabs-target-postgres")
 TENANT = "bench"
-# The least that any run imports: Dagster, the factories, the engine. What a source or destination wants on top counts as the run's own.
-# What no run can do without: the imports and Dagster's instance; ends as the command does, without a last search for garbage.
+# What no run can do without: Dagster, the factories, the engine, and Dagster's instance; begins and ends as the command does, without a search for garbage.
+# What a source or destination wants on top counts as the run's own.
 START = """
 import gc
-import fabric_assets.cli.run, fabric_assets.factories.runs, fabric_assets.loading.load
-from fabric_assets.factories.instance import get_instance
-from fabric_assets.settings import load_settings
+from fabric_assets.importing import collect_nothing
+with collect_nothing():
+    import fabric_assets.cli.run, fabric_assets.factories.runs, fabric_assets.loading.load
+    from fabric_assets.factories.instance import get_instance
+    from fabric_assets.settings import load_settings
 with get_instance(load_settings()): pass
 gc.freeze()
 """

@@ -12,7 +12,7 @@ from typing import Any
 
 import typer.main
 
-from fabric_assets.cli.main import app
+from fabric_assets.cli.app import app
 from fabric_assets.config.base import FabricModel
 from fabric_assets.config.tenant import TenantConfig
 

@@ -12,7 +12,7 @@ import typer
 import typer.main
 from typer.testing import CliRunner
 
-from fabric_assets.cli.main import app
+from fabric_assets.cli.app import app
 from fabric_assets.config.loader import load_fleet
 from fabric_assets.settings import load_settings
 from fabric_assets.transform.fleet import validate_fleet

@@ -1,10 +1,10 @@
 """Names of tenants -> their runs. What can start early does: dbt's process imports itself while this one imports Dagster."""
 
-import gc
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from fabric_assets.config.loader import Fleet, LoadedTenant
+from fabric_assets.importing import collect_nothing
 from fabric_assets.settings import Settings
 from fabric_assets.transform.fleet import validate_fleet
 from fabric_assets.transform.graph import ProjectGraph, load_graph
@@ -45,16 +45,15 @@ def run_tenants(
     workers = {adapter: DbtWorkers(settings, adapter=adapter) for adapter in sorted({_get_adapter(loaded) for loaded in healthy if loaded.config.transform})}
     try:
         _warm_next(workers, healthy)
-        from fabric_assets.factories.instance import get_instance
-        from fabric_assets.factories.run_marks import end_dead_runs
-        from fabric_assets.factories.runs import RunEvent, TenantResult, run_tenant
-        from fabric_assets.factories.translators import TENANT_TAG
+        with collect_nothing():
+            from fabric_assets.factories.instance import get_instance
+            from fabric_assets.factories.run_marks import end_dead_runs
+            from fabric_assets.factories.runs import RunEvent, TenantResult, run_tenant
+            from fabric_assets.factories.translators import TENANT_TAG
 
         results = {
             name: TenantResult(name, "failure", error="\n".join(str(problem) for problem in fleet.broken[name])) for name in chosen if name in fleet.broken
         }
-        # All that is imported stays: no search for garbage need go through it again.
-        gc.freeze()
         with get_instance(settings) as instance:
             for dead in end_dead_runs(instance, settings):
                 on_event(RunEvent(dead.tags[TENANT_TAG], "log", f"run {dead.run_id} was killed; it is recorded as failed, and this one goes on from there"))

@@ -1,7 +1,4 @@
-"""`fabric`: the command line, put together from one module per family of commands.
-
-Results go to standard output, progress and logs to standard error. Exit codes: 0 done, 1 the work failed or a finding, 2 wrong usage or config.
-"""
+"""Where the process of `fabric` begins and ends."""
 
 import gc
 import logging
@@ -11,70 +8,21 @@ import threading
 from contextlib import suppress
 from typing import NoReturn
 
-import typer
-from dotenv import load_dotenv
-
-from fabric_assets.cli import config_commands, demo, imports, isolation, offboard, prepare, provision, rejects, run, secrets
-from fabric_assets.errors import ConfigurationError, FabricError
-from fabric_assets.security.redaction import describe_masked
-from fabric_assets.settings import forget_provisioning
-
-app = typer.Typer(
-    name="fabric",
-    help="Load, model and check the data of many customers, each declared in one YAML file.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_show_locals=False,
-)
-app.command("validate")(config_commands.validate)
-app.command("schema")(config_commands.schema)
-app.command("list")(config_commands.list_)
-app.command("explain")(config_commands.explain)
-app.command("run")(run.run)
-app.command("prepare")(prepare.prepare)
-app.command("provision")(provision.provision)
-app.command("demo")(demo.demo)
-app.command("isolation")(isolation.isolation)
-app.command("offboard")(offboard.offboard)
-app.add_typer(imports.app, name="imports")
-app.add_typer(rejects.app, name="rejects")
-app.add_typer(secrets.app, name="secrets")
+from fabric_assets.importing import collect_nothing
 
 
 def main() -> None:
-    """Run the command line; a mistake of the user's is a message, never a traceback."""
-    load_dotenv(".env")
-    # Imports make objects by the hundred thousand and no garbage: to look for it each 700 objects takes a fifth of their time.
+    """Run the command line."""
+    with collect_nothing():
+        from fabric_assets.cli.app import run_command
+    # What Dagster makes stays until the end, most of it: to look for garbage each 700 objects takes a fifth of the time.
     gc.set_threshold(100_000, 20, 20)
-    if sys.argv[1:2] not in (["provision"], ["offboard"]):
-        forget_provisioning()
-    code = _run()
-    # Else Python looks through all that Dagster has imported for garbage, once more before it ends: half a second.
+    code = run_command()
+    # Else Python looks through all that there is for garbage, once more before it ends: half a second.
     gc.freeze()
     if any(thread.daemon for thread in threading.enumerate()):
         _end(code)
     sys.exit(code)
-
-
-def _run() -> int:
-    """Give the command's exit code."""
-    try:
-        app()
-        return 0
-    except SystemExit as end:
-        return int(end.code or 0)
-    except ConfigurationError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except FabricError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except Exception as error:
-        # Without one, typer's own traceback is the more readable.
-        if (traceback := describe_masked(error)) is None:
-            raise
-        print(traceback, file=sys.stderr)
-        return 1
 
 
 def _end(code: int) -> NoReturn:

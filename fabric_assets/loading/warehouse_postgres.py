@@ -42,6 +42,7 @@ _KINDS = {name: kind for kind, name in _NAMES.items()} | {
     "real": DOUBLE,
 }
 _MAX_COLUMNS, _MAX_NAME = 1_600, 63
+_PIECE_BYTES = 128 * 1024
 # Any number, the same in every process: who makes schemas and tables in a database waits for those who do it too.
 _DEFINITIONS_LOCK = 4_610_325_110_927_364_001
 # Either side notices after half a minute that the other has gone, whether it waits for it or writes to it.
@@ -110,7 +111,7 @@ class PostgresSession(Session):
         is_temporary = table.schema == self.temporary_schema
         place = {"temporary": True} if is_temporary else {"db_schema_name": table.schema}
         with self._use(), self._open_cursor() as cursor:
-            return cursor.adbc_ingest(table.name, _encode_json(rows), mode="append", **place)
+            return cursor.adbc_ingest(table.name, _cut(_encode_json(rows)), mode="append", **place)
 
     def create_schema(self, name: str) -> None:
         # Asked first: "if not exists" wants the right to make one even where it exists.
@@ -269,6 +270,12 @@ def _encode_json(rows: pa.Table) -> pa.Table:
             parts = [pa.scalar(b"\x01", pa.large_binary()), rows.column(number).cast(pa.large_binary()), pa.scalar(b"", pa.large_binary())]
             rows = rows.set_column(number, field.name, pc.binary_join_element_wise(*parts))  # pyright: ignore[reportAttributeAccessIssue]
     return rows
+
+
+def _cut(rows: pa.Table) -> pa.Table:
+    """Cut into pieces: the driver encodes a piece as a whole before it sends it, and meanwhile the server takes in the one before."""
+    most = max(1, rows.num_rows * _PIECE_BYTES // max(rows.nbytes, 1))
+    return pa.Table.from_batches(rows.to_batches(max_chunksize=most), rows.schema)
 
 
 def _unwrap(table: pa.Table) -> pa.Table:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from fabric_assets.cli.main import app
+from fabric_assets.cli.app import app
 from fabric_assets.errors import ConfigurationError
 
 ROOT = Path(__file__).parents[2]
@@ -298,7 +298,7 @@ class TestExplain:
 def test_these_commands_load_neither_dagster_nor_an_engine(arguments: tuple[str, ...], settings_environ: Mapping[str, str], write_tenant: Write) -> None:
     write_tenant("acme", ACME)
     code = (
-        "import sys; from fabric_assets.cli.main import app\n"
+        "import sys; from fabric_assets.cli.app import app\n"
         f"try: app({list(arguments)!r})\n"
         "except SystemExit as end: assert not end.code\n"
         "print(*sorted({'dagster', 'dlt', 'dbt', 'duckdb', 'pyarrow', 'sqlalchemy', 'sqlglot', 'pandas'} & set(sys.modules)), file=sys.stderr)"

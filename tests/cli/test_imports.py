@@ -11,7 +11,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from fabric_assets.cli.main import app
+from fabric_assets.cli.app import app
 from fabric_assets.connectors import import_inbox
 from fabric_assets.connectors.import_bucket import BucketInbox
 from fabric_assets.connectors.import_inbox import FolderInbox

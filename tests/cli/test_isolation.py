@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fabric_assets import naming
-from fabric_assets.cli.main import app
+from fabric_assets.cli.app import app
 from fabric_assets.config.loader import load_fleet
 from fabric_assets.connectors.destinations import connect
 from fabric_assets.settings import Settings

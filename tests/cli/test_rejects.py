@@ -16,7 +16,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from fabric_assets.cli.main import app
+from fabric_assets.cli.app import app
 from fabric_assets.config.loader import load_fleet
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.loading.load import run_load

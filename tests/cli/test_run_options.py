@@ -4,7 +4,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from fabric_assets.cli.main import app
+from fabric_assets.cli.app import app
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.factories.instance import prepare_home
 

@@ -28,7 +28,7 @@ from tests.conftest import ROOT
 # What a case imports otherwise by itself, when it needs it.
 _PRELOADED = (
     "tests.faults.runner",
-    "fabric_assets.cli.main",
+    "fabric_assets.cli.app",
     "dagster",
     "fabric_assets.connectors.csv_import",
     "fabric_assets.connectors.files",

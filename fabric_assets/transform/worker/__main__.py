@@ -4,7 +4,6 @@ Standard output carries events and nothing else: dbt, its adapters and models pr
 standard input does, so it never outlives its parent, and it takes its folder with it.
 """
 
-import gc
 import json
 import os
 import select
@@ -15,6 +14,7 @@ from threading import Lock, Thread
 from typing import Any, TextIO
 
 from fabric_assets.errors import ConfigurationError
+from fabric_assets.importing import collect_nothing
 from fabric_assets.transform.folders import RunFolder
 
 _PARENT_POLL_SECONDS = 1.0
@@ -64,10 +64,8 @@ class Channel:
 
 def main() -> None:
     channel = Channel()
-    gc.disable()  # imports make no garbage: a tenth of their time would go into looking for it
-    _warm(channel, *sys.argv[1:])
-    gc.freeze()
-    gc.enable()
+    with collect_nothing():
+        _warm(channel, *sys.argv[1:])
     channel.emit({"event": "ready"})
     request = channel.get_request()
     run = RunFolder(Path(request["folder"]), request.get("run_id", ""))

@@ -1,0 +1,63 @@
+"""`fabric`: the command line, put together from one module per family of commands.
+
+Results go to standard output, progress and logs to standard error. Exit codes: 0 done, 1 the work failed or a finding, 2 wrong usage or config.
+"""
+
+import sys
+
+import typer
+from dotenv import load_dotenv
+
+from fabric_assets.cli import config_commands, demo, imports, isolation, offboard, prepare, provision, rejects, run, secrets
+from fabric_assets.errors import ConfigurationError, FabricError
+from fabric_assets.security.redaction import describe_masked
+from fabric_assets.settings import forget_provisioning
+
+app = typer.Typer(
+    name="fabric",
+    help="Load, model and check the data of many customers, each declared in one YAML file.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+app.command("validate")(config_commands.validate)
+app.command("schema")(config_commands.schema)
+app.command("list")(config_commands.list_)
+app.command("explain")(config_commands.explain)
+app.command("run")(run.run)
+app.command("prepare")(prepare.prepare)
+app.command("provision")(provision.provision)
+app.command("demo")(demo.demo)
+app.command("isolation")(isolation.isolation)
+app.command("offboard")(offboard.offboard)
+app.add_typer(imports.app, name="imports")
+app.add_typer(rejects.app, name="rejects")
+app.add_typer(secrets.app, name="secrets")
+
+
+def run_command() -> int:
+    """Run what the process's arguments say; a mistake of the user's is a message, never a traceback.
+
+    Returns:
+        the exit code.
+    """
+    load_dotenv(".env")
+    if sys.argv[1:2] not in (["provision"], ["offboard"]):
+        forget_provisioning()
+    try:
+        app()
+        return 0
+    except SystemExit as end:
+        return int(end.code or 0)
+    except ConfigurationError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except FabricError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        # Without one, typer's own traceback is the more readable.
+        if (traceback := describe_masked(error)) is None:
+            raise
+        print(traceback, file=sys.stderr)
+        return 1
