@@ -13,6 +13,8 @@ from fabric_assets.importing import collect_nothing
 
 def main() -> None:
     """Run the command line."""
+    # Nothing here multiplies matrices, and OpenBLAS's threads, which numpy starts as it is imported, would keep a core from whoever loads.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with collect_nothing():
         from fabric_assets.cli.app import run_command
     # What Dagster makes stays until the end, most of it: to look for garbage each 700 objects takes a fifth of the time.

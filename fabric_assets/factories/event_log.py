@@ -130,8 +130,8 @@ class KeptEventLog(SqliteEventLogStorage):
             # Events come from whatever thread logs them, one at a time.
             connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False},
         )
-        is_new = not Path(self.path_for_shard(shard)).exists()
-        if not (is_new and self._make_shard(engine)):
+        is_made = _has_version(engine) if Path(self.path_for_shard(shard)).exists() else self._make_shard(engine)
+        if not is_made:
             self._initdb(engine)
         if shard != INDEX_SHARD_NAME:
             # The run before this one is over.
@@ -143,7 +143,7 @@ class KeptEventLog(SqliteEventLogStorage):
         return connection
 
     def _make_shard(self, engine: Any) -> bool:
-        """Make a run's file as Dagster does, at the version of the index: Dagster would import all its migrations to look it up."""
+        """Make a run's file as Dagster does, at the version of the index."""
         from sqlalchemy import text
 
         index = self._get(INDEX_SHARD_NAME)
@@ -165,6 +165,15 @@ class KeptEventLog(SqliteEventLogStorage):
     def _close_all(self, *, but: str = "") -> None:
         for shard in [name for name in self._kept if name != but]:
             self._kept.pop(shard).close()
+
+
+def _has_version(engine: Any) -> bool:
+    """Whether a file was made to its end; Dagster would import all its migrations to find out."""
+    from sqlalchemy import text
+
+    with engine.connect() as connection:
+        is_begun = connection.execute(text("select count(*) from sqlite_master where name = 'alembic_version'")).scalar()
+        return bool(is_begun and connection.execute(text("select version_num from alembic_version")).scalar())
 
 
 def _insert(connection: Any, statement: Any, rows: list[dict[str, Any]]) -> list[int]:

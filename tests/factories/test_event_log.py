@@ -110,6 +110,25 @@ def test_a_runs_file_is_at_the_version_that_dagster_expects(settings: Settings, 
         assert found == newest is not None
 
 
+@pytest.mark.parametrize("left", ["drop table alembic_version", "delete from alembic_version"])
+def test_a_file_whose_making_was_cut_off_is_made_to_its_end(settings: Settings, home: Path, left: str) -> None:
+    with get_instance(settings) as instance:
+        folder = Path(instance.event_log_storage._base_dir)
+    run_id = "00000000-0000-4000-8000-000000000001"
+    with closing(sqlite3.connect(folder / f"{run_id}.db")) as connection, connection:
+        connection.execute("create table unrelated (id integer)")
+    with closing(sqlite3.connect(folder / "index.db")) as connection, connection:
+        connection.execute(left)
+
+    with get_instance(settings) as instance:
+        job = dg.Definitions(assets=[orders]).resolve_implicit_global_asset_job_def()
+        assert job.execute_in_process(instance=instance, run_id=run_id).success
+        assert instance.get_latest_materialization_event(orders.key).run_id == run_id
+    for name in ("index", run_id):
+        with closing(sqlite3.connect(folder / f"{name}.db")) as connection:
+            assert connection.execute("select count(*) from alembic_version").fetchone() == (1,)
+
+
 def test_events_outlive_the_process_that_wrote_them(settings: Settings, home: Path) -> None:
     environ = os.environ | {"FABRIC_TENANTS_DIR": str(settings.tenants_dir), "FABRIC_DATA_DIR": str(settings.data_dir), "DAGSTER_HOME": str(home)}
     killed = subprocess.run([sys.executable, "-c", PROGRAM], env=environ, capture_output=True, text=True, check=False)

@@ -148,6 +148,24 @@ def test_every_type_comes_back_as_it_went_in_and_so_does_null(shop: Shop) -> Non
     assert shop.opened.read_layouts() == {"orders": {name: kind for name, (kind, _) in TYPED.items()}}
 
 
+def test_rows_that_are_many_times_as_large_as_what_is_sent_at_once_arrive_each_as_it_was(shop: Shop) -> None:
+    values = {name: [*values, None] for name, (_, values) in TYPED.items()}
+    # Sevenths and elevenths: nulls fall on every bit of a byte, and on both sides of wherever it is cut.
+    columns = {
+        name: pa.array([values[name][(number * (place + 7)) % 11 % 3] for number in range(6_007)], kind) for place, (name, (kind, _)) in enumerate(TYPED.items())
+    }
+    columns |= {"id": pa.array(range(6_007), BIGINT), "body": pa.array([None if n % 5 == 0 else json.dumps({"n": n}) for n in range(6_007)], JSON)}
+    columns["text"] = pa.array([None if n % 7 == 3 else f"{n} " * (n % 61) for n in range(6_007)], TEXT)
+    rows = pa.table(columns)
+    # Parts of larger tables, in several pieces of which one is empty: as readers give them.
+    shop.load(REPLACE, pa.concat_tables([rows.slice(0, 13), rows.slice(13, 0), rows.slice(13)]), rows.slice(0, 0))
+    found = shop.opened.query("select * from acme_raw_shop.orders order by id")
+    assert found.num_rows == 6_007
+    bodies = [None if text is None else json.loads(text) for text in found["body"].to_pylist()]
+    assert bodies == [None if n % 5 == 0 else {"n": n} for n in range(6_007)]
+    assert found.drop_columns(["body"]).to_pylist() == rows.drop_columns(["body"]).to_pylist()
+
+
 def test_a_load_reports_the_columns_that_any_connection_reads(shop: Shop) -> None:
     rows = pa.table({name: pa.array([*values, None], kind) for name, (kind, values) in TYPED.items()} | {"body": pa.array(["{}"] * 3, JSON)})
     written = shop.load(REPLACE, rows)
