@@ -17,8 +17,6 @@ def main() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with collect_nothing():
         from fabric_assets.cli.app import run_command
-    # What Dagster makes stays until the end, most of it: to look for garbage each 700 objects takes a fifth of the time.
-    gc.set_threshold(100_000, 20, 20)
     code = run_command()
     # Else Python looks through all that there is for garbage, once more before it ends: half a second.
     gc.freeze()
