@@ -152,7 +152,8 @@ def test_rows_that_are_many_times_as_large_as_what_is_sent_at_once_arrive_each_a
     values = {name: [*values, None] for name, (_, values) in TYPED.items()}
     # Sevenths and elevenths: nulls fall on every bit of a byte, and on both sides of wherever it is cut.
     columns = {
-        name: pa.array([values[name][(number * (place + 7)) % 11 % 3] for number in range(6_007)], kind) for place, (name, (kind, _)) in enumerate(TYPED.items())
+        name: pa.array([values[name][(number * (place + 7)) % 11 % 3] for number in range(6_007)], kind)
+        for place, (name, (kind, _)) in enumerate(TYPED.items())
     }
     columns |= {"id": pa.array(range(6_007), BIGINT), "body": pa.array([None if n % 5 == 0 else json.dumps({"n": n}) for n in range(6_007)], JSON)}
     columns["text"] = pa.array([None if n % 7 == 3 else f"{n} " * (n % 61) for n in range(6_007)], TEXT)
