@@ -14,7 +14,7 @@ import psycopg2
 import pytest
 from typer.testing import CliRunner
 
-from fabric_assets.cli.main import app
+from fabric_assets.cli.app import app
 from fabric_assets.config.base import SecretRef
 from fabric_assets.config.loader import load_fleet
 from fabric_assets.config.tenant import TenantConfig
