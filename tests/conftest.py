@@ -72,6 +72,11 @@ gc.set_threshold(50_000, 20, 20)
 __all__ = ["chromium", "mariadb_url", "postgres_database", "postgres_server", "postgres_url", "redis_url", "s3", "s3_endpoint"]
 
 
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays: no search for garbage goes through it again."""
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _forget_dagster_home() -> None:
     """Opening an instance sets it, for Dagster's own sake: another test's runs would be recorded there."""

@@ -121,6 +121,10 @@ def test_continuous_integration_runs_check_then_test_and_demands_every_service()
     script = (ROOT / ".ci" / "run").read_text()
     assert re.findall(r"^make \w+$", script, re.MULTILINE) == ["make check", "make test"]
     assert "FABRIC_TEST_SERVICES=required" in script
+    # What the second leaves out the first has run.
+    run_by_check = re.search(r"^docs:\n\t\$\(RUN\) pytest -q (.+)$", MAKEFILE, re.MULTILINE)
+    assert run_by_check is not None
+    assert re.findall(r"--ignore=([^\s\"]+)", script) == run_by_check[1].split()
 
 
 def test_the_pre_commit_hooks_are_the_parts_of_make_check() -> None:
