@@ -73,7 +73,7 @@ early.info("told %s", secret)
 
 @pytest.mark.parametrize(
     "program",
-    ["fail()", "thread = threading.Thread(target=fail); thread.start(); thread.join()", "from fabric_assets.cli import main; main.app = fail; main.main()"],
+    ["fail()", "thread = threading.Thread(target=fail); thread.start(); thread.join()", "from fabric_assets.cli import app, main; app.app = fail; main.main()"],
 )
 def test_an_exception_that_nobody_catches_is_printed_without_it(program: str) -> None:
     shown = run(program)[1]
