@@ -1,0 +1,30 @@
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+from fabric_assets.importing import collect_nothing
+
+
+@pytest.fixture(autouse=True)
+def _keep_thresholds() -> Iterator[None]:
+    before = gc.get_threshold()
+    yield
+    gc.set_threshold(*before)
+
+
+def test_garbage_is_not_searched_for_in_the_block_and_seldom_after_it() -> None:
+    gc.set_threshold(700, 10, 10)
+    frozen = gc.get_freeze_count()
+    with collect_nothing():
+        assert not gc.isenabled()
+        made = [[number] for number in range(10_000)]
+    assert gc.isenabled()
+    assert gc.get_threshold()[0] > 10_000
+    assert gc.get_freeze_count() >= frozen + len(made)
+
+
+def test_an_import_that_fails_leaves_the_search_on() -> None:
+    with pytest.raises(ImportError), collect_nothing():
+        raise ImportError
+    assert gc.isenabled()
