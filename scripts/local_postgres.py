@@ -1,33 +1,21 @@
 """A Postgres of one's own on a loopback port, from the development group's package: for the tests, and for `make demo-postgres`."""
 
 import contextlib
-import fcntl
-import os
 import shutil
 import socket
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from fabric_assets.private_files import FileLock
 
 
 def get_free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-@contextlib.contextmanager
-def _hold(file: Path) -> Iterator[None]:
-    """Of all processes that want it, one at a time has the block."""
-    handle = os.open(file, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 class PostgresServer:
@@ -45,7 +33,7 @@ class PostgresServer:
         # Not in a folder of the caller's: root may not run Postgres, and whoever does instead must get to it.
         self._folder = Path(tempfile.mkdtemp(prefix="fabric-pg-"))
         self.data = self._folder / "data"
-        with _hold(Path(__file__)):  # root's first one makes a system user, and two that do it at once fail
+        with FileLock(Path(__file__)):  # root's first one makes a system user, and two that do it at once fail
             server: Any = get_server(self.data, start=False)
         server.ensure_pgdata_inited()
         self.programs, self._user = Path(server.bin_path), server.system_user
