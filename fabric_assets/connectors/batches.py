@@ -93,10 +93,12 @@ class StreamMemory(Protocol):
     """What is known of a stream from earlier loads; of a stream that is loaded anew: nothing.
 
     `state` may be changed while reading; it is saved in the transaction that commits the rows.
+    `value_forms` is the version of the forms (value_forms.py) in which the stream's values are written, in this load too.
     """
 
     state: dict[str, Any]
     window: "Window"
+    value_forms: int
 
     def get_type(self, column: str) -> pa.DataType | None:
         """The type of a column in the warehouse, by the source's spelling; None where there is none yet."""

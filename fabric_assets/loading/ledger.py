@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from fabric_assets import naming
 from fabric_assets.connectors.arrow_types import BIGINT, BOOL, DOUBLE, JSON, TEXT, TIMESTAMP_UTC
+from fabric_assets.connectors.value_forms import FIRST
 from fabric_assets.errors import LeaseHeld
 from fabric_assets.loading.reports import LoadRecord, SchemaChange
 from fabric_assets.loading.session import Session, Table, WriteConflict, quote, quote_all, quote_text
@@ -34,11 +35,20 @@ LOADS = {
     "schema_changes": JSON,
     "error": TEXT,
     "retriable": BOOL,
+    "value_forms": BIGINT,
 }
 _IDENTITY = ("load_id", "source", "stream")
 # What a load's row says from its first moment on.
 _BEGUN = frozenset({"load_id", "run_id", "source", "stream", "write_disposition", "started_at"})
-STREAM_STATE = {"source": TEXT, "stream": TEXT, "version": BIGINT, "state": TEXT, "load_id": TEXT, "updated_at": TIMESTAMP_UTC}
+STREAM_STATE = {
+    "source": TEXT,
+    "stream": TEXT,
+    "version": BIGINT,
+    "state": TEXT,
+    "load_id": TEXT,
+    "updated_at": TIMESTAMP_UTC,
+    "value_forms": BIGINT,
+}
 # name -> columns, primary key
 TABLES = {
     "loads": (LOADS, ("load_id", "stream", "source")),
@@ -53,11 +63,13 @@ class StreamState:
     Args:
         version: counts the stream's loads; 0 before the first.
         has_rejects: whether rows are kept that earlier loads have rejected.
+        value_forms: the version of the forms in its table; FIRST where no load has recorded one.
     """
 
     version: int
     state: dict[str, Any]
     has_rejects: bool = False
+    value_forms: int = FIRST
 
 
 # --- while a load runs
@@ -66,10 +78,10 @@ class StreamState:
 def read_states(session: Session, platform: str, source: str) -> dict[str, StreamState]:
     of_source = f"where source = {quote_text(source)}"
     found = session.query(
-        f"select stream, version, state, stream in (select stream from {Table(platform, 'rejected_rows')} {of_source}) as has_rejects"
+        f"select stream, version, state, value_forms, stream in (select stream from {Table(platform, 'rejected_rows')} {of_source}) as has_rejects"
         f" from {Table(platform, 'stream_state')} {of_source}"
     ).to_pylist()
-    return {row["stream"]: StreamState(row["version"], json.loads(row["state"]), row["has_rejects"]) for row in found}
+    return {row["stream"]: StreamState(row["version"], json.loads(row["state"]), row["has_rejects"], row["value_forms"] or FIRST) for row in found}
 
 
 def write_states(session: Session, platform: str, loads: Sequence[tuple[LoadRecord, int, Mapping[str, Any]]]) -> None:
@@ -82,15 +94,15 @@ def write_states(session: Session, platform: str, loads: Sequence[tuple[LoadReco
         LeaseHeld: another run has saved one meanwhile.
     """
     rows = ", ".join(
-        f"({quote_text(record.source)}, {quote_text(record.stream)}, {version}, {quote_text(json.dumps(state))}, {quote_text(record.load_id)})"
+        f"({quote_text(record.source)}, {quote_text(record.stream)}, {version}, {quote_text(json.dumps(state))}, {quote_text(record.load_id)},"
+        f" {record.value_forms or FIRST})"
         for record, version, state in loads
     )
-    values = f"version = t.version + 1, state = v.state, load_id = v.load_id, updated_at = {write_time()}"
+    values = f"version = t.version + 1, state = v.state, load_id = v.load_id, value_forms = v.value_forms, updated_at = {write_time()}"
+    given = f"(values {rows}) as v (source, stream, version, state, load_id, value_forms)"
     same = "t.source = v.source and t.stream = v.stream and t.version = v.version"
     try:
-        written = session.execute(
-            f"update {Table(platform, 'stream_state')} as t set {values} from (values {rows}) as v (source, stream, version, state, load_id) where {same}"
-        )
+        written = session.execute(f"update {Table(platform, 'stream_state')} as t set {values} from {given} where {same}")
     except WriteConflict:
         written = 0
     if written != len(loads):
@@ -102,15 +114,31 @@ def write_states(session: Session, platform: str, loads: Sequence[tuple[LoadReco
 
 
 def start_states(session: Session, platform: str, records: Sequence[LoadRecord]) -> None:
-    """Give streams that are loaded for the first time a state: it is the row that two loads of a stream cannot both change."""
+    """Give streams without a state one: it is the row that two loads of a stream cannot both change.
+
+    A state may have been deleted while the table stayed. The forms of the table are then those of the last load in the ledger.
+    """
     table, known = Table(platform, "stream_state"), set()
     for source in {record.source for record in records}:
         known |= {(source, stream) for stream in read_states(session, platform, source)}
     new = [record for record in records if (record.source, record.stream) not in known]
     now = datetime.now(UTC)
-    rows = [{"source": record.source, "stream": record.stream, "version": 0, "state": "{}", "load_id": record.load_id, "updated_at": now} for record in new]
-    if rows:
+    if new:
+        kept = _read_last_forms(session, platform, new)
+        begun = {"version": 0, "state": "{}", "updated_at": now}
+        rows = [
+            {"source": record.source, "stream": record.stream, "load_id": record.load_id, "value_forms": kept.get((record.source, record.stream)), **begun}
+            for record in new
+        ]
         session.insert(table, pa.Table.from_pylist(rows, schema=pa.schema(list(STREAM_STATE.items()))))
+
+
+def _read_last_forms(session: Session, platform: str, records: Sequence[LoadRecord]) -> dict[tuple[str, str], int | None]:
+    sources = ", ".join(quote_text(source) for source in sorted({record.source for record in records}))
+    found = session.query(
+        f"select source, stream, value_forms from {Table(platform, 'loads')} where status = 'success' and source in ({sources}) order by loaded_at"
+    ).to_pylist()
+    return {(row["source"], row["stream"]): row["value_forms"] for row in found}
 
 
 def write_records(session: Session, platform: str, records: Sequence[LoadRecord]) -> None:

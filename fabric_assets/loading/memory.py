@@ -10,6 +10,7 @@ from fabric_assets.connectors.arrow_types import TEXT
 from fabric_assets.connectors.batches import Window
 from fabric_assets.connectors.column_names import normalize_column
 from fabric_assets.connectors.imported_file import ImportedFile
+from fabric_assets.connectors.value_forms import CURRENT
 
 
 @dataclass
@@ -34,6 +35,7 @@ class WarehouseMemory:
     read_files: Callable[[], Sequence[ImportedFile]]
     keep_file: Callable[[ImportedFile], None]
     window: Window = field(default_factory=Window)
+    value_forms: int = CURRENT
 
     def get_type(self, column: str) -> pa.DataType | None:
         return self.columns.get(normalize_column(column))

@@ -57,6 +57,7 @@ class LoadRecord:
         rows_total: rows in the table afterwards; None where the load failed.
         bytes: size of the loaded rows in memory, as Arrow.
         retriable: of a load that failed: whether another try may help.
+    value_forms: the version of the forms (connectors/value_forms.py) in the stream's table; None of loads before there were versions.
     """
 
     load_id: str
@@ -78,6 +79,7 @@ class LoadRecord:
     schema_changes: tuple[SchemaChange, ...] = ()
     error: str | None = None
     retriable: bool | None = None
+    value_forms: int | None = None
 
 
 @dataclass(frozen=True)

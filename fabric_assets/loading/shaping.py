@@ -19,6 +19,7 @@ from fabric_assets.connectors.arrow_types import to_json, to_python
 from fabric_assets.connectors.batches import Batch, Reject, Row, StreamPlan
 from fabric_assets.connectors.column_names import normalize_column
 from fabric_assets.connectors.suggestions import build_missing_error
+from fabric_assets.connectors.value_forms import CURRENT
 from fabric_assets.loading.frames import Fault, Frame, build_frame, find_faults
 from fabric_assets.loading.json_rows import ROOT_ID, JsonRows
 from fabric_assets.loading.reports import SchemaChange
@@ -48,10 +49,21 @@ class Shaper:
     Args:
         layout: the stream's own table and its children's; empty for a stream that is loaded anew.
         place: tenant, source and stream, for messages.
+        value_forms: the version of the forms (value_forms.py) in which the values are written.
     """
 
-    def __init__(self, plan: StreamPlan, *, layout: Layout, contract: SchemaContract, destination: str, load_id: str, place: str) -> None:
-        self._plan, self._place = plan, place
+    def __init__(
+        self,
+        plan: StreamPlan,
+        *,
+        layout: Layout,
+        contract: SchemaContract,
+        destination: str,
+        load_id: str,
+        place: str,
+        value_forms: int = CURRENT,
+    ) -> None:
+        self._plan, self._place, self._value_forms = plan, place, value_forms
         self._refuse_nul = destination == "postgres"
         self._key = {normalize_column(name): name for name in plan.key}
         self._types = TableTypes(plan.name, key=tuple(self._key), layout=layout, contract=contract, place=place)

@@ -15,6 +15,7 @@ from fabric_assets import naming
 from fabric_assets.connectors.batches import Batch, Reject, StreamFailed, StreamPlan
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.imported_file import ImportedFile
+from fabric_assets.connectors.value_forms import CURRENT
 from fabric_assets.errors import DataError, RetriableError
 from fabric_assets.loading import import_ledger
 from fabric_assets.loading.failures import build_error
@@ -81,6 +82,8 @@ class StreamLoad:
         self.is_over = False
         family = {} if self._request.full_refresh else {name: columns for name, columns in context.layouts.items() if _belongs(name, plan.name)}
         self._is_new = plan.name not in family
+        # The version of the tables that are there; a stream without one begins with the present forms.
+        value_forms = self._state.value_forms if family else CURRENT
         self._shaper = Shaper(
             plan,
             layout=family,
@@ -88,6 +91,7 @@ class StreamLoad:
             destination=self._request.tenant.destination.type,
             load_id=self._record.load_id,
             place=self._place,
+            value_forms=value_forms,
         )
         dataset = naming.raw_dataset(self._request.tenant.tenant, self._request.source)
         self.memory = WarehouseMemory(
@@ -99,6 +103,7 @@ class StreamLoad:
             forget_value=self._forgotten.append,
             read_files=self._read_files,
             keep_file=self._files.add,
+            value_forms=value_forms,
         )
 
     def take(self, batch: Batch) -> None:
@@ -158,7 +163,8 @@ class StreamLoad:
         if not self._plan.is_judged and self._config.rejects.is_exceeded(record.rows_read, record.rows_rejected):
             raise self._build_limit_error(record)
         written = writer.finish()
-        record = replace(record, status="success", rows_total=written.rows_total, seconds=time.monotonic() - self._started)
+        value_forms = self._state.value_forms if written.keeps_columns else self.memory.value_forms
+        record = replace(record, status="success", rows_total=written.rows_total, seconds=time.monotonic() - self._started, value_forms=value_forms)
         request, dataset = self._request, naming.raw_dataset(self._request.tenant.tenant, self._request.source)
         files = import_ledger.count_rows(self._files.get_all(), self._counts)
         self._report = StreamReport(

@@ -9,6 +9,7 @@ from typing import Any
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.connectors.batches import Batch, Reject, StreamPlan
 from fabric_assets.connectors.imported_file import ImportedFile
+from fabric_assets.connectors.value_forms import CURRENT
 from fabric_assets.loading.ledger import StreamState
 from fabric_assets.loading.reports import LoadRecord
 from fabric_assets.loading.session import Columns
@@ -25,6 +26,7 @@ class StreamReplay:
         self._state = warehouse.read_states().get(stream, StreamState(0, {}))
         self.record = LoadRecord(f"{time.time():.6f}", "", source, stream, plan.disposition, now)
         self.family = {name: columns for name, columns in layouts.items() if name == stream or name.startswith(f"{stream}__")}
+        self._value_forms = self._state.value_forms if self.family else CURRENT
         self._shaper = Shaper(
             plan,
             layout=self.family,
@@ -32,6 +34,7 @@ class StreamReplay:
             destination=tenant.destination.type,
             load_id=self.record.load_id,
             place=describe(tenant, source, stream),
+            value_forms=self._value_forms,
         )
         self._transaction = warehouse.begin()
         self._writer = self._transaction.open_writer(plan, layouts=layouts, state=self._state, full_refresh=False)
@@ -76,7 +79,7 @@ class StreamReplay:
             return 0
         written = self._writer.finish()
         ended = replace(self.record, status="success", loaded_at=datetime.now(UTC), rows_total=written.rows_total, seconds=time.monotonic() - self._started)
-        record = replace(ended, schema_changes=tuple(self._shaper.changes))
+        record = replace(ended, schema_changes=tuple(self._shaper.changes), value_forms=self._value_forms)
         self._transaction.commit([Settlement(self._writer, record, self._state.state, files, known_files)])
         return written.repeats
 

@@ -41,11 +41,13 @@ class Written:
     rows_total: rows in the stream's table, as they will be after the commit.
     columns: of the stream's table.
     repeats: rows that gave way to another one of the same load with their key.
+    keeps_columns: a full refresh met no rows, so the empty table has the columns that it had.
     """
 
     rows_total: int
     columns: tuple[ColumnReport, ...]
     repeats: int = 0
+    keeps_columns: bool = False
 
 
 class StreamWriter:
@@ -108,7 +110,8 @@ class StreamWriter:
             DestinationError: the destination does not hold what it was given.
         """
         self._begin()
-        if self._full_refresh and self._former and self._plan.name not in self._tables:
+        keeps_columns = self._full_refresh and bool(self._former) and self._plan.name not in self._tables
+        if keeps_columns:
             # Nothing came: what reads the table finds it empty, not gone.
             self._find(self._plan.name).write(pa.schema(list(self._former.items())).empty_table())
         for table in self._tables.values():
@@ -123,7 +126,7 @@ class StreamWriter:
         total, columns = self._session.read_table(Table(self._target, self._plan.name), made=root.columns if root and root.is_new else None)
         if self._is_alone and total != self._handed - self._repeats:
             raise DestinationError(f"{self._place}: {self._handed - self._repeats} rows were written, but the table holds {total}; nothing was kept")
-        return Written(total, columns, self._repeats)
+        return Written(total, columns, self._repeats, keeps_columns)
 
     def settle(self, record: LoadRecord) -> None:
         """Do what is left for the very end: let new tables take their places, and write the rejected rows."""

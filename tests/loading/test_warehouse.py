@@ -25,6 +25,7 @@ from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.connectors.arrow_types import BIGINT, BINARY, BOOL, DATE, DOUBLE, JSON, TEXT, TIME, TIMESTAMP, TIMESTAMP_UTC
 from fabric_assets.connectors.batches import Reject, StreamPlan
 from fabric_assets.connectors.destinations import _ensure_warehouse_file, connect
+from fabric_assets.connectors.value_forms import CURRENT
 from fabric_assets.errors import DestinationError, DestinationUnavailable, LeaseHeld
 from fabric_assets.loading import ledger
 from fabric_assets.loading.reports import LoadRecord, SchemaChange, read_table
@@ -69,7 +70,7 @@ class Shop:
         self.tenant, self.settings, self.opened = tenant, settings, opened
 
     def record(self, plan: StreamPlan) -> LoadRecord:
-        return LoadRecord(f"load-{next(_NUMBERS)}", "run-1", "shop", plan.name, plan.disposition, datetime.now(UTC))
+        return LoadRecord(f"load-{next(_NUMBERS)}", "run-1", "shop", plan.name, plan.disposition, datetime.now(UTC), value_forms=CURRENT)
 
     def open(self, plan: StreamPlan, record: LoadRecord, *, full_refresh: bool = False) -> OpenStream:
         state = self.opened.read_states().get(plan.name, ledger.StreamState(0, {}))
@@ -463,7 +464,7 @@ def test_readers_of_a_table_do_not_wait_while_a_load_brings_a_new_column(shop: S
 
 def test_the_state_comes_back_and_a_second_run_on_the_same_state_is_turned_away(shop: Shop) -> None:
     shop.load(APPEND, orders((1, "a")), state={"cursor": "it's", "n": 2**70})
-    assert shop.opened.read_states() == {"orders": ledger.StreamState(1, {"cursor": "it's", "n": 2**70})}
+    assert shop.opened.read_states() == {"orders": ledger.StreamState(1, {"cursor": "it's", "n": 2**70}, value_forms=CURRENT)}
     late = shop.open(APPEND, record := shop.record(APPEND))
     shop.load(APPEND, orders((2, "b")))
     late.write({"orders": orders((2, "b"))})
