@@ -123,6 +123,9 @@ class JsonRows:
     def _add_items(self, items: list[Any], level: _Level, parent_id: str, root_id: str, position: int, tables: dict[str, _Table]) -> None:
         if level.depth > MAX_DEPTH:
             raise _TooDeep
+        if not items:
+            # A list that is empty in all rows says nothing of its items: no table could have columns for them.
+            return
         table = tables.setdefault(level.name, _Table())
         for index, item in enumerate(items):
             kind = type(item)

@@ -17,7 +17,7 @@ from fabric_assets.connectors.arrow_types import BIGINT, BINARY, BOOL, DATE, DOU
 from fabric_assets.connectors.destinations import CONNECT_TIMEOUT_SECONDS, get_postgres_error, parse_postgres_url
 from fabric_assets.connectors.outages import is_outage
 from fabric_assets.errors import DestinationError, DestinationUnavailable
-from fabric_assets.loading.session import Columns, Session, Table, WriteConflict, quote, quote_all
+from fabric_assets.loading.session import Columns, Session, Table, WriteConflict, quote, quote_all, quote_text
 from fabric_assets.security import postgres_login
 from fabric_assets.security.postgres_login import complete_login
 from fabric_assets.settings import Settings
@@ -130,7 +130,10 @@ class PostgresSession(Session):
         defined = [f"{quote(name)} {self.name_type(kind)}" for name, kind in columns.items()]
         if key:
             defined.append(f"primary key ({quote_all(key)})")
-        self.execute(f"create table {table} ({', '.join(defined)})")
+        # A list that was empty in all rows once made a table without columns, which no list of columns shows: it gives way.
+        columnless = f"exists (select from pg_class where oid = to_regclass({quote_text(str(table))}) and relnatts = 0)"
+        made = f"create table {table} ({', '.join(defined)})"
+        self.execute(f"do $fabric$ begin if {columnless} then drop table {table}; end if; {made}; end $fabric$")
 
     def add_columns(self, table: Table, columns: Columns) -> None:
         if not columns:

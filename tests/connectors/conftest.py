@@ -22,3 +22,11 @@ def warehouse(settings: Settings, api: Api) -> Warehouse:
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses between tries, which take no time."""
     return skip_pauses(monkeypatch)
+
+
+@pytest.fixture(params=["duckdb", "postgres"])
+def any_warehouse(request: pytest.FixtureRequest, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> Warehouse:
+    if request.param == "postgres":
+        monkeypatch.setenv("WAREHOUSE_URL", request.getfixturevalue("postgres_database"))
+        warehouse.destination = {"type": "postgres", "url": {"env": "WAREHOUSE_URL"}}
+    return warehouse

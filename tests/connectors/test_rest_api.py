@@ -428,14 +428,6 @@ def test_one_row_without_its_primary_key_is_set_aside(api: Api, warehouse: Wareh
     assert found == [("page 1", 8, "id", "null_key", '{"id": null, "name": "nobody"}')]
 
 
-@pytest.fixture(params=["duckdb", "postgres"])
-def any_warehouse(request: pytest.FixtureRequest, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> Warehouse:
-    if request.param == "postgres":
-        monkeypatch.setenv("WAREHOUSE_URL", request.getfixturevalue("postgres_database"))
-        warehouse.destination = {"type": "postgres", "url": {"env": "WAREHOUSE_URL"}}
-    return warehouse
-
-
 def test_values_of_all_kinds_arrive_as_they_are(api: Api, any_warehouse: Warehouse) -> None:
     row = {
         "id": 1,
