@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from dotenv import load_dotenv
@@ -16,6 +18,8 @@ from fabric_assets.settings import load_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
+# Dagster itself waits 60 s for its webserver, then 60 s for its daemon, and kills neither's children.
+_ORDERLY_SECONDS, _TERMINATE_SECONDS = 20.0, 5.0
 
 
 def main() -> int:
@@ -41,12 +45,33 @@ def main() -> int:
     with subprocess.Popen([sys.executable, "-m", "fabric_assets.demo.api"], process_group=0) as api:
         command = [str(BIN / "dagster"), "dev", "--host", "127.0.0.1", "--port", port, "--workspace", workspace]
         with subprocess.Popen(command, cwd=home, process_group=0) as dagster:
+            stops = list[float]()
+
+            def stop(*_: object) -> None:
+                if not stops:
+                    stops.append(time.monotonic())
+                    dagster.send_signal(signal.SIGINT)
+
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, lambda *_: dagster.send_signal(signal.SIGINT))
+                signal.signal(number, stop)
             print(f"Dagster will be at http://127.0.0.1:{port}; stop it with Ctrl-C", file=sys.stderr)
+            while dagster.poll() is None and not (stops and time.monotonic() - stops[0] > _ORDERLY_SECONDS):
+                time.sleep(0.1)
+            end_group(dagster.pid)
             code = dagster.wait()
         api.terminate()
     return max(code, 0)
+
+
+def end_group(group: int) -> None:
+    """End what is left of a process group: webserver, daemon, code server and runs of a Dagster that has not ended in time."""
+    with suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGTERM)
+        ends = time.monotonic() + _TERMINATE_SECONDS
+        while time.monotonic() < ends:
+            os.killpg(group, 0)
+            time.sleep(0.1)
+        os.killpg(group, signal.SIGKILL)
 
 
 if __name__ == "__main__":

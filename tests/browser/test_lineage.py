@@ -49,10 +49,18 @@ def ui(data_dir: Path) -> Iterator[str]:
             yield f"http://127.0.0.1:{port}"
         finally:
             os.killpg(process.pid, signal.SIGINT)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(30)
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(90)
+    assert not (left := find_processes(str(data_dir))), f"`make dev` has ended and left behind: {left}"
+
+
+def find_processes(data_dir: str) -> list[str]:
+    """The command lines of processes whose environment names the data folder."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if f"FABRIC_DATA_DIR={data_dir}".encode() in (folder / "environ").read_bytes().split(b"\0"):
+                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return found
 
 
 def wait_for(address: str, process: subprocess.Popen, log: Path) -> None:

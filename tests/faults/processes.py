@@ -102,9 +102,10 @@ class Process:
         """The exit code: negative for the signal that ended it."""
         code = self._process.wait(seconds)
         if code is None:
+            threads = describe_threads(self.pid)
             self.send(signal.SIGABRT)
             self._process.wait()
-            raise AssertionError(f"still running after {seconds:g} s; it wrote:\n{self.log}")
+            raise AssertionError(f"still running after {seconds:g} s; its threads:\n{threads}\nit wrote:\n{self.log}")
         self._reader.join()
         self._take_all()
         return code
@@ -139,6 +140,17 @@ class Process:
             self.output.append(line)
             if line.startswith('{"outcome"'):
                 self.outcomes.append(json.loads(line)["outcome"])
+
+
+def describe_threads(pid: int) -> str:
+    """A line per thread: its state, what it waits for in the kernel, and the signals that are pending, blocked, ignored and caught."""
+    lines = []
+    for task in sorted(Path(f"/proc/{pid}/task").glob("*")):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            status = dict(line.split(":", 1) for line in (task / "status").read_text().splitlines() if ":" in line)
+            names = ("Name", "State", "SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt")
+            lines.append(f"{task.name} {(task / 'wchan').read_text()} " + " ".join(f"{name}={status[name].strip()}" for name in names))
+    return "\n".join(lines)
 
 
 def wait_until(happened: Callable[[], Any], seconds: float = 30.0) -> Any:
