@@ -8,7 +8,7 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from fabric_assets.config.sources import FileStream, FolderSource
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.local_paths import LocalPaths
+from fabric_assets.connectors.unfinished_files import is_unfinished
 from fabric_assets.errors import ConfigurationError, RetriableError, SourceError, SourceUnavailable
 
 _EXTRAS = {"gs": "gcsfs", "az": "adlfs"}
@@ -83,7 +84,7 @@ def list_files(context: SourceContext, stream: FileStream, *, place: str) -> tup
                 f"{place}: the folder {path} does not exist", remedy="create it, or correct the source's path; relative paths count from FABRIC_DATA_DIR"
             )
         return _list_folder(folder, stream, place, context)
-    return _list_bucket(open_bucket(context, config, place), rest.rstrip("/"), stream, place)
+    return _list_bucket(open_bucket(context, config, place), rest.rstrip("/"), stream, place, context)
 
 
 def fetch(file: SourceFile, folder: Path, number: int, *, place: str) -> FetchedFile:
@@ -120,9 +121,12 @@ def get_folder(context: SourceContext, config: FolderSource) -> Path:
 
 
 def _list_folder(folder: Path, stream: FileStream, place: str, context: SourceContext) -> tuple[list[SourceFile], bool]:
-    files, paths = [], LocalPaths(context)
+    files, unfinished, paths = [], [], LocalPaths(context)
     for path in sorted(folder.glob(stream.glob)):
         if path.name.startswith(".") or path.is_dir():
+            continue
+        if is_unfinished(path.relative_to(folder).as_posix()):
+            unfinished.append(path.name)
             continue
         real = path.resolve()
         if not real.is_relative_to(folder) or not stat.S_ISREG(path.stat().st_mode):
@@ -131,11 +135,13 @@ def _list_folder(folder: Path, stream: FileStream, place: str, context: SourceCo
         paths.check(real.parent)
         facts = real.stat()
         files.append(SourceFile(path.relative_to(folder).as_posix(), _get_version(facts), facts.st_size, facts.st_mtime, _build_opener(real), real))
-    return files, bool(files) or any(True for _ in _walk(folder))
+    _report_unfinished(unfinished, context, place)
+    return files, bool(files) or any(path.is_file() and not is_unfinished(path.relative_to(folder).as_posix()) for path in folder.rglob("*"))
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_file())
+def _report_unfinished(names: Sequence[str], context: SourceContext, place: str) -> None:
+    if names:
+        context.report(f"{place}: {len(names)} files are left alone, since their names say that they are not complete: {names[0]}")
 
 
 def _build_opener(path: Path) -> Callable[[], Any]:
@@ -174,13 +180,14 @@ def open_bucket(context: SourceContext, config: FolderSource, place: str) -> Any
         raise ConfigurationError(f"{place}: {scheme}:// needs a library that is not installed", remedy=f"pip install {_EXTRAS.get(scheme, 's3fs')}") from None
 
 
-def _list_bucket(bucket: Any, base: str, stream: FileStream, place: str) -> tuple[list[SourceFile], bool]:
+def _list_bucket(bucket: Any, base: str, stream: FileStream, place: str, context: SourceContext) -> tuple[list[SourceFile], bool]:
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         found = bucket.glob(f"{base}/{stream.glob}", detail=True)
         infos = {name: info for name, info in found.items() if info["type"] == "file" and not name.rsplit("/", 1)[-1].startswith(".")}
         any_file = bool(infos) or bool(bucket.ls(base.split("/", 1)[0]))
+        unfinished = [name for name in sorted(infos) if is_unfinished(name.removeprefix(base))]
     except (PermissionError, FileNotFoundError) as error:
         raise SourceError(
             f"{place}: the bucket {base.split('/', 1)[0]} refuses: {error}",
@@ -188,8 +195,11 @@ def _list_bucket(bucket: Any, base: str, stream: FileStream, place: str) -> tupl
         ) from None
     except (BotoCoreError, ClientError, OSError) as error:
         raise SourceUnavailable(f"{place}: the bucket cannot be reached: {error}", remedy="check the network, and the credentials' endpoint_url") from None
-    files = []
+    _report_unfinished([name.rsplit("/", 1)[-1] for name in unfinished], context, place)
+    files, any_file = [], any_file and len(unfinished) < max(len(infos), 1)
     for name, info in sorted(infos.items()):
+        if name in unfinished:
+            continue
         modified = info.get("LastModified") or info.get("last_modified") or info.get("mtime") or info.get("updated")
         version = f"{info['size']}-{info.get('ETag') or info.get('etag') or modified}"
         seconds = modified.timestamp() if hasattr(modified, "timestamp") else 0.0

@@ -21,6 +21,7 @@ from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.file_listing import get_folder, open_bucket
 from fabric_assets.connectors.imported_file import ARCHIVE, QUARANTINE, REASON_SUFFIX
 from fabric_assets.connectors.local_paths import LocalPaths
+from fabric_assets.connectors.unfinished_files import is_unfinished
 from fabric_assets.errors import SourceError
 from fabric_assets.private_files import make_private_folder, write_atomically
 
@@ -269,6 +270,6 @@ def _spell(letter: str) -> str:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a name is not for us: hidden, a mark, or something that we have put away."""
+    """Whether a name is not for us: hidden, a mark, an upload in progress, or something that we have put away."""
     parts = PurePosixPath(name).parts
-    return parts[0] in (ARCHIVE, QUARANTINE) or any(part.startswith(".") for part in parts) or name.endswith(DONE_SUFFIX)
+    return parts[0] in (ARCHIVE, QUARANTINE) or any(part.startswith(".") for part in parts) or name.endswith(DONE_SUFFIX) or is_unfinished(name)

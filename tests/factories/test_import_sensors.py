@@ -181,6 +181,16 @@ def test_an_unchanged_file_is_taken_once_and_its_new_version_again(build: Callab
     assert again.run_key != request.run_key
 
 
+def test_an_upload_in_progress_launches_no_run_under_any_glob(build: Callable[..., Sensor], inbox: Path) -> None:
+    sensor = build(streams={"campaigns": {"glob": "*", "columns": COLUMNS}})
+    for name in ("a.csv.filepart", "b.csv.part", "c.csv.crdownload", "~$d.xlsx"):
+        drop(inbox, name)
+    assert sensor.look() == sensor.look() == sensor.look() == []
+    (inbox / "a.csv.filepart").rename(inbox / "a.csv")
+    sensor.look()
+    assert len(sensor.look()) == 1
+
+
 def test_what_is_no_file_of_ours_is_left_alone(build: Callable[..., Sensor], inbox: Path, tmp_path: Path) -> None:
     sensor = build()
     drop(inbox, ".hidden.csv")

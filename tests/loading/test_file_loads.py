@@ -533,6 +533,31 @@ def test_a_link_out_of_the_folder_and_a_pipe_are_skipped_and_said(settings: Sett
     assert sum("is skipped" in message for message in tenant.messages) == 2
 
 
+UPLOADS = ("a.csv.filepart", "b.csv.part", "c.csv.CrDownload", "~$d.csv", "deep/e.csv.part12", "_temporary/0/f.csv", "g.csv~")
+
+
+def test_uploads_in_progress_are_left_alone_under_any_glob(settings: Settings, inbox: Path) -> None:
+    for name in UPLOADS:
+        (inbox / name).parent.mkdir(parents=True, exist_ok=True)
+        (inbox / name).write_text("id\n1\n")
+    tenant = build_tenant(settings, items={"glob": "**/*", "format": "csv"})
+    assert tenant.load()["items"].rows_total == 0
+    assert any("7 files are left alone" in message for message in tenant.messages)
+    (inbox / "a.csv.filepart").rename(inbox / "a.csv")
+    (inbox / "partial.csv").write_text("id\n2\n")
+    tenant.load()
+    assert tenant.read("items", "_fabric_file", "id") == [("a.csv", 1), ("partial.csv", 2)]
+
+
+def test_uploads_to_a_bucket_in_progress_are_left_alone(settings: Settings, s3: Bucket) -> None:
+    s3.put("exports/a.csv.filepart", b"id,name\n1,one\n")
+    tenant = _build_bucket_tenant(settings, s3, None)
+    tenant.source["streams"]["items"]["glob"] = "**/*"
+    assert tenant.load()["items"].rows_total == 0
+    s3.put("exports/b.csv", b"id,name\n2,two\n")
+    assert tenant.load()["items"].rows_total == 1
+
+
 def test_an_empty_file_and_a_header_alone_add_no_row(settings: Settings, inbox: Path) -> None:
     (inbox / "a.csv").write_text("id,n\n1,2\n")
     (inbox / "b.csv").write_text("")

@@ -343,6 +343,16 @@ def test_a_file_waits_for_its_mark(settings: Settings, inbox: Path) -> None:
     assert tenant.load()["ads"].rows_total == 3
 
 
+@pytest.mark.parametrize("name", ["a.csv.filepart", "a.csv.part", "a.CSV.crdownload", "~$a.csv", "_temporary/0/a.csv", "a.csv.tmp"])
+def test_an_upload_in_progress_waits_under_any_glob(settings: Settings, inbox: Path, name: str) -> None:
+    drop(inbox, name, GOOD)
+    tenant = build(settings, glob="**/*")
+    assert tenant.load()["ads"].rows_total == 0
+    assert (inbox / name).read_text() == GOOD  # neither loaded nor quarantined
+    (inbox / name).rename(inbox / "a.csv")
+    assert tenant.load()["ads"].rows_total > 0
+
+
 def test_what_is_no_file_is_left_alone(settings: Settings, inbox: Path) -> None:
     outside = settings.data_dir / "secret.csv"
     outside.write_text(GOOD)
