@@ -25,6 +25,7 @@ from fabric_assets.connectors.batches import StreamMemory
 from fabric_assets.connectors.column_names import normalize_column
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.cursor_values import can_follow, decode, describe_if_ahead, encode, find_usable, is_ordered
+from fabric_assets.connectors.mixed_columns import split
 from fabric_assets.connectors.row_digests import digest_rows
 from fabric_assets.errors import ConfigurationError, DataError
 
@@ -104,7 +105,8 @@ class Cursor:
 
     def find_highest(self, table: pa.Table) -> Any:
         """The highest usable value of a table; None without one."""
-        return pc.max(pc.filter(table[self._field], find_usable(table[self._field]))).as_py()
+        column = split(table[self._field])[0]
+        return pc.max(pc.filter(column, find_usable(column))).as_py()
 
     def begin_again(self, highest: Any, *, context: SourceContext) -> bool:
         """Compare the source's highest value with the one known; whether it went back, and all is to be read again.

@@ -9,6 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from fabric_assets.connectors.mixed_columns import list_values
+
 _VARIANT = "__v_text"
 _EXACT = Context(prec=100)
 
@@ -17,7 +19,7 @@ def digest_rows(table: pa.Table, columns: Sequence[str]) -> Iterator[str]:
     """Args:
     columns: of the table; what does not fit one's type in the warehouse is found in its variant column.
     """
-    values = [table[name].to_pylist() for name in columns]
+    values = [list_values(table[name]) for name in columns]
     for index, name in enumerate(columns):
         if f"{name}{_VARIANT}" in table.column_names:
             values[index] = [other if value is None else value for value, other in zip(values[index], table[f"{name}{_VARIANT}"].to_pylist(), strict=True)]

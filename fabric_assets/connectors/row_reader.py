@@ -8,6 +8,7 @@ import sqlalchemy as sqla
 from sqlalchemy.exc import SQLAlchemyError
 
 from fabric_assets.connectors import arrow_types
+from fabric_assets.connectors.mixed_columns import build_column
 from fabric_assets.connectors.sql_columns import SqlColumn, get_kind
 from fabric_assets.connectors.sql_databases import Database
 from fabric_assets.connectors.sql_query import BATCH_BYTES, Query
@@ -42,10 +43,10 @@ def _build_table(rows: Sequence[Any], query: Query) -> pa.Table:
 
 
 def _build_array(values: Sequence[Any], column: SqlColumn, kind: pa.DataType) -> pa.Array:
-    try:
+    def build(values: Sequence[Any]) -> pa.Array:
         if (convert := column.convert) is not None:
             return pa.array([None if value is None else convert(value) for value in values], type=kind)
         # With the type given pyarrow makes 2 of 2.5 without a word; inferred and then cast it refuses.
         return pa.array(values).cast(kind) if kind == arrow_types.BIGINT else pa.array(values, type=kind)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, ArithmeticError, ValueError, TypeError):
-        return pa.array([None if value is None else str(value) for value in values], type=arrow_types.TEXT)
+
+    return build_column(values, kind, build, str)

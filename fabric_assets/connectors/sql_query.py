@@ -5,6 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from fabric_assets.connectors.mixed_columns import cast_texts
 from fabric_assets.connectors.sql_columns import SqlColumn, get_kind
 
 # A batch is about so large, whatever the rows: small enough for memory, large enough to keep the cost of each batch away.
@@ -53,10 +54,7 @@ class Query:
 
 
 def carry(text: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Cast what the source wrote as text; the text itself where a value does not fit, for the engine to sort out."""
-    try:
-        if pa.types.is_timestamp(kind) and kind.tz:
-            return text.cast(pa.timestamp("us")).cast(kind)
-        return text.cast(kind)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        return text
+    """Cast what the source wrote as text; where a value does not fit, its text stays beside the others."""
+    if pa.types.is_timestamp(kind) and kind.tz:
+        return cast_texts(text, kind, lambda part: part.cast(pa.timestamp("us")).cast(kind))
+    return cast_texts(text, kind, lambda part: part.cast(kind))

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fabric_assets.connectors import arrow_types
+from fabric_assets.connectors.mixed_columns import ARROW_MISFITS, build_column, cast_texts
 
 _PRECISION = re.compile(r"\((\d+)(?:\s*,\s*(\d+))?\)")
 _SAFE_INTEGER = 2**53
@@ -117,6 +118,8 @@ def _choose_type(declared: str, facts: dict[str, bool]) -> pa.DataType:
         return wanted
     if wanted == arrow_types.TIMESTAMP and not facts["unzoned"]:
         return arrow_types.TIMESTAMP_UTC
+    if wanted == arrow_types.TEXT and facts["blobs"] and not (facts["texts"] or facts["integers"] or facts["reals"]):
+        return arrow_types.BINARY
     if wanted == arrow_types.TEXT or facts["texts"] or (facts["blobs"] and (facts["integers"] or facts["reals"])):
         return arrow_types.TEXT
     if facts["blobs"]:
@@ -127,32 +130,38 @@ def _choose_type(declared: str, facts: dict[str, bool]) -> pa.DataType:
 
 
 def build_array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    """Build a column from SQLite's values; as text where one does not fit the type."""
-    try:
+    """Build a column from SQLite's values; one that does not fit the type stays beside the others, as text."""
+
+    def build(part: Sequence[Any]) -> pa.Array:
         if kind in (arrow_types.BIGINT, arrow_types.BOOL):
             # With the type given pyarrow makes 2 of 2.5 without a word; inferred and then cast it refuses.
-            return carry(pa.array(values).cast(arrow_types.BIGINT), kind)
+            return _cast(pa.array(part).cast(arrow_types.BIGINT), kind)
+        if kind == arrow_types.BINARY and any(isinstance(value, str) for value in part):
+            raise TypeError("pyarrow would make bytes of a text without a word")
         if pa.types.is_decimal(kind):
-            return carry(pa.array(values, type=arrow_types.DOUBLE), kind)
-        return carry(pa.array(values, type=arrow_types.TEXT), kind) if pa.types.is_temporal(kind) else pa.array(values, type=kind)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, UnicodeEncodeError):
-        # Bytes of a text that is none stay what they are: the engine sets such a row aside.
-        return pa.array([None if value is None else _write(value) for value in values], type=arrow_types.BINARY).view(arrow_types.TEXT)
+            return _cast(pa.array(part, type=arrow_types.DOUBLE), kind)
+        return _cast(pa.array(part, type=arrow_types.TEXT), kind) if pa.types.is_temporal(kind) else pa.array(part, type=kind)
+
+    return build_column(values, kind, build, _write)
 
 
 def carry(values: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Cast numbers and texts to the column's type, exactly; as text where one does not fit."""
+    """Cast numbers and texts to the column's type, exactly; one that does not fit stays beside the others, as text."""
     try:
-        if kind == arrow_types.BOOL:
-            bounds = pc.min_max(values).as_py()
-            if bounds["min"] is not None and not 0 <= bounds["min"] <= bounds["max"] <= 1:
-                return values.cast(arrow_types.TEXT)
-        if pa.types.is_decimal(kind):
-            # Over the shortest text of the number: 0.1 is 0.10 then, and not 0.1000000000000000055.
-            return values.cast(arrow_types.TEXT).cast(kind)
-        return values.cast(kind)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        return values.cast(arrow_types.TEXT)
+        return _cast(values, kind)
+    except ARROW_MISFITS:
+        return cast_texts(values.cast(arrow_types.TEXT), kind, lambda texts: _cast(texts.cast(values.type), kind))
+
+
+def _cast(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    if kind == arrow_types.BOOL:
+        bounds = pc.min_max(values).as_py()
+        if bounds["min"] is not None and not 0 <= bounds["min"] <= bounds["max"] <= 1:
+            raise pa.ArrowInvalid("neither true nor false")
+    if pa.types.is_decimal(kind):
+        # Over the shortest text of the number: 0.1 is 0.10 then, and not 0.1000000000000000055.
+        return values.cast(arrow_types.TEXT).cast(kind)
+    return values.cast(kind)
 
 
 def _get_declared_type(word: str) -> pa.DataType | None:

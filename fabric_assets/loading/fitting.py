@@ -1,7 +1,6 @@
 """A column's values -> the same values in another type, where they fit it exactly; the rest is left out and marked.
 
-Exactly means that nothing is lost: 3.0 fits a bigint and 3.5 does not, '12' fits and '007' does not. Whole columns are cast, and a
-column that holds a misfit is halved until the misfits are alone: one bad value in a million costs some twenty casts more.
+Exactly means that nothing is lost: 3.0 fits a bigint and 3.5 does not, '12' fits and '007' does not.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -18,6 +17,7 @@ import pyarrow.compute as pc
 
 from fabric_assets.connectors import arrow_types
 from fabric_assets.connectors.arrow_types import BIGINT, BINARY, BOOL, DATE, DOUBLE, JSON, TEXT, TIME, TIMESTAMP, TIMESTAMP_UTC
+from fabric_assets.connectors.mixed_columns import convert_in_halves
 
 Column = Any  # pa.Array | pa.ChunkedArray
 _Cast = Callable[[Column], Column]
@@ -66,21 +66,10 @@ def fit(column: Column, kind: pa.DataType, *, naive_is_utc: bool = False) -> tup
     if pa.types.is_null(column.type):
         return pa.nulls(len(column), kind), None
     cast = _find_cast(column.type, kind, naive_is_utc)
-    values = _cast_in_halves(column, kind, cast) if cast else pa.nulls(len(column), kind)
+    values = convert_in_halves(column, kind, cast) if cast else pa.nulls(len(column), kind)
     if values.null_count == column.null_count:
         return values, None
     return values, pc.and_(column.is_valid(), pc.invert(values.is_valid()))
-
-
-def _cast_in_halves(column: Column, kind: pa.DataType, cast: _Cast) -> Column:
-    try:
-        return cast(column)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        if len(column) <= 1:
-            return pa.nulls(len(column), kind)
-    middle = len(column) // 2
-    halves = [_cast_in_halves(part, kind, cast) for part in (column.slice(0, middle), column.slice(middle))]
-    return pa.chunked_array([chunk for half in halves for chunk in (half.chunks if isinstance(half, pa.ChunkedArray) else [half])], kind)
 
 
 def _find_cast(source: pa.DataType, kind: pa.DataType, naive_is_utc: bool) -> _Cast | None:
@@ -119,7 +108,7 @@ def _there_and_back(kind: pa.DataType) -> _Cast:
 def _from_decimal_to_double(column: Column) -> Column:
     # By way of text: Arrow's own cast makes 0.09999999999999999 of 0.10.
     there = column.cast(TEXT).cast(DOUBLE)
-    return _keep(there, pc.equal(_cast_in_halves(there.cast(TEXT), column.type, _safely(column.type)), column))
+    return _keep(there, pc.equal(convert_in_halves(there.cast(TEXT), column.type, _safely(column.type)), column))
 
 
 def _from_double_to_decimal(column: Column, kind: pa.DataType) -> Column:

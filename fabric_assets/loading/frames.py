@@ -11,12 +11,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fabric_assets.connectors.arrow_types import BINARY, EARLIEST, EARLIEST_DAY, LATEST, LATEST_DAY, TEXT, get_carried_type
+from fabric_assets.connectors.arrow_types import BINARY, EARLIEST, EARLIEST_DAY, LATEST, LATEST_DAY, TEXT, get_carried_type, to_text
 from fabric_assets.connectors.column_names import normalize_column
+from fabric_assets.connectors.mixed_columns import split
 from fabric_assets.errors import DataError
 from fabric_assets.loading.fitting import plain
 
 _NUL = re.compile(b"\0")
+_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _PER_MICROSECOND = {"s": 1_000_000, "ms": 1_000, "us": 1}
 
 
@@ -75,8 +77,20 @@ def build_frame(table: str, rows: pa.Table, place: str) -> Frame:
                 f"{place}: the columns {columns[name].label!r} and {label!r} both become {name!r} in the warehouse",
                 remedy="leave one of them out, or give it another name at the source",
             )
-        columns[name] = Column(label, (plain(column),))
+        columns[name] = Column(label, tuple(part for whole in split(column) for part in _part_times(plain(whole))))
     return Frame(table, columns, rows.num_rows)
+
+
+def _part_times(column: Any) -> tuple[Any, ...]:
+    """Take times of day apart from what is none, as text: files hold negative ones, and no warehouse does. 24:00:00 is one."""
+    if not pa.types.is_time(column.type):
+        return (column,)
+    numbers = column.cast(pa.int32() if pa.types.is_time32(column.type) else pa.int64())
+    bounds, day = pc.min_max(numbers), 86_400 * _PER_SECOND[column.type.unit]
+    if not bounds["min"].is_valid or (bounds["min"].as_py() >= 0 and bounds["max"].as_py() <= day):
+        return (column,)
+    fits = pc.and_(pc.greater_equal(numbers, 0), pc.less_equal(numbers, day))
+    return pc.if_else(fits, column, pa.scalar(None, column.type)), to_text(pc.if_else(fits, pa.scalar(None, column.type), column))
 
 
 def find_faults(frame: Frame, *, refuse_nul: bool) -> dict[int, Fault]:

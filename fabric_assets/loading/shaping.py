@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fabric_assets.config.streams import SchemaContract
-from fabric_assets.connectors.arrow_types import to_json, to_python
+from fabric_assets.connectors.arrow_types import to_json
 from fabric_assets.connectors.batches import Batch, Reject, Row, StreamPlan
 from fabric_assets.connectors.column_names import normalize_column
+from fabric_assets.connectors.mixed_columns import list_values
 from fabric_assets.connectors.suggestions import build_missing_error
 from fabric_assets.connectors.value_forms import CURRENT
 from fabric_assets.loading.frames import Fault, Frame, build_frame, find_faults
@@ -164,5 +165,5 @@ def _dump(row: Row) -> str:
 
 
 def _dump_table(rows: pa.Table) -> list[str]:
-    columns = [to_python(column) for column in rows.columns]
+    columns = [list_values(column) for column in rows.columns]
     return [to_json(dict(zip(rows.column_names, values, strict=True))) or "" for values in zip(*columns, strict=True)]
