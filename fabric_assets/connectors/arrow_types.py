@@ -115,7 +115,21 @@ def to_text(column: Any) -> Any:
         return to_json_text(column)
     if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return column.cast(TEXT)
+    if pa.types.is_time(kind):
+        return _spell_times(column)
     return pa.array([None if value is None else _spell(value) for value in to_python(column)], type=TEXT)
+
+
+def _spell_times(column: Any) -> pa.Array:
+    """By their numbers: Python has no times below zero, beyond a day or finer than microseconds, and pyarrow makes others of some."""
+    numbers = column.cast(pa.int32() if pa.types.is_time32(column.type) else pa.int64()).to_pylist()
+    return pa.array([None if number is None else _spell_time(number * _NANOSECONDS[column.type.unit]) for number in numbers], type=TEXT)
+
+
+def _spell_time(nanoseconds: int) -> str:
+    seconds, rest = divmod(abs(nanoseconds), _NANOSECONDS["s"])
+    fraction = f".{rest:09}" if rest % 1_000 else f".{rest // 1_000:06}" if rest else ""
+    return f"{'-' if nanoseconds < 0 else ''}{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}{fraction}"
 
 
 def to_json_text(column: Any) -> pa.Array:
@@ -138,6 +152,8 @@ def _to_python(value: pa.Scalar) -> Any:
             return {name: _to_python(value[name]) for name in value}
         if pa.types.is_date(value.type) or pa.types.is_timestamp(value.type):
             return _spell_far(value)
+        if pa.types.is_time(value.type):
+            return _spell_time(value.cast(pa.int64()).as_py() * _NANOSECONDS[value.type.unit])
         return [_to_python(item) for item in value.values] if hasattr(value, "values") else value.cast(BINARY).as_py().decode(errors="backslashreplace")
 
 

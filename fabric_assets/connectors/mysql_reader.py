@@ -19,7 +19,7 @@ import pymysql
 from pymysql.protocol import MysqlPacket
 from sqlalchemy.exc import SQLAlchemyError
 
-from fabric_assets.connectors import arrow_types, row_reader
+from fabric_assets.connectors import arrow_types
 from fabric_assets.connectors.sql_databases import Database
 from fabric_assets.connectors.sql_query import BATCH_BYTES, Query, carry
 
@@ -45,10 +45,6 @@ def read(database: Database, query: Query, place: str) -> Iterator[pa.Table]:
     try:
         pooled = database.engine.raw_connection()
         connection: Any = pooled.driver_connection
-        if connection.encoding != "utf8":
-            pooled.close()
-            yield from row_reader.read(database, query, place)
-            return
         try:
             value = connection.cursor().mogrify("%s", (query.bound[1],)) if query.bound else ""
             connection.query(query.build_sql(value), unbuffered=True)

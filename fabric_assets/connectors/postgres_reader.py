@@ -15,11 +15,13 @@ import pyarrow as pa
 
 from fabric_assets.connectors import arrow_types, postgres_adbc
 from fabric_assets.connectors.sql_columns import UNDECLARED_DECIMAL, UNDECLARED_MISFIT, get_kind
-from fabric_assets.connectors.sql_databases import CONNECT_TIMEOUT_SECONDS, Database
+from fabric_assets.connectors.sql_databases import CLIENT_ENCODING, CONNECT_TIMEOUT_SECONDS, Database
 from fabric_assets.connectors.sql_query import BATCH_BYTES, Query, carry
 from fabric_assets.security.postgres_login import build_conninfo, complete_login
 
 # In one go: at a thousand rows each way to the server counts.
+# A database without an encoding converts nothing, and refuses whole results for one text that is not UTF-8: row by row they are judged by the engine.
+_PREPARE = "set timezone = 'UTC'; select set_config('client_encoding', 'SQL_ASCII', false) where current_setting('server_encoding') = 'SQL_ASCII'"
 _BEGIN = "begin read only; set local statement_timeout = {milliseconds}"
 _UNDECLARED_FITS = f"not coalesce(bool_or({UNDECLARED_MISFIT}), false)"
 
@@ -78,10 +80,10 @@ def _connect(database: Database) -> Any:
     seconds = max(1, min(CONNECT_TIMEOUT_SECONDS, int(database.remaining_seconds)))
     network = {"connect_timeout": seconds, "keepalives_idle": 20, "keepalives_interval": 10, "keepalives_count": 4, "tcp_user_timeout": 60_000}
     # Each read begins its own transaction; one that the driver begins would stay open while the connection waits for its next stream.
-    connection = postgres_adbc.connect(build_conninfo(complete_login(network | database.login)), autocommit=True)
+    connection = postgres_adbc.connect(build_conninfo(complete_login(network | database.login | {"client_encoding": CLIENT_ENCODING})), autocommit=True)
     try:
         with connection.cursor() as cursor:
-            _run(cursor, "set timezone = 'UTC'")
+            _run(cursor, _PREPARE)
     except BaseException:
         connection.close()
         raise

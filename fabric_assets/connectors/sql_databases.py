@@ -4,6 +4,7 @@ The url is changed in two ways only: the driver that ships with us is named wher
 time-outs are set, so that a black hole on the network ends a load instead of hanging it.
 """
 
+import re
 import time
 import warnings
 from collections.abc import Collection, Mapping
@@ -31,6 +32,8 @@ from fabric_assets.security.postgres_login import complete_login, refuse_foreign
 warnings.filterwarnings("ignore", "Did not recognize type", SAWarning)
 
 CONNECT_TIMEOUT_SECONDS = 15
+# Of a Postgres connection: Arrow's texts are UTF-8, and libpq would else take the database's own encoding, or that of the url.
+CLIENT_ENCODING = "UTF8"
 _DRIVERS = {
     "postgres": "postgresql+psycopg2",
     "postgresql": "postgresql+psycopg2",
@@ -41,6 +44,11 @@ _SERVERS = {"postgresql", "mysql", "mariadb"}
 # PyMySQL would read a login from a file of this machine, or let the server ask for any of its files.
 _FOREIGN_TO_MYSQL = ("read_default_file", "read_default_group", "local_infile")
 _FILES = {"sqlite": "SQLite", "duckdb": "DuckDB"}
+_LOCKED = re.compile(r"database (table )?is locked|could not set lock")
+_LOCK_REMEDIES = {
+    "sqlite": "and keep its transactions short; in WAL mode (PRAGMA journal_mode=WAL) SQLite reads beside a writer. The load tries again as its retries say",
+    "duckdb": "since DuckDB lets no program read a file beside a writer; or read a copy. The load tries again as its retries say",
+}
 _LOGIN_WORDS = ("authentication failed", "access denied", "no password supplied", "no pg_hba.conf entry", "login failed")
 _MISSING_WORDS = (
     "does not exist",
@@ -199,6 +207,8 @@ class Database:
         low = reason.lower()
         if remedy := get_tls_remedy(reason):
             return SourceError(f"{place}: no trusted TLS connection to the database: {reason}", remedy=remedy)
+        if known := self._explain_known(reason, place=place):
+            return known
         if any(word in low for word in _LOGIN_WORDS):
             return SourceError(f"{place}: the database refuses the login: {reason}", remedy="check the user and password in the source's url")
         if any(word in low for word in _MISSING_WORDS):
@@ -209,15 +219,43 @@ class Database:
             )
         return SourceError(f"{place}: the database answers with an error: {reason}", remedy="run the stream's query in the database to see more")
 
+    def _explain_known(self, reason: str, *, place: str) -> FabricError | None:
+        """What a database says about one thing only: a file's lock or damage, or a text that UTF-8 has no letters for."""
+        low, file = reason.lower(), self.url.database
+        if "has no equivalent in encoding" in low or "invalid byte sequence for encoding" in low:
+            return SourceError(
+                f"{place}: the database holds a text that does not convert to UTF-8: {reason}",
+                remedy="correct it at the source, or leave its row out by the stream's where; a text that the database cannot convert is never loaded",
+            )
+        if self.dialect not in _FILES:
+            return None
+        name = _FILES[self.dialect]
+        if _LOCKED.search(low):
+            return SourceUnavailable(
+                f"{place}: another program has locked the {name} file {file}: {reason}",
+                remedy=f"let that program commit or end, {_LOCK_REMEDIES[self.dialect]}",
+            )
+        if "file is not a database" in low or "not a valid duckdb database" in low:
+            return SourceError(f"{place}: {file} is not a {name} file, or it is encrypted: {reason}", remedy="correct the path in the source's url")
+        if "malformed" in low or "corrupt" in low:
+            return SourceError(
+                f"{place}: the {name} file {file} is damaged: {reason}", remedy=f"restore it from a backup, or recover it with {name}'s own tools"
+            )
+        return None
+
     def _get_connect_args(self) -> dict[str, Any]:
         seconds = max(1, int(self.timeout_seconds))
         connect = min(CONNECT_TIMEOUT_SECONDS, seconds)
         if self.url.drivername == "postgresql+psycopg2":
-            return complete_login({**self.login, "connect_timeout": connect, "options": f"-ctimezone=UTC -cstatement_timeout={seconds * 1000}"})
+            options = f"-ctimezone=UTC -cstatement_timeout={seconds * 1000}"
+            return complete_login({**self.login, "connect_timeout": connect, "options": options, "client_encoding": CLIENT_ENCODING})
         if self.url.drivername.endswith("+pymysql"):
-            return {"connect_timeout": connect, "read_timeout": seconds, "init_command": "set time_zone = '+00:00'"}
+            # The server converts each text, whatever charset a column has; to any charset but this one it would write ? for a letter that has no place there.
+            charset = {"charset": "utf8mb4", "collation": ""}
+            return {"connect_timeout": connect, "read_timeout": seconds, "init_command": "set time_zone = '+00:00'", **charset}
         if self.url.get_backend_name() == "sqlite":
-            return {"timeout": connect}
+            # Shorter than the load's own time, which would end it before SQLite could say that the file is locked.
+            return {"timeout": min(CONNECT_TIMEOUT_SECONDS, seconds / 2)}
         return {}
 
 

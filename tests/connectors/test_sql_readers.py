@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sqla
 
 from fabric_assets.connectors import arrow_types, postgres_adbc
+from fabric_assets.connectors.mixed_columns import split
 from fabric_assets.errors import SourceError, SourceUnavailable
 from fabric_assets.settings import Settings
 from tests.connectors.sql import Reading
@@ -110,16 +111,17 @@ def test_an_error_in_the_middle_of_mariadbs_rows_is_no_end_of_them(mariadb: Sour
         ("datetime", "'2024-00-00 00:00:00'", arrow_types.TIMESTAMP, "2024-00-00 00:00:00"),
     ],
 )
-def test_what_a_mariadb_column_holds_against_its_type_comes_as_text(
+def test_what_a_mariadb_column_holds_against_its_type_comes_as_text_beside_the_others(
     mariadb: SourceDatabase, settings: Settings, declared: str, value: str, kind: pa.DataType, text: str
 ) -> None:
     mariadb.run("set sql_mode = ''", f"create table odd (v {declared})")
     with mariadb._engine.begin() as connection:
         connection.exec_driver_sql("set sql_mode = ''")
-        connection.exec_driver_sql(f"insert into odd values ({value})")
+        connection.exec_driver_sql(f"insert into odd values ({value}), (null)")
     natural, odd = Reading(mariadb, settings, odd={}).read()
     assert (natural.schema.field("v").type, natural.num_rows) == (kind, 0)
-    assert odd.to_pylist() == [{"v": text}]
+    values, texts = split(odd["v"])
+    assert (values.type, values.to_pylist(), texts.to_pylist()) == (kind, [None, None], [text, None])
 
 
 def test_a_connection_that_waits_for_its_next_stream_holds_no_transaction(postgres: SourceDatabase, settings: Settings) -> None:
@@ -142,14 +144,14 @@ def ask_states(postgres: SourceDatabase) -> list[str]:
         return sorted(connection.exec_driver_sql("select state from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()").scalars())
 
 
-def test_a_postgres_numeric_that_is_none_comes_as_text(postgres: SourceDatabase, settings: Settings) -> None:
+def test_a_postgres_numeric_that_is_none_comes_as_text_beside_the_numbers(postgres: SourceDatabase, settings: Settings) -> None:
     postgres.run("create table odd (v numeric(10,2))", "insert into odd values (1.5), ('NaN')")
     natural, odd = Reading(postgres, settings, odd={}).read()
     assert natural.schema.field("v").type == pa.decimal128(10, 2)
-    assert odd.to_pylist() == [{"v": "1.50"}, {"v": "NaN"}]
+    assert [part.to_pylist() for part in split(odd["v"])] == [[Decimal("1.50"), None], [None, "NaN"]]
 
 
-def test_a_sqlite_column_that_was_loaded_as_a_number_gives_later_words_as_text(sqlite: SourceDatabase, settings: Settings) -> None:
+def test_a_sqlite_column_that_was_loaded_as_a_number_gives_later_words_as_text_beside_the_numbers(sqlite: SourceDatabase, settings: Settings) -> None:
     sqlite.run("create table odd (v integer)", "insert into odd values (1)")
     reading = Reading(sqlite, settings, odd={})
     reading.memories["odd"].rows = pa.table({"v": [1]})
@@ -157,7 +159,7 @@ def test_a_sqlite_column_that_was_loaded_as_a_number_gives_later_words_as_text(s
     sqlite.run("insert into odd values ('two'), (2.5)")
     natural, odd = reading.read()
     assert natural.schema.field("v").type == pa.int64()
-    assert odd.to_pylist() == [{"v": "1"}, {"v": "two"}, {"v": "2.5"}]
+    assert [part.to_pylist() for part in split(odd["v"])] == [[1, None, None], [None, "two", "2.5"]]
 
 
 @pytest.mark.parametrize("strays", ["", "insert into odd (id) values ('a word')"])
