@@ -80,6 +80,9 @@ def print_results(console: Console, results: "list[TenantResult]") -> None:
         )
     console.print(table)
     for result in results:
+        for asset in result.assets:
+            for warning in asset.warnings:
+                console.print(f"{result.tenant}: warning: {asset.key}: {warning}", markup=False, soft_wrap=True)
         for check in result.checks:
             if not check.passed and check.severity == "warn":
                 console.print(f"{result.tenant}: warning: check {check.name} of {check.asset} failed: {check.message}", markup=False, soft_wrap=True)
@@ -95,7 +98,14 @@ def to_json(result: "TenantResult") -> dict[str, object]:
         "run_id": result.run_id,
         "seconds": result.seconds,
         "assets": [
-            {"key": asset.key, "status": asset.status, "rows_loaded": asset.rows_loaded, "rows_rejected": asset.rows_rejected} for asset in result.assets
+            {
+                "key": asset.key,
+                "status": asset.status,
+                "rows_loaded": asset.rows_loaded,
+                "rows_rejected": asset.rows_rejected,
+                "warnings": list(asset.warnings),
+            }
+            for asset in result.assets
         ],
         "checks": [{"asset": check.asset, "name": check.name, "passed": check.passed, "severity": check.severity} for check in result.checks],
         "error": result.error,

@@ -61,7 +61,22 @@ class AcceptedValuesCheck(CheckConfig):
     values: tuple[Text | int | bool, ...] = Field(min_length=1, max_length=1000, description="The values; NULL is always accepted.")
 
 
-AnyCheck = Annotated[RowCountCheck | FreshnessCheck | NotNullCheck | UniqueCheck | AcceptedValuesCheck, Field(discriminator="type")]
+SchemaChangeWord = Literal["column_added", "column_missing", "type_changed"]
+
+
+class SchemaChangeCheck(CheckConfig):
+    """The last load found no column gone from the source, and no value that does not fit its column's type."""
+
+    type: Literal["schema_change"] = Field(description="What the last load found changed in the source's shape.")
+    changes: tuple[SchemaChangeWord, ...] = Field(
+        default=("column_missing", "type_changed"),
+        min_length=1,
+        max_length=3,
+        description="The changes that fail the check; column_missing: where the source declares its columns (database, Parquet, CSV).",
+    )
+
+
+AnyCheck = Annotated[RowCountCheck | FreshnessCheck | NotNullCheck | UniqueCheck | AcceptedValuesCheck | SchemaChangeCheck, Field(discriminator="type")]
 
 
 def get_check_name(check: AnyCheck, siblings: Sequence[AnyCheck]) -> str:

@@ -76,6 +76,8 @@ class StreamPlan:
         yields: rows give way to those that earlier loads have merged under their key, unless they are newer.
         read_by: the load that read the rows that yield: where nothing else says what is newer, it is what a later load has merged.
         is_judged: the reader holds the rejected rows against the stream's limit itself, file by file.
+        declares_columns: the source says which columns it has (database, Parquet, CSV header), so a column that is missing from its rows is gone.
+        unread: columns that the source has and the stream leaves out, in the source's spelling.
     """
 
     name: str
@@ -87,18 +89,21 @@ class StreamPlan:
     yields: bool = False
     read_by: str = ""
     is_judged: bool = False
+    declares_columns: bool = False
+    unread: tuple[str, ...] = ()
 
 
 class StreamMemory(Protocol):
     """What is known of a stream from earlier loads; of a stream that is loaded anew: nothing.
 
-    `state` may be changed while reading; it is saved in the transaction that commits the rows.
+    `state` may be changed while reading; it is saved in the transaction that commits the rows. `warnings` takes what the run's summary says of the stream.
     `value_forms` is the version of the forms (value_forms.py) in which the stream's values are written, in this load too.
     """
 
     state: dict[str, Any]
     window: "Window"
     value_forms: int
+    warnings: list[str]
 
     def get_type(self, column: str) -> pa.DataType | None:
         """The type of a column in the warehouse, by the source's spelling; None where there is none yet."""

@@ -42,7 +42,14 @@ def open_source(context: SourceContext) -> SourceReader:
 def build_plan(name: str, stream: FileStream) -> StreamPlan:
     """Say how a stream's rows are written."""
     merges, appends = stream.disposition == "merge", stream.disposition == "append"
-    return StreamPlan(name, stream.disposition, stream.primary_key or (), newest_by=ORDER if merges else None, replaced_by=FILE if appends else None)
+    return StreamPlan(
+        name,
+        stream.disposition,
+        stream.primary_key or (),
+        newest_by=ORDER if merges else None,
+        replaced_by=FILE if appends else None,
+        declares_columns=stream.format != "jsonl",
+    )
 
 
 def _read(context: SourceContext, name: str, folder: Path, memories: Mapping[str, StreamMemory]) -> Iterator[Batch]:

@@ -62,8 +62,17 @@ def open_source(context: SourceContext) -> SourceReader:
     groups = []
     for name, stream in streams.items():
         newest = stream.cursor.field if stream.cursor else None
-        plan = StreamPlan(name, stream.disposition, key=stream.primary_key or (), newest_by=newest, reads_all=stream.cursor is None)
-        groups.append(ReadGroup((plan,), partial(_read, _Reading(context, name, stream, database, tables.get(stream.table or name)))))
+        declared = tables.get(stream.table or name)
+        plan = StreamPlan(
+            name,
+            stream.disposition,
+            key=stream.primary_key or (),
+            newest_by=newest,
+            reads_all=stream.cursor is None,
+            declares_columns=True,
+            unread=tuple(column for column in declared or () if stream.columns and column not in stream.columns),
+        )
+        groups.append(ReadGroup((plan,), partial(_read, _Reading(context, name, stream, database, declared))))
     return SourceReader(tuple(groups), connections=config.max_connections, close=database.close)
 
 

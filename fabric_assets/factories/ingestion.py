@@ -141,6 +141,7 @@ def describe_load(tenant: TenantConfig, source: str, report: StreamReport) -> di
         "seconds": round(record.seconds, 3),
         **_describe_window(record),
         **_describe_changes(record),
+        **({"warnings": "\n".join(report.warnings)} if report.warnings else {}),
         **(_describe_files(report.files) if isinstance(tenant.sources[source], CsvImportSource) else {}),
     }
 
@@ -150,15 +151,16 @@ def _describe_window(record: LoadRecord) -> dict[str, str]:
     return {name: value for name, value in bounds.items() if value is not None}
 
 
-def _describe_changes(record: LoadRecord) -> dict[str, dg.MetadataValue]:
-    """The schema's changes as a table: what each column was before, and what came."""
+def _describe_changes(record: LoadRecord) -> dict[str, Any]:
+    """The schema's changes as a table: what each column was before, and what came; and how many values are kept in a column beside their own."""
     if not record.schema_changes:
         return {}
     rows = [
         dg.TableRecord({"table": change.table, "column": change.column, "change": change.change, "before": change.before, "after": change.after})
         for change in record.schema_changes
     ]
-    return {"schema_changes": dg.MetadataValue.table(records=rows)}
+    beside = sum(change.values for change in record.schema_changes)
+    return {"schema_changes": dg.MetadataValue.table(records=rows), **({"values_kept_beside": beside} if beside else {})}
 
 
 def _describe_files(files: Sequence[ImportedFile]) -> dict[str, dg.MetadataValue | int | str]:

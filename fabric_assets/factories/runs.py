@@ -60,6 +60,7 @@ class AssetResult:
     rows_rejected: int | None = None
     kind: str = "dlt"
     rows_total: int | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -202,6 +203,7 @@ def _build_result(tenant: str, definitions: TenantDefinitions, keys: list[tuple[
                 rows_rejected=_get_int(metadata, "rows_rejected"),
                 kind=kinds[key],
                 rows_total=_get_int(metadata, "dagster/row_count"),
+                warnings=_get_lines(metadata, "warnings"),
             )
         )
     found = [f"{check.asset}: check {check.name} failed: {check.message}" for check in checks if not check.passed and check.severity == "error"]
@@ -210,6 +212,10 @@ def _build_result(tenant: str, definitions: TenantDefinitions, keys: list[tuple[
 
 def _get_int(metadata, name: str) -> int | None:
     return metadata[name].value if metadata is not None and name in metadata else None
+
+
+def _get_lines(metadata, name: str) -> tuple[str, ...]:
+    return tuple(str(metadata[name].value).splitlines()) if metadata is not None and name in metadata else ()
 
 
 def _get_reason(check: dg.AssetCheckEvaluation) -> str:

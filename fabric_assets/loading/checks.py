@@ -11,12 +11,13 @@ from difflib import get_close_matches
 from typing import Any
 
 from fabric_assets import naming
-from fabric_assets.config.checks import AcceptedValuesCheck, AnyCheck, FreshnessCheck, NotNullCheck, RowCountCheck, UniqueCheck
+from fabric_assets.config.checks import AcceptedValuesCheck, AnyCheck, FreshnessCheck, NotNullCheck, RowCountCheck, SchemaChangeCheck, UniqueCheck
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.connectors.column_names import normalize_column
 from fabric_assets.connectors.destinations import connect
 from fabric_assets.errors import DestinationError
 from fabric_assets.loading import ledger
+from fabric_assets.loading.drift import describe_change
 from fabric_assets.loading.lease import LEASE_SECONDS, warehouse_lease
 from fabric_assets.loading.reports import read_table
 from fabric_assets.masking import mask_values
@@ -106,6 +107,8 @@ def _run(check: AnyCheck, table: _Table, *, tenant: TenantConfig, source: str, s
                 outcome = _check_accepted_values(check, table)
             case FreshnessCheck():
                 outcome = _check_freshness(check, table, tenant=tenant, source=source, stream=stream)
+            case SchemaChangeCheck():
+                outcome = _check_schema_change(check, table, tenant=tenant, source=source, stream=stream)
     except _Unanswerable as error:
         outcome = CheckOutcome(False, {"message": str(error)})
     return CheckOutcome(outcome.passed, {**outcome.metadata, "rows": table.rows, "seconds": round(time.monotonic() - started, 3)})
@@ -170,6 +173,17 @@ def _check_freshness(check: FreshnessCheck, table: _Table, *, tenant: TenantConf
     if age > limit:
         metadata["message"] = f"{subject} is {round(age)} s old, more than {round(limit)} s"
     return CheckOutcome(age <= limit, metadata)
+
+
+def _check_schema_change(check: SchemaChangeCheck, table: _Table, *, tenant: TenantConfig, source: str, stream: str) -> CheckOutcome:
+    changes = ledger.get_last_changes(table.connection, tenant=tenant.tenant, source=source, stream=stream)
+    found = [change for change in changes if change.change in check.changes and (change.change != "column_missing" or change.declared)]
+    metadata: Metadata = {"changes": len(found)}
+    if found:
+        metadata["message"] = "the last load found: " + ", ".join(describe_change(change) for change in found[:_SHOWN])
+        if len(found) > _SHOWN:
+            metadata["message"] += f" and {len(found) - _SHOWN} more"
+    return CheckOutcome(not found, metadata)
 
 
 def _get_cursor_column(tenant: TenantConfig, source: str, stream: str, table: _Table) -> str | None:

@@ -223,8 +223,7 @@ def read_successes(connection: Any, *, tenant: str, source: str, run_ids: Sequen
     found = {}
     for values in cursor.fetchall():
         row = dict(zip(names, values, strict=True))
-        changes = row["schema_changes"] if isinstance(row["schema_changes"], list) else json.loads(row["schema_changes"])
-        found[row["stream"]] = LoadRecord(**{**row, "schema_changes": tuple(SchemaChange(**change) for change in changes)})
+        found[row["stream"]] = LoadRecord(**{**row, "schema_changes": _parse_changes(row["schema_changes"])})
     return found
 
 
@@ -236,6 +235,21 @@ def read_given_up(connection: Any, *, tenant: str, source: str, run_id: str) -> 
         f" where source = {quote_text(source)} and run_id = {quote_text(run_id)} and status = 'failed' and not retriable"
     )
     return dict(cursor.fetchall())
+
+
+def get_last_changes(connection: Any, *, tenant: str, source: str, stream: str) -> tuple[SchemaChange, ...]:
+    """Read what the stream's last successful load found changed in the source's shape."""
+    cursor = connection.cursor()
+    cursor.execute(
+        f"select schema_changes from {Table(naming.platform_dataset(tenant), 'loads')} where source = {quote_text(source)} and stream = {quote_text(stream)}"
+        " and status = 'success' order by loaded_at desc limit 1"
+    )
+    row = cursor.fetchone()
+    return _parse_changes(row[0]) if row else ()
+
+
+def _parse_changes(value: Any) -> tuple[SchemaChange, ...]:
+    return tuple(SchemaChange(**change) for change in (value if isinstance(value, list) else json.loads(value)))
 
 
 def get_last_load(connection: Any, *, tenant: str, source: str, stream: str) -> datetime | None:

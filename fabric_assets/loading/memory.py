@@ -36,6 +36,7 @@ class WarehouseMemory:
     keep_file: Callable[[ImportedFile], None]
     window: Window = field(default_factory=Window)
     value_forms: int = CURRENT
+    warnings: list[str] = field(default_factory=list)
 
     def get_type(self, column: str) -> pa.DataType | None:
         return self.columns.get(normalize_column(column))

@@ -36,6 +36,8 @@ class SchemaChange:
         change: `column_added`, `column_missing` or `type_changed`.
         before: the column's type in the warehouse; empty where there was no column.
         after: the type that came; empty where none came.
+        values: of `type_changed`: how many values of this load are kept in a column beside.
+        declared: of `column_missing`: the source declares its columns, and this is not one of them any more.
     """
 
     table: str
@@ -43,6 +45,8 @@ class SchemaChange:
     change: Literal["column_added", "column_missing", "type_changed"]
     before: str = ""
     after: str = ""
+    values: int = 0
+    declared: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,7 @@ class StreamReport:
         table_name: fully qualified: database.dataset.table.
         first_run: the table was new, or made anew.
         files: what became of dropped files, of a source that imports them.
+        warnings: what a reader of the run should know, a sentence each.
     """
 
     record: LoadRecord
@@ -107,6 +112,7 @@ class StreamReport:
     dataset: str
     first_run: bool
     files: tuple[ImportedFile, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def stream(self) -> str:

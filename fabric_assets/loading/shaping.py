@@ -67,7 +67,8 @@ class Shaper:
         self._plan, self._place, self._value_forms = plan, place, value_forms
         self._refuse_nul = destination == "postgres"
         self._key = {normalize_column(name): name for name in plan.key}
-        self._types = TableTypes(plan.name, key=tuple(self._key), layout=layout, contract=contract, place=place)
+        self._types = TableTypes(plan.name, key=tuple(self._key), layout=layout, contract=contract, declared=plan.declares_columns, place=place)
+        self._unread = [normalize_column(name) for name in plan.unread]
         with_root = plan.disposition == "merge" or plan.replaced_by is not None or any(ROOT_ID in columns for columns in layout.values())
         self._json = JsonRows(plan.name, load_id=load_id, with_root=with_root, place=place)
         self._read = 0
@@ -106,7 +107,7 @@ class Shaper:
             self._types.see(normalize_column(key) for key in set().union(*rows))
         else:
             frames, faults = [build_frame(self._plan.name, rows, self._place)], {}
-            self._types.see(frames[0].columns)
+            self._types.see([*frames[0].columns, *self._unread])
         for frame in frames:
             for row, fault in find_faults(frame, refuse_nul=self._refuse_nul).items():
                 faults.setdefault(row, fault)

@@ -18,6 +18,7 @@ from fabric_assets.connectors.imported_file import ImportedFile
 from fabric_assets.connectors.value_forms import CURRENT
 from fabric_assets.errors import DataError, RetriableError
 from fabric_assets.loading import import_ledger
+from fabric_assets.loading.drift import describe_drift
 from fabric_assets.loading.failures import build_error
 from fabric_assets.loading.job import Job
 from fabric_assets.loading.ledger import StreamState
@@ -166,6 +167,7 @@ class StreamLoad:
         value_forms = self._state.value_forms if written.keeps_columns else self.memory.value_forms
         record = replace(record, status="success", rows_total=written.rows_total, seconds=time.monotonic() - self._started, value_forms=value_forms)
         request, dataset = self._request, naming.raw_dataset(self._request.tenant.tenant, self._request.source)
+        reads_all = self._plan.reads_all or self._plan.disposition == "replace"
         files = import_ledger.count_rows(self._files.get_all(), self._counts)
         self._report = StreamReport(
             record=record,
@@ -175,6 +177,7 @@ class StreamLoad:
             dataset=dataset,
             first_run=self._is_new,
             files=tuple(files),
+            warnings=(*self.memory.warnings, *describe_drift(record.schema_changes, self._config.schema_contract, reads_all=reads_all)),
         )
         self._repeats = written.repeats
         self._ended = Settlement(writer, record, self.memory.state, files, self._known_files)
@@ -256,6 +259,8 @@ class StreamLoad:
     def _tell_of_rows(self) -> None:
         if self._record.rows_rejected:
             self.job.report(f"{self._place}: {self._record.rows_rejected} rows are rejected; see: fabric rejects list {self._request.tenant.tenant}")
+        for warning in self._report.warnings if self._report else ():
+            self.job.report(f"{self._place}: warning: {warning}")
         if self._repeats:
             self.job.report(f"{self._place}: {self._repeats} rows share their primary_key with another one of this load; the newest of each is kept")
 

@@ -4,13 +4,14 @@ Rows wait in a temporary table where they must be merged, and where they bring a
 readers, which is left to the last moment.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
 from fabric_assets.connectors.arrow_types import BIGINT, DOUBLE, LARGE
 from fabric_assets.errors import DestinationError
 from fabric_assets.loading.session import Session, Table, quote, quote_all
+from fabric_assets.loading.table_types import is_variant
 
 # What a column of whole numbers may become while the load that makes it goes on, in words of both destinations.
 _WIDER = {DOUBLE: "double precision", LARGE: "decimal(38, 0)"}
@@ -95,6 +96,16 @@ class StreamTable:
         """Take note of rows of this load that have been deleted where they were."""
         if self._stage is not None:
             self._staged -= rows
+
+    def keep_unread(self, key: Sequence[str]) -> None:
+        """Let rows that wait keep the table's values in the columns that this load has not read."""
+        unread = {name: kind for name, kind in self.columns.items() if name not in self._stage_columns and not is_variant(name, self._stage_columns)}
+        if self._stage is None or not unread:
+            return
+        _fit(self._session, self._stage, self._stage_columns, unread)
+        values = ", ".join(f"{quote(name)} = t.{quote(name)}" for name in unread)
+        same = " and ".join(f"s.{quote(name)} = t.{quote(name)}" for name in key)
+        self._session.execute(f"update {self._stage} as s set {values} from {self.table} as t where {same}")
 
     def settle(self) -> None:
         """Bring the rows that wait into the table."""

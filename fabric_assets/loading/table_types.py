@@ -9,8 +9,8 @@ JSON writes 3 and 3.5 in one field and means one type.
 # pyarrow.compute makes its functions while it is imported, where no type checker sees them.
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -48,8 +48,9 @@ class _Draft:
     def copy(self) -> "_Draft":
         return _Draft({table: dict(columns) for table, columns in self.types.items()}, dict(self.made), dict(self.changes))
 
-    def note(self, change: Literal["column_added", "column_missing", "type_changed"], table: str, column: str, before: str = "", after: str = "") -> None:
-        self.changes.setdefault((change, table, column), SchemaChange(table, column, change, before, after))
+    def note(self, change: Literal["column_added", "type_changed"], table: str, column: str, *, before: str = "", after: str = "", values: int = 0) -> None:
+        known = self.changes.get((change, table, column)) or SchemaChange(table, column, change, before, after)
+        self.changes[change, table, column] = replace(known, values=known.values + values)
 
     def reject(self, frame: Frame, mask: Any, fault: Fault) -> None:
         for row in frame.find_rows(mask):
@@ -61,10 +62,11 @@ class TableTypes:
 
     Args:
         key: names of the primary key's columns in the warehouse.
+        declared: the source declares its columns.
     """
 
-    def __init__(self, stream: str, *, key: tuple[str, ...], layout: Layout, contract: SchemaContract, place: str) -> None:
-        self._stream, self._key, self._layout, self._contract, self._place = stream, key, layout, contract, place
+    def __init__(self, stream: str, *, key: tuple[str, ...], layout: Layout, contract: SchemaContract, declared: bool = False, place: str) -> None:
+        self._stream, self._key, self._layout, self._contract, self._declared, self._place = stream, key, layout, contract, declared, place
         self._now = _Draft({table: dict(columns) for table, columns in layout.items()}, {}, {})
         self._seen: set[str] = set()
 
@@ -75,9 +77,9 @@ class TableTypes:
     def get_changes(self) -> list[SchemaChange]:
         columns = self._layout.get(self._stream, {}) if self._seen else {}
         missing = [
-            SchemaChange(self._stream, name, "column_missing", before=get_word(kind))
+            SchemaChange(self._stream, name, "column_missing", before=get_word(kind), declared=self._declared)
             for name, kind in columns.items()
-            if not name.startswith("_dlt_") and not self._is_seen(name) and not _is_variant(name, columns)
+            if not name.startswith(("_dlt_", "_fabric_")) and not self._is_seen(name) and not is_variant(name, columns)
         ]
         return [*self._now.changes.values(), *missing]
 
@@ -162,8 +164,8 @@ class TableTypes:
             elif self._contract.data_type == "discard":
                 draft.reject(frame, misfits, Fault(column.label, "type_mismatch", f"{column.label} does not fit its type {get_word(kind)}"))
             else:
-                draft.note("type_changed", frame.table, name, before=get_word(kind), after=get_word(part.type))
                 left = pc.if_else(misfits, part, pa.scalar(None, part.type))
+                draft.note("type_changed", frame.table, name, before=get_word(kind), after=get_word(part.type), values=len(left) - left.null_count)
                 left = left if frame.is_json else to_text(left)
                 variant = join_names((name, f"v_{get_word(left.type).partition('(')[0]}"))
                 variants[variant] = (*variants.get(variant, ()), left)
@@ -239,7 +241,8 @@ def _is_exact(parts: tuple[Any, ...]) -> bool:
     return all(bound["min"] is None or (bound["min"] >= -_LARGEST_EXACT and bound["max"] <= _LARGEST_EXACT) for bound in bounds)
 
 
-def _is_variant(name: str, columns: Mapping[str, pa.DataType]) -> bool:
+def is_variant(name: str, columns: Container[str]) -> bool:
+    """Whether a column holds what does not fit another one of these columns."""
     found = _VARIANT.fullmatch(name)
     return found is not None and found[1] in columns
 

@@ -230,6 +230,8 @@ class StreamWriter:
             # The primary key in the YAML is another one now.
             self._session.forget_key(root.table)
         self._session.analyze(root.stage)
+        if self._plan.declares_columns and not self._plan.reads_all:
+            root.keep_unread(self._key)
         for child in self._list_children():
             matches = " and ".join(f"r.{quote(name)} = s.{quote(name)}" for name in self._key)
             self._session.delete(child, f"t.{ROOT_ID} = r.{ROW_ID} and {matches}", using=f"{root.table} as r, {root.stage} as s")

@@ -82,7 +82,7 @@ class Memory:
 
     def __init__(self, *rows: dict[str, Any]) -> None:
         self.state: dict[str, Any] = {}
-        self.window = Window()
+        self.window, self.warnings = Window(), list[str]()
         self._rows = list(rows)
 
     def get_type(self, column: str) -> pa.DataType | None:

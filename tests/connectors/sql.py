@@ -23,7 +23,7 @@ class Memory:
 
     def __init__(self, rows: pa.Table | None = None) -> None:
         self.state: dict[str, Any] = {}
-        self.window = Window()
+        self.window, self.warnings = Window(), list[str]()
         self.rows = pa.table({}) if rows is None else rows
 
     def get_type(self, column: str) -> pa.DataType | None:

@@ -10,10 +10,11 @@ from decimal import Decimal
 import dagster as dg
 import duckdb
 import pytest
+from rich.console import Console
 
 from fabric_assets import naming
 from fabric_assets.cli.headless import run_tenants
-from fabric_assets.cli.run import get_exit_code, to_json
+from fabric_assets.cli.run import get_exit_code, print_results, to_json
 from fabric_assets.config.loader import load_fleet
 from tests.factories.shop import STREAMS, get_tenant, make_shop
 
@@ -50,6 +51,26 @@ def test_a_tenant_goes_from_its_source_to_its_marts(prepared, write_tenant, run,
     assert values == [("Ada", Decimal("15.90")), ("Grace", Decimal("5.30"))]
     assert any("rows loaded: 3" in event.message for event in events if event.kind == "asset")
     assert set(to_json(result)) == {"tenant", "status", "run_id", "seconds", "assets", "checks", "error"}
+
+
+def test_what_a_source_no_longer_has_is_in_the_summary_and_in_the_metadata(prepared, write_tenant, run, shop_url, capsys):
+    checks = {"raw/shop/orders": [{"type": "schema_change", "severity": "warn"}]}
+    write_tenant("acme", get_tenant(transform=None, schedules={}, checks=checks))
+    run("acme")
+    with sqlite3.connect(shop_url.removeprefix("sqlite:///")) as database:
+        database.execute("alter table orders rename column tax_paid to taxes")
+    database.close()
+    results, events = run("acme")
+    print_results(Console(highlight=False), list(results.values()))
+    printed = capsys.readouterr().out
+    assert "acme: warning: acme/raw/shop/orders: the column tax_paid is gone from the source: " in printed
+    assert "acme: warning: check schema_change of acme/raw/shop/orders failed: the last load found: the column tax_paid (bigint) is gone" in printed
+    assert any("warning: the column tax_paid is gone" in event.message for event in events if event.kind == "log")
+    (asset,) = [asset for asset in to_json(results["acme"])["assets"] if asset["key"] == "acme/raw/shop/orders"]
+    assert [warning.partition(":")[0] for warning in asset["warnings"]] == ["the column tax_paid is gone from the source"]
+    with dg.DagsterInstance.from_config(str(prepared.data_dir / "dagster")) as instance:
+        raw = instance.get_latest_materialization_event(dg.AssetKey(["acme", "raw", "shop", "orders"])).asset_materialization.metadata
+    assert raw["warnings"].value == asset["warnings"][0]
 
 
 def test_materialisations_carry_rows_columns_lineage_and_place(prepared, write_tenant, run, shop_url):

@@ -11,7 +11,7 @@ from pytest_httpserver import HTTPServer
 from fabric_assets.errors import DataError, FabricError
 from fabric_assets.settings import Settings
 from tests.faults.processes import Case, Process
-from tests.loading.shop import Tenant
+from tests.loading.shop import SourceDatabase, Tenant
 
 Start = Callable[[Case], Process]
 Rows = list[dict[str, Any]]
@@ -231,3 +231,118 @@ def test_no_dialect_of_csv_shifts_a_column(settings: Settings, inbox: Path, dest
     if expected:
         assert tenant.read("rows", "id", "name", "note") == expected
     assert [reason for (reason,) in tenant.ask("select reason from acme_fabric.rejected_rows order by row_number")] == reasons
+
+
+# --- 19: what a source that declares its columns no longer has
+
+
+@pytest.fixture
+def source(make_database: Callable[[], str], settings: Settings) -> SourceDatabase:
+    return SourceDatabase(make_database(), settings)
+
+
+def test_rows_that_the_lag_reads_again_keep_the_values_of_a_column_that_is_gone(source: SourceDatabase, settings: Settings, destination: str | None) -> None:
+    source.run(
+        "create table items (id integer, amount integer, at timestamptz)",
+        "insert into items select i, i * 10, timestamptz '2024-05-01 10:00Z' + interval '1m' * i from generate_series(1, 64) i",
+    )
+    tenant = Tenant(settings, source.build_source(items={"primary_key": "id", "cursor": {"field": "at", "lag": "1d"}}), warehouse=destination)
+    assert tenant.load()["items"].warnings == ()
+    source.run("alter table items drop column amount", "insert into items values (65, '2024-05-01 12:00Z')")
+    report = tenant.load()["items"]
+    assert report.rows_loaded == 65
+    assert tenant.read("items", "id", "amount") == [*((number, number * 10) for number in range(1, 65)), (65, None)]
+    (warning,) = report.warnings
+    assert "the column amount is gone from the source" in warning
+    assert "freeze" not in warning
+    assert f"tenant acme, source shop, stream items: warning: {warning}" in tenant.messages
+    # It comes back: its values count again.
+    source.run("alter table items add column amount integer", "update items set amount = 7 where id = 1")
+    assert tenant.load()["items"].warnings == ()
+    assert tenant.read("items", "amount", order="id")[:2] == [(7,), (None,)]
+
+
+def test_a_column_beside_another_one_follows_it_into_a_row_that_is_read_again(source: SourceDatabase, settings: Settings, destination: str | None) -> None:
+    """What lies beside is a part of the value: it goes with a new value, and stays where the column itself is gone."""
+    source.run("create table items (id integer, total integer, at integer)", "insert into items values (1, 10, 1), (2, 20, 2)")
+    tenant = Tenant(settings, source.build_source(items={"primary_key": "id", "cursor": {"field": "at", "lag": 100}}), warehouse=destination)
+    tenant.load()
+    source.run("alter table items alter total type text", "update items set total = 'many' where id = 2")
+    (warning,) = tenant.load()["items"].warnings
+    assert "1 value does not fit the type bigint of the column items.total" in warning
+    assert tenant.read("items", "id", "total", "total__v_text") == [(1, 10, None), (2, None, "many")]
+    source.run("update items set total = '30' where id = 2")
+    assert tenant.load()["items"].warnings == ()
+    assert tenant.read("items", "id", "total", "total__v_text") == [(1, 10, None), (2, 30, None)]
+    source.run("update items set total = 'more' where id = 1")
+    tenant.load()
+    source.run("alter table items drop column total")
+    tenant.load()
+    assert tenant.read("items", "id", "total", "total__v_text") == [(1, None, "more"), (2, 30, None)]
+
+
+@pytest.mark.parametrize("contract", CONTRACTS)
+def test_a_gone_column_warns_under_each_contract(source: SourceDatabase, settings: Settings, contract: str) -> None:
+    source.run("create table items (id integer, a integer, b integer)", "insert into items values (1, 1, 1)")
+    tenant = Tenant(settings, source.build_source(items={"primary_key": "id", "schema_contract": contract}))
+    tenant.load()
+    source.run("alter table items drop column a", "alter table items drop column b")
+    (warning,) = tenant.load()["items"].warnings
+    assert "the columns a and b are gone from the source: all rows that the source still has are NULL there" in warning
+    assert ("the next minor version of ETL Fabric stops such a load" in warning) == (contract == "freeze")
+
+
+def test_a_column_that_the_stream_leaves_out_is_not_gone(source: SourceDatabase, settings: Settings, destination: str | None) -> None:
+    source.run("create table items (id integer, a integer, at integer)", "insert into items values (1, 1, 1)")
+    stream: dict[str, Any] = {"primary_key": "id", "cursor": {"field": "at", "lag": 100}}
+    Tenant(settings, source.build_source(items=stream), warehouse=destination).load()
+    tenant = Tenant(settings, source.build_source(items={**stream, "columns": ["id", "at"]}), warehouse=destination)
+    report = tenant.load()["items"]
+    assert (report.warnings, report.record.schema_changes) == ((), ())
+    assert tenant.read("items", "id", "a") == [(1, 1)]
+
+
+@pytest.mark.parametrize("format_", ["csv", "parquet", "jsonl"])
+def test_a_header_declares_columns_and_json_does_not(settings: Settings, inbox: Path, format_: str) -> None:
+    tenant = Tenant(settings, build_files(format_))
+    write_rows(inbox / f"a.{format_}", [{"id": 1, "price": 10}])
+    tenant.load()
+    write_rows(inbox / f"b.{format_}", [{"id": 2}])
+    report = tenant.load()["rows"]
+    assert [(change.column, change.change) for change in report.record.schema_changes] == [("price", "column_missing")]
+    assert bool(report.warnings) == (format_ != "jsonl")
+
+
+def write_rows(file: Path, rows: Rows) -> None:
+    if file.suffix == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        pq.write_table(pa.Table.from_pylist(rows), file)
+    elif file.suffix == ".csv":
+        file.write_text("\n".join([",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]) + "\n")
+    else:
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_values_kept_beside_their_column_are_counted(settings: Settings, inbox: Path, destination: str | None) -> None:
+    tenant = Tenant(settings, build_files("csv"), warehouse=destination)
+    write_rows(inbox / "a.csv", [{"id": 1, "price": 10}])
+    tenant.load()
+    write_rows(inbox / "b.csv", [{"id": number, "price": "unknown" if number < 1_235 else number} for number in range(2_000)])
+    report = tenant.load()["rows"]
+    (warning,) = report.warnings
+    assert "1,235 values do not fit the type bigint of the column rows.price: kept in price__v_..." in warning
+    assert tenant.ask("select count(price), count(price__v_text) from acme_raw_shop.rows") == [(766, 1_235)]
+    (change,) = report.record.schema_changes
+    assert (change.change, change.values) == ("type_changed", 1_235)
+
+
+def test_an_api_only_reports_a_field_that_no_row_has(shop: Shop, settings: Settings) -> None:
+    tenant = Tenant(settings, shop.build_source("evolve"))
+    shop.pages = [PLAIN]
+    tenant.load()
+    shop.pages = [[CHANGED["dropped"]]]
+    report = tenant.load()["orders"]
+    assert [(change.column, change.change) for change in report.record.schema_changes] == [("amount", "column_missing")]
+    assert report.warnings == ()

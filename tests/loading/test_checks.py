@@ -116,5 +116,34 @@ def test_a_value_in_a_check_is_never_sql(tenant: Tenant) -> None:
     assert outcome.metadata["failures"] == 3
 
 
+def test_a_schema_change_fails_the_check_of_the_load_that_found_it(sqlite: SourceDatabase, warehouse: str | None, settings: Settings) -> None:
+    sqlite.run("create table orders (id integer, a integer, b integer)", "insert into orders values (1, 1, 1)")
+    tenant = Tenant(settings, sqlite.build_source(orders={"primary_key": "id"}), warehouse=warehouse)
+    tenant.load()
+    assert _run(tenant, {"type": "schema_change"}).metadata["changes"] == 0
+    sqlite.run("alter table orders drop column a", "alter table orders add column c text", "update orders set b = 'many', c = 'x'")
+    tenant.load()
+    outcome = _run(tenant, {"type": "schema_change"})
+    assert not outcome.passed
+    assert outcome.metadata["message"] == "the last load found: 1 value of another type in the column b (bigint), the column a (bigint) is gone"
+    assert _run(tenant, {"type": "schema_change", "changes": ["column_added"]}).metadata["message"] == "the last load found: the new column c (text)"
+    sqlite.run("alter table orders add column a integer", "update orders set b = 1, a = 1")
+    tenant.load()
+    assert _run(tenant, {"type": "schema_change", "changes": ["column_added", "column_missing", "type_changed"]}).passed
+
+
+def test_a_field_that_json_leaves_out_fails_no_check(settings: Settings) -> None:
+    folder = settings.data_dir / "inbox_of_acme"
+    folder.mkdir()
+    stream = {"glob": "*.jsonl", "format": "jsonl"}
+    tenant = Tenant(settings, {"type": "files", "path": folder.name, "streams": {"orders": stream}})
+    (folder / "a.jsonl").write_text('{"id": 1, "note": "x"}\n')
+    tenant.load()
+    (folder / "b.jsonl").write_text('{"id": 2}\n')
+    report = tenant.load()["orders"]
+    assert [change.change for change in report.record.schema_changes] == ["column_missing"]
+    assert _run(tenant, {"type": "schema_change"}).passed
+
+
 def _run(tenant: Tenant, check: dict[str, Any]) -> CheckOutcome:
     return run_check(ADAPTER.validate_python(check), tenant=tenant.config, source="shop", stream="orders", settings=tenant.settings)

@@ -1,0 +1,53 @@
+"""What a load found changed in the source's shape -> sentences for the run's summary."""
+
+from collections.abc import Iterable, Iterator
+
+from fabric_assets.config.streams import SchemaContract
+from fabric_assets.loading.reports import SchemaChange
+
+_SHOWN = 20
+
+
+def describe_drift(changes: Iterable[SchemaChange], contract: SchemaContract, *, reads_all: bool) -> Iterator[str]:
+    """Describe columns that are gone from a source that declares its columns, and values that are kept beside their column.
+
+    Args:
+        reads_all: each load writes all rows anew.
+    """
+    changes = list(changes)
+    gone = [change.column for change in changes if change.change == "column_missing" and change.declared]
+    if gone:
+        subject = f"the column {gone[0]} is" if len(gone) == 1 else f"the columns {_list(gone)} are"
+        yield (
+            f"{subject} gone from the source: "
+            + ("all rows that the source still has are NULL there. " if reads_all else "rows loaded before keep their values, new rows have NULL. ")
+            + ("schema_contract.columns is freeze: the next minor version of ETL Fabric stops such a load. " if contract.columns == "freeze" else "")
+            + "Bring it back at the source, or load the stream anew with --full-refresh"
+        )
+    for change in changes:
+        if change.change == "type_changed" and change.values:
+            verb = "does" if change.values == 1 else "do"
+            yield (
+                f"{_count(change.values)} {verb} not fit the type {change.before} of the column {change.table}.{change.column}: kept in "
+                f"{change.column}__v_..., and NULL in the column itself. Correct the values at the source, or load the stream anew with --full-refresh"
+            )
+
+
+def describe_change(change: SchemaChange) -> str:
+    """Name one change, as a part of a sentence."""
+    match change.change:
+        case "column_added":
+            return f"the new column {change.column} ({change.after})"
+        case "column_missing":
+            return f"the column {change.column} ({change.before}) is gone"
+        case _:
+            return f"{_count(change.values)} of another type in the column {change.column} ({change.before})"
+
+
+def _count(values: int) -> str:
+    return "1 value" if values == 1 else f"{values:,} values"
+
+
+def _list(names: list[str]) -> str:
+    shown = names if len(names) <= _SHOWN else [*names[:_SHOWN], f"{len(names) - _SHOWN} more"]
+    return f"{', '.join(shown[:-1])} and {shown[-1]}"
