@@ -1,5 +1,6 @@
 """`fabric run` without the command line: what a run materialises, records and says when something is wrong."""
 
+import json
 import os
 import signal
 import sqlite3
@@ -66,7 +67,7 @@ def test_what_a_source_no_longer_has_is_in_the_summary_and_in_the_metadata(prepa
     assert "acme: warning: acme/raw/shop/orders: the column tax_paid is gone from the source: " in printed
     assert "acme: warning: check schema_change of acme/raw/shop/orders failed: the last load found: the column tax_paid (bigint) is gone" in printed
     assert any("warning: the column tax_paid is gone" in event.message for event in events if event.kind == "log")
-    (asset,) = [asset for asset in to_json(results["acme"])["assets"] if asset["key"] == "acme/raw/shop/orders"]
+    (asset,) = [asset for asset in json.loads(json.dumps(to_json(results["acme"])))["assets"] if asset["key"] == "acme/raw/shop/orders"]
     assert [warning.partition(":")[0] for warning in asset["warnings"]] == ["the column tax_paid is gone from the source"]
     with dg.DagsterInstance.from_config(str(prepared.data_dir / "dagster")) as instance:
         raw = instance.get_latest_materialization_event(dg.AssetKey(["acme", "raw", "shop", "orders"])).asset_materialization.metadata
