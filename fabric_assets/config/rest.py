@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fabric_assets.config.base import FabricModel, HttpUrlOrReference, Identifier, Name, Path, SecretRef, Text, TextOrReference, Whole
-from fabric_assets.config.streams import CursorConfig, StreamConfig, find_cursor_contradictions
+from fabric_assets.config.streams import CursorConfig, RenamingStream, find_cursor_contradictions
 from fabric_assets.config.suggestions import suggest
 
 _PARENT = re.compile(r"\{([^{}]*)\}")
@@ -113,7 +113,7 @@ class RestCursor(CursorConfig):
     param: Text = Field(description="Query parameter that takes the last value.")
 
 
-class RestStream(StreamConfig):
+class RestStream(RenamingStream):
     """One endpoint. A path may take a field of another stream: `orders/{orders.id}/items`."""
 
     path: Text = Field(description="Below base_url; `{stream.field}` takes a field of a parent stream, once per parent row.")

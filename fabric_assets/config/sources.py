@@ -24,7 +24,7 @@ from fabric_assets.config.base import (
     refuse,
 )
 from fabric_assets.config.rest import AuthConfig, PaginatorConfig, RestStream, find_forgotten_children, find_orphans, is_credential, is_origin
-from fabric_assets.config.streams import ColumnNames, CursorConfig, StreamConfig, WriteDisposition, find_cursor_contradictions, find_same_columns
+from fabric_assets.config.streams import ColumnNames, CursorConfig, RenamingStream, WriteDisposition, find_cursor_contradictions, find_same_columns
 from fabric_assets.config.suggestions import suggest
 
 _SCHEMES = ("s3", "gs", "az", "file")
@@ -47,7 +47,7 @@ class SourceConfig(FabricModel):
     max_connections: Whole = Field(default=4, ge=1, le=32, description="Streams that are read side by side, each over a connection of its own.")
 
 
-class SqlStream(StreamConfig):
+class SqlStream(RenamingStream):
     """One table or view of a database."""
 
     table: RelationName | None = Field(default=None, description="Table or view; default: the stream's name.")
@@ -117,7 +117,7 @@ class S3Credentials(FabricModel):
     region: Text | None = Field(default=None, description="The bucket's region.")
 
 
-class FileStream(StreamConfig):
+class FileStream(RenamingStream):
     """The files of one shape; each row also carries its file, the file's SHA-256 and its row number."""
 
     glob: Text = Field(description="Pattern below the source's path, e.g. tickets/*.jsonl.")

@@ -1,9 +1,9 @@
 """What one stream of a source is: its key, its cursor, how it is written. Shared by the source types."""
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from functools import lru_cache
 from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
@@ -42,6 +42,19 @@ ColumnNames = Annotated[
     Field(min_length=1, max_length=2000),
     WithJsonSchema({"anyOf": [_COLUMN, {"type": "array", "items": _COLUMN, "minItems": 1, "maxItems": 2000}]}),
 ]
+# A fixed point of dlt's snake_case, and none of the platform's own columns.
+_COLUMN_NAME = r"^(?!_dlt_|_fabric_)_?[a-z][a-z0-9]*(_[a-z0-9]+|__[a-z][a-z0-9]*)*$"
+
+
+def _check_column_name(value: object) -> object:
+    if isinstance(value, str) and not (len(value) <= 63 and re.fullmatch(_COLUMN_NAME, value)):
+        raise ValueError(
+            "must be the name of a column: at most 63 lower-case letters, digits and single underscores, beginning with a letter, not with _dlt_ or _fabric_"
+        )
+    return value
+
+
+ColumnName = Annotated[str, BeforeValidator(_check_column_name), WithJsonSchema({"type": "string", "maxLength": 63, "pattern": _COLUMN_NAME})]
 Lag = Annotated[
     timedelta | int,
     BeforeValidator(_parse_lag),
@@ -125,6 +138,26 @@ class StreamConfig(FabricModel):
         yield from find_same_columns(self.primary_key or (), "primary_key")
 
 
+class RenamingStream(StreamConfig):
+    """Base of streams whose columns are named by the source."""
+
+    rename: dict[Identifier, ColumnName] = Field(
+        default={},
+        max_length=2000,
+        description="Field in the source's spelling -> the name of its column; a column that is loaded already is renamed with the next load.",
+    )
+
+    def find_contradictions(self) -> Iterator[tuple[Path, str]]:
+        """Yield names that two fields would share."""
+        yield from super().find_contradictions()
+        cursor = getattr(self, "cursor", None)
+        declared = [*(self.primary_key or ()), *(getattr(self, "columns", None) or ()), *([cursor.field] if cursor else [])]
+        owners = {name: name for name in declared if name not in self.rename}
+        for source, column in self.rename.items():
+            if (owner := owners.setdefault(column, source)) != source:
+                yield ("rename", source), f"the column {column} belongs to {owner!r} already; choose another name, or rename {owner!r} too"
+
+
 def find_cursor_contradictions(stream: StreamConfig, cursor: CursorConfig | None) -> Iterator[tuple[Path, str]]:
     """Yield the combinations of cursor and write disposition that would lose or double rows."""
     if cursor is None:
@@ -141,20 +174,10 @@ def find_cursor_contradictions(stream: StreamConfig, cursor: CursorConfig | None
 
 
 def find_same_columns(columns: Sequence[str], key: str) -> Iterator[tuple[Path, str]]:
-    """Yield columns that are named twice, or that would be one column in the warehouse."""
-    if len(columns) < 2:
-        return
-    seen: dict[str, str] = {}
+    """Yield columns that are named twice; two Unicode spellings of one name are one column."""
+    seen: set[str] = set()
     for index, column in enumerate(columns):
-        first = seen.setdefault(normalise(column), column)
-        if index and first == column and column in columns[:index]:
+        composed = unicodedata.normalize("NFC", column)
+        if composed in seen:
             yield (key, index), f"names {column} twice"
-        elif first != column:
-            yield (key, index), f"{column} and {first} would be the same column in the warehouse ({normalise(column)})"
-
-
-@lru_cache(maxsize=4096)
-def normalise(column: str) -> str:
-    """Spell a column as the warehouse will: dlt's snake_case, near enough to find two that become one."""
-    broken = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", re.sub(r"([^_])([A-Z][a-z]+)", r"\1_\2", column.strip()))
-    return re.sub(r"_+", "_", re.sub(r"[^a-zA-Z0-9_]", "_", broken)).lower()
+        seen.add(composed)

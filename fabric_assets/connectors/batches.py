@@ -105,6 +105,10 @@ class StreamMemory(Protocol):
     value_forms: int
     warnings: list[str]
 
+    def get_column(self, field: str) -> str:
+        """The column in the warehouse that a field of the source has, or would get."""
+        ...
+
     def get_type(self, column: str) -> pa.DataType | None:
         """The type of a column in the warehouse, by the source's spelling; None where there is none yet."""
         ...

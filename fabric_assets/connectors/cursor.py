@@ -22,7 +22,6 @@ import pyarrow.compute as pc
 
 from fabric_assets.config.streams import CursorConfig
 from fabric_assets.connectors.batches import StreamMemory
-from fabric_assets.connectors.column_names import normalize_column
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.cursor_values import can_follow, decode, describe_if_ahead, encode, find_usable, is_ordered
 from fabric_assets.connectors.mixed_columns import split
@@ -181,8 +180,8 @@ class Cursor:
             raise self._build_kind_error(str(self._memory.get_type(self._field))) from None
         if self._append:
             rows = self._memory.get_rows_at(self._field, highest)
-            self._tie_columns = tuple(name for name in self._key or columns if normalize_column(name) in rows.column_names)
-            self._ties = Counter(digest_rows(rows, [normalize_column(name) for name in self._tie_columns]))
+            self._tie_columns = tuple(name for name in self._key or columns if self._memory.get_column(name) in rows.column_names)
+            self._ties = Counter(digest_rows(rows, list(map(self._memory.get_column, self._tie_columns))))
 
     def _observe(self, table: pa.Table) -> None:
         highest = pc.max(table[self._field]).as_py() if table.num_rows else None

@@ -17,7 +17,6 @@ from typing import Any
 
 from fabric_assets.config.rest import RestCursor
 from fabric_assets.connectors.batches import Row, StreamMemory
-from fabric_assets.connectors.column_names import normalize_column
 from fabric_assets.connectors.cursor_values import describe_if_ahead
 from fabric_assets.connectors.rest_rows import MISSING, find_value
 from fabric_assets.connectors.suggestions import build_missing_error
@@ -211,7 +210,7 @@ class Border:
                 f"{self._place}: how far the cursor {self._field!r} came is lost, and without {needed} an append cannot tell which rows it has loaded",
                 remedy="load the stream anew with --full-refresh",
             )
-        columns = {key: normalize_column(key) for key in self._keys}
+        columns = {key: memory.get_column(key) for key in self._keys}
         rows = [{key: row[column] for key, column in columns.items()} for row in memory.get_rows_at(self._field, highest).to_pylist()]
         position = highest.isoformat() if isinstance(highest, date) else int(highest) if isinstance(highest, Decimal) else highest
         self._state["border"] = {"position": position, "rows": Counter(map(self._fingerprint, rows))}

@@ -5,15 +5,16 @@ be asked (no table yet, no such column) has failed, and says so; it does not sto
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 from fabric_assets import naming
 from fabric_assets.config.checks import AcceptedValuesCheck, AnyCheck, FreshnessCheck, NotNullCheck, RowCountCheck, SchemaChangeCheck, UniqueCheck
 from fabric_assets.config.tenant import TenantConfig
-from fabric_assets.connectors.column_names import normalize_column
 from fabric_assets.connectors.destinations import connect
 from fabric_assets.errors import DestinationError
 from fabric_assets.loading import ledger
@@ -49,6 +50,7 @@ class _Table:
     columns: tuple[str, ...]
     rows: int
     mark: str
+    find_column: Callable[[str], str]
 
     def ask(self, sql: str, *values: Any) -> tuple[Any, ...]:
         cursor = self.connection.cursor()
@@ -57,7 +59,7 @@ class _Table:
 
     def quote(self, column: str) -> str:
         """Find the column that a declared name became in the warehouse, and quote it."""
-        found = column if column in self.columns else normalize_column(column)
+        found = column if column in self.columns else self.find_column(column)
         if found in self.columns:
             return f'"{found}"'
         nearest = get_close_matches(column, self.columns, n=1, cutoff=0.5)
@@ -84,8 +86,10 @@ def run_checks(checks: tuple[AnyCheck, ...], *, tenant: TenantConfig, source: st
         try:
             dataset = naming.raw_dataset(tenant.tenant, source)
             rows, columns = read_table(connection, dataset, stream)
+            names = tuple(column.name for column in columns)
+            find_column = partial(ledger.find_column, connection, tenant=tenant.tenant, source=source, stream=stream, columns=names)
             mark = "?" if tenant.destination.type == "duckdb" else "%s"
-            table = _Table(connection, f'"{dataset}"."{stream}"', tuple(column.name for column in columns), rows, mark)
+            table = _Table(connection, f'"{dataset}"."{stream}"', names, rows, mark, find_column)
             return tuple(_run(check, table, tenant=tenant, source=source, stream=stream) for check in checks)
         finally:
             connection.close()

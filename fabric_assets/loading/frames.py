@@ -12,10 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fabric_assets.connectors.arrow_types import BINARY, EARLIEST, EARLIEST_DAY, LATEST, LATEST_DAY, TEXT, get_carried_type, to_text
-from fabric_assets.connectors.column_names import normalize_column
+from fabric_assets.connectors.column_names import compose
 from fabric_assets.connectors.mixed_columns import split
 from fabric_assets.errors import DataError
 from fabric_assets.loading.fitting import plain
+from fabric_assets.loading.stream_names import StreamNames
 
 _NUL = re.compile(b"\0")
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
@@ -63,20 +64,18 @@ class Frame:
             yield index if self.roots is None else self.roots[index]
 
 
-def build_frame(table: str, rows: pa.Table, place: str) -> Frame:
+def build_frame(table: str, rows: pa.Table, names: StreamNames, place: str) -> Frame:
     """Take an Arrow table as the rows of one table.
 
     Raises:
-        DataError: two of its columns become one.
+        DataError: two of its columns have one name.
     """
     columns: dict[str, Column] = {}
+    names.get_columns(table, rows.column_names)
     for label, column in zip(rows.column_names, rows.columns, strict=True):
-        name = normalize_column(label)
+        name = names.get_column(table, (compose(label),))
         if name in columns:
-            raise DataError(
-                f"{place}: the columns {columns[name].label!r} and {label!r} both become {name!r} in the warehouse",
-                remedy="leave one of them out, or give it another name at the source",
-            )
+            raise build_same_name_error(place, columns[name].label, label)
         columns[name] = Column(label, tuple(part for whole in split(column) for part in _part_times(plain(whole))))
     return Frame(table, columns, rows.num_rows)
 
@@ -91,6 +90,15 @@ def _part_times(column: Any) -> tuple[Any, ...]:
         return (column,)
     fits = pc.and_(pc.greater_equal(numbers, 0), pc.less_equal(numbers, day))
     return pc.if_else(fits, column, pa.scalar(None, column.type)), to_text(pc.if_else(fits, pa.scalar(None, column.type), column))
+
+
+def build_same_name_error(place: str, first: str, second: str) -> DataError:
+    if first == second:
+        return DataError(f"{place}: the source has two columns {first!r}", remedy="leave one of them out, or give it another name at the source")
+    return DataError(
+        f"{place}: the fields {first!a} and {second!a} are one name in two Unicode spellings (NFC and NFD)",
+        remedy="let the source give the field one spelling, or leave one of the two out",
+    )
 
 
 def find_faults(frame: Frame, *, refuse_nul: bool) -> dict[int, Fault]:

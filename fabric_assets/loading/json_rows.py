@@ -1,7 +1,7 @@
 """JSON objects -> flat rows of a stream's table and of one more table per nested list, as dlt's relational normaliser makes them.
 
-The tables, names and links are dlt's, and a test holds both against each other. What dlt does not do is refuse: of two keys that
-become one column it keeps the last one, and an object a thousand levels deep ends in a RecursionError.
+The tables and links are dlt's, and so are the names wherever dlt's rule keeps two fields apart; a test holds both against each
+other. Of two keys that become one column dlt keeps the last one, and an object a thousand levels deep ends in a RecursionError.
 """
 
 import base64
@@ -15,15 +15,17 @@ import pyarrow as pa
 
 from fabric_assets.connectors.arrow_types import BIGINT, BOOL, DOUBLE, LARGE, TEXT, to_json
 from fabric_assets.connectors.batches import Row
-from fabric_assets.connectors.column_names import join_names, normalize_column
+from fabric_assets.connectors.column_names import compose, join_names, normalize_column, spell_column
 from fabric_assets.errors import DataError
-from fabric_assets.loading.frames import Column, Fault, Frame
+from fabric_assets.loading.frames import Column, Fault, Frame, build_same_name_error
+from fabric_assets.loading.stream_names import StreamNames
 
 ROW_ID, LOAD_ID, PARENT_ID, LIST_INDEX, ROOT_ID = "_dlt_id", "_dlt_load_id", "_dlt_parent_id", "_dlt_list_idx", "_dlt_root_id"
 MAX_DEPTH = 100
 
 _ID_BYTES = 10
 _VALUE, _LIST = "value", "list"
+_Parts = tuple[str, ...]
 
 
 @dataclass
@@ -40,32 +42,37 @@ class _Level:
     """What the keys of the objects at one place of the tree become.
 
     Args:
-        table: the names that the place's table is made of.
-        path: the names that stand before a key's own in a column's name.
-        label: the keys that lead here, for messages.
+        name: of the place's table.
+        table: the names that the table's name is made of, by the present rule and by dlt's alone.
+        path: the keys within one row of the table that lead here.
+        label: all keys that lead here, for messages.
     """
 
-    def __init__(self, table: tuple[str, ...], path: tuple[str, ...], label: tuple[str, ...], depth: int) -> None:
-        self.table, self.path, self.label, self.depth = table, path, label, depth
-        self.name = join_names(table)
+    def __init__(self, names: StreamNames, name: str, table: tuple[_Parts, _Parts], path: tuple[str, ...], label: tuple[str, ...], depth: int) -> None:
+        self._names, self.name, self._table, self._path, self.label, self.depth = names, name, table, path, label, depth
         self.columns: dict[str, str] = {}
         self._inner: dict[str, _Level] = {}
         self._lists: dict[str, _Level] = {}
 
     def add_column(self, key: str) -> str:
-        self.columns[key] = name = join_names((*self.path, normalize_column(key)))
+        self.columns[key] = name = self._names.get_column(self.name, (*self._path, compose(key)))
         return name
 
     def enter(self, key: str) -> "_Level":
         """The level of the objects under a key; their fields are columns of the same table."""
         if key not in self._inner:
-            self._inner[key] = _Level(self.table, (*self.path, normalize_column(key)), (*self.label, key), self.depth + 1)
+            self._inner[key] = _Level(self._names, self.name, self._table, (*self._path, compose(key)), (*self.label, key), self.depth + 1)
         return self._inner[key]
 
     def enter_list(self, key: str) -> "_Level":
         """The level of a list's items; a table of their own."""
         if key not in self._lists:
-            self._lists[key] = _Level((*self.table, *self.path, normalize_column(key)), (), (*self.label, key), self.depth + 1)
+            path = (*self._path, compose(key))
+            present, former = (*self._table[0], *map(spell_column, path)), (*self._table[1], *map(normalize_column, path))
+            wanted = join_names(present)
+            name = self._names.get_table(self.name, path, wanted, join_names(former))
+            table = (present, former) if name == wanted else ((name,), (name,))
+            self._lists[key] = _Level(self._names, name, table, (), (*self.label, key), self.depth + 1)
         return self._lists[key]
 
 
@@ -80,9 +87,9 @@ class JsonRows:
         with_root: rows of child tables name the root row that they belong to.
     """
 
-    def __init__(self, stream: str, *, load_id: str, with_root: bool, place: str) -> None:
+    def __init__(self, stream: str, names: StreamNames, *, load_id: str, with_root: bool, place: str) -> None:
         self._load_id, self._with_root, self._place = load_id, with_root, place
-        self._root = _Level((stream,), (), (), 0)
+        self._root = _Level(names, stream, ((stream,), (stream,)), (), (), 0)
         self._labels: dict[tuple[str, str], dict[str, None]] = {}
 
     def flatten(self, rows: Sequence[Row], numbers: Iterable[int]) -> tuple[list[Frame], dict[int, Fault]]:
@@ -95,7 +102,7 @@ class JsonRows:
             A frame per table, the stream's own first, and by position the objects that cannot be flattened.
 
         Raises:
-            DataError: two keys of one object become the same column.
+            DataError: two keys of one object are one name in two Unicode spellings.
         """
         tables: dict[str, _Table] = {self._root.name: _Table()}
         faults: dict[int, Fault] = {}
@@ -104,8 +111,6 @@ class JsonRows:
                 self._add_root(row, number, position, tables)
             except _TooDeep:
                 faults[position] = Fault(None, "too_deep", f"it is nested more than {MAX_DEPTH} levels deep")
-            except UnicodeEncodeError:
-                faults[position] = Fault(None, "bad_text", "the name of a field is no valid text")
         frames = [self._build_frame(name, table, faults) for name, table in tables.items()]
         return frames, faults
 
@@ -162,12 +167,12 @@ class JsonRows:
             if kind is list:
                 items = level.enter_list(key)
                 if items.name in lists:
-                    raise self._build_collision_error(items.name, lists[items.name][0].label, items.label)
+                    raise build_same_name_error(self._place, ".".join(lists[items.name][0].label), ".".join(items.label))
                 lists[items.name] = (items, value)
                 continue
             name = columns.get(key) or self._add_column(level, key)
             if name in flat:
-                raise self._build_collision_error(name, *self._labels[level.name, name])
+                raise build_same_name_error(self._place, *list(self._labels[level.name, name])[:2])
             flat[name] = value
 
     def _add_column(self, level: _Level, key: str) -> str:
@@ -179,10 +184,6 @@ class JsonRows:
             )
         self._labels.setdefault((level.name, name), {})[".".join((*level.label, key))] = None
         return name
-
-    def _build_collision_error(self, name: str, *labels: Any) -> DataError:
-        spelt = " and ".join(repr(label if isinstance(label, str) else ".".join(label)) for label in labels)
-        return DataError(f"{self._place}: the fields {spelt} both become {name!r} in the warehouse", remedy="let the source give one of them another name")
 
     def _build_frame(self, name: str, table: _Table, faults: dict[int, Fault]) -> Frame:
         columns = {}

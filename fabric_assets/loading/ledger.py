@@ -14,6 +14,7 @@ from fabric_assets.connectors.value_forms import FIRST
 from fabric_assets.errors import LeaseHeld
 from fabric_assets.loading.reports import LoadRecord, SchemaChange
 from fabric_assets.loading.session import Session, Table, WriteConflict, quote, quote_all, quote_text
+from fabric_assets.loading.stream_names import NO_NAMES, StreamNames
 
 LOADS = {
     "load_id": TEXT,
@@ -36,6 +37,7 @@ LOADS = {
     "error": TEXT,
     "retriable": BOOL,
     "value_forms": BIGINT,
+    "column_names": TEXT,
 }
 _IDENTITY = ("load_id", "source", "stream")
 # What a load's row says from its first moment on.
@@ -48,6 +50,7 @@ STREAM_STATE = {
     "load_id": TEXT,
     "updated_at": TIMESTAMP_UTC,
     "value_forms": BIGINT,
+    "column_names": TEXT,
 }
 # name -> columns, primary key
 TABLES = {
@@ -64,12 +67,18 @@ class StreamState:
         version: counts the stream's loads; 0 before the first.
         has_rejects: whether rows are kept that earlier loads have rejected.
         value_forms: the version of the forms in its table; FIRST where no load has recorded one.
+        column_names: the fields whose columns have other names, as stream_names.py keeps them.
     """
 
     version: int
     state: dict[str, Any]
     has_rejects: bool = False
     value_forms: int = FIRST
+    column_names: str | None = None
+
+    def find_new_names(self, names: str) -> str | None:
+        """The names that a load has to keep; None where they are those that are kept."""
+        return None if names == (self.column_names or NO_NAMES) else names
 
 
 # --- while a load runs
@@ -77,11 +86,14 @@ class StreamState:
 
 def read_states(session: Session, platform: str, source: str) -> dict[str, StreamState]:
     of_source = f"where source = {quote_text(source)}"
+    has_rejects = f"stream in (select stream from {Table(platform, 'rejected_rows')} {of_source}) as has_rejects"
     found = session.query(
-        f"select stream, version, state, value_forms, stream in (select stream from {Table(platform, 'rejected_rows')} {of_source}) as has_rejects"
-        f" from {Table(platform, 'stream_state')} {of_source}"
+        f"select stream, version, state, value_forms, column_names, {has_rejects} from {Table(platform, 'stream_state')} {of_source}"
     ).to_pylist()
-    return {row["stream"]: StreamState(row["version"], json.loads(row["state"]), row["has_rejects"], row["value_forms"] or FIRST) for row in found}
+    return {
+        row["stream"]: StreamState(row["version"], json.loads(row["state"]), row["has_rejects"], row["value_forms"] or FIRST, row["column_names"])
+        for row in found
+    }
 
 
 def write_states(session: Session, platform: str, loads: Sequence[tuple[LoadRecord, int, Mapping[str, Any]]]) -> None:
@@ -95,11 +107,14 @@ def write_states(session: Session, platform: str, loads: Sequence[tuple[LoadReco
     """
     rows = ", ".join(
         f"({quote_text(record.source)}, {quote_text(record.stream)}, {version}, {quote_text(json.dumps(state))}, {quote_text(record.load_id)},"
-        f" {record.value_forms or FIRST})"
+        f" {record.value_forms or FIRST}, {_quote_value(record.column_names)})"
         for record, version, state in loads
     )
-    values = f"version = t.version + 1, state = v.state, load_id = v.load_id, value_forms = v.value_forms, updated_at = {write_time()}"
-    given = f"(values {rows}) as v (source, stream, version, state, load_id, value_forms)"
+    values = (
+        f"version = t.version + 1, state = v.state, load_id = v.load_id, value_forms = v.value_forms, updated_at = {write_time()},"
+        " column_names = coalesce(v.column_names, t.column_names)"
+    )
+    given = f"(values {rows}) as v (source, stream, version, state, load_id, value_forms, column_names)"
     same = "t.source = v.source and t.stream = v.stream and t.version = v.version"
     try:
         written = session.execute(f"update {Table(platform, 'stream_state')} as t set {values} from {given} where {same}")
@@ -124,21 +139,29 @@ def start_states(session: Session, platform: str, records: Sequence[LoadRecord])
     new = [record for record in records if (record.source, record.stream) not in known]
     now = datetime.now(UTC)
     if new:
+        begun, nothing = {"version": 0, "state": "{}", "updated_at": now}, {"value_forms": None, "column_names": None}
         kept = _read_last_forms(session, platform, new)
-        begun = {"version": 0, "state": "{}", "updated_at": now}
         rows = [
-            {"source": record.source, "stream": record.stream, "load_id": record.load_id, "value_forms": kept.get((record.source, record.stream)), **begun}
+            {"source": record.source, "stream": record.stream, "load_id": record.load_id, **kept.get((record.source, record.stream), nothing), **begun}
             for record in new
         ]
         session.insert(table, pa.Table.from_pylist(rows, schema=pa.schema(list(STREAM_STATE.items()))))
 
 
-def _read_last_forms(session: Session, platform: str, records: Sequence[LoadRecord]) -> dict[tuple[str, str], int | None]:
+def _read_last_forms(session: Session, platform: str, records: Sequence[LoadRecord]) -> dict[tuple[str, str], dict[str, Any]]:
+    """The version of forms and the names that the last loads of these streams' sources have left."""
     sources = ", ".join(quote_text(source) for source in sorted({record.source for record in records}))
     found = session.query(
-        f"select source, stream, value_forms from {Table(platform, 'loads')} where status = 'success' and source in ({sources}) order by loaded_at"
+        f"select source, stream, value_forms, column_names from {Table(platform, 'loads')}"
+        f" where status = 'success' and source in ({sources}) order by loaded_at"
     ).to_pylist()
-    return {(row["source"], row["stream"]): row["value_forms"] for row in found}
+    kept: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in found:
+        last = kept.setdefault((row["source"], row["stream"]), {"column_names": None})
+        last["value_forms"] = row["value_forms"]
+        # A load that has changed no name has written none.
+        last["column_names"] = row["column_names"] or last["column_names"]
+    return kept
 
 
 def write_records(session: Session, platform: str, records: Sequence[LoadRecord]) -> None:
@@ -255,9 +278,32 @@ def _parse_changes(value: Any) -> tuple[SchemaChange, ...]:
 def get_last_load(connection: Any, *, tenant: str, source: str, stream: str) -> datetime | None:
     """When the stream was last loaded; None if never. The names are fixed points of our own rule."""
     dataset, cursor = naming.platform_dataset(tenant), connection.cursor()
-    cursor.execute(f"select 1 from information_schema.columns where table_schema = '{dataset}' and table_name = 'loads' and column_name = 'status'")
-    if cursor.fetchone() is None:
+    if not _has_column(connection, tenant, "loads", "status"):
         return None
     cursor.execute(f"select max(loaded_at) from {quote(dataset)}.loads where source = '{source}' and stream = '{stream}' and status = 'success'")
     found = cursor.fetchone()[0]
     return None if found is None else found.astimezone(UTC)
+
+
+def find_column(connection: Any, field: str, *, tenant: str, source: str, stream: str, columns: Sequence[str]) -> str:
+    """The column of a stream's table that a field of its source has.
+
+    Args:
+        columns: of the table.
+    """
+    value_forms, kept = None, None
+    if _has_column(connection, tenant, "stream_state", "column_names"):
+        cursor = connection.cursor()
+        cursor.execute(
+            f"select value_forms, column_names from {Table(naming.platform_dataset(tenant), 'stream_state')}"
+            f" where source = {quote_text(source)} and stream = {quote_text(stream)}"
+        )
+        value_forms, kept = cursor.fetchone() or (None, None)
+    return StreamNames(stream, layout={stream: dict.fromkeys(columns)}, kept=kept, value_forms=value_forms or FIRST).find_column(field)
+
+
+def _has_column(connection: Any, tenant: str, table: str, column: str) -> bool:
+    """Whether a table of the platform has a column: one that an earlier release has made may lack it until the next load."""
+    cursor, dataset = connection.cursor(), naming.platform_dataset(tenant)
+    cursor.execute(f"select 1 from information_schema.columns where table_schema = '{dataset}' and table_name = '{table}' and column_name = '{column}'")
+    return cursor.fetchone() is not None

@@ -8,9 +8,9 @@ import pyarrow as pa
 
 from fabric_assets.connectors.arrow_types import TEXT
 from fabric_assets.connectors.batches import Window
-from fabric_assets.connectors.column_names import normalize_column
 from fabric_assets.connectors.imported_file import ImportedFile
 from fabric_assets.connectors.value_forms import CURRENT
+from fabric_assets.loading.stream_names import StreamNames
 
 
 @dataclass
@@ -20,6 +20,7 @@ class WarehouseMemory:
     Args:
         table: quoted and qualified.
         columns: of the table; empty where the stream is loaded anew.
+        names: the columns of the stream's fields, as committed.
         state: the reader's own, changed in place; saved with the rows.
         query: asks the warehouse, outside of the load's transaction: what earlier loads have committed.
         forget_value: takes a value of `replaced_by` whose rows go.
@@ -29,6 +30,7 @@ class WarehouseMemory:
 
     table: str
     columns: Mapping[str, pa.DataType]
+    names: StreamNames
     state: dict[str, Any]
     query: Callable[[str], pa.Table]
     forget_value: Callable[[str], None]
@@ -38,11 +40,14 @@ class WarehouseMemory:
     value_forms: int = CURRENT
     warnings: list[str] = field(default_factory=list)
 
+    def get_column(self, field: str) -> str:
+        return self.names.find_column(field)
+
     def get_type(self, column: str) -> pa.DataType | None:
-        return self.columns.get(normalize_column(column))
+        return self.columns.get(self.get_column(column))
 
     def get_highest(self, column: str) -> Any:
-        name = normalize_column(column)
+        name = self.get_column(column)
         if name not in self.columns:
             return None
         # Text in the order in which cursors compare it, not in the database's language.
@@ -50,7 +55,7 @@ class WarehouseMemory:
         return self.query(f"select max({subject}) as highest from {self.table}")["highest"][0].as_py()
 
     def get_rows_at(self, column: str, value: Any) -> pa.Table:
-        name = normalize_column(column)
+        name = self.get_column(column)
         # Compared as text: a literal of every type, without a placeholder of either driver. Only a few rows share a cursor's highest value.
         literal = str(value).replace("'", "''")
         return self.query(f"select * from {self.table} where \"{name}\" = cast('{literal}' as {_name_type(self.columns[name])})")

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from fabric_assets.config.imports import CsvStream, fold
 from fabric_assets.config.tenant import TenantConfig
-from fabric_assets.connectors.column_names import normalize_column
+from fabric_assets.connectors.column_names import normalize_column, spell_column
 from fabric_assets.connectors.import_files import REJECT
 from fabric_assets.loading.rejects import RejectedRow, RejectedRows
 from fabric_assets.security.formulas import neutralise
@@ -117,7 +117,7 @@ class RejectsCsv:
         self, tenant: str, row: RejectedRow, fields: Mapping[str, Any], stream: CsvStream | None, numbers: frozenset[str], *, has_fields: bool
     ) -> list[Any]:
         names = stream.get_names() if stream else {}
-        cells = [self._spell(fields.get(name), is_number=names.get(fold(name), normalize_column(name)) in numbers) for name in self.columns]
+        cells = [self._spell(fields.get(name), is_number=not numbers.isdisjoint(_list_columns(names, name))) for name in self.columns]
         why = (tenant, row.source, row.stream, row.reason, row.column_name, row.message, row.origin, row.row_number)
         texts = [] if not self._has_text else [None if has_fields else row.raw]
         mark = [] if not self._has_dropped else [row.row_id if stream else None]
@@ -134,6 +134,11 @@ class RejectsCsv:
 
     def _write(self, file: TextIO, cells: Sequence[Any] | Iterable[Any]) -> None:
         csv.writer(file, lineterminator="\r\n").writerow(cells)
+
+
+def _list_columns(names: Mapping[str, str], field: str) -> set[str]:
+    """The columns that a field may have: of a table of an earlier release by dlt's rule alone."""
+    return {mapped} if (mapped := names.get(fold(field))) else {spell_column(field), normalize_column(field)}
 
 
 def spell(value: Any) -> Any:

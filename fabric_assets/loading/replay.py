@@ -20,7 +20,6 @@ from fabric_assets.config.sources import FileStream
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.connectors.arrow_types import BINARY
 from fabric_assets.connectors.batches import StreamPlan
-from fabric_assets.connectors.column_names import normalize_column
 from fabric_assets.connectors.files import ORDER
 from fabric_assets.errors import ConfigurationError, FabricError
 from fabric_assets.loading.failures import build_error
@@ -126,7 +125,7 @@ def _load(tenant: TenantConfig, warehouse: Warehouse, source: str, plan: StreamP
             unreadable += len(tried) - len(readable)
             rows = [fields for _, fields in readable]
             if rows:
-                load.write(rows if is_json else build_table(rows, load.columns), [row.row_id for row, _ in readable])
+                load.write(rows if is_json else build_table(rows, load.columns, load.names.find_column), [row.row_id for row, _ in readable])
         repeats = load.commit()
     return Replayed(source, stream, replayed=load.record.rows_loaded, superseded=repeats, rejected=load.record.rows_rejected + hopeless, unreadable=unreadable)
 
@@ -157,19 +156,20 @@ def _build_plans(name: str, config: AnySource, loads: Sequence[str]) -> Iterator
         yield from ((StreamPlan(name, "merge", key, yields=True, read_by=load_id), load_id) for load_id in loads)
 
 
-def build_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, pa.DataType]) -> pa.Table:
+def build_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, pa.DataType], find_column: Callable[[str], str]) -> pa.Table:
     """Turn rows that were kept as JSON into columns again: numbers where all values are, else texts for the shaper to read.
 
     Args:
         columns: the table's, by their names there.
+        find_column: the column of a field.
     """
     names = dict.fromkeys(name for row in rows for name in row)
     arrays = {}
     for name in names:
         values = [row.get(name) for row in rows]
-        array = _build_array(values, is_binary=columns.get(normalize_column(name)) == BINARY)
+        array = _build_array(values, is_binary=columns.get(find_column(name)) == BINARY)
         # A column without values chooses no type; but one that the table has is not missing.
-        if array.null_count < len(array) or normalize_column(name) in columns:
+        if array.null_count < len(array) or find_column(name) in columns:
             arrays[name] = array
     return pa.table(arrays)
 

@@ -33,16 +33,16 @@ class SchemaChange:
     """A difference between a table and the rows that came for it.
 
     Args:
-        change: `column_added`, `column_missing` or `type_changed`.
-        before: the column's type in the warehouse; empty where there was no column.
-        after: the type that came; empty where none came.
+        change: `column_added`, `column_missing` or `type_changed`; `column_named` for a name that is not the one of dlt's rule, `column_renamed`.
+        before: the column's type in the warehouse; empty where there was no column. Of a name: the source's field, or the former name.
+        after: the type that came; empty where none came. Of a name: the column, or the nested table.
         values: of `type_changed`: how many values of this load are kept in a column beside.
         declared: of `column_missing`: the source declares its columns, and this is not one of them any more.
     """
 
     table: str
     column: str
-    change: Literal["column_added", "column_missing", "type_changed"]
+    change: Literal["column_added", "column_missing", "type_changed", "column_named", "column_renamed"]
     before: str = ""
     after: str = ""
     values: int = 0
@@ -62,6 +62,7 @@ class LoadRecord:
         bytes: size of the loaded rows in memory, as Arrow.
         retriable: of a load that failed: whether another try may help.
     value_forms: the version of the forms (connectors/value_forms.py) in the stream's table; None of loads before there were versions.
+    column_names: the fields whose columns have other names (stream_names.py), as JSON; None where the load has changed none.
     """
 
     load_id: str
@@ -84,6 +85,7 @@ class LoadRecord:
     error: str | None = None
     retriable: bool | None = None
     value_forms: int | None = None
+    column_names: str | None = None
 
 
 @dataclass(frozen=True)

@@ -142,6 +142,13 @@ class Session(ABC):
     @abstractmethod
     def add_columns(self, table: Table, columns: Columns) -> None: ...
 
+    def rename_columns(self, table: Table, names: Mapping[str, str]) -> None:
+        """Rename columns, old name -> new name; two may exchange theirs. Nothing of the table may have been changed in this transaction."""
+        # By way of names that no load makes, so that no new name meets an old one.
+        between = {old: f"_fabric_renamed_{number}" for number, old in enumerate(names)}
+        for old, new in [*between.items(), *((between[old], new) for old, new in names.items())]:
+            self.execute(f"alter table {table} rename column {quote(old)} to {quote(new)}")
+
     @abstractmethod
     def read_columns(self, schema: str) -> dict[str, dict[str, pa.DataType]]:
         """Each table of a schema, its columns in their order, and their types."""

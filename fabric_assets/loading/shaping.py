@@ -17,16 +17,15 @@ import pyarrow.compute as pc
 from fabric_assets.config.streams import SchemaContract
 from fabric_assets.connectors.arrow_types import to_json
 from fabric_assets.connectors.batches import Batch, Reject, Row, StreamPlan
-from fabric_assets.connectors.column_names import normalize_column
+from fabric_assets.connectors.column_names import compose
 from fabric_assets.connectors.mixed_columns import list_values
 from fabric_assets.connectors.suggestions import build_missing_error
 from fabric_assets.connectors.value_forms import CURRENT
 from fabric_assets.loading.frames import Fault, Frame, build_frame, find_faults
 from fabric_assets.loading.json_rows import ROOT_ID, JsonRows
 from fabric_assets.loading.reports import SchemaChange
+from fabric_assets.loading.stream_names import StreamNames
 from fabric_assets.loading.table_types import TableTypes
-
-Layout = Mapping[str, Mapping[str, pa.DataType]]
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Shaper:
     """Fits the batches of one stream to its tables; for one thread.
 
     Args:
-        layout: the stream's own table and its children's; empty for a stream that is loaded anew.
+        names: the columns of the stream's fields; their layout is that of the stream's own table and its children's.
         place: tenant, source and stream, for messages.
         value_forms: the version of the forms (value_forms.py) in which the values are written.
     """
@@ -57,7 +56,7 @@ class Shaper:
         self,
         plan: StreamPlan,
         *,
-        layout: Layout,
+        names: StreamNames,
         contract: SchemaContract,
         destination: str,
         load_id: str,
@@ -66,25 +65,34 @@ class Shaper:
     ) -> None:
         self._plan, self._place, self._value_forms = plan, place, value_forms
         self._refuse_nul = destination == "postgres"
-        self._key = {normalize_column(name): name for name in plan.key}
-        self._types = TableTypes(plan.name, key=tuple(self._key), layout=layout, contract=contract, declared=plan.declares_columns, place=place)
-        self._unread = [normalize_column(name) for name in plan.unread]
+        self._names, layout = names, names.layout
+        # Named first, so that a key has the same column whatever comes with it.
+        self._key = {names.get_column(plan.name, (compose(name),)): name for name in plan.key}
+        self._types = TableTypes(plan.name, key=tuple(self._key), names=names, contract=contract, declared=plan.declares_columns, place=place)
+        self._unread = [names.find_column(name) for name in plan.unread]
         with_root = plan.disposition == "merge" or plan.replaced_by is not None or any(ROOT_ID in columns for columns in layout.values())
-        self._json = JsonRows(plan.name, load_id=load_id, with_root=with_root, place=place)
+        self._json = JsonRows(plan.name, names, load_id=load_id, with_root=with_root, place=place)
         self._read = 0
+        self._seen: set[str] = set()
 
     @property
     def changes(self) -> list[SchemaChange]:
         """What is different from the tables as they were, each said once; complete after the last batch."""
-        return self._types.get_changes()
+        return [*self._names.get_changes(self._types.tables), *self._types.get_changes()]
+
+    def export_names(self) -> str:
+        """The names of the columns as they are after the last batch, to be kept with the stream's state."""
+        return self._names.export(self._types.tables)
 
     def shape(self, batch: Batch) -> Shaped:
         """Fit a batch to the tables.
 
         Raises:
-            DataError: the batch as a whole cannot be loaded: names that become one, or a change that the contract forbids.
+            DataError: the batch as a whole cannot be loaded: two columns of one name, or a change that the contract forbids.
             SourceError: the primary key's column is not there.
         """
+        if self._names.problem is not None:
+            raise self._names.problem
         rows, faults = batch.rows, {}
         size = len(rows)
         positions: Sequence[int] = range(size)
@@ -103,10 +111,13 @@ class Shaper:
     def _attempt(self, rows: pa.Table | list[Row], positions: Sequence[int]) -> tuple[dict[str, pa.Table], dict[int, Fault]]:
         """Shape all the rows, or find those that are in the way."""
         if isinstance(rows, list):
+            keys = set().union(*rows) - self._seen
+            self._names.get_columns(self._plan.name, keys)
             frames, faults = self._json.flatten(rows, [self._read + position for position in positions])
-            self._types.see(normalize_column(key) for key in set().union(*rows))
+            self._types.see(name for key in keys for name in self._names.list_seen(key))
+            self._seen |= keys
         else:
-            frames, faults = [build_frame(self._plan.name, rows, self._place)], {}
+            frames, faults = [build_frame(self._plan.name, rows, self._names, self._place)], {}
             self._types.see([*frames[0].columns, *self._unread])
         for frame in frames:
             for row, fault in find_faults(frame, refuse_nul=self._refuse_nul).items():
@@ -135,7 +146,7 @@ class Shaper:
 
     def _check_key_is_there(self, label: str, rows: pa.Table | list[Row]) -> None:
         known = {key for row in rows for key in row} if isinstance(rows, list) else set(rows.column_names)
-        if known and label not in known:
+        if known and compose(label) not in set(map(compose, known)):
             raise build_missing_error(
                 self._place, kind="primary_key column", name=label, known=known, remedy="let primary_key name a column that every row has"
             )

@@ -25,6 +25,7 @@ from fabric_assets.loading.ledger import StreamState
 from fabric_assets.loading.memory import WarehouseMemory
 from fabric_assets.loading.reports import LoadRecord, LoadRequest, StreamFailure, StreamReport
 from fabric_assets.loading.shaping import Shaper
+from fabric_assets.loading.stream_names import StreamNames
 from fabric_assets.loading.transaction import Settlement, Transaction
 from fabric_assets.loading.warehouse import Warehouse
 from fabric_assets.loading.writing import StreamWriter
@@ -85,9 +86,12 @@ class StreamLoad:
         self._is_new = plan.name not in family
         # The version of the tables that are there; a stream without one begins with the present forms.
         value_forms = self._state.value_forms if family else CURRENT
+        # Names of the present form outlive the table; those of an earlier one go with it.
+        kept = self._state.column_names if self._state.value_forms == value_forms else None
+        self._names = StreamNames(plan.name, layout=family, kept=kept, value_forms=value_forms, rename=getattr(self._config, "rename", {}), place=self._place)
         self._shaper = Shaper(
             plan,
-            layout=family,
+            names=self._names,
             contract=self._config.schema_contract,
             destination=self._request.tenant.destination.type,
             load_id=self._record.load_id,
@@ -98,6 +102,7 @@ class StreamLoad:
         self.memory = WarehouseMemory(
             table=f'"{dataset}"."{plan.name}"',
             columns=family.get(plan.name, {}),
+            names=StreamNames(plan.name, layout=family, kept=kept, value_forms=value_forms),
             # Of a table that somebody has dropped nothing is loaded, whatever its state says.
             state={} if self._is_new else dict(self._state.state),
             query=context.warehouse.query,
@@ -139,7 +144,9 @@ class StreamLoad:
         self.job.check()
         if self._writing is None:
             transaction = transaction or self._context.warehouse.begin()
-            writer = transaction.open_writer(self._plan, layouts=self._context.layouts, state=self._state, full_refresh=self._request.full_refresh)
+            writer = transaction.open_writer(
+                self._plan, layouts=self._context.layouts, names=self._names, state=self._state, full_refresh=self._request.full_refresh
+            )
             self._writing = transaction, writer
             for tables in self._few:
                 writer.write(tables)
@@ -164,8 +171,11 @@ class StreamLoad:
         if not self._plan.is_judged and self._config.rejects.is_exceeded(record.rows_read, record.rows_rejected):
             raise self._build_limit_error(record)
         written = writer.finish()
-        value_forms = self._state.value_forms if written.keeps_columns else self.memory.value_forms
-        record = replace(record, status="success", rows_total=written.rows_total, seconds=time.monotonic() - self._started, value_forms=value_forms)
+        if not written.keeps_columns:
+            record = replace(record, value_forms=self.memory.value_forms, column_names=self._state.find_new_names(self._shaper.export_names()))
+        else:
+            record = replace(record, value_forms=self._state.value_forms)
+        record = replace(record, status="success", rows_total=written.rows_total, seconds=time.monotonic() - self._started)
         request, dataset = self._request, naming.raw_dataset(self._request.tenant.tenant, self._request.source)
         reads_all = self._plan.reads_all or self._plan.disposition == "replace"
         files = import_ledger.count_rows(self._files.get_all(), self._counts)

@@ -14,6 +14,7 @@ from fabric_assets.loading.ledger import StreamState
 from fabric_assets.loading.reports import LoadRecord
 from fabric_assets.loading.session import Columns
 from fabric_assets.loading.shaping import Shaper
+from fabric_assets.loading.stream_names import StreamNames
 from fabric_assets.loading.transaction import Settlement
 from fabric_assets.loading.warehouse import Warehouse
 
@@ -27,17 +28,21 @@ class StreamReplay:
         self.record = LoadRecord(f"{time.time():.6f}", "", source, stream, plan.disposition, now)
         self.family = {name: columns for name, columns in layouts.items() if name == stream or name.startswith(f"{stream}__")}
         self._value_forms = self._state.value_forms if self.family else CURRENT
+        kept, config = self._state.column_names if self._state.value_forms == self._value_forms else None, tenant.sources[source].streams[stream]
+        self.names = StreamNames(
+            stream, layout=self.family, kept=kept, value_forms=self._value_forms, rename=getattr(config, "rename", {}), place=describe(tenant, source, stream)
+        )
         self._shaper = Shaper(
             plan,
-            layout=self.family,
-            contract=tenant.sources[source].streams[stream].schema_contract,
+            names=self.names,
+            contract=config.schema_contract,
             destination=tenant.destination.type,
             load_id=self.record.load_id,
             place=describe(tenant, source, stream),
             value_forms=self._value_forms,
         )
         self._transaction = warehouse.begin()
-        self._writer = self._transaction.open_writer(plan, layouts=layouts, state=self._state, full_refresh=False)
+        self._writer = self._transaction.open_writer(plan, layouts=layouts, names=self.names, state=self._state, full_refresh=False)
         self._started = time.monotonic()
 
     @property
@@ -48,7 +53,7 @@ class StreamReplay:
     @property
     def columns(self) -> Columns:
         """Of the stream's table; empty where there is none."""
-        return self.family.get(self.record.stream, {})
+        return self.names.layout.get(self.record.stream, {})
 
     def write(self, rows: Any, row_ids: Sequence[str]) -> dict[int, Reject]:
         """Write rows; those that are rejected again, by their place among them.
@@ -79,7 +84,8 @@ class StreamReplay:
             return 0
         written = self._writer.finish()
         ended = replace(self.record, status="success", loaded_at=datetime.now(UTC), rows_total=written.rows_total, seconds=time.monotonic() - self._started)
-        record = replace(ended, schema_changes=tuple(self._shaper.changes), value_forms=self._value_forms)
+        names = self._state.find_new_names(self._shaper.export_names())
+        record = replace(ended, schema_changes=tuple(self._shaper.changes), value_forms=self._value_forms, column_names=names)
         self._transaction.commit([Settlement(self._writer, record, self._state.state, files, known_files)])
         return written.repeats
 

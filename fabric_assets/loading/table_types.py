@@ -9,7 +9,7 @@ JSON writes 3 and 3.5 in one field and means one type.
 # pyarrow.compute makes its functions while it is imported, where no type checker sees them.
 
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -23,13 +23,13 @@ from fabric_assets.errors import DataError
 from fabric_assets.loading.fitting import fit
 from fabric_assets.loading.frames import Column, Fault, Frame
 from fabric_assets.loading.reports import SchemaChange
+from fabric_assets.loading.stream_names import StreamNames, is_variant
 
 Layout = Mapping[str, Mapping[str, pa.DataType]]
 
 # Past this a double no longer holds every whole number.
 _LARGEST_EXACT = 2**53
 _LOOKS_LIKE_A_MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}")
-_VARIANT = re.compile(rf"(.+){SEPARATOR}v_[a-z]+")
 
 
 @dataclass
@@ -62,13 +62,20 @@ class TableTypes:
 
     Args:
         key: names of the primary key's columns in the warehouse.
+        names: the columns of the stream's fields, and the tables as they were.
         declared: the source declares its columns.
     """
 
-    def __init__(self, stream: str, *, key: tuple[str, ...], layout: Layout, contract: SchemaContract, declared: bool = False, place: str) -> None:
-        self._stream, self._key, self._layout, self._contract, self._declared, self._place = stream, key, layout, contract, declared, place
-        self._now = _Draft({table: dict(columns) for table, columns in layout.items()}, {}, {})
+    def __init__(self, stream: str, *, key: tuple[str, ...], names: StreamNames, contract: SchemaContract, declared: bool = False, place: str) -> None:
+        self._stream, self._key, self._names, self._contract, self._declared, self._place = stream, key, names, contract, declared, place
+        self._layout: Layout = names.layout
+        self._now = _Draft({table: dict(columns) for table, columns in self._layout.items()}, {}, {})
         self._seen: set[str] = set()
+
+    @property
+    def tables(self) -> Layout:
+        """The tables and their columns as they are after the batches so far."""
+        return self._now.types
 
     def see(self, columns: Iterable[str]) -> None:
         """Take note of a batch's fields; a column of the table that no batch has a field for is gone from the source."""
@@ -124,7 +131,7 @@ class TableTypes:
             values, misfits = self._fit_column(name, column, frame, draft)
             arrays[name] = values
             for variant, parts in misfits.items():
-                if variant in frame.columns:
+                if variant in frame.columns or self._names.find_owner(frame.table, variant) is not None:
                     raise DataError(
                         f"{self._place}: {column.label} needs the column {variant} for values of another type, and the source has a field of that name",
                         remedy="leave that field out, or load the stream anew with --full-refresh",
@@ -139,12 +146,16 @@ class TableTypes:
         if frame.table not in self._layout or (frame.is_json and name.startswith("_dlt_")):
             return True
         if self._contract.columns == "freeze":
-            raise self._build_frozen_error(f"a new column {column.label}", "columns")
+            raise self._build_frozen_error(f"a new column {column.label}{self._describe_rival(name, frame)}", "columns")
         if self._contract.columns == "discard":
             for part in column.parts:
                 draft.reject(frame, part.is_valid(), _build_unexpected(column.label))
             return False
         return True
+
+    def _describe_rival(self, name: str, frame: Frame) -> str:
+        rival = self._names.find_rival(frame.table, name)
+        return f", whose name in the warehouse is that of {rival}" if rival is not None else ""
 
     def _fit_column(self, name: str, column: Column, frame: Frame, draft: _Draft) -> tuple[Any, dict[str, tuple[Any, ...]]]:
         """A column in its table's type, and what goes into variant columns instead."""
@@ -239,12 +250,6 @@ def _is_exact(parts: tuple[Any, ...]) -> bool:
         return False
     bounds = [pc.min_max(part).as_py() for part in parts if part.type == BIGINT]
     return all(bound["min"] is None or (bound["min"] >= -_LARGEST_EXACT and bound["max"] <= _LARGEST_EXACT) for bound in bounds)
-
-
-def is_variant(name: str, columns: Container[str]) -> bool:
-    """Whether a column holds what does not fit another one of these columns."""
-    found = _VARIANT.fullmatch(name)
-    return found is not None and found[1] in columns
 
 
 def _build_unexpected(label: str) -> Fault:

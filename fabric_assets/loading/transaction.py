@@ -11,6 +11,7 @@ from fabric_assets.loading import import_ledger, ledger
 from fabric_assets.loading.ledger import StreamState
 from fabric_assets.loading.reports import LoadRecord
 from fabric_assets.loading.session import Columns, Session, quote, quote_text
+from fabric_assets.loading.stream_names import StreamNames
 from fabric_assets.loading.writing import Datasets, StreamWriter
 
 
@@ -42,8 +43,8 @@ class Transaction:
         self._session, self._datasets, self._source, self._release = session, datasets, source, release
         self._is_over = False
 
-    def open_writer(self, plan: StreamPlan, *, layouts: Mapping[str, Columns], state: StreamState, full_refresh: bool) -> StreamWriter:
-        return StreamWriter(self._session, plan, self._datasets, source=self._source, layouts=layouts, state=state, full_refresh=full_refresh)
+    def open_writer(self, plan: StreamPlan, *, layouts: Mapping[str, Columns], names: StreamNames, state: StreamState, full_refresh: bool) -> StreamWriter:
+        return StreamWriter(self._session, plan, self._datasets, source=self._source, layouts=layouts, names=names, state=state, full_refresh=full_refresh)
 
     def commit(self, settlements: Sequence[Settlement]) -> None:
         """Make it all visible at once: rows, rejected rows, the streams' states and their rows of the ledger.

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from fabric_assets.connectors.batches import Reject, StreamPlan
-from fabric_assets.connectors.column_names import normalize_column
 from fabric_assets.errors import DestinationError
 from fabric_assets.loading import ledger, rejected_rows
 from fabric_assets.loading.refresh import take_places
 from fabric_assets.loading.repeats import delete_repeats, drop_repeats
 from fabric_assets.loading.reports import ColumnReport, LoadRecord
 from fabric_assets.loading.session import Columns, Session, Table, quote, quote_text
+from fabric_assets.loading.stream_names import StreamNames
 from fabric_assets.loading.stream_table import StreamTable
 
 ROW_ID, LOAD_ID, ROOT_ID = "_dlt_id", "_dlt_load_id", "_dlt_root_id"
@@ -55,6 +55,7 @@ class StreamWriter:
 
     Args:
         layouts: the raw dataset's tables, for those of the stream.
+        names: the columns of the stream's fields; those that the YAML renames are renamed in the table.
         state: the stream's when the load began.
     """
 
@@ -66,16 +67,19 @@ class StreamWriter:
         *,
         source: str,
         layouts: Mapping[str, Columns],
+        names: StreamNames,
         state: ledger.StreamState,
         full_refresh: bool,
     ) -> None:
         self._session, self._plan, self._datasets, self._source = session, plan, datasets, source
         self.state, self._full_refresh = state, full_refresh
         self._family = {name: columns for name, columns in layouts.items() if name == plan.name or name.startswith(f"{plan.name}__")}
+        self._names = names
+        if not full_refresh:
+            self._family = {name: names.layout.get(name, columns) for name, columns in self._family.items()}
         self._former = self._family.get(plan.name, {})
-        self._key = tuple(normalize_column(name) for name in plan.key)
-        self._newest_by = normalize_column(plan.newest_by) if plan.newest_by else None
-        self._replaced_by = normalize_column(plan.replaced_by) if plan.replaced_by else None
+        self._key = tuple(map(names.find_column, plan.key))
+        self._replaced_by = names.find_column(plan.replaced_by) if plan.replaced_by else None
         self._tables: dict[str, StreamTable] = {}
         self._replaced: set[str] = set()
         self._taken_up: set[str] = set()
@@ -144,6 +148,11 @@ class StreamWriter:
     # --- where rows go
 
     @property
+    def _newest_by(self) -> str | None:
+        """The column; known once the field has come."""
+        return self._names.find_column(self._plan.newest_by) if self._plan.newest_by else None
+
+    @property
     def _place(self) -> str:
         return f"{self._session.place}, {self._datasets.raw}.{self._plan.name}"
 
@@ -173,7 +182,9 @@ class StreamWriter:
             if not self._is_aside:
                 self._drop_all()
                 self._family = {}
-        elif self._plan.disposition == "replace":
+        elif self._names.renamed and root in self._family:
+            self._session.rename_columns(Table(raw, root), self._names.renamed)
+        if not self._full_refresh and self._plan.disposition == "replace":
             for name in self._family:
                 self._session.delete(Table(raw, name))
         elif self._plan.disposition == "merge" and root in self._family:

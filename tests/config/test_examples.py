@@ -41,7 +41,7 @@ BEYOND_JSON_SCHEMA = {
     ),
     *("files_glob_climbs", "files_credentials_for_a_folder", "api_header_with_credential", "api_param_with_credential"),
     *("merge_without_key", "append_without_cursor", "append_with_lag", "replace_with_cursor", "cursor_without_key"),
-    *("key_names_a_column_twice", "columns_become_one", "columns_leave_out_the_key", "source_name_makes_a_long_name"),
+    *("key_names_a_column_twice", "columns_named_twice", "rename_taken", "rename_twice", "columns_leave_out_the_key", "source_name_makes_a_long_name"),
     *("api_path_on_another_host", "api_path_without_parent", "api_parent_unknown", "api_parents_in_a_circle", "api_two_parents"),
     "api_origin_with_path",
     *("api_child_with_cursor", "api_child_forgets_rows", "api_field_of_no_parent", "check_of_an_unknown_stream", "check_without_layer"),

@@ -289,7 +289,7 @@ def test_a_row_that_was_too_long_to_keep_is_not_replayed(settings: Settings, inb
 
 def test_a_column_without_values_chooses_no_type() -> None:
     rows = [{"id": 1, "late": None, "old": None}, {"id": 2, "mixed": 1}, {"mixed": "x"}]
-    found = build_table(rows, {"old": pa.float64()})
+    found = build_table(rows, {"old": pa.float64()}, str)
     assert found.column_names == ["id", "old", "mixed"]
     assert (found["id"].to_pylist(), found["mixed"].to_pylist()) == ([1, 2, None], [None, "1", "x"])
 

@@ -30,6 +30,7 @@ from fabric_assets.errors import DestinationError, DestinationUnavailable, Lease
 from fabric_assets.loading import ledger
 from fabric_assets.loading.reports import LoadRecord, SchemaChange, read_table
 from fabric_assets.loading.session import Table
+from fabric_assets.loading.stream_names import StreamNames
 from fabric_assets.loading.transaction import Settlement, Transaction
 from fabric_assets.loading.warehouse import Warehouse, open_warehouse
 from fabric_assets.loading.writing import StreamWriter, Written
@@ -74,8 +75,9 @@ class Shop:
 
     def open(self, plan: StreamPlan, record: LoadRecord, *, full_refresh: bool = False) -> OpenStream:
         state = self.opened.read_states().get(plan.name, ledger.StreamState(0, {}))
-        transaction = self.opened.begin()
-        return OpenStream(transaction, transaction.open_writer(plan, layouts=self.opened.read_layouts(), state=state, full_refresh=full_refresh))
+        transaction, layouts = self.opened.begin(), self.opened.read_layouts()
+        names = StreamNames(plan.name, layout={} if full_refresh else layouts)
+        return OpenStream(transaction, transaction.open_writer(plan, layouts=layouts, names=names, state=state, full_refresh=full_refresh))
 
     def load(
         self,
@@ -308,7 +310,7 @@ def test_of_rows_read_in_one_order_the_last_wins_however_wide_they_are(shop: Sho
 
 
 def test_merge_takes_keys_of_several_columns_and_types(shop: Shop) -> None:
-    plan = StreamPlan("orders", "merge", key=("Shop Id", "day", "amount"))
+    plan = StreamPlan("orders", "merge", key=("shop_id", "day", "amount"))
 
     def build(name: str) -> pa.Table:
         amounts = pa.array([Decimal("1.10"), Decimal("1.10")], pa.decimal128(10, 2))
