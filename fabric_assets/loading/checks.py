@@ -17,7 +17,7 @@ from fabric_assets.config.checks import AcceptedValuesCheck, AnyCheck, Freshness
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.connectors.destinations import connect
 from fabric_assets.errors import DestinationError
-from fabric_assets.loading import ledger
+from fabric_assets.loading import ledger, loaded_streams
 from fabric_assets.loading.drift import describe_change
 from fabric_assets.loading.lease import LEASE_SECONDS, warehouse_lease
 from fabric_assets.loading.reports import read_table
@@ -87,7 +87,7 @@ def run_checks(checks: tuple[AnyCheck, ...], *, tenant: TenantConfig, source: st
             dataset = naming.raw_dataset(tenant.tenant, source)
             rows, columns = read_table(connection, dataset, stream)
             names = tuple(column.name for column in columns)
-            find_column = partial(ledger.find_column, connection, tenant=tenant.tenant, source=source, stream=stream, columns=names)
+            find_column = partial(loaded_streams.find_column, connection, tenant=tenant.tenant, source=source, stream=stream, columns=names)
             mark = "?" if tenant.destination.type == "duckdb" else "%s"
             table = _Table(connection, f'"{dataset}"."{stream}"', names, rows, mark, find_column)
             return tuple(_run(check, table, tenant=tenant, source=source, stream=stream) for check in checks)
@@ -166,7 +166,7 @@ def _check_accepted_values(check: AcceptedValuesCheck, table: _Table) -> CheckOu
 def _check_freshness(check: FreshnessCheck, table: _Table, *, tenant: TenantConfig, source: str, stream: str) -> CheckOutcome:
     column = check.column or _get_cursor_column(tenant, source, stream, table)
     if column is None:
-        newest, subject = ledger.get_last_load(table.connection, tenant=tenant.tenant, source=source, stream=stream), "the last load"
+        newest, subject = loaded_streams.get_last_load(table.connection, tenant=tenant.tenant, source=source, stream=stream), "the last load"
     else:
         newest, subject = _as_moment(table.ask(f"select max({table.quote(column)}) from {table.name}")[0], column), f"the newest {column}"
     if newest is None:

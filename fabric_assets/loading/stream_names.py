@@ -180,7 +180,8 @@ class StreamNames:
 
     @staticmethod
     def _is_kept_table(parent: str, path: Path, name: str) -> bool:
-        return len(path) > 1 or SEPARATOR in path[0] or name != f"{parent}{SEPARATOR}{path[0]}"
+        key = name.removeprefix(f"{parent}{SEPARATOR}")
+        return key == name or SEPARATOR in key or path != (key,)
 
     # --- what is kept
 
@@ -221,7 +222,7 @@ class StreamNames:
         ]
 
     def _is_kept_column(self, path: Path, name: str) -> bool:
-        return self._is_first or len(path) > 1 or path[0] != name or _VARIANT.fullmatch(name) is not None
+        return self._is_first or path != (name,) or _VARIANT.fullmatch(name) is not None
 
     def _load(self, kept: str | None) -> None:
         if not kept:

@@ -27,7 +27,7 @@ from fabric_assets.connectors.batches import Reject, StreamPlan
 from fabric_assets.connectors.destinations import _ensure_warehouse_file, connect
 from fabric_assets.connectors.value_forms import CURRENT
 from fabric_assets.errors import DestinationError, DestinationUnavailable, LeaseHeld
-from fabric_assets.loading import ledger
+from fabric_assets.loading import ledger, loaded_streams
 from fabric_assets.loading.reports import LoadRecord, SchemaChange, read_table
 from fabric_assets.loading.session import Table
 from fabric_assets.loading.stream_names import StreamNames
@@ -616,8 +616,8 @@ def test_a_load_writes_one_row_of_the_ledger(shop: Shop) -> None:
     with contextlib.closing(connect(shop.tenant, shop.settings)) as connection:
         assert ledger.read_successes(connection, tenant="acme", source="shop", run_ids=["run-0", "run-1"]) == {"orders": done}
         assert ledger.read_successes(connection, tenant="acme", source="shop", run_ids=["run-2"]) == {}
-        assert ledger.get_last_load(connection, tenant="acme", source="shop", stream="orders") == done.loaded_at
-        assert ledger.get_last_load(connection, tenant="acme", source="shop", stream="other") is None
+        assert loaded_streams.get_last_load(connection, tenant="acme", source="shop", stream="orders") == done.loaded_at
+        assert loaded_streams.get_last_load(connection, tenant="acme", source="shop", stream="other") is None
     assert shop.ask("select load_id, schema_name, status from acme_raw_shop._dlt_loads") == [(record.load_id, "shop", 0)]
 
 
@@ -628,7 +628,7 @@ def test_a_failed_load_says_so_and_keeps_its_rejected_rows(shop: Shop) -> None:
     assert shop.ask("select status, error from acme_fabric.loads") == [("failed", "no\ufffdpe ?")]
     assert shop.ask("select load_id, run_id, reason from acme_fabric.rejected_rows") == [(record.load_id, "run-1", "null_key")]
     with contextlib.closing(connect(shop.tenant, shop.settings)) as connection:
-        assert ledger.get_last_load(connection, tenant="acme", source="shop", stream="orders") is None
+        assert loaded_streams.get_last_load(connection, tenant="acme", source="shop", stream="orders") is None
 
 
 def test_a_failure_is_not_written_over_a_success_whose_answer_was_lost(shop: Shop) -> None:
