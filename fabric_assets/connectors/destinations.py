@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from fabric_assets import naming
 from fabric_assets.config.base import SecretRef
 from fabric_assets.config.tenant import DuckDbDestination, PostgresDestination, TenantConfig
-from fabric_assets.connectors.duckdb_lock import lock
+from fabric_assets.connectors import duckdb_files
 from fabric_assets.connectors.tls import get_tls_remedy
 from fabric_assets.errors import ConfigurationError, DestinationError, DestinationUnavailable, FabricError, SecretError
 from fabric_assets.private_files import make_private_folder
@@ -21,8 +21,6 @@ from fabric_assets.security.postgres_login import complete_login, refuse_foreign
 from fabric_assets.settings import Settings
 
 CONNECT_TIMEOUT_SECONDS = 15
-# DuckDB's default is its oldest format: text is squeezed six times faster in this one, and better. Its own 1.3 and newer read it.
-_DUCKDB_FORMAT = "v1.3.0"
 
 
 def connect(tenant: TenantConfig, settings: Settings, *, read_only: bool = False) -> Any:
@@ -160,14 +158,12 @@ def split_postgres_url(text: str, place: str, *, login: str = "user:password@") 
 
 def _ensure_warehouse_file(tenant: TenantConfig, settings: Settings) -> Path:
     """Create the tenant's DuckDB file, readable by its owner alone from the moment that it has its name."""
-    import duckdb
-
     path = naming.warehouse_file(settings.data_dir, tenant.tenant)
     make_private_folder(path.parent)
     path.parent.chmod(0o700)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         made = Path(folder) / path.name
-        duckdb.connect(str(made), config={"storage_compatibility_version": _DUCKDB_FORMAT}).close()
+        duckdb_files.make_file(made)
         made.chmod(0o600)
         # A link and not a renaming, which would take the place of a file that another process has made and filled meanwhile.
         with contextlib.suppress(FileExistsError):
@@ -184,13 +180,7 @@ def _connect_duckdb(tenant: TenantConfig, settings: Settings, *, read_only: bool
             raise DestinationError(f"tenant {tenant.tenant}: nothing has been loaded yet, {path.name} does not exist", remedy="load the tenant's sources first")
         _ensure_warehouse_file(tenant, settings)
     try:
-        connection = duckdb.connect(str(path), read_only=read_only)
-    except duckdb.IOException as error:
-        raise DestinationUnavailable(
-            f"tenant {tenant.tenant}: {path.name} is open in another program: {error}", remedy="close it there, then try again"
-        ) from None
-    if read_only:  # what is read may be a view of the tenant's making
-        lock(connection)
-    else:
-        connection.execute("set TimeZone = 'UTC'")
-    return connection
+        # What a reader reads may be a view of the tenant's; a writer runs statements of ours alone.
+        return duckdb_files.open_file(path, read_only=read_only, sizes_may_change=not read_only)
+    except duckdb.Error as error:
+        raise duckdb_files.build_open_error(error, f"tenant {tenant.tenant}: {path.name}") from None

@@ -12,6 +12,7 @@ import duckdb
 import pyarrow as pa
 
 from fabric_assets.connectors import arrow_types
+from fabric_assets.connectors.duckdb_files import LockedConnection, open_file
 from fabric_assets.connectors.sql_columns import SqlColumn, get_kind
 from fabric_assets.connectors.sql_databases import Database
 from fabric_assets.connectors.sql_query import BATCH_BYTES, Query, carry
@@ -47,10 +48,10 @@ class DuckDatabase(Database):
     """Asks the file itself what SQLAlchemy asks elsewhere."""
 
     @cached_property
-    def connection(self) -> duckdb.DuckDBPyConnection:
+    def connection(self) -> LockedConnection:
         try:
-            # The YAML's condition is SQL, and would else read any file of this machine; once off, no statement turns it on again.
-            return duckdb.connect(self.url.database or "", read_only=True, config={"memory_limit": _MEMORY, "enable_external_access": "false"})
+            # The YAML's condition is SQL, and would else read any file of this machine.
+            return open_file(self.url.database or "", read_only=True, memory=_MEMORY)
         except duckdb.Error as error:
             raise self.explain(error, place=self.place) from None
 
@@ -75,7 +76,7 @@ class DuckDatabase(Database):
                     raise build_missing_error(self.place, kind="schema", name=self.schema, known=schemas, remedy="correct the source's schema")
             rows = cursor.execute(
                 "select table_name, column_name, data_type from duckdb_columns() where database_name = current_database()"
-                " and schema_name = coalesce($1, current_schema()) and list_contains($2, table_name) order by table_name, column_index",
+                " and schema_name = coalesce($1, 'main') and list_contains($2, table_name) order by table_name, column_index",
                 [self.schema, sorted(tables)],
             ).fetchall()
         found: dict[str, dict[str, Any]] = {}
@@ -84,7 +85,7 @@ class DuckDatabase(Database):
         return found
 
     def get_table_names(self) -> Collection[str]:
-        listing = "select distinct table_name from duckdb_columns() where database_name = current_database() and schema_name = coalesce($1, current_schema())"
+        listing = "select distinct table_name from duckdb_columns() where database_name = current_database() and schema_name = coalesce($1, 'main')"
         with self.begin(self.place) as cursor:
             return [name for (name,) in cursor.execute(listing, [self.schema]).fetchall()]
 
@@ -96,7 +97,6 @@ class DuckDatabase(Database):
         timer.daemon = True
         timer.start()
         try:
-            cursor.execute("set timezone = 'UTC'")
             yield cursor
         except (duckdb.Error, pa.ArrowException) as error:
             raise self.explain(error, place=place) from None

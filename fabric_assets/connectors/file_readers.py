@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from fabric_assets.connectors import arrow_types, file_types
 from fabric_assets.connectors.batches import Reject
+from fabric_assets.connectors.duckdb_files import open_engine
 from fabric_assets.connectors.file_faults import build_error
 from fabric_assets.connectors.file_listing import FetchedFile
 from fabric_assets.connectors.file_salvage import MAX_LINE, PART_BYTES, Fragment, Salvage, cut, is_misread, number_rows, salvage, split_csv, split_json
@@ -109,7 +110,7 @@ class _TextReader(ABC):
         return MAX_LINE if self._salvage else _USUAL_LINE
 
     def _look(self) -> None:
-        with _connect() as connection:
+        with open_engine() as connection:
             self._columns = self._find_columns(connection)
             if self._columns:
                 self._fits, self._rows = file_types.find_fits(connection, self._relate(self.path), self._columns)
@@ -121,7 +122,7 @@ class _TextReader(ABC):
         size = self.path.stat().st_size
         is_wide = size > PART_BYTES and size > self._rows * _WIDE_ROW
         select = ", ".join(f"{column.build_read(types[column.name], self._fits[column.name])} as {_quote(column.name)}" for column in self._columns)
-        with _connect() as connection:
+        with open_engine() as connection:
             try:
                 for path in cut(self._split(self.path), self.file.path.with_suffix(".part")) if is_wide else [self.path]:
                     result = connection.execute(f"select {select} from {self._relate(path)}")
@@ -274,12 +275,6 @@ def _get_parquet_fits(kind: pa.DataType) -> frozenset[pa.DataType]:
 def _count_batch_rows(size: int, rows: int) -> int:
     """As many rows as fit a batch's bytes, going by the mean."""
     return max(1, min(BATCH_ROWS, BATCH_BYTES * rows // max(size, 1)))
-
-
-def _connect() -> Any:
-    connection = duckdb.connect()
-    connection.execute("set TimeZone = 'UTC'")
-    return connection
 
 
 def _literal(text: str) -> str:

@@ -1,19 +1,19 @@
 """A DuckDB tenant -> what its SQL can reach beyond its own file, tried under the lock that its models run under; and who else can read that file.
 
-The SQL runs in a scratch database beside a neighbour's and a text file: so there certainly is something to reach, and the tenant's own file, which takes one
-process at a time, is left alone.
+The SQL runs in the tenant's own file and in a scratch file, each opened to write and to read. In the scratch file macros answer in place of functions of
+DuckDB's, as a tenant's model may plant them. A neighbour's database and a text file lie beside it, so that there certainly is something to reach.
 """
 
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import SystemRandom
-from typing import Any
 
 from fabric_assets import naming
-from fabric_assets.connectors import duckdb_lock
-from fabric_assets.isolation.report import Attempt
+from fabric_assets.connectors import duckdb_files
+from fabric_assets.isolation.report import Attempt, Outcome
+from fabric_assets.private_files import FileLock, make_private_folder
 from fabric_assets.settings import Settings
 
 _MOST_FILES = 100
@@ -41,6 +41,13 @@ _TRIES: tuple[tuple[str, str, str], ...] = (
     ("name", "another folder to write to", "set temp_directory = '{folder}'"),
     ("lift", "the limit of memory", "set memory_limit = '1TB'"),
 )
+# Answers that a tenant may leave in its file for whatever asks whether the file is locked, how large it is, and what is in it.
+_PLANTED = (
+    *("current_setting(name) as true", "getvariable(name) as true", "count_star() as 1", "count(value) as 1", "current_database() as 'main'"),
+    *("duckdb_settings() as table select 'lock_configuration' as name, 'true' as value", "duckdb_tables() as table select 1 as table_name"),
+    '"="(one, other) as true',
+)
+_WORST: tuple[Outcome, ...] = ("denied", "untried", "succeeded")
 
 
 def try_duckdb(tenant: str, settings: Settings) -> tuple[list[Attempt], list[str]]:
@@ -52,7 +59,9 @@ def try_duckdb(tenant: str, settings: Settings) -> tuple[list[Attempt], list[str
     # Where there are more files than are tried, each has its turn.
     chosen = SystemRandom().sample(others, min(len(others), _MOST_FILES))
     with tempfile.TemporaryDirectory(prefix="fabric-isolation-") as folder:
-        attempts += _try_sql(Path(folder), chosen)
+        tries = [*_list_tries(Path(folder), chosen)]
+        for found in zip(*_try_everywhere(tries, Path(folder), file, notes, settings), strict=True):
+            attempts.append(max(found, key=lambda attempt: _WORST.index(attempt.outcome)))
     return attempts, notes
 
 
@@ -63,27 +72,53 @@ def _look_at_modes(file: Path) -> Iterator[Attempt]:
             yield Attempt("let other users of this machine read", f"{path.name} (mode {mode:04o})", "succeeded" if mode & 0o077 else "denied")
 
 
-def _try_sql(folder: Path, others: list[Path]) -> Iterator[Attempt]:
+def _list_tries(folder: Path, others: list[Path]) -> Iterator[tuple[str, str, str]]:
+    """Each action, its target and its statement."""
+    for action, target, statement in _TRIES:
+        yield action, target, statement.format(folder=folder)
+    for number, other in enumerate(others):
+        path = str(other).replace("'", "''")
+        yield "attach", other.name, f"attach '{path}' as other_{number} (read_only)"
+
+
+def _try_everywhere(tries: list[tuple[str, str, str]], folder: Path, file: Path, notes: list[str], settings: Settings) -> Iterator[list[Attempt]]:
+    """Try all in each file that can be opened, in each way to open it."""
     import duckdb
 
-    duckdb.connect(str(folder / "neighbour.duckdb")).close()
+    duckdb_files.make_file(folder / "neighbour.duckdb")
     (folder / "neighbour.csv").write_text("number\n1\n")
-    spill = folder / "spill"
-    spill.mkdir()
-    with duckdb.connect(str(folder / "own.duckdb")) as connection:
-        duckdb_lock.lock(connection, spill=spill)
-        for action, target, statement in _TRIES:
-            yield _try(connection, action, target, statement.format(folder=folder))
-        for number, other in enumerate(others):
-            path = str(other).replace("'", "''")
-            yield _try(connection, "attach", other.name, f"attach '{path}' as other_{number} (read_only)")
+    scratch = folder / "own.duckdb"
+    with duckdb_files.open_file(scratch) as connection:
+        for macro in _PLANTED:
+            connection.execute(f"create macro own.main.{macro}")
+    for read_only in (False, True):
+        yield _try_in(scratch, tries, folder, read_only=read_only)
+    if not file.exists():
+        return
+    lock_file = naming.lock_file(settings.data_dir, file.stem)
+    make_private_folder(lock_file.parent)
+    try:
+        with FileLock(lock_file, wait=False):
+            for read_only in (False, True):
+                yield _try_in(file, tries, folder, read_only=read_only)
+    except BlockingIOError:
+        notes.append(f"a run had {file.name} open: all was tried in a scratch file alone")
+    except duckdb.Error as error:
+        reason = duckdb_files.build_open_error(error, file.name).message
+        notes.append(f"all was tried in a scratch file alone, since {reason}")
 
 
-def _try(connection: Any, action: str, target: str, statement: str) -> Attempt:
+def _try_in(file: Path, tries: list[tuple[str, str, str]], folder: Path, *, read_only: bool) -> list[Attempt]:
+    spill = make_private_folder(folder / "spill")
+    with duckdb_files.open_file(file, read_only=read_only, spill=spill) as connection:
+        return [_try(connection.execute, *each) for each in tries]
+
+
+def _try(execute: Callable[[str], object], action: str, target: str, statement: str) -> Attempt:
     import duckdb
 
     try:
-        connection.execute(statement)
+        execute(statement)
     except (duckdb.PermissionException, duckdb.CatalogException):  # the second: there is no such function
         return Attempt(action, target, "denied")
     except duckdb.InvalidInputException as error:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.connectors.duckdb_files import build_damage_error, is_damage
 from fabric_assets.connectors.outages import is_outage
 from fabric_assets.errors import DestinationError, DestinationUnavailable, FabricError, SourceError, SourceUnavailable
 from fabric_assets.masking import mask
@@ -36,6 +37,8 @@ def build_error(error: Exception, *, tenant: TenantConfig, place: str, writing: 
 
 def _build_destination_error(chain: list[BaseException], reason: str, tenant: TenantConfig, place: str) -> FabricError:
     kind, low = tenant.destination.type, " ".join(str(part) for part in chain).lower()
+    if kind == "duckdb" and is_damage(low):
+        return build_damage_error(reason, f"{place}: the tenant's DuckDB file")
     if any(word in low for word in _REFUSED_LOGIN):
         return DestinationError(f"{place}: the destination ({kind}) refuses the login: {reason}", remedy="check the user and password in the destination's url")
     if 'database "' in low and "does not exist" in low:

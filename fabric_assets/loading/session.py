@@ -27,11 +27,17 @@ class WriteConflict(DestinationUnavailable):
 
 @dataclass(frozen=True)
 class Table:
+    """A table's name in SQL.
+
+    Args:
+        schema: with its catalog before a dot where a schema of that name may be in another catalog too; datasets' names have no dot.
+    """
+
     schema: str
     name: str
 
     def __str__(self) -> str:
-        return f"{quote(self.schema)}.{quote(self.name)}"
+        return ".".join(map(quote, (*self.schema.split("."), self.name)))
 
 
 def quote(name: str) -> str:

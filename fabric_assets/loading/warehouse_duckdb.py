@@ -16,7 +16,7 @@ from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.connectors.arrow_types import BIGINT, BINARY, BOOL, DATE, DOUBLE, JSON, TEXT, TIME, TIMESTAMP, TIMESTAMP_UTC
 from fabric_assets.connectors.destinations import connect
 from fabric_assets.loading.reports import ColumnReport
-from fabric_assets.loading.session import Columns, Session, Table, WriteConflict, quote, quote_all
+from fabric_assets.loading.session import Columns, Session, Table, WriteConflict, quote, quote_all, quote_text
 from fabric_assets.settings import Settings
 
 # With Python and a batch on its way a process then stays below 700 MB. An insert holds a block of 256 KB or more of each column.
@@ -57,14 +57,13 @@ class _Instance:
     def __init__(self, connection: Any) -> None:
         self._connection, self._lock = connection, threading.Lock()
         self._columns, self._limit = 0, _MEMORY_MB
-        (self._threads,) = connection.execute("select current_setting('threads')").fetchone()
         connection.execute(f"set memory_limit = '{_MEMORY_MB}MB'; set threads = 1")
         self._has_all_threads = False
 
     def use_all_threads(self) -> None:
         with self._lock:
             if not self._has_all_threads:
-                self._connection.execute(f"set threads = {self._threads}")
+                self._connection.execute("reset threads")
                 self._has_all_threads = True
 
     @contextmanager
@@ -84,13 +83,12 @@ class _Instance:
 
 
 class DuckDbSession(Session):
-    row, write_order, temporary_schema = "t.rowid", "t.rowid", "temp"
+    row, write_order, temporary_schema = "t.rowid", "t.rowid", "temp.main"
 
     def __init__(self, cursor: Any, instance: _Instance, place: str) -> None:
         super().__init__(place)
         self._cursor, self._instance, self._begun, self._inserted = cursor, instance, False, 0
         self._thinned: set[Table] = set()
-        cursor.execute("set TimeZone = 'UTC'")
 
     def execute(self, sql: str) -> int:
         with self._use():
@@ -110,11 +108,9 @@ class DuckDbSession(Session):
         if self._inserted > _ROW_GROUP:
             self._instance.use_all_threads()
         with self._use(), self._instance.reserve(rows.num_columns):
-            # DuckDB finds the rows by the variable's name. To register them would keep each batch in memory until the commit: as a view's old version.
-            # As a stream: a table it would have scanned by Arrow's own threads.
-            fabric_rows = rows.__arrow_c_stream__()
-            (taken,) = self._cursor.execute(self._in_transaction(f"insert into {table} ({names}) select {names} from fabric_rows")).fetchone()
-            del fabric_rows
+            # As a stream: a table it would have scanned by Arrow's own threads, and kept in memory until the commit, as an old version of the name.
+            self._cursor.register("fabric_rows", rows.__arrow_c_stream__())
+            (taken,) = self._cursor.execute(self._in_transaction(f"insert into {table} ({names}) select {names} from temp.main.fabric_rows")).fetchone()
             return taken
 
     def delete_own(self, table: Table, condition: str) -> int:
@@ -149,7 +145,7 @@ class DuckDbSession(Session):
         places = Table(self.temporary_schema, "_fabric_places")
         self.execute(f"create temporary table {places} as select t.rowid as place from {table} as t where {condition}")
         deleted = 0
-        for first in self.query(f"select distinct place // {_PART} * {_PART} as first from {places}")["first"].to_pylist():
+        for first in map(int, self.query(f"select distinct place // {_PART} * {_PART} as first from {places}")["first"].to_pylist()):
             part = f"between {first} and {first + _PART - 1}"
             deleted += super().delete(table, f"t.rowid {part} and t.rowid in (select place from {places} where place {part})")
         self.execute(f"drop table {places}")
@@ -171,7 +167,7 @@ class DuckDbSession(Session):
     def read_columns(self, schema: str) -> dict[str, dict[str, pa.DataType]]:
         found = self.query(
             "select c.table_name, c.column_name, c.data_type from duckdb_columns() as c join duckdb_tables() as t using (table_oid, database_oid)"
-            f" where c.schema_name = '{schema}' and c.database_name = current_database() order by c.table_name, c.column_index"
+            f" where c.schema_name = {quote_text(schema)} and c.database_name = current_database() order by c.table_name, c.column_index"
         )
         tables: dict[str, dict[str, pa.DataType]] = {}
         for table, column, kind in zip(*(part.to_pylist() for part in found.columns), strict=True):

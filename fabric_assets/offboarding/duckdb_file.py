@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from fabric_assets.errors import DestinationUnavailable
+from fabric_assets.connectors.duckdb_files import LockedConnection, build_open_error, open_file
 from fabric_assets.offboarding.warehouses import Column, Relation, Warehouse, quote
 
 _BATCH_ROWS = 10_000
@@ -41,7 +41,7 @@ class DuckDbFile(Warehouse):
                 " union all select schema_name, view_name, 'view' from duckdb_views() where not internal and database_name = current_database() order by 1, 2"
             ).fetchall()
             return [
-                Relation(schema, name, kind, _count(connection, f"{quote(schema)}.{quote(name)}") if kind == "table" else None) for schema, name, kind in found
+                Relation(schema, name, kind, _count(connection, self._quote(schema, name)) if kind == "table" else None) for schema, name, kind in found
             ]
 
     def find_left(self) -> list[str]:
@@ -49,12 +49,12 @@ class DuckDbFile(Warehouse):
 
     def get_columns(self, relation: Relation, *, as_text: bool) -> Sequence[Column]:
         with self._open() as connection:
-            described = connection.execute(f"describe {quote(relation.schema)}.{quote(relation.name)}").fetchall()
+            described = connection.execute(f"describe {self._quote(relation.schema, relation.name)}").fetchall()
         return [_build_column(name, declared, as_text=as_text) for name, declared, *_ in described]
 
     @contextmanager
     def read(self, relation: Relation, columns: Sequence[Column]) -> Iterator[tuple[int, pa.RecordBatchReader]]:
-        table = f"{quote(relation.schema)}.{quote(relation.name)}"
+        table = self._quote(relation.schema, relation.name)
         with self._open() as connection:
             connection.begin()
             rows = _count(connection, table)
@@ -67,7 +67,7 @@ class DuckDbFile(Warehouse):
     def find_fault(self, relation: Relation) -> str | None:
         with self._open() as connection:
             try:
-                connection.execute(f"explain analyze select * from {quote(relation.schema)}.{quote(relation.name)}")
+                connection.execute(f"explain analyze select * from {self._quote(relation.schema, relation.name)}")
             except (duckdb.DataError, duckdb.NotSupportedError, duckdb.ProgrammingError) as error:
                 return type(error).__name__
         return None
@@ -78,22 +78,23 @@ class DuckDbFile(Warehouse):
     def delete(self) -> None:
         pass
 
+    def _quote(self, schema: str, name: str) -> str:
+        """With the file's name as the catalog: DuckDB itself has a schema `main`, too."""
+        return f"{quote(self._file.stem)}.{quote(schema)}.{quote(name)}"
+
     @contextmanager
-    def _open(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _open(self) -> Iterator[LockedConnection]:
         try:
-            connection = duckdb.connect(str(self._file), read_only=True, config={"memory_limit": _MEMORY, "threads": "1"})
-        except duckdb.IOException as error:
-            raise DestinationUnavailable(
-                f"tenant {self._tenant}: {self._file.name} cannot be opened: {error}", remedy="close it where it is open, then call this again"
-            ) from None
+            connection = open_file(self._file, read_only=True, memory=_MEMORY, threads=1)
+        except duckdb.Error as error:
+            raise build_open_error(error, f"tenant {self._tenant}: {self._file.name}") from None
         try:
-            connection.execute("set TimeZone = 'UTC'")
             yield connection
         finally:
             connection.close()
 
 
-def _count(connection: duckdb.DuckDBPyConnection, table: str) -> int:
+def _count(connection: LockedConnection, table: str) -> int:
     (rows,) = connection.execute(f"select count(*) from {table}").fetchone() or (0,)
     return rows
 

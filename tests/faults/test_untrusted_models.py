@@ -86,6 +86,22 @@ def test_nothing_of_anybody_elses_is_in_the_tenants_warehouse(built: dict[str, M
     assert run_duckdb(attacked, "globex", "select count(*) from globex_raw_shop.orders") == [(1,)]
 
 
+def test_macros_that_a_model_has_planted_open_nothing_to_the_next_run(attacked: Settings, tmp_path: Path) -> None:
+    """dbt's own connection, as it is at run time: its first statements are the lock, whatever the file answers in place of DuckDB."""
+    settings = replace(attacked, data_dir=tmp_path / "data")
+    shutil.copytree(attacked.data_dir, settings.data_dir)
+    (settings.data_dir / "warehouse" / "acme.duckdb").unlink(missing_ok=True)
+    run_duckdb(settings, "acme", *get_raw_statements("acme", amounts=[60]))
+    with contextlib.closing(duckdb.connect(str(naming.warehouse_file(settings.data_dir, "acme")))) as connection:
+        connection.execute("create macro main.current_setting(name) as true; create macro main.getvariable(name) as true")
+        connection.execute("create macro main.duckdb_settings() as table select 'lock_configuration' as name, 'true' as value")
+    names = ["attach", "attach_in_adapter", "read_csv", "read_by_name", "list_files", "write_file", "unlock", "reset", "header"]
+    for name, result in build(settings, make_tenant("acme"), names).items():
+        assert result.status == "error", name
+        assert "by configuration" in result.message or "configuration has been locked" in result.message, result.message
+    assert list_stolen(settings) == []
+
+
 @AT_FULL_LENGTH
 def test_plain_dbt_lets_the_same_models_through(attacked: Settings, tmp_path: Path) -> None:
     """The negative control: what was refused above was there to be had."""

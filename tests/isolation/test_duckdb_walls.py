@@ -1,16 +1,19 @@
 """The isolation check of tenants on DuckDB: green as files and lock are made, red when either is not."""
 
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
 
 from fabric_assets import naming
 from fabric_assets.config.tenant import TenantConfig
-from fabric_assets.connectors import destinations, duckdb_lock
+from fabric_assets.connectors import destinations, duckdb_files
 from fabric_assets.isolation.check import check_isolation
 from fabric_assets.isolation.report import IsolationReport
+from fabric_assets.loading.lease import warehouse_lease
 from fabric_assets.settings import Settings
+from tests.duckdb_traps import plant_traps
 from tests.isolation.conftest import make_tenant
 
 
@@ -35,9 +38,33 @@ def test_files_and_lock_as_they_are_made_are_green(acme: TenantConfig, settings:
     assert (report.passed, report.severity) == (True, "error")
 
 
-def test_a_tenants_own_open_warehouse_does_not_hold_up_the_check(acme: TenantConfig, settings: Settings) -> None:
+def test_the_tenants_own_file_is_tried_with_whatever_its_models_have_planted(
+    acme: TenantConfig, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = naming.warehouse_file(settings.data_dir, "acme")
+    with duckdb.connect(str(file)) as connection:
+        assert plant_traps(connection) > 1_000
+    report = check_isolation(acme, settings)
+    assert (report.passed, report.notes) == (True, ())
+    # The negative control: where the file alone is open, the check sees it. Here as the lock once was, which asked the file.
+    opened = duckdb_files.lock
+
+    def ask_first(connection: duckdb.DuckDBPyConnection, **sizes: Any) -> None:
+        if connection.execute("select current_setting('lock_configuration')").fetchone() == (False,):
+            opened(connection, **sizes)
+
+    monkeypatch.setattr(duckdb_files, "lock", ask_first)
+    assert {"attach globex.duckdb", "read /etc/passwd with read_csv"} <= set(list_found(check_isolation(acme, settings)))
+
+
+def test_a_run_that_has_the_tenants_file_does_not_hold_up_the_check(acme: TenantConfig, settings: Settings) -> None:
+    with warehouse_lease("acme", settings):
+        report = check_isolation(acme, settings)
+    assert (report.passed, report.notes) == (True, ("a run had acme.duckdb open: all was tried in a scratch file alone",))
     with duckdb.connect(str(naming.warehouse_file(settings.data_dir, "acme"))):
-        assert check_isolation(acme, settings).passed
+        report = check_isolation(acme, settings)
+    assert report.passed
+    assert "in a scratch file alone, since acme.duckdb" in report.message
 
 
 @pytest.mark.parametrize(("what", "mode"), [("acme.duckdb", 0o640), ("acme.duckdb", 0o604), ("", 0o755)])
@@ -51,7 +78,7 @@ def test_a_file_that_others_can_read_is_a_leak(acme: TenantConfig, settings: Set
 
 def test_each_part_of_the_lock_is_missed(acme: TenantConfig, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """The negative control: without the lock the same statements work."""
-    monkeypatch.setattr(duckdb_lock, "_LOCK", ())
+    monkeypatch.setattr(duckdb_files, "_LOCK", ())
     found = set(list_found(check_isolation(acme, settings)))
     assert {
         "attach another database",
@@ -66,7 +93,7 @@ def test_each_part_of_the_lock_is_missed(acme: TenantConfig, settings: Settings,
         "unlock the configuration",
         "lift the limit of memory",
     } <= found
-    monkeypatch.setattr(duckdb_lock, "_LOCK", ("set enable_external_access = false",))  # and nothing that holds it
+    monkeypatch.setattr(duckdb_files, "_LOCK", ("set enable_external_access = false",))  # and nothing that holds it
     assert "lift the limit of memory" in list_found(check_isolation(acme, settings))
 
 
@@ -75,9 +102,9 @@ def test_a_locked_connection_spills_where_it_was_told_and_nowhere_else(tmp_path:
     spill.mkdir()
     with duckdb.connect(str(tmp_path / "own.duckdb")) as connection:
         connection.execute("set memory_limit = '100MB'")
-        duckdb_lock.lock(connection, spill=spill)
+        duckdb_files.lock(connection, spill=spill)
         assert connection.execute("select current_setting('memory_limit')").fetchall() == [("59.5 MiB",)]
-        connection.execute("create table large as select range as number, hash(range) as digest, repeat('x', 20) || range as text from range(1_000_000)")
+        connection.execute("create table own.main.large as select range as number, hash(range) as digest, repeat('x', 20) || range as text from range(1_000_000)")
         rows = connection.execute("select count(*) from (select row_number() over (order by text desc) as place from large) where place > 5").fetchall()
         used = connection.execute("select sum(size) from duckdb_temporary_files() where path like ?", [f"{spill}/%"]).fetchall()
     assert rows == [(999_995,)]

@@ -787,7 +787,7 @@ def test_processes_that_make_the_file_at_once_have_one_and_lose_no_rows(settings
     """Each makes one; the first to be there stays, with what is in it."""
     tenant, file = build_tenant(settings, None), naming.warehouse_file(settings.data_dir, "acme")
     with contextlib.closing(connect(tenant, settings)) as connection:
-        connection.execute("create table kept as select 1 as id")
+        connection.execute("create table acme.main.kept as select 1 as id")
     _ensure_warehouse_file(tenant, settings)
     with contextlib.closing(connect(tenant, settings, read_only=True)) as connection:
         assert connection.execute("select id from kept").fetchall() == [(1,)]

@@ -1,11 +1,12 @@
 """dbt-duckdb's connection -> a locked one, before it is given to any model: dbt-duckdb loads this module, for the profile names it."""
 
 from pathlib import Path
+from typing import Any
 
 from dbt.adapters.duckdb.plugins import BasePlugin
 from duckdb import DuckDBPyConnection
 
-from fabric_assets.connectors.duckdb_lock import lock
+from fabric_assets.connectors.duckdb_files import NO_DOWNLOADS, lock
 
 
 class Plugin(BasePlugin):
@@ -13,6 +14,9 @@ class Plugin(BasePlugin):
 
     def initialize(self, plugin_config: dict[str, str]) -> None:
         self._spill = Path(plugin_config["spill"])
+
+    def update_connection_config(self, creds: Any, config: dict[str, Any]) -> None:
+        config.update(NO_DOWNLOADS)
 
     def configure_connection(self, conn: DuckDBPyConnection) -> None:
         lock(conn, spill=self._spill)

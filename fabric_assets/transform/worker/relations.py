@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fabric_assets.connectors.duckdb_lock import lock
+from fabric_assets.connectors.duckdb_files import open_file
 
 # Schema and name.
 Table = tuple[str, str]
@@ -71,10 +71,7 @@ def release_warehouse(destination: Mapping[str, Any]) -> None:
 def open_warehouse(destination: Mapping[str, Any], *, spill: Path) -> Iterator[Warehouse]:
     """Connect as the run's destination says, locked as it was for the models, whose views are counted; the connection is closed after the block."""
     if destination["type"] == "duckdb":
-        import duckdb
-
-        connection: Any = duckdb.connect(destination["path"], read_only=True)
-        lock(connection, spill=spill)
+        connection: Any = open_file(destination["path"], read_only=True, spill=spill)
     else:
         import psycopg2
 
