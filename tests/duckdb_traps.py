@@ -20,7 +20,7 @@ def plant_traps(connection: Any) -> int:
         for name in ("duckdb_tables", "duckdb_columns", "duckdb_views", "duckdb_settings", "duckdb_schemas", "range", "unnest"):
             statements.append(f'create or replace macro {{database}}."{schema}"."{name}" {tables}')
         for name in sorted(views | {"fabric_rows", "rows"}):
-            statements.append(f"create view {{database}}.\"{schema}\".\"{name}\" as select 'trap' as trap")
+            statements.append(f'create view {{database}}."{schema}"."{name}" as select \'trap\' as trap')
     (database,) = connection.execute("select system.main.current_database()").fetchone()
     connection.execute("begin transaction")
     planted = 0

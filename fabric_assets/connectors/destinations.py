@@ -13,7 +13,6 @@ from urllib.parse import unquote
 from fabric_assets import naming
 from fabric_assets.config.base import SecretRef
 from fabric_assets.config.tenant import DuckDbDestination, PostgresDestination, TenantConfig
-from fabric_assets.connectors import duckdb_files
 from fabric_assets.connectors.tls import get_tls_remedy
 from fabric_assets.errors import ConfigurationError, DestinationError, DestinationUnavailable, FabricError, SecretError
 from fabric_assets.private_files import make_private_folder
@@ -158,12 +157,14 @@ def split_postgres_url(text: str, place: str, *, login: str = "user:password@") 
 
 def _ensure_warehouse_file(tenant: TenantConfig, settings: Settings) -> Path:
     """Create the tenant's DuckDB file, readable by its owner alone from the moment that it has its name."""
+    from fabric_assets.connectors.duckdb_files import make_file
+
     path = naming.warehouse_file(settings.data_dir, tenant.tenant)
     make_private_folder(path.parent)
     path.parent.chmod(0o700)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         made = Path(folder) / path.name
-        duckdb_files.make_file(made)
+        make_file(made)
         made.chmod(0o600)
         # A link and not a renaming, which would take the place of a file that another process has made and filled meanwhile.
         with contextlib.suppress(FileExistsError):
@@ -174,6 +175,8 @@ def _ensure_warehouse_file(tenant: TenantConfig, settings: Settings) -> Path:
 def _connect_duckdb(tenant: TenantConfig, settings: Settings, *, read_only: bool) -> Any:
     import duckdb
 
+    from fabric_assets.connectors.duckdb_files import build_open_error, open_file
+
     path = naming.warehouse_file(settings.data_dir, tenant.tenant)
     if not path.exists():
         if read_only:
@@ -181,6 +184,6 @@ def _connect_duckdb(tenant: TenantConfig, settings: Settings, *, read_only: bool
         _ensure_warehouse_file(tenant, settings)
     try:
         # What a reader reads may be a view of the tenant's; a writer runs statements of ours alone.
-        return duckdb_files.open_file(path, read_only=read_only, sizes_may_change=not read_only)
+        return open_file(path, read_only=read_only, sizes_may_change=not read_only)
     except duckdb.Error as error:
-        raise duckdb_files.build_open_error(error, f"tenant {tenant.tenant}: {path.name}") from None
+        raise build_open_error(error, f"tenant {tenant.tenant}: {path.name}") from None

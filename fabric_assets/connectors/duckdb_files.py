@@ -15,7 +15,7 @@ from fabric_assets.errors import DestinationError, DestinationUnavailable, Fabri
 # DuckDB's default is its oldest format: text is squeezed six times faster in this one, and better. Its own 1.3 and newer read it.
 _FORMAT = "v1.3.0"
 # Else DuckDB downloads an extension already when it opens a file that begins like one of SQLite, before any statement.
-NO_DOWNLOADS = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+NO_DOWNLOADS: dict[str, Any] = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
 # What is set for the whole database holds in each of its sessions: none can set it any more. One by one, since as options of `connect` they would come in an
 # order of DuckDB's own, and after the files are closed the spill folder cannot be named.
 _LOCK = (
@@ -97,9 +97,7 @@ def open_engine() -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def lock(
-    connection: duckdb.DuckDBPyConnection, *, spill: Path | None = None, memory: str = "", threads: int = 0, sizes_may_change: bool = False
-) -> None:
+def lock(connection: duckdb.DuckDBPyConnection, *, spill: Path | None = None, memory: str = "", threads: int = 0, sizes_may_change: bool = False) -> None:
     """Lock an open connection, and all others of this process to its database, for good; their sessions are in UTC.
 
     Cursors look names up as DuckDB does by default: dbt's run models, and these may use macros of their own. `LockedConnection` gives others.

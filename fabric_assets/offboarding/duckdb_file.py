@@ -40,9 +40,7 @@ class DuckDbFile(Warehouse):
                 "select schema_name, table_name, 'table' from duckdb_tables() where not internal and database_name = current_database()"
                 " union all select schema_name, view_name, 'view' from duckdb_views() where not internal and database_name = current_database() order by 1, 2"
             ).fetchall()
-            return [
-                Relation(schema, name, kind, _count(connection, self._quote(schema, name)) if kind == "table" else None) for schema, name, kind in found
-            ]
+            return [Relation(schema, name, kind, _count(connection, self._quote(schema, name)) if kind == "table" else None) for schema, name, kind in found]
 
     def find_left(self) -> list[str]:
         return [f"file {self._file}"] if self._file.exists() else []

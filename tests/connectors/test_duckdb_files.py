@@ -121,7 +121,9 @@ DAMAGES = {
     "a damaged log": lambda file: _overwrite(file.with_name(f"{file.name}.wal"), 20, os.urandom(30)),
     "a folder": lambda file: (file.unlink(), file.mkdir()),
 }
-FILL = "import duckdb, os, sys; c = duckdb.connect(sys.argv[1]); c.execute('create table main.t as select range as a from range(300000)'); c.execute('checkpoint')"
+FILL = (
+    "import duckdb, os, sys; c = duckdb.connect(sys.argv[1]); c.execute('create table main.t as select range as a from range(300000)'); c.execute('checkpoint')"
+)
 
 
 @pytest.mark.parametrize("read_only", [False, True])

@@ -38,9 +38,7 @@ def test_files_and_lock_as_they_are_made_are_green(acme: TenantConfig, settings:
     assert (report.passed, report.severity) == (True, "error")
 
 
-def test_the_tenants_own_file_is_tried_with_whatever_its_models_have_planted(
-    acme: TenantConfig, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_tenants_own_file_is_tried_with_whatever_its_models_have_planted(acme: TenantConfig, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     file = naming.warehouse_file(settings.data_dir, "acme")
     with duckdb.connect(str(file)) as connection:
         assert plant_traps(connection) > 1_000
@@ -104,7 +102,9 @@ def test_a_locked_connection_spills_where_it_was_told_and_nowhere_else(tmp_path:
         connection.execute("set memory_limit = '100MB'")
         duckdb_files.lock(connection, spill=spill)
         assert connection.execute("select current_setting('memory_limit')").fetchall() == [("59.5 MiB",)]
-        connection.execute("create table own.main.large as select range as number, hash(range) as digest, repeat('x', 20) || range as text from range(1_000_000)")
+        connection.execute(
+            "create table own.main.large as select range as number, hash(range) as digest, repeat('x', 20) || range as text from range(1_000_000)"
+        )
         rows = connection.execute("select count(*) from (select row_number() over (order by text desc) as place from large) where place > 5").fetchall()
         used = connection.execute("select sum(size) from duckdb_temporary_files() where path like ?", [f"{spill}/%"]).fetchall()
     assert rows == [(999_995,)]
