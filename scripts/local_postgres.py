@@ -36,7 +36,7 @@ class PostgresServer:
         with FileLock(Path(__file__)):  # root's first one makes a system user, and two that do it at once fail
             server: Any = get_server(self.data, start=False)
         server.ensure_pgdata_inited()
-        self.programs, self._user = Path(server.bin_path), server.system_user
+        self.programs, self.user = Path(server.bin_path), server.system_user
         self.port = get_free_port()
 
     def start(self, *, connections: int = 60) -> None:
@@ -59,4 +59,4 @@ class PostgresServer:
 
     def _pg_ctl(self, *arguments: str) -> None:
         command = [str(self.programs / "pg_ctl"), "-w", "-D", str(self.data), *arguments]
-        subprocess.run(command, check=True, user=self._user, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60)
+        subprocess.run(command, check=True, user=self.user, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60)

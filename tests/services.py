@@ -8,9 +8,13 @@ import contextlib
 import os
 import shutil
 import socket
+import subprocess
+import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -71,6 +75,54 @@ def postgres_database(postgres_server: PostgresServer) -> Iterator[str]:
 
 
 # --- what the machine offers
+
+PGBOUNCER = "/usr/sbin/pgbouncer"
+_PGBOUNCER_INI = """
+[databases]
+* = host=127.0.0.1 port={server} user=postgres
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = any
+pool_mode = {mode}
+logfile = {folder}/log
+{more}
+"""
+
+
+@contextlib.contextmanager
+def start_pgbouncer(server: PostgresServer, mode: str, *, more: str = "") -> Iterator[int]:
+    """Run pgbouncer in front of a Postgres that trusts its superuser; gives its port.
+
+    Args:
+        more: further lines of its configuration.
+    """
+    if not Path(PGBOUNCER).exists():
+        report_missing("pgbouncer", f"{PGBOUNCER} does not exist")
+    port = get_free_port()
+    # Not in a test's folder: it refuses to be root, and whoever it is instead must get to it.
+    folder = Path(tempfile.mkdtemp(prefix="fabric-pgbouncer-"))
+    (folder / "ini").write_text(_PGBOUNCER_INI.format(server=server.port, port=port, mode=mode, folder=folder, more=more))
+    if server.user:
+        for path in (folder, folder / "ini"):
+            shutil.chown(path, server.user)
+    process = subprocess.Popen([PGBOUNCER, "ini"], cwd=folder, user=server.user, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                assert process.poll() is None, "pgbouncer did not start"
+                assert time.monotonic() < deadline, "pgbouncer does not listen"
+                time.sleep(0.05)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(20)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from fabric_assets.connectors.tls import get_tls_remedy
 from fabric_assets.errors import ConfigurationError, DestinationError, DestinationUnavailable, FabricError, SecretError
 from fabric_assets.private_files import make_private_folder
 from fabric_assets.security.postgres_login import complete_login, refuse_foreign_logins
+from fabric_assets.security.postgres_session import open_session
 from fabric_assets.settings import Settings
 
 CONNECT_TIMEOUT_SECONDS = 15
@@ -34,25 +35,38 @@ def connect(tenant: TenantConfig, settings: Settings, *, read_only: bool = False
     import psycopg2
 
     url = parse_postgres_url(tenant, tenant.destination, settings)
-    options = "-ctimezone=UTC" + (" -cdefault_transaction_read_only=on" if read_only else "")
-    extra = {key: value for key, value in url["query"].items() if key not in {"options", "connect_timeout"}}
+    extra = {key: value for key, value in url["query"].items() if key not in {"options", "connect_timeout", "client_encoding"}}
+    login = {key: url[key] for key in ("host", "port", "dbname", "user", "password")}
+    parameters = complete_login({**login, "connect_timeout": CONNECT_TIMEOUT_SECONDS, **extra})
     try:
-        return psycopg2.connect(
-            **complete_login(
-                {
-                    "host": url["host"],
-                    "port": url["port"],
-                    "dbname": url["dbname"],
-                    "user": url["user"],
-                    "password": url["password"],
-                    "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-                    "options": options,
-                    **extra,
-                }
-            )
-        )
-    except psycopg2.OperationalError as error:
+        return open_session(parameters, {"default_transaction_read_only": "on"} if read_only else {}, place=describe_postgres(tenant))
+    except psycopg2.Error as error:
         raise get_postgres_error(tenant, str(error)) from None
+
+
+def describe_postgres(tenant: TenantConfig) -> str:
+    """What messages call a tenant's Postgres destination."""
+    return f"tenant {tenant.tenant}: the destination (postgres)"
+
+
+def get_missing_schema_remedy(tenant: TenantConfig) -> str:
+    """What to do where a schema of a Postgres destination is missing and the login may not make it."""
+    is_managed = isinstance(tenant.destination, PostgresDestination) and tenant.destination.managed
+    return f"fabric provision {tenant.tenant}" if is_managed else "grant the login CREATE on the database, or make the schema for it"
+
+
+def refuse_other_encodings(connection: Any, tenant: TenantConfig) -> None:
+    """Make sure that a Postgres database can hold any text.
+
+    Raises:
+        DestinationError: its encoding is not UTF8, which lacks letters, or counts one letter as several.
+    """
+    if (encoding := connection.info.parameter_status("server_encoding")) != "UTF8":
+        name = connection.info.dbname
+        raise DestinationError(
+            f"{describe_postgres(tenant)}: the database {name} has the encoding {encoding}, which cannot hold every text exactly; it must be UTF8",
+            remedy="make another one and name it in the destination's url: create database NAME encoding 'UTF8' template template0 lc_collate 'C' lc_ctype 'C'",
+        )
 
 
 def get_database_name(tenant: TenantConfig, settings: Settings) -> str:
@@ -65,7 +79,7 @@ def get_database_name(tenant: TenantConfig, settings: Settings) -> str:
 def get_postgres_error(tenant: TenantConfig, text: str) -> FabricError:
     """Say in plain words why Postgres could not be reached; a refused login is permanent, the rest may pass."""
     reason = " ".join(text.split())
-    place = f"tenant {tenant.tenant}: the destination (postgres)"
+    place = describe_postgres(tenant)
     if remedy := get_tls_remedy(reason):
         return DestinationError(f"{place} gives no trusted TLS connection: {reason}", remedy=remedy)
     is_managed = isinstance(tenant.destination, PostgresDestination) and tenant.destination.managed

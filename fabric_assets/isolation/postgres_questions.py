@@ -8,15 +8,15 @@ Each query has a topic, and gives actions with their targets. `mine` are the log
 # is left out: it holds nobody's rows.
 _STRANGE_RELATIONS = """
     select c.oid, c.relkind, n.nspname || '.' || c.relname as name, n.nspname, c.relname
-    from pg_class as c
-    inner join pg_namespace as n on n.oid = c.relnamespace
+    from pg_catalog.pg_class as c
+    inner join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
     where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and not (n.nspname = any(%(mine)s) and pg_has_role(c.relowner, 'MEMBER'))
         and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
-        and not exists (select from pg_depend as d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')
+        and not exists (select from pg_catalog.pg_depend as d where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')
 """
 _STRANGE_SCHEMAS = """
     select n.oid, n.nspname as name, n.nspowner
-    from pg_namespace as n
+    from pg_catalog.pg_namespace as n
     where not n.nspname = any(%(mine)s) and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
 """
 
@@ -26,7 +26,7 @@ QUESTIONS: tuple[tuple[str, str], ...] = (
         "attributes of a superuser",
         """
     select 'be', attribute
-    from pg_roles, lateral (values
+    from pg_catalog.pg_roles, lateral (values
         (rolsuper, 'a superuser'), (rolcreaterole, 'one who creates roles (CREATEROLE)'), (rolcreatedb, 'one who creates databases (CREATEDB)'),
         (rolreplication, 'one who replicates the server (REPLICATION)'), (rolbypassrls, 'one whom row security does not hold (BYPASSRLS)')
     ) as attributes (has, attribute)
@@ -37,8 +37,8 @@ QUESTIONS: tuple[tuple[str, str], ...] = (
         "memberships",
         """
     select 'act as a member of', rolname
-    from pg_roles
-    where not (select rolsuper from pg_roles where rolname = current_user) and pg_has_role(oid, 'MEMBER')
+    from pg_catalog.pg_roles
+    where not (select rolsuper from pg_catalog.pg_roles where rolname = current_user) and pg_has_role(oid, 'MEMBER')
         and rolname <> current_user and not rolname = any(%(readers)s) and (rolname <> 'pg_database_owner' or not %(owns_database)s)
     """,
     ),
@@ -85,11 +85,11 @@ QUESTIONS: tuple[tuple[str, str], ...] = (
         """
     select distinct 'use what is to come (default privileges: ' || a.privilege_type || ')',
         'of role ' || d.defaclrole::regrole || coalesce(' in schema ' || n.nspname, '')
-    from pg_default_acl as d
+    from pg_catalog.pg_default_acl as d
     cross join lateral aclexplode(d.defaclacl) as a
-    left join pg_namespace as n on n.oid = d.defaclnamespace
+    left join pg_catalog.pg_namespace as n on n.oid = d.defaclnamespace
     where d.defaclobjtype in ('r', 'S', 'n') and d.defaclrole <> current_user::regrole
-        and (a.grantee = 0 or (pg_has_role(a.grantee, 'MEMBER') and not a.grantee = any(select oid from pg_roles where rolname = any(%(readers)s))))
+        and (a.grantee = 0 or (pg_has_role(a.grantee, 'MEMBER') and not a.grantee = any(select oid from pg_catalog.pg_roles where rolname = any(%(readers)s))))
     """,
     ),
     # Ways out of SQL and out of this database.
@@ -97,7 +97,7 @@ QUESTIONS: tuple[tuple[str, str], ...] = (
         "functions that are not for everyone",
         """
     select 'execute', p.oid::regprocedure::text
-    from pg_proc as p
+    from pg_catalog.pg_proc as p
     where p.pronamespace = 'pg_catalog'::regnamespace and has_function_privilege(p.oid, 'EXECUTE')
         and not has_function_privilege('public', p.oid, 'EXECUTE')
     """,
@@ -106,7 +106,7 @@ QUESTIONS: tuple[tuple[str, str], ...] = (
         "catalogs that are not for everyone",
         """
     select 'read', 'pg_catalog.' || c.relname
-    from pg_class as c
+    from pg_catalog.pg_class as c
     where c.relnamespace = 'pg_catalog'::regnamespace and c.relkind in ('r', 'v') and has_table_privilege(c.oid, 'SELECT')
         and not has_table_privilege('public', c.oid, 'SELECT')
     """,
@@ -115,9 +115,9 @@ QUESTIONS: tuple[tuple[str, str], ...] = (
         "extensions that leave the database",
         """
     select 'execute', p.oid::regprocedure || ' of extension ' || e.extname
-    from pg_proc as p
-    inner join pg_depend as d on d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e'
-    inner join pg_extension as e on e.oid = d.refobjid
+    from pg_catalog.pg_proc as p
+    inner join pg_catalog.pg_depend as d on d.classid = 'pg_catalog.pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e'
+    inner join pg_catalog.pg_extension as e on e.oid = d.refobjid
     where e.extname in ('dblink', 'postgres_fdw', 'file_fdw', 'adminpack', 'pageinspect', 'pg_walinspect')
         and has_function_privilege(p.oid, 'EXECUTE') and has_schema_privilege(p.pronamespace, 'USAGE')
     """,
@@ -126,29 +126,29 @@ QUESTIONS: tuple[tuple[str, str], ...] = (
         "functions with others' rights",
         """
     select 'execute with the rights of ' || p.proowner::regrole, p.oid::regprocedure::text
-    from pg_proc as p
-    inner join pg_namespace as n on n.oid = p.pronamespace
+    from pg_catalog.pg_proc as p
+    inner join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
     where p.prosecdef and n.nspname !~ '^pg_' and p.proowner <> current_user::regrole
         and has_function_privilege(p.oid, 'EXECUTE') and has_schema_privilege(n.oid, 'USAGE')
     """,
     ),
     (
         "foreign data wrappers",
-        "select 'use', 'foreign data wrapper ' || fdwname from pg_foreign_data_wrapper where has_foreign_data_wrapper_privilege(oid, 'USAGE')",
+        "select 'use', 'foreign data wrapper ' || fdwname from pg_catalog.pg_foreign_data_wrapper where has_foreign_data_wrapper_privilege(oid, 'USAGE')",
     ),
     (
         "foreign servers",
-        "select 'use', 'foreign server ' || srvname from pg_foreign_server where has_server_privilege(oid, 'USAGE')",
+        "select 'use', 'foreign server ' || srvname from pg_catalog.pg_foreign_server where has_server_privilege(oid, 'USAGE')",
     ),
     (
         "tablespaces",
-        "select 'create in', 'tablespace ' || spcname from pg_tablespace where has_tablespace_privilege(oid, 'CREATE')",
+        "select 'create in', 'tablespace ' || spcname from pg_catalog.pg_tablespace where has_tablespace_privilege(oid, 'CREATE')",
     ),
     (
         "other databases",
         """
         select 'own', 'database ' || datname
-        from pg_database
+        from pg_catalog.pg_database
         where pg_has_role(datdba, 'MEMBER') and (datname <> current_database() or not %(owns_database)s)
         """,
     ),
@@ -156,7 +156,7 @@ QUESTIONS: tuple[tuple[str, str], ...] = (
         "queries of other sessions",
         """
     select 'see the queries of', count(*) || ' other sessions'
-    from pg_stat_activity
+    from pg_catalog.pg_stat_activity
     where backend_type = 'client backend' and usename is distinct from current_user and query is not null and query <> '<insufficient privilege>'
     having count(*) > 0
     """,
@@ -166,7 +166,7 @@ QUESTIONS: tuple[tuple[str, str], ...] = (
 # Since Postgres 15.
 PARAMETERS = """
     select 'set', 'the server parameter ' || parname
-    from pg_parameter_acl
+    from pg_catalog.pg_parameter_acl
     where has_parameter_privilege(parname, 'SET, ALTER SYSTEM')
 """
 
@@ -180,32 +180,32 @@ RELATIONS = f"""
 """
 ROLES = """
     select rolname
-    from pg_roles
+    from pg_catalog.pg_roles
     where rolname <> current_user and not rolname = any(%(readers)s)
     order by not pg_has_role(oid, 'MEMBER'), not rolsuper, rolname !~ '^fabric_', random()
     limit %(most)s
 """
 DATABASES = """
     select datname, has_database_privilege(oid, 'CONNECT')
-    from pg_database
+    from pg_catalog.pg_database
     where datallowconn and datname <> current_database()
     order by not has_database_privilege(oid, 'CONNECT'), random()
     limit %(most)s
 """
 # Is there anything in a database that let the login in?
 CONTENTS = """
-    select count(*) from pg_class as c
-    inner join pg_namespace as n on n.oid = c.relnamespace
+    select count(*) from pg_catalog.pg_class as c
+    inner join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
     where c.relkind in ('r', 'p', 'v', 'm', 'f') and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
-        and not exists (select from pg_depend as d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')
+        and not exists (select from pg_catalog.pg_depend as d where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')
 """
 EXTENSIONS = """
-    select name from pg_available_extensions
+    select name from pg_catalog.pg_available_extensions
     where installed_version is null and name in ('dblink', 'postgres_fdw', 'file_fdw', 'adminpack', 'plpython3u', 'plperlu')
 """
 # Tenants on this server, by their roles, and where these are not ours, by the schema that each load makes.
 TENANTS = r"""
-    select substr(rolname, 8) from pg_roles where rolname ~ '^fabric_.' and rolcanlogin
+    select substr(rolname, 8) from pg_catalog.pg_roles where rolname ~ '^fabric_.' and rolcanlogin
     union
-    select left(nspname, -7) from pg_namespace where nspname ~ '._fabric$'
+    select left(nspname, -7) from pg_catalog.pg_namespace where nspname ~ '._fabric$'
 """

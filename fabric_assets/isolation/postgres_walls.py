@@ -50,7 +50,7 @@ class _Walls:
         self._mine: list[str] = []
         tenants = {str(name) for (name,) in self.query(questions.TENANTS)} | {tenant.tenant}
         declared = {dataset for source in tenant.sources for dataset in (naming.raw_dataset(tenant.tenant, source),)}
-        schemas = [str(name) for (name,) in self.query("select nspname from pg_namespace")]
+        schemas = [str(name) for (name,) in self.query("select nspname from pg_catalog.pg_namespace")]
         self._mine = [name for name in schemas if name in declared or is_own_schema(name, tenant.tenant, tenants)]
         self._schemas = [str(name) for (name,) in self.query(questions.SCHEMAS, most=_MOST)]
         self.notes = [] if [name for name in self._schemas if name != "public"] else ["no other tenant's schema is in this database"]

@@ -1,7 +1,7 @@
 """The right to load: one run at a time, in one process, in several, and on several machines.
 
-For DuckDB a lock file per tenant, since the file takes one writing process at a time. For Postgres an advisory lock per source,
-held by a connection. Dagster's pools neither cover a run from the command line nor every executor. A killed run leaves no lease
+For DuckDB a lock file per tenant, since the file takes one writing process at a time. For Postgres a locked row per source, held by
+a connection. Dagster's pools neither cover a run from the command line nor every executor. A killed run leaves no lease
 behind: the kernel drops its flock, the server its session.
 """
 
@@ -9,16 +9,15 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from fabric_assets import naming
 from fabric_assets.config.tenant import DuckDbDestination, TenantConfig
-from fabric_assets.connectors.destinations import connect
+from fabric_assets.connectors.destinations import connect, get_missing_schema_remedy, refuse_other_encodings
 from fabric_assets.errors import LeaseHeld
+from fabric_assets.loading.postgres_lease import PostgresLease
 from fabric_assets.offboarded import refuse_offboarded
 from fabric_assets.private_files import make_private_folder
 from fabric_assets.settings import Settings
@@ -26,18 +25,6 @@ from fabric_assets.settings import Settings
 # Longest that a step waits for another one of the same tenant.
 LEASE_SECONDS = 3600.0
 _POLL_SECONDS = 0.05
-_POSTGRES_POLL_SECONDS = 0.25
-# A holder whose machine has gone is noticed by the server after half a minute.
-_SESSION = (
-    "set tcp_keepalives_idle = 15; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 3; set tcp_user_timeout = 30000;"
-    " select set_config(name, '0', false) from pg_settings where name = 'idle_session_timeout'; set application_name = '{name}'"
-)
-_HOLDER = """
-    select coalesce(a.application_name, 'another login') || ', session ' || a.pid || ' from ' || coalesce(host(a.client_addr), 'the server itself')
-    from pg_locks as l join pg_stat_activity as a using (pid)
-    where l.locktype = 'advisory' and l.granted and l.objsubid = 1 and l.database = (select oid from pg_database where datname = current_database())
-    and (l.classid::bigint << 32 | l.objid::bigint) = %s
-"""
 Report = Callable[[str], None]
 
 
@@ -60,6 +47,7 @@ def load_lease(
 
     Raises:
         LeaseHeld: it was not free in time.
+        DestinationError: the database's encoding is not UTF8, or the table of leases cannot be made.
         DestinationUnavailable: no connection.
         ConfigurationError: the tenant was offboarded, or is being so.
     """
@@ -68,34 +56,15 @@ def load_lease(
             yield
         return
     with contextlib.closing(connect(tenant, settings)) as connection:
-        connection.autocommit = True
-        _wait_for_postgres(connection, tenant.tenant, source, timeout_seconds, report)
+        if not offboarding:
+            refuse_other_encodings(connection, tenant)
+        key = int.from_bytes(hashlib.sha256(f"fabric load {tenant.tenant} {source}".encode()).digest()[:8], signed=True)
+        lease = PostgresLease(connection, tenant.tenant, source, old_key=key, timeout_seconds=timeout_seconds, report=report)
+        lease.take(makes_table=not offboarding, missing_schema_remedy=get_missing_schema_remedy(tenant))
         # Asked with the lease in hand: who offboards takes it too, once the mark stands.
         if not offboarding:
             refuse_offboarded(tenant.tenant, settings.data_dir)
         yield
-
-
-def _wait_for_postgres(connection: Any, tenant: str, source: str, timeout_seconds: float, report: Report | None) -> None:
-    key = int.from_bytes(hashlib.sha256(f"fabric load {tenant} {source}".encode()).digest()[:8], signed=True)
-    deadline, told, place = time.monotonic() + timeout_seconds, False, f"tenant {tenant}, source {source}"
-    with connection.cursor() as cursor:
-        cursor.execute(_SESSION.format(name=f"fabric load, process {os.getpid()} on {socket.gethostname()}"[:63].replace("'", "")))
-        while True:
-            cursor.execute("select pg_try_advisory_lock(%s)", (key,))
-            if cursor.fetchone()[0]:
-                return
-            cursor.execute(_HOLDER, (key,))
-            found = cursor.fetchone()
-            holder = found[0] if found else "one that has just ended"
-            if time.monotonic() >= deadline:
-                raise LeaseHeld(
-                    f"{place}: another run is loading it ({holder}); waited {timeout_seconds:g} s", remedy="wait for the other run to end, then try again"
-                )
-            if report and not told:
-                report(f"{place}: waiting for another run to end ({holder})")
-                told = True
-            time.sleep(_POSTGRES_POLL_SECONDS)
 
 
 @contextmanager

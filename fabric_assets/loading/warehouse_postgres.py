@@ -11,15 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from adbc_driver_postgresql import dbapi
 
-from fabric_assets.config.tenant import PostgresDestination, TenantConfig
-from fabric_assets.connectors import postgres_adbc
+from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.connectors.arrow_types import BIGINT, BINARY, BOOL, DATE, DOUBLE, JSON, TEXT, TIME, TIMESTAMP, TIMESTAMP_UTC
-from fabric_assets.connectors.destinations import CONNECT_TIMEOUT_SECONDS, get_postgres_error, parse_postgres_url
+from fabric_assets.connectors.destinations import describe_postgres, get_missing_schema_remedy
 from fabric_assets.connectors.outages import is_outage
 from fabric_assets.errors import DestinationError, DestinationUnavailable
+from fabric_assets.loading.postgres_connection import build_conninfo, connect
+from fabric_assets.loading.postgres_lease import get_lease_table
 from fabric_assets.loading.session import Columns, Session, Table, WriteConflict, quote, quote_all, quote_text
-from fabric_assets.security import postgres_login
-from fabric_assets.security.postgres_login import complete_login
 from fabric_assets.settings import Settings
 
 _NAMES = {
@@ -43,22 +42,6 @@ _KINDS = {name: kind for kind, name in _NAMES.items()} | {
 }
 _MAX_COLUMNS, _MAX_NAME = 1_600, 63
 _PIECE_BYTES = 128 * 1024
-# Any number, the same in every process: who makes schemas and tables in a database waits for those who do it too.
-_DEFINITIONS_LOCK = 4_610_325_110_927_364_001
-# Either side notices after half a minute that the other has gone, whether it waits for it or writes to it.
-_SESSION = (
-    "-ctimezone=UTC -cstandard_conforming_strings=on -cidle_in_transaction_session_timeout=0 -cstatement_timeout=0 -clock_timeout=0 -cwork_mem=64MB"
-    # To count keys it would take a hash, which is slower than sorting them where nearly all are different.
-    " -cenable_hashagg=off -ctcp_keepalives_idle=15 -ctcp_keepalives_interval=5 -ctcp_keepalives_count=3 -ctcp_user_timeout=30000"
-)
-_NETWORK = {
-    "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-    "keepalives": 1,
-    "keepalives_idle": 15,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 30_000,
-}
 _SERIALIZATION_FAILURE, _DEADLOCK, _LOCKED, _UNIQUE = "40001", "40P01", "55P03", "23505"
 _TOO_MANY_COLUMNS, _TOO_LONG, _NOT_ALLOWED = "54011", "54000", "42501"
 
@@ -66,37 +49,18 @@ _TOO_MANY_COLUMNS, _TOO_LONG, _NOT_ALLOWED = "54011", "54000", "42501"
 @contextmanager
 def open_postgres(tenant: TenantConfig, settings: Settings, *, program: str = "fabric") -> Iterator[Callable[[], Session]]:
     """Give what opens a session."""
-    uri = build_conninfo(tenant, settings, program=program)
-    is_managed = isinstance(tenant.destination, PostgresDestination) and tenant.destination.managed
-    remedy = f"fabric provision {tenant.tenant}" if is_managed else "grant the login CREATE on the database, or make the schema for it"
-    yield lambda: PostgresSession(_connect(tenant, uri), f"tenant {tenant.tenant}: the destination (postgres)", missing_schema_remedy=remedy)
-
-
-def build_conninfo(tenant: TenantConfig, settings: Settings, *, program: str) -> str:
-    """Args:
-    program: shown by pg_stat_activity.
-    """
-    if not isinstance(tenant.destination, PostgresDestination):
-        raise TypeError(tenant.destination.type)
-    url = parse_postgres_url(tenant, tenant.destination, settings)
-    own = {key: value for key, value in url.pop("query").items() if key not in {"options", "connect_timeout"}}
-    return postgres_login.build_conninfo(complete_login({**_NETWORK, **own, **url, "application_name": program, "options": _SESSION}))
-
-
-def _connect(tenant: TenantConfig, uri: str) -> Any:
-    try:
-        return postgres_adbc.connect(uri)
-    except dbapi.Error as error:
-        raise get_postgres_error(tenant, str(error)) from None
+    conninfo = build_conninfo(tenant, settings, program=program)
+    leases = get_lease_table(tenant.tenant)
+    yield lambda: PostgresSession(connect(tenant, conninfo), describe_postgres(tenant), leases=leases, missing_schema_remedy=get_missing_schema_remedy(tenant))
 
 
 class PostgresSession(Session):
     # cmin counts a transaction's statements. Within one, rows need not lie in the order in which they came.
     row, write_order, temporary_schema = "t.ctid", "t.cmin::text::bigint", "pg_temp"
 
-    def __init__(self, connection: Any, place: str, *, missing_schema_remedy: str = "") -> None:
+    def __init__(self, connection: Any, place: str, *, leases: Table, missing_schema_remedy: str = "") -> None:
         super().__init__(place)
-        self._connection, self._missing_schema_remedy = connection, missing_schema_remedy
+        self._connection, self._leases, self._missing_schema_remedy = connection, leases, missing_schema_remedy
 
     def execute(self, sql: str) -> int:
         with self._use():
@@ -115,7 +79,7 @@ class PostgresSession(Session):
 
     def create_schema(self, name: str) -> None:
         # Asked first: "if not exists" wants the right to make one even where it exists.
-        if not self.ask(f"select exists (select 1 from pg_namespace where nspname = '{name}')")[0]:
+        if not self.ask(f"select exists (select 1 from pg_catalog.pg_namespace where nspname = '{name}')")[0]:
             try:
                 self.execute(f"create schema {quote(name)}")
             except dbapi.Error as error:
@@ -153,8 +117,9 @@ class PostgresSession(Session):
 
     def read_columns(self, schema: str) -> dict[str, dict[str, pa.DataType]]:
         found = self.query(
-            "select c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod) from pg_attribute as a join pg_class as c on c.oid = a.attrelid"
-            f" where c.relnamespace = (select oid from pg_namespace where nspname = '{schema}') and c.relkind in ('r', 'p') and a.attnum > 0"
+            "select c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod)"
+            " from pg_catalog.pg_attribute as a join pg_catalog.pg_class as c on c.oid = a.attrelid"
+            f" where c.relnamespace = (select oid from pg_catalog.pg_namespace where nspname = '{schema}') and c.relkind in ('r', 'p') and a.attnum > 0"
             " and not a.attisdropped order by c.relname, a.attnum"
         )
         tables: dict[str, dict[str, pa.DataType]] = {}
@@ -163,11 +128,14 @@ class PostgresSession(Session):
         return tables
 
     def lock_definitions(self) -> None:
-        self.query(f"select pg_advisory_xact_lock({_DEFINITIONS_LOCK})::text")
+        # Without the table nobody holds a lease, and nobody loads. Who holds one goes on: a row's lock does not conflict with this.
+        if self.ask(f"select pg_catalog.to_regclass({quote_text(str(self._leases))}) is not null")[0]:
+            self.execute(f"lock table {self._leases} in share update exclusive mode")
 
     def find_kept_key(self, table: Table) -> tuple[str, ...] | None:
         found = self.query(
-            "select attname::text from pg_attribute where attnum > 0 and attrelid = (select c.oid from pg_class as c join pg_namespace as n"
+            "select attname::text from pg_catalog.pg_attribute where attnum > 0 and attrelid = (select c.oid from pg_catalog.pg_class as c"
+            " join pg_catalog.pg_namespace as n"
             f" on n.oid = c.relnamespace where c.relname = '{_name_key(table)}' and n.nspname = '{table.schema}') order by attnum"
         )
         return tuple(found["attname"].to_pylist()) or None

@@ -55,6 +55,7 @@ def survey(leaving: Leaving, *, runs: Sequence[str]) -> dict[str, Any]:
             *leaving.unknown,
             *leaving.destinations.unknown,
             *(entry for warehouse in leaving.destinations.warehouses for entry in warehouse.find_namesakes()),
+            *(entry for warehouse in leaving.destinations.warehouses for entry in warehouse.find_uncounted()),
             *(f"rows of {reason}" for reason in unreadable),
             *(f"{path}, which its YAML names and which is not the platform's" for path in get_foreign_paths(tenant, settings.data_dir, leaving.config)),
         ],

@@ -63,6 +63,10 @@ class Warehouse(ABC):
         """What is there and only called like the tenant's own, in words: it is left."""
         return []
 
+    def find_uncounted(self) -> list[str]:
+        """What `list_relations` could not count, in words, with the reason."""
+        return []
+
     @abstractmethod
     def get_columns(self, relation: Relation, *, as_text: bool) -> Sequence[Column]:
         """Args:

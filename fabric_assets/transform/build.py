@@ -182,7 +182,7 @@ def _check_schemas(request: BuildRequest) -> None:
     tenant, graph = request.tenant.tenant, load_graph(request.settings)
     wanted = {naming.dbt_schema(tenant, graph.models[name].schema) for name in request.models if name in graph.models}
     with contextlib.closing(connect(request.tenant, request.settings, read_only=True)) as connection, connection.cursor() as cursor:
-        cursor.execute("select nspname::text from pg_namespace where nspname = any(%s)", (sorted(wanted),))
+        cursor.execute("select nspname::text from pg_catalog.pg_namespace where nspname = any(%s)", (sorted(wanted),))
         if missing := sorted(wanted - {name for (name,) in cursor.fetchall()}):
             raise DestinationError(f"tenant {tenant}: there is no schema {missing[0]} for its models", remedy=f"fabric provision {tenant}")
 

@@ -1,6 +1,7 @@
 """One run at a time: in one process, in several, over a lock file and over Postgres."""
 
 import contextlib
+import hashlib
 import os
 import signal
 import subprocess
@@ -8,17 +9,20 @@ import sys
 import textwrap
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg2
 import pytest
 
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.connectors.destinations import connect
-from fabric_assets.errors import DestinationUnavailable, LeaseHeld
+from fabric_assets.errors import DestinationError, DestinationUnavailable, LeaseHeld
 from fabric_assets.loading.lease import load_lease
 from fabric_assets.settings import Settings
-from tests.loading.shop import write_secret_file
+from tests.loading.shop import SourceDatabase, Tenant, write_secret_file
+from tests.services import PostgresServer
 
 
 @pytest.fixture
@@ -127,12 +131,81 @@ def test_a_lease_in_postgres_shows_who_holds_it_and_ends_with_its_session(settin
     tenant = build_tenant(settings, postgres_database)
     with load_lease(tenant, "shop", settings), contextlib.closing(connect(tenant, settings)) as admin:
         cursor = admin.cursor()
-        cursor.execute("select application_name, pg_terminate_backend(pid) from pg_locks join pg_stat_activity using (pid) where locktype = 'advisory'")
-        (name, ended) = cursor.fetchone()
+        cursor.execute(
+            "select relation::regclass::text, application_name, pg_terminate_backend(pid) from pg_locks join pg_stat_activity using (pid)"
+            " where relation = 'acme_fabric.load_leases'::regclass"
+        )
+        (table, name, ended) = cursor.fetchone()
+        assert table == "acme_fabric.load_leases"
         assert name.startswith(f"fabric load, process {os.getpid()} on ")
         assert ended
         with load_lease(tenant, "shop", settings, timeout_seconds=10):
             pass
+
+
+KEY = int.from_bytes(hashlib.sha256(b"fabric load acme shop").digest()[:8], signed=True)
+
+
+def test_an_earlier_version_and_this_one_never_load_together(settings: Settings, postgres_database: str) -> None:
+    tenant = build_tenant(settings, postgres_database)
+    with contextlib.closing(psycopg2.connect(postgres_database)) as earlier, earlier.cursor() as cursor:
+        cursor.execute("select pg_advisory_lock(%s)", (KEY,))
+        with pytest.raises(LeaseHeld, match="another run is loading it"), load_lease(tenant, "shop", settings, timeout_seconds=0.5):
+            pass
+        cursor.execute("select pg_advisory_unlock(%s)", (KEY,))
+        with load_lease(tenant, "shop", settings, timeout_seconds=5):
+            cursor.execute("select pg_try_advisory_lock(%s)", (KEY,))
+            assert cursor.fetchone() == (False,)
+
+
+def test_the_locks_that_another_role_takes_hold_nobody_up(sqlite: SourceDatabase, settings: Settings, postgres_database: str) -> None:
+    """Any login of the database can take any advisory lock: of a load, of those who make tables, of provisioning."""
+    user = f"stranger_{uuid.uuid4().hex[:8]}"
+    with contextlib.closing(psycopg2.connect(postgres_database)) as admin, admin.cursor() as cursor:
+        cursor.execute(f"create role {user} login")
+        admin.commit()
+        try:
+            url = postgres_database.replace("postgres:postgres@", f"{user}:x@")
+            with contextlib.closing(psycopg2.connect(url)) as stranger, stranger.cursor() as held:
+                held.execute("select pg_advisory_lock(%s), pg_advisory_lock(4610325110927364001), pg_advisory_lock(4610325110927364002)", (KEY,))
+                sqlite.run("create table orders (id integer primary key)")
+                sqlite.fill("orders", [(1,)])
+                tenant = Tenant(settings, sqlite.build_source(orders={"primary_key": "id"}), warehouse=postgres_database)
+                begun = time.monotonic()
+                assert tenant.load()["orders"].rows_total == 1
+                assert time.monotonic() - begun < 30
+                with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+                    held.execute("select * from acme_fabric.load_leases for update")
+        finally:
+            cursor.execute(f"drop role {user}")
+            admin.commit()
+
+
+def test_what_stands_where_the_leases_should_be_is_named(settings: Settings, postgres_database: str) -> None:
+    tenant = build_tenant(settings, postgres_database)
+    with contextlib.closing(psycopg2.connect(postgres_database)) as admin, admin, admin.cursor() as cursor:
+        cursor.execute("create schema acme_fabric; create view acme_fabric.load_leases as select 'shop' as source")
+    with pytest.raises(DestinationError, match=r"load_leases\" is not a table\n  remedy: drop it"), load_lease(tenant, "shop", settings):
+        pass
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII", "WIN1252", "EUC_JP", "KOI8R"])
+def test_a_database_that_cannot_hold_every_text_is_refused_by_name(settings: Settings, postgres_server: PostgresServer, encoding: str) -> None:
+    name = f"other_{uuid.uuid4().hex[:8]}"
+    with contextlib.closing(psycopg2.connect(postgres_server.get_url())) as admin:
+        admin.autocommit = True
+        with admin.cursor() as cursor:
+            cursor.execute(f"create database {name} encoding '{encoding}' template template0 lc_collate 'C' lc_ctype 'C'")
+            try:
+                tenant = build_tenant(settings, postgres_server.get_url(name))
+                refusal = f"the database {name} has the encoding {encoding}.*\n  remedy: .*encoding 'UTF8'"
+                with pytest.raises(DestinationError, match=refusal), load_lease(tenant, "shop", settings):
+                    pass
+                with contextlib.closing(connect(tenant, settings)) as connection, connection.cursor() as inside:
+                    inside.execute("select count(*) from pg_namespace where nspname ~ 'acme'")
+                    assert inside.fetchone() == (0,)
+            finally:
+                cursor.execute(f"drop database {name} with (force)")
 
 
 def test_a_server_that_is_not_there_is_unavailable(settings: Settings) -> None:

@@ -219,7 +219,7 @@ def test_a_tenant_that_left_while_provisioning_waited_for_its_turn_is_not_brough
         write_tenant(tenant, get_managed())
     with place.open("acme"):
         waiting = fork(lambda: run_to_files(place, "provision", "--all"))
-        wait_until(lambda: place.run("select 1 from pg_locks where locktype = 'advisory' and not granted"))
+        wait_until(lambda: place.run("select 1 from pg_stat_activity where application_name = 'fabric provision' having count(*) > 3"))
         open_journal("globex", place.settings.data_dir, {})
     assert wait(waiting) == 1
     said = (place.settings.data_dir.parent / "said").read_text()

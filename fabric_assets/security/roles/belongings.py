@@ -4,7 +4,6 @@ Each part goes in a transaction of its own and what is there is read anew each t
 """
 
 from collections.abc import Container, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from fabric_assets import naming
@@ -21,30 +20,30 @@ _SESSIONS_MILLISECONDS = 10_000
 
 # A name is not enough where the owner is another tenant's: such roles come in pairs.
 _SCHEMAS = """
-    select n.nspname::text from pg_namespace as n join pg_roles as o on o.oid = n.nspowner
+    select n.nspname::text from pg_catalog.pg_namespace as n join pg_catalog.pg_roles as o on o.oid = n.nspowner
     where (o.rolname = %(owner)s and n.nspname not like 'pg\\_%%') or (
         n.nspname = any(%(named)s) and (
-            o.rolname = %(tenant)s or o.rolname not like 'fabric\\_%%' or not exists (select from pg_roles where rolname = o.rolname || '_ro')
+            o.rolname = %(tenant)s or o.rolname not like 'fabric\\_%%' or not exists (select from pg_catalog.pg_roles where rolname = o.rolname || '_ro')
         )
     ) order by 1
 """
 _RELATIONS = """
-    select c.relname::text, c.relkind::text from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
+    select c.relname::text, c.relkind::text from pg_catalog.pg_class as c join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
     where n.nspname = %s and c.relkind in ('r', 'p', 'v', 'm', 'f') order by 1
 """
-_ROLES = "select rolname::text from pg_roles where rolname = any(%s) order by 1"
+_ROLES = "select rolname::text from pg_catalog.pg_roles where rolname = any(%s) order by 1"
 _DATABASES = """
-    select distinct d.datname::text from pg_shdepend as s join pg_database as d on d.oid = s.dbid join pg_roles as r on r.oid = s.refobjid
-    where s.refclassid = 'pg_authid'::regclass and d.datallowconn and r.rolname = any(%s)
+    select distinct d.datname::text from pg_catalog.pg_shdepend as s join pg_catalog.pg_database as d on d.oid = s.dbid
+        join pg_catalog.pg_roles as r on r.oid = s.refobjid
+    where s.refclassid = 'pg_catalog.pg_authid'::regclass and d.datallowconn and r.rolname = any(%s)
 """
 # What somebody else has in a database: a schema, or in one that everybody may use (public) a table.
 _STRANGERS = """
-    select n.nspname::text from pg_namespace as n join pg_roles as o on o.oid = n.nspowner
-    left join pg_class as c on c.relnamespace = n.oid left join pg_roles as r on r.oid = c.relowner
+    select n.nspname::text from pg_catalog.pg_namespace as n join pg_catalog.pg_roles as o on o.oid = n.nspowner
+    left join pg_catalog.pg_class as c on c.relnamespace = n.oid left join pg_catalog.pg_roles as r on r.oid = c.relowner
     where n.nspname not like 'pg\\_%%' and n.nspname <> 'information_schema' and ((o.rolname <> %(owner)s and n.nspname <> 'public') or r.rolname <> %(owner)s)
     limit 1
 """
-_STORED = frozenset("rpm")
 _KINDS = {"r": "table", "p": "table", "v": "view", "m": "materialized view", "f": "foreign table"}
 
 
@@ -52,12 +51,15 @@ _KINDS = {"r": "table", "p": "table", "v": "view", "m": "materialized view", "f"
 class TableContent:
     """Args:
     kind: table, view, materialized view or foreign table.
-    rows: None for a view, which keeps none.
     """
 
     name: str
     kind: str
-    rows: int | None
+
+    @property
+    def is_view(self) -> bool:
+        """Whether it keeps no rows of its own on this server."""
+        return self.kind in {"view", "foreign table"}
 
 
 @dataclass(frozen=True)
@@ -83,26 +85,25 @@ class Belongings:
         return bool(self.schemas or self.roles or self.databases)
 
 
-def list_belongings(server: Server, estate: Estate, *, is_managed: bool = True, counts: bool = True) -> Belongings:
+def list_belongings(server: Server, estate: Estate, *, is_managed: bool = True) -> Belongings:
     """Find what is there: the schemas that the estate names, and of a managed tenant its roles, its database and all schemas that its owner's role owns.
 
     Args:
         is_managed: an unmanaged tenant has no roles: only the schemas that the estate names are looked for.
-        counts: whether rows are counted, which takes as long as reading the tables does.
 
     Raises:
         DestinationError: the server refuses, or a role is not the tenant's alone.
         DestinationUnavailable: no connection.
     """
     if not is_managed:
-        return Belongings(tuple(_list_schemas(server, estate, estate.database, (), owner="", counts=counts)))
+        return Belongings(tuple(_list_schemas(server, estate, estate.database, owner="")))
     _refuse_shared_roles(server, estate)
     roles = tuple(name for (name,) in server.ask(_ROLES, ([estate.owner, estate.reader],)))
-    known = {name for (name,) in server.ask("select datname::text from pg_database where datallowconn")}
+    known = {name for (name,) in server.ask("select datname::text from pg_catalog.pg_database where datallowconn")}
     own = tuple({estate.own_database} & known) if estate.has_own_database or _is_alone(server, estate, known) else ()
     places = {name for (name,) in server.ask(_DATABASES, (list(roles),))} | ({estate.database, *own} & known)
     _refuse_readers_schemas(server, estate, places)
-    schemas = [schema for database in sorted(places) for schema in _list_schemas(server, estate, database, roles, owner=estate.owner, counts=counts)]
+    schemas = [schema for database in sorted(places) for schema in _list_schemas(server, estate, database, owner=estate.owner)]
     return Belongings(tuple(schemas), roles, own)
 
 
@@ -119,7 +120,7 @@ def drop_belongings(server: Server, estate: Estate, *, is_managed: bool = True, 
         DestinationUnavailable: no connection, or it was lost; the next call goes on.
     """
     tell = report or (lambda _: None)
-    found = list_belongings(server, estate, is_managed=is_managed, counts=False)
+    found = list_belongings(server, estate, is_managed=is_managed)
     if estate.owner in found.roles:
         server.run([f"alter role {quote(estate.owner)} nologin"])
         _end_sessions(server, estate.owner)
@@ -135,7 +136,7 @@ def drop_belongings(server: Server, estate: Estate, *, is_managed: bool = True, 
         _drop_roles(server, found.roles)
         for role in found.roles:
             tell(f"role {role}")
-    return list_belongings(server, estate, is_managed=is_managed, counts=False)
+    return list_belongings(server, estate, is_managed=is_managed)
 
 
 def _refuse_shared_roles(server: Server, estate: Estate) -> None:
@@ -169,46 +170,21 @@ def _is_alone(server: Server, estate: Estate, known: Container[str]) -> bool:
     return not server.ask(_STRANGERS, {"owner": estate.owner}, database=estate.own_database)
 
 
-def _list_schemas(server: Server, estate: Estate, database: str, roles: tuple[str, ...], *, owner: str, counts: bool) -> Iterator[SchemaContent]:
+def _list_schemas(server: Server, estate: Estate, database: str, *, owner: str) -> Iterator[SchemaContent]:
     """Args:
-    roles: those of the tenant's that there are.
     owner: whose schemas are the tenant's, whatever they are called.
     """
     named = list(estate.schemas) if database in (estate.database, estate.own_database) else []
-    with _acting(server, database, roles if counts else ()):
-        for (name,) in server.ask(_SCHEMAS, {"owner": owner, "named": named, "tenant": estate.owner}, database=database):
-            tables = []
-            for table, kind in server.ask(_RELATIONS, (name,), database=database):
-                rows = _count(server, database, f"{quote(name)}.{quote(table)}") if counts and kind in _STORED else None
-                tables.append(TableContent(table, _KINDS[kind], rows))
-            yield SchemaContent(database, name, tuple(tables))
-
-
-@contextmanager
-def _acting(server: Server, database: str, roles: Sequence[str]) -> Iterator[None]:
-    """Let a login that is no superuser read what the roles own; nothing of it stays."""
-    if server.is_superuser or not roles:
-        yield
-        return
-    grant, *_ = act_as(server, roles, [])
-    server.run(["begin"], database=database)
-    try:
-        server.run([grant], database=database)
-        yield
-    finally:
-        server.run(["rollback"], database=database)
-
-
-def _count(server: Server, database: str, table: str) -> int:
-    ((rows,),) = server.ask(f"select count(*) from {table}", database=database)
-    return rows
+    for (name,) in server.ask(_SCHEMAS, {"owner": owner, "named": named, "tenant": estate.owner}, database=database):
+        tables = tuple(TableContent(table, _KINDS[kind]) for table, kind in server.ask(_RELATIONS, (name,), database=database))
+        yield SchemaContent(database, name, tables)
 
 
 def _end_sessions(server: Server, role: str) -> None:
     """A session that goes on could make what has just been dropped."""
-    end = f"select pg_terminate_backend(pid, {_SESSIONS_MILLISECONDS}) from pg_stat_activity where usename = {quote_text(role)} and pid <> pg_backend_pid()"
-    _run(server, [end], "", [role])
-    if sessions := server.ask("select count(*) from pg_stat_activity where usename = %s", (role,))[0][0]:
+    sessions = f"from pg_catalog.pg_stat_activity where usename = {quote_text(role)} and pid <> pg_backend_pid()"
+    _run(server, [f"select pg_terminate_backend(pid, {_SESSIONS_MILLISECONDS}) {sessions}"], "", [role])
+    if sessions := server.ask(f"select count(*) {sessions}")[0][0]:
         raise DestinationUnavailable(f"{sessions} sessions of {role} do not end", remedy="see pg_stat_activity, then run the command again")
 
 

@@ -17,35 +17,38 @@ PRIVILEGES = f"array_agg(distinct a.privilege_type) || array_agg(distinct '{GRAN
 _ROLES = """
     select rolname::text, rolcanlogin, rolinherit, rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls, rolconnlimit,
         rolvaliduntil is not null and rolvaliduntil <> 'infinity', coalesce(shobj_description(oid, 'pg_authid'), '')
-    from pg_roles where rolname = any(%s)
+    from pg_catalog.pg_roles where rolname = any(%s)
 """
-_VERIFIERS = "select rolname::text, coalesce(left(encode(sha256(rolpassword::bytea), 'hex'), 16), '') from pg_authid where rolname = any(%s)"
+_VERIFIERS = "select rolname::text, coalesce(left(encode(sha256(rolpassword::bytea), 'hex'), 16), '') from pg_catalog.pg_authid where rolname = any(%s)"
 _SETTINGS = """
     select r.rolname::text, coalesce(d.datname::text, ''), s.setconfig
-    from pg_db_role_setting as s join pg_roles as r on r.oid = s.setrole left join pg_database as d on d.oid = s.setdatabase where r.rolname = any(%s)
+    from pg_catalog.pg_db_role_setting as s join pg_catalog.pg_roles as r on r.oid = s.setrole
+        left join pg_catalog.pg_database as d on d.oid = s.setdatabase where r.rolname = any(%s)
 """
 # What a login that made a role got with it does not let it act as the role: it is no member in our sense.
 _MEMBERS = """
     select g.rolname::text, m.rolname::text, m.rolcreaterole and m.rolcanlogin and a.admin_option and not {acts}
-    from pg_auth_members as a join pg_roles as g on g.oid = a.roleid join pg_roles as m on m.oid = a.member
+    from pg_catalog.pg_auth_members as a join pg_catalog.pg_roles as g on g.oid = a.roleid join pg_catalog.pg_roles as m on m.oid = a.member
     where g.rolname = any(%(names)s) or m.rolname = any(%(names)s)
 """
 _DATABASES = f"""
     select d.datname::text, d.datdba::regrole::text, coalesce(r.rolname::text, 'PUBLIC'), {PRIVILEGES}
-    from pg_database as d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) as a left join pg_roles as r on r.oid = a.grantee
+    from pg_catalog.pg_database as d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) as a left join pg_catalog.pg_roles as r on r.oid = a.grantee
     where d.datallowconn and a.grantee <> d.datdba and (a.grantee = 0 or r.rolname like 'fabric\\_%%' or d.datname = any(%(own)s)) group by 1, 2, 3
-    union all select datname::text, datdba::regrole::text, '', null from pg_database where datallowconn
+    union all select datname::text, datdba::regrole::text, '', null from pg_catalog.pg_database where datallowconn
 """
 # Who has something in a database keeps what he can do there when PUBLIC no longer can.
 _INHABITANTS = """
-    select distinct d.datname::text, r.rolname::text from pg_shdepend as s join pg_database as d on d.oid = s.dbid join pg_roles as r on r.oid = s.refobjid
-    where s.refclassid = 'pg_authid'::regclass and s.deptype in ('o', 'a') and not r.rolsuper
+    select distinct d.datname::text, r.rolname::text from pg_catalog.pg_shdepend as s join pg_catalog.pg_database as d on d.oid = s.dbid
+        join pg_catalog.pg_roles as r on r.oid = s.refobjid
+    where s.refclassid = 'pg_catalog.pg_authid'::regclass and s.deptype in ('o', 'a') and not r.rolsuper
         and r.rolname not like 'fabric\\_%%' and r.rolname not like 'pg\\_%%' and d.datname = any(%s) and r.oid <> d.datdba
 """
 _ELSEWHERE = """
-    select distinct r.rolname::text, coalesce(d.datname::text, '') from pg_shdepend as s join pg_roles as r on r.oid = s.refobjid
-        left join pg_database as d on d.oid = s.dbid
-    where s.refclassid = 'pg_authid'::regclass and s.deptype in ('o', 'a') and s.classid <> 'pg_database'::regclass and r.rolname = any(%s)
+    select distinct r.rolname::text, coalesce(d.datname::text, '') from pg_catalog.pg_shdepend as s join pg_catalog.pg_roles as r on r.oid = s.refobjid
+        left join pg_catalog.pg_database as d on d.oid = s.dbid
+    where s.refclassid = 'pg_catalog.pg_authid'::regclass and s.deptype in ('o', 'a') and s.classid <> 'pg_catalog.pg_database'::regclass
+        and r.rolname = any(%s)
 """
 
 

@@ -10,27 +10,29 @@ from fabric_assets.security.roles.server import Server
 
 _SCHEMAS = f"""
     select n.nspname::text, o.rolname::text, coalesce(r.rolname::text, case when a.grantee = 0 then 'PUBLIC' end), a.privileges
-    from pg_namespace as n join pg_roles as o on o.oid = n.nspowner
+    from pg_catalog.pg_namespace as n join pg_catalog.pg_roles as o on o.oid = n.nspowner
         left join lateral (
             select grantee, {PRIVILEGES} as privileges from aclexplode(n.nspacl) as a where grantee <> n.nspowner group by grantee
         ) as a on true
-        left join pg_roles as r on r.oid = a.grantee
+        left join pg_catalog.pg_roles as r on r.oid = a.grantee
     where n.nspname = 'public' or n.nspname = any(%(schemas)s) or o.rolname = any(%(roles)s)
 """
 _DEFAULTS = f"""
     select o.rolname::text, coalesce(n.nspname::text, ''), d.defaclobjtype::text, coalesce(r.rolname::text, 'PUBLIC'), {PRIVILEGES}
-    from pg_default_acl as d join pg_roles as o on o.oid = d.defaclrole left join pg_namespace as n on n.oid = d.defaclnamespace, aclexplode(d.defaclacl) as a
-        left join pg_roles as r on r.oid = a.grantee
+    from pg_catalog.pg_default_acl as d join pg_catalog.pg_roles as o on o.oid = d.defaclrole
+        left join pg_catalog.pg_namespace as n on n.oid = d.defaclnamespace, aclexplode(d.defaclacl) as a
+        left join pg_catalog.pg_roles as r on r.oid = a.grantee
     where a.grantee <> d.defaclrole and (o.rolname = any(%(roles)s) or r.rolname = any(%(roles)s)) group by 1, 2, 3, 4
 """
 # Neither tenants' nor such as hold an extension and nothing that somebody could put a row in: what came with it is made for everyone.
 _OPEN_SCHEMAS = r"""
-    select n.nspname::text, array_agg(distinct a.privilege_type) from pg_namespace as n join pg_roles as o on o.oid = n.nspowner, aclexplode(n.nspacl) as a
+    select n.nspname::text, array_agg(distinct a.privilege_type) from pg_catalog.pg_namespace as n
+        join pg_catalog.pg_roles as o on o.oid = n.nspowner, aclexplode(n.nspacl) as a
     where a.grantee = 0 and o.rolname not like 'fabric\_%%' and n.nspname <> all(%(schemas)s)
         and n.nspname not like 'pg\_%%' and n.nspname not in ('public', 'information_schema')
-        and (a.privilege_type = 'CREATE' or not exists (select from pg_extension where extnamespace = n.oid) or exists (
-            select from pg_class as c where c.relnamespace = n.oid and c.relkind in ('r', 'p', 'v', 'm', 'f')
-                and not exists (select from pg_depend where classid = 'pg_class'::regclass and objid = c.oid and deptype = 'e')
+        and (a.privilege_type = 'CREATE' or not exists (select from pg_catalog.pg_extension where extnamespace = n.oid) or exists (
+            select from pg_catalog.pg_class as c where c.relnamespace = n.oid and c.relkind in ('r', 'p', 'v', 'm', 'f')
+                and not exists (select from pg_catalog.pg_depend where classid = 'pg_catalog.pg_class'::regclass and objid = c.oid and deptype = 'e')
         ))
     group by 1
 """
@@ -39,38 +41,41 @@ _HELD = """
     with held as materialized (
         select n.oid, n.nspname, w.owner, o.oid as owner_id, w.reader, e.oid as reader_id, w.shown
         from unnest(%(schemas)s::text[], %(owners)s::text[], %(readers)s::text[], %(shown)s::bool[]) as w(name, owner, reader, shown)
-            join pg_namespace as n on n.nspname = w.name left join pg_roles as o on o.rolname = w.owner left join pg_roles as e on e.rolname = w.reader
+            join pg_catalog.pg_namespace as n on n.nspname = w.name left join pg_catalog.pg_roles as o on o.rolname = w.owner
+                left join pg_catalog.pg_roles as e on e.rolname = w.reader
     )
 """
 # Sequences of a column go with their table.
 _STRANGERS = f"""{_HELD}
     select h.nspname::text, 'table', format('%%I.%%I', h.nspname, c.relname), c.relowner::regrole::text
-    from held as h join pg_class as c on c.relnamespace = h.oid where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and c.relowner is distinct from h.owner_id
-        and not (c.relkind = 'S' and exists (select from pg_depend where classid = 'pg_class'::regclass and objid = c.oid and deptype in ('a', 'i')))
-    union all select h.nspname::text, 'routine', (pg_identify_object('pg_proc'::regclass, p.oid, 0)).identity, p.proowner::regrole::text
-    from held as h join pg_proc as p on p.pronamespace = h.oid where p.proowner is distinct from h.owner_id
+    from held as h join pg_catalog.pg_class as c on c.relnamespace = h.oid
+        where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and c.relowner is distinct from h.owner_id
+        and not (c.relkind = 'S' and exists (select from pg_catalog.pg_depend
+            where classid = 'pg_catalog.pg_class'::regclass and objid = c.oid and deptype in ('a', 'i')))
+    union all select h.nspname::text, 'routine', (pg_identify_object('pg_catalog.pg_proc'::regclass, p.oid, 0)).identity, p.proowner::regrole::text
+    from held as h join pg_catalog.pg_proc as p on p.pronamespace = h.oid where p.proowner is distinct from h.owner_id
     union all select h.nspname::text, 'type', format('%%I.%%I', h.nspname, t.typname), t.typowner::regrole::text
-    from held as h join pg_type as t on t.typnamespace = h.oid left join pg_class as c on c.oid = t.typrelid
+    from held as h join pg_catalog.pg_type as t on t.typnamespace = h.oid left join pg_catalog.pg_class as c on c.oid = t.typrelid
     where t.typowner is distinct from h.owner_id and t.typelem = 0 and (t.typrelid = 0 or c.relkind = 'c')
 """
 _EXTRAS = f"""{_HELD}
     select h.nspname::text, case when c.relkind = 'S' then 'sequence' else 'table' end, format('%%I.%%I', h.nspname, c.relname),
         coalesce(r.rolname::text, 'PUBLIC'), array_agg(distinct a.privilege_type)
-    from held as h join pg_class as c on c.relnamespace = h.oid, aclexplode(c.relacl) as a left join pg_roles as r on r.oid = a.grantee
+    from held as h join pg_catalog.pg_class as c on c.relnamespace = h.oid, aclexplode(c.relacl) as a left join pg_catalog.pg_roles as r on r.oid = a.grantee
     where a.grantee <> c.relowner and a.grantee is distinct from h.owner_id
         and not (a.grantee is not distinct from h.reader_id and a.privilege_type = 'SELECT' and not a.is_grantable) group by 1, 2, 3, 4
     union all select h.nspname::text, 'table', format('%%I.%%I', h.nspname, c.relname),
         coalesce(r.rolname::text, 'PUBLIC'), array_agg(distinct a.privilege_type)
-    from held as h join pg_class as c on c.relnamespace = h.oid join pg_attribute as t on t.attrelid = c.oid, aclexplode(t.attacl) as a
-        left join pg_roles as r on r.oid = a.grantee
+    from held as h join pg_catalog.pg_class as c on c.relnamespace = h.oid join pg_catalog.pg_attribute as t on t.attrelid = c.oid, aclexplode(t.attacl) as a
+        left join pg_catalog.pg_roles as r on r.oid = a.grantee
     where t.attacl is not null and a.grantee <> c.relowner and a.grantee is distinct from h.owner_id group by 1, 2, 3, 4
-    union all select h.nspname::text, 'routine', (pg_identify_object('pg_proc'::regclass, p.oid, 0)).identity,
+    union all select h.nspname::text, 'routine', (pg_identify_object('pg_catalog.pg_proc'::regclass, p.oid, 0)).identity,
         r.rolname::text, array_agg(distinct a.privilege_type)
-    from held as h join pg_proc as p on p.pronamespace = h.oid, aclexplode(p.proacl) as a join pg_roles as r on r.oid = a.grantee
+    from held as h join pg_catalog.pg_proc as p on p.pronamespace = h.oid, aclexplode(p.proacl) as a join pg_catalog.pg_roles as r on r.oid = a.grantee
     where a.grantee <> p.proowner and a.grantee not in (coalesce(h.owner_id, 0), coalesce(h.reader_id, 0)) group by 1, 2, 3, 4
 """
 _UNREADABLE = f"""{_HELD}
-    select distinct h.nspname::text from held as h join pg_class as c on c.relnamespace = h.oid
+    select distinct h.nspname::text from held as h join pg_catalog.pg_class as c on c.relnamespace = h.oid
     where h.shown and c.relkind in ('r', 'p', 'v', 'm', 'f')
         and not exists (select from aclexplode(c.relacl) as a where a.grantee = h.reader_id and a.privilege_type = 'SELECT')
 """
@@ -78,24 +83,24 @@ _UNREADABLE = f"""{_HELD}
 _OUTSIDE = f"""{_HELD}, dependent as materialized (
         select r.rolname, r.oid as role_id, s.classid, s.objid, s.objsubid, s.deptype,
             case s.classid
-                when 'pg_class'::regclass then (select relnamespace from pg_class where oid = s.objid)
-                when 'pg_proc'::regclass then (select pronamespace from pg_proc where oid = s.objid)
-                when 'pg_type'::regclass then (select typnamespace from pg_type where oid = s.objid)
-                when 'pg_namespace'::regclass then s.objid
+                when 'pg_catalog.pg_class'::regclass then (select relnamespace from pg_catalog.pg_class where oid = s.objid)
+                when 'pg_catalog.pg_proc'::regclass then (select pronamespace from pg_catalog.pg_proc where oid = s.objid)
+                when 'pg_catalog.pg_type'::regclass then (select typnamespace from pg_catalog.pg_type where oid = s.objid)
+                when 'pg_catalog.pg_namespace'::regclass then s.objid
             end as schema_id
-        from pg_shdepend as s join pg_roles as r on r.oid = s.refobjid
-        where (s.dbid = (select oid from pg_database where datname = current_database())
-                or (%(shared)s and s.dbid = 0 and s.classid <> 'pg_database'::regclass))
-            and s.refclassid = 'pg_authid'::regclass
-            and s.deptype in ('o', 'a') and s.classid <> 'pg_default_acl'::regclass and r.rolname = any(%(roles)s)
+        from pg_catalog.pg_shdepend as s join pg_catalog.pg_roles as r on r.oid = s.refobjid
+        where (s.dbid = (select oid from pg_catalog.pg_database where datname = current_database())
+                or (%(shared)s and s.dbid = 0 and s.classid <> 'pg_catalog.pg_database'::regclass))
+            and s.refclassid = 'pg_catalog.pg_authid'::regclass
+            and s.deptype in ('o', 'a') and s.classid <> 'pg_catalog.pg_default_acl'::regclass and r.rolname = any(%(roles)s)
     ), foreign_to as materialized (
         select d.*, o.rolname as rightful from dependent as d left join held as h on h.oid = d.schema_id
-            left join pg_namespace as n on n.oid = d.schema_id left join pg_roles as o on o.oid = n.nspowner
-        where (h.oid is null or (d.classid = 'pg_type'::regclass and d.role_id not in (coalesce(h.owner_id, 0), coalesce(h.reader_id, 0))))
+            left join pg_catalog.pg_namespace as n on n.oid = d.schema_id left join pg_catalog.pg_roles as o on o.oid = n.nspowner
+        where (h.oid is null or (d.classid = 'pg_catalog.pg_type'::regclass and d.role_id not in (coalesce(h.owner_id, 0), coalesce(h.reader_id, 0))))
             and coalesce(n.nspname, '') not like 'pg\\_temp\\_%%' and coalesce(n.nspname, '') not like 'pg\\_toast%%'
     )
     select distinct f.rolname::text, f.deptype::text = 'o', i.type, i.identity, f.rightful::text
-    from foreign_to as f, pg_identify_object(f.classid, f.objid, case when f.classid = 'pg_class'::regclass then 0 else f.objsubid end) as i
+    from foreign_to as f, pg_identify_object(f.classid, f.objid, case when f.classid = 'pg_catalog.pg_class'::regclass then 0 else f.objsubid end) as i
 """
 
 

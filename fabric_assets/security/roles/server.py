@@ -10,15 +10,18 @@ import psycopg2
 from fabric_assets.errors import DestinationError, DestinationUnavailable
 from fabric_assets.masking import redact
 from fabric_assets.security.postgres_login import complete_login
+from fabric_assets.security.postgres_session import open_session
 from fabric_assets.security.roles.estate import ServerLogin
+from fabric_assets.security.roles.provision_lock import ProvisionLock
 
-# Any number, the same in every process. Advisory locks are a database's, so it is taken in each one, the first one first.
-_LOCK = 4_610_325_110_927_364_002
 # What blocks a change is another session's open transaction; who waits for ever would hold up all tenants.
-_OPTIONS = "-ctimezone=UTC -cstatement_timeout=0 -clock_timeout=120s -cidle_in_transaction_session_timeout=0 -csearch_path=pg_catalog -crole=none"
+_SETTINGS = {"statement_timeout": "0", "lock_timeout": "120s", "idle_in_transaction_session_timeout": "0", "idle_session_timeout": "0", "role": "none"}
 _CONNECT_TIMEOUT_SECONDS = 15
 # What libpq says where the server answered; it gives no SQLSTATE of a connection that did not come about.
 _REFUSALS = ("authentication failed", "no password supplied", "pg_hba.conf", "does not exist", "permission denied", "not permitted to log in")
+
+# The connection that holds the server's lock: no database has this name.
+_GUARD = ""
 
 Report = Callable[[str], None]
 
@@ -27,14 +30,25 @@ class Server:
     """The open connections, in autocommit.
 
     Args:
-        report: told once where another process holds the lock.
+        report: called where another process holds the lock.
     """
 
     def __init__(self, login: ServerLogin, report: Report | None = None) -> None:
-        self.login, self._report = login, report
+        self.login, self._lock = login, ProvisionLock(login.place, report)
         self._connections: dict[str, Any] = {}
-        self.version: int = self.get(login.database).server_version
-        ((self.user, self.is_superuser),) = self.ask("select current_user::text, rolsuper from pg_roles where rolname = current_user")
+        try:
+            first = self._connections[login.database] = self._connect(login.database)
+            self.version: int = first.server_version
+            ((self.user, self.is_superuser),) = self.ask("select current_user::text, rolsuper from pg_catalog.pg_roles where rolname = current_user")
+            if self.is_superuser:
+                # Before any database's: two who hold a lock each that the other waits for would wait in vain.
+                guard = self._connections[_GUARD] = self._connect(login.database)
+                guard.autocommit = False
+                self._lock.take_server(guard)
+            self._lock.take(first)
+        except BaseException:
+            self.close()
+            raise
 
     def get(self, database: str) -> Any:
         """Give the connection to a database, opened and locked at its first use.
@@ -46,7 +60,7 @@ class Server:
         if database not in self._connections:
             connection = self._connect(database)
             try:
-                self._lock(connection)
+                self._lock.take(connection)
             except BaseException:
                 connection.close()
                 raise
@@ -76,28 +90,17 @@ class Server:
     def _connect(self, database: str) -> Any:
         login = self.login
         try:
-            connection = psycopg2.connect(**build_parameters(login, database, program="fabric provision", options=_OPTIONS))
+            connection = open_session(build_parameters(login, database, program="fabric provision"), _SETTINGS, place=f"{login.origin} ({login.place})")
         except psycopg2.OperationalError as error:
             raise _translate(error, login, database) from None
         connection.autocommit = True
         return connection
 
-    def _lock(self, connection: Any) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute("select pg_try_advisory_lock(%s)", (_LOCK,))
-            if cursor.fetchone()[0]:
-                return
-            if self._report:
-                self._report(f"waiting for another process that provisions on {self.login.place}")
-            cursor.execute("set lock_timeout = 0")
-            cursor.execute("select pg_advisory_lock(%s)", (_LOCK,))
-            cursor.execute("reset lock_timeout")
 
-
-def build_parameters(login: ServerLogin, database: str, *, program: str, options: str) -> dict[str, Any]:
+def build_parameters(login: ServerLogin, database: str, *, program: str) -> dict[str, Any]:
     """All that libpq is told of a login, so that it looks nowhere else."""
     own = {"host": login.host, "port": login.port, "dbname": database, "user": login.user, "password": login.password}
-    return complete_login({**own, **login.query, "connect_timeout": _CONNECT_TIMEOUT_SECONDS, "options": options, "application_name": program})
+    return complete_login({**own, **login.query, "connect_timeout": _CONNECT_TIMEOUT_SECONDS, "options": "", "application_name": program})
 
 
 @contextmanager
@@ -108,14 +111,16 @@ def open_server(login: ServerLogin, report: Report | None = None) -> Iterator[Se
         DestinationError: the login is refused.
         DestinationUnavailable: no connection, or it was lost.
     """
-    server = Server(login, report)
+    server = None
     try:
+        server = Server(login, report)
         yield server
     except psycopg2.Error as error:
         raise _translate(error, login, login.database) from None
     finally:
-        with contextlib.suppress(psycopg2.Error):
-            server.close()
+        if server is not None:
+            with contextlib.suppress(psycopg2.Error):
+                server.close()
 
 
 def _translate(error: psycopg2.Error, login: ServerLogin, database: str) -> DestinationError | DestinationUnavailable:

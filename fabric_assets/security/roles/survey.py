@@ -51,7 +51,7 @@ def describe_limits(server: Server, estates: Sequence[Estate]) -> list[str]:
 
 def _find_misplaced(server: Server, estates: Sequence[Estate]) -> Iterator[Step]:
     """Name the tenants for whom nothing can be made: only a secret tells which database their urls name. They hold up no other."""
-    known = {name for (name,) in server.ask("select datname::text from pg_database where datallowconn")}
+    known = {name for (name,) in server.ask("select datname::text from pg_catalog.pg_database where datallowconn")}
     own = {estate.database: estate.tenant for estate in estates if estate.has_own_database}
     for estate in estates:
         if estate.has_own_database:

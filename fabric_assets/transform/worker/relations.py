@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from fabric_assets.connectors.duckdb_files import open_file
+from fabric_assets.security.postgres_login import complete_login
+from fabric_assets.security.postgres_session import open_session
 
 # Schema and name.
 Table = tuple[str, str]
@@ -21,9 +23,9 @@ _COLUMN_QUERIES = {
     """,
     "postgres": """
         select n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod)
-        from pg_attribute as a
-        inner join pg_class as c on c.oid = a.attrelid
-        inner join pg_namespace as n on n.oid = c.relnamespace
+        from pg_catalog.pg_attribute as a
+        inner join pg_catalog.pg_class as c on c.oid = a.attrelid
+        inner join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
         where c.relkind in ('r', 'v', 'm', 'p', 'f') and a.attnum > 0 and not a.attisdropped and n.nspname in ({})
         order by n.nspname, c.relname, a.attnum
     """,
@@ -73,16 +75,8 @@ def open_warehouse(destination: Mapping[str, Any], *, spill: Path) -> Iterator[W
     if destination["type"] == "duckdb":
         connection: Any = open_file(destination["path"], read_only=True, spill=spill)
     else:
-        import psycopg2
-
-        connection = psycopg2.connect(
-            host=destination["host"],
-            port=destination["port"],
-            dbname=destination["dbname"],
-            user=destination["user"],
-            password=destination["password"],
-            **destination["query"],
-        )
+        login = {key: destination[key] for key in ("host", "port", "dbname", "user", "password")}
+        connection = open_session(complete_login({**login, **destination["query"]}), {}, place="the destination (postgres)")
         connection.autocommit = True
     try:
         yield Warehouse(destination["type"], connection)
