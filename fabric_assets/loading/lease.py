@@ -17,7 +17,6 @@ from fabric_assets import naming
 from fabric_assets.config.tenant import DuckDbDestination, TenantConfig
 from fabric_assets.connectors.destinations import connect, get_missing_schema_remedy, refuse_other_encodings
 from fabric_assets.errors import LeaseHeld
-from fabric_assets.loading.postgres_lease import PostgresLease
 from fabric_assets.offboarded import refuse_offboarded
 from fabric_assets.private_files import make_private_folder
 from fabric_assets.settings import Settings
@@ -55,6 +54,8 @@ def load_lease(
         with warehouse_lease(tenant.tenant, settings, timeout_seconds=timeout_seconds, report=report, offboarding=offboarding):
             yield
         return
+    from fabric_assets.loading.postgres_lease import PostgresLease
+
     with contextlib.closing(connect(tenant, settings)) as connection:
         if not offboarding:
             refuse_other_encodings(connection, tenant)

@@ -61,7 +61,8 @@ def open_session(parameters: Mapping[str, Any], settings: Mapping[str, str], *, 
             if not cursor.fetchall():
                 if _takes_turns(connection, connect):
                     raise DestinationError(
-                        f"{place} is behind a connection pooler in transaction mode (pgbouncer: pool_mode = transaction or statement), which loses settings and locks",
+                        f"{place} is behind a connection pooler in transaction mode (pgbouncer's pool_mode: transaction or statement),"
+                        " which loses a session's settings and locks",
                         remedy="set pool_mode = session for this database and login, or name the server itself in the url",
                     )
                 cursor.execute(build_settings(settings))

@@ -197,7 +197,7 @@ def test_that_login_mends_and_drops_what_it_has_made(keeper: Place) -> None:
         "mended\tacme: role fabric_globex is a member of fabric_acme",
     ]
     found = keeper.list("acme")
-    assert {table.rows for schema in found.schemas for table in schema.tables} == {1}
+    assert [table.kind for schema in found.schemas for table in schema.tables] == ["table"]
     assert not keeper.drop("acme")
     assert not keeper.drop("initech")
     assert keeper.run("select rolname::text from pg_roles where rolname like 'fabric%' order by 1") == [("fabric_globex",), ("fabric_globex_ro",)]
