@@ -209,15 +209,9 @@ def test_a_decision_has_its_four_parts_on_at_most_forty_lines(decision: Path) ->
     assert re.search(r"\d+\.\d+", text.split("## Verified against")[1]), "name the versions"
 
 
-<<<<<<< HEAD
 def test_no_two_decisions_have_one_number() -> None:
     numbers = [int(decision.stem[:4]) for decision in DECISIONS]
     assert numbers == sorted(set(numbers))
-=======
-def test_decisions_have_numbers_of_their_own() -> None:
-    numbers = [int(decision.stem[:4]) for decision in DECISIONS]
-    assert len(set(numbers)) == len(numbers)
->>>>>>> 2e953de (Import the lease of Postgres where it is taken)
 
 
 def test_every_decision_that_the_code_names_exists() -> None:
