@@ -40,7 +40,7 @@ _OF_KEY = (
     " and l.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())"
 )
 _KIND = "select c.relkind::text from pg_catalog.pg_class as c where c.oid = pg_catalog.to_regclass(%s)"
-_ALREADY = (psycopg2.errors.DuplicateSchema, psycopg2.errors.DuplicateTable, psycopg2.errors.UniqueViolation)
+_ALREADY = (psycopg2.errors.DuplicateSchema, psycopg2.errors.DuplicateTable, psycopg2.errors.DuplicateObject, psycopg2.errors.UniqueViolation)
 Report = Callable[[str], None]
 
 
