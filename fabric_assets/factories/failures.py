@@ -11,7 +11,7 @@ from fabric_assets.masking import mask
 from fabric_assets.security.redaction import describe_masked
 
 _BACKOFFS = {"constant": None, "linear": dg.Backoff.LINEAR, "exponential": dg.Backoff.EXPONENTIAL}
-INTERRUPTED = "told to end before it was done; what is committed stays, nothing is lost or doubled: the next run goes on from there"
+INTERRUPTED = "Cancelled. Committed streams are kept; the next run resumes."
 
 
 class RunInterrupted(dg.DagsterError, dg.DagsterExecutionInterruptedError):

@@ -4,7 +4,7 @@ The op connects when it runs: definitions open nothing (ADR 0002).
 """
 
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, get_args
 
@@ -26,8 +26,12 @@ _FILES_SHOWN = 100
 _RESUME_TAG = "dagster/is_resume_retry"
 
 
-def build_ingestion(loaded: LoadedTenant, source: str, *, settings: Settings) -> dg.AssetsDefinition:
-    """Make the assets of one source; a run may take any part of its streams and checks."""
+def build_ingestion(loaded: LoadedTenant, source: str, *, settings: Settings, sensitive: Mapping[str, frozenset[str]] | None = None) -> dg.AssetsDefinition:
+    """Make the assets of one source; a run may take any part of its streams and checks.
+
+    Args:
+        sensitive: the columns of each stream that the dbt project tags `sensitive`: checks show no values of them.
+    """
     tenant = loaded.config
     config = tenant.sources[source]
     checks = build_source_checks(tenant, source)
@@ -61,11 +65,11 @@ def build_ingestion(loaded: LoadedTenant, source: str, *, settings: Settings) ->
             )
             failures = yield from load(request, context)
         wanted = [check for key, check in checks.items() if key in context.selected_asset_check_keys and check.stream not in failures]
-        yield from run_source_checks(tenant, source, wanted, settings=settings)
+        yield from run_source_checks(tenant, source, wanted, settings=settings, sensitive=sensitive or {})
         if failures:
             from fabric_assets.loading.load import join_failures
 
-            raise join_failures(list(failures.values()))
+            raise join_failures(list(failures.values()), of=len(streams))
 
     return load_source
 
@@ -190,16 +194,20 @@ def _describe_files(files: Sequence[ImportedFile]) -> dict[str, dg.MetadataValue
     return described
 
 
-def run_source_checks(tenant: TenantConfig, source: str, checks: Iterable[DeclaredCheck], *, settings: Settings) -> Iterator[dg.AssetCheckResult]:
+def run_source_checks(
+    tenant: TenantConfig, source: str, checks: Iterable[DeclaredCheck], *, settings: Settings, sensitive: Mapping[str, frozenset[str]]
+) -> Iterator[dg.AssetCheckResult]:
     """Evaluate checks, of a stream's table and of its dropped files, over one connection each."""
-    from fabric_assets.loading.checks import run_checks
+    from fabric_assets.loading.checks import CheckOutcome, run_checks
     from fabric_assets.loading.import_checks import run_import_checks
 
     for stream, declared in groupby(checks, key=lambda check: check.stream):
         group = sorted(declared, key=lambda check: isinstance(check.config, ImportCheck))
         of_rows = tuple(check.config for check in group if not isinstance(check.config, ImportCheck))
         of_files = tuple(check.config for check in group if isinstance(check.config, ImportCheck))
-        outcomes = run_checks(of_rows, tenant=tenant, source=source, stream=stream, settings=settings) if of_rows else ()
+        outcomes: tuple[CheckOutcome, ...] = ()
+        if of_rows:
+            outcomes = run_checks(of_rows, tenant=tenant, source=source, stream=stream, settings=settings, sensitive=sensitive.get(stream, frozenset()))
         if of_files:
             outcomes += run_import_checks(of_files, tenant=tenant, source=source, stream=stream, settings=settings)
         for check, outcome in zip(group, outcomes, strict=True):

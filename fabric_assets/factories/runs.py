@@ -219,8 +219,9 @@ def _get_lines(metadata, name: str) -> tuple[str, ...]:
 
 
 def _get_reason(check: dg.AssetCheckEvaluation) -> str:
-    """Why a check failed, in the words of whoever ran it."""
-    return str(check.metadata["message"].value) if "message" in check.metadata else ""
+    """Why a check failed, without values of rows where its message has some: this goes to the terminal and into logs."""
+    found = check.metadata.get("log_message") or check.metadata.get("message")
+    return str(found.value) if found is not None else ""
 
 
 def _get_message(event: dg.DagsterEvent) -> str:

@@ -4,7 +4,7 @@ dbt runs in a process of its own that was started while the loads went on (ADR 0
 words of dagster-dbt.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import cache
 
@@ -23,6 +23,7 @@ from fabric_assets.transform.build import BuildRequest, ModelResult, TestResult
 from fabric_assets.transform.graph import ModelNode, TestNode
 
 TRANSFORM_TIMEOUT = timedelta(hours=4)
+_REMEDY = "Fix the model or the data. If an upstream table is missing: --select +MODEL. Models already built are kept."
 
 
 def build_transformation(
@@ -73,7 +74,7 @@ def build_transformation(
         )
         with raised_to_dagster(), warehouse_lease(tenant.tenant, settings, timeout_seconds=LEASE_SECONDS, report=context.log.info):
             results = getattr(context.resources, workers).build(request)
-            yield from _translate(results, tenant.tenant, models=chosen, tests=wanted, assets=assets)
+            yield from _translate(results, tenant.tenant, models=chosen, tests=wanted, assets=assets, warn=context.log.warning)
 
     return transform
 
@@ -117,6 +118,7 @@ def _translate(
     models: Mapping[dg.AssetKey, ModelNode],
     tests: Mapping[dg.AssetCheckKey, TestNode],
     assets: Mapping[str, dg.AssetKey],
+    warn: Callable[[str], None],
 ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
     """Yield a result for each model and test as dbt reports it, then fail if a model was not built."""
     model_keys = {model.unique_id: key for key, model in models.items()}
@@ -127,8 +129,11 @@ def _translate(
             key = test_keys[result.unique_id]
             if result.status == "skipped":
                 continue  # its model was not built: there was nothing to test
+            if result.status == "left_out":
+                warn(f"{key.name} of {key.asset_key.to_user_string()} is {result.message}")
+                continue
             if result.status in {"fail", "error"}:
-                refused.append(f"test {key.name} of {key.asset_key.to_user_string()}: {result.message}")
+                refused.append(f"test {key.name} of {key.asset_key.to_user_string()}: {result.log_message or result.message}")
             yield _build_check_result(key, tests[key], result)
         else:
             key = model_keys[result.unique_id]
@@ -139,11 +144,8 @@ def _translate(
                 if result.status == "error":
                     failed[-1] += f": {result.message}"
     if failed or skipped:
-        below = [f"not built, since they lie below: {', '.join(skipped)}"] if skipped else []
-        raise TransformError(
-            f"{tenant}: the models could not all be built\n" + "\n".join([*failed, *refused, *below]),
-            remedy="mend the model, or the data that its test refuses; or materialise first what it reads (+ before the selection). What was built stays",
-        )
+        below = [f"skipped, because an upstream model or test failed: {', '.join(skipped)}"] if skipped else []
+        raise TransformError(f"{tenant}: the models could not all be built\n" + "\n".join([*failed, *refused, *below]), remedy=_REMEDY)
 
 
 def _build_model_result(key: dg.AssetKey, model: ModelNode, result: ModelResult, *, tenant: str, assets: Mapping[str, dg.AssetKey]) -> dg.MaterializeResult:
@@ -181,6 +183,8 @@ def _build_check_result(key: dg.AssetCheckKey, test: TestNode, result: TestResul
         metadata["dagster_dbt/failed_row_count"] = result.failures
     if result.message:
         metadata["message"] = result.message
+    if result.log_message:
+        metadata["log_message"] = result.log_message
     return dg.AssetCheckResult(
         asset_key=key.asset_key, check_name=key.name, passed=result.status == "pass", severity=get_severity(test.severity), metadata=metadata
     )

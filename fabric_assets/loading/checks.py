@@ -2,10 +2,12 @@
 
 One SQL text per check for DuckDB and Postgres alike, over a read-only connection: a check can change nothing. A check that cannot
 be asked (no table yet, no such column) has failed, and says so; it does not stop the checks after it.
+
+Values that a check found are part of its `message`, which is metadata of the check. Logs, errors and alerts show `log_message`: the same with counts alone.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from difflib import get_close_matches
@@ -13,15 +15,16 @@ from functools import partial
 from typing import Any
 
 from fabric_assets import naming
+from fabric_assets.config.base import describe_duration
 from fabric_assets.config.checks import AcceptedValuesCheck, AnyCheck, FreshnessCheck, NotNullCheck, RowCountCheck, SchemaChangeCheck, UniqueCheck
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.connectors.destinations import connect
 from fabric_assets.errors import DestinationError
+from fabric_assets.findings import MOST_VALUES, count, describe_repeats, describe_unexpected
 from fabric_assets.loading import ledger, loaded_streams
 from fabric_assets.loading.drift import describe_change
 from fabric_assets.loading.lease import LEASE_SECONDS, warehouse_lease
 from fabric_assets.loading.reports import read_table
-from fabric_assets.masking import mask_values
 from fabric_assets.settings import Settings
 
 _SHOWN = 5
@@ -32,7 +35,7 @@ Metadata = dict[str, str | int | float | None]
 @dataclass(frozen=True)
 class CheckOutcome:
     """Args:
-    metadata: figures of the check; `message` says in words what failed.
+    metadata: figures of the check; `message` says in words what failed, `log_message` the same without values, where there are any.
     """
 
     passed: bool
@@ -51,11 +54,19 @@ class _Table:
     rows: int
     mark: str
     find_column: Callable[[str], str]
+    sensitive: frozenset[str] = frozenset()
 
     def ask(self, sql: str, *values: Any) -> tuple[Any, ...]:
+        return self.ask_all(sql, *values)[0]
+
+    def ask_all(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         cursor = self.connection.cursor()
         cursor.execute(sql, values) if values else cursor.execute(sql)
-        return cursor.fetchone()
+        return cursor.fetchall()
+
+    def hides(self, columns: Iterable[str]) -> bool:
+        """Whether values of these columns are shown nowhere: the dbt project tags one of them `sensitive`."""
+        return any(name in self.sensitive for column in columns for name in (column.lower(), self.quote(column)[1:-1].lower()))
 
     def quote(self, column: str) -> str:
         """Find the column that a declared name became in the warehouse, and quote it."""
@@ -76,8 +87,14 @@ def run_check(check: AnyCheck, *, tenant: TenantConfig, source: str, stream: str
     return run_checks((check,), tenant=tenant, source=source, stream=stream, settings=settings)[0]
 
 
-def run_checks(checks: tuple[AnyCheck, ...], *, tenant: TenantConfig, source: str, stream: str, settings: Settings) -> tuple[CheckOutcome, ...]:
-    """Run a stream's checks over one connection; the outcomes in the checks' order."""
+def run_checks(
+    checks: tuple[AnyCheck, ...], *, tenant: TenantConfig, source: str, stream: str, settings: Settings, sensitive: frozenset[str] = frozenset()
+) -> tuple[CheckOutcome, ...]:
+    """Run a stream's checks over one connection; the outcomes in the checks' order.
+
+    Args:
+        sensitive: columns, in lower case, whose values no message shows.
+    """
     with warehouse_lease(tenant.tenant, settings, timeout_seconds=LEASE_SECONDS):
         try:
             connection = connect(tenant, settings, read_only=True)
@@ -89,7 +106,7 @@ def run_checks(checks: tuple[AnyCheck, ...], *, tenant: TenantConfig, source: st
             names = tuple(column.name for column in columns)
             find_column = partial(loaded_streams.find_column, connection, tenant=tenant.tenant, source=source, stream=stream, columns=names)
             mark = "?" if tenant.destination.type == "duckdb" else "%s"
-            table = _Table(connection, f'"{dataset}"."{stream}"', names, rows, mark, find_column)
+            table = _Table(connection, f'"{dataset}"."{stream}"', names, rows, mark, find_column, sensitive)
             return tuple(_run(check, table, tenant=tenant, source=source, stream=stream) for check in checks)
         finally:
             connection.close()
@@ -122,29 +139,33 @@ def _check_row_count(check: RowCountCheck, table: _Table) -> CheckOutcome:
     low, high = check.min is not None and table.rows < check.min, check.max is not None and table.rows > check.max
     metadata: Metadata = {"min": check.min, "max": check.max}
     if low or high:
-        metadata["message"] = f"{table.rows} rows, {f'fewer than {check.min}' if low else f'more than {check.max}'}"
+        metadata["message"] = f"{count(table.rows, 'row')}, {f'fewer than {check.min}' if low else f'more than {check.max}'}"
     return CheckOutcome(not (low or high), metadata)
 
 
 def _check_not_null(check: NotNullCheck, table: _Table) -> CheckOutcome:
     quoted = [table.quote(column) for column in check.columns]
     counts = table.ask(f"select {', '.join(f'count(*) - count({column})' for column in quoted)} from {table.name}")
-    missing = {column: count for column, count in zip(check.columns, counts, strict=True) if count}
+    missing = {column: missed for column, missed in zip(check.columns, counts, strict=True) if missed}
     (failures,) = table.ask(f"select count(*) from {table.name} where {' or '.join(f'{column} is null' for column in quoted)}")
     metadata: Metadata = {"failures": failures}
     if missing:
-        metadata["message"] = ", ".join(f"{column} is NULL in {count} rows" for column, count in missing.items())
+        metadata["message"] = ", ".join(f"{column} is NULL in {count(rows, 'row')}" for column, rows in missing.items())
     return CheckOutcome(not failures, metadata)
 
 
 def _check_unique(check: UniqueCheck, table: _Table) -> CheckOutcome:
-    columns = ", ".join(table.quote(column) for column in check.columns)
-    groups, surplus = table.ask(
-        f"select count(*), coalesce(sum(n - 1), 0) from (select count(*) as n from {table.name} group by {columns} having count(*) > 1) as doubles"
-    )
+    quoted = [table.quote(column) for column in check.columns]
+    # As in SQL and dbt, NULL equals nothing: a row with a NULL among the columns repeats no other.
+    known = " and ".join(f"{column} is not null" for column in quoted)
+    repeated = f"select {', '.join(quoted)}, count(*) as n from {table.name} where {known} group by {', '.join(quoted)} having count(*) > 1"
+    groups, surplus = table.ask(f"select count(*), coalesce(sum(n - 1), 0) from ({repeated}) as repeated")
     metadata: Metadata = {"failures": int(surplus)}
     if groups:
-        metadata["message"] = f"{groups} values of {', '.join(check.columns)} occur more than once, {int(surplus)} rows too many"
+        texts = ", ".join(f"cast({column} as text)" for column in quoted)
+        wanted = f"select {texts}, n from ({repeated}) as repeated order by n desc, {texts} limit {MOST_VALUES}"
+        shown = [] if table.hides(check.columns) else table.ask_all(wanted)
+        metadata |= describe_repeats(check.columns, groups, [(row[:-1], row[-1]) for row in shown])
     return CheckOutcome(not groups, metadata)
 
 
@@ -153,13 +174,12 @@ def _check_accepted_values(check: AcceptedValuesCheck, table: _Table) -> CheckOu
     subject = f"cast({table.quote(check.column)} as text)"
     values = [str(value).lower() if isinstance(value, bool) else str(value) for value in check.values]
     condition = f"{subject} not in ({', '.join([table.mark] * len(values))})"
-    (failures,) = table.ask(f"select count(*) from {table.name} where {condition}", *values)
+    failures, distinct = table.ask(f"select count(*), count(distinct {subject}) from {table.name} where {condition}", *values)
     metadata: Metadata = {"failures": failures}
     if failures:
-        cursor = table.connection.cursor()
-        cursor.execute(f"select {subject}, count(*) from {table.name} where {condition} group by 1 order by 2 desc, 1 limit {_SHOWN}", values)
-        shown = ", ".join(f"{mask_values(str(value))[:50]!r} ({count})" for value, count in cursor.fetchall())
-        metadata["message"] = f"{failures} rows hold other values of {check.column}: {shown}"
+        found = f"select {subject}, count(*) from {table.name} where {condition} group by 1 order by 2 desc, 1 limit {MOST_VALUES}"
+        shown = [] if table.hides((check.column,)) else table.ask_all(found, *values)
+        metadata |= describe_unexpected(check.column, distinct, failures, shown)
     return CheckOutcome(not failures, metadata)
 
 
@@ -175,7 +195,7 @@ def _check_freshness(check: FreshnessCheck, table: _Table, *, tenant: TenantConf
     limit = check.max_age.total_seconds()
     metadata: Metadata = {"newest": newest.isoformat(), "age_seconds": round(age), "max_age_seconds": round(limit)}
     if age > limit:
-        metadata["message"] = f"{subject} is {round(age)} s old, more than {round(limit)} s"
+        metadata["message"] = f"{subject} is {describe_duration(age)} old, limit {describe_duration(limit)}"
     return CheckOutcome(age <= limit, metadata)
 
 

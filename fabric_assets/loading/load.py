@@ -43,7 +43,7 @@ def run_load(request: LoadRequest, *, report: Report = lambda message: None) -> 
     for outcome in load_streams(request, report=report):
         (failures if isinstance(outcome, StreamFailure) else reports).append(outcome)
     if failures:
-        raise join_failures(failures)
+        raise join_failures(failures, of=len(reports) + len(failures))
     order = request.streams or tuple(request.tenant.sources[request.source].streams)
     return tuple(sorted(reports, key=lambda found: order.index(found.stream)))
 
@@ -74,15 +74,22 @@ def load_streams(request: LoadRequest, *, report: Report = lambda message: None)
         raise build_error(error, tenant=request.tenant, place=place, writing=True) from None
 
 
-def join_failures(failures: list[StreamFailure]) -> FabricError:
-    """One error for all streams that failed: worth another try if one of them is."""
+def join_failures(failures: list[StreamFailure], *, of: int) -> FabricError:
+    """One error for all streams that failed: worth another try if one of them is.
+
+    Args:
+        of: how many streams were to be loaded.
+    """
     first = next((failure.error for failure in failures if isinstance(failure.error, RetriableError)), failures[0].error)
     if len(failures) == 1:
         return first
-    lines = [f"{len(failures)} streams failed; any other is loaded:"]
-    lines += [f"- {failure.error}" for failure in failures[:_SHOWN]]
-    if len(failures) > _SHOWN:
-        lines.append(f"- and {', '.join(failure.stream for failure in failures[_SHOWN:])}")
+    streams: dict[str, list[str]] = {}
+    for failure in failures:
+        streams.setdefault(str(failure.error), []).append(failure.stream)
+    lines = [f"{len(failures)} of {of} streams failed:"]
+    lines += [f"- {', '.join(names)}: {text}" for text, names in [*streams.items()][:_SHOWN]]
+    if rest := [name for names in [*streams.values()][_SHOWN:] for name in names]:
+        lines.append(f"- and {', '.join(rest)}")
     return type(first)("\n".join(lines))
 
 

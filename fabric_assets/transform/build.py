@@ -72,16 +72,18 @@ class TestResult:
 
     Args:
         failures: rows that the test found; None where it did not get that far.
+        message: may show values of rows; `log_message` does not, for logs and errors.
     """
 
     __test__ = False  # pytest takes every Test* for its own
 
     unique_id: str
-    status: Literal["pass", "fail", "warn", "error", "skipped"]
+    status: Literal["pass", "fail", "warn", "error", "skipped", "left_out"]
     severity: Literal["error", "warn"]
     failures: int | None = None
     message: str = ""
     seconds: float = 0.0
+    log_message: str = ""
 
 
 class DbtWorker:

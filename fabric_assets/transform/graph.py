@@ -5,7 +5,7 @@ Read from a small `graph.json`: definitions are built in every process, and impo
 
 import json
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -78,7 +78,11 @@ class ModelNode:
 
 @dataclass(frozen=True)
 class SourceNode:
-    """A table of a dbt source: a raw stream of whichever tenant declares it."""
+    """A table of a dbt source: a raw stream of each tenant that declares it.
+
+    Args:
+        sensitive: columns, in lower case, that are tagged `sensitive`.
+    """
 
     unique_id: str
     source: str
@@ -88,6 +92,7 @@ class SourceNode:
     tags: tuple[str, ...] = ()
     description: str = ""
     columns: Columns = field(default_factory=dict)
+    sensitive: tuple[str, ...] = ()
     checks: tuple[TestNode, ...] = ()
 
 
@@ -106,6 +111,15 @@ class ProjectGraph:
     sources: dict[str, SourceNode] = field(default_factory=dict)
     unattached: tuple[TestNode, ...] = ()
     broken: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def sensitive_columns(self) -> dict[str, dict[str, frozenset[str]]]:
+        """Of each source and stream the columns whose values no check shows."""
+        found: dict[str, dict[str, frozenset[str]]] = {}
+        for node in self.sources.values():
+            if node.sensitive:
+                found.setdefault(node.source, {})[node.stream] = frozenset(node.sensitive)
+        return found
 
     @property
     def source_checks(self) -> dict[Origin, tuple[TestNode, ...]]:
@@ -168,7 +182,7 @@ def _build_model(raw: dict[str, Any]) -> ModelNode:
 
 
 def _build_source(raw: dict[str, Any]) -> SourceNode:
-    return SourceNode(**raw | _build_described(raw))
+    return SourceNode(**{**raw, **_build_described(raw), "sensitive": tuple(raw["sensitive"])})
 
 
 def _build_described(raw: dict[str, Any]) -> dict[str, Any]:

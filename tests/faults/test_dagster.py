@@ -93,7 +93,7 @@ def test_a_run_that_is_told_to_end_ends_at_once_says_so_and_the_next_is_whole(
         run.send(number)
         assert run.wait(30) == 1, run.log
     told = {tenant["tenant"]: tenant for tenant in json.loads("".join(run.output))["tenants"]}
-    assert "told to end before it was done; what is committed stays" in told["acme"]["error"]
+    assert "Cancelled. Committed streams are kept; the next run resumes." in told["acme"]["error"]
     assert "Dagster" not in told["acme"]["error"]
     assert (told["zeta"]["run_id"], told["zeta"]["error"]) == (None, "not begun: told to end before")
     assert world.read("events") == []

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
+from fabric_assets.config.base import describe_duration
 from fabric_assets.config.checks import AnyCheck
 from fabric_assets.loading.checks import CheckOutcome, run_check, run_checks
 from fabric_assets.settings import Settings
@@ -57,11 +58,11 @@ def test_a_check_that_holds_passes(tenant: Tenant, check: dict[str, Any], figure
     [
         ({"type": "row_count", "min": 5}, None, "4 rows, fewer than 5"),
         ({"type": "row_count", "max": 3}, None, "4 rows, more than 3"),
-        ({"type": "not_null", "columns": ["Status", "paid"]}, 2, "Status is NULL in 1 rows, paid is NULL in 1 rows"),
-        ({"type": "unique", "columns": ["id"]}, 1, "1 values of id occur more than once, 1 rows too many"),
-        ({"type": "accepted_values", "column": "Status", "values": ["new"]}, 2, "2 rows hold other values of Status: 'lost' (1), 'paid' (1)"),
-        ({"type": "accepted_values", "column": "stars", "values": [1]}, 3, "3 rows hold other values of stars: '3' (2), '2' (1)"),
-        ({"type": "freshness", "max_age": "2h", "column": "updated_at"}, None, "the newest updated_at is "),
+        ({"type": "not_null", "columns": ["Status", "paid"]}, 2, "Status is NULL in 1 row, paid is NULL in 1 row"),
+        ({"type": "unique", "columns": ["id"]}, 1, "1 value of id is not unique ('1', 2 rows)"),
+        ({"type": "accepted_values", "column": "Status", "values": ["new"]}, 2, "Status has 2 unexpected values: 'lost' (1 row), 'paid' (1 row)"),
+        ({"type": "accepted_values", "column": "stars", "values": [1]}, 3, "stars has 2 unexpected values: '3' (2 rows), '2' (1 row)"),
+        ({"type": "freshness", "max_age": "2h", "column": "updated_at"}, None, "the newest updated_at is 3h old, limit 2h"),
     ],
 )
 def test_a_check_that_does_not_hold_fails_with_its_figures(tenant: Tenant, check: dict[str, Any], failures: int | None, message: str) -> None:
@@ -109,6 +110,51 @@ def test_the_checks_of_a_stream_are_answered_in_their_order_whatever_the_first_s
     checks = tuple(ADAPTER.validate_python(check) for check in ({"type": "unique", "columns": ["nope"]}, {"type": "row_count", "min": 1}))
     outcomes = run_checks(checks, tenant=tenant.config, source="shop", stream="orders", settings=tenant.settings)
     assert [outcome.passed for outcome in outcomes] == [False, True]
+
+
+def test_null_is_neither_a_repeated_value_nor_a_repeated_part_of_a_key(sqlite: SourceDatabase, warehouse: str | None, settings: Settings) -> None:
+    sqlite.run("create table orders (id integer, email varchar(20), shop integer)")
+    sqlite.fill("orders", [(1, None, 1), (2, None, 1), (3, "a@b.example", 1), (4, "a@b.example", None), (5, "c@d.example", None)])
+    tenant = Tenant(settings, sqlite.build_source(orders={}), warehouse=warehouse)
+    tenant.load()
+    assert _run(tenant, {"type": "unique", "columns": ["email", "shop"]}).passed
+    outcome = _run(tenant, {"type": "unique", "columns": ["email"]})
+    assert outcome.metadata["failures"] == 1
+    assert outcome.metadata["message"] == "1 value of email is not unique ('a@b.example', 2 rows)"
+
+
+def test_values_are_few_and_short_and_only_in_the_message_for_metadata(sqlite: SourceDatabase, settings: Settings) -> None:
+    sqlite.run("create table orders (id integer, note varchar(300))")
+    sqlite.fill("orders", [(number, f"{number % 7}" + "x" * 200) for number in range(21)])
+    tenant = Tenant(settings, sqlite.build_source(orders={}))
+    tenant.load()
+    for check, counted in (
+        ({"type": "accepted_values", "column": "note", "values": ["y"]}, "note has 7 unexpected values (21 rows)"),
+        ({"type": "unique", "columns": ["note"]}, "7 values of note are not unique"),
+    ):
+        metadata = _run(tenant, check).metadata
+        shown = [part for part in str(metadata["message"]).split("'") if part.endswith("x...")]
+        assert [len(part) for part in shown] == [100] * 5
+        assert metadata["log_message"] == counted
+
+
+def test_columns_that_are_sensitive_show_counts_alone(tenant: Tenant) -> None:
+    checks = tuple(
+        ADAPTER.validate_python(check)
+        for check in (
+            {"type": "unique", "columns": ["id"]},
+            {"type": "accepted_values", "column": "Status", "values": ["new"]},
+            {"type": "row_count", "min": 1},
+        )
+    )
+    outcomes = run_checks(checks, tenant=tenant.config, source="shop", stream="orders", settings=tenant.settings, sensitive=frozenset({"id", "status"}))
+    assert [outcome.metadata.get("message") for outcome in outcomes] == ["1 value of id is not unique", "Status has 2 unexpected values (2 rows)", None]
+    assert not any("log_message" in outcome.metadata for outcome in outcomes)
+
+
+@pytest.mark.parametrize(("seconds", "written"), [(0, "0s"), (59.6, "1m"), (326, "5m 26s"), (3600, "1h"), (93_600, "1d 2h"), (90_061, "1d 1h"), (86_405, "1d")])
+def test_a_duration_is_written_in_its_two_largest_units(seconds: float, written: str) -> None:
+    assert describe_duration(seconds) == written
 
 
 def test_a_value_in_a_check_is_never_sql(tenant: Tenant) -> None:

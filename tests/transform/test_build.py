@@ -118,11 +118,12 @@ def test_a_failed_test_holds_up_what_is_below_it_and_a_warning_does_not(prepared
     outcome = build_tenant(prepared, make_tenant("acme"))
     unique = outcome.tests["unique_stg_customers_customer_id"]
     assert (unique.status, unique.severity, unique.failures) == ("fail", "error", 1)
-    assert unique.message == "Got 1 result, configured to fail if != 0"
+    assert (unique.message, unique.log_message) == ("1 value of customer_id is not unique ('1', 2 rows)", "1 value of customer_id is not unique")
     assert outcome.models["stg_customers"].status == "success"
     assert (outcome.models["orders"].status, outcome.models["orders"].message) == ("skipped", "not built: test unique_stg_customers_customer_id failed")
     relation = next(result for name, result in outcome.tests.items() if name.startswith("relationships_stg_orders"))
     assert (relation.status, relation.severity, relation.failures) == ("warn", "warn", 1)
+    assert relation.message == "1 value of customer_id is not in stg_customers.customer_id: '99' (1 row)"
     assert outcome.models["order_log"].rows == 3
 
 

@@ -1,6 +1,9 @@
-"""One tenant's models and tests, built by one dbt call: what the request `build` does."""
+"""One tenant's models and tests, built by one dbt call: what the request `build` does.
 
-from collections.abc import Callable
+A test that fails is reported when dbt is done: what it found is read then, when dbt has let go of the warehouse.
+"""
+
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +12,16 @@ from dbt.contracts.graph.manifest import Manifest
 from fabric_assets.transform.folders import RunFolder
 from fabric_assets.transform.worker.dbt_call import call_dbt, clean_message
 from fabric_assets.transform.worker.description import describe_models
+from fabric_assets.transform.worker.findings import describe_failures
 from fabric_assets.transform.worker.manifest import SELECTED_TAG, get_owner, load_manifest
 from fabric_assets.transform.worker.profiles import get_database, make_spill_folder, write_profile
-from fabric_assets.transform.worker.relations import release_warehouse
+from fabric_assets.transform.worker.relations import open_warehouse, release_warehouse
 from fabric_assets.transform.worker.sandbox import close_python
+from fabric_assets.transform.worker.unfinished import UnfinishedModels
 
 Emit = Callable[[dict[str, Any]], None]
 
+_OF_A_BATCH = "Exception on worker thread. "
 _TEST_TYPES = {"test", "unit_test"}
 _FAILED = {"error", "fail", "runtime error", "partial success"}
 
@@ -44,8 +50,13 @@ def build(request: dict[str, Any], run: RunFolder, emit: Emit) -> None:
     manifest = load_manifest(
         Path(request["file"]), tenant=request["tenant"], database=get_database(destination), selected={*request["models"], *request["tests"]}
     )
+    left_out = _find_left_out(manifest, request)
+    for unique_id in left_out:
+        del manifest.unit_tests[unique_id]
+        message = "left out: it reads the model's own table, which does not exist yet; the next run includes it"
+        emit({"event": "test", "unique_id": unique_id, "status": "left_out", "message": message, "severity": "error"})
     close_python({owner for node in manifest.nodes.values() if (owner := get_owner(node.original_file_path))})
-    results = _Results(manifest, emit, hidden=run.path)
+    results = _Results(manifest, emit, hidden=run.path, unfinished=UnfinishedModels(Path(request["folder"]), manifest))
     outcome = call_dbt(
         *("build", "--select", f"tag:{SELECTED_TAG}", "--indirect-selection", "empty", "--vars", request["vars"]),
         *(["--full-refresh"] if request["full_refresh"] else []),
@@ -57,22 +68,46 @@ def build(request: dict[str, Any], run: RunFolder, emit: Emit) -> None:
     release_warehouse(destination)
     if outcome.exception is not None:
         raise _build_failure(outcome.exception, run.path)
-    results.finish(outcome.result)
-    for model in describe_models(manifest, results.built, destination=destination, spill=make_spill_folder(run.path)):
+    spill = make_spill_folder(run.path)
+    results.finish(outcome.result, lambda failed: describe_failures(manifest, failed, destination=destination, spill=spill))
+    for model in describe_models(manifest, results.built, destination=destination, spill=spill):
         emit(model)
+
+
+def _find_left_out(manifest: Manifest, request: dict[str, Any]) -> list[str]:
+    """The unit tests that cannot run before their model's table exists: dbt takes the columns of the input `this` from there.
+
+    dbt would fail the test, and so never build the model whose table the test waits for.
+    """
+    models = {key: manifest.nodes[test.depends_on.nodes[0]] for key, test in manifest.unit_tests.items() if _reads_itself(test)}
+    if not models:
+        return []
+    with open_warehouse(request["destination"], spill=make_spill_folder(Path.cwd())) as warehouse:
+        tables = warehouse.get_columns(model.schema for model in models.values())
+    return [key for key, model in models.items() if (model.schema, model.alias) not in tables]
+
+
+def _reads_itself(test: Any) -> bool:
+    return any(given.input.strip() == "this" for given in test.given)
 
 
 class _Results:
     """Turns dbt's events into ours."""
 
-    def __init__(self, manifest: Manifest, emit: Emit, *, hidden: Path) -> None:
-        self._manifest, self._emit, self._hidden = manifest, emit, hidden
+    def __init__(self, manifest: Manifest, emit: Emit, *, hidden: Path, unfinished: UnfinishedModels) -> None:
+        self._manifest, self._emit, self._hidden, self._unfinished = manifest, emit, hidden, unfinished
         self._failed: set[str] = set()
-        self._skipped: list[str] = []
+        self._found: dict[str, dict[str, Any]] = {}
+        self._skipped: dict[str, None] = {}
+        self._reasons: dict[str, str] = {}
         self.built: dict[str, dict[str, Any]] = {}
 
     def receive(self, event: Any) -> None:
         """Take one of dbt's log events; called from dbt's threads."""
+        if event.info.name == "GenericExceptionOnRun":  # why a batch failed: its result says ERROR
+            self._reasons.setdefault(event.data.unique_id, clean_message(event.data.exc, hidden=self._hidden).removeprefix(_OF_A_BATCH))
+        if event.info.name == "NodeStart":
+            self._unfinished.begin(event.data.node_info.unique_id)
         if event.info.name != "NodeFinished":
             return
         unique_id, result = event.data.node_info.unique_id, event.data.run_result
@@ -80,22 +115,31 @@ class _Results:
         message = clean_message(result.message, hidden=self._hidden)
         seconds = round(result.execution_time, 3)
         if result.status == "skipped":
-            self._skipped.append(unique_id)
+            self._skipped[unique_id] = None
         elif kind in _TEST_TYPES:
             self._receive_test(unique_id, result, message, seconds)
         elif kind == "model":
-            if result.status == "success":
-                self.built[unique_id] = {"seconds": seconds}
-            else:
-                self._failed.add(unique_id)
-                self._emit({"event": "model", "unique_id": unique_id, "status": "error", "message": message, "seconds": seconds})
+            self._receive_model(unique_id, result.status, message, seconds)
 
-    def finish(self, results: Any) -> None:
-        """Report what was skipped, with the reason; raise what no model and no test reported."""
+    def finish(self, results: Any, describe: Callable[[dict[str, tuple[Any, int]]], Iterable[tuple[str, dict[str, str]]]]) -> None:
+        """Report the tests that failed and what was skipped, with the reason; raise what no model and no test reported.
+
+        Args:
+            describe: says what failed tests found.
+        """
+        for unique_id in self.built:
+            self._unfinished.finish(unique_id)
+        nodes = {result.node.unique_id: result.node for result in results or ()}
+        failed = {key: (nodes[key], event["failures"]) for key, event in self._found.items() if key in nodes and nodes[key].resource_type == "test"}
+        words = dict(describe(failed))
+        for unique_id, event in self._found.items():
+            self._emit(event | words.get(unique_id, {}))
         for result in results or ():
             if result.node.resource_type == "operation" and str(result.status) in _FAILED:
                 raise BuildFailed(f"the hook {result.node.name} of dbt_project.yml failed:\n{clean_message(result.message, hidden=self._hidden)}")
         for unique_id in self._skipped:
+            if unique_id in self._failed or unique_id in self.built:  # a batch of a microbatch model
+                continue
             causes = sorted(_get_name(self._get_node(cause)) for cause in self._find_causes(unique_id))
             message = f"not built: {', '.join(causes)} failed" if causes else "not built: something before it failed"
             event = {"unique_id": unique_id, "status": "skipped", "message": message, "seconds": 0.0}
@@ -104,13 +148,28 @@ class _Results:
             else:
                 self._emit({"event": "test", **event, "severity": self._get_severity(unique_id)})
 
+    def _receive_model(self, unique_id: str, status: str, message: str, seconds: float) -> None:
+        """Take a model's result, or one of a microbatch model's many: its batches have results of their own, and the first failure says why."""
+        if status == "success" and unique_id not in self._failed:
+            self.built[unique_id] = {"seconds": seconds}
+        elif status != "success":
+            self.built.pop(unique_id, None)
+            if unique_id not in self._failed:
+                self._failed.add(unique_id)
+                reason = self._reasons.get(unique_id, message)
+                self._emit({"event": "model", "unique_id": unique_id, "status": "error", "message": reason, "seconds": seconds})
+
     def _receive_test(self, unique_id: str, result: Any, message: str, seconds: float) -> None:
         status = {"pass": "pass", "fail": "fail", "warn": "warn"}.get(result.status, "error")
         if status in {"fail", "error"}:
             self._failed.add(unique_id)
         failures = None if status == "error" else result.num_failures
         event = {"unique_id": unique_id, "status": status, "message": message, "seconds": seconds, "failures": failures}
-        self._emit({"event": "test", **event, "severity": self._get_severity(unique_id)})
+        event |= {"event": "test", "severity": self._get_severity(unique_id)}
+        if failures and status in {"fail", "warn"}:
+            self._found[unique_id] = event
+        else:
+            self._emit(event)
 
     def _find_causes(self, unique_id: str) -> set[str]:
         """The failures above a skipped node: models, and tests of models."""

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from dbt.contracts.graph.manifest import Manifest
-from sqlglot.errors import SqlglotError
 
 from fabric_assets.transform.worker.lineage import LineageFinder
 from fabric_assets.transform.worker.profiles import get_database
@@ -52,10 +51,12 @@ def _count_rows(warehouse: Warehouse, table: Table) -> tuple[int | None, str]:
 
 def _find_lineage(node: Any, finder: LineageFinder, owners: Mapping[Table, Any]) -> tuple[dict[str, list[Any]], str]:
     own = (node.schema, node.alias)
+    if not node.compiled_code or node.language != "sql":  # a microbatch model has a statement for each batch, a Python model has none
+        return {}, "its column lineage is unknown: it is not built by one SQL statement"
     try:
         found = finder.find(node.compiled_code)
-    except (SqlglotError, RecursionError) as error:
-        return {}, f"its column lineage is unknown: {str(error).splitlines()[0]}"
+    except Exception as error:  # noqa: BLE001 - sqlglot raises KeyError and the like for SQL that it does not know; the model is built
+        return {}, f"its column lineage is unknown: {(str(error).splitlines() or [type(error).__name__])[0]}"
     # An incremental model reads itself.
     known = {column: [(owners[table], name) for table, name in leaves if table in owners and table != own] for column, leaves in found.items()}
     return known, ""

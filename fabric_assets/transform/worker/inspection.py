@@ -14,6 +14,7 @@ from dbt.contracts.graph.manifest import Manifest
 from fabric_assets import naming
 from fabric_assets.transform.graph import Columns, ModelNode, Origin, ProjectGraph, SourceNode, TestNode
 from fabric_assets.transform.worker.attachment import attach_tests
+from fabric_assets.transform.worker.findings import find_sensitive
 from fabric_assets.transform.worker.manifest import DATABASE_PLACEHOLDER, TENANT_PLACEHOLDER, get_owner
 
 _UNSUPPORTED = {"seed": "load it as a source of type files", "snapshot": "use an incremental model", "function": "write it as a macro"}
@@ -48,6 +49,7 @@ def build_graph(manifest: Manifest) -> ProjectGraph:
             tags=tuple(source.tags),
             description=source.description,
             columns=_build_columns(source.columns),
+            sensitive=tuple(sorted(find_sensitive(source))),
             checks=tuple(attached.pop(key, [])),
         )
         for key, source in sorted(manifest.sources.items())

@@ -54,6 +54,15 @@ class Warehouse:
             tables.setdefault((schema, table), []).append((column, kind))
         return tables
 
+    def ask(self, query: str) -> list[tuple[Any, ...]]:
+        self._cursor.execute(query)
+        return self._cursor.fetchall()
+
+    def ask_named(self, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """Give the names of the columns, too."""
+        rows = self.ask(query)
+        return [column[0] for column in self._cursor.description], rows
+
     def count_rows(self, table: Table) -> int:
         """Count; of a view this runs its query, and raises the driver's own error where that fails."""
         name = ".".join('"{}"'.format(part.replace('"', '""')) for part in table)

@@ -22,7 +22,7 @@ from dbt.adapters.base.relation import BaseRelation
 from dbt.adapters.contracts.connection import AdapterResponse
 from dbt.context.base import Var
 from dbt.context.providers import BaseDatabaseWrapper, ParseConfigObject, RelationProxy, RuntimeConfigObject
-from dbt_common.behavior_flags import Behavior
+from dbt_common.behavior_flags import Behavior, BehaviorFlagRendered
 from dbt_common.clients.jinja import MacroFuzzEnvironment
 from dbt_common.exceptions import DbtRuntimeError
 from jinja2 import Undefined
@@ -41,6 +41,7 @@ _PLAIN: tuple[type, ...] = (
 # Of these, the attributes named.
 _NAMED: tuple[tuple[type, frozenset[str]], ...] = (
     (Var, frozenset({"has_var"})),
+    (BehaviorFlagRendered, frozenset({"setting", "no_warn"})),  # merge on Postgres asks for one
     *(
         (config, frozenset({"get", "set", "require", "meta_get", "meta_require", "persist_relation_docs", "persist_column_docs"}))
         for config in (ParseConfigObject, RuntimeConfigObject)

@@ -1,0 +1,158 @@
+"""Tests that fail, models in batches, and unit tests of incremental models: built for real, on DuckDB and on Postgres."""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import psycopg2
+import pytest
+
+from fabric_assets.settings import Settings
+from fabric_assets.transform.project import prepare_project
+from tests.transform.conftest import build_tenant, get_raw_statements, make_tenant, run_duckdb
+
+Run = Callable[..., list[tuple[Any, ...]]]
+
+FILES = {
+    "staging/shop/sensitive.yml": """
+models:
+  - name: stg_names
+    columns:
+      - {name: customer_id, data_tests: [unique]}
+      - {name: customer_name, tags: [sensitive], data_tests: [unique, {accepted_values: {arguments: {values: [Nobody]}}}]}
+""",
+    "staging/shop/stg_names.sql": "select id as customer_id, name as customer_name from {{ source('shop', 'customers') }}",
+    "marts/sales/labels.yml": """
+models:
+  - name: labels
+    columns:
+      - {name: customer_name, data_tests: [{accepted_values: {arguments: {values: [Nobody]}}}]}
+      - {name: nickname, data_tests: [not_null]}
+      - name: amount
+        data_tests: [{accepted_values: {arguments: {values: [1], quote: false}, config: {severity: warn}}}]
+""",
+    "marts/sales/labels.sql": (
+        "select customer_name, cast(null as varchar) as nickname, amount from {{ ref('stg_names') }} inner join {{ ref('stg_orders') }} using (customer_id)"
+    ),
+}
+SINGULAR = {
+    "large_orders.sql": "select order_id, amount from {{ ref('stg_orders') }} where amount > 100 -- no row is right",
+    "named_orders.sql": "select customer_name from {{ ref('stg_names') }}",
+}
+BATCHES = """
+{{ config(materialized='incremental', incremental_strategy='microbatch', event_time='ordered_at', batch_size='year', begin='2023-01-01',
+    unique_key='order_id' if target.type == 'postgres' else none) }}
+select order_id, ordered_at, cast(case when amount = 0 then 'zero' else '1' end as integer) as share from {{ ref('stg_orders') }}
+"""
+GROWING = """
+{{ config(materialized='incremental', unique_key='order_id') }}
+select order_id from {{ ref('stg_orders') }} {% if is_incremental() %} where order_id > (select max(order_id) from {{ this }}) {% endif %}
+"""
+GROWING_YML = """
+models: [{name: growing}]
+unit_tests:
+  - name: only_what_is_new
+    model: growing
+    overrides: {macros: {is_incremental: true}}
+    given:
+      - {input: ref('stg_orders'), rows: [{order_id: 1}, {order_id: 9}]}
+      - {input: this, rows: [{order_id: 5}]}
+    expect: {rows: [{order_id: 9}]}
+"""
+
+
+def write(settings: Settings, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        file = settings.dbt_project_dir / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    for adapter in ("duckdb", "postgres"):
+        prepare_project(settings, adapter)
+
+
+@pytest.fixture(params=["duckdb", "postgres"])
+def warehouse(request: pytest.FixtureRequest, own_project: Settings, monkeypatch: pytest.MonkeyPatch) -> tuple[Settings, dict[str, Any] | None, Run]:
+    """A warehouse of either kind: settings, the tenant's destination, and a function that runs SQL there."""
+    if request.param == "duckdb":
+        return own_project, None, lambda *statements: run_duckdb(own_project, "acme", *statements)
+    url = request.getfixturevalue("postgres_database")
+    monkeypatch.setenv("SHARED_URL", url)
+
+    def run(*statements: str) -> list[tuple[Any, ...]]:
+        with contextlib.closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+    return own_project, {"type": "postgres", "url": {"env": "SHARED_URL"}}, run
+
+
+def test_a_failing_test_shows_its_values_in_its_message_alone_and_none_of_sensitive_columns(warehouse: tuple[Settings, dict[str, Any] | None, Run]) -> None:
+    settings, destination, run = warehouse
+    write(settings, {f"models/{name}": text for name, text in FILES.items()} | {f"tests/{name}": text for name, text in SINGULAR.items()})
+    run(*get_raw_statements("acme", amounts=[60, 120, 180], names=["Ada", "Ada"]), "insert into acme_raw_shop.customers values (1, 'Ada')")
+    tests = build_tenant(settings, make_tenant("acme", destination=destination, select=["staging", "labels"], exclude=["tenants"])).tests
+    found = {name: (test.status, test.message, test.log_message) for name, test in tests.items() if test.status != "pass"}
+    name = "accepted_values_stg_names_customer_name__Nobody"
+    assert found["unique_stg_names_customer_id"] == ("fail", "1 value of customer_id is not unique ('1', 2 rows)", "1 value of customer_id is not unique")
+    assert found["unique_stg_names_customer_name"] == ("fail", "1 value of customer_name is not unique", "")
+    assert found[name] == ("fail", "customer_name has 1 unexpected value (3 rows)", "")
+    assert found["named_orders"] == ("fail", "3 rows found", "")
+    assert found["large_orders"][0] == "fail"
+    assert found["large_orders"][1].startswith("2 rows found: order_id '2', amount '120")
+    assert found["large_orders"][2] == "2 rows found"
+    # What is built on them was held up by the failed tests; without those it is built, and the column keeps its tag under its name.
+    for test in ("large_orders.sql", "named_orders.sql"):
+        (settings.dbt_project_dir / "tests" / test).unlink()
+    write(
+        settings,
+        {
+            "models/staging/shop/sensitive.yml": FILES["staging/shop/sensitive.yml"]
+            .replace(", data_tests: [unique", ", data_tests: [not_null")
+            .replace("[not_null, {accepted_values: {arguments: {values: [Nobody]}}}]", "[not_null]")
+        },
+    )
+    tests = build_tenant(settings, make_tenant("acme", destination=destination, select=["staging", "labels"], exclude=["tenants"])).tests
+    found = {name: (test.status, test.message, test.log_message) for name, test in tests.items() if test.status != "pass"}
+    assert found["accepted_values_labels_customer_name__Nobody"] == ("fail", "customer_name has 1 unexpected value (4 rows)", "")
+    assert found["not_null_labels_nickname"] == ("fail", "nickname is NULL in 4 rows", "")
+    status, message, log_message = found["accepted_values_labels_amount__False__1"]
+    assert (status, log_message) == ("warn", "amount has 3 unexpected values (4 rows)")
+    assert message.startswith("amount has 3 unexpected values: '")
+
+
+def test_a_microbatch_model_is_built_and_batches_that_failed_are_made_up_for_by_the_next_run(warehouse: tuple[Settings, dict[str, Any] | None, Run]) -> None:
+    settings, destination, run = warehouse
+    write(settings, {"models/marts/sales/batches.sql": BATCHES})
+    # dbt's next run of the model begins at this year: the batch of 2024 would never be there.
+    run(*get_raw_statements("acme", amounts=[60, 120]), "insert into acme_raw_shop.orders values (7, 1, 5, timestamp '2023-03-01')")
+    run("update acme_raw_shop.orders set amount = 0 where id = 2")
+    tenant = make_tenant("acme", destination=destination, select=["staging.shop", "batches"], exclude=["tenants"])
+    failed = build_tenant(settings, tenant).models["batches"]
+    assert (failed.status, failed.rows) == ("error", None)
+    assert "zero" in failed.message
+    run("update acme_raw_shop.orders set amount = 120 where id = 2")
+    batches = build_tenant(settings, tenant).models["batches"]
+    assert (batches.status, batches.rows) == ("success", 3), batches.message
+    assert batches.message == "its column lineage is unknown: it is not built by one SQL statement"
+    # From here on it is incremental: a row of an old batch that is deleted stays in the model.
+    run("delete from acme_raw_shop.orders where id = 7")
+    assert build_tenant(settings, tenant).models["batches"].rows == 3
+
+
+def test_a_unit_test_that_reads_its_own_models_table_waits_until_there_is_one(warehouse: tuple[Settings, dict[str, Any] | None, Run]) -> None:
+    settings, destination, run = warehouse
+    write(settings, {"models/marts/sales/growing.sql": GROWING, "models/marts/sales/growing.yml": GROWING_YML})
+    run(*get_raw_statements("acme", amounts=[60, 120]))
+    tenant = make_tenant("acme", destination=destination, select=["staging.shop", "growing"], exclude=["tenants"])
+    for expected in ("left_out", "pass"):
+        outcome = build_tenant(settings, tenant)
+        assert (outcome.models["growing"].status, outcome.models["growing"].rows) == ("success", 2)
+        assert outcome.tests["only_what_is_new"].status == expected
+    # A table that somebody dropped is no reason to refuse the model for ever.
+    run("drop table acme_marts.growing")
+    outcome = build_tenant(settings, tenant)
+    assert (outcome.models["growing"].status, outcome.tests["only_what_is_new"].status) == ("success", "left_out")
+    write(settings, {"models/marts/sales/growing.sql": GROWING.replace(">", "<")})
+    outcome = build_tenant(settings, tenant)
+    assert (outcome.models["growing"].status, outcome.tests["only_what_is_new"].status) == ("skipped", "fail")
