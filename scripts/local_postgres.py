@@ -41,6 +41,8 @@ class PostgresServer:
 
     def start(self, *, connections: int = 60) -> None:
         options = f"-h 127.0.0.1 -p {self.port} -c unix_socket_directories='' -c fsync=off -c full_page_writes=off -c max_connections={connections}"
+        # Tests hold such transactions open beside a load.
+        options += " -c max_prepared_transactions=4"
         self._pg_ctl("-o", options, "-l", str(self.data / "log"), "start")
 
     def stop(self, mode: str = "fast") -> None:

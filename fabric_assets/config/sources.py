@@ -5,7 +5,7 @@ from datetime import timedelta
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
 
 from fabric_assets.config.base import (
     Duration,
@@ -21,6 +21,8 @@ from fabric_assets.config.base import (
     Text,
     Whole,
     check_data_path,
+    format_duration,
+    parse_duration,
     refuse,
 )
 from fabric_assets.config.rest import AuthConfig, PaginatorConfig, RestStream, find_forgotten_children, find_orphans, is_credential, is_origin
@@ -34,6 +36,30 @@ def _check_timeout(value: timedelta) -> timedelta:
     if not value:
         raise ValueError("must be at least 1s: no load ends in no time")
     return value
+
+
+def _check_hold(value: timedelta) -> timedelta:
+    if not timedelta(seconds=1) <= value <= timedelta(days=1):
+        raise ValueError("must be from 1s to 1d")
+    return value
+
+
+def _parse_late_rows(value: object) -> timedelta | None:
+    if value is None or value is False:
+        return None
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise ValueError("must be a duration (0s, 1h, 1d), or false") from error
+
+
+# None is `false`: a duration of none at all would look for them in each load.
+LateRows = Annotated[
+    timedelta | None,
+    BeforeValidator(_parse_late_rows),
+    PlainSerializer(lambda value: False if value is None else format_duration(value)),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": r"^\d{1,6}(s|m|h|d)$"}, {"const": False}]}),
+]
 
 
 class SourceConfig(FabricModel):
@@ -58,7 +84,7 @@ class SqlStream(RenamingStream):
     def find_contradictions(self) -> Iterator[tuple[Path, str]]:
         """Yield what would lose rows, or read columns that the key or the cursor needs but that are left out."""
         yield from super().find_contradictions()
-        yield from find_cursor_contradictions(self, self.cursor)
+        yield from find_cursor_contradictions(self, self.cursor, knows_keys=True)
         yield from find_same_columns(self.columns or (), "columns")
         if self.columns:
             needed = [*(self.primary_key or ()), *([self.cursor.field] if self.cursor else [])]
@@ -73,6 +99,16 @@ class SqlDatabaseSource(SourceConfig):
     type: Literal["sql_database"] = Field(description="A database that SQLAlchemy can reach.")
     url: SecretRef = Field(description="Where the SQLAlchemy URL is kept, e.g. postgresql://user:password@host/db or duckdb:///path.")
     schema_: RelationName | None = Field(default=None, alias="schema", description="Schema of the tables; default: the login's own.")
+    consistent: Flag = Field(
+        default=False, description="MySQL and MariaDB: read all streams at one moment, one after the other over one connection. Postgres does so anyway."
+    )
+    late_rows: LateRows = Field(
+        default=timedelta(days=1),
+        description="Postgres: how often at most rows that were committed late are looked for where no transaction was seen open; false: never.",
+    )
+    snapshot_hold: Annotated[Duration, AfterValidator(_check_hold)] = Field(
+        default=timedelta(minutes=10), description="Postgres: longest time that the streams of a load wait for each other to read one moment."
+    )
     streams: dict[Name, SqlStream] = Field(min_length=1, max_length=2000, description="The tables to load, by the name that they get.")
 
 

@@ -158,16 +158,21 @@ class RenamingStream(StreamConfig):
                 yield ("rename", source), f"the column {column} belongs to {owner!r} already; choose another name, or rename {owner!r} too"
 
 
-def find_cursor_contradictions(stream: StreamConfig, cursor: CursorConfig | None) -> Iterator[tuple[Path, str]]:
-    """Yield the combinations of cursor and write disposition that would lose or double rows."""
+def find_cursor_contradictions(stream: StreamConfig, cursor: CursorConfig | None, *, knows_keys: bool = False) -> Iterator[tuple[Path, str]]:
+    """Yield the combinations of cursor and write disposition that would lose or double rows.
+
+    Args:
+        knows_keys: the source recognises rows of an append that are loaded already, by their primary key.
+    """
     if cursor is None:
         if stream.disposition == "append":
             yield (
                 ("write_disposition",),
                 "append without a cursor would load every row again in each run; declare a cursor, or use merge (with primary_key) or replace",
             )
-    elif stream.disposition == "append" and cursor.lag is not None:
-        yield ("cursor", "lag"), "append with a lag would load the lagging rows twice; use merge with a primary_key, or drop the lag"
+    elif stream.disposition == "append" and cursor.lag is not None and not (knows_keys and stream.primary_key):
+        remedy = "declare a primary_key, or drop the lag" if knows_keys else "use merge with a primary_key, or drop the lag"
+        yield ("cursor", "lag"), f"append with a lag would load the lagging rows twice; {remedy}"
     elif stream.disposition == "replace":
         why = "replace reads the whole stream" if stream.write_disposition else "without a primary_key each load replaces the whole stream"
         yield ("cursor",), f"{why}, so a cursor would drop the older rows; declare a primary_key (merge), use append, or drop it"

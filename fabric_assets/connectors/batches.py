@@ -121,6 +121,14 @@ class StreamMemory(Protocol):
         """The warehouse's rows with a value, columns by their names there."""
         ...
 
+    def find_known(self, rows: pa.Table) -> pa.Array:
+        """Whether the warehouse has a row with the same values in these columns, for each row; columns in the source's spelling.
+
+        Raises:
+            DataError: the warehouse cannot compare a column's type.
+        """
+        ...
+
     def replace_rows_of(self, value: str) -> None:
         """Let rows with this value of the plan's `replaced_by` go, though no new ones come (a file that has become empty)."""
         ...

@@ -21,6 +21,7 @@ class SourceContext:
         name: the source's name.
         streams: the chosen streams, all of them declared in `config`.
         full_refresh: forget cursors and remembered files of these streams.
+        loaded_before: streams that an earlier try of the same run has loaded.
         report: takes progress and what else a reader of the run should know, line by line.
     """
 
@@ -30,6 +31,7 @@ class SourceContext:
     streams: tuple[str, ...]
     settings: Settings
     full_refresh: bool = False
+    loaded_before: tuple[str, ...] = ()
     report: Callable[[str], None] = lambda message: None
 
     def resolve(self, ref: SecretRef, *, hidden: bool = True) -> str:

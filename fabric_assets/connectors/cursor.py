@@ -63,6 +63,8 @@ class Cursor:
             self._rebuild(columns)
         self.start = self._step_back(self._last, config.lag) if self._last is not None else self._parse_initial(config.initial)
         self._highest, self._seen, self._met = self._last, Counter(self._ties), False
+        # Whether rows from before the start come as well, because no earlier load could see them.
+        self.reads_late = False
         self._note_start()
 
     @property
@@ -89,8 +91,9 @@ class Cursor:
                 f"{self._place}: {useless} rows have no {self._field}, so an append cannot tell whether it has loaded them before",
                 remedy=f"use merge with a primary_key, which takes them in each load, or leave them out on purpose: where: {self._field} is not null",
             )
-        if self.start is not None:
-            after = pc.fill_null(pc.greater_equal(column, pa.scalar(self.start, self._kind)), False)
+        start = self._parse_initial(self._config.initial) if self.reads_late else self.start
+        if start is not None:
+            after = pc.fill_null(pc.greater_equal(column, pa.scalar(start, self._kind)), False)
             keep = pc.or_(after, pc.invert(usable))
             if pc.sum(keep).as_py() != table.num_rows:
                 table, usable = table.filter(keep), pc.filter(usable, keep)
@@ -99,6 +102,8 @@ class Cursor:
         self._met = self._met or (self._last is not None and known.num_rows > 0 and pc.max(known[self._field]).as_py() >= self._last)
         if self._append and self._last is not None and self._seen:
             table = known = self._drop_seen(table)
+        if self._append and self._last is not None and (self.reads_late or self._config.lag is not None):
+            table = known = self._drop_known(table)
         self._observe(known)
         return table
 
@@ -215,6 +220,15 @@ class Cursor:
             self._seen[digest] -= 1
         fresh = at_boundary.filter(pa.array(keep, type=pa.bool_()))
         return pa.concat_tables([table.filter(pc.invert(boundary)), fresh])
+
+    def _drop_known(self, table: pa.Table) -> pa.Table:
+        """Leave out the rows from before the boundary that the warehouse has: an append knows a row's version by its key and its cursor value."""
+        older = pc.less(table[self._field], pa.scalar(self._last, self._kind))
+        rows = table.filter(older)
+        if not rows.num_rows:
+            return table
+        names = list(dict.fromkeys((*self._key, self._field)))
+        return pa.concat_tables([table.filter(pc.invert(older)), rows.filter(pc.invert(self._memory.find_known(rows.select(names))))])
 
     def _check_lag(self, lag: timedelta | int | None) -> None:
         """Refuse a lag that does not go with the cursor's type at the first load, not at the first one that needs it."""

@@ -43,8 +43,9 @@ class _Rows:
 
 def read(database: Database, query: Query, place: str) -> Iterator[pa.Table]:
     try:
-        pooled = database.engine.raw_connection()
-        connection: Any = pooled.driver_connection
+        # A moment's connection stays open for the next stream; it is no longer the pool's.
+        pooled = None if query.moment else database.engine.raw_connection()
+        connection: Any = query.moment.connection if query.moment else pooled and pooled.driver_connection
         try:
             value = connection.cursor().mogrify("%s", (query.bound[1],)) if query.bound else ""
             connection.query(query.build_sql(value), unbuffered=True)
@@ -55,10 +56,12 @@ def read(database: Database, query: Query, place: str) -> Iterator[pa.Table]:
             if connection._result is not None:
                 connection._result.unbuffered_active = False
             connection._force_close()
-            pooled.invalidate()
+            if pooled:
+                pooled.invalidate()
             raise
         finally:
-            pooled.close()
+            if pooled:
+                pooled.close()
     except (SQLAlchemyError, pymysql.MySQLError, OSError) as error:
         raise database.explain(error, place=place) from None
 

@@ -14,6 +14,7 @@ import adbc_driver_manager
 import pyarrow as pa
 
 from fabric_assets.connectors import arrow_types, postgres_adbc
+from fabric_assets.connectors.moments import Moment, MomentGone
 from fabric_assets.connectors.sql_columns import UNDECLARED_DECIMAL, UNDECLARED_MISFIT, get_kind
 from fabric_assets.connectors.sql_databases import CLIENT_ENCODING, CONNECT_TIMEOUT_SECONDS, Database
 from fabric_assets.connectors.sql_query import BATCH_BYTES, Query, carry
@@ -23,11 +24,14 @@ from fabric_assets.security.postgres_login import build_conninfo, complete_login
 # A database without an encoding converts nothing, and refuses whole results for one text that is not UTF-8: row by row they are judged by the engine.
 _PREPARE = "set timezone = 'UTC'; select set_config('client_encoding', 'SQL_ASCII', false) where current_setting('server_encoding') = 'SQL_ASCII'"
 _BEGIN = "begin read only; set local statement_timeout = {milliseconds}"
+_BEGIN_AT = "begin isolation level repeatable read read only; set transaction snapshot '{export}'; set local statement_timeout = {milliseconds}"
+# What a server says of a snapshot whose transaction has ended.
+_GONE = ("22023", "42704")
 _UNDECLARED_FITS = f"not coalesce(bool_or({UNDECLARED_MISFIT}), false)"
 
 
 def read(database: Database, query: Query, place: str) -> Iterator[pa.Table]:
-    with _begin(database, place) as cursor:
+    with _begin(database, place, query.moment) as cursor:
         if query.bound:
             # COPY takes no parameters: a session setting carries the value, bound, and the statement stays text.
             cursor.execute("select set_config('fabric.cursor', $1, true)", (query.bound[1],))
@@ -52,14 +56,21 @@ def decide_types(database: Database, query: Query, kept: Any, *, place: str) -> 
 
 
 @contextmanager
-def _begin(database: Database, place: str) -> Iterator[Any]:
-    """A cursor in a transaction of its own, on a connection that the next one may take over."""
+def _begin(database: Database, place: str, moment: Moment | None = None) -> Iterator[Any]:
+    """A cursor in a transaction of its own, on a connection that the next one may take over.
+
+    Raises:
+        MomentGone: the transaction that exports the moment's snapshot has ended.
+    """
     try:
         connection = _connect(database)
         try:
             with connection.cursor() as cursor:
                 milliseconds = max(1, int(database.remaining_seconds * 1000))
-                _run(cursor, _BEGIN.format(milliseconds=milliseconds))
+                if moment is None:
+                    _run(cursor, _BEGIN.format(milliseconds=milliseconds))
+                else:
+                    _take_over(cursor, moment, milliseconds)
                 yield cursor
             with connection.cursor() as cursor:
                 _run(cursor, "rollback")
@@ -69,6 +80,15 @@ def _begin(database: Database, place: str) -> Iterator[Any]:
         database.idle.put(connection)
     except (adbc_driver_manager.Error, pa.ArrowException, OSError) as error:
         raise database.explain(error, place=place) from None
+
+
+def _take_over(cursor: Any, moment: Moment, milliseconds: int) -> None:
+    try:
+        _run(cursor, _BEGIN_AT.format(export=moment.export, milliseconds=milliseconds))
+    except adbc_driver_manager.Error as error:
+        if error.sqlstate in _GONE:
+            raise MomentGone from None
+        raise
 
 
 def _connect(database: Database) -> Any:

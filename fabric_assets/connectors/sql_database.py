@@ -6,22 +6,33 @@ is read, in words that name the nearest right one.
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
+
+import pyarrow as pa
 
 from fabric_assets.config.sources import SqlDatabaseSource, SqlStream
 from fabric_assets.connectors import sql_bounds, sql_columns, sql_order, sql_readers
 from fabric_assets.connectors.batches import Batch, ReadGroup, SourceReader, StreamMemory, StreamPlan
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.cursor import Cursor
+from fabric_assets.connectors.late_rows import LateRows
 from fabric_assets.connectors.local_paths import LocalPaths
+from fabric_assets.connectors.moments import Moment, MomentGone, Moments
+from fabric_assets.connectors.mysql_moments import MysqlMoments
+from fabric_assets.connectors.postgres_moments import PostgresMoments
 from fabric_assets.connectors.sql_databases import Database
 from fabric_assets.connectors.sql_query import Query
 from fabric_assets.connectors.suggestions import build_missing_error
+from fabric_assets.errors import ConfigurationError
+
+# The last one reads the present.
+_MOST_ATTEMPTS = 4
 
 
 @dataclass(frozen=True)
@@ -30,6 +41,7 @@ class _Reading:
 
     Args:
         columns: of its table, with the types that the database declares; None where there is no such table.
+        moments: that the source's streams share; None where it has none.
     """
 
     context: SourceContext
@@ -37,6 +49,7 @@ class _Reading:
     config: SqlStream
     database: Database
     columns: Mapping[str, Any] | None
+    moments: Moments | None
 
     @property
     def place(self) -> str:
@@ -59,7 +72,7 @@ def open_source(context: SourceContext) -> SourceReader:
     _check_file(database, context)
     streams = {name: config.streams[name] for name in context.streams}
     tables = database.reflect({stream.table or name for name, stream in streams.items()})
-    groups = []
+    groups, moments = [], _open_moments(database, config, streams)
     for name, stream in streams.items():
         newest = stream.cursor.field if stream.cursor else None
         declared = tables.get(stream.table or name)
@@ -72,8 +85,32 @@ def open_source(context: SourceContext) -> SourceReader:
             declares_columns=True,
             unread=tuple(column for column in declared or () if stream.columns and column not in stream.columns),
         )
-        groups.append(ReadGroup((plan,), partial(_read, _Reading(context, name, stream, database, declared))))
-    return SourceReader(tuple(groups), connections=config.max_connections, close=database.close)
+        groups.append(ReadGroup((plan,), partial(_read, _Reading(context, name, stream, database, declared, moments))))
+
+    def close() -> None:
+        if moments is not None:
+            moments.close()
+        database.close()
+
+    # The streams of a moment that one connection shows wait for each other.
+    return SourceReader(tuple(groups), connections=1 if isinstance(moments, MysqlMoments) else config.max_connections, close=close)
+
+
+def _open_moments(database: Database, config: SqlDatabaseSource, streams: Mapping[str, SqlStream]) -> Moments | None:
+    """Raises:
+    ConfigurationError: one moment is demanded of a database that gives none.
+    """
+    if database.url.drivername == "postgresql+psycopg2":
+        asked = [database.quote_table(stream.table or name) for name, stream in streams.items() if stream.cursor and config.late_rows is not None]
+        return PostgresMoments(database, streams=streams, tables=asked, hold_seconds=config.snapshot_hold.total_seconds())
+    if not config.consistent:
+        return None
+    if not database.url.drivername.endswith("+pymysql"):
+        raise ConfigurationError(
+            f"{database.place}: consistent: true is for MySQL and MariaDB; a {database.dialect} database does not show all tables at one moment",
+            remedy="leave consistent out",
+        )
+    return MysqlMoments(database, streams=streams)
 
 
 def _check_file(database: Database, context: SourceContext) -> None:
@@ -104,7 +141,7 @@ def _read(reading: _Reading, memories: Mapping[str, StreamMemory]) -> Iterator[B
     if reading.config.cursor is None:
         # What an earlier cursor has left would tell a replay that not all is read.
         memory.state.clear()
-        for table in sql_readers.read(database, query, place=place):
+        for table in _read_at_one_moment(reading, memory, lambda moment: replace(query, moment=moment)):
             yield Batch(reading.name, table)
         return
     field = reading.config.cursor.field
@@ -119,8 +156,15 @@ def _read(reading: _Reading, memories: Mapping[str, StreamMemory]) -> Iterator[B
         place=place,
     )
     sql_order.check_order(database, query, column, place=place)
-    bound = sql_bounds.build_bound(column, cursor.start, database.dialect)
-    for table in sql_readers.read(database, replace(query, bound=bound), place=place):
+    late = LateRows(memory.state, table=query.table, every=_get_late_rows(reading))
+
+    def build(moment: Moment | None) -> Query:
+        bound, condition = sql_bounds.build_bound(column, cursor.start, database.dialect), late.begin(moment)
+        cursor.reads_late = bound is not None and condition is not None
+        return replace(query, moment=moment, bound=(f"{bound[0]} or {condition}", bound[1]) if bound and condition else bound)
+
+    reads_all = cursor.start is None
+    for table in _read_at_one_moment(reading, memory, build):
         yield Batch(reading.name, cursor.filter(table))
     if cursor.may_have_gone_back:
         highest = _find_highest(reading, replace(query, columns=(column,), bound=sql_bounds.build_not_null(column)), cursor)
@@ -129,6 +173,51 @@ def _read(reading: _Reading, memories: Mapping[str, StreamMemory]) -> Iterator[B
             for table in sql_readers.read(database, replace(query, bound=bound), place=place):
                 yield Batch(reading.name, cursor.filter(table))
     cursor.commit(context=reading.context)
+    late.commit(is_complete=reads_all or cursor.reads_late)
+    if (
+        reads_all
+        and reading.config.cursor.lag is None
+        and isinstance(reading.moments, PostgresMoments)
+        and not late.is_possible
+        and _get_late_rows(reading) is not None
+    ):
+        memory.warnings.append(
+            f"rows that are committed late with an older {field} are missed: {reading.table} is a view or a foreign table, its rows do not name their "
+            "transaction, or the server is a standby. Set cursor.lag to the longest time that a transaction takes"
+        )
+
+
+def _get_late_rows(reading: _Reading) -> timedelta | None:
+    """How often late rows are asked for; None where the stream could not tell them from rows that it has."""
+    assert isinstance(reading.context.config, SqlDatabaseSource)
+    return None if reading.config.disposition == "append" and not reading.config.primary_key else reading.context.config.late_rows
+
+
+def _read_at_one_moment(reading: _Reading, memory: StreamMemory, build: Callable[[Moment | None], Query]) -> Iterator[pa.Table]:
+    """Read the rows at the moment that the source's streams share, and warn where other streams have read an earlier one.
+
+    Args:
+        build: called with the moment, and once more where that was gone before anything was read.
+    """
+    moments, tables = reading.moments, iter(())
+    moment, first = None, None
+    for attempt in range(_MOST_ATTEMPTS):
+        moment = moments.take() if moments and attempt < _MOST_ATTEMPTS - 1 else None
+        tables = sql_readers.read(reading.database, build(moment), place=reading.place)
+        try:
+            first = next(tables)
+            break
+        except MomentGone:
+            if moments and moment:
+                moments.lose(moment)
+    if moments and moments.impossible:
+        reading.context.report(f"{reading.place}: not read at one moment with the other streams: {moments.impossible}")
+    others = [*reading.context.loaded_before, *(moments.note_begun(reading.name, moment) if moments and moment else ())]
+    if moments and others:
+        memory.warnings.append(f"shows a later moment of the source than {', '.join(others)}: what belongs together may differ until the next load")
+    if first is not None:
+        yield first
+    yield from tables
 
 
 def _find_highest(reading: _Reading, query: Query, cursor: Cursor) -> Any:

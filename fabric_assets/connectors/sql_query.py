@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from fabric_assets.connectors.mixed_columns import cast_texts
+from fabric_assets.connectors.moments import Moment
 from fabric_assets.connectors.sql_columns import SqlColumn, get_kind
 
 # A batch is about so large, whatever the rows: small enough for memory, large enough to keep the cost of each batch away.
@@ -22,6 +23,7 @@ class Query:
         where: the YAML's own condition, in the source's dialect.
         bound: an expression with `{value}` in it and the value that it is compared with; None reads from the beginning.
         row_bytes: of the longest row, where every value is known to fit its column's type; None where neither is known.
+        moment: of the source to read; None for the present.
     """
 
     columns: tuple[SqlColumn, ...]
@@ -29,6 +31,7 @@ class Query:
     where: str | None = None
     bound: tuple[str, Any] | None = None
     row_bytes: int | None = None
+    moment: Moment | None = None
 
     @property
     def names(self) -> list[str]:

@@ -117,7 +117,9 @@ def _build_context(request: LoadRequest, report: Report) -> SourceContext:
 def _load(request: LoadRequest, context: SourceContext, warehouse: Warehouse, job: Job, report: Report) -> Iterator[Outcome]:
     done = job.call(lambda: find_finished(request, context.streams))
     yield from done
-    context = replace(context, streams=tuple(name for name in context.streams if name not in {found.stream for found in done}))
+    before = {found.stream for found in done}
+    loaded = tuple(found.stream for found in done if isinstance(found, StreamReport))
+    context = replace(context, streams=tuple(name for name in context.streams if name not in before), loaded_before=loaded)
     if not context.streams:
         return
     records = _start_records(request, context.streams)

@@ -6,11 +6,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from fabric_assets.connectors.arrow_types import TEXT
+from fabric_assets.connectors.arrow_types import BINARY, TEXT
 from fabric_assets.connectors.batches import Window
 from fabric_assets.connectors.imported_file import ImportedFile
 from fabric_assets.connectors.value_forms import CURRENT
+from fabric_assets.errors import DataError
+from fabric_assets.loading.fitting import fit, plain
 from fabric_assets.loading.stream_names import StreamNames
+
+# So many rows are compared in one statement.
+_COMPARED_ROWS = 2_000
 
 
 @dataclass
@@ -56,9 +61,32 @@ class WarehouseMemory:
 
     def get_rows_at(self, column: str, value: Any) -> pa.Table:
         name = self.get_column(column)
-        # Compared as text: a literal of every type, without a placeholder of either driver. Only a few rows share a cursor's highest value.
-        literal = str(value).replace("'", "''")
-        return self.query(f"select * from {self.table} where \"{name}\" = cast('{literal}' as {_name_type(self.columns[name])})")
+        # A literal of every type, without a placeholder of either driver. Only a few rows share a cursor's highest value.
+        return self.query(f'select * from {self.table} where "{name}" = {_quote_value(value, self.columns[name])}')
+
+    def find_known(self, rows: pa.Table) -> pa.Array:
+        names = [self.get_column(name) for name in rows.column_names]
+        if rows.num_rows == 0 or any(name not in self.columns for name in names):
+            return pa.array([False] * rows.num_rows, pa.bool_())
+        for name in names:
+            if self.columns[name] == BINARY:
+                raise DataError(f"{self.table}: rows of an append are recognised by {name}, which is binary", remedy="use merge, or leave out cursor.lag")
+        kinds = [self.columns[name] for name in names]
+        columns = [fit(plain(column), kind)[0].to_pylist() for column, kind in zip(rows.columns, kinds, strict=True)]
+        known: set[int] = set()
+        for first in range(0, rows.num_rows, _COMPARED_ROWS):
+            values = list(zip(*(column[first : first + _COMPARED_ROWS] for column in columns), strict=True))
+            known.update(first + number for number in self._find_values(names, kinds, values))
+        return pa.array([number in known for number in range(rows.num_rows)], pa.bool_())
+
+    def _find_values(self, names: Sequence[str], kinds: Sequence[pa.DataType], rows: Sequence[Sequence[Any]]) -> list[int]:
+        """The numbers of the rows that the table has; compared as literals of its types, which both destinations write alike."""
+        listed = ", ".join(
+            f"({number}, {', '.join(_quote_value(value, kind) for value, kind in zip(row, kinds, strict=True))})" for number, row in enumerate(rows)
+        )
+        columns = ", ".join(["n", *(f"c{index}" for index in range(len(names)))])
+        same = " and ".join(f't."{name}" = v.c{index}' for index, name in enumerate(names))
+        return self.query(f"select v.n from (values {listed}) as v({columns}) where exists (select 1 from {self.table} as t where {same})")["n"].to_pylist()
 
     def get_files(self) -> Sequence[ImportedFile]:
         return self.read_files()
@@ -70,6 +98,13 @@ class WarehouseMemory:
         self.forget_value(value)
 
 
+def _quote_value(value: Any, kind: pa.DataType) -> str:
+    if value is None:
+        return f"cast(null as {_name_type(kind)})"
+    literal = str(value).replace("'", "''")
+    return f"cast('{literal}' as {_name_type(kind)})"
+
+
 def _name_type(kind: pa.DataType) -> str:
     return f"decimal({kind.precision}, {kind.scale})" if pa.types.is_decimal(kind) else _NAMES.get(kind, "text")
 
@@ -78,6 +113,8 @@ _NAMES = {
     pa.int64(): "bigint",
     pa.float64(): "double precision",
     pa.date32(): "date",
+    pa.bool_(): "boolean",
+    pa.time64("us"): "time",
     pa.timestamp("us"): "timestamp",
     pa.timestamp("us", tz="UTC"): "timestamp with time zone",
 }

@@ -35,6 +35,10 @@ class Memory:
     def get_rows_at(self, column: str, value: Any) -> pa.Table:
         return self.rows.filter([other == value for other in self.rows[column].to_pylist()])
 
+    def find_known(self, rows: pa.Table) -> pa.Array:
+        held = {tuple(row[name] for name in rows.column_names) for row in self.rows.to_pylist()} if self.rows.num_rows else set()
+        return pa.array([tuple(row.values()) in held for row in rows.to_pylist()], pa.bool_())
+
     def get_files(self) -> list[ImportedFile]:
         return []
 
