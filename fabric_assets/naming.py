@@ -194,10 +194,20 @@ def reader_role(tenant: str) -> str:
     return f"fabric_{tenant}_ro"
 
 
+def bi_role(tenant: str) -> str:
+    """The login that reads a tenant's schemas: the one member of its readers' role that we make."""
+    return f"fabric_{tenant}_bi"
+
+
+def list_roles(tenant: str) -> tuple[str, str, str]:
+    """All roles of a tenant with a managed destination."""
+    return owner_role(tenant), reader_role(tenant), bi_role(tenant)
+
+
 def tenant_database(tenant: str) -> str:
     """Of a managed destination with `isolation: database`."""
     return f"fabric_{tenant}"
 
 
-# The sealed secret that holds the password of the owner's role.
-WAREHOUSE_LOGIN = "warehouse_login"
+# The sealed secrets that hold the passwords of the owner's role and of the login that reads.
+WAREHOUSE_LOGIN, WAREHOUSE_READER = "warehouse_login", "warehouse_reader"

@@ -40,7 +40,7 @@ def print_reports(reports: "list[IsolationReport]") -> None:
     table = Table("tenant", "isolated", "attempts", "denied", "succeeded", "not tried", box=None, pad_edge=False)
     for report in reports:
         counts = [len(report.attempts), *(len(report.list(outcome)) for outcome in ("denied", "succeeded", "untried"))]
-        word = "yes" if report.passed else "no" if report.list("succeeded") else "not proven"
+        word = "yes" if report.passed else "no" if report.list("succeeded") or report.list("exposed") else "not proven"
         table.add_row(report.tenant, word, *(f"{count:,}" for count in counts))
     console = get_console()
     console.print(table)
@@ -57,6 +57,7 @@ def to_json(report: "IsolationReport") -> dict[str, object]:
         "attempts": len(report.attempts),
         "denied": len(report.list("denied")),
         "succeeded": [_show(attempt) for attempt in report.list("succeeded")],
+        "exposed": [_show(attempt) for attempt in report.list("exposed")],
         "untried": [_show(attempt) for attempt in report.list("untried")],
         "message": report.message,
     }

@@ -74,11 +74,12 @@ def _work(login: "ServerLogin", estates: "Sequence[Estate]", settings: Settings,
     from fabric_assets.security.roles.provisioning import Provisioned
     from fabric_assets.security.roles.provisioning import provision as run_provision
     from fabric_assets.security.roles.server import open_server
-    from fabric_assets.security.roles.survey import describe_limits, survey
+    from fabric_assets.security.roles.survey import describe_limits, describe_readers, survey
 
     logins = Logins(settings)
     with open_server(login, _report) as server:
         notices = describe_limits(server, estates)
+        notices += describe_readers(server, estates)
         if check or dry_run:
             steps = survey(server, estates, logins)
             result = Provisioned((), tuple((step, "") for step in steps))
@@ -144,6 +145,7 @@ def _to_json(result: "Provisioned", estates: "Sequence[Estate]", notices: list[s
                 "tenant": estate.tenant,
                 "role": estate.owner,
                 "reader": estate.reader,
+                "reader_login": estate.bi,
                 "database": estate.database,
                 "schemas": list(estate.schemas),
                 "mended": sum(step.tenant == estate.tenant for step in result.done),

@@ -118,7 +118,7 @@ def locate(path: str, data_dir: PurePath) -> tuple[str, ...]:
 def get_rivals(served: Iterable[str], all_: Mapping[str, object]) -> list[str]:
     """Names of tenants that are not served here but could share a name with one that is.
 
-    A clash takes two tenants of which one's name begins with the other's and goes on with _raw, or _ro: so few files have to be read to make sure.
+    A clash takes two tenants of which one's name begins with the other's and goes on with _raw, _ro or _bi: so few files have to be read to make sure.
     """
     mine = set(served)
     rivals = set()
@@ -141,8 +141,9 @@ def get_longer_names(names: Collection[str]) -> dict[str, list[str]]:
 
 
 def _get_heads(name: str) -> Iterator[str]:
-    if name.endswith("_ro"):
-        yield name.removesuffix("_ro")
+    for suffix in ("_ro", "_bi"):
+        if name.endswith(suffix):
+            yield name.removesuffix(suffix)
     ended = f"{name}_"  # acme_raw is a rival of acme, too: its `marts` and acme's source `marts` both make acme_raw_marts
     start = ended.find("_raw_")
     while start > 0:
@@ -159,5 +160,5 @@ def _get_names(outline: Outline) -> Iterator[tuple[str, str, Path]]:
     for schema in _DBT_SCHEMAS:
         yield "dataset", naming.dbt_schema(tenant, schema), ("tenant",)
     yield "DuckDB file", f"{tenant}.duckdb", ("tenant",)
-    yield "role", naming.owner_role(tenant), ("tenant",)
-    yield "role", naming.reader_role(tenant), ("tenant",)
+    for role in naming.list_roles(tenant):
+        yield "role", role, ("tenant",)

@@ -54,6 +54,8 @@ def _build_result(key: dg.AssetCheckKey, report: IsolationReport) -> dg.AssetChe
         "succeeded": _build_table(report.list("succeeded")),
         "message": report.message,
     }
+    if exposed := report.list("exposed"):
+        metadata["exposed"] = _build_table(exposed)
     if untried := report.list("untried"):
         metadata["untried"] = _build_table(untried)
     return dg.AssetCheckResult(asset_key=key.asset_key, check_name=key.name, passed=report.passed, severity=get_severity(report.severity), metadata=metadata)

@@ -163,6 +163,27 @@ QUESTIONS: tuple[tuple[str, str], ...] = (
     ),
 )
 
+# A view of the tenant's calls its functions with the rights of who reads it: nobody who does should read another tenant, too.
+READERS_OF_SEVERAL = f"""
+    with reader as materialized (
+        select r.oid, r.rolname from pg_catalog.pg_roles as r
+        where r.rolcanlogin and not r.rolsuper and r.rolname <> current_user and not r.rolname = any(%(readers)s)
+            and exists (select from pg_catalog.pg_namespace as n where n.nspname = any(%(mine)s) and has_schema_privilege(r.oid, n.oid, 'USAGE'))
+    ), reach as (
+        select r.rolname, s.name from reader as r join ({_STRANGE_SCHEMAS}) as s on has_schema_privilege(r.oid, s.oid, 'USAGE')
+        where exists (
+            select from pg_catalog.pg_roles as o
+            where o.oid = s.nspowner and o.oid <> (select oid from pg_catalog.pg_roles where rolname = current_user)
+                and exists (select from pg_catalog.pg_roles as p where p.rolname = o.rolname || '_ro')
+        )
+        union
+        select r.rolname, 'what ' || o.rolname || ' reads' from reader as r join pg_catalog.pg_roles as o on pg_has_role(r.oid, o.oid, 'MEMBER')
+        where o.rolname ~ '^fabric_.*_ro$' and not o.rolname = any(%(readers)s) and o.oid <> r.oid
+    )
+    select 'run functions with the rights of', 'role ' || rolname || ', which also reads ' || string_agg(name, ' and ' order by name)
+    from reach group by rolname order by rolname
+"""
+
 # Since Postgres 15.
 PARAMETERS = """
     select 'set', 'the server parameter ' || parname
@@ -205,7 +226,8 @@ EXTENSIONS = """
 """
 # Tenants on this server, by their roles, and where these are not ours, by the schema that each load makes.
 TENANTS = r"""
-    select substr(rolname, 8) from pg_catalog.pg_roles where rolname ~ '^fabric_.' and rolcanlogin
+    select substr(o.rolname, 8) from pg_catalog.pg_roles as o
+    where o.rolname ~ '^fabric_.' and o.rolcanlogin and exists (select from pg_catalog.pg_roles as r where r.rolname = o.rolname || '_ro')
     union
     select left(nspname, -7) from pg_catalog.pg_namespace where nspname ~ '._fabric$'
 """

@@ -12,7 +12,7 @@ from fabric_assets import naming
 from fabric_assets.config.tenant import PostgresDestination, TenantConfig
 from fabric_assets.connectors.destinations import connect, get_postgres_error, parse_postgres_url
 from fabric_assets.isolation import postgres_questions as questions
-from fabric_assets.isolation.own_schemas import is_own_schema
+from fabric_assets.isolation.own_schemas import is_any_tenants, is_own_schema
 from fabric_assets.isolation.postgres_tries import Try, build_fixed_tries, build_relation_tries, build_role_tries, build_schema_tries, get_outcome
 from fabric_assets.isolation.report import Attempt
 from fabric_assets.security.postgres_login import complete_login
@@ -20,6 +20,10 @@ from fabric_assets.settings import Settings
 
 _MOST = 200
 _LOCK_TIMEOUT = "500ms"
+_SHARED = (
+    "the catalog of this database shows the tenant names, columns, the text of views, row counts and sizes of {count:,} schemas of other tenants;"
+    " isolation: database shows none of it (docs/security.md)"
+)
 
 
 def try_postgres(tenant: TenantConfig, destination: PostgresDestination, settings: Settings) -> tuple[list[Attempt], list[str]]:
@@ -53,11 +57,14 @@ class _Walls:
         schemas = [str(name) for (name,) in self.query("select nspname from pg_catalog.pg_namespace")]
         self._mine = [name for name in schemas if name in declared or is_own_schema(name, tenant.tenant, tenants)]
         self._schemas = [str(name) for (name,) in self.query(questions.SCHEMAS, most=_MOST)]
+        others = [name for name in schemas if name not in self._mine and is_any_tenants(name, tenants - {tenant.tenant})]
         self.notes = [] if [name for name in self._schemas if name != "public"] else ["no other tenant's schema is in this database"]
+        if others:
+            self.notes = [_SHARED.format(count=len(others))]
 
     def query(self, sql: str, **values: Any) -> list[tuple[Any, ...]]:
         """Ask the catalog."""
-        readers = [naming.reader_role(self._tenant)]
+        _, *readers = naming.list_roles(self._tenant)
         with self._connection.cursor() as cursor:
             cursor.execute(sql, {"mine": self._mine, "readers": readers, "owns_database": self._owns_database, **values})
             rows = cursor.fetchall()
@@ -72,6 +79,10 @@ class _Walls:
             yield from (Attempt(action, target, "succeeded") for action, target in found)
             if not found:
                 yield Attempt("hold", topic, "denied")
+        several = self.query(questions.READERS_OF_SEVERAL)
+        yield from (Attempt(action, target, "exposed") for action, target in several)
+        if not several:
+            yield Attempt("be read by", "roles that read several tenants", "denied")
 
     def reset(self) -> Iterator[Attempt]:
         """Go back to whoever logged in: somebody else, where a shared login has taken on the tenant's role."""

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-Outcome = Literal["denied", "succeeded", "untried"]
+# exposed: a grant of the operator's, not a wall of ours, lets the tenant reach another's data by somebody else.
+Outcome = Literal["denied", "succeeded", "untried", "exposed"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class IsolationReport:
     @property
     def severity(self) -> Literal["error", "warn"]:
         """An error is a wall of ours that does not hold; what was not proven, or is not ours to prove, is a warning."""
-        unproven = self.list("untried") and not self.list("succeeded")
+        unproven = (self.list("untried") or self.list("exposed")) and not self.list("succeeded")
         return "error" if self.walls_are_ours and not unproven else "warn"
 
     @property
@@ -65,6 +66,8 @@ class IsolationReport:
             yield f"the tenant could {_join(leaks)}"
             if not self.walls_are_ours:
                 yield "its login is not the platform's: give the destination `managed: true`, and the platform makes one that can do none of this"
+        if exposed := self.list("exposed"):
+            yield f"by grants that an operator has made, the tenant could {_join(exposed)}"
         if untried := self.list("untried"):
             yield f"not proven, for this could not be tried: {_join(untried)}"
         yield from self.notes

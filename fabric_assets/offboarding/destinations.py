@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fabric_assets import naming
+from fabric_assets.config.base import SecretRef
 from fabric_assets.config.folder import get_tenant_files
 from fabric_assets.config.tenant import PostgresDestination, TenantConfig
 from fabric_assets.connectors.destinations import parse_postgres_url, split_postgres_url
@@ -14,6 +15,7 @@ from fabric_assets.offboarding.journal import PROVED, read_journal
 from fabric_assets.offboarding.mentions import Mentions
 from fabric_assets.offboarding.warehouses import Warehouse
 from fabric_assets.security.roles.estate import Estate, ServerLogin
+from fabric_assets.security.secrets import list_secrets, resolve_secret
 from fabric_assets.settings import Settings
 from fabric_assets.transform.estates import PROVISION_VARIABLE, build_estate, get_server_login, is_managed
 from fabric_assets.transform.graph import ProjectGraph, load_graph
@@ -72,7 +74,8 @@ def find_destinations(tenant: str, config: TenantConfig | None, settings: Settin
             estate = Estate(tenant, login.database, ())
             from fabric_assets.offboarding.postgres_schemas import PostgresSchemas
 
-            server = PostgresSchemas(mentions, estate, login=login, reader=None, is_managed=True)
+            reader = _get_sealed_login(tenant, login, settings)
+            server = PostgresSchemas(mentions, estate, login=login, reader=reader, is_managed=True)
             return Destinations((*files, server), "unknown: there is no YAML")
         return Destinations(files, "unknown: there is no YAML", (UNKNOWN,))
     destination = config.destination
@@ -93,9 +96,9 @@ def find_destinations(tenant: str, config: TenantConfig | None, settings: Settin
 
 def _refuse_shared_roles(tenant: str, others: Iterable[str]) -> None:
     """Where there is YAML the loader has made sure; without it a name is all that there is, and `fabric_acme_ro` may be acme's or acme_ro's."""
-    own = {naming.owner_role(tenant), naming.reader_role(tenant)}
+    own = {*naming.list_roles(tenant)}
     for other in sorted(others):
-        if shared := own & {naming.owner_role(other), naming.reader_role(other)}:
+        if shared := own & {*naming.list_roles(other)}:
             raise ConfigurationError(
                 f"there is no YAML of {tenant}, and the role {', '.join(shared)} that it would have is tenant {other}'s",
                 remedy=f"unset {PROVISION_VARIABLE}: then Postgres is left alone, and all else of {tenant} goes",
@@ -107,6 +110,17 @@ def _get_reader(config: TenantConfig, destination: PostgresDestination, settings
         return _build_login("the tenant's login", parse_postgres_url(config, destination, settings))
     except SecretError:  # it was never made, or is gone already: then nothing can be read with it either
         return None
+
+
+def _get_sealed_login(tenant: str, server: ServerLogin, settings: Settings) -> ServerLogin | None:
+    """The tenant's own login where there is no YAML: its password may be sealed yet."""
+    try:
+        if naming.WAREHOUSE_LOGIN not in list_secrets(tenant, settings=settings):
+            return None
+        password = resolve_secret(SecretRef(secret=naming.WAREHOUSE_LOGIN), tenant=tenant, settings=settings)
+    except SecretError:
+        return None
+    return replace(server, origin="the tenant's login", user=naming.owner_role(tenant), password=password)
 
 
 def _build_login(origin: str, parts: dict) -> ServerLogin:

@@ -95,7 +95,7 @@ class Mentions:
                 rf"(?<![A-Za-z0-9_]){rivals}{name}__[a-z]",  # ops, schedules, sensors, pools
                 rf"(?<![A-Za-z0-9_])(?:stg_)?{rivals}{name}_raw_[a-z0-9]",
                 rf"(?<![A-Za-z0-9_]){rivals}{name}_(?:fabric|{schemas}){end}",
-                rf"(?<![A-Za-z0-9_]){own}fabric_{name}(?:_ro)?{end}",
+                rf"(?<![A-Za-z0-9_]){own}fabric_{name}(?:_ro|_bi)?{end}",
                 rf"(?<![A-Za-z0-9_./-]){name}/(?:{parts}){end}",  # asset keys as people write them
                 rf"\[\s*{quote}{name}{quote}\s*,\s*{quote}(?:{parts}){quote}",  # ... and as Dagster stores them
                 rf"{quote}(?:tenant|group_name){quote}\s*[:,]\s*(?:{quote}value{quote}\s*:\s*)?{quote}{name}{quote}",

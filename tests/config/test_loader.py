@@ -279,7 +279,7 @@ def test_alike_names_that_share_nothing_are_no_clash(settings: Settings, write_t
     assert load_fleet(settings).broken == {}
 
 
-PARTS = st.lists(st.sampled_from(["a", "raw", "ro", "marts", "fabric", "stg"]), min_size=1, max_size=4).map("_".join)
+PARTS = st.lists(st.sampled_from(["a", "raw", "ro", "bi", "marts", "fabric", "stg"]), min_size=1, max_size=4).map("_".join)
 
 
 @given(st.dictionaries(PARTS, st.lists(PARTS, max_size=3, unique=True), min_size=2, max_size=6))

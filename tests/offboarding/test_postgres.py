@@ -94,12 +94,12 @@ def test_roles_schemas_and_records_of_one_tenant_go_and_nothing_of_the_others(fl
     certificate = finish(start(Case(command=command), environ={**get_environ(settings), "FABRIC_PROVISION_URL": warehouse}))
 
     assert ask(warehouse, SCHEMAS) == others
-    assert {row[0] for row in ask(warehouse, ROLES)} == {"fabric_acme_two", "fabric_acme_two_ro"}
+    assert {row[0] for row in ask(warehouse, ROLES)} == {"fabric_acme_two", "fabric_acme_two_bi", "fabric_acme_two_ro"}
     assert {schema: ask(warehouse, f"select count(*) from {schema}_raw_shop.orders") for schema in counted} == counted
     assert get_records_of_others(settings) >= records
     assert [row for row in read_records(settings) if any(canary("acme") in cell or NAMED.search(cell) for cell in row)] == []
     assert find_traces(settings, canary("acme"), "acme__", "acme_raw_") == []
-    assert {"fabric_acme", "fabric_acme_ro"} == {*certificate["deleted"]["database"]["roles"]}
+    assert {"fabric_acme", "fabric_acme_bi", "fabric_acme_ro"} == {*certificate["deleted"]["database"]["roles"]}
     assert "acme_raw_forgotten" in certificate["deleted"]["database"]["schemas"]
     assert {each["table"]: each["rows"] for each in certificate["deleted"]["relations"] if each["schema"] == "acme_raw_shop"}["orders"] == 20
 

@@ -44,7 +44,7 @@ def get_neighbours(place: Place) -> list[object]:
 
 def test_what_belongs_to_a_tenant_is_listed_by_the_catalog_alone(fleet: Place) -> None:
     found = fleet.list("acme")
-    assert found.roles == ("fabric_acme", "fabric_acme_ro")
+    assert found.roles == ("fabric_acme", "fabric_acme_bi", "fabric_acme_ro")
     assert found.databases == ()
     tables = {schema.name: schema.tables for schema in found.schemas}
     assert tables["acme_marts"] == (TableContent("kept", "materialized view"), TableContent("orders", "view"))
@@ -63,9 +63,9 @@ def test_a_tenant_is_dropped_whole_and_its_neighbours_stay(fleet: Place, write_t
     told: list[str] = []
     assert not fleet.drop("acme", report=told.append)
     assert "schema acme_raw_shop" in told
-    assert told[-2:] == ["role fabric_acme", "role fabric_acme_ro"]
+    assert told[-3:] == ["role fabric_acme", "role fabric_acme_bi", "role fabric_acme_ro"]
     assert fleet.run("select count(*) from pg_namespace where nspname like '%acme\\_%' and nspname not like '%acme\\_raw\\_%'") == [(0,)]
-    assert fleet.run("select count(*) from pg_roles where rolname in ('fabric_acme', 'fabric_acme_ro')") == [(0,)]
+    assert fleet.run("select count(*) from pg_roles where rolname in ('fabric_acme', 'fabric_acme_bi', 'fabric_acme_ro')") == [(0,)]
     assert fleet.run("select count(*) from pg_shdepend where refclassid = 'pg_authid'::regclass and refobjid not in (select oid from pg_authid)") == [(0,)]
     assert get_neighbours(fleet) == neighbours
     assert not fleet.drop("acme"), "a second call finds nothing"

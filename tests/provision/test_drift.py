@@ -15,6 +15,7 @@ DRIFT: dict[str, tuple[tuple[str, ...], list[str]]] = {
         ("drop owned by fabric_acme_ro", "drop role fabric_acme_ro"),
         [
             "acme: role fabric_acme_ro is missing",
+            "acme: role fabric_acme_bi is not a member of fabric_acme_ro",
             "acme: role fabric_acme_ro lacks CONNECT on database {database}",
             *(f"acme: role fabric_acme_ro lacks USAGE on schema acme_{name}" for name in ("fabric", "intermediate", "marts", "raw_shop", "staging")),
             "acme: role fabric_acme_ro will not read what fabric_acme makes in database {database}",
@@ -28,6 +29,31 @@ DRIFT: dict[str, tuple[tuple[str, ...], list[str]]] = {
             "acme: role fabric_acme_ro has CREATEDB",
             "acme: role fabric_acme_ro has LOGIN",
         ],
+    ),
+    "a reader's login that was changed": (
+        (
+            "alter role fabric_acme_bi nologin noinherit createdb password 'guessed'",
+            "alter role fabric_acme_bi reset default_transaction_read_only",
+            "revoke fabric_acme_ro from fabric_acme_bi",
+            "grant fabric_acme_bi to fabric_globex",
+            "grant fabric_globex_ro to fabric_acme_bi",
+            "grant insert on acme_marts.orders to fabric_acme_bi",
+        ),
+        [
+            "acme: role fabric_acme_bi does not have the sealed password",
+            "acme: role fabric_acme_bi has CREATEDB",
+            "acme: role fabric_acme_bi has INSERT on table acme_marts.orders",
+            "acme: role fabric_acme_bi is not a member of fabric_acme_ro",
+            "acme: role fabric_acme_bi is not read-only by default",
+            "acme: role fabric_acme_bi lacks INHERIT",
+            "acme: role fabric_acme_bi lacks LOGIN",
+            "acme: role fabric_globex is a member of fabric_acme_bi",
+            "globex: role fabric_acme_bi is a member of fabric_globex_ro",
+        ],
+    ),
+    "a reader's login that is gone": (
+        ("drop role fabric_acme_bi",),
+        ["acme: role fabric_acme_bi is missing", "acme: role fabric_acme_bi is not a member of fabric_acme_ro"],
     ),
     "a role that cannot log in": (
         ("alter role fabric_acme nologin valid until '2001-01-01'",),

@@ -200,7 +200,11 @@ def test_that_login_mends_and_drops_what_it_has_made(keeper: Place) -> None:
     assert [table.kind for schema in found.schemas for table in schema.tables] == ["table"]
     assert not keeper.drop("acme")
     assert not keeper.drop("initech")
-    assert keeper.run("select rolname::text from pg_roles where rolname like 'fabric%' order by 1") == [("fabric_globex",), ("fabric_globex_ro",)]
+    assert keeper.run("select rolname::text from pg_roles where rolname like 'fabric%' order by 1") == [
+        ("fabric_globex",),
+        ("fabric_globex_bi",),
+        ("fabric_globex_ro",),
+    ]
 
 
 def test_a_login_that_may_too_little_is_told_what_it_may_not(fleet: Place, monkeypatch: pytest.MonkeyPatch) -> None:

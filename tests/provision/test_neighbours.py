@@ -46,7 +46,7 @@ def read_all(place: Place, leaving: str = "") -> dict[str, Any]:
         " left join pg_class as c on c.relnamespace = n.oid where n.nspname !~ '^pg_|^information' group by 1, 2 order by 1"
     )
     roles = place.run("select rolname::text from pg_roles where rolname !~ '^pg_' order by 1")
-    return {"schemas": [row for row in found if row[1] != own], "roles": [name for (name,) in roles if name not in (own, f"{own}_ro")]}
+    return {"schemas": [row for row in found if row[1] != own], "roles": [name for (name,) in roles if name not in (own, f"{own}_ro", f"{own}_bi")]}
 
 
 def fill(place: Place, tenant: str, user: str = "") -> None:
@@ -125,7 +125,7 @@ def test_a_schema_that_a_source_of_long_ago_shares_with_a_tenant_of_today_stays(
 
 
 @pytest.mark.parametrize("is_known", [True, False], ids=["known", "kept_elsewhere"])
-@pytest.mark.parametrize(("there", "leaving"), [("acme_ro", "acme"), ("acme", "acme_ro")])
+@pytest.mark.parametrize(("there", "leaving"), [("acme_ro", "acme"), ("acme", "acme_ro"), ("acme_bi", "acme"), ("acme", "acme_bi")])
 def test_a_role_that_is_another_tenants_by_another_rule_of_names_is_never_taken(
     server: Place, write_tenant: Write, there: str, leaving: str, is_known: bool
 ) -> None:

@@ -30,7 +30,7 @@ def acme(place: Place, write_tenant: Callable[..., Path]) -> Place:
     return place
 
 
-def test_a_tenant_gets_two_roles_its_schemas_and_its_limits(acme: Place) -> None:
+def test_a_tenant_gets_its_roles_its_schemas_and_its_limits(acme: Place) -> None:
     owned = {name for (name,) in acme.run("select nspname from pg_namespace where nspowner = 'fabric_acme'::regrole")}
     assert owned == SCHEMAS
     attributes = "rolcanlogin, rolsuper, rolinherit, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls, rolconnlimit, rolconfig"
@@ -132,7 +132,9 @@ def test_what_a_dry_run_shows_is_what_a_call_does(place: Place, write_tenant: Ca
     write_tenant("acme", get_managed())
     script = run_fabric("provision", "acme", "--dry-run").out
     place.run(script.replace("'***'", "'by-hand'"))
-    assert run_fabric("provision", "acme", "--check").lines == ["acme: role fabric_acme does not have the sealed password"]
+    assert run_fabric("provision", "acme", "--check").lines == [
+        f"acme: role {role} does not have the sealed password" for role in ("fabric_acme", "fabric_acme_bi")
+    ]
 
 
 def test_the_server_never_sees_a_password(place: Place, write_tenant: Callable[..., Path]) -> None:
@@ -323,7 +325,8 @@ def test_a_url_that_names_no_database_or_anothers_holds_up_no_other_tenant(
     assert done.code == 1
     assert [line for line in done.lines if line.startswith("left")] == [f"left\t{finding}" for finding in found]
     assert {"globex\tnothing done", "initech\tnothing done"} < set(done.lines)
-    assert place.run("select rolname::text from pg_roles where rolname like 'fabric%' and rolcanlogin order by 1") == [("fabric_acme",), ("fabric_umbrella",)]
+    made = [("fabric_acme",), ("fabric_acme_bi",), ("fabric_umbrella",), ("fabric_umbrella_bi",)]
+    assert place.run("select rolname::text from pg_roles where rolname like 'fabric%' and rolcanlogin order by 1") == made
     assert place.run_as("umbrella", "create table umbrella_marts.t as select 1 as i", "select * from umbrella_marts.t") == [(1,)]
     again = run_fabric("provision", "--all", "--check")
     assert (again.code, again.lines) == (1, found)

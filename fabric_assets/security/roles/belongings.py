@@ -98,7 +98,7 @@ def list_belongings(server: Server, estate: Estate, *, is_managed: bool = True) 
     if not is_managed:
         return Belongings(tuple(_list_schemas(server, estate, estate.database, owner="")))
     _refuse_shared_roles(server, estate)
-    roles = tuple(name for (name,) in server.ask(_ROLES, ([estate.owner, estate.reader],)))
+    roles = tuple(name for (name,) in server.ask(_ROLES, (list(estate.roles),)))
     known = {name for (name,) in server.ask("select datname::text from pg_catalog.pg_database where datallowconn")}
     own = tuple({estate.own_database} & known) if estate.has_own_database or _is_alone(server, estate, known) else ()
     places = {name for (name,) in server.ask(_DATABASES, (list(roles),))} | ({estate.database, *own} & known)
@@ -121,9 +121,10 @@ def drop_belongings(server: Server, estate: Estate, *, is_managed: bool = True, 
     """
     tell = report or (lambda _: None)
     found = list_belongings(server, estate, is_managed=is_managed)
-    if estate.owner in found.roles:
-        server.run([f"alter role {quote(estate.owner)} nologin"])
-        _end_sessions(server, estate.owner)
+    for role in (estate.owner, estate.bi):
+        if role in found.roles:
+            server.run([f"alter role {quote(role)} nologin"])
+            _end_sessions(server, role)
     for database in found.databases:
         server.close_database(database)
         server.run([f"drop database if exists {quote(database)} with (force)"])
@@ -142,9 +143,10 @@ def drop_belongings(server: Server, estate: Estate, *, is_managed: bool = True, 
 def _refuse_shared_roles(server: Server, estate: Estate) -> None:
     """`fabric_acme_ro` reads for acme, and would own for a tenant acme_ro: where both are here, it is told by the roles that each of them alone has."""
     tenant = estate.tenant
-    rivals = {naming.reader_role(f"{tenant}_ro"): f"{tenant}_ro"}
-    if tenant.endswith("_ro"):
-        rivals[naming.owner_role(tenant.removesuffix("_ro"))] = tenant.removesuffix("_ro")
+    rivals = {naming.reader_role(f"{tenant}{suffix}"): f"{tenant}{suffix}" for suffix in ("_ro", "_bi")}
+    for suffix in ("_ro", "_bi"):
+        if tenant.endswith(suffix):
+            rivals[naming.owner_role(tenant.removesuffix(suffix))] = tenant.removesuffix(suffix)
     for (role,) in server.ask(_ROLES, (list(rivals),)):
         raise DestinationError(
             f"tenant {tenant}: there is the role {role}, so one of the tenant's roles is tenant {rivals[role]}'s, too ({server.login.place})",
@@ -155,12 +157,12 @@ def _refuse_shared_roles(server: Server, estate: Estate) -> None:
 def _refuse_readers_schemas(server: Server, estate: Estate, databases: Iterable[str]) -> None:
     """What a role owns is dropped with it, and a reader's owns nothing that was made by us."""
     for database in sorted(databases):
-        if owned := [name for (name,) in server.ask(_SCHEMAS, {"owner": estate.reader, "named": [], "tenant": ""}, database=database)]:
-            raise DestinationError(
-                f"tenant {estate.tenant}: the role {estate.reader}, which is to read alone, owns {', '.join(owned)} in database {database}"
-                f" ({server.login.place})",
-                remedy="give them to whom they belong (alter schema ... owner to ...), or drop them by hand; then call this again",
-            )
+        for role in (estate.reader, estate.bi):
+            if owned := [name for (name,) in server.ask(_SCHEMAS, {"owner": role, "named": [], "tenant": ""}, database=database)]:
+                raise DestinationError(
+                    f"tenant {estate.tenant}: the role {role}, which is to read alone, owns {', '.join(owned)} in database {database} ({server.login.place})",
+                    remedy="give them to whom they belong (alter schema ... owner to ...), or drop them by hand; then call this again",
+                )
 
 
 def _is_alone(server: Server, estate: Estate, known: Container[str]) -> bool:

@@ -94,7 +94,7 @@ class ServerState:
 def read_server(server: Server, estates: Iterable[Estate]) -> ServerState:
     """Read everything but what is inside of databases."""
     estates = list(estates)
-    names = [name for estate in estates for name in (estate.owner, estate.reader)]
+    names = [name for estate in estates for name in estate.roles]
     databases = _read_databases(server, {estate.database for estate in estates if estate.has_own_database})
     open_ones = {name for name, (_, grants) in databases.items() if "CONNECT" in grants.get(PUBLIC, ())} | {estate.database for estate in estates}
     inhabitants: dict[str, list[str]] = defaultdict(list)

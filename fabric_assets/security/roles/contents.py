@@ -154,7 +154,7 @@ def read_database(server: Server, database: str, estates: Iterable[Estate]) -> D
     """
     estates = list(estates)
     here = [estate for estate in estates if estate.database == database]
-    roles = [name for estate in estates for name in (estate.owner, estate.reader)]
+    roles = [name for estate in estates for name in estate.roles]
     owners = [estate.owner for estate in here]
     needed = [schema for estate in here for schema in estate.schemas]
     schemas: dict[str, SchemaState] = {}

@@ -36,6 +36,14 @@ class Estate:
         return naming.reader_role(self.tenant)
 
     @property
+    def bi(self) -> str:
+        return naming.bi_role(self.tenant)
+
+    @property
+    def roles(self) -> tuple[str, str, str]:
+        return naming.list_roles(self.tenant)
+
+    @property
     def own_database(self) -> str:
         """The database that is the tenant's alone, where it has one."""
         return naming.tenant_database(self.tenant)

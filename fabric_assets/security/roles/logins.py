@@ -1,4 +1,4 @@
-"""A tenant -> the password of its role: random, sealed before the role gets it, and known to the server as a SCRAM verifier alone.
+"""A tenant -> the passwords of its two logins, the owner's and the reader's: random, sealed before the role gets one, known to the server as a verifier alone.
 
 The role's comment says for which password it was made, by digests that tell nothing: 256 random bits cannot be guessed from them. So a killed call, a
 store that was restored and a password that somebody changed are all seen, without a login to try.
@@ -33,36 +33,42 @@ class Logins:
         found = find_offboarding(tenant, self._settings.data_dir)
         return f"tenant {tenant} {found[0]}" if found else ""
 
-    def has(self, estate: Estate, role: RoleState) -> bool:
-        """Whether the role was made for the password that is sealed, and has had no other since.
+    def has(self, estate: Estate, name: str, role: RoleState) -> bool:
+        """Whether a role was made for the password that is sealed, and has had no other since.
 
         Raises:
             SecretError: the sealed store cannot be read.
         """
-        password = self._find(estate.tenant)
+        password = self._find(estate.tenant, _get_secret(estate, name))
         if password is None:
             return False
         head, _, verifier = role.mark.rpartition(" ")
         return head == _begin_mark(password) and role.verifier in (None, verifier)
 
-    def fill(self, statements: list[str], estate: Estate, connection: Any) -> list[str]:
-        """Put the tenant's password where it belongs in the statements; a new one is sealed first.
+    def fill(self, statements: list[str], estate: Estate, name: str, connection: Any) -> list[str]:
+        """Put a role's password where it belongs in the statements; a new one is sealed first.
 
         Args:
+            name: the role's.
             connection: of the server, whose rules the verifier follows.
         """
-        password = self._find(estate.tenant)
+        secret = _get_secret(estate, name)
+        password = self._find(estate.tenant, secret)
         if password is None:
             password = secrets.token_urlsafe(_BYTES)
-            write_secret(estate.tenant, naming.WAREHOUSE_LOGIN, password, settings=self._settings)
-        verifier = encrypt_password(password, estate.owner, scope=connection, algorithm="scram-sha-256")
+            write_secret(estate.tenant, secret, password, settings=self._settings)
+        verifier = encrypt_password(password, name, scope=connection, algorithm="scram-sha-256")
         mark = f"{_begin_mark(password)} {_digest(verifier)}"
         return [statement.replace(VERIFIER, quote_text(verifier)).replace(MARK, quote_text(mark)) for statement in statements]
 
-    def _find(self, tenant: str) -> str | None:
-        if naming.WAREHOUSE_LOGIN not in list_secrets(tenant, settings=self._settings):
+    def _find(self, tenant: str, secret: str) -> str | None:
+        if secret not in list_secrets(tenant, settings=self._settings):
             return None
-        return resolve_secret(SecretRef(secret=naming.WAREHOUSE_LOGIN), tenant=tenant, settings=self._settings)
+        return resolve_secret(SecretRef(secret=secret), tenant=tenant, settings=self._settings)
+
+
+def _get_secret(estate: Estate, role: str) -> str:
+    return naming.WAREHOUSE_READER if role == estate.bi else naming.WAREHOUSE_LOGIN
 
 
 def _begin_mark(password: str) -> str:

@@ -106,7 +106,7 @@ class _Applying:
     def _build(self, steps: Sequence[Step], connection: Any) -> list[str]:
         statements: list[str] = []
         for step in steps:
-            filled = self._logins.fill(list(step.statements), self._estates[step.tenant], connection) if step.needs_login else step.statements
+            filled = self._logins.fill(list(step.statements), self._estates[step.tenant], step.login, connection) if step.login else step.statements
             statements += filled
         if self._server.is_superuser or not any(step.tenant and step.database and not step.makes_database for step in steps):
             return statements

@@ -4,22 +4,22 @@ from collections.abc import Callable, Iterator
 
 from fabric_assets.security.roles.catalog import PUBLIC, RoleState, ServerState
 from fabric_assets.security.roles.estate import Estate
-from fabric_assets.security.roles.steps import Step, build_login, build_owner, build_revokes, build_setting, join, name_grantee, quote
+from fabric_assets.security.roles.steps import Step, build_bi, build_login, build_owner, build_revokes, build_setting, join, name_grantee, quote
 
 # Every server has these, and nothing of anybody's is in them.
 _MAINTENANCE = ("postgres", "template1")
 _OWNER_RIGHTS, _READER_RIGHTS = frozenset({"CONNECT", "TEMPORARY"}), frozenset({"CONNECT"})
-# Says of a sealed password and of the role's whether they are the same.
-HasLogin = Callable[[Estate, RoleState], bool]
+# Says of a role's sealed password and of its own whether they are the same.
+HasLogin = Callable[[Estate, str, RoleState], bool]
 
 
 def find_role_drift(estate: Estate, state: ServerState, has_login: HasLogin) -> Iterator[Step]:
-    """Compare a tenant's two roles."""
+    """Compare a tenant's roles."""
     tenant = estate.tenant
     owner, reader = state.roles.get(estate.owner), state.roles.get(estate.reader)
     if owner is None:
         statements = build_owner(estate, limits_temp_files=state.may_limit_temp_files)
-        yield Step(tenant, f"role {estate.owner} is missing", statements, needs_login=True)
+        yield Step(tenant, f"role {estate.owner} is missing", statements, login=estate.owner)
     else:
         yield from _find_owner_drift(estate, owner, state, has_login)
     if reader is None:
@@ -28,6 +28,7 @@ def find_role_drift(estate: Estate, state: ServerState, has_login: HasLogin) -> 
         if reader.can_login:
             yield Step(tenant, f"role {estate.reader} has LOGIN", (f"alter role {quote(estate.reader)} nologin",), kind="surplus")
         yield from _find_powers(tenant, estate.reader, [power for power in reader.powers if power != "INHERIT"])
+    yield from _find_bi_drift(estate, state, has_login)
     yield from _find_memberships(estate, state)
     yield from _find_database_rights(estate, state)
 
@@ -36,8 +37,8 @@ def _find_owner_drift(estate: Estate, owner: RoleState, state: ServerState, has_
     tenant, name, role = estate.tenant, estate.owner, quote(estate.owner)
     if not owner.can_login:
         yield Step(tenant, f"role {name} lacks LOGIN", (f"alter role {role} login",))
-    if not has_login(estate, owner):
-        yield Step(tenant, f"role {name} does not have the sealed password", build_login(estate), needs_login=True)
+    if not has_login(estate, name, owner):
+        yield Step(tenant, f"role {name} does not have the sealed password", build_login(estate.owner), login=estate.owner)
     if owner.expires:
         yield Step(tenant, f"the password of role {name} expires", (f"alter role {role} valid until 'infinity'",), kind="surplus")
     if owner.connections != estate.connections:
@@ -55,18 +56,38 @@ def _find_owner_drift(estate: Estate, owner: RoleState, state: ServerState, has_
             yield Step(tenant, finding, (f"alter role {role}{where} reset {quote(key)}",), kind="surplus")
 
 
+def _find_bi_drift(estate: Estate, state: ServerState, has_login: HasLogin) -> Iterator[Step]:
+    """Compare the login that reads: it may do what the readers' role may, and by default changes nothing."""
+    tenant, name, role = estate.tenant, estate.bi, quote(estate.bi)
+    bi = state.roles.get(name)
+    if bi is None:
+        yield Step(tenant, f"role {name} is missing", build_bi(estate), login=name)
+    else:
+        if not bi.can_login:
+            yield Step(tenant, f"role {name} lacks LOGIN", (f"alter role {role} login",))
+        if "INHERIT" not in bi.powers:
+            yield Step(tenant, f"role {name} lacks INHERIT", (f"alter role {role} inherit",))
+        if not has_login(estate, name, bi):
+            yield Step(tenant, f"role {name} does not have the sealed password", build_login(name), login=name)
+        if bi.settings.get(("", "default_transaction_read_only")) != "on":
+            yield Step(tenant, f"role {name} is not read-only by default", (f"alter role {role} set default_transaction_read_only = 'on'",))
+        yield from _find_powers(tenant, name, [power for power in bi.powers if power != "INHERIT"])
+    if name not in state.members.get(estate.reader, ()):
+        yield Step(tenant, f"role {name} is not a member of {estate.reader}", (f"grant {quote(estate.reader)} to {role}",))
+
+
 def _find_powers(tenant: str, role: str, powers: tuple[str, ...] | list[str]) -> Iterator[Step]:
     for power in powers:
         yield Step(tenant, f"role {role} has {power}", (f"alter role {quote(role)} no{power.lower()}",), kind="surplus")
 
 
 def _find_memberships(estate: Estate, state: ServerState) -> Iterator[Step]:
-    """Nobody acts as the owner; of the reader anyone may be a member whom an operator makes one, but no other tenant."""
-    own = {estate.owner, estate.reader}
+    """Nobody acts as the owner or as the login that reads; whom an operator has made a member of the reader stays one, but no other tenant."""
+    own = {*estate.roles}
     for role, members in state.members.items():
         for member in members:
             if role in own:
-                is_surplus = role == estate.owner or (member.startswith("fabric_") and member != estate.owner)
+                is_surplus = role != estate.reader or (member.startswith("fabric_") and member not in own)
             else:  # in another chosen tenant's it is that one's finding
                 is_surplus = member in own and role not in state.roles
             if is_surplus:
@@ -75,7 +96,7 @@ def _find_memberships(estate: Estate, state: ServerState) -> Iterator[Step]:
 
 def _find_database_rights(estate: Estate, state: ServerState) -> Iterator[Step]:
     tenant = estate.tenant
-    wanted = {estate.owner: _OWNER_RIGHTS, estate.reader: _READER_RIGHTS}
+    wanted = {estate.owner: _OWNER_RIGHTS, estate.reader: _READER_RIGHTS, estate.bi: frozenset[str]()}
     for database, (owner, grants) in state.databases.items():
         is_own = database == estate.database
         if owner in wanted:

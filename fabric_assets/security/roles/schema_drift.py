@@ -41,7 +41,7 @@ def find_schema_drift(estates: Iterable[Estate], database: str, state: DatabaseS
         yield Step("", f"{finding}; {remedy}", (), database, kind="unmendable")
     yield from _find_defaults(estates, database, state)
     yield from _find_contents(holders, database, state)
-    roles = {role: estate.tenant for estate in estates for role in (estate.owner, estate.reader)}
+    roles = {role: estate.tenant for estate in estates for role in estate.roles}
     for outsider in state.outsiders:
         yield _describe_outsider(outsider, roles[outsider.role], database)
 
@@ -83,7 +83,7 @@ def _find_rights(estate: Estate, name: str, schema: SchemaState, database: str) 
 
 
 def _find_defaults(estates: Iterable[Estate], database: str, state: DatabaseState) -> Iterator[Step]:
-    by_role = {role: estate for estate in estates for role in (estate.owner, estate.reader)}
+    by_role = {role: estate for estate in estates for role in estate.roles}
     for estate in estates:
         if estate.database == database and "SELECT" not in state.defaults.get((estate.owner, "", "r"), {}).get(estate.reader, ()):
             statement = f"alter default privileges for role {quote(estate.owner)} grant select on tables to {quote(estate.reader)}"

@@ -23,7 +23,7 @@ class Step:
     Args:
         tenant: empty for what concerns the whole server.
         database: where the statements run; empty for what belongs to no database.
-        needs_login: whether a password is to be put where VERIFIER stands.
+        login: the role whose password is to be put where VERIFIER stands; empty where there is none to put.
         makes_database: whether it is the one that makes the database, which no transaction may do.
     """
 
@@ -32,7 +32,7 @@ class Step:
     statements: tuple[str, ...] = ()
     database: str = ""
     kind: Kind = "missing"
-    needs_login: bool = False
+    login: str = ""
     makes_database: bool = False
 
 
@@ -78,13 +78,23 @@ def build_owner(estate: Estate, *, limits_temp_files: bool) -> tuple[str, ...]:
     role = quote(estate.owner)
     return (
         f"create role {role} login noinherit nosuperuser nocreatedb nocreaterole noreplication nobypassrls connection limit {estate.connections}",
-        *build_login(estate),
+        *build_login(estate.owner),
         *(build_setting(estate, key) for key in estate.settings if limits_temp_files or key != "temp_file_limit"),
     )
 
 
-def build_login(estate: Estate) -> tuple[str, ...]:
-    return f"alter role {quote(estate.owner)} password {VERIFIER}", f"comment on role {quote(estate.owner)} is {MARK}"
+def build_bi(estate: Estate) -> tuple[str, ...]:
+    """Make the login that reads the tenant's schemas."""
+    role = quote(estate.bi)
+    return (
+        f"create role {role} login inherit nosuperuser nocreatedb nocreaterole noreplication nobypassrls",
+        *build_login(estate.bi),
+        f"alter role {role} set default_transaction_read_only = 'on'",
+    )
+
+
+def build_login(role: str) -> tuple[str, ...]:
+    return f"alter role {quote(role)} password {VERIFIER}", f"comment on role {quote(role)} is {MARK}"
 
 
 def build_setting(estate: Estate, key: str) -> str:

@@ -13,6 +13,14 @@ from fabric_assets.security.roles.steps import Step, quote
 
 # What a database holds, and what everyone may do in it, when it has just been made.
 _FRESH = DatabaseState({"public": SchemaState("pg_database_owner", {PUBLIC: frozenset({"USAGE"})})}, {}, [], [], [], [])
+# Who reads one of the chosen tenants, and which tenants he reads, others included. A role that made another can act as it before version 16 alone.
+_READERS = """
+    select m.rolname::text, g.rolname::text
+    from pg_catalog.pg_roles as m join pg_catalog.pg_roles as g on g.rolname like 'fabric\\_%%\\_ro' and {reads_g}
+    where not m.rolsuper and m.rolname not like 'fabric\\_%%'
+        and exists (select from pg_catalog.pg_roles as c where c.rolname = any(%s) and {reads_c})
+    order by 1, 2
+"""
 _FRESH_RIGHTS = frozenset({"CONNECT", "TEMPORARY"})
 
 
@@ -47,6 +55,25 @@ def describe_limits(server: Server, estates: Sequence[Estate]) -> list[str]:
         return []
     remedy = f"let a superuser run: grant set on parameter temp_file_limit to {quote(server.user)}" if server.version >= 150000 else "only a superuser may"
     return [f"temp_file_limit is not set: {server.user} may not set it; {remedy}"]
+
+
+def describe_readers(server: Server, estates: Sequence[Estate]) -> list[str]:
+    """Say who else reads the tenants: such a role is kept, but one that reads several brings one tenant's code to another's rows."""
+    how = "pg_has_role(m.oid, {0}.oid, 'MEMBER')"
+    if server.version >= 160000:
+        how = "(pg_has_role(m.oid, {0}.oid, 'USAGE') or pg_has_role(m.oid, {0}.oid, 'SET'))"
+    chosen = [estate.reader for estate in estates]
+    found: dict[str, list[str]] = {}
+    for member, reader in server.ask(_READERS.format(reads_g=how.format("g"), reads_c=how.format("c")), (chosen,)):
+        found.setdefault(member, []).append(reader)
+    return [_describe_reader(member, readers) for member, readers in found.items()]
+
+
+def _describe_reader(member: str, readers: Sequence[str]) -> str:
+    said = f"role {member} is a member of {', '.join(readers)}, and stays one"
+    if len(readers) == 1:
+        return f"{said}; {readers[0].removesuffix('_ro')}_bi is the login that is made for reading"
+    return f"{said}; a view of one of these tenants can call functions with its rights, which reach the others: give each tenant's readers a login of their own"
 
 
 def _find_misplaced(server: Server, estates: Sequence[Estate]) -> Iterator[Step]:
