@@ -5,6 +5,7 @@
     │   └── SecretError         a SecretRef points at nothing, or at something unreadable
     ├── PermanentError          the same call gives the same answer; never retried
     │   ├── SourceError         the source answered, and refuses: wrong table, column, cursor, login
+    │   │   └── RefusedRequest  an HTTP API refuses a request
     │   ├── DestinationError    the destination answered, and refuses
     │   ├── DataError           rows that cannot be loaded as declared
     │   │   └── QuarantinedFile a dropped file of which no row may be loaded
@@ -52,6 +53,18 @@ class PermanentError(FabricError):
 
 class SourceError(PermanentError):
     """The source answered and refused, or lacks what the stream names."""
+
+
+class RefusedRequest(SourceError):
+    """An HTTP API refuses a request.
+
+    Args:
+        status: of its answer.
+    """
+
+    def __init__(self, message: str, *, remedy: str = "", status: int = 0) -> None:
+        super().__init__(message, remedy=remedy)
+        self.status = status
 
 
 class DestinationError(PermanentError):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from fabric_assets.config.base import Path
 from fabric_assets.config.references import Outline
-from fabric_assets.config.rest import find_orphans
+from fabric_assets.config.rest import Templates, find_orphans
 from fabric_assets.config.yaml_tree import Node
 
 
@@ -29,14 +29,19 @@ def get_parents(root: Node) -> Iterator[tuple[Path, str]]:
         kind = _get(node, "type")
         if kind is None or kind.value != "rest_api":
             continue
-        paths = {stream: path.value for stream, item in _get_items(_get(node, "streams")) if (path := _get(item, "path")) and isinstance(path.value, str)}
-        for below, message in find_orphans(paths):
+        streams = {stream: _get_templates(item) for stream, item in _get_items(_get(node, "streams"))}
+        for below, message in find_orphans(streams):
             yield ("sources", source, *below), message
 
 
 def get_texts(node: Node | None) -> tuple[str, ...]:
     """The texts of a list; anything else is left out."""
     return tuple(item.value for item in node.value if isinstance(item.value, str)) if node and isinstance(node.value, list) else ()
+
+
+def _get_templates(stream: Node) -> Templates:
+    texts = {("path",): _get(stream, "path"), **{("params", name): value for name, value in _get_items(_get(stream, "params"))}}
+    return {where: node.value for where, node in texts.items() if node and isinstance(node.value, str)}
 
 
 def _get(node: Node | None, key: str) -> Node | None:

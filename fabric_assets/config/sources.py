@@ -140,7 +140,7 @@ class RestApiSource(SourceConfig):
         for index, url in enumerate(self.allowed_origins):
             if not is_origin(url):
                 yield ("allowed_origins", index), "must be scheme, host and port alone, e.g. https://cdn.example.com"
-        yield from find_orphans({name: stream.path for name, stream in self.streams.items()})
+        yield from find_orphans({name: stream.templates for name, stream in self.streams.items()})
         yield from find_forgotten_children(self.streams)
 
 

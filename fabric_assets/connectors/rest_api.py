@@ -8,17 +8,18 @@ puts row values into paths as they are, and has no place for a stream's own erro
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from fabric_assets.config.rest import RestStream
 from fabric_assets.config.sources import RestApiSource
 from fabric_assets.connectors.batches import Batch, ReadGroup, Row, SourceReader, StreamFailed, StreamMemory, StreamPlan
 from fabric_assets.connectors.context import SourceContext
+from fabric_assets.connectors.rest_answers import AnswerFormat
 from fabric_assets.connectors.rest_auth import build_login, resolve_url
 from fabric_assets.connectors.rest_cursor import Border, Position, RestCursorReader
 from fabric_assets.connectors.rest_pages import PageReader
-from fabric_assets.connectors.rest_rows import KeyCheck, get_parent_value, quote_value
+from fabric_assets.connectors.rest_rows import KeyCheck, Page, fill_placeholders, get_parent_value
 from fabric_assets.connectors.rest_session import Line, Login
 from fabric_assets.errors import DataError, FabricError
 
@@ -55,6 +56,7 @@ class _Api:
     base_url: str
     login: Login
     line: Line
+    said: set[str] = field(default_factory=set)
 
     def build_plan(self, name: str) -> StreamPlan:
         stream = self.config.streams[name]
@@ -69,22 +71,43 @@ class _Api:
         with ExitStack() as stack:
             yield from _Pass(self, root, {name: memories[name] for name in loaded}, stack).read()
 
-    def open_pages(self, name: str, stack: ExitStack, *, loaded: list[str]) -> PageReader:
+    def open_pages(self, name: str, stack: ExitStack, *, loaded: list[str], is_entity: bool) -> PageReader:
         """Args:
         loaded: the streams that take rows from the endpoint.
+        is_entity: an object that answers is the row.
         """
         stream, place = self.config.streams[name], self.context.describe(name)
-        session = self.line.open_session(place, self.base_url, self.login, self.config.headers)
+        written = AnswerFormat(lines=stream.format == "jsonl", encoding=stream.encoding)
+        session = self.line.open_session(place, self.base_url, self.login, self.config.headers, written=written)
         stack.callback(session.close)
         paginator = stream.paginator or self.config.paginator
         is_merged = all(self.config.streams[other].disposition == "merge" for other in loaded)
-        return PageReader(place, base_url=self.base_url, session=session, stream=stream, paginator=paginator, is_merged=is_merged, ends=self.line.ends)
+        return PageReader(
+            place,
+            base_url=self.base_url,
+            session=session,
+            stream=stream,
+            paginator=paginator,
+            is_merged=is_merged,
+            is_entity=is_entity,
+            report_list=partial(self._report_list, name, is_old=stream.asks_for_one() and not is_entity),
+            ends=self.line.ends,
+        )
+
+    def _report_list(self, name: str, selector: str, *, is_old: bool) -> None:
+        """Say once that a table of an earlier version goes on with the list in an object that would be the row today."""
+        if is_old and name not in self.said:
+            self.said.add(name)
+            self.context.report(
+                f"{self.context.describe(name)}: its rows are the list `{selector}` in each answer, as its table was made by an earlier version;"
+                f" to take the objects themselves, load {name} with --full-refresh; to keep the list, declare `data: {selector}`"
+            )
 
     def get_lineage(self, name: str) -> list[str]:
         """The stream and its ancestors, nearest first."""
         lineage = [name]
         while parent := self.config.streams[lineage[-1]].get_parent():
-            lineage.append(parent[0])
+            lineage.append(parent)
         return lineage
 
 
@@ -104,14 +127,21 @@ class _Pass:
             for endpoint in api.get_lineage(name):
                 self._below.setdefault(endpoint, []).append(name)
         endpoints = sorted(self._below, key=lambda name: len(api.get_lineage(name)))
-        self._readers = {name: api.open_pages(name, stack, loaded=self._below[name]) for name in endpoints}
+        self._readers = {name: api.open_pages(name, stack, loaded=self._below[name], is_entity=self._takes_entity(name)) for name in endpoints}
         self._keepers = {name: _Keeper(api.context.describe(name), self._streams[name], memory) for name, memory in memories.items()}
         self._failed: set[str] = set()
 
     def read(self) -> Iterator[Batch | StreamFailed]:
         """Raises:
-        FabricError: the root cannot be read.
+        FabricError: the root cannot be read; its children have failed by then, each with an error of its own.
         """
+        try:
+            yield from self._read()
+        except FabricError as error:
+            yield from self._fail_below(self._root, error)
+            raise
+
+    def _read(self) -> Iterator[Batch | StreamFailed]:
         declared = self._streams[self._root].cursor
         if declared is None:
             yield from self._read_root(None, None)
@@ -144,10 +174,10 @@ class _Pass:
         query = stream.get_query()
         if stream.cursor and start is not None:
             query[stream.cursor.param] = start  # type: ignore[assignment]
-        for number, rows in self._readers[self._root].read(stream.path, query):
-            if cursor:
-                highest = cursor.get_highest(rows, position=highest, start=start)
-            yield from self._take(self._root, rows, f"page {number}")
+        for page in self._readers[self._root].read(stream.path, query):
+            if cursor and page.rows:
+                highest = cursor.get_highest(page.rows, position=highest, start=start)
+            yield from self._take(self._root, page, f"page {page.number}")
             if self._is_done(self._root):
                 break
         return highest
@@ -163,38 +193,53 @@ class _Pass:
         if len(appended) < len(names):
             self._api.context.report(f"{what}; all of its rows are read again")
 
-    def _take(self, name: str, rows: list[Row], origin: str) -> Iterator[Batch | StreamFailed]:
+    def _take(self, name: str, page: Page, origin: str) -> Iterator[Batch | StreamFailed]:
         """Give a page's own rows, then all that hangs below them."""
         if name in self._keepers and name not in self._failed:
             try:
-                kept = self._keepers[name].keep(rows)
+                kept = self._keepers[name].keep(page.rows) if page.rows else []
             except FabricError as error:
                 yield from self._fail([name], error)
             else:
-                if kept:
+                if kept or page.strays:
                     # What an earlier load brought is gone from the page, and with it the numbers of the others.
-                    yield Batch(name, kept, origin=origin, first_row=1 if len(kept) == len(rows) else None)
+                    is_whole = len(kept) == len(page.rows) and not page.strays
+                    yield Batch(name, kept, origin=origin, first_row=1 if is_whole else None, rejects=page.reject_strays(origin))
         for child in self._readers:
-            parent = self._streams[child].get_parent()
-            if parent and parent[0] == name and not self._is_done(child):
+            if self._streams[child].get_parent() == name and not self._is_done(child):
                 try:
-                    for row in rows:
-                        yield from self._read_child(child, row, *parent)
+                    for row in page.rows:
+                        yield from self._read_child(child, row, name)
                 except FabricError as error:
-                    yield from self._fail(self._below[child], error)
+                    yield from self._fail([child], error)
+                    yield from self._fail_below(child, error)
 
-    def _read_child(self, name: str, row: Row, parent: str, field: str) -> Iterator[Batch | StreamFailed]:
+    def _read_child(self, name: str, row: Row, parent: str) -> Iterator[Batch | StreamFailed]:
         stream, place = self._streams[name], self._api.context.describe(name)
-        path = stream.path.replace(f"{{{parent}.{field}}}", quote_value(row, field, place, parent))
+        path, query = fill_placeholders(stream, row, place)
         inherited = {f"_{parent}_{kept}": get_parent_value(row, kept, place, parent) for kept in stream.include_from_parent}
-        for number, rows in self._readers[name].read(path, stream.get_query()):
-            origin = f"{parent}.{field} {get_parent_value(row, field, place, parent)}, page {number}"
-            yield from self._take(name, [{**child, **inherited} for child in rows] if inherited else rows, origin)
+        first = stream.get_parent_fields()[0]
+        for page in self._readers[name].read(path, query):
+            origin = f"{parent}.{first} {get_parent_value(row, first, place, parent)}, page {page.number}"
+            whole = replace(page, rows=[{**child, **inherited} for child in page.rows]) if inherited else page
+            yield from self._take(name, whole, origin)
             if self._is_done(name):
                 return
 
+    def _takes_entity(self, name: str) -> bool:
+        """Whether an object that answers is the row; tables of earlier versions hold the first list in it, and go on so."""
+        stream = self._streams[name]
+        return stream.data is None and stream.asks_for_one() and all(self._memories[loaded].value_forms >= 2 for loaded in self._below[name])
+
     def _is_done(self, endpoint: str) -> bool:
         return self._failed.issuperset(self._below[endpoint])
+
+    def _fail_below(self, endpoint: str, error: FabricError) -> Iterator[StreamFailed]:
+        """Let the streams fail that are read from an endpoint's rows."""
+        for name in self._below[endpoint]:
+            if name != endpoint:
+                what = f"{self._api.context.describe(name)}: not loaded, because its parent failed: {error.message}"
+                yield from self._fail([name], type(error)(what, remedy=error.remedy))
 
     def _fail(self, names: list[str], error: FabricError) -> Iterator[StreamFailed]:
         for name in names:

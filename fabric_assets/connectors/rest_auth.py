@@ -9,14 +9,17 @@ import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import parse_qsl, quote_plus
 
-from requests import PreparedRequest, Session
+from requests import PreparedRequest, Response, Session
 
 from fabric_assets.config.base import SecretRef
 from fabric_assets.config.rest import ApiKeyAuth, AuthConfig, BasicAuth, BearerAuth
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.rest_session import Login
-from fabric_assets.errors import SecretError, SourceError
+from fabric_assets.errors import RefusedRequest, SecretError, SourceError
 from fabric_assets.security.redaction import hide
 
 _HEADER_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
@@ -26,6 +29,10 @@ _MARGIN_SECONDS = 30
 _DEFAULT_LIFETIME_SECONDS = 3600
 
 
+# invalid_client, in the words of most servers and of some.
+_REFUSES_CLIENT = {400, 401, 403}
+
+Method = Literal["client_secret_post", "client_secret_basic"]
 OpenSession = Callable[[str, str, Login], Session]
 
 
@@ -51,13 +58,11 @@ def build_login(auth: AuthConfig | None, context: SourceContext, open_session: O
         both = b64encode(f"{resolve_text(auth.username, context)}:{password}".encode()).decode()
         hide(both)
         return _HeaderLogin("Authorization", f"Basic {both}", password, both)
-    form = {
-        "grant_type": "client_credentials",
-        "client_id": resolve_text(auth.client_id, context),
-        "client_secret": context.resolve(auth.client_secret),
-        **({"scope": auth.scope} if auth.scope else {}),
-    }
-    return _ClientLogin(f"{context.describe()}, the token of its auth", resolve_url(auth.token_url, context, "token_url"), form, open_session)
+    form = {"grant_type": "client_credentials", **({"scope": auth.scope} if auth.scope else {})}
+    client = _Client(resolve_text(auth.client_id, context), context.resolve(auth.client_secret))
+    hide(client.basic)
+    url = resolve_url(auth.token_url, context, "token_url")
+    return _ClientLogin(f"{context.describe()}, the token of its auth", url, form, client, method=auth.method, open_session=open_session)
 
 
 def resolve_text(value: str | SecretRef, context: SourceContext) -> str:
@@ -101,18 +106,35 @@ class _HeaderLogin(Login):
         request.headers[self._name] = self._value
 
 
-class _ClientLogin(Login):
-    """Fetches a token when there is none, the one there is soon ends, or the API refuses it (RFC 6749, 4.4). For several threads."""
+@dataclass(frozen=True)
+class _Client:
+    id: str
+    secret: str
 
-    def __init__(self, place: str, url: str, form: dict[str, str], open_session: OpenSession) -> None:
-        self._place, self._url, self._form, self._open_session = place, url, form, open_session
+    @property
+    def basic(self) -> str:
+        """Its name and secret as user and password, each encoded as a form's values are (RFC 6749, 2.3.1)."""
+        return b64encode(f"{quote_plus(self.id)}:{quote_plus(self.secret)}".encode()).decode()
+
+
+class _ClientLogin(Login):
+    """Fetches a token when there is none, the one there is soon ends, or the API refuses it (RFC 6749, 4.4). For several threads.
+
+    Args:
+        form: what is sent beside the client's name and secret.
+        method: how these are sent; None tries the form, then Basic, and keeps to what the server took.
+    """
+
+    def __init__(self, place: str, url: str, form: dict[str, str], client: _Client, *, method: Method | None, open_session: OpenSession) -> None:
+        self._place, self._url, self._form, self._client, self._open_session = place, url, form, client, open_session
+        self._methods: list[Method] = [method] if method else ["client_secret_post", "client_secret_basic"]
         self._lock = threading.Lock()
         self._session: Session | None = None
         self._token, self._ends = "", 0.0
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        return (self._form["client_secret"], *([self._token] if self._token else []))
+        return (self._client.secret, self._client.basic, *([self._token] if self._token else []))
 
     def sign(self, request: PreparedRequest) -> None:
         with self._lock:
@@ -133,29 +155,58 @@ class _ClientLogin(Login):
 
     def _fetch(self) -> None:
         if self._session is None:
-            self._session = self._open_session(self._place, self._url, _ClientSecret(self._form["client_secret"]))
-        response = self._session.post(self._url, data=self._form, headers={"Accept": "application/json"})
-        try:
-            answer = response.json()
-        except ValueError:
-            answer = None
-        token = answer.get("access_token") if isinstance(answer, dict) else None
+            self._session = self._open_session(self._place, self._url, _ClientSecret(self._client))
+        answer = _read_answer(self._ask(self._session))
+        token = answer.get("access_token")
         if not isinstance(token, str) or not _HEADER_VALUE.fullmatch(token):
             raise SourceError(f"{self._place}: the answer holds no access_token", remedy="check auth.token_url")
         try:
-            lifetime = float(answer.get("expires_in", _DEFAULT_LIFETIME_SECONDS)) if isinstance(answer, dict) else 0.0
+            lifetime = float(answer.get("expires_in", _DEFAULT_LIFETIME_SECONDS))
         except (TypeError, ValueError):
             lifetime = _DEFAULT_LIFETIME_SECONDS
         hide(token)
         self._token, self._ends = token, time.monotonic() + max(lifetime - _MARGIN_SECONDS, 1.0)
 
+    def _ask(self, session: Session) -> Response:
+        """Ask for a token, in each way until the server takes one; what it says to the first is what went wrong.
+
+        Raises:
+            RefusedRequest: it takes none.
+        """
+        refusals = []
+        for method in self._methods:
+            form, headers = dict(self._form), {"Accept": "application/json"}
+            if method == "client_secret_post":
+                form |= {"client_id": self._client.id, "client_secret": self._client.secret}
+            else:
+                headers["Authorization"] = f"Basic {self._client.basic}"
+            try:
+                response = session.post(self._url, data=form, headers=headers)
+            except RefusedRequest as error:
+                refusals.append(error)
+                if error.status not in _REFUSES_CLIENT:
+                    break
+            else:
+                self._methods = [method]
+                return response
+        raise refusals[0]
+
+
+def _read_answer(response: Response) -> dict[str, Any]:
+    """The fields of an answer in JSON, or as some servers give it, in a form's way."""
+    try:
+        answer = response.json()
+    except ValueError:
+        answer = dict(parse_qsl(response.text)) if "form-urlencoded" in response.headers.get("Content-Type", "") else None
+    return answer if isinstance(answer, dict) else {}
+
 
 class _ClientSecret(Login):
-    """Stands in the form; only kept out of messages here."""
+    """Stands in the form or a header of its own; only kept out of messages here."""
 
-    def __init__(self, secret: str) -> None:
-        self._secret = secret
+    def __init__(self, client: _Client) -> None:
+        self._client = client
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        return (self._secret,)
+        return (self._client.secret, self._client.basic)

@@ -9,19 +9,23 @@ from requests import PreparedRequest, Response
 from requests.exceptions import ConnectionError as RequestsConnectionError
 from requests.exceptions import ConnectTimeout, SSLError, Timeout, TooManyRedirects
 
-from fabric_assets.errors import FabricError, SourceError, SourceUnavailable
+from fabric_assets.connectors.rest_limits import find_patience, says_rate_limit
+from fabric_assets.errors import FabricError, RefusedRequest, SourceError, SourceUnavailable
 from fabric_assets.masking import redact
 from fabric_assets.security.outgoing import CONNECT_SECONDS, READ_SECONDS, TooLate, show_url
 
-_PASSING = {408, 425, 429}
+# 202 is a promise of data, e.g. of a report that is still computed: taken for no rows, it would empty the table.
+_PASSING = {202, 408, 425, 429}
 _SHOWN = 200
 _LATER = "the load tries again later"
+_LIMITED = f"the API limits how often it is asked; {_LATER}"
 _REMEDIES = {
+    202: f"the API has not finished its answer; {_LATER}",
     401: "check the source's auth and the secret it names",
     403: "the login is known but may not read this: ask the API's owner for the right, or check the source's auth",
     404: "check base_url and the stream's path",
     410: "check base_url and the stream's path",
-    429: f"the API limits how often it is asked; {_LATER}",
+    429: _LIMITED,
 }
 
 
@@ -29,24 +33,30 @@ _REMEDIES = {
 class Failure:
     """Args:
     passing: another try may help.
-    retry_after: the server's own words on when.
+    wait: seconds until then, where the server says so.
     """
 
     error: FabricError
     passing: bool = False
     status: int | None = None
-    retry_after: str | None = None
+    wait: float | None = None
 
 
 def describe_refusal(response: Response, place: str, request: PreparedRequest, secrets: Sequence[str]) -> Failure:
-    """An answer of 400 and above."""
-    status, said = response.status_code, quote_answer(response, secrets)
-    passing, retry_after = status in _PASSING or status >= 500, response.headers.get("Retry-After")
-    remedy = _REMEDIES.get(status, f"the API itself failed; {_LATER}" if passing else "check the stream's path and params")
+    """An answer that is neither rows nor the way to them: 202, 300 to 399 without a way on, 400 and above."""
+    status, said, patience = response.status_code, quote_answer(response, secrets), find_patience(response)
+    limited = status == 403 and (patience is not None or says_rate_limit(response))
+    passing = limited or status in _PASSING or status >= 500
+    remedy = _LIMITED if limited else _REMEDIES.get(status, f"the API itself failed; {_LATER}" if passing else "check the stream's path and params")
     message = f"{place}: {request.method} {show_url(request.url or '')} was answered with {status}"
-    if passing and retry_after and re.fullmatch(r"[\w ,:+-]{1,40}", retry_after):
-        message += f", Retry-After: {retry_after}"
-    return Failure((SourceUnavailable if passing else SourceError)(message + said, remedy=remedy), passing, status, retry_after)
+    if limited:
+        message += " (the API's rate limit is reached)"
+    elif status == 202:
+        message += " (the data are not ready yet)"
+    if passing and patience and patience.words:
+        message += f", {patience.words}"
+    error = SourceUnavailable(message + said, remedy=remedy) if passing else RefusedRequest(message + said, remedy=remedy, status=status)
+    return Failure(error, passing, status, patience.seconds if patience else None)
 
 
 def describe_failure(error: Exception, place: str, request: PreparedRequest) -> Failure:

@@ -5,27 +5,20 @@ like an empty stream, a page number that the server ignores like an endless one,
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
 from dlt.common import jsonpath
 from dlt.sources.helpers.rest_client.client import RESTClient
-from dlt.sources.helpers.rest_client.paginators import (
-    BasePaginator,
-    HeaderLinkPaginator,
-    JSONLinkPaginator,
-    JSONResponseCursorPaginator,
-    OffsetPaginator,
-    PageNumberPaginator,
-    SinglePagePaginator,
-)
+from dlt.sources.helpers.rest_client.paginators import BasePaginator
 from requests import Response
 
-from fabric_assets.config import rest
-from fabric_assets.connectors.batches import Row
-from fabric_assets.connectors.rest_session import ApiSession, build_timeout_error, read_json
-from fabric_assets.errors import ConfigurationError, FabricError, SourceError, SourceUnavailable
+from fabric_assets.config import rest, rest_paging
+from fabric_assets.connectors.rest_paginators import EntityPaginator, Offset, PagingError, build_paginator, compile_path, detect_paginator
+from fabric_assets.connectors.rest_rows import Page, build_page
+from fabric_assets.connectors.rest_session import ApiSession, build_timeout_error
+from fabric_assets.errors import FabricError, RefusedRequest, SourceError, SourceUnavailable
 from fabric_assets.security.outgoing import show_url
 
 
@@ -37,6 +30,8 @@ class PageReader:
         base_url: where the path begins.
         paginator: the stream's or the source's; None lets dlt find it.
         is_merged: all streams that are loaded of these rows, or from below them, are merged by a key, so that no row comes twice.
+        is_entity: an object that answers is the row, and no envelope of rows.
+        report_list: takes the JSONPath of the rows that were found within an answer.
         ends: when, by the monotonic clock, the load has taken too long.
     """
 
@@ -47,17 +42,20 @@ class PageReader:
         base_url: str,
         session: ApiSession,
         stream: rest.RestStream,
-        paginator: rest.PaginatorConfig | None,
+        paginator: rest_paging.PaginatorConfig | None,
         is_merged: bool,
+        is_entity: bool,
+        report_list: Callable[[str], None],
         ends: float,
     ) -> None:
         self._place, self._stream, self._config, self._is_merged, self._ends = place, stream, paginator, is_merged, ends
-        self._client = _Client(place, base_url=base_url, session=session, guessing=stream.data is None)
-        self._selector = _compile(stream.data, "data", place) if stream.data else None
+        self._client = _Client(place, base_url=base_url, session=session, guessing=stream.data is None, is_entity=is_entity, report_list=report_list)
+        self._selector = compile_path(stream.data, "data", place) if stream.data else None
+        self._is_entity, self._has_rows = is_entity, False
         build_paginator(paginator, place)
 
-    def read(self, path: str, params: Mapping[str, str | int]) -> Iterator[tuple[int, list[Row]]]:
-        """Yield the non-empty pages below a path, each with its number, from 1.
+    def read(self, path: str, params: Mapping[str, str | int]) -> Iterator[Page]:
+        """Yield the non-empty pages below a path.
 
         Raises:
             SourceError: the server refuses, or its answers are not what is declared.
@@ -65,44 +63,76 @@ class PageReader:
         """
         # The session has its own way with refusals; without a hook the client would add one.
         paginator, hooks = build_paginator(self._config, self._place), {"response": []}
+        paginator = EntityPaginator(paginator) if self._is_entity else paginator
         pages = self._client.paginate(path, params=dict(params), paginator=paginator, data_selector=self._selector, hooks=hooks)  # type: ignore[arg-type]
         previous, short, most = None, False, None
         asked: set[str] = set()
-        while (page := self._get_next(pages)) is not None:
-            rows, response = list(page), page.response
+        while (answer := self._get_next(pages, is_first=not asked)) is not None:
+            items, response = list(answer), answer.response
             if time.monotonic() > self._ends:
                 raise build_timeout_error(self._place)
-            if not all(isinstance(row, dict) for row in rows):
-                raise SourceError(f"{self._place}: the rows at {show_url(response.url)} are no JSON objects", remedy="let `data` point at the list of rows")
             if (address := response.request.url or "") in asked:
-                raise SourceError(f"{self._place}: the next page leads back to a page that was read already", remedy="check the paginator against the API")
+                raise SourceError(
+                    f"{self._place}: the next page leads back to a page that was read already",
+                    remedy="check the paginator against the API; a field that says which page is the last is declared as has_more or done",
+                )
             asked.add(address)
+            page = self._build_page(len(asked), items, response)
+            if isinstance(answer.paginator, EntityPaginator) and answer.paginator.is_object:
+                if page.rows:
+                    yield page
+                return
             # Without a key equal rows may well be different ones; then only the answer as a whole tells.
-            content = rows if self._stream.primary_key else response.content
-            if rows and content == previous:
+            content = items if self._stream.primary_key else response.content
+            if items and content == previous:
                 raise SourceError(f"{self._place}: the server gives the same page again and again", remedy="check the paginator: the server seems to ignore it")
-            if rows and short:
+            if items and short:
                 raise self._build_short_error()
-            if rows and (total := self._get_total(response)) is not None:
+            if items and (total := self._get_total(response)) is not None:
                 self._check_total(most, total)
                 most = total
-            if isinstance(self._config, rest.OffsetPaginator):
-                short = self._check_length(rows, page.paginator, most if self._config.total else None)
+            if isinstance(self._config, rest_paging.OffsetPaginator):
+                short = self._check_length(items, answer.paginator, most if self._config.total else None)
             previous = content
-            if rows:
-                yield len(asked), rows
+            if items:
+                yield page
 
-    def _get_next(self, pages: Iterator[Any]) -> Any:
+    def _build_page(self, number: int, items: list[Any], response: Response) -> Page:
+        page = build_page(number, items)
+        self._has_rows = self._has_rows or bool(page.rows)
+        if page.strays and not self._has_rows:
+            # One among rows is a bad row; of nothing else the selector has found something that is no list of rows.
+            raise SourceError(f"{self._place}: the rows at {show_url(response.url)} are no JSON objects", remedy="let `data` point at the list of rows")
+        return page
+
+    def _get_next(self, pages: Iterator[Any], *, is_first: bool) -> Any:
         try:
             return next(pages, None)
+        except RefusedRequest as error:
+            return self._end_at(error, is_first=is_first)
         except FabricError:
             raise
+        except PagingError as error:
+            raise SourceError(f"{self._place}: {error.message}", remedy=error.remedy) from None
         except (ValueError, TypeError, KeyError, AttributeError):
             pass
         # dlt's own message quotes the whole answer.
         wanted = getattr(self._config, "total", None) or getattr(self._config, "next", None)
         names = f" in `{wanted}`" if wanted else ""
         raise SourceError(f"{self._place}: the answer does not say how to go on{names}", remedy="check the paginator's JSONPath against an answer of the API")
+
+    def _end_at(self, error: RefusedRequest, *, is_first: bool) -> None:
+        """Take a refusal for the end of the pages where the stream says so; the first page is never the one past the last."""
+        config = self._config
+        if is_first or not isinstance(config, rest_paging.PageNumberPaginator | rest_paging.OffsetPaginator):
+            raise error
+        if config.end_status == error.status:
+            return
+        if config.end_status is None and error.status in {400, 404, 410, 416, 422} and not (config.total or config.has_more or config.done):
+            raise RefusedRequest(
+                error.message, remedy=f"if this is how the API answers a page past the last one, declare `end_status: {error.status}`", status=error.status
+            )
+        raise error
 
     def _get_total(self, response: Response) -> int | None:
         """How many rows or pages there are; dlt has refused by now what is no number."""
@@ -122,8 +152,11 @@ class PageReader:
             remedy="the load tries again later; if it changes all the time, use pages by link or cursor if the API has them, or merge with a primary_key",
         )
 
-    def _check_length(self, rows: list[Row], paginator: Any, total: int | None) -> bool:
+    def _check_length(self, rows: list[Any], paginator: Any, total: int | None) -> bool:
         """Whether the page is shorter than asked for, so that it must be the last one."""
+        paginator = paginator.inner if isinstance(paginator, EntityPaginator) else paginator
+        if not isinstance(paginator, Offset):
+            return False
         if len(rows) > paginator.limit:
             raise SourceError(
                 f"{self._place}: the server gives {len(rows)} rows a page where `limit` asks for {paginator.limit}, so the next offset would bring rows again",
@@ -146,16 +179,22 @@ class PageReader:
 class _Client(RESTClient):
     """dlt's client, which refuses instead of guessing, and parses each answer once."""
 
-    def __init__(self, place: str, *, base_url: str, session: ApiSession, guessing: bool) -> None:
+    def __init__(self, place: str, *, base_url: str, session: ApiSession, guessing: bool, is_entity: bool, report_list: Callable[[str], None]) -> None:
         super().__init__(base_url, session=session)
-        self._place, self._session, self._guessing = place, session, guessing
+        self._place, self._session, self._guessing, self._is_entity, self._report_list = place, session, guessing, is_entity, report_list
 
     def detect_data_selector(self, response: Response) -> str:
-        read_json(response, self._place)
-        return super().detect_data_selector(response)
+        if self._session.read(response) is None or self._is_entity:
+            return "$"
+        selector = super().detect_data_selector(response)
+        if selector != "$":
+            self._report_list(selector)
+        return selector
 
     def extract_response(self, response: Response, data_selector: jsonpath.TJsonPath) -> list[Any]:
-        body = read_json(response, self._place)
+        body = self._session.read(response)
+        if body is None:
+            return []
         rows = self._find_rows(response, data_selector, body)
         if isinstance(body, dict) and (body.get("error") or body.get("errors")) and (self._guessing or not rows):
             said = self._session.quote(response)
@@ -177,59 +216,14 @@ class _Client(RESTClient):
             )
         if len(values) == 1:
             only = values[0]
-            # An empty list is null in some servers' JSON.
-            return [] if only is None else only if isinstance(only, list) else [only]
+            # An empty list is null in some servers' JSON, and {} in others'; as an item of a list {} is a row.
+            if only is None or (only == {} and not str(data_selector).endswith("*")):
+                return []
+            return only if isinstance(only, list) else [only]
         return list(chain.from_iterable(values)) if all(isinstance(value, list) for value in values) else values
 
     def detect_paginator(self, response: Response, data: Any) -> BasePaginator:
-        paginator, score = self.pagination_factory.create_paginator(response)
-        if paginator is None or 0 < score < 1:
-            # dlt would go on with its defaults: a wrong first page number or parameter name leaves rows out.
-            raise SourceError(f"{self._place}: the answers come in pages, but how to ask for the next one is not certain", remedy="declare `paginator`")
-        return _JsonLink(paginator.next_url_path) if isinstance(paginator, JSONLinkPaginator) else paginator
-
-
-class _JsonLink(JSONLinkPaginator):
-    """Takes an empty link for none, as servers mean it."""
-
-    def update_state(self, response: Response, data: list[Any] | None = None) -> None:
-        super().update_state(response, data)
-        if not self._next_reference:
-            self._next_reference = None
-
-
-def build_paginator(config: rest.PaginatorConfig | None, place: str) -> BasePaginator | None:
-    """Build dlt's paginator; None is to be found by dlt.
-
-    Raises:
-        ConfigurationError: a JSONPath is none.
-    """
-    match config:
-        case rest.HeaderLinkPaginator():
-            return HeaderLinkPaginator(links_next_key=config.rel)
-        case rest.JsonLinkPaginator():
-            return _JsonLink(_compile(config.next, "paginator.next", place))
-        case rest.PageNumberPaginator():
-            # Where the number of pages is known, an empty page is no end: its rows may be hidden from this login.
-            total = _compile(config.total, "paginator.total", place) if config.total else None
-            return PageNumberPaginator(base_page=config.base, page_param=config.param, total_path=total, stop_after_empty_page=total is None)
-        case rest.OffsetPaginator():
-            total = _compile(config.total, "paginator.total", place) if config.total else None
-            return OffsetPaginator(
-                config.limit, offset_param=config.offset_param, limit_param=config.limit_param, total_path=total, stop_after_empty_page=total is None
-            )
-        case rest.CursorPaginator():
-            return JSONResponseCursorPaginator(_compile(config.next, "paginator.next", place), cursor_param=config.param)
-        case rest.SinglePagePaginator():
-            return SinglePagePaginator()
-    return None
-
-
-def _compile(path: str, field: str, place: str) -> Any:
-    try:
-        return jsonpath.compile_path(path)
-    except Exception as error:  # noqa: BLE001 the parser raises plain Exception
-        raise ConfigurationError(f"{place}: {field} `{path}` is no JSONPath: {error}", remedy="e.g. results, or data.items") from None
+        return detect_paginator(response, data)
 
 
 def _matches_empty_list(selector: Any, body: Any) -> bool:

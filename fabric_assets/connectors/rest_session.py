@@ -4,13 +4,10 @@ The login is put into a request as it goes out, where its address is known for c
 values all end here, and none of them can carry the tenant's token elsewhere. No error keeps a request or an answer.
 """
 
-import json
 import random
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from requests import PreparedRequest, Response, Session
@@ -19,9 +16,10 @@ from requests.auth import AuthBase
 from requests.exceptions import RequestException
 from urllib3.exceptions import HTTPError
 
-from fabric_assets.connectors.json_numbers import read_number
+from fabric_assets.connectors.rest_answers import AnswerFormat, UnreadableAnswer
 from fabric_assets.connectors.rest_failures import Failure, describe_failure, describe_refusal, quote_answer
-from fabric_assets.errors import SourceError, SourceUnavailable
+from fabric_assets.connectors.rest_waits import WaitLog
+from fabric_assets.errors import SourceUnavailable
 from fabric_assets.security.outgoing import Guard, Outgoing, show_url
 
 ATTEMPTS = 5
@@ -66,16 +64,19 @@ class Line:
     allow_private_network: bool = False
     report: Callable[[str], None] = lambda message: None
 
-    def open_session(self, place: str, url: str, login: Login, headers: Mapping[str, str] | None = None) -> "ApiSession":
+    def open_session(
+        self, place: str, url: str, login: Login, headers: Mapping[str, str] | None = None, *, written: AnswerFormat | None = None
+    ) -> "ApiSession":
         """Build a session for one thread.
 
         Args:
             place: tenant, source and stream, for messages.
             url: any URL of the source's own origin.
             headers: go there and nowhere else, as the login does.
+            written: how the answers are written; default: as JSON says.
         """
         guard = Guard(place, url=url, others=self.others, allow_private_network=self.allow_private_network)
-        return ApiSession(_Adapter(self, place, guard, login, headers or {}))
+        return ApiSession(_Adapter(self, place, guard, login, headers or {}, written or AnswerFormat()))
 
 
 class ApiSession(Session):
@@ -102,6 +103,14 @@ class ApiSession(Session):
         # Outside of the handler: an exception remembers the one that it was raised under, and that one holds the request.
         raise failure.error
 
+    def read(self, response: Response) -> Any:
+        """The value in an answer; None without content.
+
+        Raises:
+            SourceError: there is no value.
+        """
+        return self._adapter.written.read(response, self._adapter.place)
+
     def quote(self, response: Response) -> str:
         """What the server says, in one short line without secrets."""
         return quote_answer(response, self._adapter.login.secrets)
@@ -115,28 +124,31 @@ class _NoAuth(AuthBase):
 class _Adapter(BaseAdapter):
     """Every page and every hop of a redirect passes here."""
 
-    def __init__(self, line: Line, place: str, guard: Guard, login: Login, headers: Mapping[str, str]) -> None:
+    def __init__(self, line: Line, place: str, guard: Guard, login: Login, headers: Mapping[str, str], written: AnswerFormat) -> None:
         super().__init__()
-        self._line, self._place, self._guard, self.login, self._headers = line, place, guard, login, headers
+        self._line, self.place, self._guard, self.login, self._headers, self.written = line, place, guard, login, headers, written
         self._outgoing = Outgoing(guard)
+        self._waits = WaitLog(place, line.report)
 
     def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
         attempt = 1
         while not isinstance(answer := self._ask(request), Response):
-            wait = _get_wait(attempt, answer.retry_after)
+            # Each load a little different, so that they do not come back all at once.
+            wait = answer.wait if answer.wait is not None else 2 ** (attempt - 1) * random.uniform(0.5, 1)  # noqa: S311
             if not answer.passing or attempt == ATTEMPTS or wait > LONGEST_WAIT_SECONDS or time.monotonic() + wait > self._line.ends:
                 raise answer.error
-            self._line.report(f"{answer.error.message}; tries again in {wait:.0f} s")
+            self._waits.add(answer, request, wait)
             time.sleep(wait)
             attempt += 1
         answer.request = request
         return answer
 
     def close(self) -> None:
+        self._waits.flush()
         self._outgoing.close()
 
     def describe(self, error: Exception, request: PreparedRequest) -> Failure:
-        return describe_failure(error, self._place, request)
+        return describe_failure(error, self.place, request)
 
     def _ask(self, request: PreparedRequest) -> Response | Failure:
         signed = self._sign(request)
@@ -157,19 +169,18 @@ class _Adapter(BaseAdapter):
     def _exchange(self, request: PreparedRequest) -> Response | Failure:
         left = self._line.ends - time.monotonic()
         if left <= 0:
-            return Failure(build_timeout_error(self._place))
+            return Failure(build_timeout_error(self.place))
         try:
             response = self._outgoing.fetch(request, seconds=min(left, ANSWER_SECONDS))
         except (RequestException, HTTPError) as error:
             late = time.monotonic() >= self._line.ends
-            return Failure(build_timeout_error(self._place)) if late else self.describe(error, request)
-        if response.status_code >= 400:
-            return describe_refusal(response, self._place, request, self.login.secrets)
-        if _is_cut_off(response):
+            return Failure(build_timeout_error(self.place)) if late else self.describe(error, request)
+        status = response.status_code
+        if status >= 400 or (status >= 300 and not response.is_redirect) or (status == 202 and request.method == "GET"):
+            return describe_refusal(response, self.place, request, self.login.secrets)
+        if _is_cut_off(response, self.written):
             return Failure(
-                SourceUnavailable(
-                    f"{self._place}: the answer to {request.method} {show_url(request.url or '')} broke off", remedy="the load tries again later"
-                ),
+                SourceUnavailable(f"{self.place}: the answer to {request.method} {show_url(request.url or '')} broke off", remedy="the load tries again later"),
                 passing=True,
             )
         return response
@@ -179,52 +190,12 @@ def build_timeout_error(place: str) -> SourceUnavailable:
     return SourceUnavailable(f"{place}: the load took longer than the source's timeout", remedy="raise the source's timeout")
 
 
-def read_json(response: Response, place: str) -> Any:
-    """Parse an answer, once, however many ask for it.
-
-    Raises:
-        SourceError: it is no JSON.
-    """
-    try:
-        body = response.json(parse_float=read_number)
-    except (ValueError, RecursionError):
-        pass
-    else:
-        response.json = lambda **_: body
-        return body
-    kind = response.headers.get("Content-Type", "of no type")
-    raise SourceError(f"{place}: the answer of {show_url(response.url)} is no JSON, but {kind}", remedy="check base_url and the stream's path")
-
-
-def _is_cut_off(response: Response) -> bool:
-    """Whether an answer begins like JSON and does not end like it, or ends with its headers, though HTTP knows of no fault."""
-    content = response.content.lstrip()
-    if not content:
-        return response.status_code == 200 and "Content-Length" not in response.headers
-    if response.is_redirect or content[:1] not in {b"{", b"["}:
+def _is_cut_off(response: Response, written: AnswerFormat) -> bool:
+    """Whether an answer begins like a value and does not end like one, though HTTP knows of no fault."""
+    if response.is_redirect:
         return False
     try:
-        body = json.loads(response.content, parse_float=read_number)
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        return True
-    except (ValueError, RecursionError):
-        return False
-    response.json = lambda **_: body
+        written.parse(response)
+    except UnreadableAnswer as error:
+        return error.is_cut_off
     return False
-
-
-def _get_wait(attempt: int, retry_after: str | None) -> float:
-    """Seconds until the next attempt: what the server asks for, else ever longer, and each load a little different."""
-    asked = _parse_retry_after(retry_after) if retry_after else None
-    return asked if asked is not None else 2 ** (attempt - 1) * random.uniform(0.5, 1)  # noqa: S311
-
-
-def _parse_retry_after(value: str) -> float | None:
-    """RFC 9110, 10.2.3: seconds or a date; None for what is neither, or over."""
-    if re.fullmatch(r"\s*[0-9]{1,15}\s*", value):
-        return float(value) or None
-    try:
-        seconds = parsedate_to_datetime(value).timestamp() - time.time()
-    except (ValueError, OverflowError):
-        return None
-    return seconds if seconds > 0 else None

@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Iterable
 from contextlib import suppress
+from http.client import HTTPResponse, RemoteDisconnected
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -204,10 +205,48 @@ def _get_certificates() -> str | bool:
     return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
 
 
+class _Response(HTTPResponse):
+    """An answer whose headers are whole.
+
+    The standard library takes headers that break off for all of them: with the others an answer's length is lost, and the link to the next page.
+    """
+
+    def begin(self) -> None:
+        if self.headers is not None:
+            return
+        lines = _Lines(self.fp)
+        self.fp = lines  # type: ignore[assignment]
+        super().begin()
+        if self.fp is lines:
+            self.fp = lines.file
+        if not lines.last.endswith(b"\n"):
+            self.close()
+            raise RemoteDisconnected("the headers broke off")
+
+
+class _Lines:
+    """A file that remembers its last line."""
+
+    def __init__(self, file: Any) -> None:
+        self.file, self.last = file, b""
+
+    def readline(self, limit: int = -1) -> bytes:
+        self.last = self.file.readline(limit)
+        return self.last
+
+    def close(self) -> None:
+        self.file.close()
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
 def _build_pool_classes(outgoing: Outgoing) -> dict[str, type[HTTPConnectionPool]]:
     """Pools whose connections ask the guard. urllib3 takes classes here, not objects."""
 
     class Guarded(HTTPConnection):
+        response_class = _Response
+
         def _new_conn(self) -> socket.socket:
             name = self._dns_host
             try:

@@ -20,6 +20,7 @@ from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.destinations import connect
 from fabric_assets.connectors.imported_file import ImportedFile
 from fabric_assets.connectors.rest_api import open_source
+from fabric_assets.connectors.value_forms import CURRENT
 from fabric_assets.errors import FabricError
 from fabric_assets.loading.load import run_load
 from fabric_assets.loading.reports import LoadRequest, StreamReport
@@ -80,9 +81,10 @@ class Memory:
         rows: that it holds, in the warehouse's spelling.
     """
 
-    def __init__(self, *rows: dict[str, Any]) -> None:
+    def __init__(self, *rows: dict[str, Any], value_forms: int = CURRENT) -> None:
         self.state: dict[str, Any] = {}
         self.window, self.warnings = Window(), list[str]()
+        self.value_forms = value_forms
         self._rows = list(rows)
 
     def get_type(self, column: str) -> pa.DataType | None:

@@ -77,6 +77,41 @@ def test_a_client_fetches_a_token_and_renews_it_before_it_ends(api: Api, warehou
     assert given[0] == {"grant_type": ["client_credentials"], "client_id": ["acme"], "client_secret": [CANARY], "scope": ["read"]}
 
 
+@pytest.mark.parametrize("method", [None, "client_secret_basic", "client_secret_post"])
+@pytest.mark.parametrize("taken", ["client_secret_basic", "client_secret_post"])
+@pytest.mark.parametrize("status", [400, 401])
+def test_a_client_sends_its_secret_in_the_way_that_the_server_takes(
+    api: Api, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, method: str | None, taken: str, status: int
+) -> None:
+    monkeypatch.setenv("CRM_TOKEN", "s%e&c:ü")
+
+    def give_token(request: Request) -> Any:
+        form = parse_qs(request.get_data(as_text=True))
+        basic = request.headers.get("Authorization") == "Basic " + base64.b64encode(b"acme+1:s%25e%26c%3A%C3%BC").decode()
+        posted = form.get("client_id") == ["acme 1"] and form.get("client_secret") == ["s%e&c:ü"]
+        # Both ways at once are an error (RFC 6749, 2.3).
+        is_right = basic and "client_secret" not in form if taken == "client_secret_basic" else posted and "Authorization" not in request.headers
+        return {"access_token": "A", "expires_in": 1} if is_right else answer_json({"error": "invalid_client"}, status)
+
+    api.serve("/token", give_token)
+    api.serve("/v1/contacts", lambda request: [ROWS[0]] if request.headers.get("Authorization") == "Bearer A" else answer_json({}, 401))
+    auth = {"type": "oauth2_client_credentials", "token_url": api.server.url_for("/token"), "client_id": "acme 1", "client_secret": {"env": "CRM_TOKEN"}}
+    if method in {None, taken}:
+        assert load_contacts(warehouse, auth={**auth, **({"method": method} if method else {})}) == ALL[:1]
+        assert api.get_paths().count("/token") == (2 if method is None and taken == "client_secret_basic" else 1)
+    else:
+        with pytest.raises(SourceError, match=f"was answered with {status}"):
+            load_contacts(warehouse, auth={**auth, "method": method})
+        assert api.get_paths() == ["/token"]
+
+
+def test_a_token_may_come_as_a_form(api: Api, warehouse: Warehouse) -> None:
+    api.serve("/token", Response("access_token=A%2B1&token_type=bearer&expires_in=60", content_type="application/x-www-form-urlencoded"))
+    api.serve("/v1/contacts", lambda request: [ROWS[0]] if request.headers.get("Authorization") == "Bearer A+1" else answer_json({}, 401))
+    auth = {"type": "oauth2_client_credentials", "token_url": api.server.url_for("/token"), "client_id": "acme", "client_secret": {"env": "CRM_TOKEN"}}
+    assert load_contacts(warehouse, auth=auth) == ALL[:1]
+
+
 @pytest.mark.parametrize("answer", [{"token": "x"}, {"access_token": None}, {"access_token": ""}, {"access_token": "a\nb"}, ["x"], Response("<html>")])
 def test_a_token_that_is_none_is_not_sent(api: Api, warehouse: Warehouse, answer: Any) -> None:
     api.serve("/token", answer)
@@ -92,7 +127,7 @@ def test_a_token_that_is_none_is_not_sent(api: Api, warehouse: Warehouse, answer
 
 
 def test_a_refused_client_secret_is_told_without_it(api: Api, warehouse: Warehouse) -> None:
-    api.serve("/token", lambda request: answer_json({"error": f"bad secret {parse_qs(request.get_data(as_text=True))['client_secret'][0]}"}, 401))
+    api.serve("/token", lambda request: answer_json({"error": f"bad secret {request.get_data(as_text=True)} {request.headers.get('Authorization')}"}, 401))
     auth = {
         "type": "oauth2_client_credentials",
         "token_url": api.server.url_for("/token"),
@@ -101,7 +136,8 @@ def test_a_refused_client_secret_is_told_without_it(api: Api, warehouse: Warehou
     }
     with pytest.raises(SourceError, match=r"the token of its auth: POST http://localhost:\d+/token was answered with 401") as caught:
         load_contacts(warehouse, auth=auth)
-    assert "bad secret ***" in str(caught.value)
+    assert "client_secret=***" in str(caught.value)
+    assert [bool(request.headers.get("Authorization")) for request in api.requests] == [False, True]
     assert CANARY not in str(caught.value)
 
 
@@ -324,7 +360,7 @@ def test_links_are_found_without_a_declaration(api: Api, warehouse: Warehouse) -
 @pytest.mark.parametrize("hint", [{"total_pages": 3}, {"next": "abc"}])
 def test_pages_that_dlt_would_only_guess_are_refused(api: Api, warehouse: Warehouse, hint: dict[str, Any]) -> None:
     api.serve("/v1/contacts", {"data": ROWS[:3], **hint})
-    with pytest.raises(SourceError, match="how to ask for the next one is not certain\n  remedy: declare `paginator`"):
+    with pytest.raises(SourceError, match=r"how to ask for the next one is not certain\n  remedy: declare `paginator`"):
         load_contacts(warehouse)
 
 
@@ -345,7 +381,7 @@ def test_a_total_that_is_not_there_is_told_without_the_answers_rows(api: Api, wa
 
 def test_a_link_that_is_no_text_is_told(api: Api, warehouse: Warehouse) -> None:
     api.serve("/v1/contacts", {"data": ROWS, "next": 5})
-    with pytest.raises(SourceError, match="does not say how to go on in `next`"):
+    with pytest.raises(SourceError, match="the link to the next page is no text"):
         load_contacts(warehouse, {"paginator": {"type": "json_link", "next": "next"}})
 
 
@@ -403,7 +439,7 @@ def test_a_selector_that_matches_nothing_is_told_with_what_is_there(api: Api, wa
     assert caught.value.message.startswith("tenant acme, source crm, stream contacts: ")
 
 
-@pytest.mark.parametrize("answer", [[1, 2], ["a"], [[1]], [None, {"id": 1}], "text", 5])
+@pytest.mark.parametrize("answer", [[1, 2], ["a"], [[1]], [None, None], "text", 5])
 def test_rows_that_are_no_objects_are_refused(api: Api, warehouse: Warehouse, answer: Any) -> None:
     api.serve("/v1/contacts", answer)
     with pytest.raises(SourceError, match="are no JSON objects"):
@@ -411,7 +447,7 @@ def test_rows_that_are_no_objects_are_refused(api: Api, warehouse: Warehouse, an
 
 
 def test_a_broken_jsonpath_is_a_mistake_of_the_yaml(api: Api, warehouse: Warehouse) -> None:
-    with pytest.raises(ConfigurationError, match=r"data `rows\[` is no JSONPath"):
+    with pytest.raises(ConfigurationError, match=r"data `rows\[` is not a valid JSONPath"):
         load_contacts(warehouse, {"data": "rows["})
 
 

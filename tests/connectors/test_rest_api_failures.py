@@ -116,7 +116,7 @@ def test_an_answer_that_is_no_json_is_told(api: Api, warehouse: Warehouse, body:
     api.serve("/v1/contacts", Response(body, content_type="text/html"))
     error = fail(warehouse)
     assert isinstance(error, SourceError)
-    assert error.message == f"tenant acme, source crm, stream contacts: the answer of {api.url}/contacts is no JSON, but text/html"
+    assert error.message == f"tenant acme, source crm, stream contacts: the answer of {api.url}/contacts is not JSON, but text/html"
 
 
 def test_an_answer_that_breaks_off_is_no_end_of_the_data(warehouse: Warehouse, no_waiting: list[float]) -> None:

@@ -17,8 +17,8 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from fabric_assets.connectors import rest_auth, rest_pages, rest_session
-from fabric_assets.errors import FabricError, SourceError, SourceUnavailable
+from fabric_assets.connectors import rest_auth, rest_failures, rest_pages, rest_session
+from fabric_assets.errors import FabricError, RefusedRequest, SourceError, SourceUnavailable
 from fabric_assets.security import outgoing
 from tests.connectors.rest import Api, Reading, answer_json, read, skip_pauses
 
@@ -61,7 +61,7 @@ def fetch(api: Api, stream: dict[str, Any], **source: Any) -> list[dict[str, Any
 def fail(api: Api | str, stream: dict[str, Any], kind: type[FabricError], **source: Any) -> str:
     with pytest.raises(kind) as caught:
         read({"contacts": stream}, **{"base_url": api if isinstance(api, str) else api.url, **source})
-    assert caught.type is kind
+    assert isinstance(caught.value, kind)
     assert CANARY not in str(caught.value)
     return str(caught.value)
 
@@ -79,20 +79,22 @@ def fail_first(*answers: Response) -> Callable[[Request], Any]:
     return lambda request: left.pop(0) if left else ROWS
 
 
-@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("status", [202, 403, 429, 503])
 def test_a_wait_in_seconds_is_kept(api: Api, no_waiting: list[float], status: int) -> None:
-    api.serve("/v1/contacts", fail_first(*[answer_json({}, status, {"Retry-After": "7"})] * 3))
+    waits = [answer_json({}, status, {"Retry-After": seconds}) for seconds in ("7", "7.5", " 7 ")]
+    api.serve("/v1/contacts", fail_first(*waits))
     assert fetch(api, ALL) == ROWS
-    assert no_waiting == [7, 7, 7]
+    assert no_waiting == [7, 7.5, 7]
 
 
-def test_a_wait_until_a_date_is_kept(api: Api, no_waiting: list[float]) -> None:
-    api.serve("/v1/contacts", fail_first(answer_json({}, 429, {"Retry-After": formatdate(time.time() + 40, usegmt=True)})))
+@pytest.mark.parametrize("status", [202, 403, 429])
+def test_a_wait_until_a_date_is_kept(api: Api, no_waiting: list[float], status: int) -> None:
+    api.serve("/v1/contacts", fail_first(answer_json({}, status, {"Retry-After": formatdate(time.time() + 40, usegmt=True)})))
     assert fetch(api, ALL) == ROWS
     assert 35 < no_waiting[0] <= 40
 
 
-@pytest.mark.parametrize("wait", ["soon", "-5", "0", "7.5", "Fri, 99 Foo", "Fri, 31 Dec 1999 23:59:59 GMT", "١٢"])
+@pytest.mark.parametrize("wait", ["soon", "-5", "0", "0.0", "7.5s", "Fri, 99 Foo", "Fri, 31 Dec 1999 23:59:59 GMT", "١٢"])
 def test_a_wait_that_is_none_is_as_if_there_were_none(api: Api, no_waiting: list[float], wait: str) -> None:
     api.serve("/v1/contacts", fail_first(answer_json({}, 429, {"Retry-After": wait.encode().decode("latin-1")})))
     assert fetch(api, ALL) == ROWS
@@ -113,7 +115,7 @@ def test_a_wait_past_the_sources_timeout_is_not_begun(api: Api, no_waiting: list
     assert no_waiting == []
 
 
-@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+@pytest.mark.parametrize("status", [202, 408, 425, 429, 500, 502, 503, 504])
 def test_a_storm_is_met_five_times_each_time_later(api: Api, no_waiting: list[float], status: int) -> None:
     api.serve("/v1/contacts", answer_json({}, status))
     assert f"was answered with {status}" in fail(api, ALL, SourceUnavailable)
@@ -128,10 +130,10 @@ def test_loads_do_not_come_back_all_at_once(api: Api, no_waiting: list[float]) -
     assert len(set(no_waiting)) == 20
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 410, 422])
+@pytest.mark.parametrize("status", [300, 304, 400, 401, 403, 404, 405, 410, 422])
 def test_what_will_not_pass_is_asked_once(api: Api, no_waiting: list[float], status: int) -> None:
     """The op repeats no SourceError either: that the error is one is what keeps the run from asking again."""
-    api.serve("/v1/contacts", answer_json({}, status, {"Retry-After": "1"}))
+    api.serve("/v1/contacts", answer_json({}, status, {} if status == 403 else {"Retry-After": "1"}))
     fail(api, ALL, SourceError, auth=BEARER)
     assert len(api.requests) == 1
     assert no_waiting == []
@@ -141,8 +143,100 @@ def test_pauses_are_told_as_they_begin(api: Api, no_waiting: list[float]) -> Non
     api.serve("/v1/contacts", fail_first(answer_json({}, 429, {"Retry-After": "7"})))
     messages = read({"contacts": ALL}, base_url=api.url).messages
     assert messages == [
-        f"tenant acme, source crm, stream contacts: GET {api.url}/contacts was answered with 429, Retry-After: 7; it says: {{}}; tries again in 7 s"
+        f"tenant acme, source crm, stream contacts: GET {api.url}/contacts was answered with 429, Retry-After: 7; it says: {{}}; tries again in 7 s (wait 1)"
     ]
+
+
+def test_hundreds_of_waits_are_a_few_lines_with_their_query_and_their_count(api: Api, no_waiting: list[float]) -> None:
+    """One line for each of 310 refusals hides what else a run says."""
+    refused: set[str] = set()
+
+    def answer(request: Request) -> Any:
+        page = request.args["page"]
+        if page not in refused:
+            refused.add(page)
+            return answer_json({}, 429, {"Retry-After": "1"})
+        return {"data": [{"id": int(page)}], "pages": 310}
+
+    api.serve("/v1/contacts", answer)
+    reading = read({"contacts": {**BY_PAGE, "params": {"kind": "a & b"}}}, base_url=api.url)
+    assert len(reading.get_rows("contacts")) == len(no_waiting) == 310
+    first, *others = reading.messages
+    assert first.endswith("query: ?kind=a & b&page=1; tries again in 1 s (wait 1)")
+    assert others == [
+        f"tenant acme, source crm, stream contacts: waits 2 to 310, 309 s in all (429: 309); the last: GET {api.url}/contacts?kind=a & b&page=310"
+    ]
+
+
+def test_a_long_wait_has_a_line_of_its_own_and_no_line_has_a_credential(api: Api, no_waiting: list[float]) -> None:
+    link = f"{api.url}/contacts?access_token={CANARY}&page=2"
+    pages = fail_first(answer_json({}, 429, {"Retry-After": "1"}), answer_json({}, 503, {"Retry-After": "1"}), answer_json({}, 429, {"Retry-After": "90"}))
+
+    def answer(request: Request) -> Any:
+        if "page" not in request.args:
+            return {"data": ROWS[:1], "next": link}
+        given = pages(request)
+        return given if isinstance(given, Response) else {"data": ROWS[1:]}
+
+    api.serve("/v1/contacts", answer)
+    reading = read({"contacts": BY_LINK}, base_url=api.url)
+    assert reading.get_rows("contacts") == ROWS
+    assert [message.rpartition("; ")[2] for message in reading.messages] == [
+        "tries again in 1 s (wait 1)",
+        f"the last: GET {api.url}/contacts?access_token=***&page=2",
+        "tries again in 90 s (wait 3)",
+    ]
+    assert CANARY not in "".join(reading.messages)
+
+
+RESET = {"epoch": lambda: str(int(time.time()) + 40), "milliseconds": lambda: str(int(time.time() + 40) * 1000), "delta": lambda: "40"}
+
+
+@pytest.mark.parametrize("status", [403, 429])
+@pytest.mark.parametrize("prefix", ["X-RateLimit", "x-rate-limit", "RateLimit"])
+@pytest.mark.parametrize("reset", RESET)
+def test_a_rate_limit_that_is_used_up_is_waited_for(api: Api, no_waiting: list[float], status: int, prefix: str, reset: str) -> None:
+    headers = {f"{prefix}-Remaining": "0", f"{prefix}-Reset": RESET[reset]()}
+    api.serve("/v1/contacts", fail_first(answer_json({"message": "no"}, status, headers)))
+    reading = read({"contacts": ALL}, base_url=api.url)
+    assert reading.get_rows("contacts") == ROWS
+    assert 38 <= no_waiting[0] <= 41
+    assert "no request is left of the rate limit" in reading.messages[0]
+
+
+@pytest.mark.parametrize("header", ['"default";r=0;t=40', "limit=10, remaining=0, reset=40"])
+def test_a_rate_limit_in_one_header_is_waited_for(api: Api, no_waiting: list[float], header: str) -> None:
+    api.serve("/v1/contacts", fail_first(answer_json({}, 403, {"RateLimit": header})))
+    assert fetch(api, ALL) == ROWS
+    assert no_waiting == [40]
+
+
+def test_of_several_windows_the_one_that_is_used_up_counts(api: Api, no_waiting: list[float]) -> None:
+    headers = {"X-RateLimit-Remaining-Minute": "0", "X-RateLimit-Reset-Minute": "20", "X-RateLimit-Remaining-Day": "10", "X-RateLimit-Reset-Day": "80000"}
+    api.serve("/v1/contacts", fail_first(answer_json({}, 403, headers)))
+    assert fetch(api, ALL) == ROWS
+    assert no_waiting == [20]
+
+
+@pytest.mark.parametrize("said", ["You have exceeded a secondary rate limit", "Too many requests, slow down"])
+def test_a_rate_limit_in_words_alone_is_waited_for(api: Api, no_waiting: list[float], said: str) -> None:
+    api.serve("/v1/contacts", fail_first(answer_json({"message": said}, 403)))
+    reading = read({"contacts": ALL}, base_url=api.url)
+    assert reading.get_rows("contacts") == ROWS
+    assert "was answered with 403 (the API's rate limit is reached)" in reading.messages[0]
+
+
+@pytest.mark.parametrize("headers", [{"X-RateLimit-Remaining": "57"}, {"X-RateLimit-Remaining": "0.5"}, {"X-RateLimit-Reset": "1"}])
+def test_a_refusal_with_requests_left_is_one(api: Api, no_waiting: list[float], headers: dict[str, str]) -> None:
+    api.serve("/v1/contacts", answer_json({"message": "no"}, 403, headers))
+    assert "the login is known but may not read this" in fail(api, ALL, SourceError)
+    assert len(api.requests) == 1
+
+
+def test_a_rate_limit_that_lasts_too_long_is_named_and_left_to_the_steps_own_retry(api: Api, no_waiting: list[float]) -> None:
+    api.serve("/v1/contacts", answer_json({}, 403, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "3000"}))
+    assert "the API limits how often it is asked" in fail(api, ALL, SourceUnavailable)
+    assert len(api.requests) == 1
 
 
 ERROR = {"message": f"too busy, {CANARY}", "code": 5}
@@ -381,6 +475,17 @@ BROKEN = {
 }
 
 
+def test_a_clock_that_goes_wrong_does_not_change_the_wait(no_waiting: list[float]) -> None:
+    """The end of the window is a time of the server's, and so is its Date."""
+    then = 1_700_000_000
+    head = (
+        f"HTTP/1.1 403 No\r\nDate: {formatdate(then, usegmt=True)}\r\nX-RateLimit-Remaining: 0\r\nX-RateLimit-Reset: {then + 30}\r\nContent-Length: 0\r\n\r\n"
+    )
+    with Wire(head.encode(), WHOLE) as url:
+        assert read({"contacts": ALL}, base_url=url).get_rows("contacts") == ROWS
+    assert no_waiting == [31]
+
+
 @pytest.mark.parametrize("answer", BROKEN.values(), ids=list(BROKEN))
 def test_half_an_answer_is_asked_for_again(no_waiting: list[float], answer: bytes) -> None:
     with Wire(answer, answer, WHOLE) as url:
@@ -398,7 +503,7 @@ def test_half_an_answer_is_never_the_end_of_the_data(no_waiting: list[float], an
 
 @pytest.mark.parametrize("lead", [0, len(WHOLE) - len(BODY)], ids=["from the first byte", "in the body"])
 def test_a_byte_now_and_then_lasts_no_longer_than_the_sources_timeout(lead: int) -> None:
-    with Wire(WHOLE[:lead] + b" " * 10_000 if lead else WHOLE, every=0.02) as url:
+    with Wire(WHOLE[:lead] + b"x" * 10_000 if lead else WHOLE, every=0.02) as url:
         begun = time.monotonic()
         assert "the load took longer than the source's timeout" in fail(url, ALL, SourceUnavailable, timeout="2s")
         assert 1.5 < time.monotonic() - begun < 60
@@ -495,7 +600,10 @@ def test_a_child_that_fails_is_read_no_further_and_the_others_are(api: Api) -> N
         api.serve(f"/v1/orders/{order}/notes", [{"note": order}])
         api.serve(f"/v1/lines/{order * 10}/parts", [{"part": order}])
     reading = read(CHILDREN, base_url=api.url)
-    assert {name: type(error) for name, error in reading.failures.items()} == {"items": SourceError, "parts": SourceError}
+    assert {name: type(error) for name, error in reading.failures.items()} == {"items": RefusedRequest, "parts": RefusedRequest}
+    assert str(reading.failures["parts"]).startswith(
+        "tenant acme, source crm, stream parts: not loaded, because its parent failed: tenant acme, source crm, stream items: "
+    )
     assert reading.get_rows("orders") == [{"id": 1}, {"id": 2}, {"id": 3}]
     assert reading.get_rows("notes") == [{"note": 1}, {"note": 2}, {"note": 3}]
     assert "/v1/orders/3/items" not in api.get_paths()
@@ -536,12 +644,12 @@ def test_with_permanent_failures_repeated_the_count_of_requests_goes_red(api: Ap
 
 
 def test_with_waits_unread_the_retry_after_test_goes_red(api: Api, no_waiting: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rest_session, "_parse_retry_after", lambda value: None)
+    monkeypatch.setattr(rest_failures, "find_patience", lambda response: None)
     check_red(lambda: test_a_wait_in_seconds_is_kept(api, no_waiting, 429))
 
 
 def test_with_half_answers_believed_the_test_of_broken_answers_goes_red(no_waiting: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rest_session, "_is_cut_off", lambda response: False)
+    monkeypatch.setattr(rest_session, "_is_cut_off", lambda response, written: False)
     check_red(lambda: test_half_an_answer_is_asked_for_again(no_waiting, BROKEN["closed after the first rows"]))
 
 

@@ -1,0 +1,57 @@
+"""What an answer says of further pages, whatever the stream declares: the fields that APIs use for it, by their names."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from requests import Response
+
+_SAYS_MORE = {"hasmore", "hasnext", "hasnextpage", "hasmorepages"}
+_GOES_ON = re.compile(
+    r"next.*|.*next(?:link|page|ur[li]|href|token|cursor|key|marker|offset|records|results|batch).*"
+    r"|continuation.*|cursor|scrollid|resumptiontoken"
+)
+_TOTALS = {"total", "totalcount", "totalsize", "totalresults", "totalitems", "totalrecords", "totalelements", "numfound", "recordcount", "count"}
+_PAGES = {"lastpage", "pagecount", "totalpages", "pages", "numpages"}
+# Of the objects around the rows; what is deeper, or in a list, is data.
+_DEPTH = 3
+
+
+def is_empty(response: Response) -> bool:
+    """Whether an answer holds nothing at all: no rows, and no word on pages."""
+    return not response.content.strip()
+
+
+def find_claim(body: Any, rows: Sequence[Any]) -> str | None:
+    """The field that says outright that there are more pages."""
+    return next((key for key, value in _walk(body, rows) if _plain(key) in _SAYS_MORE and value is True), None)
+
+
+def find_signs(body: Any, rows: Sequence[Any]) -> Iterator[str]:
+    """The fields of an answer by which it has further pages."""
+    for key, value in _walk(body, rows):
+        name = _plain(key)
+        number = int(value) if type(value) is int or (isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value)) else None
+        if (
+            (name in _SAYS_MORE and value is True)
+            or (_GOES_ON.fullmatch(name) and isinstance(value, str | int) and value and not isinstance(value, bool))
+            or (number is not None and ((name in _TOTALS and number > len(rows)) or (name in _PAGES and number > 1)))
+            # Airtable's next page is a text called offset; others repeat the number that they were asked for.
+            or (name == "offset" and isinstance(value, str) and value and number is None)
+        ):
+            yield key
+
+
+def _walk(body: Any, rows: Sequence[Any], depth: int = 1) -> Iterator[tuple[str, Any]]:
+    """The fields of the objects around the rows; one that is a row itself is data."""
+    if not isinstance(body, Mapping) or (len(rows) == 1 and body is rows[0]):
+        return
+    for key, value in body.items():
+        if isinstance(value, Mapping) and depth < _DEPTH:
+            yield from _walk(value, rows, depth + 1)
+        else:
+            yield key, value
+
+
+def _plain(key: str) -> str:
+    return re.sub(r"[^a-z]", "", key.lower())
