@@ -148,7 +148,8 @@ def _decode_unicode(content: bytes, encoding: str, declared: str | None) -> str:
 def _build_error(content: bytes, encoding: str, error: UnicodeDecodeError, *, declared: str | None) -> UnreadableAnswer:
     said = f"it declares {declared}" if declared else "it declares no charset"
     # Letters of several bytes break off with the answer.
-    is_cut_off = error.end >= len(content) and bool(re.search("end of data|incomplete|truncated", error.reason))
+    begins = content[: error.start].decode(encoding, "replace").lstrip("\ufeff").lstrip()[:1] in _CLOSED
+    is_cut_off = begins and error.end >= len(content) and bool(re.search("end of data|incomplete|truncated", error.reason))
     return UnreadableAnswer(
         f"is not valid {encoding} at byte {error.start + 1}; {said}", "declare the stream's `encoding`, e.g. windows-1252", is_cut_off=is_cut_off
     )
