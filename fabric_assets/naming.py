@@ -63,6 +63,10 @@ def dbt_schema(tenant: str, schema: str) -> str:
     return f"{tenant}_{schema}"
 
 
+# dbt's own name, without the tenant's prefix, of the schema where tests with `store_failures` keep the rows that they found.
+TEST_SCHEMA = "dbt_test__audit"
+
+
 def is_named_like(tenant: str, name: str, dbt_schemas: Iterable[str]) -> bool:
     """Whether a schema has a name that the tenant's would have. It need not be the tenant's for that: anybody can have given it.
 

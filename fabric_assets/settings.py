@@ -20,6 +20,7 @@ class Settings:
     Args:
         source_dirs: to which local files that tenants' YAML names are confined, beside `data_dir`; empty for any.
         tenants: globs over tenant names; `("*",)` serves all.
+        location: the name of the code location that these tenants are served by, in workspace.yaml.
         secret_keys: Fernet keys, newest first; never printed.
     """
 
@@ -29,6 +30,7 @@ class Settings:
     source_dirs: tuple[Path, ...] = ()
     tenants: tuple[str, ...] = ("*",)
     strict: bool = False
+    location: str = "fabric"
     secret_keys: tuple[str, ...] = field(default=(), repr=False)
 
     def serves(self, tenant: str) -> bool:
@@ -54,6 +56,7 @@ def load_settings(environ: Mapping[str, str] | None = None, *, root: Path | None
         source_dirs=tuple(base / folder for folder in _split(env.get("FABRIC_SOURCE_DIRS"))),
         tenants=_split(env.get("FABRIC_TENANTS")) or ("*",),
         strict=strict == "1",
+        location=env.get("FABRIC_LOCATION", "").strip() or "fabric",
         secret_keys=_split(env.get("FABRIC_SECRET_KEYS")),
     )
 

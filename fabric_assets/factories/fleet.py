@@ -10,6 +10,7 @@ from fabric_assets.errors import ConfigurationError
 from fabric_assets.factories.broken import build_broken_definitions, build_offboarded_specs
 from fabric_assets.factories.isolation import build_isolation_definitions
 from fabric_assets.factories.resources import build_dbt_resources
+from fabric_assets.factories.run_rules import run_executor
 from fabric_assets.factories.tenant import TenantDefinitions, build_tenant_definitions
 from fabric_assets.offboarded import find_offboarding
 from fabric_assets.settings import Settings
@@ -40,7 +41,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         schedules=[schedule for tenant in tenants for schedule in tenant.schedules],
         sensors=[sensor for tenant in tenants for sensor in tenant.sensors],
         resources=build_dbt_resources(settings),
-        executor=dg.in_process_executor,
+        executor=run_executor,
     )
     walls = build_isolation_definitions([loaded.config for name, loaded in fleet.tenants.items() if name not in broken], settings=settings)
     return dg.Definitions.merge(healthy, walls, *([build_broken_definitions(broken)] if broken else []))

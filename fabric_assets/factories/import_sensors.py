@@ -17,7 +17,7 @@ from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.factories.failures import raised_to_dagster
 from fabric_assets.factories.import_cursor import InboxCursor, Launch, digest, parse_cursor
 from fabric_assets.factories.schedules import get_default_status
-from fabric_assets.factories.translators import SOURCE_TAG, TENANT_TAG, raw_key
+from fabric_assets.factories.translators import FAILED_CHECKS_TAG, SOURCE_TAG, TENANT_TAG, raw_key
 from fabric_assets.loading.import_expectations import EXPECTED_FILES, NO_QUARANTINED_FILE, find_last_due
 from fabric_assets.offboarded import find_offboarding
 from fabric_assets.settings import Settings
@@ -205,7 +205,8 @@ def _follow(instance: dg.DagsterInstance, launch: Launch) -> tuple[datetime | No
     records = instance.get_run_records(dg.RunsFilter(tags={BATCH_TAG: launch.batch}))
     if any(not record.dagster_run.is_finished for record in records):
         return None, True
-    if any(record.dagster_run.is_success for record in records):
+    # A run whose checks failed has loaded the files: once more, it would only find the same.
+    if any(record.dagster_run.is_success or FAILED_CHECKS_TAG in record.dagster_run.tags for record in records):
         return None, False
     if not records:  # deleted, or it could not even be made
         return datetime.fromisoformat(launch.asked_at), False

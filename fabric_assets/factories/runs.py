@@ -18,15 +18,19 @@ import dagster as dg
 from fabric_assets.config.loader import LoadedTenant
 from fabric_assets.config.selection import select_keys
 from fabric_assets.errors import ConfigurationError
+from fabric_assets.factories.execution import ExecutedRun, execute_job
 from fabric_assets.factories.failures import INTERRUPTED
 from fabric_assets.factories.resources import build_dbt_resources
 from fabric_assets.factories.run_marks import mark_run
+from fabric_assets.factories.run_rules import get_reason, is_failed_checks, run_executor
 from fabric_assets.factories.tenant import TenantDefinitions, build_tenant_definitions
 from fabric_assets.factories.translators import FULL_REFRESH_TAG, TENANT_TAG
 from fabric_assets.settings import Settings
 from fabric_assets.transform.graph import ProjectGraph
 from fabric_assets.transform.workers import DbtWorkers
 
+# Somebody has started the run and sees how it ends: the daemon starts no other in its place.
+_NO_RETRY = {"dagster/max_retries": "0"}
 _ENDS = frozenset({signal.SIGINT, signal.SIGTERM})
 
 
@@ -127,18 +131,19 @@ def run_tenant(
     job = dg.Definitions(
         assets=definitions.assets,
         resources=build_dbt_resources(settings, warm=workers),
-        executor=dg.in_process_executor,
+        executor=run_executor,
         loggers={"progress": _build_logger(tenant, on_event)},
     ).resolve_implicit_global_asset_job_def()
     run_id = str(uuid.uuid4())
     with mark_run(run_id, settings), _watch_signals() as was_told_to_end:
-        result = job.execute_in_process(
+        result = execute_job(
+            job,
+            [dg.AssetKey(key) for key in keys],
             instance=instance,
-            asset_selection=[dg.AssetKey(key) for key in keys],
-            tags={TENANT_TAG: tenant} | ({FULL_REFRESH_TAG: "true"} if full_refresh else {}),
+            location=settings.location,
+            tags={TENANT_TAG: tenant} | _NO_RETRY | ({FULL_REFRESH_TAG: "true"} if full_refresh else {}),
             run_config={"loggers": {"progress": {}}},
             run_id=run_id,
-            raise_on_error=False,
         )
         interrupted = was_told_to_end()
     outcome = _build_result(tenant, definitions, keys, result)
@@ -177,19 +182,19 @@ def _watch_signals() -> Iterator[Callable[[], bool]]:
                     signal.signal(number, handler)
 
 
-def _build_result(tenant: str, definitions: TenantDefinitions, keys: list[tuple[str, ...]], result: dg.ExecuteInProcessResult) -> TenantResult:
+def _build_result(tenant: str, definitions: TenantDefinitions, keys: list[tuple[str, ...]], result: ExecutedRun) -> TenantResult:
     materialised = {}
     checks, errors = [], []
-    for event in result.all_events:
+    for event in result.events:
         if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION and event.asset_key:
             materialised[tuple(event.asset_key.path)] = event.step_materialization_data.materialization.metadata
         elif event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             check = event.asset_check_evaluation_data
-            checks.append(CheckResult("/".join(check.asset_key.path), check.check_name, check.passed, check.severity.value.lower(), _get_reason(check)))
-        elif event.event_type == dg.DagsterEventType.STEP_FAILURE:
+            checks.append(CheckResult("/".join(check.asset_key.path), check.check_name, check.passed, check.severity.value.lower(), get_reason(check)))
+        elif event.is_step_failure and not is_failed_checks(event):
             errors.append(_get_message(event))
     kinds = {tuple(spec.key.path): "dbt" if "dbt" in spec.kinds else "dlt" for definition in definitions.assets for spec in definition.specs}
-    failed_steps = {event.step_key for event in result.all_events if event.event_type == dg.DagsterEventType.STEP_FAILURE}
+    failed_steps = {event.step_key for event in result.events if event.is_step_failure and not is_failed_checks(event)}
     owners = {tuple(spec.key.path): definition.op.name for definition in definitions.assets for spec in definition.specs}
     assets = []
     for key in keys:
@@ -216,12 +221,6 @@ def _get_int(metadata, name: str) -> int | None:
 
 def _get_lines(metadata, name: str) -> tuple[str, ...]:
     return tuple(str(metadata[name].value).splitlines()) if metadata is not None and name in metadata else ()
-
-
-def _get_reason(check: dg.AssetCheckEvaluation) -> str:
-    """Why a check failed, without values of rows where its message has some: this goes to the terminal and into logs."""
-    found = check.metadata.get("log_message") or check.metadata.get("message")
-    return str(found.value) if found is not None else ""
 
 
 def _get_message(event: dg.DagsterEvent) -> str:
@@ -269,11 +268,12 @@ def _translate(tenant: str, record: logging.LogRecord) -> RunEvent | None:
     if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
         check = event.asset_check_evaluation_data
         verdict = "passed" if check.passed else "failed"
-        reason = f": {_get_reason(check)}" if not check.passed else ""
+        reason = f": {get_reason(check)}" if not check.passed else ""
         warned = not check.passed and check.severity == dg.AssetCheckSeverity.WARN
         return RunEvent(tenant, "check", f"{check.asset_key.to_user_string()}: {check.check_name} {verdict}{reason}", passed=None if warned else check.passed)
-    if event.event_type == dg.DagsterEventType.STEP_FAILURE:
-        return RunEvent(tenant, "failure", _get_message(event), passed=False)
+    if event.is_step_failure:
+        message = _get_message(event)  # of failed checks the first line: each check has had a line of its own
+        return RunEvent(tenant, "failure", message.splitlines()[0] if is_failed_checks(event) else message, passed=False)
     if event.event_type == dg.DagsterEventType.STEP_UP_FOR_RETRY:
         return RunEvent(tenant, "log", event.message or "the step will be tried again")
     return None

@@ -18,13 +18,15 @@ from fabric_assets.config.checks import AnyCheck, FreshnessCheck, get_check_name
 from fabric_assets.config.imports import CsvImportSource
 from fabric_assets.config.loader import LoadedTenant
 from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.factories.run_tags import TENANT_TAG as TENANT_TAG  # noqa: PLC0414 - for those that need the other tags as well
 from fabric_assets.loading.import_expectations import ImportCheck, build_import_checks
 from fabric_assets.settings import Settings
 from fabric_assets.transform.graph import ModelNode, TestNode
 
-TENANT_TAG = "tenant"
 SOURCE_TAG = "source"
 FULL_REFRESH_TAG = "fabric/full_refresh"
+# On a run whose work was done and whose checks of severity error failed: how many.
+FAILED_CHECKS_TAG = "fabric/failed_checks"
 
 _SHORTEST_FRESHNESS = timedelta(minutes=1)  # Dagster takes no shorter one; the check itself keeps to the second
 _SEVERITIES = {"error": dg.AssetCheckSeverity.ERROR, "warn": dg.AssetCheckSeverity.WARN}

@@ -42,7 +42,7 @@ class Destinations:
 
 def get_mentions(tenant: str, settings: Settings, graph: ProjectGraph | None) -> Mentions:
     """What names the tenant, beside all others that there are."""
-    return Mentions(tenant, others=_list_tenants(settings), schemas={model.schema for model in graph.models.values()} if graph else ())
+    return Mentions(tenant, others=_list_tenants(settings), schemas=graph.schemas if graph else ())
 
 
 def get_graph(config: TenantConfig | None, settings: Settings) -> tuple[ProjectGraph | None, tuple[str, ...]]:

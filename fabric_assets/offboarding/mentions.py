@@ -12,7 +12,7 @@ from typing import AnyStr
 
 from fabric_assets import naming
 
-DBT_SCHEMAS = ("staging", "intermediate", "marts")
+DBT_SCHEMAS = ("staging", "intermediate", "marts", naming.TEST_SCHEMA)
 # What an asset key of a tenant goes on with besides a dbt schema.
 _KEY_PARTS = ("raw", "config", "isolation")
 # The package's own name, which is how a role of a tenant `assets` would be called.

@@ -182,11 +182,12 @@ def _check_schemas(request: BuildRequest) -> None:
     if not is_managed(request.tenant):
         return
     tenant, graph = request.tenant.tenant, load_graph(request.settings)
-    wanted = {naming.dbt_schema(tenant, graph.models[name].schema) for name in request.models if name in graph.models}
+    nodes = [*(graph.models.get(name) for name in request.models), *(graph.tests.get(name) for name in request.tests)]
+    wanted = {naming.dbt_schema(tenant, node.schema) for node in nodes if node is not None and node.schema}
     with contextlib.closing(connect(request.tenant, request.settings, read_only=True)) as connection, connection.cursor() as cursor:
         cursor.execute("select nspname::text from pg_catalog.pg_namespace where nspname = any(%s)", (sorted(wanted),))
         if missing := sorted(wanted - {name for (name,) in cursor.fetchall()}):
-            raise DestinationError(f"tenant {tenant}: there is no schema {missing[0]} for its models", remedy=f"fabric provision {tenant}")
+            raise DestinationError(f"tenant {tenant}: there is no schema {missing[0]} for its models or tests", remedy=f"fabric provision {tenant}")
 
 
 def _read_event(event: dict[str, Any], place: str) -> ModelResult | TestResult:

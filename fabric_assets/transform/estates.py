@@ -13,6 +13,7 @@ from fabric_assets.security.roles.estate import Estate, ServerLogin
 from fabric_assets.settings import Settings
 from fabric_assets.transform.graph import ProjectGraph
 from fabric_assets.transform.selection import select_models
+from fabric_assets.transform.tests import get_tests
 
 PROVISION_VARIABLE = "FABRIC_PROVISION_URL"
 # Made for everyone who is managed: a tenant that selects its first model needs no other provisioning for it.
@@ -24,19 +25,23 @@ def is_managed(tenant: TenantConfig) -> bool:
 
 
 def list_schemas(tenant: TenantConfig, graph: ProjectGraph | None) -> tuple[str, ...]:
-    """Name the schemas that a tenant's loads and models need.
+    """Name the schemas that a tenant's loads, models and tests need.
 
     Args:
         graph: None where no tenant has models, or the project could not be read.
     """
     name = tenant.tenant
     models = select_models(graph, tenant=name, transform=tenant.transform) if graph is not None and tenant.transform is not None else ()
+    tests = get_tests(graph, tenant, models) if graph is not None else {}
     names = [naming.platform_dataset(name)]
     for source in tenant.sources:
         names += [naming.raw_dataset(name, source), naming.load_staging_dataset(name, source)]
     # With a login of the operator's there may be a schema of such a name that is nobody's of ours: only models make it the tenant's.
     usual = _DBT_SCHEMAS if is_managed(tenant) or (tenant.transform is not None and graph is None) else ()
-    names += [naming.dbt_schema(name, schema) for schema in (*usual, *(model.schema for model in models))]
+    stored = sorted({test.schema for owned in tests.values() for test in owned if test.schema})
+    # A test that has left the project leaves its rows. Nothing but dbt makes a schema of this name, so it needs no declaration to be the tenant's.
+    left = (naming.TEST_SCHEMA,) if tenant.transform is not None and not is_managed(tenant) else ()
+    names += [naming.dbt_schema(name, schema) for schema in (*usual, *(model.schema for model in models), *stored, *left)]
     return tuple(dict.fromkeys(names))
 
 

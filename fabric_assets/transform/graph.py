@@ -26,6 +26,7 @@ class TestNode:
     Args:
         column: the column that a generic test is declared on.
         depends_on_models: what it reads; ephemeral models are replaced by what they read.
+        schema: without the tenant's prefix, where it keeps the rows that it found; None unless it has `store_failures`.
     """
 
     __test__: ClassVar[bool] = False  # pytest takes every Test* for its own
@@ -38,6 +39,7 @@ class TestNode:
     description: str = ""
     depends_on_models: tuple[str, ...] = ()
     depends_on_sources: tuple[Origin, ...] = ()
+    schema: str | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,17 @@ class ProjectGraph:
             if node.sensitive:
                 found.setdefault(node.source, {})[node.stream] = frozenset(node.sensitive)
         return found
+
+    @cached_property
+    def tests(self) -> dict[str, TestNode]:
+        """All tests by unique_id."""
+        owners = (*self.models.values(), *self.sources.values())
+        return {test.unique_id: test for test in (*(test for owner in owners for test in owner.checks), *self.unattached)}
+
+    @property
+    def schemas(self) -> set[str]:
+        """The schemas of all models, and of all tests that keep what they found; without a tenant's prefix."""
+        return {node.schema for node in (*self.models.values(), *self.tests.values()) if node.schema}
 
     @property
     def source_checks(self) -> dict[Origin, tuple[TestNode, ...]]:

@@ -2,12 +2,17 @@
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import psycopg2
 import pytest
 
+from fabric_assets.errors import ConfigurationError
+from fabric_assets.offboarding.destinations import get_mentions
 from fabric_assets.settings import Settings
+from fabric_assets.transform.estates import list_schemas
+from fabric_assets.transform.graph import load_graph
 from fabric_assets.transform.project import prepare_project
 from tests.transform.conftest import build_tenant, get_raw_statements, make_tenant, run_duckdb
 
@@ -62,12 +67,16 @@ unit_tests:
 
 
 def write(settings: Settings, files: dict[str, str]) -> None:
+    write_only(settings, files)
+    for adapter in ("duckdb", "postgres"):
+        prepare_project(settings, adapter)
+
+
+def write_only(settings: Settings, files: dict[str, str]) -> None:
     for name, text in files.items():
         file = settings.dbt_project_dir / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    for adapter in ("duckdb", "postgres"):
-        prepare_project(settings, adapter)
 
 
 @pytest.fixture(params=["duckdb", "postgres"])
@@ -156,3 +165,33 @@ def test_a_unit_test_that_reads_its_own_models_table_waits_until_there_is_one(wa
     write(settings, {"models/marts/sales/growing.sql": GROWING.replace(">", "<")})
     outcome = build_tenant(settings, tenant)
     assert (outcome.models["growing"].status, outcome.tests["only_what_is_new"].status) == ("skipped", "fail")
+
+
+def test_rows_that_a_test_stores_lie_in_a_schema_that_provisioning_and_offboarding_know(own_project: Settings) -> None:
+    config = "{severity: warn, store_failures: true"
+    yml = f"""
+models:
+  - name: orders_by_name
+    columns:
+      - name: customer_name
+        data_tests:
+          - accepted_values: {{arguments: {{values: [Ada]}}, config: {config}}}}}
+          - not_null: {{config: {config}, schema: quality}}}}
+"""
+    sql = "select name as customer_name from {{ source('shop', 'customers') }}"
+    write(own_project, {"models/marts/sales/by_name.yml": yml, "models/marts/sales/orders_by_name.sql": sql})
+    run_duckdb(own_project, "acme", *get_raw_statements("acme", amounts=[60]))
+    outcome = build_tenant(own_project, make_tenant("acme", select=["orders_by_name"], exclude=["tenants"]))
+    name = "accepted_values_orders_by_name_customer_name__Ada"
+    assert outcome.tests[name].message == "customer_name has 1 unexpected value: 'Bob' (1 row)"
+    assert run_duckdb(own_project, "acme", f"select value_field from acme_dbt_test__audit.{name}") == [("Bob",)]
+    graph = load_graph(own_project)
+    managed = make_tenant("acme", destination={"type": "postgres", "managed": True, "url": {"env": "X"}}, select=["orders_by_name"], exclude=["tenants"])
+    assert {"acme_dbt_test__audit", "acme_quality"} <= set(list_schemas(managed, graph))
+    assert "acme_dbt_test__audit" not in list_schemas(make_tenant("acme", destination=managed.destination.model_dump(), select=["people"]), graph)
+    unmanaged = make_tenant("acme", destination={"type": "postgres", "url": {"env": "X"}}, select=["people"], exclude=["tenants"])
+    assert "acme_dbt_test__audit" in list_schemas(unmanaged, graph)  # the test has left the project; its rows have not
+    assert get_mentions("acme", replace(own_project, tenants_dir=own_project.dbt_project_dir), graph).is_like_own("acme_dbt_test__audit")
+    write_only(own_project, {"models/marts/sales/by_name.yml": yml.replace("schema: quality", "schema: raw_shop")})
+    with pytest.raises(ConfigurationError, match=r"not_null_orders_by_name_customer_name: the schema raw_shop is the platform's own"):
+        prepare_project(own_project)

@@ -11,6 +11,7 @@ from typing import Any
 from dbt.contracts.graph.manifest import Manifest
 
 from fabric_assets.transform.graph import TestNode
+from fabric_assets.transform.worker.manifest import TENANT_PLACEHOLDER
 
 _SOURCE_CALL = re.compile(r"source\(\s*['\"]([^'\"]+)['\"]\s*,\s*['\"]([^'\"]+)['\"]\s*\)")
 
@@ -38,6 +39,7 @@ def attach_tests(manifest: Manifest, *, resolve: Callable[[Iterable[str]], list[
             description=node.description or "",
             depends_on_models=tuple(table for table in tables if table not in manifest.sources),
             depends_on_sources=tuple((manifest.sources[table].source_name, manifest.sources[table].name) for table in tables if table in manifest.sources),
+            schema=node.schema.removeprefix(f"{TENANT_PLACEHOLDER}_") if not is_unit and node.should_store_failures else None,
         )
         siblings = attached.setdefault(owner, [])
         siblings.append(_rename(test, {sibling.name for sibling in siblings}))

@@ -115,7 +115,10 @@ def _find_problems(manifest: Manifest, tenants: Collection[str]) -> Iterator[tup
         elif kind == "model":
             yield from ((file, problem) for problem in (*_find_model_problems(node, tenants), *_find_foreign_inputs(node, manifest)))
             yield from _find_foreign_patch(node)
-        elif get_owner(file):
+            continue
+        if kind == "test" and node.should_store_failures:
+            yield from ((file, f"{node.name}: {problem}") for problem in _find_table_problems(node, TENANT_PLACEHOLDER))
+        if get_owner(file):
             yield from ((file, problem) for problem in (*_find_foreign_subject(node, manifest), *_find_foreign_inputs(node, manifest)))
     yield from _find_circle(manifest)
     for source in manifest.sources.values():
@@ -129,9 +132,15 @@ def _find_model_problems(node: Any, tenants: Collection[str]) -> Iterator[str]:
         yield from _find_own_problems(node, tenant, tenants)
     elif node.fqn[1] == "tenants":
         yield "a tenant's own models lie in a folder with the tenant's name: models/tenants/<tenant>/<tenant>__<model>.sql"
-    prefix = f"{tenant or TENANT_PLACEHOLDER}_"
+    yield from _find_table_problems(node, tenant or TENANT_PLACEHOLDER)
+
+
+def _find_table_problems(node: Any, owner: str) -> Iterator[str]:
+    """Hold the table that a model makes, or a test with `store_failures`, to a schema of its tenant."""
+    prefix = f"{owner}_"
     schema = node.schema.removeprefix(prefix)
-    if not node.schema.startswith(prefix) or naming.get_name_error(schema):
+    allowed = node.resource_type == "test" and schema == naming.TEST_SCHEMA
+    if not node.schema.startswith(prefix) or (naming.get_name_error(schema) and not allowed):
         yield f"its schema comes out as {node.schema}: it must be <tenant>_<name>, as macros/generate_schema_name.sql has it"
     elif schema == "fabric" or schema.startswith("raw_"):
         yield f"the schema {schema} is the platform's own; use another +schema"

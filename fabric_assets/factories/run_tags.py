@@ -1,0 +1,45 @@
+"""A run -> the tag `tenant` that it carries; and Dagster's queue, which gives it to each run that is submitted (ADR 0031).
+
+Dagster tags runs of a job, and runs that a schedule or sensor asks for. One that somebody starts on assets in the UI, a backfill and a re-execution of either
+have no tag: the limit of runs for each tenant would not count them, and a search by tenant would miss them.
+"""
+
+import re
+from collections.abc import Iterable
+
+import dagster as dg
+from dagster._core.run_coordinator import QueuedRunCoordinator, SubmitRunContext
+
+TENANT_TAG = "tenant"
+# A tag has one value. This one is the name of no tenant, since it has a space.
+SEVERAL = "several tenants"
+# The names of steps begin with their tenant's; those of the platform's own steps with `fabric`, which is reserved.
+_OWNER = re.compile(r"([a-z][a-z0-9]*(?:_[a-z0-9]+)*)__[a-z]")
+_PLATFORM = "fabric"
+
+
+def find_tenants(run: dg.DagsterRun, steps: Iterable[str]) -> set[str]:
+    """The tenants of what a run selects; of all its steps, where it selects nothing by name."""
+    selected = {key.path[0] for key in run.asset_selection or ()} | {key.asset_key.path[0] for key in run.asset_check_selection or ()}
+    return selected or {match[1] for step in steps if (match := _OWNER.match(step))} - {_PLATFORM}
+
+
+def get_tenant_tag(tenants: set[str]) -> str:
+    """The tag's value; empty for a run of no tenant."""
+    return SEVERAL if len(tenants) > 1 else next(iter(tenants), "")
+
+
+class TenantRunCoordinator(QueuedRunCoordinator):
+    """Dagster's queue; a run is tagged before it waits there."""
+
+    def submit_run(self, context: SubmitRunContext) -> dg.DagsterRun:
+        run = context.dagster_run
+        if TENANT_TAG not in run.tags and (tag := get_tenant_tag(find_tenants(run, self._list_steps(run)))):
+            self._instance.add_run_tags(run.run_id, {TENANT_TAG: tag})
+            context = context._replace(dagster_run=run.with_tags({**run.tags, TENANT_TAG: tag}))
+        return super().submit_run(context)
+
+    def _list_steps(self, run: dg.DagsterRun) -> list[str]:
+        if not run.execution_plan_snapshot_id:
+            return []
+        return [step.key for step in self._instance.get_execution_plan_snapshot(run.execution_plan_snapshot_id).steps]
