@@ -177,6 +177,7 @@ def test_the_defaults_of_the_settings_are_as_documented() -> None:
         "FABRIC_DATA_DIR": str(settings.data_dir.relative_to(ROOT)),
         "FABRIC_SOURCE_DIRS": "any" if not settings.source_dirs else "",
         "FABRIC_TENANTS": "all" if settings.tenants == ("*",) else "",
+        "FABRIC_LOCATION": settings.location,
         "FABRIC_STRICT": str(int(settings.strict)),
         "FABRIC_SECRET_KEYS": "none" if not settings.secret_keys else "",
         "FABRIC_PROVISION_URL": "none",
