@@ -38,6 +38,8 @@ PATTERNS = {
 _DURATION = re.compile(r"^(\d{1,6})(s|m|h|d)$")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+_SIZE = re.compile(r"^(\d{1,6})(KB|MB|GB)$")
+_SIZES = {"KB": 1000, "MB": 1000**2, "GB": 1000**3}
 
 
 class FabricModel(BaseModel):
@@ -95,6 +97,13 @@ def format_duration(value: timedelta) -> str:
     return f"{seconds // _SECONDS[unit]}{unit}"
 
 
+def _parse_size(value: object) -> object:
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if match is None and (not isinstance(value, int) or isinstance(value, bool)):
+        raise ValueError("must be a whole number of bytes, or one with a unit: 500KB, 10MB, 2GB")
+    return int(match[1]) * _SIZES[match[2]] if match else value
+
+
 def _check_bytes(value: str) -> str:
     # 63 bytes is what Postgres keeps of a name: two longer ones could become the same.
     if len(value.encode()) > 63:
@@ -142,6 +151,12 @@ Duration = Annotated[
     BeforeValidator(parse_duration),
     PlainSerializer(format_duration, return_type=str),
     WithJsonSchema({"type": "string", "pattern": r"^\d{1,6}(s|m|h|d)$", "examples": ["30s", "5m", "26h", "7d"]}),
+]
+Size = Annotated[
+    int,
+    BeforeValidator(_parse_size),
+    Field(ge=1),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": _SIZE.pattern, "examples": ["10MB"]}, {"type": "integer", "minimum": 1}]}),
 ]
 
 

@@ -11,9 +11,9 @@ from pathlib import PurePosixPath
 from typing import Annotated, Literal, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema, model_validator
 
-from fabric_assets.config.base import NO_CONTROL, Duration, FabricModel, Flag, Name, Path, Text, Whole, refuse
+from fabric_assets.config.base import NO_CONTROL, Duration, FabricModel, Flag, Name, Path, Size, Text, Whole, refuse
 from fabric_assets.config.rejects import RejectsConfig
 from fabric_assets.config.sources import FolderSource
 from fabric_assets.config.streams import StreamConfig, WriteDisposition
@@ -25,20 +25,11 @@ Delimiter = Literal[",", ";", "\t", "|"]
 DecimalMark = Literal[".", ","]
 
 NUMBERS: tuple[ColumnType, ...] = ("bigint", "decimal", "double")
-_SIZE = re.compile(r"^(\d{1,6})(KB|MB|GB)$")
 _CLOCK = re.compile(r"^([01]\d|2[0-3]):[0-5]\d$")
-_UNITS = {"KB": 1000, "MB": 1000**2, "GB": 1000**3}
 _DIRECTIVES = "YymdbBHIMSfpz"
 _CLOCK_DIRECTIVES = "HIMSfpz"
 # What RE2 lacks, which checks the cells in a time that no text of theirs can stretch.
 _NOT_LINEAR = re.compile(r"(?<!\\)(?:\\\\)*(?:\(\?(?:[=!>(]|<[=!]|P=)|\\[1-9]|[*+?}]\+)")
-
-
-def _parse_size(value: object) -> object:
-    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
-    if match is None and (not isinstance(value, int) or isinstance(value, bool)):
-        raise ValueError("must be a whole number of bytes, or one with a unit: 500KB, 10MB, 2GB")
-    return int(match[1]) * _UNITS[match[2]] if match else value
 
 
 def _check_timezone(value: str) -> str:
@@ -55,12 +46,6 @@ def _check_clock(value: str) -> str:
     return value
 
 
-Size = Annotated[
-    int,
-    BeforeValidator(_parse_size),
-    Field(ge=1),
-    WithJsonSchema({"anyOf": [{"type": "string", "pattern": _SIZE.pattern, "examples": ["10MB"]}, {"type": "integer", "minimum": 1}]}),
-]
 ClockTime = Annotated[str, AfterValidator(_check_clock), WithJsonSchema({"type": "string", "pattern": _CLOCK.pattern, "examples": ["08:00"]})]
 Bound = Annotated[int, Field(strict=True)] | Annotated[float, Field(strict=True, allow_inf_nan=False)] | Text
 SourceColumn = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000, pattern=NO_CONTROL)]

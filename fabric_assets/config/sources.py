@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
@@ -26,7 +25,7 @@ from fabric_assets.config.base import (
     refuse,
 )
 from fabric_assets.config.rest import AuthConfig, PaginatorConfig, RestStream, find_forgotten_children, find_orphans, is_credential, is_origin
-from fabric_assets.config.streams import ColumnNames, CursorConfig, RenamingStream, WriteDisposition, find_cursor_contradictions, find_same_columns
+from fabric_assets.config.streams import ColumnNames, CursorConfig, RenamingStream, find_cursor_contradictions, find_same_columns
 from fabric_assets.config.suggestions import suggest
 
 _SCHEMES = ("s3", "gs", "az", "file")
@@ -153,27 +152,6 @@ class S3Credentials(FabricModel):
     region: Text | None = Field(default=None, description="The bucket's region.")
 
 
-class FileStream(RenamingStream):
-    """The files of one shape; each row also carries its file, the file's SHA-256 and its row number."""
-
-    glob: Text = Field(description="Pattern below the source's path, e.g. tickets/*.jsonl.")
-    format: Literal["csv", "jsonl", "parquet"] = Field(description="How the files are written.")
-    write_disposition: WriteDisposition | None = Field(
-        default=None, description="Default: merge where a primary key is declared; else append, keyed by file and row number."
-    )
-
-    @property
-    def disposition(self) -> WriteDisposition:
-        """The disposition in force, the default included."""
-        return self.write_disposition or ("merge" if self.primary_key else "append")
-
-    def find_contradictions(self) -> Iterator[tuple[Path, str]]:
-        """Yield what would lose rows, or read files outside of the source's folder."""
-        yield from super().find_contradictions()
-        if self.glob.startswith("/") or "://" in self.glob or ".." in PurePosixPath(self.glob).parts:
-            yield ("glob",), "must stay below the source's path: no leading / and no .."
-
-
 def _check_files_path(value: str) -> str:
     scheme, separator, rest = value.partition("://")
     if separator and scheme not in _SCHEMES:
@@ -194,10 +172,3 @@ class FolderSource(SourceConfig):
         if self.credentials and not self.path.startswith("s3://"):
             refuse([(("credentials",), "are for s3:// paths; drop them")])
         return self
-
-
-class FilesSource(FolderSource):
-    """Files in a folder or bucket; each run loads the new and the changed ones."""
-
-    type: Literal["files"] = Field(description="Files in a folder or bucket.")
-    streams: dict[Name, FileStream] = Field(min_length=1, max_length=2000, description="The files to load, by the name that their rows' table gets.")

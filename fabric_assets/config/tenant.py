@@ -11,10 +11,9 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Json
 
 from fabric_assets import naming
 from fabric_assets.config.any_source import AnySource
-from fabric_assets.config.base import OWNER, SELECTION, Duration, FabricModel, Flag, Name, Path, SecretRef, Text, Whole, refuse
+from fabric_assets.config.base import OWNER, SELECTION, Duration, FabricModel, Flag, Name, Path, SecretRef, Size, Text, Whole, refuse
 from fabric_assets.config.checks import AnyCheck
 from fabric_assets.config.cron import get_cron_error
-from fabric_assets.config.imports import Size
 from fabric_assets.config.references import Outline, find_dangling
 
 

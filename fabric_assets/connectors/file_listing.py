@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fabric_assets.config.sources import FileStream, FolderSource
+from fabric_assets.config.files import FileStream
+from fabric_assets.config.sources import FolderSource
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.local_paths import LocalPaths
 from fabric_assets.connectors.unfinished_files import is_unfinished

@@ -7,6 +7,7 @@ text, may have swallowed whole rows: every line that it spans is rejected by its
 import json
 import mmap
 import re
+import sys
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from fabric_assets.connectors.json_numbers import has_long_number, quote_long_nu
 from fabric_assets.errors import DataError
 
 MAX_LINE = 32 * 1024 * 1024
-PART_BYTES = 32 * 1024 * 1024
+PART_BYTES = 8 * 1024 * 1024
 _REJECTS_AT_ONCE = 1_000
 # So much stays in the processor's cache.
 _LOOK_BYTES = 256 * 1024
@@ -79,11 +80,7 @@ def salvage(fragments: Iterator[Fragment], file: FetchedFile) -> Salvage:
 
 
 def number_rows(tables: Iterator[pa.Table], gaps: "array[int]") -> Iterator[tuple[pa.Table, int]]:
-    """Give rows the numbers that they have in the original.
-
-    Args:
-        gaps: of its salvage.
-    """
+    """Give rows the numbers that they have in the original; `gaps` are its salvage's."""
     rank = 1
     for table in tables:
         done = 0
@@ -94,8 +91,12 @@ def number_rows(tables: Iterator[pa.Table], gaps: "array[int]") -> Iterator[tupl
             done, rank = done + follow, rank + follow
 
 
-def cut(fragments: Iterator[Fragment], path: Path) -> Iterator[Path]:
-    """Write a file without bad lines once more, part by part, each over the one before; a CSV's header begins each of them."""
+def cut(fragments: Iterator[Fragment], path: Path, most: int = PART_BYTES, rows: int = sys.maxsize) -> Iterator[Path]:
+    """Write a file without bad lines once more, part by part, each over the one before; a CSV's header begins each of them.
+
+    Args:
+        most: characters of a part, and `rows` its rows; the last row may exceed them.
+    """
     header, text, size = "", list[str](), 0
     for number, fragment in enumerate(fragments):
         if not number and not fragment.is_row:
@@ -103,7 +104,7 @@ def cut(fragments: Iterator[Fragment], path: Path) -> Iterator[Path]:
             continue
         text.append(fragment.text)
         size += len(fragment.text)
-        if size >= PART_BYTES:
+        if size >= most or len(text) >= rows:
             path.write_text(header + "".join(text), encoding="utf-8", newline="")
             yield path
             text, size = [], 0
@@ -112,12 +113,16 @@ def cut(fragments: Iterator[Fragment], path: Path) -> Iterator[Path]:
         yield path
 
 
-def split_csv(path: Path, *, columns: int, delimiter: str, name: str) -> Iterator[Fragment]:
+def split_csv(
+    path: Path, *, columns: int | None, delimiter: str, name: str, has_header: bool = True, encoding: str = "utf-8", skipped: int = 0
+) -> Iterator[Fragment]:
     """Split a CSV file: its header first.
 
     Args:
-        columns: as many as the header has.
+        columns: as many as the header has; None where that is not known yet.
         name: of the file, for errors.
+        encoding: of the original, for messages.
+        skipped: lines of the original that are not in this copy.
 
     Raises:
         DataError: its header is broken, or a line is longer than MAX_LINE.
@@ -125,7 +130,7 @@ def split_csv(path: Path, *, columns: int, delimiter: str, name: str) -> Iterato
     with path.open("rb") as opened:
         head = opened.read(1_000_000)
     newline = "\r" if b"\r" in head and b"\n" not in head else "\n"
-    return _split_csv(_read_lines(path, newline, name), columns, delimiter, name)
+    return _split_csv(_read_lines(path, newline, name), columns, delimiter, name, has_header=has_header, encoding=encoding, number=skipped)
 
 
 def is_misread(path: Path) -> bool:
@@ -146,13 +151,17 @@ def is_misread(path: Path) -> bool:
     return False
 
 
-def split_json(path: Path, *, name: str) -> Iterator[Fragment]:
+def split_json(path: Path, *, name: str, encoding: str = "utf-8", unit: str = "line") -> Iterator[Fragment]:
     """Split a JSON Lines file.
+
+    Args:
+        encoding: of the original, for messages.
+        unit: what a line is in the original.
 
     Raises:
         DataError: it holds no JSON Lines, or a line is longer than MAX_LINE.
     """
-    return _split_json(_read_lines(path, "\n", name), name)
+    return _split_json(_read_lines(path, "\n", name), name, encoding, unit)
 
 
 def _read_lines(path: Path, newline: str, name: str) -> Iterator[str]:
@@ -219,8 +228,8 @@ class _Grammar:
         return columns if beyond > 0 and text.endswith(self._delimiter * beyond) else fields
 
 
-def _split_csv(lines: Iterator[str], columns: int, delimiter: str, name: str) -> Iterator[Fragment]:
-    grammar, number, header = _Grammar(delimiter), 0, True
+def _split_csv(lines: Iterator[str], columns: int | None, delimiter: str, name: str, *, has_header: bool, encoding: str, number: int) -> Iterator[Fragment]:
+    grammar, header = _Grammar(delimiter), has_header
     for line in lines:
         begin = number = number + 1
         parts, size, is_open = [line], len(line), grammar.read(line.rstrip("\r\n"), is_open=False)
@@ -236,42 +245,37 @@ def _split_csv(lines: Iterator[str], columns: int, delimiter: str, name: str) ->
             yield from (
                 Fragment(part, "bad_csv", f"{at}: a quote that is not closed, or text right after one, or a line end of another kind") for part in parts
             )
-        elif header or (not text and columns > 1):
+        elif header or (not text and columns != 1):
             yield Fragment(text + "\n", is_row=False)
+        elif not _is_utf8(text):
+            yield Fragment(text, "bad_encoding", f"line {begin} is not valid {encoding.upper()}")
+        elif columns is not None and (fields := grammar.count(text, columns)) != columns:
+            yield Fragment(text, "ragged_row", f"line {begin}: {columns} fields expected, {fields} found")
         else:
-            yield _check_row(text, begin, grammar.count(text, columns), columns)
+            yield Fragment(text + "\n")
         header = False
-
-
-def _check_row(text: str, line: int, fields: int, columns: int) -> Fragment:
-    if not _is_utf8(text):
-        return Fragment(text, "bad_encoding", f"line {line} is no UTF-8")
-    if fields != columns:
-        return Fragment(text, "ragged_row", f"line {line}: {columns} fields expected, {fields} found")
-    return Fragment(text + "\n")
 
 
 # --- JSON Lines
 
 
-def _split_json(lines: Iterator[str], name: str) -> Iterator[Fragment]:
+def _split_json(lines: Iterator[str], name: str, encoding: str, unit: str) -> Iterator[Fragment]:
     first, any_row = "", False
     for number, line in enumerate(lines, start=1):
         text = line.strip()
         if not text:
             continue
         first = first or text[0]
-        reason, message = _find_fault(text)
+        reason, message = _find_fault(text) if _is_utf8(text) else ("bad_encoding", f"is not valid {encoding.upper()}")
         any_row = any_row or not reason
         whole = line if line.endswith("\n") else line + "\n"
-        yield Fragment(whole if reason else quote_long_numbers(whole), reason, f"line {number} {message}")
+        yield Fragment(whole if reason else quote_long_numbers(whole), reason, f"{unit} {number} {message}")
     if not any_row and first not in ("", "{"):
-        raise DataError(f"{name} holds no JSON Lines: none of its lines is a JSON object", remedy="write one object a line")
+        kind = "JSON Lines" if unit == "line" else "JSON rows"
+        raise DataError(f"{name} holds no {kind}: none of its {unit}s is a JSON object", remedy="write one object a line, or an array of objects")
 
 
 def _find_fault(text: str) -> tuple[str, str]:
-    if not _is_utf8(text):
-        return "bad_encoding", "is no UTF-8"
     try:
         value = json.loads(text, parse_int=str, parse_float=str, object_pairs_hook=_Pairs)
         if "\\ud" in text.lower():

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from fabric_assets.connectors import arrow_types
+from fabric_assets.connectors.arrow_types import TEXT
 
 _DAY = r"\d{4}-\d{2}-\d{2}"
 _CLOCK = r"\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?"
@@ -49,7 +50,13 @@ _DUCKDB_NAMES = {
     arrow_types.TIMESTAMP: "timestamp",
     arrow_types.TIMESTAMP_UTC: "timestamptz",
 }
-_SAMPLE, _LONGEST = 1_000, 400
+# No longer text is a number or a date, and looking for one in megabytes takes long.
+LONGEST = 400
+SAMPLE = 1_000
+# A key keeps its spelling: 10.1 and 10.10, 1e5 and 10e4 are different codes, and one number.
+_INEXACT = (arrow_types.DOUBLE, arrow_types.BOOL)
+
+Fits = dict[str, frozenset[pa.DataType]]
 
 
 @dataclass(frozen=True)
@@ -59,11 +66,18 @@ class TextColumn:
     Args:
         text: SQL of its value as text; a JSON string without its quotes.
         kind: SQL of its JSON type; empty for CSV.
+        keeps_spelling: two spellings of one number stay two values.
     """
 
     name: str
     text: str
     kind: str = ""
+    keeps_spelling: bool = False
+
+    @property
+    def candidates(self) -> tuple[pa.DataType, ...]:
+        """The types that its values may be read as."""
+        return tuple(kind for kind in CANDIDATES if kind not in _INEXACT) if self.keeps_spelling else CANDIDATES
 
     def build_fit(self, candidate: pa.DataType) -> str:
         """SQL of whether all of its values fit."""
@@ -71,7 +85,7 @@ class TextColumn:
 
     def build_read(self, wanted: pa.DataType, fits: frozenset[pa.DataType]) -> str:
         """SQL that reads it as a type that all of its values fit; else as text, in the type's own spelling where a value fits it."""
-        if wanted == arrow_types.TEXT:
+        if wanted == TEXT:
             return self.text
         if wanted not in _DUCKDB_NAMES:
             return self._value
@@ -83,25 +97,17 @@ class TextColumn:
         return self.text if self.kind else f"nullif({self.text}, '')"
 
     def _build_test(self, candidate: pa.DataType) -> str:
-        # No longer text is a number or a date, and looking for one in megabytes takes long.
-        fit = f"case when strlen({self._value}) <= {_LONGEST} then {_TEXT_FITS[candidate].replace('{v}', self._value)} else false end"
+        fit = f"case when strlen({self._value}) <= {LONGEST} then {_TEXT_FITS[candidate].replace('{v}', self._value)} else false end"
+        if self.keeps_spelling and candidate == arrow_types.BIGINT:
+            fit = f"{fit} and {self._value} <> '-0'"
         return f"({fit})" if not self.kind else f"({_JSON_KINDS[candidate].replace('{t}', self.kind)} and ({fit}))"
 
 
-def find_fits(connection: Any, relation: str, columns: Sequence[TextColumn]) -> tuple[dict[str, frozenset[pa.DataType]], int]:
-    """Find the types that each column's values fit, all of the candidates for a column without values; and count the rows.
+def ask(connection: Any, relation: str, columns: Sequence[TextColumn], candidates: Mapping[str, Sequence[pa.DataType]]) -> tuple[Fits, int]:
+    """Find which of the candidates all values of a relation fit, and count its rows.
 
-    A look at the first rows rules most candidates out, so that the whole file is read for the others alone. Of the columns without
-    one the values are counted: so each value of the file is read here, and no bad line is left for later.
+    Of the columns without a candidate the values are counted: so each value of the file is read here, and no bad line is left for later.
     """
-    every = {column.name: CANDIDATES for column in columns}
-    likely, _ = _ask(connection, f"(select * from {relation} limit {_SAMPLE})", columns, every)
-    return _ask(connection, relation, columns, {name: tuple(kind for kind in CANDIDATES if kind in fits) for name, fits in likely.items()})
-
-
-def _ask(
-    connection: Any, relation: str, columns: Sequence[TextColumn], candidates: Mapping[str, Sequence[pa.DataType]]
-) -> tuple[dict[str, frozenset[pa.DataType]], int]:
     questions = [(column, kind) for column in columns for kind in candidates[column.name]]
     counts = [f"count({column.text})" for column in columns if not candidates[column.name]]
     asked = ["count(*)", *(column.build_fit(kind) for column, kind in questions), *counts]
@@ -113,8 +119,13 @@ def _ask(
     return {name: frozenset(kinds) for name, kinds in fits.items()}, rows
 
 
+def complete(columns: Sequence[TextColumn], fits: Fits) -> Fits:
+    """A column without values fits every type."""
+    return {column.name: frozenset(CANDIDATES) if fits[column.name] == set(column.candidates) else fits[column.name] for column in columns}
+
+
 def choose(fits: frozenset[pa.DataType]) -> pa.DataType:
     """The narrowest type that fits; text for a column without values, which may turn out to be anything."""
     if fits == frozenset(CANDIDATES):
-        return arrow_types.TEXT
-    return next((kind for kind in CANDIDATES if kind in fits), arrow_types.TEXT)
+        return TEXT
+    return next((kind for kind in CANDIDATES if kind in fits), TEXT)

@@ -15,13 +15,14 @@ from typing import Any
 import pyarrow as pa
 
 from fabric_assets import naming
-from fabric_assets.config.sources import FilesSource, FileStream
+from fabric_assets.config.files import FilesSource, FileStream
 from fabric_assets.connectors import arrow_types, file_types
 from fabric_assets.connectors.batches import Batch, ReadGroup, SourceReader, StreamMemory, StreamPlan
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.file_listing import FetchedFile, SourceFile, list_files, make_empty_folder
 from fabric_assets.connectors.file_news import find_news
-from fabric_assets.connectors.file_readers import Piece, Reader, build_reader
+from fabric_assets.connectors.file_piece import Piece, Reader, Reading
+from fabric_assets.connectors.file_readers import build_reader
 from fabric_assets.connectors.suggestions import build_missing_error
 from fabric_assets.errors import DataError, SourceError, SourceUnavailable
 
@@ -48,7 +49,7 @@ def build_plan(name: str, stream: FileStream) -> StreamPlan:
         stream.primary_key or (),
         newest_by=ORDER if merges else None,
         replaced_by=FILE if appends else None,
-        declares_columns=stream.format != "jsonl",
+        declares_columns=stream.format in ("csv", "parquet"),
     )
 
 
@@ -64,7 +65,8 @@ def _read(context: SourceContext, name: str, folder: Path, memories: Mapping[str
     news = find_news(found, remembered, own, replaces=appends, place=place, report=context.report, check=partial(_check_time, end, place))
     if found and not news.files:
         context.report(f"{place}: no new or changed file")
-    readers = [(file, build_reader(file, stream.format, place=place)) for file in news.files]
+    reading = Reading(stream, context.config.limits, place, memory.value_forms, lambda column: memory.get_type(column) is not None, context.report)
+    readers = [(file, build_reader(file, reading)) for file in news.files]
     types = _decide_types(readers, memory, stream, place)
     if types or (memory.get_type(FILE) is None and not stream.primary_key):  # else nobody knows the columns
         yield Batch(name, _add_origin(pa.schema(list(types.items())).empty_table(), None, 1, stream, 0))

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from fabric_assets.config.any_source import AnySource
-from fabric_assets.config.sources import FileStream
+from fabric_assets.config.files import FileStream
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.connectors.arrow_types import BINARY
 from fabric_assets.connectors.batches import StreamPlan

@@ -10,11 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fabric_assets.config.files import FileLimits, FileStream
 from fabric_assets.connectors.arrow_types import TEXT
 from fabric_assets.connectors.batches import Reject
 from fabric_assets.connectors.file_listing import FetchedFile, SourceFile
+from fabric_assets.connectors.file_piece import Reading
 from fabric_assets.connectors.file_readers import build_reader
 from fabric_assets.connectors.file_salvage import MAX_LINE
+from fabric_assets.connectors.value_forms import CURRENT
 from fabric_assets.errors import DataError
 
 Row = tuple[str | None, ...]
@@ -26,7 +29,8 @@ def read(content: bytes, kind: str) -> tuple[dict[int, Row], list[Reject]]:
         path = Path(folder) / "0.data"
         path.write_bytes(content)
         source = SourceFile("a", "1", len(content), 0.0, lambda: path.open("rb"), path)
-        reader = build_reader(FetchedFile(source, path, ""), kind, place="here")
+        stream = FileStream.model_validate({"glob": "a", "format": kind, "header": True} if kind == "csv" else {"glob": "a", "format": kind})
+        reader = build_reader(FetchedFile(source, path, ""), Reading(stream, FileLimits(), "here", CURRENT, lambda name: False, lambda message: None))
         types = dict.fromkeys(reader.inspect(), TEXT)
         rows: dict[int, Row] = {}
         rejects: list[Reject] = []

@@ -1,0 +1,60 @@
+"""A file of JSON objects, one a line or in an array -> typed columns; nested values stay JSON text."""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from fabric_assets.connectors.file_database import quote, quote_text
+from fabric_assets.connectors.file_salvage import Fragment, is_misread, salvage, split_json
+from fabric_assets.connectors.file_types import TextColumn
+from fabric_assets.connectors.text_reader import TextReader
+from fabric_assets.errors import DataError
+
+_NUMBERED = re.compile(r"(.+)_\d+")
+# DuckDB would take objects of many different keys for one map, and a file of maps has no columns.
+_NO_MAPS = "map_inference_threshold=-1, field_appearance_threshold=0"
+
+
+class JsonReader(TextReader):
+    def _look(self) -> None:
+        if self._salvage is None and is_misread(self.path):
+            self._salvage = salvage(self._split(self.path), self.file)
+        super()._look()
+
+    def _find_columns(self, connection: Any) -> list[TextColumn]:
+        if not self.path.stat().st_size:
+            return []
+        path = quote_text(str(self.path))
+        found = connection.execute(f"describe select * from read_json({path}, {self._options}, maximum_depth=1, sample_size=-1, {_NO_MAPS})").fetchall()
+        names = [row[0] for row in found]
+        self._refuse_case_twins(connection, names)
+        return [TextColumn(name, f"({quote(name)} ->> '$')", f"json_type({quote(name)})") for name in names]
+
+    def _relate(self, path: Path, columns: Sequence[TextColumn]) -> str:
+        named = ", ".join(f"{quote_text(column.name)}: 'JSON'" for column in columns)
+        return f"read_json({quote_text(str(path))}, {self._options}, columns={{{named}}})"
+
+    def _split(self, path: Path) -> Iterator[Fragment]:
+        return split_json(path, name=self.name, encoding=self._content.encoding, unit="element" if self._content.is_array else "line")
+
+    @property
+    def _options(self) -> str:
+        return f"format='newline_delimited', records=true, maximum_object_size={self._longest_line}"
+
+    def _refuse_case_twins(self, connection: Any, names: list[str]) -> None:
+        """DuckDB gives `ID` beside `id` the name `ID_1`, under which no line has a value."""
+        known = {name.lower() for name in names}
+        if not any(match and match[1].lower() in known for match in map(_NUMBERED.fullmatch, names)):
+            return
+        path = quote_text(str(self.path))
+        keys = connection.execute(
+            f"select distinct unnest(json_keys(json)) from read_ndjson_objects({path}, maximum_object_size={self._longest_line})"
+        ).fetchall()
+        real = sorted(key for (key,) in keys)
+        twins = [key for key in real if [other.lower() for other in real].count(key.lower()) > 1]
+        if twins:
+            raise DataError(
+                f"{self.name} has keys that differ only in case: {', '.join(twins)}",
+                remedy="rename one of them; a warehouse takes both for the same column",
+            )
