@@ -21,7 +21,7 @@ def connect(folder: Path, *, threads: int = _THREADS) -> Any:
         folder: private to the load; takes what does not fit in memory.
         threads: more read faster, and each has buffers of its own.
     """
-    connection = open_engine()
+    connection: Any = open_engine()
     connection.execute(f"set memory_limit = '{_MEMORY}'")
     connection.execute(f"set temp_directory = {quote_text(str(folder))}")
     if connection.execute("select current_setting('threads')").fetchone()[0] > threads:
