@@ -43,14 +43,19 @@ def validate(
     fleet = narrow(fleet, get_tenants(fleet, tenants, everything))
     fleet, problems = _check_models(fleet, settings)
     problems = _get_unique([*(problem for found in fleet.broken.values() for problem in found), *(fleet.unused if everything else ()), *problems])
+    from fabric_assets.cli.stream_warnings import find_warnings
+
+    warnings = _get_unique([warning for loaded in fleet.tenants.values() for warning in find_warnings(loaded, settings)])
     if json_:
-        typer.echo(json.dumps([_to_json(problem) for problem in problems], indent=2))
+        listed = [*(_to_json(problem) for problem in problems), *({**_to_json(warning), "severity": "warning"} for warning in warnings)]
+        typer.echo(json.dumps(listed, indent=2))
     else:
-        for problem in problems:
+        for problem in [*problems, *warnings]:
             typer.echo(f"{problem}\n")
     count = len(fleet.tenants) + len(fleet.broken)
     summary = f"{len(fleet.tenants)} of {count} tenants are fine"
-    typer.echo(f"{summary}; {len(problems)} problem{'s' if len(problems) > 1 else ''} found" if problems else summary, err=json_)
+    found = [f"{len(listed)} {noun}{'s' if len(listed) > 1 else ''} found" for listed, noun in ((problems, "problem"), (warnings, "warning")) if listed]
+    typer.echo("; ".join([summary, *found]), err=json_)
     raise typer.Exit(2 if problems else 0)
 
 

@@ -72,13 +72,21 @@ class SourceConfig(FabricModel):
     max_connections: Whole = Field(default=4, ge=1, le=32, description="Streams that are read side by side, each over a connection of its own.")
 
 
+class SqlCursor(CursorConfig):
+    """A column of a table or view."""
+
+    trust: Flag | None = Field(
+        default=None, description="The column's order is the age of its rows, although it is text without dates, a flag or an enum, or has few values."
+    )
+
+
 class SqlStream(RenamingStream):
     """One table or view of a database."""
 
     table: RelationName | None = Field(default=None, description="Table or view; default: the stream's name.")
     columns: ColumnNames | None = Field(default=None, description="Columns to read; default: all.")
     where: Text | None = Field(default=None, description="SQL condition, in the source's dialect, on the rows to read.")
-    cursor: CursorConfig | None = Field(default=None, description="Makes the load incremental.")
+    cursor: SqlCursor | None = Field(default=None, description="Makes the load incremental.")
 
     def find_contradictions(self) -> Iterator[tuple[Path, str]]:
         """Yield what would lose rows, or read columns that the key or the cursor needs but that are left out."""

@@ -96,6 +96,7 @@ class StreamPlan:
 class StreamMemory(Protocol):
     """What is known of a stream from earlier loads; of a stream that is loaded anew: nothing.
 
+    `has_loaded`: an earlier load has committed the stream, also where this one makes it anew.
     `state` may be changed while reading; it is saved in the transaction that commits the rows. `warnings` takes what the run's summary says of the stream.
     `value_forms` is the version of the forms (value_forms.py) in which the stream's values are written, in this load too.
     """
@@ -104,6 +105,7 @@ class StreamMemory(Protocol):
     window: "Window"
     value_forms: int
     warnings: list[str]
+    has_loaded: bool
 
     def get_column(self, field: str) -> str:
         """The column in the warehouse that a field of the source has, or would get."""

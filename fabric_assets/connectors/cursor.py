@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from fabric_assets.config.streams import CursorConfig
 from fabric_assets.connectors.batches import StreamMemory
 from fabric_assets.connectors.context import SourceContext
+from fabric_assets.connectors.cursor_proof import CursorProof
 from fabric_assets.connectors.cursor_values import can_follow, decode, describe_if_ahead, encode, find_usable, is_ordered
 from fabric_assets.connectors.mixed_columns import split
 from fabric_assets.connectors.row_digests import digest_rows
@@ -40,10 +41,20 @@ class Cursor:
         key: the primary key; tells equal rows apart in an append. Empty: the whole row does.
         columns: all that are read.
         memory: its state is changed by `commit` alone.
+        proof: looks at the values; None where the YAML vouches for them.
     """
 
     def __init__(
-        self, config: CursorConfig, *, kind: pa.DataType, append: bool, key: Sequence[str], columns: Sequence[str], memory: StreamMemory, place: str
+        self,
+        config: CursorConfig,
+        *,
+        kind: pa.DataType,
+        append: bool,
+        key: Sequence[str],
+        columns: Sequence[str],
+        memory: StreamMemory,
+        place: str,
+        proof: CursorProof | None = None,
     ) -> None:
         self._config, self._field, self._kind, self._append, self._key = config, config.field, kind, append, tuple(key)
         self._memory, self._place = memory, place
@@ -52,6 +63,7 @@ class Cursor:
                 f"{place}: the cursor {config.field} has the type {kind}, which has no order to follow",
                 remedy="choose a number, date, timestamp or text column",
             )
+        self._proof = proof
         self._check_lag(config.lag)
         self._last: Any = None
         # Copies of rows at the highest value so far; and those of earlier loads that this one has still to meet again.
@@ -62,6 +74,8 @@ class Cursor:
         else:
             self._rebuild(columns)
         self.start = self._step_back(self._last, config.lag) if self._last is not None else self._parse_initial(config.initial)
+        if proof is not None:
+            proof.begin(self._last)
         self._highest, self._seen, self._met = self._last, Counter(self._ties), False
         # Whether rows from before the start come as well, because no earlier load could see them.
         self.reads_late = False
@@ -84,6 +98,8 @@ class Cursor:
                 f"{self._place}: the cursor {self._field} holds a value that its type {self._kind} cannot carry",
                 remedy="correct it at the source, or leave its row out on purpose by the stream's where",
             )
+        if self._proof is not None:
+            self._proof.check(column)
         usable = find_usable(column)
         useless = table.num_rows - (pc.sum(usable).as_py() or 0)
         if self._append and useless:
@@ -135,7 +151,13 @@ class Cursor:
         return True
 
     def commit(self, *, context: SourceContext) -> None:
-        """Remember how far the load came; the next one begins there."""
+        """Remember how far the load came; the next one begins there.
+
+        Raises:
+            DataError: the cursor's order is not that of its rows' age.
+        """
+        if self._proof is not None:
+            self._proof.finish()
         if self._highest is None:
             return
         state = self._memory.state

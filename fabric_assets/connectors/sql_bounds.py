@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from fabric_assets.connectors import arrow_types
+from fabric_assets.connectors.cursor_proof import is_number
 from fabric_assets.connectors.cursor_values import encode
 from fabric_assets.connectors.sql_columns import SqlColumn, get_kind
 
@@ -23,9 +24,10 @@ def build_not_null(column: SqlColumn) -> Bound:
     return f"{column.sql} is not null", None
 
 
-def build_bound(column: SqlColumn, start: Any, dialect: str) -> Bound | None:
+def build_bound(column: SqlColumn, start: Any, dialect: str, *, any_width: bool = False) -> Bound | None:
     """Args:
     start: where the cursor begins; None reads from the beginning.
+    any_width: where it is a number as text, those with another number of digits as well, which are not in its order.
 
     Returns:
         a condition with `{value}` in it, and the value; rows without a usable cursor value meet it as well.
@@ -33,7 +35,8 @@ def build_bound(column: SqlColumn, start: Any, dialect: str) -> Bound | None:
     if start is None:
         return None
     condition, value = _build_from(column, start, dialect)
-    return f"{condition}{_build_before_all(column, dialect)} or {column.sql} is null", value
+    odd = f" or length({column.sql}) <> {len(start.rstrip())}" if any_width and is_number(start) and start.rstrip().isdigit() and dialect in _EXACT else ""
+    return f"{condition}{_build_before_all(column, dialect)}{odd} or {column.sql} is null", value
 
 
 def build_bound_again(column: SqlColumn, start: Any, dialect: str) -> Bound:

@@ -57,6 +57,17 @@ def build_column(name: str, kind: sa.TypeEngine[Any], *, quoted: str, dialect: s
     return column
 
 
+def is_category(declared: Any) -> bool:
+    """Whether a type, as reflected, has few values by its declaration: a flag or an enum."""
+    if isinstance(declared, str):
+        return declared.startswith("ENUM") or declared == "BOOLEAN"
+    if type(declared).__name__ == "DOMAIN":
+        return is_category(declared.data_type)
+    # What MySQL makes of BOOLEAN.
+    is_flag = type(declared).__name__ == "TINYINT" and getattr(declared, "display_width", None) == 1
+    return is_flag or isinstance(declared, sa.Boolean | sa.Enum) or type(declared).__name__ in {"ENUM", "SET"}
+
+
 def get_kind(column: SqlColumn) -> pa.DataType:
     """The type that carries a column once it is decided."""
     assert column.kind is not None

@@ -21,6 +21,7 @@ from fabric_assets.connectors import sql_bounds, sql_columns, sql_order, sql_rea
 from fabric_assets.connectors.batches import Batch, ReadGroup, SourceReader, StreamMemory, StreamPlan
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.cursor import Cursor
+from fabric_assets.connectors.cursor_proof import CursorProof
 from fabric_assets.connectors.late_rows import LateRows
 from fabric_assets.connectors.local_paths import LocalPaths
 from fabric_assets.connectors.moments import Moment, MomentGone, Moments
@@ -146,6 +147,7 @@ def _read(reading: _Reading, memories: Mapping[str, StreamMemory]) -> Iterator[B
         return
     field = reading.config.cursor.field
     column = next(column for column in query.columns if column.name == field)
+    proof = _build_proof(reading, column, memory)
     cursor = Cursor(
         reading.config.cursor,
         kind=sql_columns.get_kind(column),
@@ -154,12 +156,13 @@ def _read(reading: _Reading, memories: Mapping[str, StreamMemory]) -> Iterator[B
         columns=query.names,
         memory=memory,
         place=place,
+        proof=proof,
     )
     sql_order.check_order(database, query, column, place=place)
     late = LateRows(memory.state, table=query.table, every=_get_late_rows(reading))
 
     def build(moment: Moment | None) -> Query:
-        bound, condition = sql_bounds.build_bound(column, cursor.start, database.dialect), late.begin(moment)
+        bound, condition = sql_bounds.build_bound(column, cursor.start, database.dialect, any_width=proof is not None), late.begin(moment)
         cursor.reads_late = bound is not None and condition is not None
         return replace(query, moment=moment, bound=(f"{bound[0]} or {condition}", bound[1]) if bound and condition else bound)
 
@@ -185,6 +188,19 @@ def _read(reading: _Reading, memories: Mapping[str, StreamMemory]) -> Iterator[B
             f"rows that are committed late with an older {field} are missed: {reading.table} is a view or a foreign table, its rows do not name their "
             "transaction, or the server is a standby. Set cursor.lag to the longest time that a transaction takes"
         )
+
+
+def _build_proof(reading: _Reading, column: sql_columns.SqlColumn, memory: StreamMemory) -> CursorProof | None:
+    """Raises:
+    DataError: the cursor's type has no order in time, and the stream is new.
+    """
+    assert reading.config.cursor is not None
+    if reading.config.cursor.trust:
+        return None
+    proof = CursorProof(column.name, sql_columns.get_kind(column), is_new=not memory.has_loaded, place=reading.place, warnings=memory.warnings)
+    if reading.columns is not None and sql_columns.is_category(reading.columns[column.name]):
+        proof.refuse_declared(column.declared)
+    return proof
 
 
 def _get_late_rows(reading: _Reading) -> timedelta | None:

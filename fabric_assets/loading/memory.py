@@ -44,6 +44,7 @@ class WarehouseMemory:
     window: Window = field(default_factory=Window)
     value_forms: int = CURRENT
     warnings: list[str] = field(default_factory=list)
+    has_loaded: bool = False
 
     def get_column(self, field: str) -> str:
         return self.names.find_column(field)

@@ -109,6 +109,7 @@ class StreamLoad:
             forget_value=self._forgotten.append,
             read_files=self._read_files,
             keep_file=self._files.add,
+            has_loaded=self._state.version > 0,
             value_forms=value_forms,
         )
 

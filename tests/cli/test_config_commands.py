@@ -315,3 +315,38 @@ def test_a_mistake_of_the_users_is_two_lines_and_no_traceback(settings_environ: 
     assert done.returncode == 2
     assert done.stderr.startswith("error: 'acm' is no tenant here; did you mean 'acme'?")
     assert "Traceback" not in done.stderr
+
+
+class TestWarnings:
+    """What `validate` allows and warns of; the exit code stays 0."""
+
+    def test_an_append_without_a_key_is_warned_of_with_the_remedy(self, fabric: Run, write_tenant: Write) -> None:
+        stream = {"write_disposition": "append", "cursor": {"field": "id"}}
+        source = {"type": "sql_database", "url": {"env": "NOWHERE"}, "streams": {"events": stream, "keyed": {**stream, "primary_key": "id"}}}
+        file = write_tenant("acme", json.dumps({"version": 1, "tenant": "acme", "sources": {"shop": source}}))
+        done = fabric("validate")
+        assert done.returncode == 0
+        assert f"{file}:" in done.stdout
+        assert "sources.shop.streams.events.write_disposition: warning: without a primary_key an append cannot recognise rows" in done.stdout
+        assert "streams.keyed" not in done.stdout
+        assert done.stdout.endswith("1 of 1 tenants are fine; 1 warning found\n")
+        (warning,) = json.loads(fabric("validate", "--json").stdout)
+        assert (warning["path"], warning["severity"]) == ("sources.shop.streams.events.write_disposition", "warning")
+
+    def test_a_cursor_of_a_database_that_cannot_tell_late_rows_is_warned_of(self, fabric: Run, write_tenant: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+        cursor = {"primary_key": "id", "cursor": {"field": "at"}}
+        lagging = {"primary_key": "id", "cursor": {"field": "at", "lag": "1h"}}
+        source = {"type": "sql_database", "url": {"env": "SHOP"}, "streams": {"orders": cursor, "lagging": lagging, "whole": {"primary_key": "id"}}}
+        sources = {"shop": source, "quiet": {**source, "late_rows": False}}
+        write_tenant("acme", json.dumps({"version": 1, "tenant": "acme", "sources": sources}))
+        for url, count in (("mysql://u:hunter2@h/d", 1), ("mariadb+pymysql://u:hunter2@h/d", 1), ("postgresql+psycopg2://u:hunter2@h/d", 0), ("hunter2", 0)):
+            monkeypatch.setenv("SHOP", url)
+            done = fabric("validate")
+            assert done.returncode == 0
+            assert done.stdout.count("warning: a row that is committed late, with an older at, is missed") == count, url
+            assert "hunter2" not in done.stdout + done.stderr
+        assert fabric("validate").stdout.endswith("1 of 1 tenants are fine\n")
+        monkeypatch.setenv("SHOP", "sqlite:///shop.db")
+        assert "sources.shop.streams.orders.cursor: warning: " in fabric("validate").stdout
+        monkeypatch.delenv("SHOP")
+        assert fabric("validate").stdout == "1 of 1 tenants are fine\n"

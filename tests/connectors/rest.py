@@ -87,6 +87,10 @@ class Memory:
         self.value_forms = value_forms
         self._rows = list(rows)
 
+    @property
+    def has_loaded(self) -> bool:
+        return bool(self.state)
+
     def get_type(self, column: str) -> pa.DataType | None:
         return self.get_rows_at(column, None).schema.field(column).type if self._rows else None
 

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from fabric_assets.config.sources import SqlDatabaseSource
 from fabric_assets.connectors.batches import SourceReader, Window
+from fabric_assets.connectors.column_names import normalize_column
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.imported_file import ImportedFile
 from fabric_assets.connectors.sql_database import open_source
@@ -25,6 +26,13 @@ class Memory:
         self.state: dict[str, Any] = {}
         self.window, self.warnings = Window(), list[str]()
         self.rows = pa.table({}) if rows is None else rows
+
+    @property
+    def has_loaded(self) -> bool:
+        return bool(self.state)
+
+    def get_column(self, field: str) -> str:
+        return normalize_column(field)
 
     def get_type(self, column: str) -> pa.DataType | None:
         return self.rows.schema.field(column).type if column in self.rows.column_names else None
