@@ -10,7 +10,7 @@ with leading zeros alone.
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -158,7 +158,7 @@ def get_width(number: str) -> int:
     return len(re.split(r"\D", number, maxsplit=1)[0])
 
 
-def is_number(text: Any) -> bool:
+def is_number(text: Any) -> TypeGuard[str]:
     """Whether a cursor's value is a number as text."""
     return isinstance(text, str) and re.match(_NUMBER, text) is not None
 
