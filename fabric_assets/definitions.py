@@ -4,13 +4,15 @@ import os
 
 import dagster as dg
 
+from fabric_assets.env_file import load_env_file
 from fabric_assets.factories.fleet import build_definitions
 from fabric_assets.settings import forget_provisioning, load_settings
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """Build the definitions of every tenant that this process serves."""
+    """Build the definitions of every tenant that this process serves: in the code server, and in each run as it starts."""
+    load_env_file()
     forget_provisioning()
     settings = load_settings()
     if os.environ.get("DAGSTER_IS_DEV_CLI") or os.environ.get("DAGSTER_IS_DEFS_VALIDATION_CLI"):

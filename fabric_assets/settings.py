@@ -49,10 +49,13 @@ def load_settings(environ: Mapping[str, str] | None = None, *, root: Path | None
     strict = env.get("FABRIC_STRICT", "0").strip() or "0"
     if strict not in {"0", "1"}:
         raise ConfigurationError("FABRIC_STRICT must be 0 or 1", remedy="set FABRIC_STRICT=1 to fail on a broken tenant, or unset it")
+    data_dir = base / (env.get("FABRIC_DATA_DIR") or ".fabric")
+    if "?" in str(data_dir):
+        raise ConfigurationError(f"FABRIC_DATA_DIR={data_dir} has a '?' in its path, after which DuckDB expects options", remedy="name a folder without '?'")
     return Settings(
         tenants_dir=base / (env.get("FABRIC_TENANTS_DIR") or "tenants"),
         dbt_project_dir=base / (env.get("FABRIC_DBT_PROJECT_DIR") or "dbt_project"),
-        data_dir=base / (env.get("FABRIC_DATA_DIR") or ".fabric"),
+        data_dir=data_dir,
         source_dirs=tuple(base / folder for folder in _split(env.get("FABRIC_SOURCE_DIRS"))),
         tenants=_split(env.get("FABRIC_TENANTS")) or ("*",),
         strict=strict == "1",

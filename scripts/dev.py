@@ -11,8 +11,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from dotenv import load_dotenv
-
+from fabric_assets.env_file import load_env_file
 from fabric_assets.factories.instance import prepare_home
 from fabric_assets.settings import load_settings
 
@@ -25,7 +24,7 @@ _ORDERLY_SECONDS, _TERMINATE_SECONDS = 20.0, 5.0
 def main() -> int:
     """Serve until Ctrl-C; no process stays behind."""
     os.chdir(ROOT)
-    load_dotenv(".env")
+    load_env_file()  # what runs read again as they start, though Dagster works in another folder
     # A shell may start a background job with Ctrl-C ignored, and Dagster would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     settings = load_settings()

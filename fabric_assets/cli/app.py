@@ -6,9 +6,10 @@ Results go to standard output, progress and logs to standard error. Exit codes: 
 import sys
 
 import typer
-from dotenv import load_dotenv
 
 from fabric_assets.cli import config_commands, demo, imports, isolation, offboard, prepare, provision, rejects, run, secrets
+from fabric_assets.cli.streams import describe_unwritable, is_closed
+from fabric_assets.env_file import load_env_file
 from fabric_assets.errors import ConfigurationError, FabricError
 from fabric_assets.security.redaction import describe_masked
 from fabric_assets.settings import forget_provisioning
@@ -41,7 +42,11 @@ def run_command() -> int:
     Returns:
         the exit code.
     """
-    load_dotenv(".env")
+    try:
+        load_env_file()
+    except FileNotFoundError:
+        print("error: the current folder does not exist any more\n  remedy: change to a folder that exists", file=sys.stderr)
+        return 2
     if sys.argv[1:2] not in (["provision"], ["offboard"]):
         forget_provisioning()
     try:
@@ -55,9 +60,20 @@ def run_command() -> int:
     except FabricError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except Exception as error:
-        # Without one, typer's own traceback is the more readable.
-        if (traceback := describe_masked(error)) is None:
-            raise
-        print(traceback, file=sys.stderr)
+    except OSError as error:
+        if is_closed(error):
+            return 0
+        if (message := describe_unwritable(error)) is None:
+            return _tell_unforeseen(error)
+        print(f"error: {message}", file=sys.stderr)
         return 1
+    except Exception as error:  # noqa: BLE001 - shown with its traceback, without secrets
+        return _tell_unforeseen(error)
+
+
+def _tell_unforeseen(error: Exception) -> int:
+    # Without one, typer's own traceback is the more readable.
+    if (traceback := describe_masked(error)) is None:
+        raise error
+    print(traceback, file=sys.stderr)
+    return 1

@@ -8,6 +8,7 @@ import threading
 from contextlib import suppress
 from typing import NoReturn
 
+from fabric_assets.cli.streams import finish_output, prepare_streams
 from fabric_assets.importing import collect_nothing
 
 
@@ -15,9 +16,10 @@ def main() -> None:
     """Run the command line."""
     # Nothing here multiplies matrices, and OpenBLAS's threads, which numpy starts as it is imported, would keep a core from whoever loads.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    prepare_streams()
     with collect_nothing():
         from fabric_assets.cli.app import run_command
-    code = run_command()
+    code = finish_output(run_command())
     # Else Python looks through all that there is for garbage, once more before it ends: half a second.
     gc.freeze()
     if any(thread.daemon for thread in threading.enumerate()):

@@ -1,0 +1,55 @@
+"""The process's standard streams, whatever the caller has made of them: closed, full, or in an encoding that lacks most letters."""
+
+import errno
+import os
+import sys
+from contextlib import suppress
+from io import TextIOWrapper
+
+_CLOSED = frozenset({errno.EPIPE})
+_UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
+
+
+def prepare_streams() -> None:
+    """Open what is closed, so that no file that is opened later gets the number of a standard stream and what is printed; escape what cannot be encoded."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8", closefd=False)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def describe_unwritable(error: OSError) -> str | None:
+    """Say that the result cannot be written, if that is what the error is; of a file's own error it is None."""
+    if error.filename is not None or error.errno not in _UNWRITABLE:
+        return None
+    return f"standard output cannot be written: {os.strerror(error.errno or 0)}"
+
+
+def is_closed(error: OSError) -> bool:
+    """Whether the reader of a pipe has gone: it needs no more, as `head` does not."""
+    return error.filename is None and error.errno in _CLOSED
+
+
+def finish_output(code: int) -> int:
+    """Write what is still in memory.
+
+    Returns:
+        the exit code: 1 if it cannot be written, although the work was done.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        # Python would try again as it ends, and fail with a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if is_closed(error):
+            return code
+        with suppress(OSError):
+            print(f"error: {describe_unwritable(error) or error}", file=sys.stderr)
+        return code or 1
+    return code

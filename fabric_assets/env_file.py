@@ -1,0 +1,41 @@
+"""`.env` -> environment variables, for local work; a variable that is really set wins over the file.
+
+The first process of a tree (`fabric`, `make dev`, a code server) reads the file in its folder and hands its path on. A run reads the same file again as it
+starts, so an edit needs no restart. Variables of the platform's own are read once, by the first process: a run under other settings than its code server's
+would be another fleet's.
+"""
+
+import os
+from collections.abc import MutableMapping
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+from fabric_assets.naming import PLATFORM_VARIABLES
+
+# Handed on to children: the file, and the names of the variables that came from it.
+_FILE, _NAMES = "_FABRIC_ENV_FILE", "_FABRIC_ENV_NAMES"
+
+
+def load_env_file(folder: Path | None = None, environ: MutableMapping[str, str] | None = None) -> None:
+    """Set what the file has and the environment has not; in a child process bring up to date what came from the file.
+
+    Args:
+        folder: where the file is, in the first process of a tree; default the current folder.
+        environ: default `os.environ`.
+    """
+    env = os.environ if environ is None else environ
+    is_first = _FILE not in env
+    if is_first:
+        env[_FILE] = str((folder or Path.cwd()) / ".env")
+    known = set(filter(None, env.get(_NAMES, "").split(",")))
+    values = {name: value for name, value in dotenv_values(env[_FILE]).items() if value is not None} if Path(env[_FILE]).is_file() else {}
+    for name in known - values.keys():
+        if not name.startswith(PLATFORM_VARIABLES):
+            env.pop(name, None)
+    for name, value in values.items():
+        is_own = name.startswith(PLATFORM_VARIABLES)
+        if (name not in env and (is_first or not is_own)) or (name in known and not is_own):
+            env[name] = value
+            known.add(name)
+    env[_NAMES] = ",".join(sorted(known))

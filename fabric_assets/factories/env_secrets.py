@@ -1,0 +1,32 @@
+"""In place of Dagster's own reading of `.env` (`secrets` in `dagster.yaml`), which lets the file win over variables that are really set.
+
+`definitions.py` reads the file, in the code server and in each run as it starts.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dagster._core.secrets.loader import SecretsLoader
+from dagster._serdes import ConfigurableClass, ConfigurableClassData
+
+
+class NoEnvFile(SecretsLoader, ConfigurableClass):
+    """Gives Dagster no variables."""
+
+    def __init__(self, inst_data: ConfigurableClassData | None = None) -> None:
+        self._inst_data = inst_data
+
+    @property
+    def inst_data(self) -> ConfigurableClassData | None:
+        return self._inst_data
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData, config_value: Mapping[str, Any]) -> "NoEnvFile":
+        return cls(inst_data=inst_data)
+
+    def get_secrets_for_environment(self, location_name: str | None) -> dict[str, str]:
+        return {}

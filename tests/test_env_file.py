@@ -1,0 +1,52 @@
+"""`.env` in the first process of a tree, and read again in a run as it starts."""
+
+from pathlib import Path
+
+import pytest
+
+from fabric_assets.env_file import load_env_file
+
+
+def write(folder: Path, text: str) -> None:
+    (folder / ".env").write_text(text)
+
+
+def test_a_variable_that_is_really_set_wins_over_the_file(tmp_path: Path) -> None:
+    write(tmp_path, "SHOP_URL=file\nCRM_TOKEN=file\n")
+    environ = {"SHOP_URL": "real"}
+    load_env_file(tmp_path, environ)
+    assert (environ["SHOP_URL"], environ["CRM_TOKEN"]) == ("real", "file")
+    write(tmp_path, "SHOP_URL=edited\nCRM_TOKEN=edited\nNEW_ONE=new\n")
+    run = dict(environ)  # a run is a child of its code server
+    load_env_file(None, run)
+    assert (run["SHOP_URL"], run["CRM_TOKEN"], run["NEW_ONE"]) == ("real", "edited", "new")
+    write(tmp_path, "NEW_ONE=new\n")
+    load_env_file(None, run)
+    assert "CRM_TOKEN" not in run
+    assert run["SHOP_URL"] == "real"
+
+
+def test_a_run_reads_the_file_of_its_code_servers_folder_wherever_it_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "server").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    environ: dict[str, str] = {}
+    monkeypatch.chdir(tmp_path / "server")
+    load_env_file(None, environ)  # there is no file yet
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    write(tmp_path / "elsewhere", "SHOP_URL=wrong\n")
+    write(tmp_path / "server", "SHOP_URL=right\n")
+    load_env_file(None, environ)
+    assert environ["SHOP_URL"] == "right"
+
+
+def test_variables_of_the_platform_are_read_once(tmp_path: Path) -> None:
+    write(tmp_path, "FABRIC_STRICT=1\nSHOP_URL=one\n")
+    environ: dict[str, str] = {}
+    load_env_file(tmp_path, environ)
+    write(tmp_path, "FABRIC_STRICT=0\nFABRIC_TENANTS=acme\nDAGSTER_HOME=/tmp\nSHOP_URL=two\n")
+    load_env_file(None, environ)
+    assert (environ["FABRIC_STRICT"], environ["SHOP_URL"]) == ("1", "two")
+    assert not {"FABRIC_TENANTS", "DAGSTER_HOME"} & environ.keys()
+    write(tmp_path, "")
+    load_env_file(None, environ)
+    assert environ["FABRIC_STRICT"] == "1"
