@@ -56,6 +56,8 @@ _WORDS = {
 
 def get_word(kind: pa.DataType) -> str:
     """A type as people read it."""
+    if pa.types.is_list(kind):
+        return f"{get_word(kind.value_type)}[]"
     return f"decimal({kind.precision},{kind.scale})" if pa.types.is_decimal(kind) else _WORDS.get(kind, str(kind))
 
 

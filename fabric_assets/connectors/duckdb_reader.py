@@ -13,9 +13,10 @@ import pyarrow as pa
 
 from fabric_assets.connectors import arrow_types
 from fabric_assets.connectors.duckdb_files import LockedConnection, open_file
+from fabric_assets.connectors.nested_types import SOURCE_JSON
 from fabric_assets.connectors.sql_columns import SqlColumn, get_kind
 from fabric_assets.connectors.sql_databases import Database
-from fabric_assets.connectors.sql_query import BATCH_BYTES, Query, carry
+from fabric_assets.connectors.sql_query import BATCH_BYTES, Query, carry, carry_lists
 from fabric_assets.connectors.suggestions import build_missing_error
 from fabric_assets.errors import FabricError
 
@@ -40,7 +41,31 @@ _TYPES_OF_TEXT: Mapping[str, pa.DataType] = {
     "TIMESTAMP_NS": arrow_types.TIMESTAMP,
 }
 _DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
+# Of values that are plain: a comma, a bracket or a second pair of brackets is in none of their names, but in a decimal's.
+_LIST = re.compile(r"([A-Z_ 0-9]+|DECIMAL\(\d+,\d+\)|ENUM\(.*\))\[\d*\]", re.DOTALL)
 _NESTED = re.compile(r"STRUCT\(|MAP\(|UNION\(|.*\[\d*\]$", re.DOTALL)
+
+
+def _build_new(name: str, declared: str, quoted: str) -> SqlColumn | None:
+    """Lists, JSON and times of nanoseconds; None of any other type."""
+    if match := _LIST.fullmatch(declared):
+        kind, cast = _choose_list(match[1])
+        # A fixed length is the table's own business.
+        return SqlColumn(name, f"{quoted}{cast or f'::{match[1]}[]'}", declared, pa.list_(kind))
+    if _NESTED.match(declared):
+        return SqlColumn(name, f"to_json({quoted})::text", declared, SOURCE_JSON)
+    if declared == "JSON":
+        return SqlColumn(name, f"{quoted}::text", declared, SOURCE_JSON)
+    return SqlColumn(name, f"{quoted}::text", declared, arrow_types.TIME) if declared == "TIME_NS" else None
+
+
+def _choose_list(value: str) -> tuple[pa.DataType, str]:
+    """The type that carries a list's values, and how they are read."""
+    if match := _DECIMAL.fullmatch(value):
+        return pa.decimal128(int(match[1]), int(match[2])), ""
+    if value in _TYPES:
+        return _TYPES[value], ""
+    return _TYPES_OF_TEXT.get(value, arrow_types.TEXT), "::varchar[]"
 
 
 @dataclass(frozen=True)
@@ -55,8 +80,10 @@ class DuckDatabase(Database):
         except duckdb.Error as error:
             raise self.explain(error, place=self.place) from None
 
-    def build_column(self, name: str, declared: Any, *, place: str) -> SqlColumn:
+    def build_column(self, name: str, declared: Any, *, place: str, value_forms: int) -> SqlColumn:
         quoted = self.quote(name)
+        if value_forms >= 2 and (column := _build_new(name, declared, quoted)):
+            return column
         if match := _DECIMAL.fullmatch(declared):
             return SqlColumn(name, quoted, declared, pa.decimal128(int(match[1]), int(match[2])))
         if declared in _TYPES:
@@ -128,10 +155,18 @@ def read(database: Database, query: Query, place: str) -> Iterator[pa.Table]:
 
 def _find_longest(cursor: duckdb.DuckDBPyConnection, query: Query, parameters: list[Any]) -> int:
     """The bytes of the longest row's texts."""
-    sizes = {arrow_types.TEXT: "strlen", arrow_types.BINARY: "octet_length"}
-    wide = [f"coalesce({sizes[kind]}({column.sql}), 0)" for column in query.columns if (kind := get_kind(column)) in sizes]
+    wide = [f"coalesce({size}, 0)" for column in query.columns if (size := _measure(column))]
     (longest,) = cursor.execute(query.build_sql("$1", select=f"max({' + '.join(wide)})"), parameters).fetchone() or (0,) if wide else (0,)
     return longest or 0
+
+
+def _measure(column: SqlColumn) -> str | None:
+    kind = get_kind(column)
+    if kind in (arrow_types.TEXT, SOURCE_JSON):
+        return f"strlen({column.sql})"
+    if pa.types.is_list(kind):
+        return f"strlen({column.sql}::varchar)"
+    return f"octet_length({column.sql})" if kind == arrow_types.BINARY else None
 
 
 def _read(cursor: duckdb.DuckDBPyConnection, query: Query, parameters: list[Any], rows: int) -> Iterator[pa.Table]:
@@ -158,4 +193,6 @@ def _read_pages(cursor: duckdb.DuckDBPyConnection, query: Query, parameters: lis
 def _carry(values: pa.Array, kind: pa.DataType) -> pa.Array:
     if values.type == kind:
         return values
+    if pa.types.is_list(kind):
+        return carry_lists(values, kind)
     return carry(values, kind) if values.type in (arrow_types.TEXT, pa.large_string()) else values.cast(kind)

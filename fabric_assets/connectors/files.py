@@ -23,11 +23,13 @@ from fabric_assets.connectors.file_listing import FetchedFile, SourceFile, list_
 from fabric_assets.connectors.file_news import find_news
 from fabric_assets.connectors.file_piece import Piece, Reader, Reading
 from fabric_assets.connectors.file_readers import build_reader
+from fabric_assets.connectors.nested_types import declare, is_list
 from fabric_assets.connectors.suggestions import build_missing_error
 from fabric_assets.errors import DataError, SourceError, SourceUnavailable
 
 FILE, HASH, ROW, ORDER = "_fabric_file", "_fabric_file_sha256", "_fabric_row", "_fabric_order"
 ROWS_BITS = 36
+_ANY = frozenset(file_types.CANDIDATES)
 
 
 def open_source(context: SourceContext) -> SourceReader:
@@ -114,17 +116,27 @@ def _decide_types(readers: Sequence[tuple[FetchedFile, Reader]], memory: StreamM
         for column, kinds in found.items():
             if column in (FILE, HASH, ROW, ORDER):
                 raise DataError(f"{place}: the file {file.source.name} has a column {column}, a name that the platform gives", remedy="rename the column")
-            fits[column] = fits[column] & kinds if column in fits else kinds
+            fits[column] = _meet(fits.get(column, _ANY), kinds)
         for key in stream.primary_key or ():
             if found and key not in found:
                 raise build_missing_error(
                     f"{place}: the file {file.source.name}", kind="primary_key column", name=key, known=found, remedy="correct the stream's primary_key"
                 )
-    return {column: memory.get_type(column) or _choose(kinds) for column, kinds in fits.items()}
+    chosen = {column: memory.get_type(column) or _choose(kinds, value_forms=memory.value_forms) for column, kinds in fits.items()}
+    return {column: declare(kind) for column, kind in chosen.items()}
 
 
-def _choose(kinds: frozenset[pa.DataType]) -> pa.DataType:
+def _meet(kinds: frozenset[pa.DataType], others: frozenset[pa.DataType]) -> frozenset[pa.DataType]:
+    """The types that fit two files; a column without values fits any, a list too."""
+    if _ANY in (kinds, others):
+        return others if kinds == _ANY else kinds
+    return kinds & others
+
+
+def _choose(kinds: frozenset[pa.DataType], *, value_forms: int) -> pa.DataType:
     single = next(iter(kinds)) if len(kinds) == 1 else None
+    if single is not None and value_forms < 2 and (single == arrow_types.JSON or is_list(single)):
+        return arrow_types.TEXT
     return single if single is not None else file_types.choose(kinds)
 
 

@@ -44,6 +44,16 @@ def mix(values: pa.Array, texts: pa.Array) -> pa.Array:
     return pa.ExtensionArray.from_storage(kind, pa.StructArray.from_arrays([values, texts], fields=list(kind.storage_type)))
 
 
+def add_texts(values: pa.Array, texts: pa.Array) -> pa.Array:
+    """Put texts beside the values of a column, which may be mixed already."""
+    if texts.null_count == len(texts):
+        return values
+    if isinstance(values.type, MixedType):
+        values, known = (values.storage.field(name) for name in ("value", "text"))
+        texts = pc.coalesce(known, texts)
+    return mix(values, texts)
+
+
 def split(column: Any) -> tuple[Any, ...]:
     """The parts of a column, one per type, each as long as the column; no row has a value in two of them."""
     if not isinstance(column.type, MixedType):
@@ -83,7 +93,7 @@ def cast_texts(texts: pa.Array, kind: pa.DataType, cast: Callable[[Any], Any]) -
     try:
         return cast(texts)
     except ARROW_MISFITS:
-        return _mix_texts(convert_in_halves(texts, kind, cast), texts)
+        return mix_texts(convert_in_halves(texts, kind, cast), texts)
 
 
 def build_column(values: Sequence[Any], kind: pa.DataType, build: Callable[[Sequence[Any]], pa.Array], spell: Callable[[Any], bytes | str]) -> pa.Array:
@@ -99,10 +109,11 @@ def build_column(values: Sequence[Any], kind: pa.DataType, build: Callable[[Sequ
         built = convert_in_halves(values, kind, build, misfits=PYTHON_MISFITS)
     spelt = (None if there or value is None else spell(value) for value, there in zip(values, built.is_valid().to_pylist(), strict=True))
     texts = pa.array([text.encode() if isinstance(text, str) else text for text in spelt], arrow_types.BINARY).view(TEXT)
-    return _mix_texts(built, texts)
+    return mix_texts(built, texts)
 
 
-def _mix_texts(values: Any, texts: pa.Array) -> pa.Array:
+def mix_texts(values: Any, texts: pa.Array) -> pa.Array:
+    """Values, and the texts of those that are NULL."""
     values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
     if values.type == TEXT:
         return pc.coalesce(values, texts)

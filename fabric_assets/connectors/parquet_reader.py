@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fabric_assets.connectors import arrow_types, file_types
+from fabric_assets.connectors import arrow_types, file_types, nested_types
 from fabric_assets.connectors.file_content import prepare
 from fabric_assets.connectors.file_faults import build_error
 from fabric_assets.connectors.file_listing import FetchedFile
@@ -43,5 +43,6 @@ class ParquetReader:
 def _get_fits(kind: pa.DataType) -> frozenset[pa.DataType]:
     if pa.types.is_null(kind):
         return frozenset(file_types.CANDIDATES)
-    carried = arrow_types.get_carried_type(kind) or arrow_types.TEXT
-    return frozenset({carried})
+    if getattr(kind, "extension_name", "") == "arrow.uuid":
+        return frozenset({arrow_types.TEXT})
+    return frozenset({arrow_types.get_carried_type(kind) or nested_types.choose_nested(kind)})

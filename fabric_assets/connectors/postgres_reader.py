@@ -14,10 +14,12 @@ import adbc_driver_manager
 import pyarrow as pa
 
 from fabric_assets.connectors import arrow_types, postgres_adbc
+from fabric_assets.connectors.mixed_columns import add_texts
 from fabric_assets.connectors.moments import Moment, MomentGone
+from fabric_assets.connectors.nested_types import SOURCE_JSON
 from fabric_assets.connectors.sql_columns import UNDECLARED_DECIMAL, UNDECLARED_MISFIT, get_kind
 from fabric_assets.connectors.sql_databases import CLIENT_ENCODING, CONNECT_TIMEOUT_SECONDS, Database
-from fabric_assets.connectors.sql_query import BATCH_BYTES, Query, carry
+from fabric_assets.connectors.sql_query import BATCH_BYTES, Query, carry, carry_lists
 from fabric_assets.security.postgres_login import build_conninfo, complete_login
 
 # In one go: at a thousand rows each way to the server counts.
@@ -39,7 +41,10 @@ def read(database: Database, query: Query, place: str) -> Iterator[pa.Table]:
         cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(BATCH_BYTES)})
         cursor.execute(query.build_sql("current_setting('fabric.cursor')"))
         for batch in cursor.fetch_record_batch():
-            yield pa.table([_carry(values, get_kind(column)) for values, column in zip(batch.columns, query.columns, strict=True)], names=query.names)
+            beside = iter(batch.columns[len(query.columns) :])
+            arrays = [_carry(values, get_kind(column)) for values, column in zip(batch.columns, query.columns, strict=False)]
+            arrays = [add_texts(array, next(beside)) if column.beside else array for array, column in zip(arrays, query.columns, strict=True)]
+            yield pa.table(arrays, names=query.names)
 
 
 def decide_types(database: Database, query: Query, kept: Any, *, place: str) -> Query:
@@ -120,4 +125,6 @@ def _carry(values: pa.Array, kind: pa.DataType) -> pa.Array:
         values = values.cast(values.type.storage_type)
     if values.type == kind:
         return values
-    return carry(values, kind) if pa.types.is_decimal(kind) else values.cast(kind)
+    if pa.types.is_list(kind):
+        return carry_lists(values, kind)
+    return carry(values, kind) if pa.types.is_decimal(kind) or kind == SOURCE_JSON else values.cast(kind)

@@ -16,6 +16,8 @@ from sqlalchemy import types as sa
 from sqlalchemy.engine.default import StrCompileDialect
 
 from fabric_assets.connectors import arrow_types
+from fabric_assets.connectors.nested_types import SOURCE_JSON
+from fabric_assets.connectors.value_forms import CURRENT
 from fabric_assets.errors import SourceError
 
 # Postgres's numeric without declared precision: a number where all values fit this one, else text, which holds NaN as well.
@@ -29,6 +31,7 @@ class SqlColumn:
     sql: the expression that reads it, quoted.
     kind: the carrying type; None where only the values tell (SQLite, numbers of undeclared precision).
     convert: driver value -> what `kind` takes; None for as it is.
+    beside: the expression that reads what `sql` leaves out, as text.
     """
 
     name: str
@@ -36,10 +39,14 @@ class SqlColumn:
     declared: str
     kind: pa.DataType | None
     convert: Callable[[Any], Any] | None = None
+    beside: str | None = None
 
 
-def build_column(name: str, kind: sa.TypeEngine[Any], *, quoted: str, dialect: str, place: str) -> SqlColumn:
+def build_column(name: str, kind: sa.TypeEngine[Any], *, quoted: str, dialect: str, place: str, value_forms: int = CURRENT) -> SqlColumn:
     """Plan how to read a column.
+
+    Args:
+        value_forms: the version in which the stream's values are written (value_forms.py).
 
     Raises:
         SourceError: its type cannot be carried.
@@ -48,7 +55,8 @@ def build_column(name: str, kind: sa.TypeEngine[Any], *, quoted: str, dialect: s
         return SqlColumn(name, quoted, "" if isinstance(kind, sa.NullType) else describe_type(kind), None)
     declared = describe_type(kind)
     builder = {"postgresql": _build_postgres, "mysql": _build_mysql}.get(dialect, _build_generic)
-    column = builder(name, kind, quoted, declared)
+    new = _NEW_FORMS.get(dialect, _build_none)(name, kind, quoted, declared) if value_forms >= 2 else None
+    column = new or builder(name, kind, quoted, declared)
     if column is None:
         raise SourceError(
             f"{place}: column {name} has the type {declared}, which cannot be carried",
@@ -128,6 +136,57 @@ def _build_postgres(name: str, kind: sa.TypeEngine[Any], quoted: str, declared: 
     if type(kind).__name__ == "OID":
         return SqlColumn(name, f"{quoted}::bigint", declared, arrow_types.BIGINT)
     return SqlColumn(name, f"{quoted}::text", declared, arrow_types.TEXT)
+
+
+# Each value as the server shows it: a plain cast would make 10.0.0.1/32 of the address 10.0.0.1.
+_AS_TEXTS = "::text::text[]"
+
+
+def _build_new_postgres(name: str, kind: sa.TypeEngine[Any], quoted: str, declared: str) -> SqlColumn | None:
+    """Lists, JSON, money and addresses; None of any other type."""
+    word = type(kind).__name__
+    if word == "DOMAIN" and (inner := getattr(kind, "data_type", None)) is not None:
+        return _build_new_postgres(name, inner, quoted, describe_type(inner))
+    if isinstance(kind, sa.ARRAY):
+        return _build_postgres_array(name, kind, quoted, declared)
+    if word in {"JSON", "JSONB"}:
+        return SqlColumn(name, f"{quoted}::text", declared, SOURCE_JSON)
+    if word == "HSTORE":
+        return SqlColumn(name, f"to_json({quoted})::text", declared, SOURCE_JSON)
+    if word == "INET":
+        return SqlColumn(name, f"nullif(concat({quoted}), '')", declared, arrow_types.TEXT)
+    # The server writes it as its own lc_monetary says, with the currency; as a number it would have none.
+    return SqlColumn(name, f"{quoted}::text", declared, arrow_types.TEXT) if word == "MONEY" else None
+
+
+def _build_postgres_array(name: str, kind: sa.ARRAY[Any], quoted: str, declared: str) -> SqlColumn:
+    """A list; an array of several dimensions is read beside it, as JSON text: Postgres lets each value have its own number of them."""
+    item = kind.item_type
+    while type(item).__name__ == "DOMAIN":
+        item = item.data_type
+    word = type(item).__name__
+    if isinstance(item, sa.Numeric) and not isinstance(item, sa.Float):
+        values, cast = get_decimal(item) or UNDECLARED_DECIMAL, _AS_TEXTS
+    elif word == "OID":
+        values, cast = arrow_types.BIGINT, "::bigint[]"
+    else:
+        element = _build_postgres(name, item, quoted, declared)
+        is_native = element is not None and element.kind is not None and element.sql == quoted
+        values, cast = (element.kind, "") if element is not None and is_native else (arrow_types.TEXT, _AS_TEXTS)
+    is_nested = f"array_ndims({quoted}) > 1"
+    listed, nested = f"case when {is_nested} then null else {quoted}{cast} end", f"case when {is_nested} then to_json({quoted})::text end"
+    return SqlColumn(name, listed, declared, pa.list_(values), beside=nested)
+
+
+def _build_new_mysql(name: str, kind: sa.TypeEngine[Any], quoted: str, declared: str) -> SqlColumn | None:
+    return SqlColumn(name, quoted, declared, SOURCE_JSON, _as_text) if type(kind).__name__ == "JSON" else None
+
+
+def _build_none(name: str, kind: sa.TypeEngine[Any], quoted: str, declared: str) -> SqlColumn | None:
+    return None
+
+
+_NEW_FORMS = {"postgresql": _build_new_postgres, "mysql": _build_new_mysql}
 
 
 def _build_mysql(name: str, kind: sa.TypeEngine[Any], quoted: str, declared: str) -> SqlColumn | None:

@@ -244,11 +244,11 @@ def _find_highest(reading: _Reading, query: Query, cursor: Cursor) -> Any:
 
 
 def _build_query(reading: _Reading, memory: StreamMemory) -> Query:
-    query = Query(_plan_columns(reading), reading.database.quote_table(reading.table), reading.config.where)
+    query = Query(_plan_columns(reading, memory.value_forms), reading.database.quote_table(reading.table), reading.config.where)
     return sql_readers.decide_types(reading.database, query, memory.get_type, is_bounded=reading.config.cursor is not None, place=reading.place)
 
 
-def _plan_columns(reading: _Reading) -> tuple[sql_columns.SqlColumn, ...]:
+def _plan_columns(reading: _Reading, value_forms: int) -> tuple[sql_columns.SqlColumn, ...]:
     config, database, declared = reading.config, reading.database, reading.columns
     if declared is None:
         raise database.build_missing_table_error(reading.table, place=reading.place)
@@ -264,4 +264,4 @@ def _plan_columns(reading: _Reading) -> tuple[sql_columns.SqlColumn, ...]:
                 known=declared,
                 remedy=f"correct the stream's {kind.split()[0]}, in the source's own spelling",
             )
-    return tuple(database.build_column(name, declared[name], place=reading.place) for name in config.columns or declared)
+    return tuple(database.build_column(name, declared[name], place=reading.place, value_forms=value_forms) for name in config.columns or declared)

@@ -4,7 +4,6 @@ The url is changed in two ways only: the driver that ships with us is named wher
 time-outs are set, so that a black hole on the network ends a load instead of hanging it.
 """
 
-import re
 import time
 import warnings
 from collections.abc import Collection, Mapping
@@ -23,8 +22,9 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, NoSuchT
 
 from fabric_assets.connectors.outages import is_outage
 from fabric_assets.connectors.sql_columns import SqlColumn, build_column
+from fabric_assets.connectors.sql_failures import FILES, explain_reason
 from fabric_assets.connectors.suggestions import build_missing_error
-from fabric_assets.connectors.tls import check_mysql_parameters, get_tls_remedy
+from fabric_assets.connectors.tls import check_mysql_parameters
 from fabric_assets.errors import ConfigurationError, FabricError, SourceError, SourceUnavailable
 from fabric_assets.security.postgres_login import complete_login, refuse_foreign_logins
 
@@ -43,24 +43,6 @@ _DRIVERS = {
 _SERVERS = {"postgresql", "mysql", "mariadb"}
 # PyMySQL would read a login from a file of this machine, or let the server ask for any of its files.
 _FOREIGN_TO_MYSQL = ("read_default_file", "read_default_group", "local_infile")
-_FILES = {"sqlite": "SQLite", "duckdb": "DuckDB"}
-_LOCKED = re.compile(r"database (table )?is locked|could not set lock")
-_LOCK_REMEDIES = {
-    "sqlite": "and keep its transactions short; in WAL mode (PRAGMA journal_mode=WAL) SQLite reads beside a writer. The load tries again as its retries say",
-    "duckdb": "since DuckDB lets no program read a file beside a writer; or read a copy. The load tries again as its retries say",
-}
-_LOGIN_WORDS = ("authentication failed", "access denied", "no password supplied", "no pg_hba.conf entry", "login failed")
-_MISSING_WORDS = (
-    "does not exist",
-    "unknown database",
-    "unable to open database",
-    "unknown column",
-    "no such",
-    "syntax",
-    "not exist",
-    "doesn't exist",
-    "not found in",
-)
 
 
 @dataclass(frozen=True)
@@ -100,6 +82,9 @@ class Database:
                 remedy="install the database's SQLAlchemy dialect beside ETL Fabric, or use sqlite, postgresql or mysql",
             ) from None
 
+        if self.dialect == "mysql":
+            # MariaDB's own types, which SQLAlchemy knows under a url of MariaDB alone.
+            engine.dialect.ischema_names = {"inet4": sqla.String, "inet6": sqla.String, **engine.dialect.ischema_names}
         if self.dialect == "sqlite":
             # The other drivers know a time-out; SQLite asks every so many steps whether to go on.
             event.listen(engine, "connect", lambda connection, _: connection.set_progress_handler(lambda: int(self.is_late()), 1_000_000))
@@ -164,16 +149,17 @@ class Database:
             raise self.explain(error, place=self.place) from None
         return {name: {column["name"]: column["type"] for column in columns} for name, columns in found.items() if columns}
 
-    def build_column(self, name: str, declared: Any, *, place: str) -> SqlColumn:
+    def build_column(self, name: str, declared: Any, *, place: str, value_forms: int) -> SqlColumn:
         """Plan how to read a column.
 
         Args:
             declared: the type that `reflect` gave it.
+            value_forms: the version in which the stream's values are written.
 
         Raises:
             SourceError: its type cannot be carried.
         """
-        return build_column(name, declared, quoted=self.quote(name), dialect=self.dialect, place=place)
+        return build_column(name, declared, quoted=self.quote(name), dialect=self.dialect, place=place, value_forms=value_forms)
 
     def get_table_names(self) -> Collection[str]:
         """Names of tables and views, for a message."""
@@ -204,44 +190,7 @@ class Database:
         cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
         # Some drivers find no words where they can no longer allocate any.
         reason = " ".join(str(cause).split()) or f"{type(cause).__name__} without a word, as when memory has run out"
-        low = reason.lower()
-        if remedy := get_tls_remedy(reason):
-            return SourceError(f"{place}: no trusted TLS connection to the database: {reason}", remedy=remedy)
-        if known := self._explain_known(reason, place=place):
-            return known
-        if any(word in low for word in _LOGIN_WORDS):
-            return SourceError(f"{place}: the database refuses the login: {reason}", remedy="check the user and password in the source's url")
-        if any(word in low for word in _MISSING_WORDS):
-            return SourceError(f"{place}: the database refuses: {reason}", remedy="check the source's url and schema, and the stream's where")
-        if is_outage(cause):
-            return SourceUnavailable(
-                f"{place}: the database cannot be reached: {reason}", remedy="check that it runs, and host, port and network of the source's url"
-            )
-        return SourceError(f"{place}: the database answers with an error: {reason}", remedy="run the stream's query in the database to see more")
-
-    def _explain_known(self, reason: str, *, place: str) -> FabricError | None:
-        """What a database says about one thing only: a file's lock or damage, or a text that UTF-8 has no letters for."""
-        low, file = reason.lower(), self.url.database
-        if "has no equivalent in encoding" in low or "invalid byte sequence for encoding" in low:
-            return SourceError(
-                f"{place}: the database holds a text that does not convert to UTF-8: {reason}",
-                remedy="correct it at the source, or leave its row out by the stream's where; a text that the database cannot convert is never loaded",
-            )
-        if self.dialect not in _FILES:
-            return None
-        name = _FILES[self.dialect]
-        if _LOCKED.search(low):
-            return SourceUnavailable(
-                f"{place}: another program has locked the {name} file {file}: {reason}",
-                remedy=f"let that program commit or end, {_LOCK_REMEDIES[self.dialect]}",
-            )
-        if "file is not a database" in low or "not a valid duckdb database" in low:
-            return SourceError(f"{place}: {file} is not a {name} file, or it is encrypted: {reason}", remedy="correct the path in the source's url")
-        if "malformed" in low or "corrupt" in low:
-            return SourceError(
-                f"{place}: the {name} file {file} is damaged: {reason}", remedy=f"restore it from a backup, or recover it with {name}'s own tools"
-            )
-        return None
+        return explain_reason(reason, is_outage=is_outage(cause), dialect=self.dialect, file=self.url.database, place=place)
 
     def _get_connect_args(self) -> dict[str, Any]:
         seconds = max(1, int(self.timeout_seconds))
@@ -280,7 +229,7 @@ def parse_url(text: str, *, place: str, origin: str) -> URL:
         check_mysql_parameters(url, place=place)
     if url.get_backend_name() in _SERVERS:
         _check_login(url, f"{place}: the url ({origin})")
-    if (name := _FILES.get(url.get_backend_name())) and url.database and url.database != ":memory:" and not url.query and not Path(url.database).is_file():
+    if (name := FILES.get(url.get_backend_name())) and url.database and url.database != ":memory:" and not url.query and not Path(url.database).is_file():
         raise SourceError(f"{place}: the {name} file {url.database} does not exist", remedy="correct the path in the source's url")
     return url
 

@@ -6,7 +6,6 @@ Exactly means that nothing is lost: 3.0 fits a bigint and 3.5 does not, '12' fit
 # pyright: reportAttributeAccessIssue=false
 # pyarrow.compute makes its functions while it is imported, where no type checker sees them.
 
-import json
 import re
 from collections.abc import Callable
 from datetime import time
@@ -18,6 +17,8 @@ import pyarrow.compute as pc
 from fabric_assets.connectors import arrow_types
 from fabric_assets.connectors.arrow_types import BIGINT, BINARY, BOOL, DATE, DOUBLE, JSON, TEXT, TIME, TIMESTAMP, TIMESTAMP_UTC
 from fabric_assets.connectors.mixed_columns import convert_in_halves
+from fabric_assets.connectors.nested_types import is_list, map_lists, parse_json, read_lists, simplify_list, write_json
+from fabric_assets.connectors.value_forms import CURRENT
 
 Column = Any  # pa.Array | pa.ChunkedArray
 _Cast = Callable[[Column], Column]
@@ -34,15 +35,19 @@ _BIGINT_END = float(2**63)
 _DOUBLE_DIGITS = 15
 
 
-def plain(column: Column) -> Column:
-    """Take an array's values out of their wrapping: extension, dictionary, views and wide offsets."""
+def plain(column: Column, *, value_forms: int = CURRENT) -> Column:
+    """Take an array's values out of their wrapping: extension, dictionary, views and wide offsets; of lists too."""
     if isinstance(column.type, pa.BaseExtensionType):
+        if column.type.extension_name == "arrow.uuid" and value_forms >= 2:
+            return _spell_uuids(column)
         column = column.cast(column.type.storage_type)
     kind = column.type
     if kind in (BIGINT, DOUBLE):
         return column
     if pa.types.is_dictionary(kind):
-        return plain(column.cast(kind.value_type))
+        return plain(column.cast(kind.value_type), value_forms=value_forms)
+    if is_list(kind) and value_forms >= 2:
+        return simplify_list(column, plain)
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return column.cast(TEXT)
     if pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind) or pa.types.is_binary_view(kind):
@@ -77,7 +82,9 @@ def _find_cast(source: pa.DataType, kind: pa.DataType, naive_is_utc: bool) -> _C
     if kind == TEXT:
         return arrow_types.to_text
     if kind == JSON:
-        return _to_json if source == TEXT else lambda column: _to_json(arrow_types.to_json_text(column))
+        return parse_json if source == TEXT else write_json
+    if pa.types.is_list(kind):
+        return _find_list_cast(source, kind)
     if source == TEXT:
         return _find_text_cast(kind, naive_is_utc)
     if pa.types.is_decimal(kind):
@@ -88,6 +95,28 @@ def _find_cast(source: pa.DataType, kind: pa.DataType, naive_is_utc: bool) -> _C
         if target == kind and sources(source):
             return cast
     return None
+
+
+def _spell_uuids(column: Column) -> Column:
+    hexes = (None if value is None else value.hex() for value in column.cast(pa.binary(16)).to_pylist())
+    return pa.array([None if text is None else f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}" for text in hexes], TEXT)
+
+
+def _find_list_cast(source: pa.DataType, kind: Any) -> _Cast | None:
+    """A list fits where all of its values do."""
+    if source == TEXT:
+        return lambda column: _fit_values(read_lists(column), kind)
+    return (lambda column: _fit_values(column, kind)) if pa.types.is_list(source) else None
+
+
+def _fit_values(column: Column, kind: Any) -> Column:
+    def convert(values: Column) -> Column:
+        fitted, misfits = fit(values, kind.value_type)
+        if misfits is not None:
+            raise pa.ArrowInvalid("a value of a list does not fit")
+        return fitted
+
+    return map_lists(column, convert)
 
 
 def _safely(kind: pa.DataType) -> _Cast:
@@ -150,10 +179,6 @@ def _from_text_to_double(column: Column) -> Column:
     return _keep(_matching(column, f"^{_NUMBER}$", DOUBLE), pc.less_equal(pc.utf8_length(digits), _DOUBLE_DIGITS))
 
 
-def _to_json(column: Column) -> Column:
-    return pa.array([value if value is not None and _is_json(value) else None for value in column.to_pylist()], JSON)
-
-
 def _matching(column: Column, pattern: str, kind: pa.DataType) -> Column:
     return _keep(column, pc.match_substring_regex(column, pattern)).cast(kind)
 
@@ -171,16 +196,6 @@ def _read_time(value: str | None) -> time | None:
         return time.fromisoformat(value) if value is not None and re.fullmatch(_CLOCK, value, re.ASCII) else None
     except ValueError:
         return None
-
-
-def _is_json(value: str) -> bool:
-    """Whether a text is JSON that Postgres too takes for it: without NaN, NUL and halves of characters."""
-    try:
-        text = json.dumps(json.loads(value), ensure_ascii=False, allow_nan=False)
-        text.encode()
-    except (ValueError, RecursionError):
-        return False
-    return "\\u0000" not in text
 
 
 _TEXTS = {

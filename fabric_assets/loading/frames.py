@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 from fabric_assets.connectors.arrow_types import BINARY, EARLIEST, EARLIEST_DAY, LATEST, LATEST_DAY, TEXT, get_carried_type, to_text
 from fabric_assets.connectors.column_names import compose
 from fabric_assets.connectors.mixed_columns import split
+from fabric_assets.connectors.nested_types import SOURCE_JSON, find_rows_of_values, keep_json, parse_json
+from fabric_assets.connectors.value_forms import CURRENT
 from fabric_assets.errors import DataError
 from fabric_assets.loading.fitting import plain
 from fabric_assets.loading.stream_names import StreamNames
@@ -64,7 +66,7 @@ class Frame:
             yield index if self.roots is None else self.roots[index]
 
 
-def build_frame(table: str, rows: pa.Table, names: StreamNames, place: str) -> Frame:
+def build_frame(table: str, rows: pa.Table, names: StreamNames, place: str, *, value_forms: int = CURRENT) -> Frame:
     """Take an Arrow table as the rows of one table.
 
     Raises:
@@ -76,14 +78,28 @@ def build_frame(table: str, rows: pa.Table, names: StreamNames, place: str) -> F
         name = names.get_column(table, (compose(label),))
         if name in columns:
             raise build_same_name_error(place, columns[name].label, label)
-        columns[name] = Column(label, tuple(part for whole in split(column) for part in _part_times(plain(whole))))
+        columns[name] = Column(label, tuple(part for whole in split(column) for part in _part(whole, value_forms)))
     return Frame(table, columns, rows.num_rows)
 
 
+def _part(column: Any, value_forms: int) -> tuple[Any, ...]:
+    """A column's values out of their wrapping, and what their type cannot hold as texts beside."""
+    name = getattr(column.type, "extension_name", "")
+    if name == SOURCE_JSON.extension_name or (name == "arrow.json" and value_forms >= 2):
+        return _part_json(column.cast(TEXT), keep_json if name == SOURCE_JSON.extension_name else parse_json)
+    column = plain(column, value_forms=value_forms)
+    return _part_times(column) if pa.types.is_time(column.type) else (column,)
+
+
+def _part_json(texts: Any, read: Any) -> tuple[Any, ...]:
+    if _find_invalid(texts) is not None:
+        return (texts,)
+    values = read(texts)
+    return (values,) if values.null_count == texts.null_count else (values, pc.if_else(values.is_valid(), pa.scalar(None, TEXT), texts))
+
+
 def _part_times(column: Any) -> tuple[Any, ...]:
-    """Take times of day apart from what is none, as text: files hold negative ones, and no warehouse does. 24:00:00 is one."""
-    if not pa.types.is_time(column.type):
-        return (column,)
+    """Times of day, and apart from them what is none: files hold negative ones, and no warehouse does. 24:00:00 is one."""
     numbers = column.cast(pa.int32() if pa.types.is_time32(column.type) else pa.int64())
     bounds, day = pc.min_max(numbers), 86_400 * _PER_SECOND[column.type.unit]
     if not bounds["min"].is_valid or (bounds["min"].as_py() >= 0 and bounds["max"].as_py() <= day):
@@ -118,7 +134,9 @@ def find_faults(frame: Frame, *, refuse_nul: bool) -> dict[int, Fault]:
 
 def _find_in_part(part: Any, label: str, *, is_json: bool, refuse_nul: bool) -> Iterator[tuple[Any, Fault]]:
     kind = part.type
-    if kind == TEXT or get_carried_type(kind) is None:
+    if pa.types.is_list(kind) and (values := get_carried_type(kind.value_type)) is not None:
+        yield from _find_in_lists(part, label, values, refuse_nul=refuse_nul)
+    elif kind == TEXT or get_carried_type(kind) is None:
         # Python's texts have become Arrow's, so they are valid.
         if not is_json and (mask := _find_invalid(part)) is not None:
             yield mask, Fault(label, "bad_text", f"{label} holds bytes that are no UTF-8 text")
@@ -126,6 +144,22 @@ def _find_in_part(part: Any, label: str, *, is_json: bool, refuse_nul: bool) -> 
             yield pc.match_substring(part, "\0"), Fault(label, "nul_byte", f"{label} holds a NUL byte, which Postgres keeps in no text")
     elif (mask := _find_out_of_range(part)) is not None:
         yield mask, Fault(label, "out_of_range", f"{label} holds an infinite date, or one that no warehouse column reaches")
+
+
+def _find_in_lists(part: Any, label: str, kind: pa.DataType, *, refuse_nul: bool) -> Iterator[tuple[Any, Fault]]:
+    """The faults of the values that lists hold."""
+    if kind == TEXT:
+        if (mask := _find_invalid(part)) is not None:
+            yield mask, Fault(label, "bad_text", f"{label} holds bytes that are no UTF-8 text")
+        elif refuse_nul and (mask := find_rows_of_values(part, lambda texts: pc.match_substring(texts, "\0"))) is not None:
+            yield mask, Fault(label, "nul_byte", f"{label} holds a NUL byte, which Postgres keeps in no text")
+    elif (mask := find_rows_of_values(part, _list_out_of_range)) is not None:
+        yield mask, Fault(label, "out_of_range", f"{label} holds an infinite date, or one that no warehouse column reaches")
+
+
+def _list_out_of_range(values: Any) -> Any:
+    found = _find_out_of_range(values)
+    return pa.array([False] * len(values), pa.bool_()) if found is None else found
 
 
 def _find_invalid(part: Any) -> Any:

@@ -68,7 +68,8 @@ class Shaper:
         self._names, layout = names, names.layout
         # Named first, so that a key has the same column whatever comes with it.
         self._key = {names.get_column(plan.name, (compose(name),)): name for name in plan.key}
-        self._types = TableTypes(plan.name, key=tuple(self._key), names=names, contract=contract, declared=plan.declares_columns, place=place)
+        declared = plan.declares_columns
+        self._types = TableTypes(plan.name, key=tuple(self._key), names=names, contract=contract, declared=declared, place=place, value_forms=value_forms)
         self._unread = [names.find_column(name) for name in plan.unread]
         with_root = plan.disposition == "merge" or plan.replaced_by is not None or any(ROOT_ID in columns for columns in layout.values())
         self._json = JsonRows(plan.name, names, load_id=load_id, with_root=with_root, place=place)
@@ -117,7 +118,7 @@ class Shaper:
             self._types.see(name for key in keys for name in self._names.list_seen(key))
             self._seen |= keys
         else:
-            frames, faults = [build_frame(self._plan.name, rows, self._names, self._place)], {}
+            frames, faults = [build_frame(self._plan.name, rows, self._names, self._place, value_forms=self._value_forms)], {}
             self._types.see([*frames[0].columns, *self._unread])
         for frame in frames:
             for row, fault in find_faults(frame, refuse_nul=self._refuse_nul).items():

@@ -17,8 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fabric_assets.config.streams import SchemaContract
-from fabric_assets.connectors.arrow_types import BIGINT, DOUBLE, LARGE, TEXT, TIMESTAMP_UTC, get_carried_type, get_word, to_text
+from fabric_assets.connectors.arrow_types import BIGINT, DOUBLE, JSON, LARGE, TEXT, TIMESTAMP_UTC, get_carried_type, get_word, to_text
 from fabric_assets.connectors.column_names import SEPARATOR, join_names
+from fabric_assets.connectors.nested_types import choose_nested
+from fabric_assets.connectors.value_forms import CURRENT
 from fabric_assets.errors import DataError
 from fabric_assets.loading.fitting import fit
 from fabric_assets.loading.frames import Column, Fault, Frame
@@ -66,8 +68,19 @@ class TableTypes:
         declared: the source declares its columns.
     """
 
-    def __init__(self, stream: str, *, key: tuple[str, ...], names: StreamNames, contract: SchemaContract, declared: bool = False, place: str) -> None:
+    def __init__(
+        self,
+        stream: str,
+        *,
+        key: tuple[str, ...],
+        names: StreamNames,
+        contract: SchemaContract,
+        declared: bool = False,
+        place: str,
+        value_forms: int = CURRENT,
+    ) -> None:
         self._stream, self._key, self._names, self._contract, self._declared, self._place = stream, key, names, contract, declared, place
+        self._value_forms = value_forms
         self._layout: Layout = names.layout
         self._now = _Draft({table: dict(columns) for table, columns in self._layout.items()}, {}, {})
         self._seen: set[str] = set()
@@ -199,7 +212,7 @@ class TableTypes:
         types, place = draft.types[frame.table], (frame.table, name)
         known = types.get(name)
         if known is None:
-            types[name] = kind = _choose(column.parts, is_json=frame.is_json and not name.startswith("_dlt_"))
+            types[name] = kind = _choose(column.parts, is_json=frame.is_json and not name.startswith("_dlt_"), value_forms=self._value_forms)
             if frame.table in self._layout and not (frame.is_json and name.startswith("_dlt_")):
                 draft.note("column_added", frame.table, name, after=get_word(kind))
             if kind == BIGINT:
@@ -223,11 +236,12 @@ class TableTypes:
         )
 
 
-def _choose(parts: tuple[Any, ...], *, is_json: bool) -> pa.DataType:
+def _choose(parts: tuple[Any, ...], *, is_json: bool, value_forms: int) -> pa.DataType:
     """The type of a new column: that of its first value, but wide enough for all numbers, and a timestamp where all texts are."""
-    first = get_carried_type(parts[0].type) or TEXT
+    kind = parts[0].type
+    first = get_carried_type(kind) or (choose_nested(kind) if value_forms >= 2 else TEXT)
     if not is_json:
-        return first
+        return JSON if kind == JSON else first
     if first in (BIGINT, DOUBLE, LARGE):
         return _widen(parts, exact=_is_exact(parts)) if first != DOUBLE else DOUBLE
     if first == TEXT and len(parts) == 1 and _LOOKS_LIKE_A_MOMENT.match(pc.drop_null(parts[0])[0].as_py()):

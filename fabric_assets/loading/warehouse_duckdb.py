@@ -4,6 +4,7 @@ Rows that are not committed yet are written to the file as they come, compressed
 """
 
 import contextlib
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ _NAMES = {
     TIMESTAMP: "TIMESTAMP",
     TIMESTAMP_UTC: "TIMESTAMP WITH TIME ZONE",
 }
+_DECIMAL = re.compile(r"DECIMAL\(\d+,\d+\)")
 _KINDS = {name: kind for kind, name in _NAMES.items()} | {"INTEGER": BIGINT, "SMALLINT": BIGINT, "TINYINT": BIGINT, "FLOAT": DOUBLE}
 
 
@@ -162,6 +164,8 @@ class DuckDbSession(Session):
 
     @staticmethod
     def name_type(kind: pa.DataType) -> str:
+        if pa.types.is_list(kind):
+            return f"{DuckDbSession.name_type(kind.value_type)}[]"
         return f"DECIMAL({kind.precision},{kind.scale})" if pa.types.is_decimal(kind) else _NAMES[kind]
 
     def read_columns(self, schema: str) -> dict[str, dict[str, pa.DataType]]:
@@ -228,6 +232,10 @@ class DuckDbSession(Session):
 
 def get_type(name: str) -> pa.DataType:
     """A column's type as Arrow carries it; what no load has made is text."""
+    if name.endswith("[]"):
+        # A list of lists is JSON to us.
+        inner = name.removesuffix("[]")
+        return pa.list_(get_type(inner)) if inner in _KINDS or _DECIMAL.fullmatch(inner) else TEXT
     if name.startswith("DECIMAL("):
         precision, scale = name.removeprefix("DECIMAL(").removesuffix(")").split(",")
         return pa.decimal128(int(precision), int(scale))

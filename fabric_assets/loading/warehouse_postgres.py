@@ -113,6 +113,8 @@ class PostgresSession(Session):
 
     @staticmethod
     def name_type(kind: pa.DataType) -> str:
+        if pa.types.is_list(kind):
+            return f"{PostgresSession.name_type(kind.value_type)}[]"
         return f"numeric({kind.precision},{kind.scale})" if pa.types.is_decimal(kind) else _NAMES[kind]
 
     def read_columns(self, schema: str) -> dict[str, dict[str, pa.DataType]]:
@@ -206,6 +208,8 @@ class PostgresSession(Session):
 
 def get_type(name: str) -> pa.DataType:
     """A column's type as Arrow carries it; what no load has made is text."""
+    if name.endswith("[]"):
+        return pa.list_(get_type(name.removesuffix("[]")))
     if name.startswith("numeric("):
         precision, scale = name.removeprefix("numeric(").removesuffix(")").split(",")
         return pa.decimal128(int(precision), int(scale))
