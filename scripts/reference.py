@@ -1,4 +1,4 @@
-"""`make reference`: YAML models and commands -> the tables between the markers in docs/tenants.md and docs/cli.md.
+"""`make reference`: YAML models, commands and tested types -> the tables between the markers in docs/tenants.md, docs/cli.md and docs/types.md.
 
 What is generated cannot drift: tests/test_docs.py fails where a file differs from what this prints.
 """
@@ -15,9 +15,11 @@ import typer.main
 from fabric_assets.cli.app import app
 from fabric_assets.config.base import FabricModel
 from fabric_assets.config.tenant import TenantConfig
+from scripts.type_matrix import build_types_table
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-BLOCK = re.compile(r"<!-- (fields|command): (.+?) -->\n.*?<!-- end -->", re.DOTALL)
+REFERENCES = (DOCS / "tenants.md", DOCS / "cli.md", DOCS / "types.md")
+BLOCK = re.compile(r"<!-- (fields|command|types): (.+?) -->\n.*?<!-- end -->", re.DOTALL)
 
 Schema = Mapping[str, Any]
 
@@ -128,7 +130,7 @@ def build_command_table(name: str) -> str:
 
 # --- files
 
-BUILDERS: Mapping[str, Callable[[str], str]] = {"fields": build_fields_table, "command": build_command_table}
+BUILDERS: Mapping[str, Callable[[str], str]] = {"fields": build_fields_table, "command": build_command_table, "types": build_types_table}
 
 
 def build_page(text: str) -> str:
@@ -138,7 +140,7 @@ def build_page(text: str) -> str:
 
 def main() -> None:
     """Write the pages."""
-    for page in (DOCS / "tenants.md", DOCS / "cli.md"):
+    for page in REFERENCES:
         page.write_text(build_page(page.read_text(encoding="utf-8")), encoding="utf-8")
         print(f"wrote {page.relative_to(DOCS.parent)}", file=sys.stderr)
 

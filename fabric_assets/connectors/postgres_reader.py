@@ -29,7 +29,8 @@ _BEGIN = "begin read only; set local statement_timeout = {milliseconds}"
 _BEGIN_AT = "begin isolation level repeatable read read only; set transaction snapshot '{export}'; set local statement_timeout = {milliseconds}"
 # What a server says of a snapshot whose transaction has ended.
 _GONE = ("22023", "42704")
-_UNDECLARED_FITS = f"not coalesce(bool_or({UNDECLARED_MISFIT}), false)"
+# What is no number at all (NaN, infinity) chooses no type: it stays beside the numbers.
+_UNDECLARED_FITS = f"not coalesce(bool_or({{c}}::text not in ('NaN', 'Infinity', '-Infinity') and ({UNDECLARED_MISFIT})), false)"
 
 
 def read(database: Database, query: Query, place: str) -> Iterator[pa.Table]:

@@ -9,7 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from fabric_assets.connectors.arrow_types import JSON
 from fabric_assets.connectors.mixed_columns import list_values
+from fabric_assets.connectors.nested_types import SOURCE_JSON
 
 _VARIANT = "__v_text"
 _EXACT = Context(prec=100)
@@ -19,7 +21,7 @@ def digest_rows(table: pa.Table, columns: Sequence[str]) -> Iterator[str]:
     """Args:
     columns: of the table; what does not fit one's type in the warehouse is found in its variant column.
     """
-    values = [list_values(table[name]) for name in columns]
+    values = [_list_values(table[name]) for name in columns]
     for index, name in enumerate(columns):
         if f"{name}{_VARIANT}" in table.column_names:
             values[index] = [other if value is None else value for value, other in zip(values[index], table[f"{name}{_VARIANT}"].to_pylist(), strict=True)]
@@ -28,7 +30,22 @@ def digest_rows(table: pa.Table, columns: Sequence[str]) -> Iterator[str]:
         yield hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=9).hexdigest()
 
 
+def _list_values(column: Any) -> list[Any]:
+    """A column's values; JSON without what its writers do differently: blanks, and the order of keys."""
+    values = list_values(column)
+    return [_sort_keys(value) for value in values] if column.type in (JSON, SOURCE_JSON) else values
+
+
+def _sort_keys(text: str | None) -> str | None:
+    try:
+        return None if text is None else json.dumps(json.loads(text, parse_float=str), sort_keys=True)
+    except (ValueError, RecursionError):
+        return text
+
+
 def _write(value: Any) -> str | None:
+    if isinstance(value, list):
+        return json.dumps([_write(item) for item in value], ensure_ascii=False)
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, bool):

@@ -161,7 +161,7 @@ def _build_new_postgres(name: str, kind: sa.TypeEngine[Any], quoted: str, declar
 
 def _build_postgres_array(name: str, kind: sa.ARRAY[Any], quoted: str, declared: str) -> SqlColumn:
     """A list; an array of several dimensions is read beside it, as JSON text: Postgres lets each value have its own number of them."""
-    item = kind.item_type
+    item: Any = kind.item_type
     while type(item).__name__ == "DOMAIN":
         item = item.data_type
     word = type(item).__name__

@@ -84,7 +84,8 @@ class Database:
 
         if self.dialect == "mysql":
             # MariaDB's own types, which SQLAlchemy knows under a url of MariaDB alone.
-            engine.dialect.ischema_names = {"inet4": sqla.String, "inet6": sqla.String, **engine.dialect.ischema_names}
+            dialect: Any = engine.dialect
+            dialect.ischema_names = {"inet4": sqla.String, "inet6": sqla.String, **dialect.ischema_names}
         if self.dialect == "sqlite":
             # The other drivers know a time-out; SQLite asks every so many steps whether to go on.
             event.listen(engine, "connect", lambda connection, _: connection.set_progress_handler(lambda: int(self.is_late()), 1_000_000))

@@ -16,7 +16,7 @@ from fabric_assets.connectors.sql_query import Query
 from fabric_assets.errors import DataError
 
 # What servers, whose declarations bind, have of numbers and times that may come as text; MySQL's words are SQLAlchemy's.
-_COUNTS = re.compile("NUMERIC|DECIMAL|BIGNUM|INTERVAL|TIME")
+_COUNTS = re.compile("NUMERIC|DECIMAL|BIGNUM|INTERVAL|TIME|MONEY")
 # Texts that begin with a date follow one another as their days do.
 _NO_DAY = "{c} is not null and (typeof({c}) <> 'text' or date(substr({c}, 1, 10), '+0 days') is not substr({c}, 1, 10))"
 
@@ -42,7 +42,8 @@ def check_order(database: Database, query: Query, column: SqlColumn, *, place: s
 def _judge_declared(column: SqlColumn, dialect: str) -> tuple[bool, str | None]:
     """Whether the column is refused whatever it holds, and the condition of a value at fault; None where there is no telling it."""
     counts = _COUNTS.match(column.declared) is not None
-    return counts, UNDECLARED_MISFIT.replace("{c}", column.sql.removesuffix("::text")) if counts and dialect == "postgresql" else None
+    has_misfits = counts and dialect == "postgresql" and column.declared != "MONEY"
+    return counts, UNDECLARED_MISFIT.replace("{c}", column.sql.removesuffix("::text")) if has_misfits else None
 
 
 def _judge_sqlite(query: Query, column: SqlColumn) -> tuple[bool, str | None]:

@@ -89,7 +89,7 @@ def carry(text: pa.Array, kind: pa.DataType) -> pa.Array:
 def _cast(values: pa.Array, kind: pa.DataType) -> pa.Array:
     if pa.types.is_timestamp(kind) and kind.tz and values.type == arrow_types.TEXT:
         return values.cast(pa.timestamp("us")).cast(kind)
-    if kind == arrow_types.LARGE and values.type == arrow_types.TEXT and not pc.all(pc.match_substring_regex(values, r"^-?[0-9]{1,38}$")).as_py():
+    if kind == arrow_types.LARGE and values.type == arrow_types.TEXT and pc.any(pc.invert(pc.match_substring_regex(values, r"^-?[0-9]{1,38}$"))).as_py():
         # Of a number from 2^127 on Arrow makes another one without a word.
         raise pa.ArrowInvalid("more than 38 digits")
     return values.cast(kind)

@@ -4,11 +4,9 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from adbc_driver_postgresql import dbapi
 
 from fabric_assets.config.tenant import TenantConfig
@@ -16,6 +14,7 @@ from fabric_assets.connectors.arrow_types import BIGINT, BINARY, BOOL, DATE, DOU
 from fabric_assets.connectors.destinations import describe_postgres, get_missing_schema_remedy
 from fabric_assets.connectors.outages import is_outage
 from fabric_assets.errors import DestinationError, DestinationUnavailable
+from fabric_assets.loading.postgres_arrow import encode_json, unwrap
 from fabric_assets.loading.postgres_connection import build_conninfo, connect
 from fabric_assets.loading.postgres_lease import get_lease_table
 from fabric_assets.loading.session import Columns, Session, Table, WriteConflict, quote, quote_all, quote_text
@@ -69,13 +68,13 @@ class PostgresSession(Session):
     def query(self, sql: str) -> pa.Table:
         with self._use(), self._open_cursor() as cursor:
             cursor.execute(sql)
-            return _unwrap(cursor.fetch_arrow_table())
+            return unwrap(cursor.fetch_arrow_table())
 
     def insert(self, table: Table, rows: pa.Table) -> int:
         is_temporary = table.schema == self.temporary_schema
         place = {"temporary": True} if is_temporary else {"db_schema_name": table.schema}
         with self._use(), self._open_cursor() as cursor:
-            return cursor.adbc_ingest(table.name, _cut(_encode_json(rows)), mode="append", **place)
+            return cursor.adbc_ingest(table.name, _cut(encode_json(rows)), mode="append", **place)
 
     def create_schema(self, name: str) -> None:
         # Asked first: "if not exists" wants the right to make one even where it exists.
@@ -238,28 +237,7 @@ def _build_width_error(table: Table, columns: int | None) -> DestinationError:
     )
 
 
-def _encode_json(rows: pa.Table) -> pa.Table:
-    """In a binary COPY a jsonb value is its text after the number of its format, 1."""
-    for number, field in enumerate(rows.schema):
-        if field.type == JSON:
-            parts = [pa.scalar(b"\x01", pa.large_binary()), rows.column(number).cast(pa.large_binary()), pa.scalar(b"", pa.large_binary())]
-            rows = rows.set_column(number, field.name, pc.binary_join_element_wise(*parts))  # pyright: ignore[reportAttributeAccessIssue]
-    return rows
-
-
 def _cut(rows: pa.Table) -> pa.Table:
     """Cut into pieces: the driver encodes a piece as a whole before it sends it, and meanwhile the server takes in the one before."""
     most = max(1, rows.num_rows * _PIECE_BYTES // max(rows.nbytes, 1))
     return pa.Table.from_batches(rows.to_batches(max_chunksize=most), rows.schema)
-
-
-def _unwrap(table: pa.Table) -> pa.Table:
-    """The driver gives numeric as text and jsonb as an extension type."""
-    for number, field in enumerate(table.schema):
-        kind = field.type
-        if isinstance(kind, pa.BaseExtensionType):
-            column = table.column(number).cast(kind.storage_type)
-            is_number = getattr(kind, "type_name", "") == "numeric"
-            column = pa.chunked_array([pa.array([None if text is None else Decimal(text) for text in column.to_pylist()])]) if is_number else column.cast(JSON)
-            table = table.set_column(number, field.name, column)
-    return table

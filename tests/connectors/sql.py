@@ -11,6 +11,7 @@ from fabric_assets.connectors.column_names import normalize_column
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.imported_file import ImportedFile
 from fabric_assets.connectors.sql_database import open_source
+from fabric_assets.connectors.value_forms import CURRENT
 from fabric_assets.settings import Settings
 from tests.loading.shop import SourceDatabase
 
@@ -24,7 +25,7 @@ class Memory:
 
     def __init__(self, rows: pa.Table | None = None) -> None:
         self.state: dict[str, Any] = {}
-        self.window, self.warnings = Window(), list[str]()
+        self.window, self.warnings, self.value_forms = Window(), list[str](), CURRENT
         self.rows = pa.table({}) if rows is None else rows
 
     @property

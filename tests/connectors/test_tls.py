@@ -131,7 +131,7 @@ def look_up(url: str, settings: Settings) -> list[Any]:
 def read_rows(url: str, settings: Settings) -> list[Any]:
     with contextlib.closing(open_database(url, settings)) as database:
         names = {"id": sqla.Integer(), "name": sqla.Text()}
-        columns = tuple(database.build_column(name, declared, place="here") for name, declared in names.items())
+        columns = tuple(database.build_column(name, declared, place="here", value_forms=2) for name, declared in names.items())
         tables = list(sql_readers.read(database, Query(columns, database.quote_table("stores")), place="tenant acme, source shop, stream stores"))
         return [tuple(row.values()) for table in tables for row in table.to_pylist()]
 
