@@ -4,6 +4,7 @@ Every rule is on the canonical column, never on a file's own spelling: `mapping`
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
@@ -172,6 +173,11 @@ class CsvStream(StreamConfig):
     decimal: DecimalMark | None = Field(
         default=None, description="What stands before a fraction. Default: found out by the numbers; one that reads both ways is rejected."
     )
+    header: Flag | Annotated[tuple[SourceColumn, ...], Field(min_length=1, max_length=2000)] = Field(
+        default=True, description="Whether files begin with their columns' names. false: they come in the order of `columns`; a list: in this order."
+    )
+    skip_rows: Whole = Field(default=0, ge=0, le=10_000, description="Lines before the header, or without one before the first row.")
+    header_row: Whole | None = Field(default=None, ge=1, le=10_000, description="Line of the header, from 1; another way to say skip_rows.")
     sheet: Text | None = Field(default=None, max_length=31, description="Of a workbook; default: the first one.")
     expect: ExpectConfig | None = Field(default=None, description="When files should have come.")
     write_disposition: WriteDisposition | None = Field(
@@ -203,6 +209,27 @@ class CsvStream(StreamConfig):
         for key in self.primary_key or ():
             if key not in known:
                 yield ("primary_key",), f"'{key}' is not one of the columns{suggest(key, known)}"
+        yield from self._find_header_contradictions()
+
+    def _find_header_contradictions(self) -> Iterator[tuple[Path, str]]:
+        if self.header_row and self.skip_rows:
+            yield ("header_row",), "skip_rows says already where the header stands; drop one of the two"
+        elif self.header_row and self.header is not True:
+            yield ("header_row",), "the files have no header; use skip_rows for lines before their first row"
+        folded = [fold(name) for name in self.get_declared_header()]
+        if len(set(folded)) < len(folded):
+            yield ("header",), "names a column twice; case and space are ignored"
+        if folded and not set(folded) & set(self.get_names()):
+            yield ("header",), "names none of the stream's columns; name them as `columns` or `mapping` do"
+
+    @property
+    def lines_before_header(self) -> int:
+        """Lines, or rows of a sheet, that are not read."""
+        return self.header_row - 1 if self.header_row else self.skip_rows
+
+    def get_declared_header(self) -> list[str]:
+        """The files' columns in their order, where the files do not name them; empty where they do."""
+        return [] if self.header is True else list(self.get_columns()) if self.header is False else list(self.header)
 
     def get_columns(self) -> dict[str, ImportColumn]:
         """The canonical columns: those declared, else the mapping's as texts."""
@@ -227,8 +254,8 @@ class CsvImportSource(FolderSource):
 
 
 def fold(name: str) -> str:
-    """Spell a file's column as it is compared: without case, runs of space as one."""
-    return " ".join(name.split()).casefold()
+    """Spell a file's column as it is compared: without case, runs of space as one, letters with accents composed as most programs write them."""
+    return unicodedata.normalize("NFC", " ".join(name.split()).casefold())
 
 
 def _find_format_fault(text: str, kind: ColumnType) -> str:

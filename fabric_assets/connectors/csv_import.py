@@ -184,8 +184,8 @@ class _StreamImport:
 
     def _check(self, record: ImportedFile, path: Path) -> CheckedFile:
         assert record.sha256
-        limits = self._config.limits
-        return check_file(path, name=record.name, sha256=record.sha256, stream_name=self._name, stream=self._stream, limits=limits, folder=self._folder)
+        fixed = {"stream": self._stream, "limits": self._config.limits, "folder": self._folder, "value_forms": self._memory.value_forms}
+        return check_file(path, name=record.name, sha256=record.sha256, stream_name=self._name, **fixed)
 
     def _replace_versions(self, record: ImportedFile) -> list[ImportedFile]:
         """Let the rows of the file's earlier versions go; gives those versions."""

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from fabric_assets.connectors.import_inbox import DONE_SUFFIX, UNPRINTABLE, Inbox, InboxFile, Listing, ignore_case, is_hidden
+from fabric_assets.connectors.import_inbox import DONE_SUFFIX, UNPRINTABLE, Inbox, InboxFile, Listing, is_hidden, spell_glob
 from fabric_assets.connectors.imported_file import REASON_SUFFIX
 from fabric_assets.errors import SourceError, SourceUnavailable
 
@@ -24,8 +24,9 @@ class BucketInbox(Inbox):
 
     def find_all(self, glob: str) -> Listing:
         with self._reached():
-            found = self._bucket.glob(f"{self._base}/{ignore_case(glob)}", detail=True)
-            marks = self._bucket.glob(f"{self._base}/{ignore_case(glob)}{DONE_SUFFIX}")
+            patterns = [f"{self._base}/{pattern}" for pattern in spell_glob(glob)]
+            found = {path: info for pattern in patterns for path, info in self._bucket.glob(pattern, detail=True).items()}
+            marks = [path for pattern in patterns for path in self._bucket.glob(f"{pattern}{DONE_SUFFIX}")]
         files, refused = list[InboxFile](), dict[str, str]()
         for path, info in found.items():
             name = path.removeprefix(self._base).lstrip("/")

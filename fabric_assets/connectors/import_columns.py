@@ -7,6 +7,7 @@ ways must agree with. All bad cells of a row are named in its one rejection.
 # pyright: reportAttributeAccessIssue=false
 # pyarrow.compute makes its functions while it is imported, where no type checker sees them.
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -88,8 +89,14 @@ def map_columns(header: Sequence[str], stream: CsvStream) -> Layout:
 
 
 def _join(names: Sequence[str]) -> str:
-    shown = [name[:60] for name in names if name][:20]
+    shown = [show_name(name[:60]) for name in names if name][:20]
     return ", ".join(shown) + (", ..." if len(names) > len(shown) else "")
+
+
+def show_name(name: str) -> str:
+    """A column's name for a message: characters that nobody sees are spelt out, in quotes."""
+    spelt = "".join(char if char == " " or unicodedata.category(char)[0] not in "CZ" else char.encode("unicode_escape").decode() for char in name)
+    return name if spelt == name else f"'{spelt}'"
 
 
 @dataclass
@@ -98,11 +105,13 @@ class ColumnChecker:
 
     Args:
         mark: what stands before a fraction, in the cells that are texts.
+        is_key: whether it is one of the primary key's.
     """
 
     name: str
     column: ImportColumn
     mark: str | None
+    is_key: bool = False
     _percent: bool | None = None
     _currency: str = ""
 
@@ -126,7 +135,7 @@ class ColumnChecker:
             texts = pc.if_else(empty, None, texts)
         if self.column.required:
             faults.add(pc.is_null(texts), place, "required", lambda row: f"{self.name} is required")
-        reading = read_column(texts, natives, self.column, get_type(self.column), self.mark)
+        reading = read_column(texts, natives, self.column, get_type(self.column), self.mark, is_key=self.is_key)
         for row, fault in reading.faults.items():
             faults.add_row(row, place, fault.reason, fault.message)
         values = reading.values

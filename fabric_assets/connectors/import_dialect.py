@@ -26,7 +26,7 @@ class Dialect:
     """Args:
     newline: "\\n" (also after "\\r"), or "\\r".
     mark: what stands before a fraction; None where no number says.
-    first_line: of the header; 2 after a line `sep=;`.
+    first_line: of the header, or without one of the first row; 2 after a line `sep=;`.
     """
 
     encoding: str
@@ -57,8 +57,11 @@ def detect_dialect(head: str, stream: CsvStream, limits: ImportLimits, *, encodi
     Raises:
         QuarantinedFile: it is empty, has too many columns, or may be written in several ways.
     """
-    newline = _find_newline(head)
+    newline, skipped = _find_newline(head), stream.lines_before_header
+    for _ in range(skipped):
+        head = head.partition(newline)[2]
     hint, head, first_line = _cut_hint(head, newline)
+    first_line += skipped
     if not head.strip(" \t\r\n"):
         raise QuarantinedFile("empty_file", "it is empty")
     delimiters = (stream.delimiter or hint,) if stream.delimiter or hint else ("\t",) if tabs else DELIMITERS
@@ -88,7 +91,7 @@ def _find_quotes(head: str, newline: str) -> tuple[str, ...]:
 
 
 def _choose(candidates: Sequence[Dialect], head: str, stream: CsvStream, limits: ImportLimits, *, whole: bool) -> Dialect:
-    names = stream.get_names()
+    names, declared = stream.get_names(), stream.get_declared_header()
     scores: dict[Dialect, int] = {}
     fault: QuarantinedFile | None = None
     for dialect in candidates:
@@ -97,7 +100,9 @@ def _choose(candidates: Sequence[Dialect], head: str, stream: CsvStream, limits:
         except QuarantinedFile as error:
             fault = fault or error
             continue
-        scores[dialect] = len({names[fold(cell)] for cell in header.cells or () if fold(cell) in names})
+        cells = header.cells or []
+        # Without a header the one that gives the first row as many cells as there are columns.
+        scores[dialect] = int(len(cells) == len(declared)) if declared else len({names[fold(cell)] for cell in cells if fold(cell) in names})
     if fault is not None and not any(scores.values()):
         raise fault
     best = [dialect for dialect in scores if scores[dialect] == max(scores.values())]
@@ -134,12 +139,13 @@ def read_header(dialect: Dialect, head: str, limits: ImportLimits, *, whole: boo
 def _find_mark(dialect: Dialect, head: str, stream: CsvStream, limits: ImportLimits, *, whole: bool) -> str | None:
     """The mark that some of the first rows' numbers cannot do without; None if there is none, or if there are two."""
     names, columns = stream.get_names(), stream.get_columns()
-    header = read_header(dialect, head, limits, whole=whole)
-    numbers = [index for index, cell in enumerate(header.cells or ()) if _is_number(names, columns, cell)]
+    header, declared = read_header(dialect, head, limits, whole=whole), stream.get_declared_header()
+    numbers = [index for index, cell in enumerate(declared or header.cells or ()) if _is_number(names, columns, cell)]
     if not numbers:
         return None
     found = set()
-    records = dialect.build_grammar(limits).scan(head[header.end :], dialect.first_line + head.count(dialect.newline, 0, header.end), final=whole)
+    end = 0 if declared else header.end
+    records = dialect.build_grammar(limits).scan(head[end:], dialect.first_line + head.count(dialect.newline, 0, end), final=whole)
     for record in islice(records, SAMPLE_ROWS):
         for index in numbers:
             if record.cells and index < len(record.cells) and ("," in record.cells[index] or "." in record.cells[index]):

@@ -24,6 +24,7 @@ from fabric_assets.connectors.import_faults import Faults, build_reject
 from fabric_assets.connectors.import_sheets import SheetFile, open_sheet
 from fabric_assets.connectors.import_spool import Spool
 from fabric_assets.connectors.import_tables import TextFile, open_text
+from fabric_assets.connectors.value_forms import CURRENT
 from fabric_assets.errors import QuarantinedFile
 
 FILE, HASH, ROW, UNMAPPED = "_fabric_file", "_fabric_file_sha256", "_fabric_row", "_fabric_unmapped"
@@ -62,17 +63,20 @@ class CheckedFile:
         self._spool.close()
 
 
-def check_file(path: Path, *, name: str, sha256: str, stream_name: str, stream: CsvStream, limits: ImportLimits, folder: Path) -> CheckedFile:
+def check_file(
+    path: Path, *, name: str, sha256: str, stream_name: str, stream: CsvStream, limits: ImportLimits, folder: Path, value_forms: int = CURRENT
+) -> CheckedFile:
     """Read and check a whole file.
 
     Args:
+        value_forms: the version of the forms in which the stream's values are written.
         name: as the file is known to people; its ending says what it is.
         folder: private to the load.
 
     Raises:
         QuarantinedFile: no row of it may be loaded.
     """
-    file = _open(path, name, stream, limits)
+    file = _open(path, name, stream, limits, value_forms)
     if REJECT in map(fold, file.header):
         raise QuarantinedFile(MENDED, f"it holds rejected rows that were exported (column {REJECT}), not new ones", remedy="replay it")
     layout = map_columns(file.header, stream)
@@ -101,10 +105,10 @@ def build_schema(stream: CsvStream) -> pa.Schema:
     return pa.schema([*fields, *kept, (FILE, arrow_types.TEXT), (HASH, arrow_types.TEXT), (ROW, arrow_types.BIGINT)])
 
 
-def _open(path: Path, name: str, stream: CsvStream, limits: ImportLimits) -> TextFile | SheetFile:
+def _open(path: Path, name: str, stream: CsvStream, limits: ImportLimits, value_forms: int) -> TextFile | SheetFile:
     lower = name.lower()
     if lower.endswith(".xlsx"):
-        return open_sheet(path, stream, limits)
+        return open_sheet(path, stream, limits, value_forms=value_forms)
     if not lower.endswith(SUFFIXES):
         raise QuarantinedFile("unknown_format", f"its name ends in none of {', '.join(SUFFIXES)}", remedy="save it as CSV or .xlsx")
     packed = lower.endswith(".gz")
@@ -128,7 +132,7 @@ class RowChecker:
     def __init__(self, layout: Layout, stream: CsvStream, mark: str | None, name: str, sha256: str) -> None:
         columns = stream.get_columns()
         self._layout, self._name, self._sha256 = layout, name, sha256
-        self._checkers = {column: ColumnChecker(column, config, mark) for column, config in columns.items()}
+        self._checkers = {column: ColumnChecker(column, config, mark, column in (stream.primary_key or ())) for column, config in columns.items()}
         self._unique = UniqueChecker({column: place for column, place in layout.columns.items() if place is not None and columns[column].unique})
         self.schema = build_schema(stream)
 

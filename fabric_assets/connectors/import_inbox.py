@@ -9,10 +9,12 @@ import os
 import re
 import stat
 import time
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -162,7 +164,7 @@ class FolderInbox(Inbox):
 
     def find_all(self, glob: str) -> Listing:
         files, refused = list[InboxFile](), dict[str, str]()
-        for path in self._folder.glob(ignore_case(glob)):
+        for path in chain.from_iterable(self._folder.glob(pattern) for pattern in spell_glob(glob)):
             name = path.relative_to(self._folder).as_posix()
             if is_hidden(name):
                 continue
@@ -256,6 +258,11 @@ class FolderInbox(Inbox):
             os.close(descriptor)
             raise OSError("it is no regular file any more")
         return os.fdopen(descriptor, "rb")
+
+
+def spell_glob(glob: str) -> list[str]:
+    """The patterns that find the names a glob means, in any case, with accents as one letter or as a mark of their own (macOS)."""
+    return [ignore_case(form) for form in dict.fromkeys(unicodedata.normalize(form, glob) for form in ("NFC", "NFD"))]
 
 
 def ignore_case(glob: str) -> str:

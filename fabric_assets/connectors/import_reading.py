@@ -23,6 +23,7 @@ from fabric_assets.connectors.import_values import (
     parse_bool,
     parse_moment,
     parse_number,
+    quote,
 )
 
 _ISO = "%Y-%m-%d"
@@ -34,6 +35,9 @@ _PLAIN = {
 }
 # A workbook's whole number as the worker spells those that a float cannot hold; their last digits are lost.
 _ROUNDED = r"\A-?[0-9.]+(?:e\+[0-9]+|\.0)\z"
+# What a spreadsheet writes into a CSV for a number that its column was too narrow for: 4.90123E+12.
+_MANGLED = r"\A\s*[+-]?[0-9](?:[.,][0-9]+)?E\+[0-9]{2,3}\s*\z"
+_DROPPED_DIGITS = BadCell("too_many_digits", "the number is written with an exponent, as a spreadsheet shows it without its last digits: store it as text")
 _TOO_MANY_DIGITS = BadCell("too_many_digits", "the number has more digits than a spreadsheet keeps: store it as text in the workbook")
 
 
@@ -53,10 +57,11 @@ class Reading:
     currencies: dict[int, str] = field(default_factory=dict)
 
 
-def read_column(texts: pa.Array, natives: pa.Array | None, column: ImportColumn, kind: pa.DataType, mark: str | None) -> Reading:
+def read_column(texts: pa.Array, natives: pa.Array | None, column: ImportColumn, kind: pa.DataType, mark: str | None, *, is_key: bool = False) -> Reading:
     """Read a column.
 
     Args:
+        is_key: its values tell rows apart, so that one without its last digits would be another row's.
         natives: which cells were numbers or dates in a workbook: a dot stands before their fractions, and their dates are ISO dates.
         mark: what stands before the fractions of the others; None if that is not known.
     """
@@ -65,6 +70,11 @@ def read_column(texts: pa.Array, natives: pa.Array | None, column: ImportColumn,
         if pc.any(rounded).as_py():
             kept = read_column(pc.if_else(rounded, None, texts), natives, column, kind, mark)
             return replace(kept, faults=kept.faults | dict.fromkeys(pc.indices_nonzero(rounded).to_pylist(), _TOO_MANY_DIGITS))
+    if is_key or column.type == "bigint":
+        mangled = pc.fill_null(pc.match_substring_regex(texts, _MANGLED), False)
+        if pc.any(mangled).as_py():
+            kept = read_column(pc.if_else(mangled, None, texts), natives, column, kind, mark)
+            return replace(kept, faults=kept.faults | dict.fromkeys(pc.indices_nonzero(mangled).to_pylist(), _DROPPED_DIGITS))
     if column.type == "text":
         return Reading(texts)
     if natives is None or not pc.any(natives).as_py():
@@ -157,9 +167,12 @@ def _build_parser(column: ImportColumn, mark: str | None, *, native: bool) -> Pa
         return lambda text: (as_timestamp(parse_moment(text, column.formats, kind="timestamp"), text, column.timezone), None)
 
     def parse(text: str) -> tuple[Any, Number | None]:
-        if native:
+        if native and column.type == "decimal" and not text.lstrip("-").isdigit():
             # A workbook shows 15 digits; the rest is what binary fractions leave. Whole numbers are spelt as they stand in it.
-            text = text if column.type != "decimal" or text.lstrip("-").isdigit() else f"{float(text):.15g}"
+            try:
+                text = f"{float(text):.15g}"
+            except ValueError:
+                raise BadCell("bad_number", f"{quote(text)} is a date, a time or a truth value in the workbook, and not a number") from None
         number = parse_number(text, mark)
         convert: dict[str, Callable[[Decimal], Any]] = {"bigint": as_bigint, "decimal": lambda value: as_decimal(value, scale), "double": as_double}
         return convert[column.type](number.value), number

@@ -44,7 +44,7 @@ class Fact(NamedTuple):
     cell: Sequence[str | None]
 
 
-def main(path: str, sheet: str, part: str) -> int:
+def main(path: str, sheet: str, part: str, value_forms: str) -> int:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -58,18 +58,19 @@ def main(path: str, sheet: str, part: str) -> int:
             return NO_SHEET
         rows = book.get_sheet_by_name(sheet or names[0])
         first = (rows.start or (0, 0))[1]
-        for row in _add_facts(rows.iter_rows(), first, rows.width, _find_facts(path, part)):
+        for row in _add_facts(rows.iter_rows(), first, rows.width, _find_facts(path, part), spells_hours=int(value_forms) >= 2):
             print(json.dumps(row))
     except (calamine.CalamineError, expat.ExpatError, OSError, ValueError, KeyError):
         return NO_WORKBOOK
     return 0
 
 
-def _add_facts(rows: Iterator[Sequence[Any]], first: int, width: int, facts: Iterator[Fact]) -> Iterator[list[Cell]]:
+def _add_facts(rows: Iterator[Sequence[Any]], first: int, width: int, facts: Iterator[Fact], *, spells_hours: bool) -> Iterator[list[Cell]]:
     """The rows with what the reader has left out, also after its last one.
 
     Args:
         first: column where the rows begin.
+        spells_hours: durations are spelt as the sheet shows them; tables of earlier versions hold Python's spelling.
 
     Raises:
         ValueError: the sheet's rows are in no order.
@@ -77,7 +78,7 @@ def _add_facts(rows: Iterator[Sequence[Any]], first: int, width: int, facts: Ite
     line, fact = 0, next(facts, None)
     while (row := next(rows, None)) is not None or fact:
         line += 1
-        cells: list[Cell] = [None] * width if row is None else [_build_cell(cell) for cell in row]
+        cells: list[Cell] = [None] * width if row is None else [_build_cell(cell, spells_hours=spells_hours) for cell in row]
         while fact and fact.line <= line:
             if fact.line < line:
                 raise ValueError(fact)
@@ -87,7 +88,7 @@ def _add_facts(rows: Iterator[Sequence[Any]], first: int, width: int, facts: Ite
         yield cells
 
 
-def _build_cell(cell: Any) -> Cell:
+def _build_cell(cell: Any, *, spells_hours: bool) -> Cell:
     if isinstance(cell, str):
         return cell or None
     if isinstance(cell, bool):
@@ -96,7 +97,17 @@ def _build_cell(cell: Any) -> Cell:
         return [str(int(cell)) if cell.is_integer() and abs(cell) < _EXACT else repr(cell)]
     if isinstance(cell, datetime.datetime):
         return [cell.isoformat(" ")]
+    if isinstance(cell, datetime.timedelta) and spells_hours:
+        return [_spell_duration(cell)]
     return [cell.isoformat() if isinstance(cell, datetime.date | datetime.time) else str(cell)]
+
+
+def _spell_duration(span: datetime.timedelta) -> str:
+    """Hours, minutes and seconds, as `[h]:mm:ss` shows them; Python counts a negative one back from whole days."""
+    sign, span = ("-", -span) if span < datetime.timedelta(0) else ("", span)
+    minutes, seconds = divmod(span.days * 86_400 + span.seconds, 60)
+    fraction = f".{span.microseconds:06}".rstrip("0") if span.microseconds else ""
+    return f"{sign}{minutes // 60}:{minutes % 60:02}:{seconds:02}{fraction}"
 
 
 # --- the sheet's XML
@@ -190,4 +201,4 @@ def _count_column(letters: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2], sys.argv[3]))
+    sys.exit(main(*sys.argv[1:]))

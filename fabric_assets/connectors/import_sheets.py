@@ -9,8 +9,9 @@ import subprocess
 import sys
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -22,11 +23,11 @@ from fabric_assets.connectors import import_sheet_worker
 from fabric_assets.connectors.import_bytes import BLOCK, build_size_error, open_regular
 from fabric_assets.connectors.import_cells import BadRow, Cells, check_header, drop_blanks
 from fabric_assets.connectors.import_dialect import WORKBOOK, Dialect
+from fabric_assets.connectors.value_forms import CURRENT
 from fabric_assets.errors import QuarantinedFile
 
 _ROWS = 10_000
 _PARTS = 10_000
-_RELATION = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
 _FAULTS = {
     import_sheet_worker.ERROR: "the sheet shows an error there, such as #N/A",
     import_sheet_worker.NO_RESULT: "its formula was saved without a result: open the workbook in a spreadsheet program, and save it there",
@@ -87,16 +88,24 @@ class SheetFile:
         return None
 
 
-def open_sheet(path: Path, stream: CsvStream, limits: ImportLimits) -> SheetFile:
-    """Read the header of a workbook's sheet: its first row with anything in it.
+def open_sheet(path: Path, stream: CsvStream, limits: ImportLimits, *, value_forms: int = CURRENT) -> SheetFile:
+    """Read the header of a workbook's sheet: its first row with anything in it, below the rows that the stream skips.
+
+    Args:
+        value_forms: the version of the forms in which the stream's values are written.
 
     Raises:
         QuarantinedFile: it is no workbook, lacks the sheet, or unpacks to more than the limit.
     """
     part = _screen(path, stream.sheet or "", limits)
-    rows = _run_worker(path, stream.sheet or "", part)
+    rows = _run_worker(path, stream.sheet or "", part, value_forms)
+    names = stream.get_declared_header()
     for line, row in enumerate(rows, start=1):
-        if any(text and text.strip() for text in map(_get_text, row)):
+        if line > stream.lines_before_header and any(text and text.strip() for text in map(_get_text, row)):
+            if names:
+                header = names + [""] * (len(row) - len(names))
+                filled = (each + [None] * (len(header) - len(each)) for each in chain([row], rows))
+                return SheetFile(header, Dialect(WORKBOOK, mark=stream.decimal), limits, filled, line)
             cells = [_get_text(cell) or "" for cell in row]
             width = len(cells)
             while not cells[-1].strip():
@@ -110,8 +119,8 @@ def _get_text(cell: Any) -> str | None:
     return cell[0] if isinstance(cell, list) else cell
 
 
-def _run_worker(path: Path, sheet: str, part: str) -> Iterator[Row]:
-    command = [sys.executable, "-I", import_sheet_worker.__file__, str(path), sheet, part]
+def _run_worker(path: Path, sheet: str, part: str, value_forms: int) -> Iterator[Row]:
+    command = [sys.executable, "-I", import_sheet_worker.__file__, str(path), sheet, part, str(value_forms)]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={}) as worker:
         assert worker.stdout is not None
         try:
@@ -154,13 +163,31 @@ def _screen(path: Path, sheet: str, limits: ImportLimits) -> str:
 
 
 def _find_part(book: zipfile.ZipFile, sheet: str) -> str:
-    relations = {entry.get("Id"): entry.get("Target", "") for entry in _parse(book, "xl/_rels/workbook.xml.rels")}
-    for entry in _parse(book, "xl/workbook.xml").iter():
-        target = relations.get(entry.get(_RELATION), "")
-        if entry.tag.endswith("}sheet") and "worksheet" in target and sheet in ("", entry.get("name")):
-            wanted = posixpath.join("/xl", target.replace("\\", "/")).lower()
-            return next((name for name in book.namelist() if posixpath.join("/", name).lower() == posixpath.normpath(wanted)), "")
+    """The sheet's part, wherever the package keeps it: by its relations alone, in the namespaces of Transitional or Strict Open XML."""
+    names = {_normalize(name): name for name in reversed(book.namelist())}
+    top = _read_relations(book, names, "/_rels/.rels", "/")
+    workbook = next((target for kind, target in top.values() if kind.endswith("/officeDocument")), "/xl/workbook.xml")
+    folder = posixpath.dirname(workbook)
+    relations = _read_relations(book, names, f"{folder}/_rels/{posixpath.basename(workbook)}.rels", folder)
+    for entry in _parse(book, names[workbook]).iter():
+        relation = next((value for key, value in entry.attrib.items() if key.endswith("/relationships}id")), "")
+        kind, target = relations.get(relation, ("", ""))
+        if entry.tag.endswith("}sheet") and kind.endswith("/worksheet") and sheet in ("", entry.get("name")):
+            return names.get(target, "")
     return ""
+
+
+def _read_relations(book: zipfile.ZipFile, names: Mapping[str, str], part: str, folder: str) -> dict[str, tuple[str, str]]:
+    """The type and the target of each relation of a part; without its list there are none."""
+    if part not in names:
+        return {}
+    entries = _parse(book, names[part])
+    return {entry.get("Id", ""): (entry.get("Type", ""), _normalize(posixpath.join(folder, entry.get("Target", "").replace("\\", "/")))) for entry in entries}
+
+
+def _normalize(name: str) -> str:
+    """A part's name as packages compare them: from the root, without case; some programs write backslashes."""
+    return posixpath.normpath(posixpath.join("/", name.replace("\\", "/"))).lower()
 
 
 def _parse(book: zipfile.ZipFile, name: str) -> ElementTree.Element:

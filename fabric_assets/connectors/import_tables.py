@@ -40,6 +40,7 @@ class TextFile:
     dialect: Dialect
     header: list[str]
     limits: ImportLimits
+    has_header: bool = True
     block: int = BLOCK
 
     def read(self) -> Iterator[Cells]:
@@ -49,7 +50,7 @@ class TextFile:
             QuarantinedFile: the rest of the file is none.
         """
         with open_content(self.path, packed=self.packed, limit=self.limits.bytes) as content:
-            reader = _Reader(self.dialect, len(self.header), self.limits)
+            reader = _Reader(self.dialect, len(self.header), self.limits, has_header=self.has_header)
             yield from reader.read(read_blocks(content, self.dialect.encoding, self.block))
 
 
@@ -71,15 +72,17 @@ def open_text(path: Path, stream: CsvStream, limits: ImportLimits, *, packed: bo
     text = _decode(head)
     dialect, text = detect_dialect(text, stream, limits, encoding=encoding, whole=whole, tabs=tabs)
     header = read_header(dialect, text, limits, whole=whole).cells or []
+    if declared := stream.get_declared_header():
+        return TextFile(path, packed, dialect, declared, limits, has_header=False)
     return TextFile(path, packed, dialect, check_header(header, limits), limits)
 
 
 class _Reader:
-    def __init__(self, dialect: Dialect, width: int, limits: ImportLimits) -> None:
+    def __init__(self, dialect: Dialect, width: int, limits: ImportLimits, *, has_header: bool) -> None:
         self._dialect, self._width, self._limits = dialect, width, limits
         self._grammar = dialect.build_grammar(limits)
         self._newline, self._quote = dialect.newline.encode(), dialect.quote.encode()
-        self._line, self._header = 1, True
+        self._line, self._header = 1, has_header
 
     def read(self, blocks: Iterator[bytes]) -> Iterator[Cells]:
         rest, block = b"", next(blocks, b"")
@@ -94,6 +97,12 @@ class _Reader:
 
     def _take(self, piece: bytes, *, final: bool) -> tuple[bytes, Cells | None]:
         """Read the records that are whole; the rest is left for later."""
+        while self._line < self._dialect.first_line and piece:
+            # Lines before the header are no records: their quotes mean nothing.
+            _, newline, rest = piece.partition(self._newline)
+            if not newline and not final:
+                return piece, None
+            self._line, piece = self._line + 1, rest
         if self._header:
             return self._skip_header(piece, final=final), None
         if piece:
@@ -106,7 +115,7 @@ class _Reader:
     def _skip_header(self, piece: bytes, *, final: bool) -> bytes:
         text = _decode(piece)
         for record in self._grammar.scan(text, self._line, final=final):
-            if record.line >= self._dialect.first_line and any(cell.strip() for cell in record.cells or ()):
+            if any(cell.strip() for cell in record.cells or ()):
                 self._header = False
                 self._line += text.count(self._dialect.newline, 0, record.end)
                 return text[record.end :].encode("utf-8", "surrogateescape")

@@ -19,15 +19,19 @@ _INT64 = 2**63
 _TRUE = frozenset({"true", "t", "yes", "y", "on", "1", "wahr", "ja", "vrai", "oui"})
 _FALSE = frozenset({"false", "f", "no", "n", "off", "0", "falsch", "nein", "faux", "non"})
 
-_SPACES = "\u0020\u00a0\u202f\u2009"
+_SPACES = "\u0020\u00a0\u202f\u2009\u2007"
+_SIGN = r"[+\-\u2212\u2013]"
 _CURRENCY = r"[A-Z]{3}|US\$|[$€£¥₹₽₺₩₪₫₴₦₱฿]|kr\.?|zł|Fr\.?"
 _NUMBER = re.compile(
-    rf"(?P<sign>[+\-\u2212])?[{_SPACES}]*(?P<before>{_CURRENCY})?[{_SPACES}]*(?P<inner>[+\-\u2212])?(?P<body>[0-9.,'\u2019{_SPACES}]*[0-9.,](?:[eE][+-]?[0-9]{{1,3}})?)"
-    rf"[{_SPACES}]*(?P<after>{_CURRENCY})?(?P<percent>[{_SPACES}]*%)?"
+    rf"(?P<sign>{_SIGN})?[{_SPACES}]*(?P<before>{_CURRENCY})?[{_SPACES}]*(?P<inner>{_SIGN})?(?P<body>[0-9.,'\u2019{_SPACES}]*[0-9.,](?:[eE][+-]?[0-9]{{1,3}})?)"
+    # A minus behind the number is that of ERP systems.
+    rf"(?P<trail>{_SIGN})?[{_SPACES}]*(?P<after>{_CURRENCY})?(?P<percent>[{_SPACES}]*%)?"
 )
+# Groups of two above the first of three, parted by commas: 12,34,567.89.
+_INDIAN = {".": r"[1-9][0-9]?(?:,[0-9]{2})+,[0-9]{3}", ",": r"(?!)"}
 _BODIES = {
     mark: re.compile(
-        rf"(?:(?P<plain>[0-9]+)|(?P<grouped>[1-9][0-9]{{0,2}}(?P<by>[{other}'\u2019{_SPACES}])[0-9]{{3}}(?:(?P=by)[0-9]{{3}})*))?(?:{re.escape(mark)}(?P<fraction>[0-9]*))?(?P<exponent>[eE][+-]?[0-9]{{1,3}})?"
+        rf"(?:(?P<plain>[0-9]+)|(?P<grouped>[1-9][0-9]{{0,2}}(?P<by>[{other}'\u2019{_SPACES}])[0-9]{{3}}(?:(?P=by)[0-9]{{3}})*)|(?P<indian>{_INDIAN[mark]}))?(?:{re.escape(mark)}(?P<fraction>[0-9]*))?(?P<exponent>[eE][+-]?[0-9]{{1,3}})?"
     )
     for mark, other in ((".", ","), (",", "."))
 }
@@ -87,7 +91,13 @@ def parse_number(text: str, mark: str | None) -> Number:
     text = text.strip()
     negative = len(text) > 2 and text[0] == "(" and text[-1] == ")"
     match = _NUMBER.fullmatch(text[1:-1] if negative else text) if len(text) <= LONGEST else None
-    if match is None or (match["before"] and match["after"]) or (match["inner"] and (match["sign"] or not match["before"])) or (negative and match["sign"]):
+    if (
+        match is None
+        or (match["before"] and match["after"])
+        or (match["inner"] and (match["sign"] or not match["before"]))
+        or (negative and match["sign"])
+        or (match["trail"] and (negative or match["sign"] or match["inner"]))
+    ):
         raise BadCell("bad_number", f"{quote(text)} is no number")
     readings = {reading for each in ([mark] if mark else [".", ","]) if (reading := _read_body(match["body"], each)) is not None}
     if not readings:
@@ -96,7 +106,7 @@ def parse_number(text: str, mark: str | None) -> Number:
     if len(readings) > 1:
         raise BadCell("ambiguous_number", f"{quote(text)} may be {min(readings)} or {max(readings)}: declare the stream's decimal")
     value = readings.pop()
-    if negative or (match["sign"] or match["inner"] or "+") != "+":
+    if negative or (match["sign"] or match["inner"] or match["trail"] or "+") != "+":
         value = value.copy_negate()
     percent = match["percent"] is not None
     return Number(_divide_by_hundred(value) if percent else value, percent, match["before"] or match["after"] or "")
@@ -106,8 +116,9 @@ def _read_body(body: str, mark: str) -> Decimal | None:
     match = _BODIES[mark].fullmatch(body)
     if match is None:
         return None
-    whole, fraction = match["plain"] or re.sub("[^0-9]", "", match["grouped"] or ""), match["fraction"] or ""
-    if (not whole and not fraction) or (match["grouped"] and match["exponent"]):
+    grouped = match["grouped"] or match["indian"] or ""
+    whole, fraction = match["plain"] or re.sub("[^0-9]", "", grouped), match["fraction"] or ""
+    if (not whole and not fraction) or (grouped and match["exponent"]):
         return None
     return Decimal(f"{whole or '0'}.{fraction or '0'}{match['exponent'] or ''}")
 
