@@ -1,4 +1,4 @@
-"""What a load found changed in the source's shape -> sentences for the run's summary."""
+"""What a load found changed, in the source's shape or behind its back in the table -> sentences for the run's summary."""
 
 from collections.abc import Iterable, Iterator
 
@@ -31,6 +31,20 @@ def describe_drift(changes: Iterable[SchemaChange], contract: SchemaContract, *,
                 f"{_count(change.values)} {verb} not fit the type {change.before} of the column {change.table}.{change.column}: kept in "
                 f"{change.column}__v_..., and NULL in the column itself. Correct the values at the source, or load the stream anew with --full-refresh"
             )
+
+
+def describe_missing_rows(missing: int, expected: int | None, *, reads_all: bool) -> Iterator[str]:
+    """Describe rows that somebody else has deleted from the table since the last load.
+
+    Args:
+        expected: rows in the table when the last load had ended.
+    """
+    if missing and expected is not None:
+        yield (
+            f"the table held {expected - missing:,} rows before this load, and the last load had left {expected:,}:"
+            f" {missing:,} were deleted at the destination. "
+            + ("This load has written all rows of the source again" if reads_all else "No load reads them again; bring them back with --full-refresh")
+        )
 
 
 def describe_change(change: SchemaChange) -> str:

@@ -51,6 +51,7 @@ STREAM_STATE = {
     "updated_at": TIMESTAMP_UTC,
     "value_forms": BIGINT,
     "column_names": TEXT,
+    "rows_total": BIGINT,
 }
 # name -> columns, primary key
 TABLES = {
@@ -68,6 +69,7 @@ class StreamState:
         has_rejects: whether rows are kept that earlier loads have rejected.
         value_forms: the version of the forms in its table; FIRST where no load has recorded one.
         column_names: the fields whose columns have other names, as stream_names.py keeps them.
+        rows_total: rows in its table when the last load had ended; None where no load has recorded it.
     """
 
     version: int
@@ -75,6 +77,7 @@ class StreamState:
     has_rejects: bool = False
     value_forms: int = FIRST
     column_names: str | None = None
+    rows_total: int | None = None
 
     def find_new_names(self, names: str) -> str | None:
         """The names that a load has to keep; None where they are those that are kept."""
@@ -88,10 +91,12 @@ def read_states(session: Session, platform: str, source: str) -> dict[str, Strea
     of_source = f"where source = {quote_text(source)}"
     has_rejects = f"stream in (select stream from {Table(platform, 'rejected_rows')} {of_source}) as has_rejects"
     found = session.query(
-        f"select stream, version, state, value_forms, column_names, {has_rejects} from {Table(platform, 'stream_state')} {of_source}"
+        f"select stream, version, state, value_forms, column_names, rows_total, {has_rejects} from {Table(platform, 'stream_state')} {of_source}"
     ).to_pylist()
     return {
-        row["stream"]: StreamState(row["version"], json.loads(row["state"]), row["has_rejects"], row["value_forms"] or FIRST, row["column_names"])
+        row["stream"]: StreamState(
+            row["version"], json.loads(row["state"]), row["has_rejects"], row["value_forms"] or FIRST, row["column_names"], row["rows_total"]
+        )
         for row in found
     }
 
@@ -107,14 +112,14 @@ def write_states(session: Session, platform: str, loads: Sequence[tuple[LoadReco
     """
     rows = ", ".join(
         f"({quote_text(record.source)}, {quote_text(record.stream)}, {version}, {quote_text(json.dumps(state))}, {quote_text(record.load_id)},"
-        f" {record.value_forms or FIRST}, {_quote_value(record.column_names)})"
+        f" {record.value_forms or FIRST}, {_quote_value(record.column_names)}, cast({_quote_value(record.rows_total)} as bigint))"
         for record, version, state in loads
     )
     values = (
         f"version = t.version + 1, state = v.state, load_id = v.load_id, value_forms = v.value_forms, updated_at = {write_time()},"
-        " column_names = coalesce(v.column_names, t.column_names)"
+        " column_names = coalesce(v.column_names, t.column_names), rows_total = v.rows_total"
     )
-    given = f"(values {rows}) as v (source, stream, version, state, load_id, value_forms, column_names)"
+    given = f"(values {rows}) as v (source, stream, version, state, load_id, value_forms, column_names, rows_total)"
     same = "t.source = v.source and t.stream = v.stream and t.version = v.version"
     try:
         written = session.execute(f"update {Table(platform, 'stream_state')} as t set {values} from {given} where {same}")

@@ -105,6 +105,7 @@ class StreamReport:
         first_run: the table was new, or made anew.
         files: what became of dropped files, of a source that imports them.
         warnings: what a reader of the run should know, a sentence each.
+        rows_missing: rows that were deleted from the table since the last load, by something else than a load.
     """
 
     record: LoadRecord
@@ -115,6 +116,7 @@ class StreamReport:
     first_run: bool
     files: tuple[ImportedFile, ...] = ()
     warnings: tuple[str, ...] = ()
+    rows_missing: int = 0
 
     @property
     def stream(self) -> str:

@@ -18,7 +18,7 @@ from fabric_assets.connectors.imported_file import ImportedFile
 from fabric_assets.connectors.value_forms import CURRENT
 from fabric_assets.errors import DataError, RetriableError
 from fabric_assets.loading import import_ledger
-from fabric_assets.loading.drift import describe_drift
+from fabric_assets.loading.drift import describe_drift, describe_missing_rows
 from fabric_assets.loading.failures import build_error
 from fabric_assets.loading.job import Job
 from fabric_assets.loading.ledger import StreamState
@@ -188,7 +188,12 @@ class StreamLoad:
             dataset=dataset,
             first_run=self._is_new,
             files=tuple(files),
-            warnings=(*self.memory.warnings, *describe_drift(record.schema_changes, self._config.schema_contract, reads_all=reads_all)),
+            warnings=(
+                *self.memory.warnings,
+                *describe_drift(record.schema_changes, self._config.schema_contract, reads_all=reads_all),
+                *describe_missing_rows(written.missing, self._state.rows_total, reads_all=reads_all),
+            ),
+            rows_missing=written.missing,
         )
         self._repeats = written.repeats
         self._ended = Settlement(writer, record, self.memory.state, files, self._known_files)

@@ -42,12 +42,14 @@ class Written:
     columns: of the stream's table.
     repeats: rows that gave way to another one of the same load with their key.
     keeps_columns: a full refresh met no rows, so the empty table has the columns that it had.
+    missing: rows that the table held when the last load had ended, and that were gone when this one began.
     """
 
     rows_total: int
     columns: tuple[ColumnReport, ...]
     repeats: int = 0
     keeps_columns: bool = False
+    missing: int = 0
 
 
 class StreamWriter:
@@ -84,7 +86,8 @@ class StreamWriter:
         self._replaced: set[str] = set()
         self._taken_up: set[str] = set()
         self._copies: Counter[str] = Counter()
-        self._handed = self._repeats = 0
+        # Rows of the stream's table: given to this load, given up for others of it, and those of earlier loads that it has deleted.
+        self._handed = self._repeats = self._removed = 0
         self._kept_key: tuple[str, ...] | None = None
         self._begun = self._waits = self._has_rejects = False
 
@@ -130,7 +133,14 @@ class StreamWriter:
         total, columns = self._session.read_table(Table(self._target, self._plan.name), made=root.columns if root and root.is_new else None)
         if self._is_alone and total != self._handed - self._repeats:
             raise DestinationError(f"{self._place}: {self._handed - self._repeats} rows were written, but the table holds {total}; nothing was kept")
-        return Written(total, columns, self._repeats, keeps_columns)
+        return Written(total, columns, self._repeats, keeps_columns, self._count_missing(total))
+
+    def _count_missing(self, total: int) -> int:
+        """By what this load has added and taken away: to count the rows before it would read the table once more."""
+        if self._full_refresh or not self._former or self.state.rows_total is None:
+            return 0
+        before = total - (self._handed - self._repeats) + self._removed
+        return max(0, self.state.rows_total - before)
 
     def settle(self, record: LoadRecord) -> None:
         """Do what is left for the very end: let new tables take their places, and write the rejected rows."""
@@ -186,7 +196,8 @@ class StreamWriter:
             self._session.rename_columns(Table(raw, root), self._names.renamed)
         if not self._full_refresh and self._plan.disposition == "replace":
             for name in self._family:
-                self._session.delete(Table(raw, name))
+                deleted = self._session.delete(Table(raw, name))
+                self._removed += deleted if name == root else 0
         elif self._plan.disposition == "merge" and root in self._family:
             self._kept_key = self._session.find_kept_key(Table(raw, root))
             # Into an empty table rows go straight: it is the first load's way, and the fastest.
@@ -221,7 +232,7 @@ class StreamWriter:
         root = Table(self._datasets.raw, self._plan.name)
         for child in self._list_children():
             self._session.delete(child, f"t.{ROOT_ID} = r.{ROW_ID} and r.{chosen}", using=f"{root} as r")
-        self._session.delete(root, f"t.{chosen}")
+        self._removed += self._session.delete(root, f"t.{chosen}")
 
     # --- bringing them there
 
@@ -246,7 +257,8 @@ class StreamWriter:
         for child in self._list_children():
             matches = " and ".join(f"r.{quote(name)} = s.{quote(name)}" for name in self._key)
             self._session.delete(child, f"t.{ROOT_ID} = r.{ROW_ID} and {matches}", using=f"{root.table} as r, {root.stage} as s")
-        self._session.delete(root.table, " and ".join(f"t.{quote(name)} = s.{quote(name)}" for name in self._key), using=f"{root.stage} as s")
+        same = " and ".join(f"t.{quote(name)} = s.{quote(name)}" for name in self._key)
+        self._removed += self._session.delete(root.table, same, using=f"{root.stage} as s")
 
     def _delete_repeats(self, root: StreamTable, newest_by: str | None) -> int:
         """Leave one row of each key among those of this load; in a table of their own the database itself makes sure that it stays so."""

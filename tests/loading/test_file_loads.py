@@ -254,10 +254,11 @@ def test_parquet_keeps_its_types(settings: Settings, inbox: Path, warehouse: str
         datetime(2024, 1, 2, 3, tzinfo=UTC),
         "a",
         b"\x00\xff",
-        "[1, 2]",
-        '{"a": "1.10"}',
+        [1, 2],
+        {"a": "1.10"},
     ]
-    assert [_plain(value) for value in first] == expected
+    *plain, row = first
+    assert [*(_plain(value) for value in plain), row if warehouse else json.loads(row)] == expected
     assert [_plain(value) for value in second] == [None, 0, None, None, None, "b", None, None, None]
 
 
