@@ -65,7 +65,7 @@ class FileLimits(FabricModel):
 
     bytes: Size = Field(default=20 * 1000**3, description="Size of its content, unpacked: 500KB, 10MB, 2GB.")
     columns: Whole = Field(default=2000, ge=1, le=16_384, description="Its columns.")
-    row_bytes: Size = Field(default=32 * 1000**2, le=1000**3, description="Size of one row of a Parquet file, as the file spells it.")
+    memory: Size = Field(default=400 * 1000**2, description="What the pages of a Parquet file take that are unpacked at a time.")
 
 
 class FileStream(RenamingStream):

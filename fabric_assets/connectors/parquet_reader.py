@@ -6,38 +6,75 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fabric_assets.connectors import arrow_types, file_types, nested_types
-from fabric_assets.connectors.file_content import prepare
+from fabric_assets.connectors.file_content import Content, prepare
 from fabric_assets.connectors.file_faults import build_error
 from fabric_assets.connectors.file_listing import FetchedFile
 from fabric_assets.connectors.file_piece import Piece, Reading, count_batch_rows
 from fabric_assets.connectors.file_types import Fits
+from fabric_assets.connectors.parquet_pages import count_rows, find_memory
+from fabric_assets.errors import DataError
 
 
 class ParquetReader:
     def __init__(self, file: FetchedFile, reading: Reading) -> None:
         self.file, self.reading = file, reading
+        self._content: Content | None = None
+
+    @property
+    def name(self) -> str:
+        """The file, for messages."""
+        return f"{self.reading.place}: the file {self.file.source.name}"
 
     def inspect(self) -> Fits:
-        with self._open() as parquet:
-            return {field.name: _get_fits(field.type) for field in parquet.schema_arrow}
+        limits = self.reading.limits
+        self._content = prepare(self.file, self.reading.stream, limits, self.reading.place)
+        with self._open(self._content) as parquet:
+            schema = parquet.schema_arrow
+            if len(schema.names) > limits.columns:
+                raise DataError(
+                    f"{self.name} has {len(schema.names):,} columns, more than {limits.columns:,}", remedy="split it, or raise the source's limits.columns"
+                )
+            self._refuse_large_pages(self._content, parquet)
+            return {field.name: _get_fits(field.type) for field in schema}
 
     def read(self, types: Mapping[str, pa.DataType]) -> Iterator[Piece]:
-        with self._open() as parquet:
-            rows, facts = 0, parquet.metadata
+        assert self._content
+        with self._open(self._content) as parquet:
+            done, facts = 0, parquet.metadata
             size = sum(facts.row_group(index).total_byte_size for index in range(facts.num_row_groups))
             try:
-                for batch in parquet.iter_batches(batch_size=count_batch_rows(size, facts.num_rows)):
-                    yield Piece(pa.Table.from_batches([batch]), rows + 1)
-                    rows += batch.num_rows
-            except (pa.ArrowException, OSError) as error:
-                raise build_error(self.file, self.reading.place, error) from None
+                rows = count_rows(parquet, self._content.path, count_batch_rows(size, facts.num_rows))
+                for batch in parquet.iter_batches(batch_size=rows):
+                    yield Piece(pa.Table.from_batches([batch]), done + 1)
+                    done += batch.num_rows
+            except (pa.ArrowException, OSError, MemoryError) as error:
+                raise self._build_error(error) from None
+        if self._content.is_copy:
+            self._content.path.unlink(missing_ok=True)
 
-    def _open(self) -> pq.ParquetFile:
-        content = prepare(self.file, self.reading.stream, self.reading.limits, self.reading.place)
+    def _open(self, content: Content) -> pq.ParquetFile:
         try:
-            return pq.ParquetFile(content.path)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise build_error(self.file, self.reading.place, error) from None
+            # INT96 counts nanoseconds, which Arrow holds from 1677 to 2262 only; others are read as moments that they are not.
+            return pq.ParquetFile(content.path, coerce_int96_timestamp_unit="us")
+        except (pa.ArrowException, OSError) as error:
+            raise self._build_error(error) from None
+
+    def _refuse_large_pages(self, content: Content, parquet: pq.ParquetFile) -> None:
+        most = self.reading.limits.memory
+        try:
+            needed = find_memory(content.path, parquet.metadata, most)
+        except (pa.ArrowException, OSError) as error:
+            raise self._build_error(error) from None
+        if needed > most:
+            raise DataError(
+                f"{self.name} takes {needed:,} bytes of memory to read, more than {most:,}",
+                remedy="write it with smaller pages and row groups, or raise the source's limits.memory",
+            )
+
+    def _build_error(self, error: Exception) -> DataError:
+        if "crypt" in str(error).lower():
+            return DataError(f"{self.name} is an encrypted Parquet file", remedy="write it without encryption")
+        return build_error(self.file, self.reading.place, error)
 
 
 def _get_fits(kind: pa.DataType) -> frozenset[pa.DataType]:

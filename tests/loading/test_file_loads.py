@@ -4,8 +4,9 @@ import contextlib
 import json
 import os
 import sqlite3
+import uuid
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -260,6 +261,51 @@ def test_parquet_keeps_its_types(settings: Settings, inbox: Path, warehouse: str
     *plain, row = first
     assert [*(_plain(value) for value in plain), row if warehouse else json.loads(row)] == expected
     assert [_plain(value) for value in second] == [None, 0, None, None, None, "b", None, None, None]
+
+
+def test_parquet_moments_of_spark_are_read_as_they_are(settings: Settings, inbox: Path, warehouse: str | None) -> None:
+    moments = [datetime(2026, 1, 1, 1, 2, 3, 456789), datetime(9999, 12, 31), datetime(2300, 1, 1), datetime(1600, 1, 1), None]
+    pq.write_table(pa.table({"at": pa.array(moments, pa.timestamp("us"))}), inbox / "a.parquet", use_deprecated_int96_timestamps=True)
+    tenant = build_tenant(settings, items=PARQUET, warehouse=warehouse)
+    tenant.load()
+    assert [at for (at,) in tenant.read("items", "at", order="_fabric_row")] == moments
+    assert tenant.ask("select * from acme_raw_shop.items limit 0") == []
+    assert not tenant.ask("select 1 from information_schema.columns where table_name = 'items' and column_name like '%__v_text'")
+
+
+def test_parquet_uuids_maps_and_structs_are_texts_that_one_can_read(settings: Settings, inbox: Path) -> None:
+    text, maps = "123e4567-e89b-12d3-a456-426614174000", pa.map_(pa.string(), pa.int32())
+    table = pa.table(
+        {
+            "u": pa.array([uuid.UUID(text).bytes, None], pa.uuid()),
+            "m": pa.array([[("a", 1), ("b", None)], None], maps),
+            "s": pa.array([{"x": 1, "m": [("k", 2)]}, {"x": None, "m": []}], pa.struct({"x": pa.int32(), "m": maps})),
+            "t": pa.array([3_723_123_456_000, None], pa.time64("ns")),
+        }
+    )
+    pq.write_table(table, inbox / "a.parquet")
+    tenant = build_tenant(settings, items=PARQUET)
+    tenant.load()
+    assert tenant.read("items", "u", "m", "s", "t", order="_fabric_row") == [
+        (text, '{"a": 1, "b": null}', '{"x": 1, "m": {"k": 2}}', time(1, 2, 3, 123456)),
+        (None, None, '{"x": null, "m": {}}', None),
+    ]
+
+
+@pytest.mark.parametrize("values", [[[], []], [[], None], [None, []]])
+def test_a_list_that_is_empty_in_every_row_loads(settings: Settings, inbox: Path, warehouse: str | None, values: list[Any]) -> None:
+    pq.write_table(pa.table({"id": [1, 2], "c": pa.array(values, pa.list_(pa.string()))}), inbox / "a.parquet")
+    (inbox / "a.jsonl").write_text("".join(json.dumps({"id": number, "c": value}) + "\n" for number, value in enumerate(values)))
+    tenant = build_tenant(settings, items=PARQUET, lines=JSONL, warehouse=warehouse)
+    for full_refresh in (False, True):
+        assert {report.rows_total for report in tenant.load(full_refresh=full_refresh).values()} == {2}
+    assert [c is None for (c,) in tenant.read("items", "c", order="_fabric_row")] == [value is None for value in values]
+
+
+def test_an_encrypted_parquet_file_is_called_so(settings: Settings, inbox: Path) -> None:
+    (inbox / "a.parquet").write_bytes(b"PARE" + b"\0" * 100 + (10).to_bytes(4, "little") + b"PARE")
+    error = _fail(DataError, build_tenant(settings, items=PARQUET))
+    assert error.message.endswith("the file a.parquet is an encrypted Parquet file")
 
 
 def test_files_of_other_columns_and_types_lose_nothing(settings: Settings, inbox: Path) -> None:

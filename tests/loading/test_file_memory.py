@@ -7,13 +7,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from fabric_assets.connectors.parquet_pages import count_rows, find_memory
 from fabric_assets.settings import Settings
 
 PROMISED_MB = 700
 LOAD = """
-import json, resource, sys
+import json, re, sys
 from pathlib import Path
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.errors import FabricError
@@ -22,7 +25,7 @@ from fabric_assets.loading.reports import LoadRequest
 from fabric_assets.settings import Settings
 
 data, stream = Path(sys.argv[1]), json.loads(sys.argv[2])
-source = {"type": "files", "path": "exports", "streams": {"items": stream}}
+source = {"type": "files", "path": "exports", "limits": json.loads(sys.argv[3]), "streams": {"items": stream}}
 tenant = TenantConfig.model_validate({"version": 1, "tenant": "acme", "sources": {"shop": source}})
 settings = Settings(tenants_dir=data, dbt_project_dir=data, data_dir=data)
 said, rows = "", None
@@ -30,7 +33,9 @@ try:
     rows = [report.rows_total for report in run_load(LoadRequest(tenant, "shop", (), settings, False), report=lambda message: None)][0]
 except FabricError as error:
     said = error.message
-print(json.dumps({"rows": rows, "said": said, "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+# Not getrusage, whose peak is the parent's where that is higher.
+peak = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+print(json.dumps({"rows": rows, "said": said, "megabytes": peak / 1024}))
 """
 
 
@@ -41,12 +46,12 @@ def inbox(settings: Settings) -> Path:
     return folder
 
 
-def measure(settings: Settings, form: str) -> tuple[int | None, str]:
+def measure(settings: Settings, form: str, **limits: str) -> tuple[int | None, str]:
     """Load in a process of its own: its rows, and what it said instead."""
     # A file: DuckDB takes `python -c` for a person, and draws a bar into its output.
     script = settings.data_dir / "load.py"
     script.write_text(LOAD)
-    command = [sys.executable, str(script), str(settings.data_dir), json.dumps({"glob": "*", "format": form})]
+    command = [sys.executable, str(script), str(settings.data_dir), json.dumps({"glob": "*", "format": form}), json.dumps(limits)]
     found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout)
     assert found["megabytes"] < PROMISED_MB
     return found["rows"], found["said"]
@@ -81,3 +86,45 @@ def test_rows_of_megabytes_after_many_short_ones(settings: Settings, inbox: Path
     short = "".join(f"{number},a\n" if form == "csv" else f'{{"id": {number}, "note": "a"}}\n' for number in range(100_000))
     (inbox / "a").write_text(("id,note\n" if form == "csv" else "") + short + "".join(map(LONG[form], range(20))))
     assert measure(settings, form) == (100_020, "")
+
+
+def write_parquet_of_one_page(path: Path) -> None:
+    pq.write_table(pa.table({"id": [1], "note": ["y" * 60_000_000]}), path, compression="zstd")
+
+
+def write_parquet_of_a_large_map(path: Path) -> None:
+    keys = pa.array(["y" * 60_000_000])
+    pq.write_table(pa.table({"m": pa.MapArray.from_arrays(pa.array([0, 1]), keys, pa.array([1]))}), path, compression="brotli")
+
+
+@pytest.mark.parametrize("write", [write_parquet_of_one_page, write_parquet_of_a_large_map])
+def test_a_small_parquet_file_of_a_large_page_is_refused_before_the_page_is_unpacked(settings: Settings, inbox: Path, write: Callable[[Path], None]) -> None:
+    write(inbox / "a.parquet")
+    assert (inbox / "a.parquet").stat().st_size < 100_000
+    rows, said = measure(settings, "parquet", memory="50MB")
+    assert rows is None
+    assert "the file a.parquet takes" in said and "bytes of memory to read, more than 50,000,000" in said
+
+
+def repeat(text: str, count: int) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(pa.array([0] * count), pa.array([text]))
+
+
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_a_small_parquet_file_that_repeats_a_long_text_is_read_a_few_rows_at_a_time(inbox: Path, *, is_nested: bool) -> None:
+    texts = repeat("x" * 5_000_000, 40)
+    table = pa.table({"texts": pa.ListArray.from_arrays(pa.array(range(41)), texts) if is_nested else texts})
+    pq.write_table(table, inbox / "a.parquet", compression="zstd")
+    assert (inbox / "a.parquet").stat().st_size < 100_000
+    with pq.ParquetFile(inbox / "a.parquet") as parquet:
+        rows = count_rows(parquet, inbox / "a.parquet", 50_000)
+        assert 1 <= rows <= 64 * 1024 * 1024 // 5_000_000
+        assert next(parquet.iter_batches(batch_size=rows)).num_rows == rows
+
+
+def test_pages_of_a_usual_size_are_read_whatever_the_row_groups_hold(inbox: Path) -> None:
+    texts = [f"{number:>2000}" for number in range(5_000)]
+    pq.write_table(pa.table({f"c{number}": texts for number in range(5)}), inbox / "a.parquet", compression="zstd", use_dictionary=False)
+    facts = pq.ParquetFile(inbox / "a.parquet").metadata
+    assert facts.row_group(0).total_byte_size > 50_000_000
+    assert 5_000_000 < find_memory(inbox / "a.parquet", facts, 50_000_000) < 20_000_000

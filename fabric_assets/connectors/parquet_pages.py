@@ -1,0 +1,147 @@
+"""A Parquet file's row groups -> how much memory their reading takes, before any page of them is unpacked.
+
+A reader unpacks whole pages and repeats dictionary values: 4 KB of Parquet can hold a page of a gigabyte, or ten megabytes that stand in each of a thousand
+rows. The sizes are in the pages' headers, in Thrift's compact form; those that follow what is needed here are skipped.
+"""
+
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions while it is imported, where no type checker sees them.
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+_LONGEST_HEADER = 1024 * 1024
+# Smaller dictionaries are repeated without a look: their values cannot make a batch large.
+_SMALL_DICTIONARY = 16 * 1024
+_BATCH_BYTES = 64 * 1024 * 1024
+_STOP, _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = 0, 1, 2, 3, 7, 8, 9, 10, 11, 12
+_SIZE_FIELD, _PACKED_FIELD = 2, 3
+
+
+def find_memory(path: Path, facts: pq.FileMetaData, most: int) -> int:
+    """The bytes of the pages that are unpacked at a time: one page and one dictionary a column. Row groups below `most` are not looked at."""
+    needed = 0
+    with path.open("rb") as file:
+        for index in range(facts.num_row_groups):
+            group = facts.row_group(index)
+            if sum(group.column(column).total_uncompressed_size for column in range(group.num_columns)) > most:
+                needed = max(needed, sum(max(sizes, default=0) for sizes in map(list, _list_sizes(file, group))))
+    return needed
+
+
+def _list_sizes(file: BinaryIO, group: pq.RowGroupMetaData) -> Iterator[Iterator[int]]:
+    for index in range(group.num_columns):
+        column = group.column(index)
+        start = column.dictionary_page_offset if column.has_dictionary_page else column.data_page_offset
+        yield _read_sizes(file, start, start + column.total_compressed_size)
+
+
+def _read_sizes(file: BinaryIO, start: int, end: int) -> Iterator[int]:
+    while start < end:
+        file.seek(start)
+        header = _Header(file.read(_LONGEST_HEADER))
+        size, packed = header.read_sizes()
+        if packed < 0 or size < 0:
+            raise pa.ArrowInvalid("a page header with a negative size")
+        yield size
+        start += header.position + packed
+
+
+def count_rows(parquet: pq.ParquetFile, path: Path, rows: int) -> int:
+    """How many rows may be read at a time, `rows` at most, so that values that a dictionary repeats stay within some megabytes."""
+    facts, longest = parquet.metadata, 0
+    with path.open("rb") as file:
+        for index in range(facts.num_row_groups):
+            group = facts.row_group(index)
+            longest = max(longest, sum(_find_longest(path, file, group, index, column, rows) for column in range(group.num_columns)))
+    return max(1, min(rows, _BATCH_BYTES // longest)) if longest else rows
+
+
+def _find_longest(path: Path, file: BinaryIO, group: pq.RowGroupMetaData, index: int, column: int, rows: int) -> int:
+    """The bytes that the longest dictionary value of a column adds to a row; 0 where they cannot be many."""
+    facts = group.column(column)
+    if not facts.has_dictionary_page or facts.physical_type != "BYTE_ARRAY":
+        return 0
+    size = next(_read_sizes(file, facts.dictionary_page_offset, facts.data_page_offset))
+    if size <= _SMALL_DICTIONARY or size * min(rows, facts.num_values) <= _BATCH_BYTES:
+        return 0
+    name = facts.path_in_schema
+    per_row = -(-facts.num_values // max(group.num_rows, 1))
+    with pq.ParquetFile(path, read_dictionary=[name]) as parquet:
+        if name not in parquet.schema_arrow.names:
+            return size * per_row if size > _LONGEST_HEADER + _SMALL_DICTIONARY else 0
+        values = next(parquet.iter_batches(batch_size=1, row_groups=[index], columns=[name])).column(0)
+    return pc.max(pc.binary_length(values.dictionary)).as_py() or 0 if pa.types.is_dictionary(values.type) else 0
+
+
+class _Header:
+    """One page header."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content, self.position = content, 0
+
+    def read_sizes(self) -> tuple[int, int]:
+        """Read it to its end.
+
+        Raises:
+            pa.ArrowInvalid: it is no page header.
+        """
+        try:
+            found = self._read_struct()
+            return found[_SIZE_FIELD], found[_PACKED_FIELD]
+        except (IndexError, KeyError, RecursionError):
+            raise pa.ArrowInvalid("a page header that is damaged") from None
+
+    def _read_struct(self) -> dict[int, int]:
+        numbers: dict[int, int] = {}
+        field = 0
+        while (head := self._read_byte()) != _STOP:
+            field = field + (head >> 4) if head >> 4 else self._read_number()
+            value = self._skip(head & 15)
+            if value is not None:
+                numbers[field] = value
+        return numbers
+
+    def _skip(self, kind: int, *, in_list: bool = False) -> int | None:
+        if kind in (_TRUE, _FALSE):
+            self.position += in_list
+        elif kind == _BYTE:
+            self.position += 1
+        elif kind < _DOUBLE:
+            return self._read_number()
+        elif kind == _DOUBLE:
+            self.position += 8
+        elif kind == _BINARY:
+            size = self._read_size()
+            self.position += size
+        elif kind in (_LIST, _SET):
+            head = self._read_byte()
+            for _ in range(self._read_size() if head >> 4 == 15 else head >> 4):
+                self._skip(head & 15, in_list=True)
+        elif kind == _STRUCT:
+            self._read_struct()
+        else:
+            raise pa.ArrowInvalid("a page header with a field of an unknown type")
+        return None
+
+    def _read_byte(self) -> int:
+        self.position += 1
+        return self._content[self.position - 1]
+
+    def _read_size(self) -> int:
+        value = shift = 0
+        while True:
+            byte = self._read_byte()
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+
+    def _read_number(self) -> int:
+        value = self._read_size()
+        return (value >> 1) ^ -(value & 1)
