@@ -51,6 +51,26 @@ DUCKDB["python"] = """{% if execute %}
 {% do context.materialization_table_duckdb() %}
 {% endif %}select 1 as one"""
 
+# dbt-duckdb formats a text of the caller's with Python objects as it makes a relation of a source: the environment, and other tenants' models.
+_SOURCE = (
+    "namespace(identifier='a', name='a', schema='sc', database='db', tags=[], config=none, quoting_dict={}, resource_type='source', catalog_name=none,"
+    " compiled_code='', meta={'external_location': '{r.__init__.__globals__[os].environ}', 'r': ref})"
+)
+DUCKDB |= {
+    name: "{% if execute %}{% set made = "
+    + maker
+    + "(namespace(quoting={}), "
+    + _SOURCE
+    + ") %}{% endif %}select '{{ made.external | length if execute }}' as stolen"
+    for name, maker in {
+        "environment_by_source": "api.Relation.create_from_source",
+        "environment_by_node": "api.Relation.create_from",
+        "environment_by_this": "this.create_from_source",
+        "environment_by_filter": "(api.Relation | attr('create_from'))",
+        "environment_by_map": "([adapter.Relation] | map(attribute='create_from_source') | list)[0]",
+    }.items()
+}
+
 POSTGRES = {
     "other_tenant": "select * from globex_raw_shop.orders",
     "other_view": "select * from globex_marts.orders",

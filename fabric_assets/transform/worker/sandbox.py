@@ -4,8 +4,9 @@ dbt renders in Jinja's sandbox, which closes Python's own internals and no more:
 to `to_csv()` and every file of this machine, from `config.model` to `write_node()`. So what is not known here is closed, whoever wrote the template.
 """
 
+from _string import formatter_field_name_split
 from argparse import Namespace as FlagValues
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import is_dataclass
 from datetime import date, time, timedelta, tzinfo
 from decimal import Decimal
@@ -28,18 +29,70 @@ from dbt_common.exceptions import DbtRuntimeError
 from jinja2 import Undefined
 from jinja2.exceptions import SecurityError
 from jinja2.runtime import LoopContext, Macro
-from jinja2.sandbox import SandboxedEnvironment
+from jinja2.sandbox import SandboxedEnvironment, SandboxedFormatter
 from jinja2.utils import Cycler, Joiner, Namespace
 
 # All their attributes are open: values, and what makes values of them.
 _PLAIN: tuple[type, ...] = (
     *(str, bytes, int, float, complex, type(None), Decimal, date, time, timedelta, tzinfo, range, Enum, Pattern, Match),
-    *(list, tuple, set, frozenset, Mapping),
-    *(Undefined, LoopContext, Macro, Namespace, Cycler, Joiner),
-    *(BaseRelation, RelationProxy, Column, AdapterResponse, Behavior, MappedSequence, QueryHeaderContextWrapper),
+    *(list, tuple, set, frozenset, dict),
+    *(Undefined, LoopContext, Macro, Namespace, Cycler, Joiner, MappedSequence),
 )
+# What a format string sees of an object: these as they are, any other as its text.
+_FORMATTED = (str, bytes, int, float, complex, type(None), Decimal, date, time, timedelta, list, tuple, set, frozenset, dict, Undefined)
+# Without what makes a relation of a node: dbt-duckdb formats texts of the node's choice with Python objects there.
+_OF_RELATIONS = frozenset(
+    {
+        *("Table", "View", "CTE", "External", "MaterializedView", "Function", "PointerTable", "get_relation_type", "type", "is_table", "is_view", "is_cte"),
+        *("is_materialized_view", "is_pointer", "is_function", "database", "schema", "identifier", "name", "table", "catalog", "external", "limit"),
+        *(
+            "create",
+            "incorporate",
+            "include",
+            "quote",
+            "quoted",
+            "quote_character",
+            "without_identifier",
+            "replace_path",
+            "matches",
+            "render",
+            "render_limited",
+        ),
+        *("information_schema", "information_schema_only", "can_be_renamed", "can_be_replaced", "require_alias", "dbt_created"),
+        *("relation_max_name_length", "scd_args", "get_materialized_view_config_change_collection", "quote_policy", "include_policy", "add_ephemeral_prefix"),
+    }
+)
+_OF_COLUMNS = frozenset(
+    {
+        *("TYPE_LABELS", "column", "name", "quoted", "dtype", "data_type", "expanded_data_type", "char_size", "numeric_precision", "numeric_scale", "fields"),
+        *("is_string", "is_number", "is_numeric", "is_integer", "is_float", "is_struct", "string_size", "string_type", "numeric_type", "translate_type"),
+        *("can_expand_to", "create", "from_description", "literal", "flatten"),
+    }
+)
+# What dbt calls available to templates, without what reaches the driver, a plugin, a file or Python.
+_OF_ADAPTERS = frozenset(
+    {
+        *("type", "dispatch", "commit", "Relation", "behavior", "execute", "add_query", "quote", "quote_as_configured", "quote_seed_column", "convert_type"),
+        *("already_exists", "check_schema_exists", "get_relation", "get_columns_in_relation", "get_columns_in_table", "get_missing_columns", "verify_database"),
+        *("create_schema", "drop_schema", "drop_relation", "rename_relation", "truncate_relation", "expand_target_column_types"),
+        *("cache_added", "cache_dropped", "cache_renamed", "get_column_schema_from_query", "get_partitions_metadata", "parse_index", "warn_once"),
+        *("get_hard_deletes_behavior", "get_incremental_strategy_macro", "valid_incremental_strategies", "standardize_grants_dict", "batch_id_for_model"),
+        *("valid_snapshot_target", "assert_valid_snapshot_target_given_strategy", "render_raw_columns_constraints", "render_raw_model_constraints"),
+        *("build_catalog_relation", "get_catalog_integration", "catalog_supports_foreign_keys", "existing_key_constraint_types", "escape_sql_string"),
+        *("disable_transactions", "ensure_transaction", "is_ducklake", "is_motherduck", "use_ducklake_table_workarounds", "get_binding_char"),
+        *("convert_datetimes_to_strs", "external_root", "external_read_location", "external_write_options", "location_exists", "get_temp_relation_path"),
+    }
+)
+# The methods of what is a mapping and a node of dbt's at once.
+_OF_MAPPINGS = frozenset({"get", "items", "keys", "values", "update", "pop", "setdefault"})
 # Of these, the attributes named.
 _NAMED: tuple[tuple[type, frozenset[str]], ...] = (
+    (BaseDatabaseWrapper, _OF_ADAPTERS),
+    (BaseRelation, _OF_RELATIONS),
+    (RelationProxy, _OF_RELATIONS),
+    (Column, _OF_COLUMNS),
+    (AdapterResponse, frozenset({"code", "query_id", "rows_affected"})),
+    (QueryHeaderContextWrapper, frozenset({"unique_id", "name", "alias", "database", "schema", "package_name", "resource_type"})),
     (Var, frozenset({"has_var"})),
     (BehaviorFlagRendered, frozenset({"setting", "no_warn"})),  # merge on Postgres asks for one
     *(
@@ -48,8 +101,6 @@ _NAMED: tuple[tuple[type, frozenset[str]], ...] = (
     ),
     (Table, frozenset({"columns", "rows", "column_names", "row_names", "print_table", "select", "exclude", "where", "find", "limit", "order_by", "distinct"})),
 )
-# The adapter's own list of what is for models, without what reaches the driver, a plugin or Python.
-_CLOSED_OF_ADAPTERS = frozenset({"config", "store_relation", "submit_python_job"})
 # dbt's description of indexes and the like, which materializations read; their methods make SQL of them.
 _DESCRIPTIONS = ("dbt.adapters.postgres.", "dbt.adapters.duckdb.", "dbt.adapters.relation_configs")
 # dbt's description of nodes and results: their fields are open, their methods are not: some write files.
@@ -60,6 +111,7 @@ def close_sandbox() -> None:
     """Hold every template of this process to what is open."""
     MacroFuzzEnvironment.is_safe_attribute = _is_safe_attribute
     MacroFuzzEnvironment.unsafe_undefined = _refuse
+    SandboxedFormatter.get_field = _get_plain_field
 
 
 def close_python(owners: Collection[str]) -> None:
@@ -89,14 +141,27 @@ def _is_safe_attribute(self: SandboxedEnvironment, obj: Any, attr: str, value: A
 
 def _is_open(obj: Any, attr: str, value: Any) -> bool:
     kind = obj if isinstance(obj, type) else type(obj)
-    if issubclass(kind, BaseDatabaseWrapper):
-        return attr not in _CLOSED_OF_ADAPTERS
     for owner, names in _NAMED:
         if issubclass(kind, owner):
             return attr in names
     if issubclass(kind, FlagValues):
         return isinstance(value, str | int | float | None | list | tuple)
+    if issubclass(kind, Behavior):  # a flag of dbt's, by its name
+        return not callable(value)
+    if issubclass(kind, Mapping) and attr in _OF_MAPPINGS:
+        return True
     return issubclass(kind, _PLAIN) or _is_description(kind) or (_is_node(kind) and not callable(value))
+
+
+def _get_plain_field(self: SandboxedFormatter, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, str]:
+    """What `{0.name[key]}` of a format string stands for."""
+    first, rest = formatter_field_name_split(field_name)
+    found = self.get_value(first, args, kwargs)
+    for is_attribute, part in rest:
+        if not isinstance(found, _FORMATTED):
+            raise SecurityError(_describe(found, str(part)))
+        found = self._env.getattr(found, part) if is_attribute else self._env.getitem(found, part)
+    return (found if isinstance(found, _FORMATTED) else str(found)), first
 
 
 @lru_cache(maxsize=1000)
@@ -110,5 +175,9 @@ def _is_node(kind: type) -> bool:
 
 
 def _refuse(self: SandboxedEnvironment, obj: Any, attribute: str) -> Undefined:
+    raise SecurityError(_describe(obj, attribute))
+
+
+def _describe(obj: Any, attribute: str) -> str:
     kind = obj.__name__ if isinstance(obj, type) else type(obj).__name__
-    raise SecurityError(f"models have no access to the attribute {attribute!r} of a {kind}")
+    return f"models have no access to the attribute {attribute!r} of a {kind}"
