@@ -128,6 +128,8 @@ def pool(tenant: str) -> str:
 # --- working names and files, private to a tenant (and source)
 
 # Folders of FABRIC_DATA_DIR that no tenant's YAML may name: they hold other tenants' rows, secrets and runs.
+# Processes and their environments, devices, sockets, mounted secrets: no source reads there.
+MACHINE_FOLDERS = ("/proc", "/sys", "/dev", "/run", "/var/run")
 PLATFORM_FOLDERS = frozenset({"warehouse", "dbt", "loads", "locks", "secrets", "dagster", "offboarded"})
 # Nor may a secret come from there: the inbox holds what customers send.
 SECRETLESS_FOLDERS = PLATFORM_FOLDERS | {"inbox"}

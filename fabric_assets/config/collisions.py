@@ -31,9 +31,27 @@ def find_collisions(outlines: Iterable[Outline], data_dir: PurePath) -> Iterator
         data_dir: what the paths of inboxes are relative to.
     """
     outlines = list(outlines)
+    yield from _find_machine_folders(outlines, data_dir)
     yield from _find_shared_names(outlines)
     yield from _find_shared_inboxes(outlines, data_dir)
     yield from _find_read_inboxes(outlines, data_dir)
+
+
+def _find_machine_folders(outlines: Iterable[Outline], data_dir: PurePath) -> Iterator[tuple[str, Path, str]]:
+    """Where a path leads to processes, devices and secrets; by `/proc/self/root` also to any other folder, under a name that no comparison knows."""
+    for each in outlines:
+        for source, path in {**(each.inboxes or {}), **(each.folders or {})}.items():
+            if machine := get_machine_folder(locate(path, data_dir), data_dir):
+                reason = f"lies in {machine}, where this machine keeps processes, devices and secrets"
+                yield each.tenant, ("sources", source, "path"), f"{reason}: copy the files to a folder of their own, and name that"
+
+
+def get_machine_folder(place: tuple[str, ...], data_dir: PurePath) -> str:
+    """The folder of the machine that a place lies in, or nothing; the data folder may lie in one, too."""
+    home = locate(".", data_dir)
+    if place[: len(home)] == home:
+        return ""
+    return next((root for root in naming.MACHINE_FOLDERS if place[: root.count("/") + 1] == ("file", *root.strip("/").split("/"))), "")
 
 
 def _find_shared_names(outlines: Iterable[Outline]) -> Iterator[tuple[str, Path, str]]:

@@ -9,10 +9,10 @@ from pathlib import Path
 from fabric_assets import naming
 from fabric_assets.config.folder import get_shared_file
 from fabric_assets.connectors.context import SourceContext
+from fabric_assets.connectors.other_folders import OtherFolders
 from fabric_assets.errors import ConfigurationError
 
-# Processes and their environments, devices, sockets, mounted secrets.
-_MACHINE = tuple(map(Path, ("/proc", "/sys", "/dev", "/run", "/var/run")))
+_MACHINE = tuple(map(Path, naming.MACHINE_FOLDERS))
 
 
 class LocalPaths:
@@ -25,6 +25,10 @@ class LocalPaths:
     @cached_property
     def data_dir(self) -> Path:
         return self._context.settings.data_dir.resolve()
+
+    @cached_property
+    def _others(self) -> OtherFolders:
+        return OtherFolders(self._context)
 
     def check(self, folder: Path, shown: object = "") -> None:
         """Pass a folder and what lies directly in it.
@@ -52,10 +56,16 @@ class LocalPaths:
             head, *rest = folder.relative_to(self.data_dir).parts or ("",)
             if head == "inbox" and rest and rest[0] != tenant and get_shared_file(self._context.settings.tenants_dir, rest[0]):
                 return f"lies in the inbox of tenant {rest[0]}", f"name a folder of tenant {tenant}'s own, e.g. inbox/{tenant}/{self._context.name}"
-            return None
+            return self._find_owner(folder)
         if machine := next((root for root in _MACHINE if folder.is_relative_to(root)), None):
             return f"lies in {machine}, where this machine keeps processes, devices and secrets", "copy the files to a folder of their own, and name that"
         allowed = self._context.settings.source_dirs
         if allowed and not any(folder.is_relative_to(each.resolve()) for each in allowed):
             return "lies outside of FABRIC_DATA_DIR and of FABRIC_SOURCE_DIRS", "move the files into one of these, or ask the operator to add their folder"
+        return self._find_owner(folder)
+
+    def _find_owner(self, folder: Path) -> tuple[str, str] | None:
+        if found := self._others.find(folder):
+            how, other = found
+            return f"{how} {other}, under whatever name", f"name a folder of tenant {self._context.tenant}'s own that no other source has"
         return None

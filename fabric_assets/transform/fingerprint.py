@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -31,18 +31,34 @@ def get_graph_file(settings: Settings) -> Path:
     return get_prepared_dir(settings) / "graph.json"
 
 
+def get_refused_file(settings: Settings) -> Path:
+    return get_prepared_dir(settings) / "refused.json"
+
+
 def get_prepared_file(settings: Settings, adapter: str = "duckdb") -> Path:
     return get_prepared_dir(settings) / f"{adapter}.manifest"
 
 
 def get_fingerprint(settings: Settings) -> str:
     """Digest what a parse depends on: the project's files, and who parses them."""
-    digest = hashlib.sha256(json.dumps([FORMAT, _get_versions()]).encode())
-    root = settings.dbt_project_dir
+    return digest_project(settings.dbt_project_dir)
+
+
+def digest_project(root: Path, *, left_out: Callable[[str], bool] = lambda name: False, limit: str = "") -> str:
+    """Digest the project's files, and who parses them.
+
+    Args:
+        left_out: of a file's name within the project: whether it does not count.
+        limit: what else counts.
+    """
+    digest = hashlib.sha256(json.dumps([FORMAT, _get_versions(), *([limit] if limit else [])]).encode())
     for file in sorted(_walk(root)):
-        content = file.read_bytes()
-        digest.update(f"{file.relative_to(root).as_posix()}\0{len(content)}\0".encode())
-        digest.update(content)
+        if left_out(name := file.relative_to(root).as_posix()):
+            continue
+        # Piece by piece: a tenant's file may be of any size.
+        with file.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").digest()
+        digest.update(f"{name}\0".encode() + content)
     return digest.hexdigest()
 
 

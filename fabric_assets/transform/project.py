@@ -15,10 +15,12 @@ from pathlib import Path
 from fabric_assets.errors import ConfigurationError, TransformError
 from fabric_assets.private_files import make_private_folder
 from fabric_assets.settings import Settings
-from fabric_assets.transform.fingerprint import ADAPTERS, get_fingerprint, get_graph_file, get_prepared_dir, get_prepared_file
+from fabric_assets.transform.fingerprint import ADAPTERS, get_fingerprint, get_graph_file, get_prepared_dir, get_prepared_file, get_refused_file
 from fabric_assets.transform.process import WorkerProcess
 
 PARSE_TIMEOUT_SECONDS = 600
+# What one tenant's own files may take of a parse.
+PARSE_LIMITS = {"seconds": 20, "megabytes": 512}
 _LONGEST_HEADING = 200
 
 
@@ -57,6 +59,8 @@ def _parse(settings: Settings, adapter: str, file: Path) -> None:
         "folder": str(get_prepared_dir(settings) / "parsing"),
         "file": str(file),
         "graph_file": str(get_graph_file(settings)),
+        "refused_file": str(get_refused_file(settings)),
+        "limits": PARSE_LIMITS,
         "fingerprint": get_fingerprint(settings),
     }
     process = WorkerProcess([adapter])

@@ -26,7 +26,7 @@ SELECTED_TAG = "fabric_selected"
 OWN_FOLDERS = "models/tenants"
 _OWN_FILE = re.compile(rf"{OWN_FOLDERS}/([^/]+)/")
 
-_PARTS = ("nodes", "sources", "macros", "groups", "metadata", "unit_tests", "fixtures")
+PARTS = ("nodes", "sources", "macros", "groups", "metadata", "unit_tests", "fixtures")
 
 
 class _Pickler(pickle.Pickler):
@@ -46,7 +46,7 @@ class _Unpickler(pickle.Unpickler):
 def save_manifest(manifest: Manifest, file: Path, *, fingerprint: str) -> None:
     """Write the manifest under a line that says what was parsed, and what follows: a file that was cut off is not the one that was written."""
     content = io.BytesIO()
-    _Pickler(content, protocol=pickle.HIGHEST_PROTOCOL).dump({part: getattr(manifest, part) for part in _PARTS})
+    _Pickler(content, protocol=pickle.HIGHEST_PROTOCOL).dump({part: getattr(manifest, part) for part in PARTS})
     heading = f"{fingerprint} {hashlib.sha256(content.getbuffer()).hexdigest()}\n".encode()
     write_atomically(file, lambda stream: stream.write(heading + content.getbuffer()))
 

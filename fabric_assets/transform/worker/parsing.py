@@ -4,10 +4,12 @@ A tenant is to blame if the shared project alone is in order, and is not with th
 of its messages name no file, some name two tenants', and a hostile file puts into them what it likes.
 """
 
+import pickle
 import shutil
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 from dbt.contracts.graph.manifest import Manifest
 
@@ -15,38 +17,43 @@ from fabric_assets import naming
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.transform.worker.dbt_call import call_dbt, clean_message
 from fabric_assets.transform.worker.inspection import find_problems, place_sources
-from fabric_assets.transform.worker.manifest import OWN_FOLDERS
+from fabric_assets.transform.worker.limits import Limits, Meter, Stopped, measure_dbt, run_limited
+from fabric_assets.transform.worker.manifest import OWN_FOLDERS, PARTS, get_owner
 from fabric_assets.transform.worker.own_files import find_file_problems
 
 # By the tenant in whose own files they are; None for what all share.
 _Problems = dict[str | None, str]
+# What a tenant's own models may add to the manifest, which each tenant's build reads.
+_MOST_MEGABYTES = 16
+_REMEDY = "look for loops, repeated texts and recursion in the Jinja of that file; it is parsed again when a file of the project changes"
 
 
-def parse_project(project: Path, folder: Path) -> tuple[Manifest, dict[str, str]]:
+def parse_project(project: Path, folder: Path, limits: Limits, *, refused: Mapping[str, str]) -> tuple[Manifest, dict[str, str], dict[str, str]]:
     """Parse the project and hold it to the rules.
 
     Args:
         folder: the run's own.
+        refused: tenants whose files are known to take too much, with what is wrong: these are not tried.
 
     Returns:
-        the manifest, and what is wrong with each tenant that was left out.
+        the manifest, what is wrong with each tenant that was left out, and the part of it that `refused` is for the next time.
 
     Raises:
         ConfigurationError: what all tenants share does not parse, or breaks a rule; with all that was found.
     """
-    parser = _Parser(project, folder)
-    broken = {tenant: "\n".join(problems) for tenant in parser.tenants if (problems := [*find_file_problems(project / OWN_FOLDERS / tenant)])}
+    parser = _Parser(project, folder, limits, refused)
+    broken = {**parser.stopped, **parser.find_file_problems()}
     while True:
         left = [tenant for tenant in parser.tenants if tenant not in broken]
         manifest, problems = parser.parse(left)
         if manifest is not None and not problems:
-            return manifest, broken
+            return manifest, broken, parser.stopped
         culprits = {tenant: problems[tenant] for tenant in left if tenant in problems}
-        if manifest is None:
+        if not culprits and None in problems and manifest is None:
             culprits = parser.find_culprits(left, problems[None])
         if not culprits:
             found = (parser.shared_problem if manifest is None else None) or "\n".join(problems.values())
-            remedy = "mend what is named above; a var that a model reads needs a default: var('name', default)"
+            remedy = "correct what is named above; a var that a model reads needs a default: var('name', default)"
             raise ConfigurationError("\n".join([found, *broken.values()]), remedy=remedy)
         broken |= culprits
 
@@ -54,8 +61,8 @@ def parse_project(project: Path, folder: Path) -> tuple[Manifest, dict[str, str]
 class _Parser:
     """Parses the project with the own files of some tenants, or of none."""
 
-    def __init__(self, project: Path, folder: Path) -> None:
-        self._project, self._folder = project, folder
+    def __init__(self, project: Path, folder: Path, limits: Limits, refused: Mapping[str, str]) -> None:
+        self._project, self._folder, self._limits = project, folder, limits
         self._copies = 0
         own = project / OWN_FOLDERS
         self.tenants = sorted(path.name for path in own.iterdir() if path.is_dir()) if own.is_dir() else []
@@ -64,15 +71,54 @@ class _Parser:
                 raise ConfigurationError(
                     f"{OWN_FOLDERS}/{name}: the folder {name} is no tenant's: a tenant's name {error}", remedy="rename or remove the folder"
                 )
+        self.stopped = {tenant: message for tenant, message in refused.items() if tenant in self.tenants}
+
+    def find_file_problems(self) -> dict[str, str]:
+        """See what is wrong with each tenant's files by themselves."""
+        while True:
+            left = [tenant for tenant in self.tenants if tenant not in self.stopped]
+            try:
+                found = run_limited(partial(self._read_files, left), self._limits, self._folder)
+            except Stopped as stop:
+                if self._note(stop, left) is None:
+                    raise ConfigurationError(str(stop), remedy="see dbt's last lines above") from None
+            else:
+                return {tenant: problems for tenant, problems in found.items() if problems} | self.stopped
 
     def parse(self, tenants: Sequence[str]) -> tuple[Manifest | None, _Problems]:
         """Parse, and see whether the rules are kept; there is no manifest where dbt makes none."""
         project = self._project if len(tenants) == len(self.tenants) else self._copy_with(tenants)
+        try:
+            parts, problems = run_limited(lambda meter: self._parse(meter, project), self._limits, self._folder)
+        except Stopped as stop:
+            owner = self._note(stop, tenants)
+            return None, {owner: self.stopped[owner] if owner else str(stop)}
+        return Manifest(**parts) if parts is not None else None, problems
+
+    def _note(self, stop: Stopped, tenants: Sequence[str]) -> str | None:
+        """Remember whose file it was."""
+        owner = get_owner(stop.file or "")
+        if owner not in tenants:
+            return None
+        self.stopped[owner] = f"{stop}; {_REMEDY}"
+        return owner
+
+    def _read_files(self, tenants: Sequence[str], meter: Meter) -> dict[str, str]:
+        found = {}
+        for tenant in tenants:
+            with meter.measure(f"{OWN_FOLDERS}/{tenant}/"):
+                found[tenant] = "\n".join(find_file_problems(self._project / OWN_FOLDERS / tenant))
+        return found
+
+    def _parse(self, meter: Meter, project: Path) -> tuple[dict[str, Any] | None, _Problems]:
+        measure_dbt(meter)
         result = call_dbt("parse", project_dir=str(project), folder=self._folder)
-        if not isinstance(result.result, Manifest):
+        manifest = result.result
+        if not isinstance(manifest, Manifest):
             return None, {None: clean_message(str(result.exception), hidden=self._folder)}
-        place_sources(result.result)
-        return result.result, find_problems(result.result, tenants=self.tenants)
+        place_sources(manifest)
+        problems = find_problems(manifest, tenants=self.tenants) | _find_large(manifest)
+        return {part: getattr(manifest, part) for part in PARTS}, problems
 
     def find_culprits(self, tenants: Sequence[str], message: str) -> dict[str, str]:
         """Find the tenants that are to blame for dbt's message; none of them if what all share is."""
@@ -90,8 +136,11 @@ class _Parser:
     def _sift(self, tenants: Sequence[str]) -> dict[str, str]:
         """Halve the tenants until each one that dbt does not parse beside the shared project stands alone."""
         manifest, problems = self.parse(tenants)
+        culprits = {tenant: problems[tenant] for tenant in tenants if tenant in problems}
         if manifest is not None:
-            return {tenant: problems[tenant] for tenant in tenants if tenant in problems}
+            return culprits
+        if culprits:
+            return culprits | self._sift([tenant for tenant in tenants if tenant not in culprits])
         if len(tenants) < 2:
             return dict.fromkeys(tenants, problems[None])
         middle = len(tenants) // 2
@@ -104,3 +153,16 @@ class _Parser:
         copy = self._folder / f"copy_{self._copies}"
         shutil.copytree(self._project, copy, ignore=lambda folder, names: left_out & set(names) if folder == own else ())
         return copy
+
+
+def _find_large(manifest: Manifest) -> _Problems:
+    """Find tenants whose models make the manifest large: a text that Jinja has repeated is in each build's memory."""
+    sizes: dict[str, int] = {}
+    for node in [*manifest.nodes.values(), *manifest.unit_tests.values()]:
+        if owner := get_owner(node.original_file_path):
+            sizes[owner] = sizes.get(owner, 0) + len(pickle.dumps(node))
+    return {
+        owner: f"{OWN_FOLDERS}/{owner}: its models with their texts take {size // 2**20} MB, more than {_MOST_MEGABYTES}; {_REMEDY}"
+        for owner, size in sizes.items()
+        if size > _MOST_MEGABYTES * 2**20
+    }

@@ -1,0 +1,117 @@
+"""The folders that tenants' YAML declares -> whether one of them is another source's under another name: a link, a mount, a name in other letters.
+
+Compared as they are when a load reads, by device and inode; names alone are compared when tenants are loaded.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePath
+
+from fabric_assets import naming
+from fabric_assets.config.collisions import get_machine_folder, locate
+from fabric_assets.config.folder import TEMPLATES, get_tenant_files
+from fabric_assets.config.loader import load_outlines
+from fabric_assets.connectors.context import SourceContext
+from fabric_assets.settings import Settings
+
+_Id = tuple[int, int]
+_KINDS = (b"csv_import", b"files")
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A folder that a source declares.
+
+    Args:
+        source: empty for the folder `inbox/<tenant>`, which is the tenant's whether it is declared or not.
+    """
+
+    tenant: str
+    source: str
+    path: str
+    is_inbox: bool
+
+    def __str__(self) -> str:
+        kind = "inbox" if self.is_inbox else "folder"
+        return f"the {kind} of tenant {self.tenant}'s source {self.source}" if self.source else f"the inbox of tenant {self.tenant}"
+
+
+class OtherFolders:
+    """What other sources declare, as far as the source of a load must keep away from it."""
+
+    def __init__(self, context: SourceContext) -> None:
+        self._context = context
+        self._data_dir = PurePath(os.path.realpath(context.settings.data_dir))
+        self._others = [(each, Path(os.path.realpath(self._data_dir / each.path))) for each in self._list_others()]
+
+    def find(self, folder: Path) -> tuple[str, Declared] | None:
+        """How the folder stands to another source's, and whose that is; None where it is nobody else's.
+
+        Args:
+            folder: resolved.
+        """
+        around, own = _get_ids(folder), _get_id(folder)
+        for each, other in self._others:
+            if (there := _get_id(other)) is not None and there in around:
+                return ("is" if there == own else "lies in"), each
+            if each.source and own is not None and own in _get_ids(other):
+                return "holds", each
+        return None
+
+    def _list_others(self) -> Iterator[Declared]:
+        """Folders that are read alone may be shared. What is dropped for another source is not read, and nothing is taken away from another's folder.
+
+        By names alone it is the reader that was refused already, so an inbox goes on; nobody loads from a folder of the machine.
+        """
+        takes, declared = self._context.config.type == "csv_import", list_declared(self._context.settings)
+        path = getattr(self._context.config, "path", None)
+        mine = locate(path, self._data_dir) if path else None
+        for each in declared:
+            place, is_other = locate(each.path, self._data_dir), each.tenant != self._context.tenant
+            is_near = mine is not None and mine[: len(place)] == place[: len(mine)]
+            if get_machine_folder(place, self._data_dir):
+                continue
+            matters = is_other or (takes and each.source not in {"", self._context.name}) if each.is_inbox else takes and is_other and not is_near
+            if matters:
+                yield each
+
+
+def list_declared(settings: Settings) -> tuple[Declared, ...]:
+    """The folders of this machine that tenants' sources declare, whoever serves the tenants."""
+    files = [*settings.tenants_dir.glob("*.y*ml"), *(settings.tenants_dir / TEMPLATES).glob("*.y*ml")]
+    state = tuple(sorted((str(file), facts.st_mtime_ns, facts.st_size) for file in files if (facts := file.stat())))
+    return _read(settings, state) if state else ()
+
+
+@lru_cache(maxsize=2)
+def _read(settings: Settings, _state: tuple[tuple[str, int, int], ...]) -> tuple[Declared, ...]:
+    return tuple(_list(settings))
+
+
+def _list(settings: Settings) -> Iterator[Declared]:
+    tenants = get_tenant_files(settings.tenants_dir).paths
+    for name in tenants:
+        yield Declared(name, "", str(naming.inbox_dir(settings.data_dir.resolve(), name)), is_inbox=True)
+    # Most fleets load from databases and APIs: there, no YAML is read a second time.
+    if any(kind in file.read_bytes() for file in settings.tenants_dir.rglob("*.y*ml") for kind in _KINDS):
+        for outline in load_outlines(settings):
+            for folders, is_inbox in ((outline.inboxes, True), (outline.folders, False)):
+                for source, path in (folders or {}).items():
+                    local = path.removeprefix("file://")
+                    if "://" not in local:
+                        yield Declared(outline.tenant, source, local, is_inbox)
+
+
+def _get_id(folder: Path) -> _Id | None:
+    try:
+        facts = folder.stat()
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino
+
+
+def _get_ids(folder: Path) -> set[_Id]:
+    """Of a folder and all around it."""
+    return {found for each in (folder, *folder.parents) if (found := _get_id(each)) is not None}

@@ -1,0 +1,189 @@
+"""A part of parsing -> its answer from a child process, which ends where a tenant's own files take more processor time or memory than they may.
+
+All tenants' files are one project to dbt, so a loop in one tenant's Jinja would hold up everybody. dbt's functions that work on one file are measured; the
+kernel ends the child in whatever the file does, also within one long call of C.
+"""
+
+import ctypes
+import json
+import mmap
+import os
+import pickle
+import resource
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fabric_assets.transform.worker.manifest import get_owner
+
+T = TypeVar("T")
+_OUT_OF_MEMORY = 77
+_PAGE = mmap.PAGESIZE
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one tenant's own files may take as they are parsed.
+
+    Args:
+        seconds: of processor time.
+        megabytes: of memory at once, beyond what the process has.
+    """
+
+    seconds: float
+    megabytes: int
+
+    def __str__(self) -> str:
+        return json.dumps(asdict(self))
+
+
+class Stopped(Exception):
+    """The child ended without an answer.
+
+    Args:
+        file: the tenant's file that it was at; None where it was at none.
+    """
+
+    def __init__(self, file: str | None, reason: str) -> None:
+        super().__init__(f"{file or 'the dbt project'}: {reason}")
+        self.file = file
+
+
+class Meter:
+    """Measures the child's work on tenants' own files, and notes which file it is at.
+
+    Args:
+        page: memory that the parent sees too.
+    """
+
+    def __init__(self, limits: Limits, page: mmap.mmap) -> None:
+        self._limits, self._page = limits, page
+        self._left: dict[str, float] = {}
+        self._is_inside = False
+
+    @contextmanager
+    def measure(self, file: str) -> Iterator[None]:
+        """Let the block work on a file; of what is nobody's own nothing is measured."""
+        owner = get_owner(file)
+        if owner is None or self._is_inside:
+            yield
+            return
+        self._is_inside = True
+        self._note(file)
+        old = _limit_memory(self._limits.megabytes)
+        signal.setitimer(signal.ITIMER_PROF, self._left.get(owner, self._limits.seconds))
+        try:
+            yield
+        except Exception as error:
+            if _is_out_of_memory(error):
+                os._exit(_OUT_OF_MEMORY)
+            raise
+        finally:
+            # Zero would switch the timer off.
+            self._left[owner] = max(signal.setitimer(signal.ITIMER_PROF, 0)[0], 0.001)
+            resource.setrlimit(resource.RLIMIT_AS, old)
+            self._note("")
+            self._is_inside = False
+
+    def _note(self, file: str) -> None:
+        self._page[:] = file.encode()[: _PAGE - 1].ljust(_PAGE, b"\0")
+
+
+def run_limited(work: Callable[[Meter], T], limits: Limits, folder: Path) -> T:
+    """Do the work in a child of this process; its answer must be fit for pickle.
+
+    Args:
+        folder: for the answer.
+
+    Raises:
+        Stopped: a tenant's file took too much, or ended the child in another way.
+    """
+    page, answer = mmap.mmap(-1, _PAGE), folder / "answer"
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child == 0:
+        _answer(work, Meter(limits, page), answer)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code == 0:
+        with answer.open("rb") as stream:
+            return pickle.load(stream)  # noqa: S301 - this process's own child wrote it
+    raise Stopped(page[:].rstrip(b"\0").decode(errors="replace") or None, _describe(code, limits))
+
+
+def _answer(work: Callable[[Meter], Any], meter: Meter, file: Path) -> None:
+    """Never returns: what is above in the stack is the parent's."""
+    code = 1
+    try:
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        found = work(meter)
+        with file.open("wb") as stream:
+            pickle.dump(found, stream, protocol=pickle.HIGHEST_PROTOCOL)
+        code = 0
+    except BaseException:  # noqa: BLE001 - this process ends here, and the parent says why
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def measure_dbt(meter: Meter) -> None:
+    """Measure what dbt does with each file, in this process for good."""
+    from dbt.parser import manifest, read_files
+    from dbt.parser.base import BaseParser
+
+    read_files.load_source_file = _measured(read_files.load_source_file, meter, lambda path, *_: path.original_file_path)
+    manifest._process_docs_for_node = _measured(manifest._process_docs_for_node, meter, lambda _, node, *__: node.original_file_path)
+    for kind in _list_classes(BaseParser):
+        if "parse_file" in vars(kind):
+            kind.parse_file = _measured(kind.parse_file, meter, lambda _, block, *__: block.path.original_file_path)
+
+
+def _measured(function: Callable[..., Any], meter: Meter, get_file: Callable[..., str]) -> Callable[..., Any]:
+    def call(*arguments: Any, **named: Any) -> Any:
+        with meter.measure(get_file(*arguments, *named.values())):
+            return function(*arguments, **named)
+
+    return call
+
+
+def _list_classes(base: type) -> list[Any]:
+    return [base, *chain.from_iterable(map(_list_classes, base.__subclasses__()))]
+
+
+def _limit_memory(megabytes: int) -> tuple[int, int]:
+    """Limit what the process may have, and give the old limit; a machine that does not say what the process has is not limited."""
+    old = resource.getrlimit(resource.RLIMIT_AS)
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except OSError:
+        return old
+    wanted = pages * _PAGE + megabytes * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (wanted if old[0] == resource.RLIM_INFINITY else min(wanted, old[0]), old[1]))
+    return old
+
+
+def _is_out_of_memory(error: BaseException | None) -> bool:
+    seen = set[int]()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, MemoryError):
+            return True
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _describe(code: int, limits: Limits) -> str:
+    if code == -signal.SIGPROF:
+        return f"takes more than {limits.seconds:g} s of processor time to parse"
+    if code == _OUT_OF_MEMORY:
+        return f"takes more than {limits.megabytes} MB of memory to parse"
+    return f"ends dbt as it is parsed ({signal.Signals(-code).name if code < 0 else f'exit code {code}'})"

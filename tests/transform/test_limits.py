@@ -1,0 +1,102 @@
+"""One tenant's files that take too much as they are parsed: that tenant is refused, once and for all until something changes, and the others go on."""
+
+from pathlib import Path
+
+import pytest
+
+from fabric_assets.errors import ConfigurationError
+from fabric_assets.settings import Settings
+from fabric_assets.transform import project
+from fabric_assets.transform.fingerprint import get_refused_file
+from fabric_assets.transform.graph import load_graph
+from fabric_assets.transform.project import prepare_project
+
+LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}select 1 as one"
+TIME, MEMORY = "takes more than 2 s of processor time to parse", "takes more than 200 MB of memory to parse"
+# dbt renders what its static parser cannot read: each has a call that is none of ref, source and config.
+BOMBS = {
+    "loop": ("evil__x.sql", LOOP, TIME),
+    "regular expression": ("evil__x.sql", "{% set x = modules.re.match('(a+)+$', 'a' * 60 ~ 'b') %}select 1 as one", TIME),
+    "number": ("evil__x.sql", "{% for i in range(1) %}{{ 9 ** (9 ** 9) }}{% endfor %}select 1 as one", TIME),
+    "recursion": ("evil__x.sql", "{% for i in range(3) recursive %}{{ loop(range(3)) }}{% endfor %}select 1 as one", "evil__x"),
+    "text": ("evil__x.sql", "{% set x = 'a' * 30000000000 %}select {{ x | length }} as one", MEMORY),
+    "text that doubles": (
+        "evil__x.sql",
+        "{% set n = namespace(x='a') %}{% for i in range(40) %}{% set n.x = n.x ~ n.x %}{% endfor %}select {{ n.x | length }} as one",
+        MEMORY,
+    ),
+    "loop in yml": ("x.yml", 'models: [{name: evil__one, config: {alias: "' + LOOP.replace("select 1 as one", "x") + '"}}]', TIME),
+    "text in a description": ("x.yml", "models: [{name: evil__one, description: \"{{ 'a' * 30000000000 }}\"}]", MEMORY),
+    "brackets": ("x.yml", "models: " + "[" * 200_000, "evil"),
+    "aliases": (
+        "x.yml",
+        "a: &a [x, x, x, x, x, x, x, x, x]\n"
+        + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
+        + "models: *i",
+        "a would hold for the whole project",
+    ),
+    "aliases in a model": (
+        "x.yml",
+        "models:\n- name: evil__one\n  meta:\n    a: &a [x, x, x, x, x, x, x, x, x]\n"
+        + "".join(f"    {b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)),
+        "takes",
+    ),
+    "large text": ("evil__x.sql", "{{ config(meta={'x': 'a' * 20000000}) }}select 1 as one", "more than 16"),
+}
+
+
+@pytest.fixture
+def limited(own_project: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setattr(project, "PARSE_LIMITS", {"seconds": 2, "megabytes": 200})
+    return own_project
+
+
+def write(settings: Settings, name: str, text: str) -> Path:
+    file = settings.dbt_project_dir / "models" / "tenants" / "evil" / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text + "\n")
+    return file
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_only_the_tenant_whose_files_take_too_much_is_refused(limited: Settings, bomb: str) -> None:
+    name, text, words = BOMBS[bomb]
+    others = {model.tenant for model in load_graph(limited).models.values()}
+    write(limited, "evil__one.sql", "select 1 as one")
+    write(limited, name, text)
+    prepare_project(limited)
+    graph = load_graph(limited)
+    assert set(graph.broken) == {"evil"}
+    assert words in graph.broken["evil"]
+    assert {model.tenant for model in graph.models.values()} == others
+
+
+def test_a_refused_tenant_is_refused_at_once_until_something_changes(limited: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    bomb = write(limited, "evil__x.sql", LOOP)
+    write(limited, "evil__one.sql", "select 1 as one")
+    prepare_project(limited)
+    assert "models/tenants/evil/evil__x.sql: takes more than 2 s" in load_graph(limited).broken["evil"]
+
+    # Another kind of warehouse, and another tenant's file: the loop is not run again.
+    known = get_refused_file(limited).read_text()
+    prepare_project(limited, "postgres")
+    other = limited.dbt_project_dir / "models" / "tenants" / "acme" / "acme__new.sql"
+    other.parent.mkdir(exist_ok=True)
+    other.write_text("select 1 as one\n")
+    prepare_project(limited)
+    assert get_refused_file(limited).read_text() == known
+    # The limit is part of it, and so is the file.
+    monkeypatch.setattr(project, "PARSE_LIMITS", {"seconds": 1, "megabytes": 200})
+    write(limited, "evil__two.sql", "select 2 as two")
+    prepare_project(limited)
+    assert "takes more than 1 s" in load_graph(limited).broken["evil"]
+    bomb.unlink()
+    prepare_project(limited)
+    assert load_graph(limited).broken == {}
+    assert "evil" not in get_refused_file(limited).read_text()
+
+
+def test_what_all_share_is_named_where_it_ends_dbt(limited: Settings) -> None:
+    (limited.dbt_project_dir / "models" / "deep.sql").write_text("{{ 'x' " + "~ ('y' " * 3_000 + ")" * 3_000 + " }}select 1 as one\n")
+    with pytest.raises(ConfigurationError, match="deep|recursion|ends dbt"):
+        prepare_project(limited)
