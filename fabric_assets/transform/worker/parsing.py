@@ -98,7 +98,7 @@ class _Parser:
     def _note(self, stop: Stopped, tenants: Sequence[str]) -> str | None:
         """Remember whose file it was."""
         owner = get_owner(stop.file or "")
-        if owner not in tenants:
+        if owner is None or owner not in tenants:
             return None
         self.stopped[owner] = f"{stop}; {_REMEDY}"
         return owner

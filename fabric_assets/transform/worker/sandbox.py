@@ -4,7 +4,7 @@ dbt renders in Jinja's sandbox, which closes Python's own internals and no more:
 to `to_csv()` and every file of this machine, from `config.model` to `write_node()`. So what is not known here is closed, whoever wrote the template.
 """
 
-from _string import formatter_field_name_split
+from _string import formatter_field_name_split  # pyright: ignore[reportMissingImports] - as Jinja does
 from argparse import Namespace as FlagValues
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import is_dataclass
