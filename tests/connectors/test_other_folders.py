@@ -15,6 +15,8 @@ from fabric_assets.settings import Settings
 from tests.loading.shop import Tenant
 
 Write = Callable[..., Path]
+# From here a process finds every folder under a name of its own.
+PROCESS = "/proc/self/root"
 COLUMNS = {"columns": {"id": {}}}
 
 
@@ -38,8 +40,8 @@ def drops(settings: Settings, write_tenant: Write, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "path",
     [
-        *("/proc/self/root/srv", "/proc", "//proc/self/root/srv", "/./proc/self/cwd", "/proc/../proc/1/root", "/srv/../proc/self", "///proc/self"),
-        *("/sys/x", "/dev/shm", "/run/secrets", "/var/run/secrets", "/var/../run/x", "file:///proc/self/root/srv", "file:////proc/x"),
+        *(f"{PROCESS}/srv", "/proc", f"/{PROCESS}/srv", "/./proc/self/cwd", "/proc/../proc/1/root", "/srv/../proc/self", "///proc/self"),
+        *("/sys/x", "/dev/shm", "/run/secrets", "/var/run/secrets", "/var/../run/x", f"file://{PROCESS}/srv", "file:////proc/x"),
     ],
 )
 @pytest.mark.parametrize("kind", ["files", "csv_import"])
@@ -79,7 +81,7 @@ def test_a_folder_that_is_only_read_may_be_shared_but_not_taken_from(settings: S
 
 
 def test_the_tenant_whose_inbox_it_is_loads_whatever_another_one_declares(settings: Settings, drops: Path, write_tenant: Write) -> None:
-    for path in (str(drops), f"/proc/self/root{drops}"):
+    for path in (str(drops), f"{PROCESS}{drops}"):
         write_tenant("acme", {"sources": {"shop": build_source("files", path)}})
         assert Tenant(settings, build_source("csv_import", str(drops)), name="globex").load().keys() == {"rows"}
 
@@ -91,8 +93,8 @@ def find(settings: Settings, kind: str, folder: Path) -> str:
 
 
 def test_folders_are_compared_by_device_and_inode(settings: Settings, drops: Path, tmp_path: Path) -> None:
-    """A mount is a folder that no name gives away; `/proc/self/root` is one that is always there."""
-    mounted = Path("/proc/self/root")
+    """A mount is a folder that no name gives away; PROCESS is one that is always there."""
+    mounted = Path(PROCESS)
     assert find(settings, "files", mounted / str(drops)[1:]) == "is the inbox of tenant globex's source shop"
     assert find(settings, "files", mounted / str(drops / "deep")[1:]) == "lies in the inbox of tenant globex's source shop"
     assert find(settings, "files", mounted / str(tmp_path)[1:]) == "holds the inbox of tenant globex's source shop"

@@ -7,6 +7,7 @@ of its messages name no file, some name two tenants', and a hostile file puts in
 import pickle
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from dbt.contracts.graph.manifest import Manifest
 
 from fabric_assets import naming
 from fabric_assets.errors import ConfigurationError
+from fabric_assets.transform.graph import ProjectGraph
 from fabric_assets.transform.worker.dbt_call import call_dbt, clean_message
-from fabric_assets.transform.worker.inspection import find_problems, place_sources
+from fabric_assets.transform.worker.inspection import build_graph, find_problems, place_sources
 from fabric_assets.transform.worker.limits import Limits, Meter, Stopped, measure_dbt, run_limited
 from fabric_assets.transform.worker.manifest import OWN_FOLDERS, PARTS, get_owner
 from fabric_assets.transform.worker.own_files import find_file_problems
@@ -28,7 +30,7 @@ _MOST_MEGABYTES = 16
 _REMEDY = "look for loops, repeated texts and recursion in the Jinja of that file; it is parsed again when a file of the project changes"
 
 
-def parse_project(project: Path, folder: Path, limits: Limits, *, refused: Mapping[str, str]) -> tuple[Manifest, dict[str, str], dict[str, str]]:
+def parse_project(project: Path, folder: Path, limits: Limits, *, refused: Mapping[str, str]) -> tuple[Manifest, ProjectGraph, dict[str, str]]:
     """Parse the project and hold it to the rules.
 
     Args:
@@ -36,7 +38,7 @@ def parse_project(project: Path, folder: Path, limits: Limits, *, refused: Mappi
         refused: tenants whose files are known to take too much, with what is wrong: these are not tried.
 
     Returns:
-        the manifest, what is wrong with each tenant that was left out, and the part of it that `refused` is for the next time.
+        the manifest; the graph with what is wrong with each tenant that was left out; and the part of that which `refused` is for the next time.
 
     Raises:
         ConfigurationError: what all tenants share does not parse, or breaks a rule; with all that was found.
@@ -46,8 +48,8 @@ def parse_project(project: Path, folder: Path, limits: Limits, *, refused: Mappi
     while True:
         left = [tenant for tenant in parser.tenants if tenant not in broken]
         manifest, problems = parser.parse(left)
-        if manifest is not None and not problems:
-            return manifest, broken, parser.stopped
+        if manifest is not None and parser.graph is not None and not problems:
+            return manifest, replace(parser.graph, broken=broken), parser.stopped
         culprits = {tenant: problems[tenant] for tenant in left if tenant in problems}
         if not culprits and None in problems and manifest is None:
             culprits = parser.find_culprits(left, problems[None])
@@ -64,6 +66,8 @@ class _Parser:
     def __init__(self, project: Path, folder: Path, limits: Limits, refused: Mapping[str, str]) -> None:
         self._project, self._folder, self._limits = project, folder, limits
         self._copies = 0
+        # Of the last parse, where it kept the rules. Made in the child, where dbt has its flags.
+        self.graph: ProjectGraph | None = None
         own = project / OWN_FOLDERS
         self.tenants = sorted(path.name for path in own.iterdir() if path.is_dir()) if own.is_dir() else []
         for name in self.tenants:
@@ -89,7 +93,7 @@ class _Parser:
         """Parse, and see whether the rules are kept; there is no manifest where dbt makes none."""
         project = self._project if len(tenants) == len(self.tenants) else self._copy_with(tenants)
         try:
-            parts, problems = run_limited(lambda meter: self._parse(meter, project), self._limits, self._folder)
+            parts, problems, self.graph = run_limited(lambda meter: self._parse(meter, project), self._limits, self._folder)
         except Stopped as stop:
             owner = self._note(stop, tenants)
             return None, {owner: self.stopped[owner] if owner else str(stop)}
@@ -110,15 +114,15 @@ class _Parser:
                 found[tenant] = "\n".join(find_file_problems(self._project / OWN_FOLDERS / tenant))
         return found
 
-    def _parse(self, meter: Meter, project: Path) -> tuple[dict[str, Any] | None, _Problems]:
+    def _parse(self, meter: Meter, project: Path) -> tuple[dict[str, Any] | None, _Problems, ProjectGraph | None]:
         measure_dbt(meter)
         result = call_dbt("parse", project_dir=str(project), folder=self._folder)
         manifest = result.result
         if not isinstance(manifest, Manifest):
-            return None, {None: clean_message(str(result.exception), hidden=self._folder)}
+            return None, {None: clean_message(str(result.exception), hidden=self._folder)}, None
         place_sources(manifest)
         problems = find_problems(manifest, tenants=self.tenants) | _find_large(manifest)
-        return {part: getattr(manifest, part) for part in PARTS}, problems
+        return {part: getattr(manifest, part) for part in PARTS}, problems, None if problems else build_graph(manifest)
 
     def find_culprits(self, tenants: Sequence[str], message: str) -> dict[str, str]:
         """Find the tenants that are to blame for dbt's message; none of them if what all share is."""

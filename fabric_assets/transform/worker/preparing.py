@@ -8,7 +8,6 @@ from fabric_assets.errors import ConfigurationError
 from fabric_assets.private_files import write_atomically
 from fabric_assets.transform.folders import RunFolder
 from fabric_assets.transform.graph import ProjectGraph, dump_graph, read_graph
-from fabric_assets.transform.worker.inspection import build_graph
 from fabric_assets.transform.worker.limits import Limits
 from fabric_assets.transform.worker.manifest import save_manifest
 from fabric_assets.transform.worker.parsing import parse_project
@@ -25,9 +24,8 @@ def prepare(request: dict[str, Any], run: RunFolder) -> None:
     write_profile(run.path, build_placeholder(request["adapter"], run.path))
     project, limits = Path(request["project_dir"]), Limits(**request["limits"])
     refusals = Refusals(Path(request["refused_file"]), project, str(limits))
-    manifest, broken, stopped = parse_project(project, run.path, limits, refused=refusals.read())
+    manifest, graph, stopped = parse_project(project, run.path, limits, refused=refusals.read())
     refusals.write(stopped)
-    graph = replace(build_graph(manifest), broken=broken)
     _save_graph(graph, Path(request["graph_file"]), fingerprint=request["fingerprint"])
     save_manifest(manifest, Path(request["file"]), fingerprint=request["fingerprint"])
 

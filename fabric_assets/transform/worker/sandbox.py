@@ -4,7 +4,6 @@ dbt renders in Jinja's sandbox, which closes Python's own internals and no more:
 to `to_csv()` and every file of this machine, from `config.model` to `write_node()`. So what is not known here is closed, whoever wrote the template.
 """
 
-from _string import formatter_field_name_split  # pyright: ignore[reportMissingImports] - as Jinja does
 from argparse import Namespace as FlagValues
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import is_dataclass
@@ -29,7 +28,7 @@ from dbt_common.exceptions import DbtRuntimeError
 from jinja2 import Undefined
 from jinja2.exceptions import SecurityError
 from jinja2.runtime import LoopContext, Macro
-from jinja2.sandbox import SandboxedEnvironment, SandboxedFormatter
+from jinja2.sandbox import SandboxedEnvironment, SandboxedFormatter, formatter_field_name_split  # pyright: ignore[reportAttributeAccessIssue]
 from jinja2.utils import Cycler, Joiner, Namespace
 
 # All their attributes are open: values, and what makes values of them.
