@@ -56,6 +56,9 @@ def _explain_own(reason: str, *, dialect: str, file: str | None, place: str) -> 
             f"{place}: the database holds a text that does not convert to UTF-8: {reason}",
             remedy="correct it at the source, or leave its row out by the stream's where; a text that the database cannot convert is never loaded",
         )
+    if "unsupported startup parameter" in low:
+        remedy = "add to pgbouncer.ini: ignore_startup_parameters = options; or name the database itself in the source's url"
+        return SourceError(f"{place}: the pooler in front of the database refuses the session's settings: {reason}", remedy=remedy)
     if dialect not in FILES:
         return None
     name = FILES[dialect]

@@ -8,11 +8,13 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 
 import pyarrow as pa
 
 from fabric_assets import naming
 from fabric_assets.connectors.batches import Batch, Reject, StreamFailed, StreamPlan
+from fabric_assets.connectors.column_names import RESERVED
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.imported_file import ImportedFile
 from fabric_assets.connectors.value_forms import CURRENT
@@ -88,7 +90,9 @@ class StreamLoad:
         value_forms = self._state.value_forms if family else CURRENT
         # Names of the present form outlive the table; those of an earlier one go with it.
         kept = self._state.column_names if self._state.value_forms == value_forms else None
-        self._names = StreamNames(plan.name, layout=family, kept=kept, value_forms=value_forms, rename=getattr(self._config, "rename", {}), place=self._place)
+        reserved = RESERVED.get(self._request.tenant.destination.type, frozenset())
+        names = partial(StreamNames, plan.name, layout=family, kept=kept, value_forms=value_forms, reserved=reserved)
+        self._names = names(rename=getattr(self._config, "rename", {}), place=self._place)
         self._shaper = Shaper(
             plan,
             names=self._names,
@@ -102,7 +106,7 @@ class StreamLoad:
         self.memory = WarehouseMemory(
             table=f'"{dataset}"."{plan.name}"',
             columns=family.get(plan.name, {}),
-            names=StreamNames(plan.name, layout=family, kept=kept, value_forms=value_forms),
+            names=names(),
             # Of a table that somebody has dropped nothing is loaded, whatever its state says.
             state={} if self._is_new else dict(self._state.state),
             query=context.warehouse.query,

@@ -9,7 +9,7 @@ A field is known by its path: the keys that lead to it within one row of its tab
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +42,7 @@ class StreamNames:
         kept: what `export` has given at the end of an earlier load.
         value_forms: of a FIRST stream the columns were named by dlt's rule alone, and the field that comes first owns one.
         rename: the names that the stream's YAML gives to fields of the row itself.
+        reserved: names that no column of the destination can have; a field that is spelt so gets a number as well.
         place: tenant, source and stream, for messages.
     """
 
@@ -53,9 +54,10 @@ class StreamNames:
         kept: str | None = None,
         value_forms: int = CURRENT,
         rename: Mapping[str, str] | None = None,
+        reserved: Set[str] = frozenset(),
         place: str = "",
     ) -> None:
-        self._stream, self._place, self._is_first = stream, place, value_forms < CURRENT
+        self._stream, self._place, self._is_first, self._reserved = stream, place, value_forms < CURRENT, reserved
         self.layout = {table: dict(columns) for table, columns in layout.items()}
         self._columns: dict[str, _Names] = {}
         self._tables: dict[str, _Names] = {}
@@ -136,10 +138,10 @@ class StreamNames:
         first = self._rename[path[0]] if is_renamed else spell_column(path[0])
         wanted = join_names((first, *map(spell_column, path[1:])))
         name, number = wanted, 1
-        while not _is_free(name, path, names, layout):
+        while name in self._reserved or not _is_free(name, path, names, layout):
             number += 1
             name = number_name(wanted, number)
-        if name == wanted:
+        if name == wanted or wanted in self._reserved:
             return name, None
         owner = names.by_name.get(wanted)
         return name, ".".join(owner) if owner is not None else wanted
@@ -259,7 +261,7 @@ class StreamNames:
         leaving = set(former.values())
         for path, name in wanted.items():
             owner = names.by_name.get(name)
-            if (owner is not None and owner not in wanted) or (name in layout and name not in leaving and former[path] != name):
+            if name in self._reserved or (owner is not None and owner not in wanted) or (name in layout and name not in leaving and former[path] != name):
                 raise DataError(
                     f"{self._place}: rename gives {'.'.join(path)!r} the name {name!r}, and the table has a column of that name"
                     f" already{f', of the field {chr(46).join(owner)!r}' if owner is not None else ''}",

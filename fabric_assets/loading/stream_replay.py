@@ -8,6 +8,7 @@ from typing import Any
 
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.connectors.batches import Batch, Reject, StreamPlan
+from fabric_assets.connectors.column_names import RESERVED
 from fabric_assets.connectors.imported_file import ImportedFile
 from fabric_assets.connectors.value_forms import CURRENT
 from fabric_assets.loading.ledger import StreamState
@@ -30,7 +31,13 @@ class StreamReplay:
         self._value_forms = self._state.value_forms if self.family else CURRENT
         kept, config = self._state.column_names if self._state.value_forms == self._value_forms else None, tenant.sources[source].streams[stream]
         self.names = StreamNames(
-            stream, layout=self.family, kept=kept, value_forms=self._value_forms, rename=getattr(config, "rename", {}), place=describe(tenant, source, stream)
+            stream,
+            layout=self.family,
+            kept=kept,
+            value_forms=self._value_forms,
+            rename=getattr(config, "rename", {}),
+            reserved=RESERVED.get(tenant.destination.type, frozenset()),
+            place=describe(tenant, source, stream),
         )
         self._shaper = Shaper(
             plan,

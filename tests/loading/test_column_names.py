@@ -202,3 +202,31 @@ def test_a_field_is_loaded_under_its_new_name_from_the_first_load_on(settings: S
     files = Files(settings, warehouse, "jsonl", rename={"адрес": "address", "id": "number"})
     files.load({"id": 1, "адрес": "Main St"})
     assert files.tenant.read("t", "number", "address") == [(1, "Main St")]
+
+
+SYSTEM_COLUMNS = ("xmin", "xmax", "cmin", "cmax", "ctid", "tableoid")
+
+
+def test_fields_called_as_the_columns_that_every_postgres_table_has_are_numbered_and_stay_so(
+    sqlite: SourceDatabase, warehouse: str | None, settings: Settings
+) -> None:
+    words = ("oid", "user", "order", "end", "select")
+    declared = ", ".join(f'"{name}" integer' for name in (*SYSTEM_COLUMNS[:4], "tableoid", "xmin_2", *words))
+    sqlite.run(f"create table odd (ctid integer primary key, {declared})")
+    sqlite.fill("odd", [tuple(range(12))])
+    tenant = Tenant(settings, sqlite.build_source(odd={"primary_key": "ctid"}), warehouse=warehouse)
+    report = tenant.load()["odd"]
+    columns = [column.name for column in report.columns]
+    if warehouse is None:
+        assert columns == ["ctid", *SYSTEM_COLUMNS[:4], "tableoid", "xmin_2", *words]
+        return
+    assert columns == ["ctid_2", "xmin_2", "xmax_2", "cmin_2", "cmax_2", "tableoid_2", "xmin_2_2", *words]
+    named = {change.before: change.after for change in report.record.schema_changes if change.change == "column_named"}
+    assert named == dict(
+        zip(("xmin_2", "ctid", *SYSTEM_COLUMNS[:4], "tableoid"), ("xmin_2_2", "ctid_2", "xmin_2", "xmax_2", "cmin_2", "cmax_2", "tableoid_2"), strict=True)
+    )
+    sqlite.run("update odd set xmin = 100 where ctid = 0")
+    sqlite.fill("odd", [(20, *range(11))])
+    for refresh in (False, True):
+        assert tenant.load(full_refresh=refresh)["odd"].rows_total == 2
+        assert tenant.read("odd", "ctid_2", "xmin_2", "xmin_2_2") == [(0, 100, 6), (20, 0, 5)]

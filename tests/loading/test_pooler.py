@@ -7,7 +7,7 @@ import psycopg2
 import pytest
 
 from fabric_assets.connectors.destinations import connect
-from fabric_assets.errors import DestinationError, LeaseHeld
+from fabric_assets.errors import DestinationError, LeaseHeld, SourceError
 from fabric_assets.loading.lease import load_lease
 from fabric_assets.settings import Settings
 from tests.loading.shop import SourceDatabase, Tenant
@@ -68,3 +68,21 @@ def test_in_other_modes_a_load_is_refused_by_name_and_leaves_nothing_behind(
     with contextlib.closing(psycopg2.connect(postgres_database)) as admin, admin.cursor() as cursor:
         cursor.execute("select nspname from pg_namespace where nspname !~ '^(pg_|information_schema|public)'")
         assert cursor.fetchall() == []
+
+
+def test_a_source_whose_pooler_refuses_the_sessions_settings_is_named_with_what_to_change(
+    settings: Settings, postgres_server: PostgresServer, postgres_database: str
+) -> None:
+    for more, is_refused in (("", True), ("ignore_startup_parameters = options", False)):
+        with start_pgbouncer(postgres_server, "transaction", more=more) as port:
+            shop = SourceDatabase(postgres_database, settings)
+            if is_refused:
+                shop.run(ORDERS)
+                shop.fill("orders", [(1, "one")])
+            tenant = Tenant(settings, SourceDatabase(through(postgres_database, port), settings).build_source(orders={"primary_key": "id"}))
+            if is_refused:
+                with pytest.raises(SourceError, match=r"the pooler .* refuses .*\n  remedy: add to pgbouncer.ini: ignore_startup_parameters"):
+                    tenant.load()
+            else:
+                assert tenant.load()["orders"].rows_total == 1
+                assert tenant.read("orders", "id", "note") == [(1, "one")]

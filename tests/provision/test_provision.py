@@ -116,7 +116,7 @@ def test_a_dry_run_shows_the_sql_without_a_password_and_changes_nothing(place: P
     shown = run_fabric("provision", "acme", "--dry-run")
     assert shown.code == 0
     assert {
-        'create database "fabric_acme" template template0;',
+        "create database \"fabric_acme\" template template0 encoding 'UTF8';",
         "alter role \"fabric_acme\" password '***';",
         'create schema "acme_marts" authorization "fabric_acme";',
         'revoke all on database "fabric_acme" from public;',
@@ -348,3 +348,13 @@ def test_a_wrong_login_is_said_without_its_password(place: Place, write_tenant: 
     answer = run_fabric("provision", "acme")
     assert (answer.code, "password authentication failed" in answer.err) == (1, True), answer
     assert "hunter2" not in answer.out + answer.err
+
+
+def test_a_database_that_cannot_hold_every_text_is_a_finding(place: Place, write_tenant: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    place.run(f"create database {place.database}_old encoding 'LATIN1' template template0 lc_collate 'C' lc_ctype 'C'", database="postgres")
+    monkeypatch.setenv("WAREHOUSE_ADDRESS", f"{place.address}_old")
+    write_tenant("acme", get_managed())
+    finding = f"acme: the database {place.database}_old has the encoding LATIN1, and no load writes into it: make another one with encoding 'UTF8'"
+    assert finding in run_fabric("provision", "acme", "--check").lines
+    assert run_fabric("provision", "acme").code == 0
+    assert [line for line in run_fabric("provision", "acme", "--check").lines if line.startswith("acme:")] == [finding]

@@ -32,6 +32,7 @@ def survey(server: Server, estates: Sequence[Estate], logins: Logins) -> list[St
     """
     steps = list(_find_misplaced(server, estates))
     misplaced = {step.tenant for step in steps}
+    steps += _find_other_encodings(server, estates)
     estates = [estate for estate in estates if estate.tenant not in misplaced]
     state = read_server(server, estates)
     own = {estate.database for estate in estates}
@@ -89,8 +90,16 @@ def _find_misplaced(server: Server, estates: Sequence[Estate]) -> Iterator[Step]
             yield Step(estate.tenant, f"there is no database {estate.database}: create it, or correct the destination's url")
 
 
+def _find_other_encodings(server: Server, estates: Sequence[Estate]) -> Iterator[Step]:
+    found = dict(server.ask("select datname::text, pg_encoding_to_char(encoding) from pg_catalog.pg_database"))
+    for estate in estates:
+        if (encoding := found.get(estate.database, "UTF8")) != "UTF8":
+            finding = f"the database {estate.database} has the encoding {encoding}, and no load writes into it: make another one with encoding 'UTF8'"
+            yield Step(estate.tenant, finding, (), estate.database, kind="unmendable")
+
+
 def _find_missing_databases(estates: Sequence[Estate], state: ServerState) -> Iterator[Step]:
     for estate in estates:
         if estate.database not in state.databases:
-            statement = f"create database {quote(estate.database)} template template0"
+            statement = f"create database {quote(estate.database)} template template0 encoding 'UTF8'"
             yield Step(estate.tenant, f"the database {estate.database} is missing", (statement,), estate.database, makes_database=True)
