@@ -22,6 +22,9 @@ from fabric_assets.connectors.sql_query import BATCH_BYTES, Query
 _MOST_ROWS = 100_000
 # What a row takes beside its texts.
 _ROW_BYTES = 100
+# ADBC brings a SQLite of its own. What a view computes may have other last digits there, so a view is read by Python's in each load.
+_IS_VIEW = """select exists (select 1 from sqlite_master where type = 'view'
+    and substr(lower(?1), -length(name) - 2) = lower('"' || name || '"'))"""
 _SAMPLES = {arrow_types.BOOL: "0", arrow_types.BIGINT: "0", arrow_types.DOUBLE: "0.5", arrow_types.BINARY: "x''"}
 
 
@@ -43,7 +46,8 @@ def decide_types(database: Database, query: Query, kept: Callable[[str], pa.Data
             scan = sqlite_columns.build_scan_sql([(column.sql, get_kind(column)) for column in wanted])
             misfits, row_bytes = connection.exec_driver_sql(query.build_sql(select=scan)).one()
             if not misfits:
-                return replace(query, columns=wanted, row_bytes=row_bytes or 0)
+                is_view = connection.exec_driver_sql(_IS_VIEW, (query.table,)).scalar_one()
+                return replace(query, columns=wanted, row_bytes=None if is_view else row_bytes or 0)
             asked = [column for column in query.columns if column.name not in known]
             if asked:
                 facts = sqlite_columns.build_facts_sql([(column.sql, column.declared) for column in asked])

@@ -176,6 +176,21 @@ def test_times_of_a_file_that_are_no_times_of_day_are_kept_beside_the_others(war
     ]
 
 
+def test_what_a_sqlite_view_computes_is_the_same_in_each_load(sqlite: SourceDatabase, settings: Settings) -> None:
+    sqlite.run(
+        "create table parts (id integer primary key, price real)",
+        "create view shares as select id, avg(price) over () as mean, cast(sum(price) over () as real) as total, count(*) over () as parts from parts",
+    )
+    sqlite.fill("parts", [(number, number * 0.1) for number in range(1, 201)])
+    tenant = Tenant(settings, sqlite.build_source(shares={"primary_key": "id"}))
+    tenant.load()
+    first = tenant.read("shares", "id", "mean", "total", "parts")
+    tenant.load()
+    assert tenant.read("shares", "id", "mean", "total", "parts") == first
+    with sqlite._engine.connect() as connection:
+        assert [tuple(row) for row in connection.exec_driver_sql("select id, mean, total, parts from shares order by id")] == first
+
+
 # --- a file that another program holds
 
 
