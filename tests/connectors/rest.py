@@ -16,6 +16,7 @@ from werkzeug import Request, Response
 from fabric_assets.config.sources import RestApiSource
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.connectors.batches import Batch, ReadGroup, SourceReader, Window
+from fabric_assets.connectors.column_names import normalize_column
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.destinations import connect
 from fabric_assets.connectors.imported_file import ImportedFile
@@ -90,6 +91,9 @@ class Memory:
     @property
     def has_loaded(self) -> bool:
         return bool(self.state)
+
+    def get_column(self, field: str) -> str:
+        return normalize_column(field)
 
     def get_type(self, column: str) -> pa.DataType | None:
         return self.get_rows_at(column, None).schema.field(column).type if self._rows else None
