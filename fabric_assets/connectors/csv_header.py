@@ -24,7 +24,7 @@ _TRUTH = "truth value"
 _KINDS = {
     "number": re.compile(r"[-+(]?\s?[$€£¥]?\s?\d[\d.,'\u00a0\u202f ]*([eE][-+]?\d+)?\s?[%€$]?\)?"),
     "date or time": re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T]\d{1,2}:\d{2}.*)?|\d{1,2}:\d{2}(:\d{2}.*)?|\d{4}-\d{2}-\d{2}T.*|\d{4}W\d{2}"),
-    _TRUTH: re.compile(r"true|false|yes|no|y|n|t|f", re.IGNORECASE),
+    _TRUTH: re.compile(r"true|false|yes", re.IGNORECASE),
     "id": re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE),
     "address": re.compile(r"\S+@\S+\.\S+|https?://\S+|\d{1,3}(\.\d{1,3}){3}"),
 }

@@ -163,6 +163,8 @@ HEADERS = [
     "t,y\n1,2\n",
     "t,y,n\n",
     "name,total\na,1\n",
+    "id,n\n1,y\n",
+    "no,name\nyes,a\n",
     "id,name\n",
     "a b,c-d,e.f\nx,y,z\n",
     "only\none\n",
