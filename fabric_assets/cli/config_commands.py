@@ -3,7 +3,7 @@
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -17,6 +17,9 @@ from fabric_assets.config.problems import shorten
 from fabric_assets.config.suggestions import suggest
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from fabric_assets.transform.graph import ProjectGraph
 
 Tenants = Annotated[list[str] | None, typer.Argument(help="Names or globs of tenants; default: all.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -41,7 +44,8 @@ def validate(
     fleet = load_fleet(settings)
     everything = all_ or not tenants
     fleet = narrow(fleet, get_tenants(fleet, tenants, everything))
-    fleet, problems = _check_models(fleet, settings)
+    fleet, graph, problems = _check_models(fleet, settings)
+    held_up = _list_held_up(fleet, graph)
     problems = _get_unique([*(problem for found in fleet.broken.values() for problem in found), *(fleet.unused if everything else ()), *problems])
     from fabric_assets.cli.stream_warnings import find_warnings
 
@@ -52,10 +56,7 @@ def validate(
     else:
         for problem in [*problems, *warnings]:
             typer.echo(f"{problem}\n")
-    count = len(fleet.tenants) + len(fleet.broken)
-    summary = f"{len(fleet.tenants)} of {count} tenants are fine"
-    found = [f"{len(listed)} {noun}{'s' if len(listed) > 1 else ''} found" for listed, noun in ((problems, "problem"), (warnings, "warning")) if listed]
-    typer.echo("; ".join([summary, *found]), err=json_)
+    typer.echo(_summarise(fleet, graph, held_up, len(problems)), err=json_)
     raise typer.Exit(2 if problems else 0)
 
 
@@ -128,14 +129,35 @@ def explain(
     _get_console().print(table)
 
 
-def _check_models(fleet: Fleet, settings: Settings) -> tuple[Fleet, list[Problem]]:
-    """Hold the tenants against the dbt project, if any has models; a project that cannot be parsed is a problem of its own."""
+def _summarise(fleet: Fleet, graph: "ProjectGraph | None", held_up: list[str], problems: int) -> str:
+    if problems and graph is None and _has_models(fleet):
+        return "The shared dbt project does not parse; no tenant can run."
+    summary = f"{len(fleet.tenants) - len(held_up)} of {len(fleet.tenants) + len(fleet.broken)} tenants are fine"
+    summary += f"; some models of these cannot be built: {', '.join(held_up)}" if held_up else ""
+    return f"{summary}; {problems} problem{'s' if problems > 1 else ''} found" if problems else summary
+
+
+def _check_models(fleet: Fleet, settings: Settings) -> tuple[Fleet, "ProjectGraph | None", list[Problem]]:
+    """Hold the tenants against the dbt project, if any has models; what is wrong with the shared project is a problem of its own."""
     from fabric_assets.cli.headless import get_valid_fleet
 
     try:
-        return get_valid_fleet(fleet, settings)[0], []
+        checked, graph = get_valid_fleet(fleet, settings)
     except ConfigurationError as error:
-        return fleet, [Problem("", settings.dbt_project_dir, 1, 1, "", str(error))]
+        return fleet, None, [Problem("", settings.dbt_project_dir, 1, 1, "", str(error))]
+    mistakes = dict.fromkeys(graph.mistakes.values()) if graph is not None else ()
+    return checked, graph, [Problem("", settings.dbt_project_dir / found.file, found.line, 1, "", found.message) for found in mistakes]
+
+
+def _list_held_up(fleet: Fleet, graph: "ProjectGraph | None") -> list[str]:
+    """The tenants that have a model which a mistake in a shared file stops."""
+    from fabric_assets.transform.selection import select_models
+
+    if graph is None or not graph.stopped:
+        return []
+    chosen = {name: loaded.config.transform for name, loaded in fleet.tenants.items() if loaded.config.transform}
+    models = {name: select_models(graph, tenant=name, transform=transform) for name, transform in chosen.items()}
+    return [name for name, found in models.items() if any(model.unique_id in graph.stopped for model in found)]
 
 
 def _has_models(fleet: Fleet) -> bool:

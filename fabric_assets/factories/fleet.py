@@ -34,6 +34,9 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             "FABRIC_STRICT=1 and these tenants are broken:\n" + "\n".join(str(problem) for problems in fleet.broken.values() for problem in problems),
             remedy="mend them (`fabric validate` shows the same list), or set FABRIC_STRICT=0 to load the healthy ones",
         )
+    if settings.strict and graph is not None and graph.mistakes:
+        wrong = [f"{settings.dbt_project_dir / found.file}:{found.line}: {found.message}" for found in graph.mistakes.values()]
+        raise ConfigurationError("FABRIC_STRICT=1 and these shared models are wrong:\n" + "\n".join(wrong), remedy="correct them, or set FABRIC_STRICT=0")
     tenants, unbuilt = _build_tenants(fleet, graph, settings)
     broken = {**fleet.broken, **unbuilt}
     healthy = dg.Definitions(

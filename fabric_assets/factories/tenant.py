@@ -49,7 +49,7 @@ def _build(loaded: LoadedTenant, graph: ProjectGraph | None, *, settings: Settin
     if tenant.transform is not None and graph is not None:
         models = select_models(graph, tenant=tenant.tenant, transform=tenant.transform)
         if models:
-            assets.append(build_transformation(loaded, models, get_tests(graph, tenant, models), settings=settings))
+            assets.append(build_transformation(loaded, models, get_tests(graph, tenant, models), settings=settings, stopped=graph.stopped))
     parents = {tuple(spec.key.path): tuple(tuple(dep.asset_key.path) for dep in spec.deps) for definition in assets for spec in definition.specs}
     sensors = build_import_sensors(tenant, parents, settings=settings)
     return TenantDefinitions(assets=assets, schedules=build_schedules(tenant, parents), sensors=sensors, parents=parents)

@@ -12,6 +12,7 @@ import dagster as dg
 
 from fabric_assets import naming
 from fabric_assets.config.loader import LoadedTenant
+from fabric_assets.config.problems import shorten
 from fabric_assets.errors import TransformError
 from fabric_assets.factories.failures import raised_to_dagster
 from fabric_assets.factories.ingestion import get_pool
@@ -20,19 +21,25 @@ from fabric_assets.factories.translators import FULL_REFRESH_TAG, build_model_sp
 from fabric_assets.loading.lease import LEASE_SECONDS, warehouse_lease
 from fabric_assets.settings import Settings
 from fabric_assets.transform.build import BuildRequest, ModelResult, TestResult
-from fabric_assets.transform.graph import ModelNode, TestNode
+from fabric_assets.transform.graph import Mistake, ModelNode, TestNode
 
 TRANSFORM_TIMEOUT = timedelta(hours=4)
 _REMEDY = "Fix the model or the data. If an upstream table is missing: --select +MODEL. Models already built are kept."
 
 
 def build_transformation(
-    loaded: LoadedTenant, models: Sequence[ModelNode], tests: Mapping[str, tuple[TestNode, ...]], *, settings: Settings
+    loaded: LoadedTenant,
+    models: Sequence[ModelNode],
+    tests: Mapping[str, tuple[TestNode, ...]],
+    *,
+    settings: Settings,
+    stopped: Mapping[str, Mistake] | None = None,
 ) -> dg.AssetsDefinition:
     """Make the assets of a tenant's models.
 
     Args:
         models: in topological order.
+        stopped: models that a mistake in a shared file keeps from being built.
         tests: the tests that belong to each asset: keyed by a model's unique_id, or by `source.stream`.
     """
     tenant = loaded.config
@@ -62,6 +69,9 @@ def build_transformation(
     def transform(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         chosen = {key: nodes[key] for key in nodes if key in context.selected_asset_keys}
         selected = {key: test for key, test in checks.items() if key in context.selected_asset_check_keys}
+        held_up = {key: (stopped or {})[model.unique_id] for key, model in chosen.items() if model.unique_id in (stopped or {})}
+        chosen = {key: model for key, model in chosen.items() if key not in held_up}
+        selected = {key: test for key, test in selected.items() if not (stopped or {}).keys() & test.depends_on_models}
         wanted = _leave_out_unanswerable(context, selected, tenant=tenant.tenant, selected=models, assets=assets, built=set(chosen))
         request = BuildRequest(
             tenant=tenant,
@@ -73,10 +83,15 @@ def build_transformation(
             timeout_seconds=int(TRANSFORM_TIMEOUT.total_seconds()),
         )
         with raised_to_dagster(), warehouse_lease(tenant.tenant, settings, timeout_seconds=LEASE_SECONDS, report=context.log.info):
-            results = getattr(context.resources, workers).build(request)
-            yield from _translate(results, tenant.tenant, models=chosen, tests=wanted, assets=assets, warn=context.log.warning)
+            results = getattr(context.resources, workers).build(request) if chosen or wanted else iter(())
+            failed = [_describe_stopped(key, mistake, settings) for key, mistake in held_up.items()]
+            yield from _translate(results, tenant.tenant, models=chosen, tests=wanted, assets=assets, failed=failed, warn=context.log.warning)
 
     return transform
+
+
+def _describe_stopped(key: dg.AssetKey, mistake: Mistake, settings: Settings) -> str:
+    return f"{key.to_user_string()}: not built: {shorten(settings.dbt_project_dir / mistake.file)}:{mistake.line}: {mistake.message}"
 
 
 def _leave_out_unanswerable(
@@ -118,12 +133,13 @@ def _translate(
     models: Mapping[dg.AssetKey, ModelNode],
     tests: Mapping[dg.AssetCheckKey, TestNode],
     assets: Mapping[str, dg.AssetKey],
+    failed: list[str],
     warn: Callable[[str], None],
 ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
     """Yield a result for each model and test as dbt reports it, then fail if a model was not built."""
     model_keys = {model.unique_id: key for key, model in models.items()}
     test_keys = {test.unique_id: key for key, test in tests.items()}
-    failed, refused, skipped = [], [], []
+    refused, skipped = [], []
     for result in results:
         if isinstance(result, TestResult):
             key = test_keys[result.unique_id]

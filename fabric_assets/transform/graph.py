@@ -99,6 +99,19 @@ class SourceNode:
 
 
 @dataclass(frozen=True)
+class Mistake:
+    """What is wrong with a file that all tenants share.
+
+    Args:
+        file: relative to the dbt project.
+    """
+
+    file: str
+    line: int
+    message: str
+
+
+@dataclass(frozen=True)
 class ProjectGraph:
     """The dbt project as definitions, selectors and validation see it.
 
@@ -106,6 +119,7 @@ class ProjectGraph:
         models: by unique_id, parents before children; ephemeral ones included.
         sources: by unique_id.
         unattached: tests that belong to no one asset, as dagster-dbt has it: several parents and no `meta.dagster.ref.name`.
+        mistakes: shared models that dbt cannot parse, by unique_id; stand-ins took their place while the rest was parsed.
         broken: tenants whose own files dbt cannot parse, or that break a rule, with what is wrong; the project was parsed without them.
     """
 
@@ -113,6 +127,16 @@ class ProjectGraph:
     sources: dict[str, SourceNode] = field(default_factory=dict)
     unattached: tuple[TestNode, ...] = ()
     broken: dict[str, str] = field(default_factory=dict)
+    mistakes: dict[str, Mistake] = field(default_factory=dict)
+
+    @cached_property
+    def stopped(self) -> dict[str, Mistake]:
+        """The models that cannot be built: those with a mistake, and all that are built on them, each with the mistake that stops it."""
+        found = dict(self.mistakes)
+        for unique_id, model in self.models.items():  # parents come before children
+            if unique_id not in found and (cause := next((found[parent] for parent in model.parents if parent in found), None)):
+                found[unique_id] = cause
+        return found
 
     @cached_property
     def sensitive_columns(self) -> dict[str, dict[str, frozenset[str]]]:
@@ -169,6 +193,7 @@ def read_graph(file: Path) -> tuple[str, ProjectGraph]:
         sources={raw["unique_id"]: _build_source(raw) for raw in content["sources"]},
         unattached=tuple(_build_test(raw) for raw in content["unattached"]),
         broken=content.get("broken", {}),
+        mistakes={unique_id: Mistake(**raw) for unique_id, raw in content["mistakes"].items()},
     )
     return content["fingerprint"], graph
 
@@ -186,6 +211,7 @@ def dump_graph(graph: ProjectGraph, *, fingerprint: str) -> str:
         "sources": [asdict(source) for source in graph.sources.values()],
         "unattached": [asdict(test) for test in graph.unattached],
         "broken": graph.broken,
+        "mistakes": {unique_id: asdict(mistake) for unique_id, mistake in graph.mistakes.items()},
     }
     return json.dumps(content, default=str)
 

@@ -162,11 +162,10 @@ def _write(settings: Settings, files: dict[str, str]) -> None:
 
 
 def test_a_project_that_dbt_cannot_parse_is_refused_with_dbts_words(own_project: Settings) -> None:
-    (own_project.dbt_project_dir / "models/marts/sales/orders.sql").write_text("select * from {{ ref('nowhere') }}")
+    (own_project.dbt_project_dir / "models/marts/sales/wrong.yml").write_text("models: [x")
     with pytest.raises(ConfigurationError) as caught:
         prepare_project(own_project)
-    assert "models/marts/sales/orders.sql" in caught.value.message
-    assert "nowhere" in caught.value.message
+    assert "models/marts/sales/wrong.yml:" in caught.value.message
     assert "\x1b" not in caught.value.message
 
 

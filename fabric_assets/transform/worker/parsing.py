@@ -16,13 +16,16 @@ from dbt.contracts.graph.manifest import Manifest
 
 from fabric_assets import naming
 from fabric_assets.errors import ConfigurationError
-from fabric_assets.transform.graph import ProjectGraph
+from fabric_assets.transform.graph import Mistake, ProjectGraph
 from fabric_assets.transform.worker.dbt_call import call_dbt, clean_message
 from fabric_assets.transform.worker.inspection import build_graph, find_problems, place_sources
 from fabric_assets.transform.worker.limits import Limits, Meter, Stopped, measure_dbt, run_limited
 from fabric_assets.transform.worker.manifest import OWN_FOLDERS, PARTS, get_owner
+from fabric_assets.transform.worker.mistakes import Found, build_stand_in, is_shared_model, locate, suggest_name
 from fabric_assets.transform.worker.own_files import find_file_problems
 
+# Each costs a parse; a project that has more is wrong as a whole.
+_MOST_MISTAKES = 20
 # By the tenant in whose own files they are; None for what all share.
 _Problems = dict[str | None, str]
 # What a tenant's own models may add to the manifest, which each tenant's build reads.
@@ -38,7 +41,8 @@ def parse_project(project: Path, folder: Path, limits: Limits, *, refused: Mappi
         refused: tenants whose files are known to take too much, with what is wrong: these are not tried.
 
     Returns:
-        the manifest; the graph with what is wrong with each tenant that was left out; and the part of that which `refused` is for the next time.
+        the manifest; the graph with what is wrong with each tenant that was left out, and with each shared model that a stand-in took the place of;
+        and the part of that which `refused` is for the next time.
 
     Raises:
         ConfigurationError: what all tenants share does not parse, or breaks a rule; with all that was found.
@@ -49,13 +53,17 @@ def parse_project(project: Path, folder: Path, limits: Limits, *, refused: Mappi
         left = [tenant for tenant in parser.tenants if tenant not in broken]
         manifest, problems = parser.parse(left)
         if manifest is not None and parser.graph is not None and not problems:
-            return manifest, replace(parser.graph, broken=broken), parser.stopped
+            return manifest, replace(parser.graph, broken=broken, mistakes=parser.find_mistakes(manifest)), parser.stopped
         culprits = {tenant: problems[tenant] for tenant in left if tenant in problems}
         if not culprits and None in problems and manifest is None:
             culprits = parser.find_culprits(left, problems[None])
+        if not culprits and manifest is None and parser.replace_culprit():
+            continue
         if not culprits:
             found = (parser.shared_problem if manifest is None else None) or "\n".join(problems.values())
             remedy = "correct what is named above; a var that a model reads needs a default: var('name', default)"
+            if manifest is None and (place := locate(found, project)):
+                found = f"{project.name}/{place.mistake.file}:{place.mistake.line}: {found}"
             raise ConfigurationError("\n".join([found, *broken.values()]), remedy=remedy)
         broken |= culprits
 
@@ -68,6 +76,7 @@ class _Parser:
         self._copies = 0
         # Of the last parse, where it kept the rules. Made in the child, where dbt has its flags.
         self.graph: ProjectGraph | None = None
+        self._found: dict[str, Found] = {}
         own = project / OWN_FOLDERS
         self.tenants = sorted(path.name for path in own.iterdir() if path.is_dir()) if own.is_dir() else []
         for name in self.tenants:
@@ -91,7 +100,7 @@ class _Parser:
 
     def parse(self, tenants: Sequence[str]) -> tuple[Manifest | None, _Problems]:
         """Parse, and see whether the rules are kept; there is no manifest where dbt makes none."""
-        project = self._project if len(tenants) == len(self.tenants) else self._copy_with(tenants)
+        project = self._project if len(tenants) == len(self.tenants) and not self._found else self._copy_with(tenants)
         try:
             parts, problems, self.graph = run_limited(lambda meter: self._parse(meter, project), self._limits, self._folder)
         except Stopped as stop:
@@ -137,6 +146,27 @@ class _Parser:
         """What is wrong with the project before any tenant's own files."""
         return self.parse([])[1].get(None)
 
+    def replace_culprit(self) -> bool:
+        """Let a stand-in take the place of the shared model that dbt's message is about; False where it is about none, or that did not help."""
+        found = locate(self.shared_problem or "", self._project)
+        if found is None or not is_shared_model(found) or len(self._found) >= _MOST_MISTAKES:
+            return False
+        file = found.mistake.file
+        if file in self._found:
+            if not self._found[file].keeps_config:
+                return False
+            found = replace(self._found[file], keeps_config=False)
+        self._found[file] = found
+        del self.shared_problem
+        return True
+
+    def find_mistakes(self, manifest: Manifest) -> dict[str, Mistake]:
+        """The mistakes by the unique ids of their models."""
+        models = {node.original_file_path: key for key, node in manifest.nodes.items() if node.resource_type == "model"}
+        names = {node.name for node in manifest.nodes.values() if node.resource_type == "model" and not get_owner(node.original_file_path)}
+        known = names | {f"{source.source_name}.{source.name}" for source in manifest.sources.values()}
+        return {models[file]: suggest_name(found, known) for file, found in self._found.items() if file in models}
+
     def _sift(self, tenants: Sequence[str]) -> dict[str, str]:
         """Halve the tenants until each one that dbt does not parse beside the shared project stands alone."""
         manifest, problems = self.parse(tenants)
@@ -156,6 +186,8 @@ class _Parser:
         left_out = {*self.tenants} - {*tenants}
         copy = self._folder / f"copy_{self._copies}"
         shutil.copytree(self._project, copy, ignore=lambda folder, names: left_out & set(names) if folder == own else ())
+        for file, found in self._found.items():
+            (copy / file).write_text(build_stand_in(found, (self._project / file).read_text(encoding="utf-8", errors="replace")), encoding="utf-8")
         return copy
 
 

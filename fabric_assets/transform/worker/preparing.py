@@ -38,7 +38,7 @@ def _save_graph(graph: ProjectGraph, file: Path, *, fingerprint: str) -> None:
         known, other = "", graph
     if known == fingerprint:
         graph = _unite(graph, other)
-    if known != fingerprint or graph.broken != other.broken:
+    if known != fingerprint or (graph.broken, graph.mistakes) != (other.broken, other.mistakes):
         write_atomically(file, lambda stream: stream.write(dump_graph(graph, fingerprint=fingerprint).encode()))
 
 
@@ -50,7 +50,8 @@ def _unite(graph: ProjectGraph, other: ProjectGraph) -> ProjectGraph:
     """
     here, there = _get_shape(graph), _get_shape(other)
     differing: dict[str | None, list[str]] = {}
-    for key in sorted({*here, *there}):
+    mistakes = {**other.mistakes, **graph.mistakes}
+    for key in sorted({*here, *there} - mistakes.keys()):
         if here.get(key) != there.get(key):
             differing.setdefault((graph.models.get(key) or other.models[key]).tenant, []).append(key)
     messages = {tenant: f"{', '.join(keys)}: not the same on every kind of warehouse" for tenant, keys in differing.items()}
@@ -58,7 +59,7 @@ def _unite(graph: ProjectGraph, other: ProjectGraph) -> ProjectGraph:
     if None in messages:
         raise ConfigurationError(messages[None], remedy=remedy)
     broken = {tenant: f"{message}; {remedy}" for tenant, message in messages.items() if tenant} | graph.broken | other.broken
-    return replace(graph, models={key: model for key, model in graph.models.items() if model.tenant not in broken}, broken=broken)
+    return replace(graph, models={key: model for key, model in graph.models.items() if model.tenant not in broken}, broken=broken, mistakes=mistakes)
 
 
 def _get_shape(graph: ProjectGraph) -> dict[str, Any]:

@@ -1,0 +1,74 @@
+"""dbt's message about a file of the shared project -> which model is wrong, in which line, and what to write instead.
+
+A model that dbt cannot parse is replaced by a stand-in while the rest is parsed: then only what is built on it is held up, for the tenants that have it.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+
+from fabric_assets.transform.graph import Mistake
+from fabric_assets.transform.worker.manifest import OWN_FOLDERS
+
+_FILE = re.compile(r"\((?P<file>(?:models|macros|tests)/[^()\n]+\.(?:sql|ya?ml|md))\)")
+_READING = re.compile(r"Error reading \w+: (?P<file>\S+\.ya?ml)")  # below the folder of models
+_LINE = re.compile(r"\bline (?P<line>\d+)")
+_MISSING = re.compile(r"depends on (?:a node|a source) named '(?P<name>[^']+)'.*? which was not found", re.DOTALL)
+_IS_SOURCE = re.compile(r"depends on a source named")
+_CONFIG = re.compile(r"\{\{-?\s*config\s*\(.*?\)\s*-?\}\}", re.DOTALL)
+_HEADING = re.compile(r"^\s*(?:Compilation|Parsing|Runtime|Dependency) Error.*$")
+_BODY = "select 1 as not_built\n"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A mistake whose nearest right name is not known yet.
+
+    Args:
+        missing: the name that a ref() or source() has and nothing else.
+        keeps_config: whether the stand-in has the model's config block: what it is selected by, e.g. its tags.
+    """
+
+    mistake: Mistake
+    missing: str = ""
+    keeps_config: bool = True
+
+
+def locate(message: str, project: Path) -> Found | None:
+    """Find the file and line that dbt's message is about; None where it names no file of the project."""
+    file = match["file"] if (match := _FILE.search(message)) else f"models/{match['file']}" if (match := _READING.search(message)) else ""
+    if not file or not (project / file).is_file():
+        return None
+    text = (project / file).read_text(encoding="utf-8", errors="replace")
+    if missing := _MISSING.search(message):
+        name = missing["name"]
+        call = "source({})".format(", ".join(f"'{part}'" for part in name.split("."))) if _IS_SOURCE.search(message) else f"ref('{name}')"
+        return Found(Mistake(file, _find_line(text, name), f"{call} does not exist"), name)
+    line = _LINE.search(message)
+    words = " ".join(part.strip() for part in message.splitlines() if part.strip() and not _HEADING.match(part))
+    return Found(Mistake(file, int(line["line"]) if line else 1, words or " ".join(message.split())))
+
+
+def is_shared_model(found: Found) -> bool:
+    file = found.mistake.file
+    return file.startswith("models/") and not file.startswith(f"{OWN_FOLDERS}/") and file.endswith(".sql")
+
+
+def build_stand_in(found: Found, text: str) -> str:
+    config = _CONFIG.search(text) if found.keeps_config else None
+    return f"{config[0]}\n{_BODY}" if config else _BODY
+
+
+def suggest_name(found: Found, known: Iterable[str]) -> Mistake:
+    """Add the nearest name that there is."""
+    near = get_close_matches(found.missing, sorted(known), n=1) if found.missing else []
+    return replace(found.mistake, message=f"{found.mistake.message}; did you mean '{near[0]}'?") if near else found.mistake
+
+
+def _find_line(text: str, name: str) -> int:
+    """The line of the call; a name that is put together by Jinja is not found, and the file's first line is given."""
+    pattern = re.compile(r"(?:ref|source)\s*\([^)]*['\"]" + re.escape(name.rsplit(".", 1)[-1]) + r"['\"]")
+    match = pattern.search(text)
+    return text.count("\n", 0, match.start()) + 1 if match else 1
