@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from fabric_assets.cli import config_commands, demo, imports, isolation, offboard, prepare, provision, rejects, run, secrets
+from fabric_assets.cli import config_commands, demo, imports, isolation, migrate_values, offboard, prepare, provision, rejects, run, secrets
 from fabric_assets.cli.streams import describe_unwritable, is_closed
 from fabric_assets.env_file import load_env_file
 from fabric_assets.errors import ConfigurationError, FabricError
@@ -30,6 +30,7 @@ app.command("prepare")(prepare.prepare)
 app.command("provision")(provision.provision)
 app.command("demo")(demo.demo)
 app.command("isolation")(isolation.isolation)
+app.command("migrate-values")(migrate_values.migrate_values)
 app.command("offboard")(offboard.offboard)
 app.add_typer(imports.app, name="imports")
 app.add_typer(rejects.app, name="rejects")

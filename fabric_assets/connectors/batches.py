@@ -107,6 +107,10 @@ class StreamMemory(Protocol):
     warnings: list[str]
     has_loaded: bool
 
+    def note_older_form(self, field: str, form: str) -> None:
+        """Note that a field of the row itself keeps an earlier form, by its word in value_forms.OLDER_FORMS."""
+        ...
+
     def get_column(self, field: str) -> str:
         """The column in the warehouse that a field of the source has, or would get."""
         ...

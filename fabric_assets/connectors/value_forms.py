@@ -1,10 +1,46 @@
 """The versions of the form in which stored values and column names are written.
 
 A stream keeps the version with which its table was made, so a new form never meets an old one in one column. A connector or a
-shaper that changes a form asks `memory.value_forms >= 2` for it, and writes the earlier form below that.
+shaper that changes a form asks `memory.value_forms >= 2` for it, and writes the earlier form below that. For each column whose
+values would have another form today, it calls `memory.note_older_form` with a word of OLDER_FORMS: the run's summary then names
+the column, and `fabric migrate-values` rewrites it in the warehouse, or says that the stream has to be loaded anew.
 """
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 # Tables that were made before versions were recorded: UUIDs as bytes, arrays as the source spells them, `x` for names in other scripts.
 FIRST = 1
 # New tables, and tables that a full refresh or `fabric migrate-values` has made anew.
 CURRENT = 2
+
+
+@dataclass(frozen=True)
+class OlderForm:
+    """An earlier form of a column's values.
+
+    Args:
+        words: what the values are, for messages.
+        rewrite: destination type -> the column's type there and the SQL of its present values, of `{column}`. Empty where the present
+            values cannot be derived from the stored ones.
+    """
+
+    words: str
+    rewrite: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+
+_PARTS = "'(.{8})(.{4})(.{4})(.{4})(.{12})', '\\1-\\2-\\3-\\4-\\5'"
+OLDER_FORMS: Mapping[str, OlderForm] = {
+    "uuid": OlderForm(
+        "UUIDs as bytes",
+        {
+            "duckdb": ("varchar", f"lower(regexp_replace(hex({{column}}), {_PARTS}))"),
+            "postgres": ("text", "encode({column}, 'hex')::uuid::text"),
+        },
+    ),
+    "json": OlderForm("JSON as text", {"duckdb": ("json", "cast({column} as json)"), "postgres": ("jsonb", "{column}::jsonb")}),
+    "list": OlderForm("lists as text"),
+    "text": OlderForm("another spelling"),
+    # 10.1 and 10.10 are one number, and which text it was is lost.
+    "code": OlderForm("codes as numbers"),
+}

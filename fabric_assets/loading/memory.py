@@ -43,8 +43,12 @@ class WarehouseMemory:
     keep_file: Callable[[ImportedFile], None]
     window: Window = field(default_factory=Window)
     value_forms: int = CURRENT
+    older_forms: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     has_loaded: bool = False
+
+    def note_older_form(self, field: str, form: str) -> None:
+        self.older_forms[field] = form
 
     def get_column(self, field: str) -> str:
         return self.names.find_column(field)

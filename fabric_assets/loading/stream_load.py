@@ -25,6 +25,7 @@ from fabric_assets.loading.failures import build_error
 from fabric_assets.loading.job import Job
 from fabric_assets.loading.ledger import StreamState
 from fabric_assets.loading.memory import WarehouseMemory
+from fabric_assets.loading.older_forms import describe_older_forms
 from fabric_assets.loading.reports import LoadRecord, LoadRequest, StreamFailure, StreamReport
 from fabric_assets.loading.shaping import Shaper
 from fabric_assets.loading.stream_names import StreamNames
@@ -176,6 +177,7 @@ class StreamLoad:
         if not self._plan.is_judged and self._config.rejects.is_exceeded(record.rows_read, record.rows_rejected):
             raise self._build_limit_error(record)
         written = writer.finish()
+        self._names.older_forms |= {self._names.find_column(field): form for field, form in self.memory.older_forms.items()}
         if not written.keeps_columns:
             record = replace(record, value_forms=self.memory.value_forms, column_names=self._state.find_new_names(self._shaper.export_names()))
         else:
@@ -194,6 +196,7 @@ class StreamLoad:
             files=tuple(files),
             warnings=(
                 *self.memory.warnings,
+                *describe_older_forms(self._names, self._request.tenant.tenant),
                 *describe_drift(record.schema_changes, self._config.schema_contract, reads_all=reads_all),
                 *describe_missing_rows(written.missing, self._state.rows_total, reads_all=reads_all),
             ),

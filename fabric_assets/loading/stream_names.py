@@ -8,7 +8,6 @@ A field is known by its path: the keys that lead to it within one row of its tab
 """
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,9 +16,9 @@ from fabric_assets.connectors.column_names import SEPARATOR, compose, join_names
 from fabric_assets.connectors.value_forms import CURRENT
 from fabric_assets.errors import DataError
 from fabric_assets.loading.reports import SchemaChange
+from fabric_assets.loading.variant_columns import find_variants, is_named_as_variant, is_variant
 
 Path = tuple[str, ...]
-_VARIANT = re.compile(rf"(.+){SEPARATOR}v_[a-z]+")
 
 
 @dataclass
@@ -57,7 +56,7 @@ class StreamNames:
         reserved: Set[str] = frozenset(),
         place: str = "",
     ) -> None:
-        self._stream, self._place, self._is_first, self._reserved = stream, place, value_forms < CURRENT, reserved
+        self._stream, self._place, self.is_first, self._reserved = stream, place, value_forms < CURRENT, reserved
         self.layout = {table: dict(columns) for table, columns in layout.items()}
         self._columns: dict[str, _Names] = {}
         self._tables: dict[str, _Names] = {}
@@ -65,6 +64,8 @@ class StreamNames:
         self._rivals: dict[tuple[str, str], str] = {}
         self._news: dict[tuple[str, str], str] = {}
         self._known: set[tuple[str, Path]] = set()
+        # Column -> word of value_forms.OLDER_FORMS.
+        self.older_forms: dict[str, str] = {}
         self._load(kept)
         self._rename = {compose(source): column for source, column in (rename or {}).items()}
         self.renamed: dict[str, str] = {}
@@ -90,6 +91,10 @@ class StreamNames:
         if name != join_names(map(normalize_column, path)) and name not in self.layout.get(table, {}):
             self._news[table, name] = ".".join(path)
         return name
+
+    def keep_column(self, table: str, path: Path, name: str) -> None:
+        """Give a field the column that it has already."""
+        self._columns.setdefault(table, _Names()).add(path, name)
 
     def get_columns(self, table: str, labels: Iterable[str]) -> None:
         """Name the fields of a table's rows together, so that the order in which they stand decides nothing."""
@@ -124,14 +129,14 @@ class StreamNames:
         path = compose(label)
         yield self.find_column(label)
         yield self._spell_first(path)
-        if self._is_first:
+        if self.is_first:
             yield normalize_column(path)
 
     def _choose_column(self, table: str, path: Path) -> tuple[str, str | None]:
         """A name for a field without one, and the field that has the name which the rule proposes."""
         names, layout = self._columns.get(table) or _Names(), self.layout.get(table, {})
         is_renamed = table == self._stream and path[0] in self._rename
-        if self._is_first and not (is_renamed and len(path) == 1):
+        if self.is_first and not (is_renamed and len(path) == 1):
             former = join_names(map(normalize_column, path))
             if former in layout and former not in names.by_name and not is_variant(former, layout):
                 return former, None
@@ -163,7 +168,7 @@ class StreamNames:
         if known is not None:
             return known
         name, number = wanted, 1
-        if self._is_first and former in self.layout and former not in self._table_names:
+        if self.is_first and former in self.layout and former not in self._table_names:
             name = former
         else:
             while not self._is_free_table(name, parent, path):
@@ -205,12 +210,26 @@ class StreamNames:
             [parent, list(path), name]
             for parent, names in self._tables.items()
             for path, name in names.by_path.items()
-            if (self._is_first or self._is_kept_table(parent, path, name)) and (name in tables or (parent, path) in self._known)
+            if (self.is_first or self._is_kept_table(parent, path, name)) and (name in tables or (parent, path) in self._known)
         )
         kept: dict[str, Any] = {"columns": {table: each for table, each in columns.items() if each}}
         if nested:
             kept["tables"] = nested
+        if self.is_first and self.older_forms:
+            kept["older"] = dict(sorted(self.older_forms.items()))
         return json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
+
+    def list_columns(self) -> Iterator[tuple[str, Path, str]]:
+        """Each table, field and column that are known."""
+        for table, names in self._columns.items():
+            for path, name in names.by_path.items():
+                yield table, path, name
+
+    def list_tables(self) -> Iterator[tuple[str, Path, str]]:
+        """Each nested table that is known: its parent, the list that it is of, its name."""
+        for parent, names in self._tables.items():
+            for path, name in names.by_path.items():
+                yield parent, path, name
 
     def get_changes(self, tables: Mapping[str, Iterable[str]]) -> list[SchemaChange]:
         """The names that this load has chosen otherwise than dlt's rule does, and those that it has changed."""
@@ -224,12 +243,13 @@ class StreamNames:
         ]
 
     def _is_kept_column(self, path: Path, name: str) -> bool:
-        return self._is_first or path != (name,) or _VARIANT.fullmatch(name) is not None
+        return self.is_first or path != (name,) or is_named_as_variant(name)
 
     def _load(self, kept: str | None) -> None:
         if not kept:
             return
         found = json.loads(kept)
+        self.older_forms = dict(found.get("older", {}))
         for table, entries in found["columns"].items():
             names = self._columns.setdefault(table, _Names())
             for path, name in entries:
@@ -273,20 +293,9 @@ class StreamNames:
         for path, name in wanted.items():
             names.add(path, name)
             if former[path] in layout and former[path] != name:
-                self.renamed |= {former[path]: name, **_find_variants(former[path], name, layout)}
+                self.renamed |= {former[path]: name, **find_variants(former[path], name, layout)}
         if self.renamed:
             self.layout[self._stream] = {self.renamed.get(name, name): kind for name, kind in layout.items()}
-
-
-def is_variant(name: str, columns: Mapping[str, Any]) -> bool:
-    """Whether a column holds the values of another one that do not fit its type."""
-    found = _VARIANT.fullmatch(name)
-    return found is not None and found[1] in columns
-
-
-def _find_variants(former: str, name: str, layout: Mapping[str, Any]) -> dict[str, str]:
-    prefix = f"{former}{SEPARATOR}v_"
-    return {each: join_names((name, each[len(former) + len(SEPARATOR) :])) for each in layout if each.startswith(prefix) and is_variant(each, layout)}
 
 
 def _is_free(name: str, path: Path, names: _Names, layout: Mapping[str, Any]) -> bool:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from fabric_assets.connectors.arrow_types import BIGINT, DOUBLE, LARGE
 from fabric_assets.errors import DestinationError
 from fabric_assets.loading.session import Session, Table, quote, quote_all
-from fabric_assets.loading.stream_names import is_variant
+from fabric_assets.loading.variant_columns import is_variant
 
 # What a column of whole numbers may become while the load that makes it goes on, in words of both destinations.
 _WIDER = {DOUBLE: "double precision", LARGE: "decimal(38, 0)"}

@@ -25,7 +25,8 @@ from fabric_assets.errors import DataError
 from fabric_assets.loading.fitting import fit
 from fabric_assets.loading.frames import Column, Fault, Frame
 from fabric_assets.loading.reports import SchemaChange
-from fabric_assets.loading.stream_names import StreamNames, is_variant
+from fabric_assets.loading.stream_names import StreamNames
+from fabric_assets.loading.variant_columns import is_variant
 
 Layout = Mapping[str, Mapping[str, pa.DataType]]
 

@@ -103,6 +103,12 @@ class Warehouse:
         with self._borrow() as session:
             return session.query(sql)
 
+    def run(self, work: Callable[[Session], None]) -> None:
+        """Do some work in a transaction of its own, all of it or nothing."""
+        with self._borrow() as session:
+            work(session)
+            session.commit()
+
     def start(self, records: Sequence[LoadRecord]) -> None:
         """Write rows of the ledger for loads that begin, and states of streams that have none."""
         with self._borrow() as session:

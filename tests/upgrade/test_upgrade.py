@@ -252,3 +252,37 @@ def test_rejected_rows_are_listed_and_can_be_replayed(upgraded: Upgraded, tenant
     assert ["20", "the contract discards it"] in cut(tables["raw_exports.tickets"], ["id", "surprise"])
     assert ["1e5", None, "many"] in cut(tables["raw_lite.codes"], ["code", "amount", "amount__v_text"])
     assert len(cut(tables["raw_lite.codes"], ["code"])) == 5
+
+
+PRESENT = {
+    "raw_lite.orders": (("id", "imya", "pricex", "amount"), ("4", "名", "4.5", "40.00")),
+    "raw_lite.shops": (("ri_fu", "size"), ("2024-01-04", "4")),
+    "raw_crm.contacts": (("id", "imya", "user_name", "address__gorod"), ("4", "Di", "di", "Moss")),
+    "raw_exports.prices": (("code", "gorod"), ("1e6", "4.5")),
+}
+
+
+@pytest.mark.parametrize("tenant", world.TENANTS)
+def test_values_are_migrated_once_and_the_next_load_finds_them(upgraded: Upgraded, tenant: str) -> None:
+    """Comes last: it changes what the tests before it look at."""
+    before = choose(upgraded.read()[tenant], tenant)
+    planned = json.loads(upgraded.run("migrate-values", tenant, "--dry-run", "--json", codes=(0, 1)))
+    assert choose(upgraded.read()[tenant], tenant) == before
+    done = json.loads(upgraded.run("migrate-values", tenant, "--json", codes=(0, 1)))
+    assert [{**each, "status": "migrated" if each["status"] == "planned" else each["status"]} for each in planned] == done
+    streams = {f"{each['source']}.{each['stream']}": each for each in done}
+    assert streams["lite.shops"]["status"] == streams["lite.orders"]["status"] == streams["crm.contacts"]["status"] == "migrated"
+    assert streams["crm.contacts"]["renamed"] == {"contacts.x": "imya", "contacts.address__x": "address__gorod"}
+    for each in done:
+        # What cannot be derived names the way.
+        assert each["status"] == "migrated" or "--full-refresh" in each["message"]
+    again = json.loads(upgraded.run("migrate-values", tenant, "--json", codes=(0, 1)))
+    assert {each["status"] for each in again if streams[f"{each['source']}.{each['stream']}"]["status"] == "migrated"} == {"current"}
+
+    upgraded.run("run", tenant, codes=(0, 1))
+    after = choose(upgraded.read()[tenant], tenant)
+    for name, (columns, values) in PRESENT.items():
+        assert "x" not in after[name]["columns"]
+        assert len(after[name]["columns"]) == len(before[name]["columns"])
+        assert list(values) in cut(after[name], list(columns))
+    assert {name: len(table["rows"]) for name, table in after.items()} == {name: len(table["rows"]) for name, table in before.items()}
