@@ -25,6 +25,7 @@ from fabric_assets.connectors.file_piece import Piece, Reader, Reading
 from fabric_assets.connectors.file_readers import build_reader
 from fabric_assets.connectors.nested_types import declare, is_list
 from fabric_assets.connectors.suggestions import build_missing_error
+from fabric_assets.connectors.value_forms import CURRENT
 from fabric_assets.errors import DataError, SourceError, SourceUnavailable
 
 FILE, HASH, ROW, ORDER = "_fabric_file", "_fabric_file_sha256", "_fabric_row", "_fabric_order"
@@ -58,6 +59,10 @@ def build_plan(name: str, stream: FileStream) -> StreamPlan:
 def _read(context: SourceContext, name: str, folder: Path, memories: Mapping[str, StreamMemory]) -> Iterator[Batch]:
     memory, place = memories[name], context.describe(name)
     assert isinstance(context.config, FilesSource)
+    if memory.value_forms < CURRENT and context.config.streams[name].format == "csv":
+        for field in context.config.streams[name].primary_key or ():
+            if memory.get_type(field) not in (None, arrow_types.TEXT):
+                memory.note_older_form(field, "code")
     stream, end = context.config.streams[name], time.monotonic() + context.config.timeout.total_seconds()
     appends = stream.disposition == "append"
     remembered = {} if stream.disposition == "replace" else memory.state.get("files", {})

@@ -21,6 +21,7 @@ from fabric_assets.connectors.rest_cursor import Border, Position, RestCursorRea
 from fabric_assets.connectors.rest_pages import PageReader
 from fabric_assets.connectors.rest_rows import KeyCheck, Page, fill_placeholders, get_parent_value
 from fabric_assets.connectors.rest_session import Line, Login
+from fabric_assets.connectors.value_forms import CURRENT, WHOLE_STREAM
 from fabric_assets.errors import DataError, FabricError
 
 Memories = Mapping[str, StreamMemory]
@@ -229,7 +230,12 @@ class _Pass:
     def _takes_entity(self, name: str) -> bool:
         """Whether an object that answers is the row; tables of earlier versions hold the first list in it, and go on so."""
         stream = self._streams[name]
-        return stream.data is None and stream.asks_for_one() and all(self._memories[loaded].value_forms >= 2 for loaded in self._below[name])
+        if stream.data is not None or not stream.asks_for_one():
+            return False
+        older = [loaded for loaded in self._below[name] if self._memories[loaded].value_forms < CURRENT]
+        for loaded in older:
+            self._memories[loaded].note_older_form(WHOLE_STREAM, "rows")
+        return not older
 
     def _is_done(self, endpoint: str) -> bool:
         return self._failed.issuperset(self._below[endpoint])

@@ -22,6 +22,7 @@ from fabric_assets.connectors.batches import Batch, ReadGroup, SourceReader, Str
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.cursor import Cursor
 from fabric_assets.connectors.cursor_proof import CursorProof
+from fabric_assets.connectors.former_forms import find_declared_form
 from fabric_assets.connectors.late_rows import LateRows
 from fabric_assets.connectors.local_paths import LocalPaths
 from fabric_assets.connectors.moments import Moment, MomentGone, Moments
@@ -30,6 +31,7 @@ from fabric_assets.connectors.postgres_moments import PostgresMoments
 from fabric_assets.connectors.sql_databases import Database
 from fabric_assets.connectors.sql_query import Query
 from fabric_assets.connectors.suggestions import build_missing_error
+from fabric_assets.connectors.value_forms import CURRENT, FIRST
 from fabric_assets.errors import ConfigurationError
 
 # The last one reads the present.
@@ -139,6 +141,7 @@ def _list_files(written: str) -> Iterator[Path]:
 def _read(reading: _Reading, memories: Mapping[str, StreamMemory]) -> Iterator[Batch]:
     memory, database, place = memories[reading.name], reading.database, reading.place
     query = _build_query(reading, memory)
+    _note_older_forms(reading, memory)
     if reading.config.cursor is None:
         # What an earlier cursor has left would tell a replay that not all is read.
         memory.state.clear()
@@ -241,6 +244,14 @@ def _find_highest(reading: _Reading, query: Query, cursor: Cursor) -> Any:
     return max(
         (value for table in sql_readers.read(reading.database, query, place=reading.place) if (value := cursor.find_highest(table)) is not None), default=None
     )
+
+
+def _note_older_forms(reading: _Reading, memory: StreamMemory) -> None:
+    if memory.value_forms < CURRENT:
+        for former, present in zip(_plan_columns(reading, FIRST), _plan_columns(reading, CURRENT), strict=True):
+            if former != present:
+                declared = (reading.columns or {})[former.name]
+                memory.note_older_form(former.name, find_declared_form(declared, reading.database.dialect) or "text")
 
 
 def _build_query(reading: _Reading, memory: StreamMemory) -> Query:

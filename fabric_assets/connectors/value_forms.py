@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 FIRST = 1
 # New tables, and tables that a full refresh or `fabric migrate-values` has made anew.
 CURRENT = 2
+# In place of a field: the stream's rows as a whole.
+WHOLE_STREAM = "*"
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class OlderForm:
     rewrite: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
-_PARTS = "'(.{8})(.{4})(.{4})(.{4})(.{12})', '\\1-\\2-\\3-\\4-\\5'"
+_PARTS = "'(.{{8}})(.{{4}})(.{{4}})(.{{4}})(.{{12}})', '\\1-\\2-\\3-\\4-\\5'"
 OLDER_FORMS: Mapping[str, OlderForm] = {
     "uuid": OlderForm(
         "UUIDs as bytes",
@@ -41,6 +43,7 @@ OLDER_FORMS: Mapping[str, OlderForm] = {
     "json": OlderForm("JSON as text", {"duckdb": ("json", "cast({column} as json)"), "postgres": ("jsonb", "{column}::jsonb")}),
     "list": OlderForm("lists as text"),
     "text": OlderForm("another spelling"),
+    "rows": OlderForm("the first list within an object in place of the object"),
     # 10.1 and 10.10 are one number, and which text it was is lost.
     "code": OlderForm("codes as numbers"),
 }

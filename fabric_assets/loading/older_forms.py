@@ -11,7 +11,7 @@ from typing import Any
 from fabric_assets import naming
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.connectors.column_names import SEPARATOR, join_names, normalize_column, spell_column
-from fabric_assets.connectors.value_forms import CURRENT, FIRST, OLDER_FORMS
+from fabric_assets.connectors.value_forms import CURRENT, FIRST, OLDER_FORMS, WHOLE_STREAM
 from fabric_assets.errors import FabricError
 from fabric_assets.loading.failures import build_error
 from fabric_assets.loading.lease import LEASE_SECONDS, load_lease
@@ -70,7 +70,12 @@ def _list_older_forms(names: StreamNames) -> str:
     """The columns whose names or values would have another form in a table that is made today."""
     named = [f"the name of {name} ({'.'.join(path)})" for _, path, name in names.list_columns() if _is_older_name(path, name)]
     named += [f"the name of the table {name}" for _, path, name in names.list_tables() if any(map(_is_older_key, path))]
-    return ", ".join(sorted(named) + [f"{OLDER_FORMS[form].words} in {column}" for column, form in sorted(names.older_forms.items())])
+    return ", ".join(sorted(named) + [_describe_form(column, form) for column, form in sorted(names.older_forms.items())])
+
+
+def _describe_form(column: str, form: str) -> str:
+    words = OLDER_FORMS[form].words
+    return words if column == WHOLE_STREAM else f"{words} in {column}"
 
 
 def _is_older_key(key: str) -> bool:
@@ -110,7 +115,8 @@ def _migrate_stream(
         return Migrated(source, stream, "unknown", message=f"no load since the upgrade says which field each column belongs to; load it first: {select}")
     former = StreamNames(stream, layout=family, kept=state.column_names, value_forms=FIRST)
     destination = tenant.destination.type
-    lost = [f"{OLDER_FORMS[form].words} in {column}" for column, form in former.older_forms.items() if destination not in OLDER_FORMS[form].rewrite]
+    lost = [_describe_form(column, form) for column, form in former.older_forms.items() if destination not in OLDER_FORMS[form].rewrite]
+    lost += [f"the invisible characters in the name of {name}" for _, path, name in former.list_columns() if not "".join(path).isprintable()]
     if lost:
         return Migrated(source, stream, "reload", message=f"cannot be derived in the warehouse: {', '.join(lost)}; load it anew: {select} --full-refresh")
     plan = _plan(stream, former, family, rename=getattr(tenant.sources[source].streams[stream], "rename", {}), destination=destination)
@@ -156,11 +162,9 @@ def _apply(session: Session, tenant: str, source: str, stream: str, plan: _Plan,
     raw, platform = naming.raw_dataset(tenant, source), naming.platform_dataset(tenant)
     for table, names in plan.columns.items():
         session.rename_columns(Table(raw, table), names)
+    session.rewrite_columns(Table(raw, stream), {column: (kind, sql.format(column=quote(column))) for column, (kind, sql) in plan.rewrites.items()})
     for table, name in plan.tables.items():
         session.execute(f"alter table {Table(raw, table)} rename to {quote(name)}")
-    for column, (kind, sql) in plan.rewrites.items():
-        expression = sql.format(column=quote(column))
-        session.execute(f"alter table {Table(raw, stream)} alter column {quote(column)} type {kind} using {expression}")
     of_stream = f"source = {quote_text(source)} and stream = {quote_text(stream)}"
     values = f"value_forms = {CURRENT}, column_names = {quote_text(plan.kept)}"
     changed = session.execute(f"update {Table(platform, 'stream_state')} set version = version + 1, {values} where {of_stream} and version = {state.version}")

@@ -155,6 +155,11 @@ class Session(ABC):
         for old, new in [*between.items(), *((between[old], new) for old, new in names.items())]:
             self.execute(f"alter table {table} rename column {quote(old)} to {quote(new)}")
 
+    def rewrite_columns(self, table: Table, columns: Mapping[str, tuple[str, str]]) -> None:
+        """Compute columns anew: name -> the destination's type, the SQL of the values."""
+        for name, (kind, sql) in columns.items():
+            self.execute(f"alter table {table} alter column {quote(name)} type {kind} using {sql}")
+
     @abstractmethod
     def read_columns(self, schema: str) -> dict[str, dict[str, pa.DataType]]:
         """Each table of a schema, its columns in their order, and their types."""

@@ -18,6 +18,7 @@ from fabric_assets.config.streams import SchemaContract
 from fabric_assets.connectors.arrow_types import to_json
 from fabric_assets.connectors.batches import Batch, Reject, Row, StreamPlan
 from fabric_assets.connectors.column_names import compose
+from fabric_assets.connectors.former_forms import find_carried_form
 from fabric_assets.connectors.mixed_columns import list_values
 from fabric_assets.connectors.suggestions import build_missing_error
 from fabric_assets.connectors.value_forms import CURRENT
@@ -120,6 +121,8 @@ class Shaper:
         else:
             frames, faults = [build_frame(self._plan.name, rows, self._names, self._place, value_forms=self._value_forms)], {}
             self._types.see([*frames[0].columns, *self._unread])
+            if self._value_forms < CURRENT:
+                self._note_older_forms(rows)
         for frame in frames:
             for row, fault in find_faults(frame, refuse_nul=self._refuse_nul).items():
                 faults.setdefault(row, fault)
@@ -128,6 +131,11 @@ class Shaper:
         if faults or (isinstance(rows, list) and not rows):
             return {}, faults
         return self._types.fit(frames)
+
+    def _note_older_forms(self, rows: pa.Table) -> None:
+        for column in rows.schema:
+            if form := find_carried_form(column.type):
+                self._names.older_forms.setdefault(self._names.find_column(column.name), form)
 
     def _find_null_keys(self, root: Frame, rows: pa.Table | list[Row]) -> dict[int, Fault]:
         faults: dict[int, Fault] = {}

@@ -93,7 +93,6 @@ class StreamNames:
         return name
 
     def keep_column(self, table: str, path: Path, name: str) -> None:
-        """Give a field the column that it has already."""
         self._columns.setdefault(table, _Names()).add(path, name)
 
     def get_columns(self, table: str, labels: Iterable[str]) -> None:
@@ -116,12 +115,10 @@ class StreamNames:
         return known or self._choose_column(table, path)[0]
 
     def find_owner(self, table: str, column: str) -> str | None:
-        """The field that a name was kept for, as text; None where no field claims the column yet."""
         path = self._columns[table].by_name.get(column) if table in self._columns else None
         return ".".join(path) if path is not None else None
 
     def find_rival(self, table: str, column: str) -> str | None:
-        """The field whose column a new field would have shared by the rule."""
         return self._rivals.get((table, column))
 
     def list_seen(self, label: str) -> Iterator[str]:
@@ -219,17 +216,12 @@ class StreamNames:
             kept["older"] = dict(sorted(self.older_forms.items()))
         return json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
 
-    def list_columns(self) -> Iterator[tuple[str, Path, str]]:
-        """Each table, field and column that are known."""
-        for table, names in self._columns.items():
-            for path, name in names.by_path.items():
-                yield table, path, name
+    def list_columns(self) -> list[tuple[str, Path, str]]:
+        """Each table, field and column that are known; `list_tables` likewise gives parent, list and nested table."""
+        return [(table, path, name) for table, names in self._columns.items() for path, name in names.by_path.items()]
 
-    def list_tables(self) -> Iterator[tuple[str, Path, str]]:
-        """Each nested table that is known: its parent, the list that it is of, its name."""
-        for parent, names in self._tables.items():
-            for path, name in names.by_path.items():
-                yield parent, path, name
+    def list_tables(self) -> list[tuple[str, Path, str]]:
+        return [(parent, path, name) for parent, names in self._tables.items() for path, name in names.by_path.items()]
 
     def get_changes(self, tables: Mapping[str, Iterable[str]]) -> list[SchemaChange]:
         """The names that this load has chosen otherwise than dlt's rule does, and those that it has changed."""

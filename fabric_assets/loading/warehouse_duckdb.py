@@ -6,7 +6,7 @@ Rows that are not committed yet are written to the file as they come, compressed
 import contextlib
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -161,6 +161,12 @@ class DuckDbSession(Session):
             return
         for name, kind in columns.items():
             self.execute(f"alter table {table} add column {quote(name)} {self.name_type(kind)}")
+
+    def rewrite_columns(self, table: Table, columns: Mapping[str, tuple[str, str]]) -> None:
+        # DuckDB changes a table once in a transaction, and it may have been renamed: so it is made anew.
+        if columns:
+            replaced = ", ".join(f"cast({sql} as {kind}) as {quote(name)}" for name, (kind, sql) in columns.items())
+            self.execute(f"create or replace table {table} as select * replace ({replaced}) from {table}")
 
     @staticmethod
     def name_type(kind: pa.DataType) -> str:

@@ -1,11 +1,15 @@
 """Each stream keeps the version of its value forms: old tables the first one, new tables and full refreshes the present one."""
 
 import json
+import uuid
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from fabric_assets.connectors.value_forms import CURRENT, FIRST
+from fabric_assets.loading.older_forms import migrate
 from fabric_assets.settings import Settings
 from tests.loading.shop import SourceDatabase, Tenant
 
@@ -16,6 +20,7 @@ def forget_versions(tenant: Tenant) -> None:
     """Bring the platform's tables to the shape in which the release before versions left them."""
     for table in ("stream_state", "loads"):
         tenant.change(f"alter table acme_fabric.{table} drop column value_forms")
+        tenant.change(f"alter table acme_fabric.{table} drop column column_names")
 
 
 def get_version(tenant: Tenant, stream: str = "orders") -> tuple[int, int]:
@@ -84,3 +89,53 @@ def test_a_full_refresh_that_meets_no_rows_keeps_the_columns_and_their_forms(war
 
 def write_lines(path: Path, *rows: dict[str, int]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_a_run_names_what_keeps_an_earlier_form_and_the_migration_rewrites_it(warehouse: str | None, settings: Settings) -> None:
+    """The table is made as the earlier release made it: UUIDs as bytes, and x for a name in another script."""
+    key = uuid.UUID("6f8a2f0e-0000-4000-8000-000000000002")
+    folder = settings.data_dir / "exports"
+    folder.mkdir()
+    table = pa.table({"id": [1], "город": ["Oslo"], "key": pa.ExtensionArray.from_storage(pa.uuid(), pa.array([key.bytes], pa.binary(16)))})
+    pq.write_table(table.select(["id"]), folder / "1.parquet")
+    source = {"type": "files", "path": "exports", "streams": {"orders": {"glob": "*.parquet", "format": "parquet", "primary_key": "id"}}}
+    tenant = Tenant(settings, source, warehouse=warehouse)
+    tenant.load()
+    forget_versions(tenant)
+    for column, kind in (("x", "text"), ("key", "bytea" if warehouse else "blob")):
+        tenant.change(f"alter table acme_raw_shop.orders add column {column} {kind}")
+    (unknown,) = migrate(tenant.config, settings)
+    assert (unknown.status, "load it first" in unknown.message) == ("unknown", True)
+
+    pq.write_table(table, folder / "2.parquet")
+    report = tenant.load()["orders"]
+    expected = "keeps forms of an earlier release: the name of x (город), UUIDs as bytes in key; rewrite them with `fabric migrate-values acme`"
+    assert [warning.partition(", or load")[0] for warning in report.warnings] == [expected]
+    stored = tenant.ask("select x, key from acme_raw_shop.orders")
+    assert [(name, bytes(value)) for name, value in stored] == [("Oslo", key.bytes)]
+
+    (planned,) = migrate(tenant.config, settings, dry_run=True)
+    (done,) = migrate(tenant.config, settings)
+    assert (planned.status, done.status, done.message) == ("planned", "migrated", "")
+    assert (done.renamed, done.rewritten) == ({"orders.x": "gorod"}, ("key",))
+    assert tenant.ask("select gorod, key from acme_raw_shop.orders") == [("Oslo", str(key))]
+    assert get_version(tenant) == (CURRENT, CURRENT)
+    assert [found.status for found in migrate(tenant.config, settings)] == ["current"]
+
+
+def test_what_cannot_be_derived_changes_nothing_and_names_the_way(sqlite: SourceDatabase, warehouse: str | None, settings: Settings) -> None:
+    folder = settings.data_dir / "exports"
+    folder.mkdir()
+    (folder / "1.csv").write_text("code,город\n10.1,Oslo\n")
+    source = {"type": "files", "path": "exports", "streams": {"orders": {"glob": "*.csv", "format": "csv", "primary_key": "code"}}}
+    tenant = Tenant(settings, source, warehouse=warehouse)
+    tenant.load()
+    forget_versions(tenant)
+    tenant.change("alter table acme_raw_shop.orders rename column gorod to x")
+    tenant.change("alter table acme_raw_shop.orders alter column code type double precision using cast(code as double precision)")
+    (folder / "2.csv").write_text("code,город\n20.5,Bergen\n")
+    assert "codes as numbers in code" in tenant.load()["orders"].warnings[0]
+    (found,) = migrate(tenant.config, settings)
+    assert (found.status, "raw/shop/orders --full-refresh" in found.message) == ("reload", True)
+    assert tenant.read("orders", "code", "x") == [(10.1, "Oslo"), (20.5, "Bergen")]
+    assert get_version(tenant) == (FIRST, FIRST)

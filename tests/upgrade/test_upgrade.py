@@ -209,6 +209,11 @@ def test_old_streams_keep_the_first_forms(upgraded: Upgraded, tenant: str) -> No
     table = upgraded.tables[1][tenant][f"{tenant}_fabric.stream_state"]
     assert {row[0] for row in cut(table, ["value_forms"])} == {"1"}
     assert len(table["rows"]) == 13
+    warnings = {key.partition("/raw/")[2]: " ".join(asset["warnings"]) for key, asset in upgraded.get_assets(1).items() if key.startswith(f"{tenant}/raw/")}
+    assert "the name of x (имя)" in warnings["lite/orders"]
+    assert "lists as text in counts" in warnings["pg/things"]
+    assert f"fabric migrate-values {tenant}" in warnings["crm/contacts"]
+    assert "forms of an earlier release" not in warnings["lite/events"] + warnings["ads/spend"]
 
 
 @pytest.mark.parametrize("tenant", world.TENANTS)
