@@ -102,7 +102,7 @@ class FileStream(RenamingStream):
             yield ("glob",), "must stay below the source's path: no leading / and no .."
         if self.format != "csv":
             for key in ("delimiter", "header", "skip_rows"):
-                if key in self.model_fields_set:
+                if getattr(self, key) != type(self).model_fields[key].default:
                     yield (key,), f"is for format: csv, and this stream's is {self.format}"
         if self.format == "parquet" and self.encoding:
             yield ("encoding",), "is for formats of text, and Parquet is none; drop it"
