@@ -30,22 +30,23 @@ class LocalPaths:
     def _others(self) -> OtherFolders:
         return OtherFolders(self._context)
 
-    def check(self, folder: Path, shown: object = "") -> None:
+    def check(self, folder: Path, shown: object = "", *, below: bool = True) -> None:
         """Pass a folder and what lies directly in it.
 
         Args:
             folder: resolved.
             shown: how the reader knows it.
+            below: the reader goes into its folders too; one that opens a single file there does not.
 
         Raises:
             ConfigurationError: no load of this tenant may read there.
         """
-        if folder not in self._passed and (fault := self._find_fault(folder)):
+        if folder not in self._passed and (fault := self._find_fault(folder, below)):
             reason, remedy = fault
             raise ConfigurationError(f"{self._context.describe()}: the path {shown or folder} {reason}", remedy=remedy)
         self._passed.add(folder)
 
-    def _find_fault(self, folder: Path) -> tuple[str, str] | None:
+    def _find_fault(self, folder: Path, below: bool) -> tuple[str, str] | None:
         if folder.is_relative_to(self.data_dir):
             if naming.is_platform_path(self.data_dir, folder):
                 return (
@@ -56,16 +57,16 @@ class LocalPaths:
             head, *rest = folder.relative_to(self.data_dir).parts or ("",)
             if head == "inbox" and rest and rest[0] != tenant and get_shared_file(self._context.settings.tenants_dir, rest[0]):
                 return f"lies in the inbox of tenant {rest[0]}", f"name a folder of tenant {tenant}'s own, e.g. inbox/{tenant}/{self._context.name}"
-            return self._find_owner(folder)
+            return self._find_owner(folder, below)
         if machine := next((root for root in _MACHINE if folder.is_relative_to(root)), None):
             return f"lies in {machine}, where this machine keeps processes, devices and secrets", "copy the files to a folder of their own, and name that"
         allowed = self._context.settings.source_dirs
         if allowed and not any(folder.is_relative_to(each.resolve()) for each in allowed):
             return "lies outside of FABRIC_DATA_DIR and of FABRIC_SOURCE_DIRS", "move the files into one of these, or ask the operator to add their folder"
-        return self._find_owner(folder)
+        return self._find_owner(folder, below)
 
-    def _find_owner(self, folder: Path) -> tuple[str, str] | None:
-        if found := self._others.find(folder):
+    def _find_owner(self, folder: Path, below: bool) -> tuple[str, str] | None:
+        if found := self._others.find(folder, below=below):
             how, other = found
             return f"{how} {other}, under whatever name", f"name a folder of tenant {self._context.tenant}'s own that no other source has"
         return None

@@ -46,17 +46,18 @@ class OtherFolders:
         self._data_dir = PurePath(os.path.realpath(context.settings.data_dir))
         self._others = [(each, Path(os.path.realpath(self._data_dir / each.path))) for each in self._list_others()]
 
-    def find(self, folder: Path) -> tuple[str, Declared] | None:
+    def find(self, folder: Path, *, below: bool) -> tuple[str, Declared] | None:
         """How the folder stands to another source's, and whose that is; None where it is nobody else's.
 
         Args:
             folder: resolved.
+            below: another source's folder must not lie in it either.
         """
         around, own = _get_ids(folder), _get_id(folder)
         for each, other in self._others:
             if (there := _get_id(other)) is not None and there in around:
                 return ("is" if there == own else "lies in"), each
-            if each.source and own is not None and own in _get_ids(other):
+            if below and each.source and own is not None and own in _get_ids(other):
                 return "holds", each
         return None
 

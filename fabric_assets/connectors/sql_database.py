@@ -125,7 +125,7 @@ def _check_file(database: Database, context: SourceContext) -> None:
     files, paths = [*_list_files(database.url.database)], LocalPaths(context)
     # A URI is no file's name, but where there is a file of this name, a driver may open that.
     for file in [file for file in files if os.path.lexists(file)] or files:
-        paths.check(file.parent, "of its url")
+        paths.check(file.parent, "of its url", below=False)
 
 
 def _list_files(written: str) -> Iterator[Path]:

@@ -87,13 +87,10 @@ def upgraded(request: pytest.FixtureRequest, postgres_server: PostgresServer, tm
     with tarfile.open(request.param) as archive:
         archive.extractall(root, filter="data")
     (root / "data").chmod(0o700)
-    # In a folder of its own: a database beside the data folder lies above the inboxes, which a release since then refuses.
-    (root / "source").mkdir()
-    (root / "lite.sqlite").rename(root / "source" / "lite.sqlite")
     step = [2]
     with restore_postgres(root, postgres_server) as (warehouse, source), make_mysql() as mysql, world.serve(step) as api:
         opened = Upgraded(root, build_environ(root, warehouse, source, mysql, api), json.loads((root / "expected.json").read_text()))
-        sqlite = root / "source" / "lite.sqlite"
+        sqlite = root / "lite.sqlite"
         for number in (1, 2):
             world.fill(number, sqlite=None, postgres=source, mysql=mysql)
         opened.load()
@@ -152,7 +149,7 @@ def build_environ(root: Path, warehouse: str, source: str, mysql: str, api: str)
         "FABRIC_SECRET_KEYS": KEY,
         "WAREHOUSE_URL": warehouse,
         "WAREHOUSE_ADDRESS": f"postgresql://{warehouse.partition('@')[2]}",
-        "LITE_URL": f"sqlite:///{root}/source/lite.sqlite",
+        "LITE_URL": f"sqlite:///{root}/lite.sqlite",
         "PG_URL": source,
         "MY_URL": mysql,
         "API_URL": api,
