@@ -89,15 +89,19 @@ class PostgresLease:
                 return True
             if not makes:
                 return False
+            cursor.execute("select 1 from pg_catalog.pg_namespace where nspname = %s", (self._table.schema,))
+            has_schema = cursor.fetchone() is not None
             try:
-                cursor.execute("select 1 from pg_catalog.pg_namespace where nspname = %s", (self._table.schema,))
-                if not cursor.fetchone():
+                if not has_schema:
                     cursor.execute(f"create schema {quote(self._table.schema)}")
                 cursor.execute(f"create table {self._table} (source text primary key)")
             except _ALREADY:  # another load has just made it
                 continue
             except psycopg2.errors.InsufficientPrivilege as error:
-                raise DestinationError(f"{self._place}: the login may not make {self._table}: {error.diag.message_primary}", remedy=remedy) from None
+                reason = f"the login may not make {self._table}: {error.diag.message_primary}"
+                if not has_schema:
+                    reason = f"there is no schema {self._table.schema}, and the login may not make it"
+                raise DestinationError(f"{self._place}: {reason}", remedy=remedy) from None
 
     def _lock_row(self, cursor: Any) -> None:
         while True:

@@ -85,12 +85,15 @@ class Memory:
     def __init__(self, *rows: dict[str, Any], value_forms: int = CURRENT) -> None:
         self.state: dict[str, Any] = {}
         self.window, self.warnings = Window(), list[str]()
-        self.value_forms = value_forms
+        self.value_forms, self.older_forms = value_forms, dict[str, str]()
         self._rows = list(rows)
 
     @property
     def has_loaded(self) -> bool:
         return bool(self.state)
+
+    def note_older_form(self, field: str, form: str) -> None:
+        self.older_forms[field] = form
 
     def get_column(self, field: str) -> str:
         return normalize_column(field)

@@ -25,12 +25,16 @@ class Memory:
 
     def __init__(self, rows: pa.Table | None = None) -> None:
         self.state: dict[str, Any] = {}
-        self.window, self.warnings, self.value_forms = Window(), list[str](), CURRENT
+        self.window, self.warnings = Window(), list[str]()
+        self.value_forms, self.older_forms = CURRENT, dict[str, str]()
         self.rows = pa.table({}) if rows is None else rows
 
     @property
     def has_loaded(self) -> bool:
         return bool(self.state)
+
+    def note_older_form(self, field: str, form: str) -> None:
+        self.older_forms[field] = form
 
     def get_column(self, field: str) -> str:
         return normalize_column(field)

@@ -86,9 +86,9 @@ def test_the_tenant_whose_inbox_it_is_loads_whatever_another_one_declares(settin
         assert Tenant(settings, build_source("csv_import", str(drops)), name="globex").load().keys() == {"rows"}
 
 
-def find(settings: Settings, kind: str, folder: Path) -> str:
+def find(settings: Settings, kind: str, folder: Path, *, below: bool = True) -> str:
     config = TenantConfig.model_validate({"version": 1, "tenant": "acme", "sources": {"shop": build_source(kind, str(folder))}}).sources["shop"]
-    found = OtherFolders(SourceContext("acme", "shop", config, (), settings)).find(folder)
+    found = OtherFolders(SourceContext("acme", "shop", config, (), settings)).find(folder, below=below)
     return f"{found[0]} {found[1]}" if found else ""
 
 
@@ -98,6 +98,7 @@ def test_folders_are_compared_by_device_and_inode(settings: Settings, drops: Pat
     assert find(settings, "files", mounted / str(drops)[1:]) == "is the inbox of tenant globex's source shop"
     assert find(settings, "files", mounted / str(drops / "deep")[1:]) == "lies in the inbox of tenant globex's source shop"
     assert find(settings, "files", mounted / str(tmp_path)[1:]) == "holds the inbox of tenant globex's source shop"
+    assert find(settings, "files", mounted / str(tmp_path)[1:], below=False) == "", "a single file that lies there is opened"
     assert find(settings, "files", mounted / str(tmp_path / "prices")[1:]) == ""
     home = settings.data_dir / "inbox" / "globex"
     home.mkdir(parents=True)

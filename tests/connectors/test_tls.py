@@ -140,7 +140,7 @@ def open_session(url: str, settings: Settings) -> list[Any]:
     with open_postgres(make_tenant(url, settings), settings) as connect_session:
         session = connect_session()
         try:
-            return [tuple(row.values()) for row in session.query("select id, name from stores order by id").to_pylist()]
+            return [tuple(row.values()) for row in session.query("select id, name from public.stores order by id").to_pylist()]
         finally:
             session.abort()
 
@@ -152,7 +152,7 @@ def take_lease(url: str, settings: Settings) -> list[Any]:
 
 def check(url: str, settings: Settings) -> list[Any]:
     with contextlib.closing(connect(make_tenant(url, settings), settings, read_only=True)) as connection, connection.cursor() as cursor:
-        cursor.execute("select id, name from stores order by id")
+        cursor.execute("select id, name from public.stores order by id")
         return cursor.fetchall()
 
 
