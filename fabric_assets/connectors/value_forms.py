@@ -31,13 +31,15 @@ class OlderForm:
     rewrite: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
-_PARTS = "'(.{{8}})(.{{4}})(.{{4}})(.{{4}})(.{{12}})', '\\1-\\2-\\3-\\4-\\5'"
+# A binary key is stored as the text of its hexadecimal digits, other UUIDs as bytes: each expression takes both.
+_DUCKDB_HEX = "if(typeof({column}) = 'BLOB', hex({column}), cast({column} as varchar))"
+_POSTGRES_HEX = "replace({column}::text, '\\x', '')"
 OLDER_FORMS: Mapping[str, OlderForm] = {
     "uuid": OlderForm(
         "UUIDs as bytes",
         {
-            "duckdb": ("varchar", f"lower(regexp_replace(hex({{column}}), {_PARTS}))"),
-            "postgres": ("text", "encode({column}, 'hex')::uuid::text"),
+            "duckdb": ("varchar", f"cast(cast({_DUCKDB_HEX} as uuid) as varchar)"),
+            "postgres": ("text", f"{_POSTGRES_HEX}::uuid::text"),
         },
     ),
     "json": OlderForm("JSON as text", {"duckdb": ("json", "cast({column} as json)"), "postgres": ("jsonb", "{column}::jsonb")}),

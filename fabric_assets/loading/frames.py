@@ -3,6 +3,7 @@
 # pyright: reportAttributeAccessIssue=false
 # pyarrow.compute makes its functions while it is imported, where no type checker sees them.
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fabric_assets.connectors.arrow_types import BINARY, EARLIEST, EARLIEST_DAY, LATEST, LATEST_DAY, TEXT, get_carried_type, to_text
-from fabric_assets.connectors.column_names import compose
+from fabric_assets.connectors.column_names import compose, join_names, normalize_column
 from fabric_assets.connectors.mixed_columns import split
 from fabric_assets.connectors.nested_types import SOURCE_JSON, find_rows_of_values, keep_json, parse_json
 from fabric_assets.connectors.value_forms import CURRENT
@@ -73,6 +74,8 @@ def build_frame(table: str, rows: pa.Table, names: StreamNames, place: str, *, v
         DataError: two of its columns have one name.
     """
     columns: dict[str, Column] = {}
+    if names.is_first:
+        _refuse_unclear_owner(table, rows, names, place)
     names.get_columns(table, rows.column_names)
     for label, column in zip(rows.column_names, rows.columns, strict=True):
         name = names.get_column(table, (compose(label),))
@@ -80,6 +83,27 @@ def build_frame(table: str, rows: pa.Table, names: StreamNames, place: str, *, v
             raise build_same_name_error(place, columns[name].label, label)
         columns[name] = Column(label, tuple(part for whole in split(column) for part in _part(whole, value_forms)))
     return Frame(table, columns, rows.num_rows)
+
+
+def _refuse_unclear_owner(table: str, rows: pa.Table, names: StreamNames, place: str) -> None:
+    """Fields that fit one column of the release before versions, and meet in a row: it loaded one of them, and did not record which.
+
+    Fields that meet in no row shared the column there, and that goes on as docs/adr/0018 says.
+    """
+    known = [(path, name) for each, path, name in names.list_columns() if each == table]
+    paths, owned = {path for path, _ in known}, {name for _, name in known}
+    groups: dict[str, list[str]] = {}
+    for label in rows.column_names:
+        if (compose(label),) not in paths:
+            groups.setdefault(join_names((normalize_column(compose(label)),)), []).append(label)
+    for column, group in groups.items():
+        if len(group) > 1 and column in names.layout.get(table, {}) and column not in owned:
+            for one, other in itertools.combinations(group, 2):
+                if pc.any(pc.and_(rows[one].is_valid(), rows[other].is_valid())).as_py():
+                    raise DataError(
+                        f"{place}: {one!r} and {other!r} both fit the column {column!r}, and the earlier release that made it did not record whose it is",
+                        remedy=f"name its field, for one load at least, e.g. `rename: {{{one}: {column}}}`; or load the stream anew with --full-refresh",
+                    )
 
 
 def _part(column: Any, value_forms: int) -> tuple[Any, ...]:

@@ -4,7 +4,7 @@ A stream is changed in one transaction: columns, tables, rejected rows' way to t
 present values cannot be derived from the stored ones, nothing is changed, and the stream has to be loaded anew.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,9 +111,11 @@ def _migrate_stream(
     tenant: TenantConfig, warehouse: Warehouse, source: str, stream: str, family: Mapping[str, Mapping[str, Any]], state: StreamState, *, dry_run: bool
 ) -> Migrated:
     select = f"fabric run {tenant.tenant} --select raw/{source}/{stream}"
-    if state.column_names is None:
-        return Migrated(source, stream, "unknown", message=f"no load since the upgrade says which field each column belongs to; load it first: {select}")
     former = StreamNames(stream, layout=family, kept=state.column_names, value_forms=FIRST)
+    if not _is_known(former, stream, family[stream], key=tenant.sources[source].streams[stream].primary_key or ()):
+        return Migrated(
+            source, stream, "unknown", message=f"no load since the upgrade has read rows of it, which say what its columns hold; load it first: {select}"
+        )
     destination = tenant.destination.type
     lost = [_describe_form(column, form) for column, form in former.older_forms.items() if destination not in OLDER_FORMS[form].rewrite]
     lost += [f"the invisible characters in the name of {name}" for _, path, name in former.list_columns() if not "".join(path).isprintable()]
@@ -130,6 +132,13 @@ def _migrate_stream(
             place = f"tenant {tenant.tenant}, source {source}, stream {stream}"
             return Migrated(source, stream, "failed", message=str(build_error(error, tenant=tenant, place=place, writing=True)))
     return Migrated(source, stream, "planned" if dry_run else "migrated", renamed, tuple(plan.rewrites))
+
+
+def _is_known(former: StreamNames, stream: str, columns: Mapping[str, Any], *, key: Iterable[str]) -> bool:
+    """Whether a load since the upgrade has met rows: without any it knows no more than the key, nor the forms of the values."""
+    keys = {former.find_column(field) for field in key}
+    known = {name for table, _, name in former.list_columns() if table == stream}
+    return not known <= keys or (keys == known and set(columns) <= keys)
 
 
 def _plan(stream: str, former: StreamNames, family: Mapping[str, Mapping[str, Any]], *, rename: Mapping[str, str], destination: str) -> _Plan:

@@ -18,6 +18,7 @@ from fabric_assets.connectors.column_names import compose, number_name, spell_co
 from fabric_assets.connectors.value_forms import FIRST
 from fabric_assets.errors import FabricError
 from fabric_assets.loading.checks import run_check
+from fabric_assets.loading.frames import build_frame
 from fabric_assets.loading.stream_names import StreamNames
 from fabric_assets.settings import Settings
 from tests.loading.shop import SourceDatabase, Tenant
@@ -71,6 +72,18 @@ def test_columns_of_an_earlier_release_stay_with_their_fields(name: str) -> None
     assert other not in (former, "id")
     again = StreamNames("t", layout={"t": {former: None, "id": None, other: None}}, kept=names.export({"t": [former, other]}), value_forms=FIRST)
     assert (again.get_column("t", (name + "!",)), again.get_column("t", (name,))) == (other, former)
+
+
+def test_two_fields_that_fit_one_column_of_an_earlier_release_are_refused_until_one_is_named() -> None:
+    layout, rows = {"t": {"x": None}}, pa.table({"имя": ["a"], "город": ["b"]})
+    with pytest.raises(FabricError, match="'имя' and 'город' both fit the column 'x'.*\n.*rename: {имя: x}"):
+        build_frame("t", rows, StreamNames("t", layout=layout, value_forms=FIRST), "here")
+    apart = pa.table({"имя": ["a", None], "город": [None, "b"]})
+    assert list(build_frame("t", apart, StreamNames("t", layout=layout, value_forms=FIRST), "here").columns) == ["x", "gorod"]
+    named = StreamNames("t", layout=layout, value_forms=FIRST, rename={"город": "x"})
+    assert {name: column.label for name, column in build_frame("t", rows, named, "here").columns.items()} == {"imya": "имя", "x": "город"}
+    again = StreamNames("t", layout=layout, kept=named.export({"t": ["x", "imya"]}), value_forms=FIRST)
+    assert list(build_frame("t", rows, again, "here").columns) == ["imya", "x"]
 
 
 class Files:
