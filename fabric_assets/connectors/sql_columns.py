@@ -140,6 +140,16 @@ def _build_postgres(name: str, kind: sa.TypeEngine[Any], quoted: str, declared: 
 
 # Each value as the server shows it: a plain cast would make 10.0.0.1/32 of the address 10.0.0.1.
 _AS_TEXTS = "::text::text[]"
+_ARRAYS = {
+    arrow_types.BOOL: "::boolean[]",
+    arrow_types.BIGINT: "::bigint[]",
+    arrow_types.DOUBLE: "::double precision[]",
+    arrow_types.BINARY: "::bytea[]",
+    arrow_types.DATE: "::date[]",
+    arrow_types.TIME: "::time[]",
+    arrow_types.TIMESTAMP: "::timestamp[]",
+    arrow_types.TIMESTAMP_UTC: "::timestamptz[]",
+}
 
 
 def _build_new_postgres(name: str, kind: sa.TypeEngine[Any], quoted: str, declared: str) -> SqlColumn | None:
@@ -172,7 +182,10 @@ def _build_postgres_array(name: str, kind: sa.ARRAY[Any], quoted: str, declared:
     else:
         element = _build_postgres(name, item, quoted, declared)
         is_native = element is not None and element.kind is not None and element.sql == quoted
-        values, cast = (element.kind, "") if element is not None and is_native else (arrow_types.TEXT, _AS_TEXTS)
+        values, cast = (element.kind, "") if element is not None and element.kind is not None and is_native else (arrow_types.TEXT, _AS_TEXTS)
+        if item is not kind.item_type:
+            # The driver knows no arrays of a domain.
+            cast = _ARRAYS.get(values, _AS_TEXTS)
     is_nested = f"array_ndims({quoted}) > 1"
     listed, nested = f"case when {is_nested} then null else {quoted}{cast} end", f"case when {is_nested} then to_json({quoted})::text end"
     return SqlColumn(name, listed, declared, pa.list_(values), beside=nested)

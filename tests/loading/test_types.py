@@ -237,3 +237,20 @@ def _plain(value: Any) -> Any:
     if isinstance(value, datetime) and value.tzinfo:
         return value.astimezone(UTC)
     return value
+
+
+def test_arrays_of_a_domain_are_lists_of_the_type_below(postgres_database: str, warehouse: str | None, settings: Settings) -> None:
+    source = SourceDatabase(postgres_database, settings)
+    kinds = {"integer": "{1,null}", "text": '{a,"b,c"}', "char(3)": "{ab}", "boolean": "{t}", "date": "{2024-01-31}", "numeric(5,2)": "{1.5}"}
+    columns = [f"c{number}" for number in range(len(kinds))]
+    source.run(
+        *(f"create domain d{number} as {kind}" for number, kind in enumerate(kinds)),
+        f"create table odd (id integer, {', '.join(f'{column} d{number}[]' for number, column in enumerate(columns))})",
+        f"insert into odd values (1, {', '.join(map(repr, kinds.values()))}), (2{', null' * len(kinds)})",
+    )
+    tenant = Tenant(settings, source.build_source(odd={"primary_key": "id"}), warehouse=warehouse)
+    for _ in range(2):
+        assert tenant.load()["odd"].record.rows_rejected == 0
+        first, second = tenant.read("odd", *columns, order="id")
+        assert first == ([1, None], ["a", "b,c"], ["ab "], [True], [datetime(2024, 1, 31, tzinfo=UTC).date()], [Decimal("1.5")])
+        assert set(second) == {None}
