@@ -56,7 +56,7 @@ def validate(
     else:
         for problem in [*problems, *warnings]:
             typer.echo(f"{problem}\n")
-    typer.echo(_summarise(fleet, graph, held_up, len(problems)), err=json_)
+    typer.echo(_summarise(fleet, graph, held_up, problems=len(problems), warnings=len(warnings)), err=json_)
     raise typer.Exit(2 if problems else 0)
 
 
@@ -129,12 +129,13 @@ def explain(
     _get_console().print(table)
 
 
-def _summarise(fleet: Fleet, graph: "ProjectGraph | None", held_up: list[str], problems: int) -> str:
+def _summarise(fleet: Fleet, graph: "ProjectGraph | None", held_up: list[str], *, problems: int, warnings: int) -> str:
     if problems and graph is None and _has_models(fleet):
         return "The shared dbt project does not parse; no tenant can run."
     summary = f"{len(fleet.tenants) - len(held_up)} of {len(fleet.tenants) + len(fleet.broken)} tenants are fine"
     summary += f"; some models of these cannot be built: {', '.join(held_up)}" if held_up else ""
-    return f"{summary}; {problems} problem{'s' if problems > 1 else ''} found" if problems else summary
+    found = [f"{number} {name}{'s' if number > 1 else ''} found" for number, name in ((problems, "problem"), (warnings, "warning")) if number]
+    return "; ".join([summary, *found])
 
 
 def _check_models(fleet: Fleet, settings: Settings) -> tuple[Fleet, "ProjectGraph | None", list[Problem]]:

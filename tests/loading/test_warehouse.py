@@ -466,7 +466,7 @@ def test_readers_of_a_table_do_not_wait_while_a_load_brings_a_new_column(shop: S
 
 def test_the_state_comes_back_and_a_second_run_on_the_same_state_is_turned_away(shop: Shop) -> None:
     shop.load(APPEND, orders((1, "a")), state={"cursor": "it's", "n": 2**70})
-    assert shop.opened.read_states() == {"orders": ledger.StreamState(1, {"cursor": "it's", "n": 2**70}, value_forms=CURRENT)}
+    assert shop.opened.read_states() == {"orders": ledger.StreamState(1, {"cursor": "it's", "n": 2**70}, value_forms=CURRENT, rows_total=1)}
     late = shop.open(APPEND, record := shop.record(APPEND))
     shop.load(APPEND, orders((2, "b")))
     late.write({"orders": orders((2, "b"))})
