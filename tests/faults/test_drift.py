@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pytest_httpserver import HTTPServer
 
-from fabric_assets.errors import DataError, FabricError
+from fabric_assets.errors import DataError
 from fabric_assets.settings import Settings
 from tests.faults.processes import Case, Process
 from tests.loading.shop import SourceDatabase, Tenant
@@ -196,7 +196,7 @@ def test_too_many_bad_rows_fail_the_load_and_are_kept(settings: Settings, inbox:
 # --- 18: CSV in every dialect
 
 TWO = [(1, "a", "x"), (2, "b", "y")]
-DIALECTS: dict[str, tuple[bytes, list[tuple[Any, ...]] | str, list[str]]] = {
+DIALECTS: dict[str, tuple[bytes, list[tuple[Any, ...]], list[str]]] = {
     "BOM": (b"\xef\xbb\xbfid,name,note\n1,a,x\n2,b,y\n", TWO, []),
     "CRLF": (b"id,name,note\r\n1,a,x\r\n2,b,y\r\n", TWO, []),
     "semicolons": (b"id;name;note\n1;a;x\n2;b;y\n", TWO, []),
@@ -210,9 +210,9 @@ DIALECTS: dict[str, tuple[bytes, list[tuple[Any, ...]] | str, list[str]]] = {
     "Latin-1": (b"id,name,note\n1,a,x\n9,M\xfcller,z\n2,b,y\n", TWO, ["bad_encoding"]),
     "only a header": (b"id,name,note\n", [], []),
     "nothing at all": (b"", [], []),
-    "UTF-16": ("id,name,note\n1,a,x\n".encode("utf-16"), "UTF-8", []),
-    "a header with a name twice": (b"id,name,name\n1,a,x\n", "twice", []),
-    "a header with a column without a name": (b"id,,note\n1,a,x\n", "without a name", []),
+    "UTF-16": ("id,name,note\n1,a,x\n2,b,y\n".encode("utf-16"), TWO, []),
+    "a header with a name twice": (b"id,name,note,name\n1,a,x,other\n2,b,y,\n", TWO, []),
+    "a header with a column without a name": (b"id,,name,note\n1,other,a,x\n2,,b,y\n", TWO, []),
 }
 
 
@@ -221,11 +221,6 @@ def test_no_dialect_of_csv_shifts_a_column(settings: Settings, inbox: Path, dest
     text, expected, reasons = DIALECTS[dialect]
     (inbox / "a.csv").write_bytes(text)
     tenant = Tenant(settings, build_files("csv"), warehouse=destination)
-    if isinstance(expected, str):
-        with pytest.raises(FabricError, match=expected) as caught:
-            tenant.load()
-        assert "a.csv" in str(caught.value)
-        return
     report = tenant.load()["rows"]
     assert (report.rows_loaded, report.rows_rejected) == (len(expected), len(reasons))
     if expected:

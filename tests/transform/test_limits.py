@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from fabric_assets.errors import ConfigurationError
 from fabric_assets.settings import Settings
 from fabric_assets.transform import project
 from fabric_assets.transform.fingerprint import get_refused_file
