@@ -13,6 +13,10 @@ _GOES_ON = re.compile(
 )
 _TOTALS = {"total", "totalcount", "totalsize", "totalresults", "totalitems", "totalrecords", "totalelements", "numfound", "recordcount", "count"}
 _PAGES = {"lastpage", "pagecount", "totalpages", "pages", "numpages"}
+_HEADERS_THAT_GO_ON = {"nextpage", "nextcursor", "nextlink", "nexturl", "nexttoken", "nextoffset"}
+# "items 0-24/319" or "0-24/319": a part of the rows.
+_PART = re.compile(r"\s*(?:[\w.-]+\s+)?\d+-\d+/(\d{1,18})\s*")
+_PARTIAL_CONTENT = 206
 # Of the objects around the rows; what is deeper, or in a list, is data.
 _DEPTH = 3
 
@@ -38,6 +42,24 @@ def find_signs(body: Any, rows: Sequence[Any]) -> Iterator[str]:
             or (number is not None and ((name in _TOTALS and number > len(rows)) or (name in _PAGES and number > 1)))
             # Airtable's next page is a text called offset; others repeat the number that they were asked for.
             or (name == "offset" and isinstance(value, str) and value and number is None)
+        ):
+            yield key
+
+
+def find_header_signs(response: Response, rows: Sequence[Any]) -> Iterator[str]:
+    """The headers of an answer by which it has further pages: a Content-Range, and those that APIs make up, such as X-Total-Count."""
+    part = _PART.fullmatch(response.headers.get("Content-Range", ""))
+    if int(part[1]) > len(rows) if part else response.status_code == _PARTIAL_CONTENT:
+        yield "Content-Range"
+    for key, value in response.headers.items():
+        if not key.lower().startswith("x-"):
+            continue
+        name, text = _plain(key[2:]).removeprefix("wp"), value.strip()
+        number = int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
+        if (
+            (name in _SAYS_MORE and text.lower() == "true")
+            or (name in _HEADERS_THAT_GO_ON and text)
+            or (number is not None and ((name in _TOTALS and number > len(rows)) or (name in _PAGES and number > 1)))
         ):
             yield key
 

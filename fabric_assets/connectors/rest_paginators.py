@@ -3,6 +3,7 @@
 A load that takes a page for the last one that is not loses the rows of the others, and calls it success.
 """
 
+from itertools import chain
 from typing import Any
 from urllib.parse import urljoin
 
@@ -22,7 +23,7 @@ from requests import Request, Response
 
 from fabric_assets.config import rest_paging as config
 from fabric_assets.connectors.rest_links import find_link
-from fabric_assets.connectors.rest_more import find_claim, find_signs, is_empty
+from fabric_assets.connectors.rest_more import find_claim, find_header_signs, find_signs, is_empty
 from fabric_assets.errors import ConfigurationError
 
 # True and False are 1 and 0 as well.
@@ -232,7 +233,7 @@ def detect_paginator(response: Response, rows: list[Any]) -> BasePaginator:
     if found is not None and score == 1:
         return JsonLink(found.next_url_path)
     # dlt would go on with its defaults: a wrong first page number or parameter name leaves rows out.
-    if sign := next(find_signs(response.json(), rows), None):
+    if sign := next(chain(find_header_signs(response, rows), find_signs(response.json(), rows)), None):
         raise PagingError(f"the answers come in pages (`{sign}`), but how to ask for the next one is not certain", "declare `paginator`")
     return SinglePagePaginator()
 

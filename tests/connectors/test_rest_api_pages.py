@@ -207,6 +207,30 @@ def test_signs_of_more_pages_are_not_passed_over_where_no_paginator_is_declared(
 
 
 @pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        (206, {"Content-Range": "items 0-2/10"}),
+        (206, {"Content-Range": "items 0-2/*"}),
+        (200, {"Content-Range": "0-2/10"}),
+        (200, {"X-Total-Count": "10"}),
+        (200, {"X-WP-Total": "10", "X-WP-TotalPages": "4"}),
+        (200, {"X-Next-Page": "2"}),
+        (200, {"X-Has-More": "true"}),
+    ],
+)
+def test_signs_of_more_pages_in_headers_are_not_passed_over_either(api: Api, status: int, headers: dict[str, str]) -> None:
+    api.serve("/v1/contacts", lambda request: answer_json(ROWS[:3], status, headers))
+    assert "how to ask for the next one is not certain\n  remedy: declare `paginator`" in fail(api, {})
+    assert fetch(api, {"paginator": {"type": "single_page"}}) == ROWS[:3]
+
+
+@pytest.mark.parametrize("headers", [{"Content-Range": "items 0-2/3"}, {"Content-Range": "0-2/*"}, {"X-Total-Count": "3"}, {"X-Next-Page": ""}])
+def test_headers_of_the_only_page_need_no_paginator(api: Api, headers: dict[str, str]) -> None:
+    api.serve("/v1/contacts", lambda request: answer_json(ROWS[:3], headers=headers))
+    assert fetch(api, {}) == ROWS[:3]
+
+
+@pytest.mark.parametrize(
     "hint",
     [{"has_more": False}, {"next": None}, {"links": {"next": ""}}, {"total": 3, "count": 3, "pages": 1}, {"offset": "0", "limit": 3}, {"continuation": None}],
 )
