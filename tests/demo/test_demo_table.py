@@ -89,7 +89,7 @@ def test_json_adds_the_demos_own_figures_and_keeps_money_exact() -> None:
     line = json.loads(json.dumps(to_json(make_row("demo_files", loaded=0, new_rows=0))))
     assert line["totals"]["lifetime_value"] == "852345.10"
     assert (line["tenant"], line["incremental"], line["new_rows"], line["streams"], line["models"]) == ("demo_files", True, 0, 1, 2)
-    assert line["assets"] == [{"key": "demo_files/raw/shop/orders", "status": "success", "rows_loaded": 72860, "rows_rejected": 0}]
+    assert line["assets"] == [{"key": "demo_files/raw/shop/orders", "status": "success", "rows_loaded": 72860, "rows_rejected": 0, "warnings": []}]
 
 
 def make_file(name: str, status: Status, *, reason: str | None = None, loaded: int = 0, rejected: int = 0) -> ImportedFile:
