@@ -26,7 +26,6 @@ from fabric_assets.connectors.former_forms import find_declared_form
 from fabric_assets.connectors.late_rows import LateRows
 from fabric_assets.connectors.local_paths import LocalPaths
 from fabric_assets.connectors.moments import Moment, MomentGone, Moments
-from fabric_assets.connectors.mysql_moments import MysqlMoments
 from fabric_assets.connectors.postgres_moments import PostgresMoments
 from fabric_assets.connectors.sql_databases import Database
 from fabric_assets.connectors.sql_query import Query
@@ -96,7 +95,7 @@ def open_source(context: SourceContext) -> SourceReader:
         database.close()
 
     # The streams of a moment that one connection shows wait for each other.
-    return SourceReader(tuple(groups), connections=1 if isinstance(moments, MysqlMoments) else config.max_connections, close=close)
+    return SourceReader(tuple(groups), connections=1 if config.consistent and not isinstance(moments, PostgresMoments) else config.max_connections, close=close)
 
 
 def _open_moments(database: Database, config: SqlDatabaseSource, streams: Mapping[str, SqlStream]) -> Moments | None:
@@ -113,6 +112,8 @@ def _open_moments(database: Database, config: SqlDatabaseSource, streams: Mappin
             f"{database.place}: consistent: true is for MySQL and MariaDB; a {database.dialect} database does not show all tables at one moment",
             remedy="leave consistent out",
         )
+    from fabric_assets.connectors.mysql_moments import MysqlMoments  # its driver is loaded for MySQL alone
+
     return MysqlMoments(database, streams=streams)
 
 
