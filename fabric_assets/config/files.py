@@ -105,7 +105,7 @@ class FileStream(RenamingStream):
                 if getattr(self, key) != type(self).model_fields[key].default:
                     yield (key,), f"is for format: csv, and this stream's is {self.format}"
         if self.format == "parquet" and self.encoding:
-            yield ("encoding",), "is for formats of text, and Parquet is none; drop it"
+            yield ("encoding",), "is for text formats, and Parquet is not a text format; remove it"
         if isinstance(self.header, tuple):
             for key in self.primary_key or ():
                 if key not in self.header:
