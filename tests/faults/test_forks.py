@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.forks import assert_alone
-from tests.faults.processes import Case, Process, describe_threads
+from tests.faults.processes import Case, Process, describe_threads, wait_until
 
 Start = Callable[..., Process]
 
@@ -46,8 +46,8 @@ def test_a_server_with_a_second_thread_forks_nothing() -> None:
 
 def test_of_a_case_that_does_not_end_the_state_and_signals_are_known(start: Start) -> None:
     process = start(Case(wait=True))
+    wait_until(lambda: "State=S (sleeping)" in describe_threads(process.pid))
     (thread,) = describe_threads(process.pid).splitlines()
     assert thread.startswith(f"{process.pid} ")
-    assert "State=S (sleeping)" in thread
     with pytest.raises(AssertionError, match=r"still running after 0\.1 s; its threads:\n\d+ .* SigBlk=0"):
         process.wait(0.1)
