@@ -22,6 +22,7 @@ from fabric_assets.connectors.former_forms import find_carried_form
 from fabric_assets.connectors.mixed_columns import list_values
 from fabric_assets.connectors.suggestions import build_missing_error
 from fabric_assets.connectors.value_forms import CURRENT
+from fabric_assets.errors import DataError
 from fabric_assets.loading.frames import Fault, Frame, build_frame, find_faults
 from fabric_assets.loading.json_rows import ROOT_ID, JsonRows
 from fabric_assets.loading.reports import SchemaChange
@@ -142,6 +143,8 @@ class Shaper:
         for name, label in self._key.items():
             fault = Fault(label, "null_key", f"the primary key {label} is NULL")
             column = root.columns.get(name)
+            if column and any(pa.types.is_list(part.type) for part in column.parts):
+                raise DataError(f"{self._place}: the primary key {label} holds lists", remedy="let primary_key name columns of single values")
             if column is None:
                 self._check_key_is_there(label, rows)
                 faults |= dict.fromkeys(range(root.size), fault)
@@ -151,6 +154,8 @@ class Shaper:
                 for other in there[1:]:
                     lacking = pc.and_(lacking, pc.invert(other))
                 faults |= dict.fromkeys(root.find_rows(lacking), fault)
+            if isinstance(rows, list):
+                faults |= {row: named for row, found in faults.items() if found is fault and (named := _find_nested_key(rows[row], label))}
         return faults
 
     def _check_key_is_there(self, label: str, rows: pa.Table | list[Row]) -> None:
@@ -171,6 +176,14 @@ class Shaper:
             fault = faults[index]
             rejects.append(Reject(batch.origin, number, fault.column, fault.reason, fault.message, raw))
         return rejects
+
+
+def _find_nested_key(row: Row, label: str) -> Fault | None:
+    """The fault of a key that is no single value, and so has no column of its own."""
+    value = row.get(label)
+    if not isinstance(value, dict | list):
+        return None
+    return Fault(label, "type_mismatch", f"the primary key {label} holds {'an object' if isinstance(value, dict) else 'a list'}, and no single value")
 
 
 def _dump(row: Row) -> str:
