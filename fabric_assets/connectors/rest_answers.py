@@ -9,6 +9,7 @@ from typing import Any
 from requests import Response
 
 from fabric_assets.connectors.json_numbers import read_number
+from fabric_assets.connectors.json_objects import RepeatedNames, build_object_hook
 from fabric_assets.errors import SourceError
 from fabric_assets.security.outgoing import show_url
 
@@ -16,6 +17,9 @@ _CHARSET = re.compile(r";\s*charset\s*=\s*[\"']?([\w.:+-]+)", re.IGNORECASE)
 # What stands at the end of a value that breaks off in the middle is found out there; of a text only where it began.
 _OPEN_TEXT = ("Unterminated string", "Invalid \\escape", "Invalid \\uXXXX escape")
 _CLOSED = {"{": "}", "[": "]"}
+_PACKED = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd", "zip": b"PK\x03\x04"}
+# Where a parsed answer keeps its objects that name a field twice.
+_REPEATED = "fabric_repeated"
 # Records of RFC 7464 begin with one.
 _RECORD_SEPARATOR = "\x1e"
 
@@ -52,14 +56,17 @@ class AnswerFormat:
             UnreadableAnswer: there is no value.
         """
         if "json" not in vars(response):
-            content_type = response.headers.get("Content-Type", "")
+            content_type, repeated = response.headers.get("Content-Type", ""), list[RepeatedNames]()
             try:
-                body = self._read(response.content, content_type)
+                body = self._read(response.content, content_type, repeated)
             except UnreadableAnswer as error:
+                if packed := _find_packing(response):
+                    raise UnreadableAnswer(f"is packed ({packed}), which was not asked for", "check the API, or the proxy before it") from None
                 if "html" in content_type and not error.is_cut_off:
                     raise UnreadableAnswer(f"is not JSON, but {content_type}") from None
                 raise
             response.json = lambda **_: body
+            vars(response)[_REPEATED] = repeated
         return response.json()
 
     def read(self, response: Response, place: str) -> Any:
@@ -72,7 +79,7 @@ class AnswerFormat:
             found = error
         raise SourceError(f"{place}: the answer of {show_url(response.url)} {found.message}", remedy=found.remedy)
 
-    def _read(self, content: bytes, content_type: str) -> Any:
+    def _read(self, content: bytes, content_type: str, repeated: list[RepeatedNames]) -> Any:
         if not content.strip():
             # A page for people is no answer, whatever is in it.
             if "html" in content_type:
@@ -80,7 +87,7 @@ class AnswerFormat:
             return None
         text = self._decode(content, content_type)
         try:
-            return self._read_lines(text) if self.lines else _load(text)
+            return self._read_lines(text, repeated) if self.lines else _load(text, repeated)
         except json.JSONDecodeError as error:
             if "Extra data" in error.msg and text[error.pos :].lstrip(_RECORD_SEPARATOR).startswith(("{", "[")):
                 raise UnreadableAnswer("holds several JSON values, one after the other", "declare `format: jsonl` if they stand one a line") from None
@@ -90,13 +97,13 @@ class AnswerFormat:
             # A number of thousands of digits, or thousands of levels.
             raise UnreadableAnswer("is not JSON that can be read: it has a number of too many digits, or too many levels") from None
 
-    def _read_lines(self, text: str) -> list[Any]:
+    def _read_lines(self, text: str, repeated: list[RepeatedNames]) -> list[Any]:
         values, lines = [], text.split("\n")
         for number, line in enumerate(lines, 1):
             if not (line := line.strip().lstrip(_RECORD_SEPARATOR)):
                 continue
             try:
-                values.append(_load(line))
+                values.append(_load(line, repeated))
             except json.JSONDecodeError as error:
                 is_last = not any(rest.strip() for rest in lines[number:])
                 raise UnreadableAnswer(
@@ -125,8 +132,22 @@ class AnswerFormat:
         return text
 
 
-def _load(text: str) -> Any:
-    return json.loads(text, parse_float=read_number)
+def get_repeated(response: Response) -> list[RepeatedNames]:
+    """The objects of an answer, which has been parsed, that name a field twice."""
+    return vars(response).get(_REPEATED, [])
+
+
+def _load(text: str, repeated: list[RepeatedNames]) -> Any:
+    return json.loads(text, parse_float=read_number, object_pairs_hook=build_object_hook(repeated))
+
+
+def _find_packing(response: Response) -> str | None:
+    """How an answer is packed that nobody has unpacked: as its header says, or by its first bytes."""
+    encoding = response.headers.get("Content-Encoding", "").strip().lower()
+    # These two are unpacked by the HTTP library.
+    if encoding not in {"", "identity", "gzip", "deflate", "x-gzip"}:
+        return encoding
+    return next((name for name, mark in _PACKED.items() if response.content.startswith(mark)), None)
 
 
 def _look_up(name: str) -> str | None:

@@ -6,7 +6,7 @@ puts row values into paths as they are, and has no place for a stream's own erro
 """
 
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,7 +19,7 @@ from fabric_assets.connectors.rest_answers import AnswerFormat
 from fabric_assets.connectors.rest_auth import build_login, resolve_url
 from fabric_assets.connectors.rest_cursor import Border, Position, RestCursorReader
 from fabric_assets.connectors.rest_pages import PageReader
-from fabric_assets.connectors.rest_rows import KeyCheck, Page, fill_placeholders, get_parent_value
+from fabric_assets.connectors.rest_rows import KeyCheck, Page, ParentRows, fill_placeholders, get_parent_value
 from fabric_assets.connectors.rest_session import Line, Login
 from fabric_assets.connectors.value_forms import CURRENT, WHOLE_STREAM
 from fabric_assets.errors import DataError, FabricError
@@ -72,10 +72,11 @@ class _Api:
         with ExitStack() as stack:
             yield from _Pass(self, root, {name: memories[name] for name in loaded}, stack).read()
 
-    def open_pages(self, name: str, stack: ExitStack, *, loaded: list[str], is_entity: bool) -> PageReader:
+    def open_pages(self, name: str, stack: ExitStack, *, loaded: list[str], is_entity: bool, warn: Callable[[str], None]) -> PageReader:
         """Args:
         loaded: the streams that take rows from the endpoint.
         is_entity: an object that answers is the row.
+        warn: takes warnings for the run's summary.
         """
         stream, place = self.config.streams[name], self.context.describe(name)
         written = AnswerFormat(lines=stream.format == "jsonl", encoding=stream.encoding)
@@ -92,6 +93,7 @@ class _Api:
             is_merged=is_merged,
             is_entity=is_entity,
             report_list=partial(self._report_list, name, is_old=stream.asks_for_one() and not is_entity),
+            warn=warn,
             ends=self.line.ends,
         )
 
@@ -128,8 +130,14 @@ class _Pass:
             for endpoint in api.get_lineage(name):
                 self._below.setdefault(endpoint, []).append(name)
         endpoints = sorted(self._below, key=lambda name: len(api.get_lineage(name)))
-        self._readers = {name: api.open_pages(name, stack, loaded=self._below[name], is_entity=self._takes_entity(name)) for name in endpoints}
+        self._readers = {
+            name: api.open_pages(name, stack, loaded=self._below[name], is_entity=self._takes_entity(name), warn=partial(self._warn, name))
+            for name in endpoints
+        }
         self._keepers = {name: _Keeper(api.context.describe(name), self._streams[name], memory) for name, memory in memories.items()}
+        self._parents = {
+            name: ParentRows(api.context.describe(name), parent, self._streams[name]) for name in endpoints if (parent := self._streams[name].get_parent())
+        }
         self._failed: set[str] = set()
 
     def read(self) -> Iterator[Batch | StreamFailed]:
@@ -138,6 +146,9 @@ class _Pass:
         """
         try:
             yield from self._read()
+            for name, rows in self._parents.items():
+                if said := rows.describe_skipped():
+                    self._warn(name, said)
         except FabricError as error:
             yield from self._fail_below(self._root, error)
             raise
@@ -209,7 +220,7 @@ class _Pass:
         for child in self._readers:
             if self._streams[child].get_parent() == name and not self._is_done(child):
                 try:
-                    for row in page.rows:
+                    for row in self._parents[child].select(page.rows):
                         yield from self._read_child(child, row, name)
                 except FabricError as error:
                     yield from self._fail([child], error)
@@ -218,10 +229,10 @@ class _Pass:
     def _read_child(self, name: str, row: Row, parent: str) -> Iterator[Batch | StreamFailed]:
         stream, place = self._streams[name], self._api.context.describe(name)
         path, query = fill_placeholders(stream, row, place)
-        inherited = {f"_{parent}_{kept}": get_parent_value(row, kept, place, parent) for kept in stream.include_from_parent}
+        inherited = {f"_{parent}_{kept}": get_parent_value(row, kept) for kept in stream.include_from_parent}
         first = stream.get_parent_fields()[0]
         for page in self._readers[name].read(path, query):
-            origin = f"{parent}.{first} {get_parent_value(row, first, place, parent)}, page {page.number}"
+            origin = f"{parent}.{first} {get_parent_value(row, first)}, page {page.number}"
             whole = replace(page, rows=[{**child, **inherited} for child in page.rows]) if inherited else page
             yield from self._take(name, whole, origin)
             if self._is_done(name):
@@ -236,6 +247,13 @@ class _Pass:
         for loaded in older:
             self._memories[loaded].note_older_form(WHOLE_STREAM, "rows")
         return not older
+
+    def _warn(self, endpoint: str, message: str) -> None:
+        """Warn once of what concerns an endpoint, in all streams that are loaded from it or from below it."""
+        for name in self._below[endpoint]:
+            said = message if name == endpoint else f"{endpoint}: {message}"
+            if said not in self._memories[name].warnings:
+                self._memories[name].warnings.append(said)
 
     def _is_done(self, endpoint: str) -> bool:
         return self._failed.issuperset(self._below[endpoint])

@@ -15,6 +15,9 @@ from dlt.sources.helpers.rest_client.paginators import BasePaginator
 from requests import Response
 
 from fabric_assets.config import rest, rest_paging
+from fabric_assets.connectors.json_objects import find_repeated
+from fabric_assets.connectors.rest_answers import get_repeated
+from fabric_assets.connectors.rest_error_bodies import ends_in_failure, reports_failure
 from fabric_assets.connectors.rest_paginators import EntityPaginator, Offset, PagingError, build_paginator, compile_path, detect_paginator
 from fabric_assets.connectors.rest_rows import Page, build_page
 from fabric_assets.connectors.rest_session import ApiSession, build_timeout_error
@@ -32,6 +35,7 @@ class PageReader:
         is_merged: all streams that are loaded of these rows, or from below them, are merged by a key, so that no row comes twice.
         is_entity: an object that answers is the row, and no envelope of rows.
         report_list: takes the JSONPath of the rows that were found within an answer.
+        warn: takes what the reader of the run's summary should know.
         ends: when, by the monotonic clock, the load has taken too long.
     """
 
@@ -46,9 +50,11 @@ class PageReader:
         is_merged: bool,
         is_entity: bool,
         report_list: Callable[[str], None],
+        warn: Callable[[str], None],
         ends: float,
     ) -> None:
         self._place, self._stream, self._config, self._is_merged, self._ends = place, stream, paginator, is_merged, ends
+        self._warn = warn
         self._client = _Client(place, base_url=base_url, session=session, guessing=stream.data is None, is_entity=is_entity, report_list=report_list)
         self._selector = compile_path(stream.data, "data", place) if stream.data else None
         self._is_entity, self._has_rows = is_entity, False
@@ -65,8 +71,9 @@ class PageReader:
         paginator, hooks = build_paginator(self._config, self._place), {"response": []}
         paginator = EntityPaginator(paginator) if self._is_entity else paginator
         pages = self._client.paginate(path, params=dict(params), paginator=paginator, data_selector=self._selector, hooks=hooks)  # type: ignore[arg-type]
-        previous, short, most = None, False, None
+        previous, short, most, count = None, False, None, 0
         asked: set[str] = set()
+        before: list[Any] = []
         while (answer := self._get_next(pages, is_first=not asked)) is not None:
             items, response = list(answer), answer.response
             if time.monotonic() > self._ends:
@@ -79,7 +86,7 @@ class PageReader:
             asked.add(address)
             page = self._build_page(len(asked), items, response)
             if isinstance(answer.paginator, EntityPaginator) and answer.paginator.is_object:
-                if page.rows:
+                if page.rows or page.strays:
                     yield page
                 return
             # Without a key equal rows may well be different ones; then only the answer as a whole tells.
@@ -88,19 +95,34 @@ class PageReader:
                 raise SourceError(f"{self._place}: the server gives the same page again and again", remedy="check the paginator: the server seems to ignore it")
             if items and short:
                 raise self._build_short_error()
+            count += len(items)
             if items and (total := self._get_total(response)) is not None:
-                self._check_total(most, total)
+                self._check_total(most, total, count)
                 most = total
+            if not self._is_merged and (shared := _count_shared(before, items)):
+                many = f"{shared} rows" if shared > 1 else "row"
+                self._warn(
+                    f"a page begins with the {many} that the page before it ends with: if they are the same at the source, they are loaded twice."
+                    " Declare a primary_key, so that they are merged, or check the paginator"
+                )
             if isinstance(self._config, rest_paging.OffsetPaginator):
                 short = self._check_length(items, answer.paginator, most if self._config.total else None)
-            previous = content
+            previous, before = content, items
             if items:
                 yield page
+        if most is not None and count < most and isinstance(self._config, rest_paging.OffsetPaginator):
+            self._warn(f"the API says that there are {most:,} rows, and gave {count:,}: some may be hidden from this login")
 
     def _build_page(self, number: int, items: list[Any], response: Response) -> Page:
-        page = build_page(number, items)
+        repeated = get_repeated(response)
+        if repeated and len(repeated) > sum(1 for _ in find_repeated(items)):
+            raise SourceError(
+                f"{self._place}: the answer of {show_url(response.url)} names {repeated[-1].repeated!r} twice outside of its rows",
+                remedy="ask whoever runs the API which of the two values is right",
+            )
+        page = build_page(number, items, has_repeated=bool(repeated))
         self._has_rows = self._has_rows or bool(page.rows)
-        if page.strays and not self._has_rows:
+        if not self._has_rows and any(not isinstance(value, dict) for _, value in page.strays):
             # One among rows is a bad row; of nothing else the selector has found something that is no list of rows.
             raise SourceError(f"{self._place}: the rows at {show_url(response.url)} are no JSON objects", remedy="let `data` point at the list of rows")
         return page
@@ -139,11 +161,20 @@ class PageReader:
         path = getattr(self._config, "total", None)
         return int(jsonpath.find_values(path, response.json())[0]) if path else None
 
-    def _check_total(self, before: int | None, total: int) -> None:
-        """Refuse to go on by a total that is another one now: rows have moved over the pages' borders.
+    def _check_total(self, before: int | None, total: int, count: int) -> None:
+        """Refuse to go on by a total that cannot be true, or that is another one now: rows have moved over the pages' borders.
 
         One that grows has brought some rows twice, which harms nothing where they are merged.
+
+        Args:
+            count: the rows that were read so far.
         """
+        counts_rows = isinstance(self._config, rest_paging.OffsetPaginator)
+        if total < (count if counts_rows else 1) and before in (None, total):
+            raise SourceError(
+                f"{self._place}: the total is {total}, although {count} rows were read",
+                remedy=f"let the paginator's `total` be the JSONPath of the number of {'rows' if counts_rows else 'pages'}, or leave it out",
+            )
         if before is None or total == before or (total > before and self._is_merged):
             return
         moved = "up would be left out" if total < before else "down would come twice"
@@ -196,7 +227,7 @@ class _Client(RESTClient):
         if body is None:
             return []
         rows = self._find_rows(response, data_selector, body)
-        if isinstance(body, dict) and (body.get("error") or body.get("errors")) and (self._guessing or not rows):
+        if (self._guessing or not rows) and _holds_error(body, lines=self._session.reads_lines):
             said = self._session.quote(response)
             raise SourceError(
                 f"{self._place}: the answer of {show_url(response.url)} holds an error in place of rows{said}",
@@ -224,6 +255,20 @@ class _Client(RESTClient):
 
     def detect_paginator(self, response: Response, data: Any) -> BasePaginator:
         return detect_paginator(response, data)
+
+
+def _holds_error(body: Any, *, lines: bool) -> bool:
+    if lines and isinstance(body, list):
+        return ends_in_failure(body)
+    return isinstance(body, dict) and bool(body.get("error") or body.get("errors") or reports_failure(body))
+
+
+def _count_shared(before: list[Any], rows: list[Any]) -> int:
+    """How many rows a page begins with that the page before it ends with."""
+    if not rows:
+        return 0
+    starts = (start for start in range(max(0, len(before) - len(rows)), len(before)) if before[start] == rows[0])
+    return next((len(before) - start for start in starts if before[start:] == rows[: len(before) - start]), 0)
 
 
 def _matches_empty_list(selector: Any, body: Any) -> bool:

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from fabric_assets.config.rest import PLACEHOLDER, RestStream
 from fabric_assets.connectors.batches import Reject, Row
+from fabric_assets.connectors.json_objects import find_repeated, write_pairs
 from fabric_assets.connectors.suggestions import build_missing_error
 from fabric_assets.errors import SourceError
 
@@ -26,7 +27,7 @@ class Page:
 
     Args:
         number: within its endpoint, from 1.
-        strays: what stands among the rows and is no object, each with its number from 1.
+        strays: what stands among the rows and is no sound object, each with its number from 1.
     """
 
     number: int
@@ -35,16 +36,29 @@ class Page:
 
     def reject_strays(self, origin: str) -> tuple[Reject, ...]:
         return tuple(
-            Reject(origin, number, None, "bad_json", f"{_KINDS[type(value)]} among the rows is not a JSON object", json.dumps(value))
+            Reject(origin, number, None, "bad_json", _describe_stray(value), write_pairs(value) if isinstance(value, dict) else json.dumps(value))
             for number, value in self.strays
         )
 
 
-def build_page(number: int, items: list[Any]) -> Page:
-    rows = [item for item in items if type(item) is dict]
+def build_page(number: int, items: list[Any], *, has_repeated: bool = False) -> Page:
+    """Args:
+    has_repeated: some object of the answer names a field twice.
+    """
+
+    def is_row(item: Any) -> bool:
+        return type(item) is dict and not (has_repeated and any(find_repeated(item)))
+
+    rows = list(filter(is_row, items))
     if len(rows) == len(items):
         return Page(number, rows)
-    return Page(number, rows, tuple((index, item) for index, item in enumerate(items, 1) if type(item) is not dict))
+    return Page(number, rows, tuple((index, item) for index, item in enumerate(items, 1) if not is_row(item)))
+
+
+def _describe_stray(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"it names {next(find_repeated(value)).repeated!r} twice"
+    return f"{_KINDS[type(value)]} among the rows is not a JSON object"
 
 
 def find_value(row: Mapping[str, Any], path: str) -> Any:
@@ -79,16 +93,48 @@ class KeyCheck:
         self._unseen = ()
 
 
-def get_parent_value(row: Row, field: str, place: str, parent: str) -> Any:
-    """A field of a parent's row.
+class ParentRows:
+    """The rows of a parent that a child is asked for: those that hold something in each field of the child's path and params.
 
-    Raises:
-        SourceError: it has no such field.
+    Args:
+        place: of the child, for messages.
     """
+
+    def __init__(self, place: str, parent: str, stream: RestStream) -> None:
+        self._place, self._parent = place, parent
+        self._fields = dict.fromkeys(stream.get_parent_fields())
+        self._unseen = dict.fromkeys([*self._fields, *stream.include_from_parent])
+        self._skipped = 0
+
+    def select(self, rows: list[Row]) -> list[Row]:
+        """Leave out the rows of a page that hold null in a field, or lack it as JSON lacks what is empty.
+
+        Raises:
+            SourceError: no row has the field.
+        """
+        for field in list(self._unseen) if rows else ():
+            if all(find_value(row, field) is MISSING for row in rows):
+                known = rows[0]
+                raise build_missing_error(
+                    self._place, kind=f"field of {self._parent}", name=field, known=known, remedy=f"name a field that the rows of {self._parent} have"
+                )
+            del self._unseen[field]
+        selected = [row for row in rows if all(get_parent_value(row, field) is not None for field in self._fields)]
+        self._skipped += len(rows) - len(selected)
+        return selected
+
+    def describe_skipped(self) -> str | None:
+        """What to say of the rows that were left out."""
+        if not self._skipped:
+            return None
+        fields, many = " and ".join(map(repr, self._fields)), self._skipped != 1
+        return f"{self._skipped:,} row{'s' if many else ''} of {self._parent} hold{'' if many else 's'} nothing in {fields}: nothing was asked for there"
+
+
+def get_parent_value(row: Row, field: str) -> Any:
+    """A field of a parent's row; None where it has none."""
     value = find_value(row, field)
-    if value is MISSING:
-        raise build_missing_error(place, kind=f"field of {parent}", name=field, known=row, remedy=f"name a field that each row of {parent} has")
-    return value
+    return None if value is MISSING else value
 
 
 def fill_placeholders(stream: RestStream, row: Row, place: str) -> tuple[str, dict[str, str | int]]:
@@ -102,7 +148,7 @@ def fill_placeholders(stream: RestStream, row: Row, place: str) -> tuple[str, di
         if match[1]:
             return f"{{{match[1]}}}"
         parent, field = match[4], match[5]
-        value = get_parent_value(row, field, place, parent)
+        value = get_parent_value(row, field)
         # An empty value would ask for another endpoint, or for all there is.
         if isinstance(value, bool) or not isinstance(value, str | int | float) or str(value) in ({"", ".", ".."} if is_path else {""}):
             where = "a path" if is_path else "a query"

@@ -111,6 +111,11 @@ class ApiSession(Session):
         """
         return self._adapter.written.read(response, self._adapter.place)
 
+    @property
+    def reads_lines(self) -> bool:
+        """Whether answers are JSON Lines."""
+        return self._adapter.written.lines
+
     def quote(self, response: Response) -> str:
         """What the server says, in one short line without secrets."""
         return quote_answer(response, self._adapter.login.secrets)

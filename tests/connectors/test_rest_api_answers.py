@@ -45,17 +45,18 @@ def test_what_was_promised_is_loaded_once_it_is_there(api: Api, no_waiting: list
 
 # --- charsets
 
-TEXTS = ["café", "Ünï © £", "€ “quoted” …", "Ã©"]
+TEXTS = ["cafe", "café", "Ünï © £", "€ “quoted” …", "Ã©"]
+CHARSETS = ["iso-8859-1", "ISO-8859-15", "windows-1252", '"utf-8"', "UTF8", "utf-16", "utf-16-be", "utf-32", "us-ascii"]
 
 
-@pytest.mark.parametrize("text", TEXTS)
-@pytest.mark.parametrize("charset", ["iso-8859-1", "ISO-8859-15", "windows-1252", '"utf-8"', "UTF8", "utf-16", "utf-16-be", "utf-32", "us-ascii"])
+def has_letters(charset: str, text: str) -> bool:
+    return text == text.encode(charset.strip('"'), "replace").decode(charset.strip('"'))
+
+
+@pytest.mark.parametrize(("charset", "text"), [(charset, text) for charset in CHARSETS for text in TEXTS if has_letters(charset, text)])
 def test_a_text_arrives_exactly_in_the_declared_charset_or_is_refused(api: Api, any_warehouse: Warehouse, charset: str, text: str) -> None:
     name = charset.strip('"')
-    try:
-        body = json.dumps([{"id": 1, "name": text}], ensure_ascii=False).encode(name)
-    except UnicodeEncodeError:
-        pytest.skip(f"{name} has no such letter")
+    body = json.dumps([{"id": 1, "name": text}], ensure_ascii=False).encode(name)
     api.serve("/v1/contacts", Response(body, headers={"Content-Type": f"application/json; charset={charset}"}))
     stream = {"contacts": {**ONE_PAGE, "primary_key": "id"}}
     if body.isascii() or not is_ambiguous(body, name):
@@ -195,6 +196,17 @@ def test_a_key_that_is_no_single_value_is_refused_with_the_remedy(api: Api, any_
         any_warehouse.load({"contacts": {**ONE_PAGE, "primary_key": "id"}})
 
 
+@pytest.mark.parametrize(("key", "kind"), [({"$oid": "a1"}, "an object"), (["a1"], "a list")])
+def test_one_key_that_is_no_single_value_rejects_its_row_by_its_kind(api: Api, any_warehouse: Warehouse, key: Any, kind: str) -> None:
+    api.serve("/v1/contacts", [{"id": key}, {"id": 1}, {"id": None}])
+    any_warehouse.load({"contacts": {**ONE_PAGE, "primary_key": "id"}})
+    assert any_warehouse.read("select id from contacts") == [(1,)]
+    assert any_warehouse.read("select row_number, reason, message from acme_fabric.rejected_rows order by 1") == [
+        (1, "type_mismatch", f"the primary key id holds {kind}, and no single value"),
+        (3, "null_key", "the primary key id is NULL"),
+    ]
+
+
 def test_an_object_of_objects_is_read_by_its_values(api: Api) -> None:
     api.serve("/v1/contacts", {"data": {"a1": {"id": 1}, "a2": {"id": 2}}})
     assert fetch(api, data="data.*").get_rows("contacts") == [{"id": 1}, {"id": 2}]
@@ -274,7 +286,7 @@ def test_several_fields_of_one_parent_and_texts_with_braces(api: Api) -> None:
     assert read(streams, "comments", base_url=api.url).get_rows("comments") == [{"q": 'in:de {"a": {"b": 1}} {posts.id}', "x": "{}"}]
 
 
-@pytest.mark.parametrize("value", [None, "", True, {"a": 1}, [1]])
+@pytest.mark.parametrize("value", ["", True, {"a": 1}, [1]])
 def test_a_value_that_would_ask_for_everything_is_refused(api: Api, value: Any) -> None:
     api.serve("/v1/posts", [{"id": value}])
     reading = read(COMMENTS, base_url=api.url)

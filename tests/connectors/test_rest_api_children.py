@@ -63,11 +63,24 @@ def test_a_parents_value_stays_one_segment_of_the_path(api: Api, warehouse: Ware
     assert served == ["/v1/orders/..%2Fadmin%3Fx%3D1%23y/items", "/v1/orders/a%20b%2F%C3%BC%25/items"]
 
 
-@pytest.mark.parametrize("value", [None, "", ".", "..", True, {"a": 1}, [1]])
+@pytest.mark.parametrize("value", ["", ".", "..", True, {"a": 1}, [1]])
 def test_a_parents_value_that_can_be_no_segment_is_refused(api: Api, warehouse: Warehouse, value: Any) -> None:
     api.serve("/v1/orders", [{"id": value}])
     with pytest.raises(SourceError, match="stream items: a row of orders holds nothing in 'id' that can stand in a path"):
         warehouse.load({"orders": ORDERS, "items": ITEMS}, "items")
+
+
+@pytest.mark.parametrize("nothing", [{"id": None}, {"at": "later"}])
+@pytest.mark.parametrize("path", ["orders/{orders.id}/items", "items"])
+def test_a_parent_that_holds_nothing_in_the_field_is_left_out_and_counted(api: Api, any_warehouse: Warehouse, nothing: dict[str, Any], path: str) -> None:
+    api.serve("/v1/orders", [nothing, {"id": 1, "note": "x"}, nothing])
+    api.serve("/v1/orders/1/items", [{"line": 1}])
+    api.serve("/v1/items", lambda request: [{"line": int(request.args["order"])}])
+    items = {"path": path, "include_from_parent": ["note"], **({"params": {"order": "{orders.id}"}} if path == "items" else {})}
+    orders = {"path": "orders", "write_disposition": "replace"}
+    report = any_warehouse.load({"orders": orders, "items": items}, "items")["items"]
+    assert any_warehouse.read("select line, _orders_note from items") == [(1, "x")]
+    assert report.warnings == ("2 rows of orders hold nothing in 'id': nothing was asked for there",)
 
 
 @pytest.mark.parametrize(("path", "included"), [("orders/{orders.number}/items", []), ("orders/{orders.id}/items", ["number"])])

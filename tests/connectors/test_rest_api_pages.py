@@ -311,3 +311,46 @@ def test_an_empty_answer_that_ends_with_its_headers_is_one(httpserver: HTTPServe
 
     with Wire(b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n") as url:
         assert read({"contacts": {"path": "contacts", "primary_key": "id"}}, base_url=url).get_rows("contacts") == []
+
+
+# --- totals and pages that contradict themselves
+
+
+@pytest.mark.parametrize(("paginator", "total"), [("offset", -1), ("offset", 1), ("offset", "0"), ("page_number", -1), ("page_number", 0)])
+def test_a_total_that_cannot_be_true_is_refused(api: Api, paginator: str, total: Any) -> None:
+    api.serve("/v1/contacts", {"rows": ROWS[:2], "total": total})
+    message = fail(api, {"data": "rows", "paginator": {"type": paginator, "total": "total", **({"limit": 2} if paginator == "offset" else {})}})
+    assert f"the total is {total}, although 2 rows were read" in message
+
+
+def test_a_total_of_pages_declared_as_one_of_rows_loses_no_page_in_silence(api: Api) -> None:
+    api.serve("/v1/contacts", lambda request: {"rows": ROWS[int(request.args["offset"]) :][:2], "total": 3})
+    assert "the total is 3, although 4 rows were read" in fail(api, {"data": "rows", "paginator": {"type": "offset", "limit": 2, "total": "total"}})
+
+
+def test_fewer_rows_than_the_total_says_are_a_warning(api: Api) -> None:
+    api.serve("/v1/contacts", lambda request: {"rows": ROWS[:4][int(request.args["offset"]) :][:2], "total": 8})
+    streams = {"contacts": {"path": "contacts", "data": "rows", "primary_key": "id", "paginator": {"type": "offset", "limit": 2, "total": "total"}}}
+    reading = read(streams, base_url=api.url)
+    assert reading.get_rows("contacts") == ROWS[:4]
+    assert reading.memories["contacts"].warnings == ["the API says that there are 8 rows, and gave 4: some may be hidden from this login"]
+
+
+@pytest.mark.parametrize("shared", [1, 2])
+@pytest.mark.parametrize("primary_key", [None, "id"])
+def test_pages_that_overlap_are_a_warning_unless_their_rows_are_merged(api: Api, shared: int, primary_key: str | None) -> None:
+    def answer(request: Request) -> Any:
+        start = (int(request.args["page"]) - 1) * (3 - shared)
+        return ROWS[start : start + 3] if start < 6 else []
+
+    api.serve("/v1/contacts", answer)
+    streams = {"contacts": {"path": "contacts", "paginator": {"type": "page_number"}, **({"primary_key": primary_key} if primary_key else {})}}
+    warnings = read(streams, base_url=api.url).memories["contacts"].warnings
+    assert len(warnings) == (0 if primary_key else 1)
+    assert all(warning.startswith(f"a page begins with the {'2 rows' if shared == 2 else 'row'} that the page before it ends with") for warning in warnings)
+
+
+def test_pages_that_do_not_overlap_warn_of_nothing(api: Api) -> None:
+    pages = [[{"v": 1}, {"v": 2}], [{"v": 3}, {"v": 2}], [{"v": 1}], []]
+    api.serve("/v1/contacts", lambda request: pages[int(request.args["page"]) - 1])
+    assert read({"contacts": {"path": "contacts", "paginator": {"type": "page_number"}}}, base_url=api.url).memories["contacts"].warnings == []
