@@ -45,7 +45,7 @@ _SIZES = {"KB": 1000, "MB": 1000**2, "GB": 1000**3}
 class FabricModel(BaseModel):
     """Base of every YAML model: immutable, no unknown keys, no input values in errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
 
 class Misplaced(ValueError):

@@ -10,6 +10,7 @@ from typing import Any
 
 import duckdb
 
+from fabric_assets.connectors.duckdb_damage import build_damage_error, is_damage
 from fabric_assets.errors import DestinationError, DestinationUnavailable, FabricError
 
 # DuckDB's default is its oldest format: text is squeezed six times faster in this one, and better. Its own 1.3 and newer read it.
@@ -35,10 +36,6 @@ _SIZES_MAY_CHANGE = "set allowed_configs = '[memory_limit, threads]'"
 _BUILT_INS_FIRST = "set search_path = 'pg_catalog,system.main'"
 _IS_LOCKED = "the configuration has been locked"
 _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
-_DAMAGED = (
-    *("not a valid duckdb database file", "could not read enough bytes", "corrupt database file", "corrupt wal file", "failure while replaying wal"),
-    *("stored checksum", "is a directory", "failed to deserialize", "sqlite_scanner"),
-)
 
 
 class LockedConnection:
@@ -129,18 +126,6 @@ def build_open_error(error: duckdb.Error, where: str) -> FabricError:
     if "database file with version number" in text:
         return DestinationError(f"{where} was written by a newer DuckDB: {text}", remedy="install the version of DuckDB that wrote it, or a newer one")
     return DestinationUnavailable(f"{where} cannot be opened: {text}", remedy="see the reason, then try again")
-
-
-def is_damage(text: str) -> bool:
-    """Whether DuckDB's message says that the file itself is not as DuckDB wrote it."""
-    return any(words in text.lower() for words in _DAMAGED)
-
-
-def build_damage_error(text: str, where: str) -> DestinationError:
-    return DestinationError(
-        f"{where} is damaged: {text}",
-        remedy="restore the file from a backup; without one, move it and its .wal away: the next run loads everything that the sources still have",
-    )
 
 
 def _list_sizes(connection: duckdb.DuckDBPyConnection, spill: Path | None, memory: str, threads: int) -> Iterator[str]:

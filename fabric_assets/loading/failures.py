@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from fabric_assets.config.tenant import TenantConfig
-from fabric_assets.connectors.duckdb_files import build_damage_error, is_damage
+from fabric_assets.connectors.duckdb_damage import build_damage_error, is_damage
 from fabric_assets.connectors.outages import is_outage
 from fabric_assets.errors import DestinationError, DestinationUnavailable, FabricError, SourceError, SourceUnavailable
 from fabric_assets.masking import mask
