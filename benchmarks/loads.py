@@ -136,8 +136,8 @@ def _print_costs(title: str, costs: dict[str, list[Cost]]) -> None:
         print(f"| {name} | {_middle(found).seconds:.2f} | {_middle(found).megabytes:.0f} |", flush=True)
 
 
-def _install(folder: Path) -> Path:
-    """The peers' programs, in an environment that goes with the folder."""
+def install_peers(folder: Path) -> Path:
+    """Install the peers' programs into an environment that goes with the folder; gives the folder of the programs."""
     uv = str(ROOT / "scripts" / "uv")
     subprocess.run([uv, "venv", "--quiet", str(folder)], check=True)
     subprocess.run([uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(folder / "bin" / "python"), *PEERS], check=True)
@@ -145,7 +145,7 @@ def _install(folder: Path) -> Path:
 
 
 def _measure(databases: Databases, folder: Path, options: argparse.Namespace) -> Iterator[Figure]:
-    tools = _install(folder / "tools")
+    tools = install_peers(folder / "tools")
     for number, rows in enumerate(options.rows):
         arena = Arena(databases, databases.make("bench_source"), folder, tools)
         fill_lineitem(arena.source, rows, generator=tools / "tpchgen-cli", folder=folder)

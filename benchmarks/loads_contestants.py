@@ -34,23 +34,28 @@ gc.freeze()
 
 
 class Cost(NamedTuple):
-    """Seconds on the clock, and the largest process in MB."""
+    """Seconds on the clock, the largest process in MB, and the processor seconds of all."""
 
     seconds: float
     megabytes: float
+    processor: float
 
 
-def run_process(*commands: list[str], **environment: str) -> Cost:
-    """Run processes, joined by pipes if there are several; their output is shown if one fails."""
+def run_process(*commands: list[str], checkout: Path = ROOT, **environment: str) -> Cost:
+    """Run processes, joined by pipes if there are several; their output is shown if one fails.
+
+    Args:
+        checkout: whose code they import.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("FABRIC_", "DAGSTER_"))}
-    quiet = {"RUNTIME__DLTHUB_TELEMETRY": "false", "DAGSTER_DISABLE_TELEMETRY": "1", "PYTHONPATH": str(ROOT)}
-    started, processes, peak = time.perf_counter(), list[subprocess.Popen](), 0
+    quiet = {"RUNTIME__DLTHUB_TELEMETRY": "false", "DAGSTER_DISABLE_TELEMETRY": "1", "PYTHONPATH": str(checkout)}
+    started, processes, peak, processor = time.perf_counter(), list[subprocess.Popen](), 0, 0.0
     with tempfile.TemporaryFile("w+") as log:
         for command in commands:
             processes.append(
                 subprocess.Popen(
                     command,
-                    cwd=ROOT,
+                    cwd=checkout,
                     env=kept | quiet | environment,
                     stdin=processes[-1].stdout if processes else subprocess.DEVNULL,
                     stdout=log if len(processes) == len(commands) - 1 else subprocess.PIPE,
@@ -64,11 +69,12 @@ def run_process(*commands: list[str], **environment: str) -> Cost:
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
             peak = max(peak, usage.ru_maxrss)
+            processor += usage.ru_utime + usage.ru_stime
         seconds = time.perf_counter() - started
         if any(process.returncode for process in processes):
             log.seek(0)
             raise SystemExit(f"{' | '.join(' '.join(command) for command in commands)} failed:\n{log.read()[-4000:]}")
-    return Cost(seconds, peak / 1024)
+    return Cost(seconds, peak / 1024, processor)
 
 
 @dataclass
@@ -118,11 +124,11 @@ class Arena:
 
     # --- ours
 
-    def build_platform(self, streams: Mapping[str, Any], destination: str, *, schema: str = "public") -> "Platform":
-        return Platform(self, self._make_folder("fabric"), streams, destination, schema)
+    def build_platform(self, streams: Mapping[str, Any], destination: str, *, schema: str = "public", checkout: Path = ROOT) -> "Platform":
+        return Platform(self, self._make_folder("fabric"), streams, destination, schema, checkout)
 
-    def run_fabric(self, destination: str) -> tuple[Cost, tuple[object, ...]]:
-        platform = self.build_platform({"lineitem": {}}, destination)
+    def run_fabric(self, destination: str, *, checkout: Path = ROOT) -> tuple[Cost, tuple[object, ...]]:
+        platform = self.build_platform({"lineitem": {}}, destination, checkout=checkout)
         return platform.run(), self.sum_up(platform.warehouse, f"{TENANT}_raw_tpch.lineitem")
 
     def _make_folder(self, name: str) -> Path:
@@ -141,9 +147,14 @@ class Arena:
 
 
 class Platform:
-    """A deployment with one tenant: its DAGSTER_HOME is made, its warehouse is empty."""
+    """A deployment with one tenant: its DAGSTER_HOME is made, its warehouse is empty.
 
-    def __init__(self, arena: Arena, folder: Path, streams: Mapping[str, Any], destination: str, schema: str) -> None:
+    Args:
+        checkout: whose `fabric` runs, in the environment that `make setup` made there.
+    """
+
+    def __init__(self, arena: Arena, folder: Path, streams: Mapping[str, Any], destination: str, schema: str, checkout: Path = ROOT) -> None:
+        self._checkout, self._programs = checkout, Path(sys.executable).parent if checkout == ROOT else checkout / ".venv" / "bin"
         tenants, self._data = folder / "tenants", folder / "data"
         tenants.mkdir()
         self._data.mkdir(mode=0o700)
@@ -156,11 +167,11 @@ class Platform:
         self._make_home()
 
     def run(self, *arguments: str) -> Cost:
-        return run_process([str(Path(sys.executable).with_name("fabric")), "run", TENANT, *arguments], **self._environ)
+        return run_process([str(self._programs / "fabric"), "run", TENANT, *arguments], checkout=self._checkout, **self._environ)
 
     def start_process(self) -> Cost:
         """A process that imports what a run imports, opens Dagster's instance and does nothing."""
-        return run_process([sys.executable, "-c", START], **self._environ)
+        return run_process([str(self._programs / "python"), "-c", START], checkout=self._checkout, **self._environ)
 
     def _make_home(self) -> None:
         self.start_process()

