@@ -61,6 +61,14 @@ def get_word(kind: pa.DataType) -> str:
     return f"decimal({kind.precision},{kind.scale})" if pa.types.is_decimal(kind) else _WORDS.get(kind, str(kind))
 
 
+def read_word(word: str) -> pa.DataType:
+    """The type of plain values that `get_word` has given a word for."""
+    if word.startswith("decimal("):
+        precision, scale = word.removeprefix("decimal(").removesuffix(")").split(",")
+        return pa.decimal128(int(precision), int(scale))
+    return next(kind for kind, known in _WORDS.items() if known == word)
+
+
 @lru_cache(maxsize=1_000)
 def get_carried_type(kind: pa.DataType) -> pa.DataType | None:
     """The type that carries `kind`'s values; None where they are to be written as JSON text."""

@@ -122,15 +122,16 @@ def find_rows_of_values(column: Column, condition: Callable[[Column], Column]) -
 def write_json(column: Column) -> Column:
     """Nested values as JSON, a map as an object; NULL where a warehouse would not take one for it."""
     values = to_python(column)
-    if _has_map(column.type):
+    if has_map(column.type):
         values = [_build_objects(value, column.type) for value in values]
     return keep_json(pa.array([to_json(value) for value in values], TEXT))
 
 
-def _has_map(kind: pa.DataType) -> bool:
+def has_map(kind: pa.DataType) -> bool:
+    """Whether a map is in a type, at any depth."""
     if pa.types.is_map(kind):
         return True
-    return any(_has_map(kind.field(number).type) for number in range(kind.num_fields))
+    return any(has_map(kind.field(number).type) for number in range(kind.num_fields))
 
 
 def _build_objects(value: Any, kind: pa.DataType) -> Any:

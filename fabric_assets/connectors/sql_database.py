@@ -252,7 +252,7 @@ def _note_older_forms(reading: _Reading, memory: StreamMemory) -> None:
         for former, present in zip(_plan_columns(reading, FIRST), _plan_columns(reading, CURRENT), strict=True):
             if former != present:
                 declared = (reading.columns or {})[former.name]
-                memory.note_older_form(former.name, find_declared_form(declared, reading.database.dialect) or "text")
+                memory.note_older_form(former.name, find_declared_form(declared, reading.database.dialect, present.kind))
 
 
 def _build_query(reading: _Reading, memory: StreamMemory) -> Query:

@@ -43,9 +43,29 @@ OLDER_FORMS: Mapping[str, OlderForm] = {
         },
     ),
     "json": OlderForm("JSON as text", {"duckdb": ("json", "cast({column} as json)"), "postgres": ("jsonb", "{column}::jsonb")}),
+    # Followed by the words of the values' type: see name_list_form. The text is parsed (loading/older_lists.py), for no SQL of DuckDB reads Postgres's.
     "list": OlderForm("lists as text"),
     "text": OlderForm("another spelling"),
     "rows": OlderForm("the first list within an object in place of the object"),
     # 10.1 and 10.10 are one number, and which text it was is lost.
     "code": OlderForm("codes as numbers"),
 }
+_LIST = "list:"
+
+
+def get_older_form(form: str) -> OlderForm:
+    return OLDER_FORMS[form.partition(":")[0]]
+
+
+def name_list_form(values: str) -> str:
+    """Name the form of lists that are stored as text.
+
+    Args:
+        values: the type of the values, by `arrow_types.get_word`; or `real`, `json`.
+    """
+    return f"{_LIST}{values}"
+
+
+def get_list_values(form: str) -> str | None:
+    """The type of a list's values, as `name_list_form` got it; None of any other form."""
+    return form.removeprefix(_LIST) if form.startswith(_LIST) else None

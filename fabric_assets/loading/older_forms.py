@@ -10,18 +10,23 @@ from typing import Any
 
 from fabric_assets import naming
 from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.connectors.arrow_types import BINARY, TEXT
 from fabric_assets.connectors.column_names import SEPARATOR, join_names, normalize_column, spell_column
-from fabric_assets.connectors.value_forms import CURRENT, FIRST, OLDER_FORMS, WHOLE_STREAM
+from fabric_assets.connectors.value_forms import CURRENT, FIRST, WHOLE_STREAM, get_list_values, get_older_form
 from fabric_assets.errors import FabricError
 from fabric_assets.loading.failures import build_error
 from fabric_assets.loading.lease import LEASE_SECONDS, load_lease
 from fabric_assets.loading.ledger import StreamState
+from fabric_assets.loading.older_lists import rewrite_lists
+from fabric_assets.loading.older_rejects import rewrite_rejects
 from fabric_assets.loading.session import Session, Table, quote, quote_text
 from fabric_assets.loading.stream_names import StreamNames
 from fabric_assets.loading.variant_columns import find_variants, is_variant
 from fabric_assets.loading.warehouse import Warehouse, open_warehouse
 from fabric_assets.settings import Settings
 
+# Columns that one message names.
+_SHOWN = 5
 Report = Callable[[str], None]
 
 
@@ -50,12 +55,18 @@ class _Plan:
     columns: table, by its former name -> former column -> present one.
     tables: former name -> present one.
     rewrites: column, by its present name -> type and SQL.
+    lists: column, by its present name -> the type of the values of its lists, which are stored as text.
+    layout: the stream's own table, by its present names.
+    fields: field of the row itself -> its earlier form.
     kept: what the state says of names from then on.
     """
 
     columns: dict[str, dict[str, str]]
     tables: dict[str, str]
     rewrites: dict[str, tuple[str, str]]
+    lists: dict[str, str]
+    layout: Mapping[str, Any]
+    fields: dict[str, str]
     kept: str
 
 
@@ -70,11 +81,11 @@ def _list_older_forms(names: StreamNames) -> str:
     """The columns whose names or values would have another form in a table that is made today."""
     named = [f"the name of {name} ({'.'.join(path)})" for _, path, name in names.list_columns() if _is_older_name(path, name)]
     named += [f"the name of the table {name}" for _, path, name in names.list_tables() if any(map(_is_older_key, path))]
-    return ", ".join(sorted(named) + [_describe_form(column, form) for column, form in sorted(names.older_forms.items())])
+    return ", ".join(sorted(named) + [_describe_form(column, form) for column, form in sorted(names.older.forms.items())])
 
 
 def _describe_form(column: str, form: str) -> str:
-    words = OLDER_FORMS[form].words
+    words = get_older_form(form).words
     return words if column == WHOLE_STREAM else f"{words} in {column}"
 
 
@@ -112,33 +123,72 @@ def _migrate_stream(
 ) -> Migrated:
     select = f"fabric run {tenant.tenant} --select raw/{source}/{stream}"
     former = StreamNames(stream, layout=family, kept=state.column_names, value_forms=FIRST)
-    if not _is_known(former, stream, family[stream], key=tenant.sources[source].streams[stream].primary_key or ()):
+    config = tenant.sources[source]
+    if unread := _find_unread(former, stream, family, key=config.streams[stream].primary_key or (), is_json=config.type == "rest_api"):
+        shown = f"{', '.join(unread[:_SHOWN])}{f' and {len(unread) - _SHOWN} more' if len(unread) > _SHOWN else ''}"
         return Migrated(
-            source, stream, "unknown", message=f"no load since the upgrade has read rows of it, which say what its columns hold; load it first: {select}"
+            source,
+            stream,
+            "unknown",
+            message=f"no load since the upgrade has read a row with {shown}, so what is stored there is not known; load rows that have it first: {select};"
+            " or, where the source has it no more, drop the column or load the stream anew with --full-refresh",
         )
     destination = tenant.destination.type
-    lost = [_describe_form(column, form) for column, form in former.older_forms.items() if destination not in OLDER_FORMS[form].rewrite]
+    lost = [_describe_form(column, form) for column, form in former.older.forms.items() if not _can_rewrite(form, destination)]
     lost += [f"the invisible characters in the name of {name}" for _, path, name in former.list_columns() if not "".join(path).isprintable()]
     if lost:
         return Migrated(source, stream, "reload", message=f"cannot be derived in the warehouse: {', '.join(lost)}; load it anew: {select} --full-refresh")
     plan = _plan(stream, former, family, rename=getattr(tenant.sources[source].streams[stream], "rename", {}), destination=destination)
+    changed = [name for name in family[stream] if plan.columns.get(stream, {}).get(name, name) in {*plan.rewrites, *plan.lists}]
+    views: dict[str, str] = {}
     renamed = {f"{table}.{old}": new for table, columns in plan.columns.items() for old, new in columns.items()} | plan.tables
-    if not dry_run:
-        try:
-            warehouse.run(lambda session: _apply(session, tenant.tenant, source, stream, plan, state))
-        except FabricError as error:
-            return Migrated(source, stream, "failed", message=str(error))
-        except Exception as error:  # noqa: BLE001 - the one boundary where drivers and servers become our errors
-            place = f"tenant {tenant.tenant}, source {source}, stream {stream}"
-            return Migrated(source, stream, "failed", message=str(build_error(error, tenant=tenant, place=place, writing=True)))
-    return Migrated(source, stream, "planned" if dry_run else "migrated", renamed, tuple(plan.rewrites))
+    table = Table(naming.raw_dataset(tenant.tenant, source), stream)
+
+    def work(session: Session) -> None:
+        views.update(session.find_views(table, changed) if changed else {})
+        if not dry_run:
+            # As a full refresh does it: no column of a view can change its type.
+            for name, kind in views.items():
+                session.execute(f"drop {kind} if exists {name} cascade")
+            _apply(session, tenant.tenant, source, stream, plan, state)
+
+    try:
+        warehouse.run(work)
+    except FabricError as error:
+        return Migrated(source, stream, "failed", message=str(error))
+    except Exception as error:  # noqa: BLE001 - the one boundary where drivers and servers become our errors
+        place = f"tenant {tenant.tenant}, source {source}, stream {stream}"
+        return Migrated(source, stream, "failed", message=str(build_error(error, tenant=tenant, place=place, writing=True)))
+    gone = f"views on rewritten columns are dropped, and the next run builds those of models again: {', '.join(views)}" if views else ""
+    return Migrated(source, stream, "planned" if dry_run else "migrated", renamed, (*plan.rewrites, *plan.lists), gone)
 
 
-def _is_known(former: StreamNames, stream: str, columns: Mapping[str, Any], *, key: Iterable[str]) -> bool:
-    """Whether a load since the upgrade has met rows: without any it knows no more than the key, nor the forms of the values."""
+def _can_rewrite(form: str, destination: str) -> bool:
+    return destination in get_older_form(form).rewrite or get_list_values(form) is not None
+
+
+def _find_unread(former: StreamNames, stream: str, family: Mapping[str, Mapping[str, Any]], *, key: Iterable[str], is_json: bool) -> list[str]:
+    """The columns that no load since the upgrade has read, and that may have an earlier name or form.
+
+    Such a column may return with the next rows, and would then bring today's form into a column of the earlier one.
+
+    Args:
+        is_json: rows come as JSON, whose values have had one form in all releases.
+    """
     keys = {former.find_column(field) for field in key}
-    known = {name for table, _, name in former.list_columns() if table == stream}
-    return not known <= keys or (keys == known and set(columns) <= keys)
+    unread = []
+    for table, columns in family.items():
+        for name, kind in columns.items():
+            is_ours = name.startswith(("_dlt_", "_fabric_")) or is_variant(name, columns)
+            if not is_ours and name not in former.older.read.get(table, ()):
+                may_differ = (table == stream and name in keys) or (not is_json and kind in (TEXT, BINARY)) or _may_be_older_name(name)
+                unread += [name if table == stream else f"{table}.{name}"] if may_differ else []
+    return unread
+
+
+def _may_be_older_name(name: str) -> bool:
+    """Whether a column's field may be spelt otherwise today: dlt's rule wrote an underscore for each letter of another script, and x at the end."""
+    return not name.isascii() or name.endswith("x") or "_" in name
 
 
 def _plan(stream: str, former: StreamNames, family: Mapping[str, Mapping[str, Any]], *, rename: Mapping[str, str], destination: str) -> _Plan:
@@ -162,9 +212,17 @@ def _plan(stream: str, former: StreamNames, family: Mapping[str, Mapping[str, An
                 columns.setdefault(table, {}).update({name: column, **find_variants(name, column, family[table])})
     layout = {tables[table]: {columns.get(table, {}).get(name, name): kind for name, kind in each.items()} for table, each in family.items()}
     names = columns.get(stream, {})
-    rewrites = {names.get(column, column): OLDER_FORMS[form].rewrite[destination] for column, form in former.older_forms.items()}
-    moved = {old: new for old, new in tables.items() if old != new and old in family}
-    return _Plan(columns, moved, {column: rewrite for column, rewrite in rewrites.items() if column in layout[stream]}, present.export(layout))
+    forms = {names.get(column, column): form for column, form in former.older.forms.items() if names.get(column, column) in layout[stream]}
+    lists = {column: values for column, form in forms.items() if (values := get_list_values(form)) is not None}
+    return _Plan(
+        columns,
+        {old: new for old, new in tables.items() if old != new and old in family},
+        {column: get_older_form(form).rewrite[destination] for column, form in forms.items() if column not in lists},
+        lists,
+        layout[stream],
+        {path[0]: former.older.forms[name] for table, path, name in former.list_columns() if table == stream and name in former.older.forms},
+        present.export(layout),
+    )
 
 
 def _apply(session: Session, tenant: str, source: str, stream: str, plan: _Plan, state: StreamState) -> None:
@@ -172,6 +230,8 @@ def _apply(session: Session, tenant: str, source: str, stream: str, plan: _Plan,
     for table, names in plan.columns.items():
         session.rename_columns(Table(raw, table), names)
     session.rewrite_columns(Table(raw, stream), {column: (kind, sql.format(column=quote(column))) for column, (kind, sql) in plan.rewrites.items()})
+    rewrite_lists(session, Table(raw, stream), plan.lists, plan.layout)
+    rewrite_rejects(session, tenant, source, stream, plan.fields)
     for table, name in plan.tables.items():
         session.execute(f"alter table {Table(raw, table)} rename to {quote(name)}")
     of_stream = f"source = {quote_text(source)} and stream = {quote_text(stream)}"

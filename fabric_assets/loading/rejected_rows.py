@@ -93,12 +93,22 @@ def _place(session: Session) -> Table:
     return Table(session.temporary_schema, "_fabric_rejects")
 
 
-def _build_row(reject: Reject, copies: Counter[str], source: str, stream: str, hide: Callable[[str], str]) -> dict[str, Any]:
-    row_id = _digest(source, stream, reject.origin, reject.row_number, reject.raw)
-    if reject.row_number is None:
+def build_row_id(source: str, stream: str, origin: str, row_number: int | None, raw: str, copies: Counter[str]) -> str:
+    """Identify a rejected row, whichever load meets it.
+
+    Args:
+        copies: how often each row without a number was met; changed here.
+    """
+    row_id = _digest(source, stream, origin, row_number, raw)
+    if row_number is None:
         # A table without a key may hold the same row several times, and each of them is rejected.
         copies[row_id] += 1
         row_id = row_id if copies[row_id] == 1 else _digest(row_id, copies[row_id])
+    return row_id
+
+
+def _build_row(reject: Reject, copies: Counter[str], source: str, stream: str, hide: Callable[[str], str]) -> dict[str, Any]:
+    row_id = build_row_id(source, stream, reject.origin, reject.row_number, reject.raw, copies)
     raw = hide(reject.raw)
     row = {
         "row_id": row_id,

@@ -7,7 +7,7 @@ that does not answer.
 import contextlib
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -159,6 +159,26 @@ class Session(ABC):
         """Compute columns anew: name -> the destination's type, the SQL of the values."""
         for name, (kind, sql) in columns.items():
             self.execute(f"alter table {table} alter column {quote(name)} type {kind} using {sql}")
+
+    def find_views(self, table: Table, columns: Collection[str]) -> Mapping[str, str]:
+        """The views that keep columns from getting another type: name in SQL -> the word that drops it."""
+        return {}
+
+    def replace_texts(self, table: Table, column: str, lists: Table, *, list_type: str, variant: str | None) -> None:
+        """Put lists in the place of a column's texts.
+
+        Args:
+            lists: each text as value, its list, and what stands beside in place of the list.
+            list_type: the destination's.
+            variant: the column to make for what stands beside; None where nothing does.
+        """
+        former = "_fabric_former"
+        self.execute(f"alter table {table} rename column {quote(column)} to {quote(former)}")
+        added = f", add column {quote(variant)} {self.name_type(pa.string())}" if variant else ""
+        self.execute(f"alter table {table} add column {quote(column)} {list_type}{added}")
+        beside = f", {quote(variant)} = l.beside" if variant else ""
+        self.execute(f"update {table} as t set {quote(column)} = l.list{beside} from {lists} as l where t.{quote(former)} = l.value")
+        self.execute(f"alter table {table} drop column {quote(former)}")
 
     @abstractmethod
     def read_columns(self, schema: str) -> dict[str, dict[str, pa.DataType]]:

@@ -136,7 +136,7 @@ class Shaper:
     def _note_older_forms(self, rows: pa.Table) -> None:
         for column in rows.schema:
             if form := find_carried_form(column.type):
-                self._names.older_forms.setdefault(self._names.find_column(column.name), form)
+                self._names.older.forms.setdefault(self._names.find_column(column.name), form)
 
     def _find_null_keys(self, root: Frame, rows: pa.Table | list[Row]) -> dict[int, Fault]:
         faults: dict[int, Fault] = {}

@@ -17,7 +17,7 @@ from fabric_assets.connectors.batches import Batch, Reject, StreamFailed, Stream
 from fabric_assets.connectors.column_names import RESERVED
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.imported_file import ImportedFile
-from fabric_assets.connectors.value_forms import CURRENT, WHOLE_STREAM
+from fabric_assets.connectors.value_forms import CURRENT
 from fabric_assets.errors import DataError, RetriableError
 from fabric_assets.loading import import_ledger
 from fabric_assets.loading.drift import describe_drift, describe_missing_rows
@@ -121,6 +121,7 @@ class StreamLoad:
     def take(self, batch: Batch) -> None:
         """Shape a batch and write it; nothing is visible yet."""
         shaped = self._shaper.shape(batch)
+        self._names.older.note_read(shaped.tables)
         self._forget()
         size = sum(table.nbytes for table in shaped.tables.values())
         if self.may_share and not shaped.rejects and self._record.bytes + size < _SMALL_BYTES:
@@ -177,9 +178,7 @@ class StreamLoad:
         if not self._plan.is_judged and self._config.rejects.is_exceeded(record.rows_read, record.rows_rejected):
             raise self._build_limit_error(record)
         written = writer.finish()
-        self._names.older_forms |= {
-            WHOLE_STREAM if field == WHOLE_STREAM else self._names.find_column(field): form for field, form in self.memory.older_forms.items()
-        }
+        self._names.older.note_forms(self.memory.older_forms, self._names.find_column)
         if not written.keeps_columns:
             record = replace(record, value_forms=self.memory.value_forms, column_names=self._state.find_new_names(self._shaper.export_names()))
         else:

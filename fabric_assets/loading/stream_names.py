@@ -15,6 +15,7 @@ from typing import Any
 from fabric_assets.connectors.column_names import SEPARATOR, compose, join_names, normalize_column, number_name, spell_column
 from fabric_assets.connectors.value_forms import CURRENT
 from fabric_assets.errors import DataError
+from fabric_assets.loading.older_columns import OlderColumns
 from fabric_assets.loading.reports import SchemaChange
 from fabric_assets.loading.variant_columns import find_variants, is_named_as_variant, is_variant
 
@@ -63,9 +64,7 @@ class StreamNames:
         self._table_names: set[str] = set()
         self._rivals: dict[tuple[str, str], str] = {}
         self._news: dict[tuple[str, str], str] = {}
-        self._known: set[tuple[str, Path]] = set()
-        # Column -> word of value_forms.OLDER_FORMS.
-        self.older_forms: dict[str, str] = {}
+        self._known, self.older = set[tuple[str, Path]](), OlderColumns()
         self._load(kept)
         self._rename = {compose(source): column for source, column in (rename or {}).items()}
         self.renamed: dict[str, str] = {}
@@ -212,8 +211,8 @@ class StreamNames:
         kept: dict[str, Any] = {"columns": {table: each for table, each in columns.items() if each}}
         if nested:
             kept["tables"] = nested
-        if self.is_first and self.older_forms:
-            kept["older"] = dict(sorted(self.older_forms.items()))
+        if self.is_first:
+            kept |= self.older.export()
         return json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
 
     def list_columns(self) -> list[tuple[str, Path, str]]:
@@ -241,7 +240,7 @@ class StreamNames:
         if not kept:
             return
         found = json.loads(kept)
-        self.older_forms = dict(found.get("older", {}))
+        self.older = OlderColumns.load(found)
         for table, entries in found["columns"].items():
             names = self._columns.setdefault(table, _Names())
             for path, name in entries:
@@ -288,6 +287,7 @@ class StreamNames:
                 self.renamed |= {former[path]: name, **find_variants(former[path], name, layout)}
         if self.renamed:
             self.layout[self._stream] = {self.renamed.get(name, name): kind for name, kind in layout.items()}
+            self.older.rename(self._stream, self.renamed)
 
 
 def _is_free(name: str, path: Path, names: _Names, layout: Mapping[str, Any]) -> bool:

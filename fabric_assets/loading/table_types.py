@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from fabric_assets.config.streams import SchemaContract
 from fabric_assets.connectors.arrow_types import BIGINT, DOUBLE, JSON, LARGE, TEXT, TIMESTAMP_UTC, get_carried_type, get_word, to_text
-from fabric_assets.connectors.column_names import SEPARATOR, join_names
+from fabric_assets.connectors.column_names import SEPARATOR
 from fabric_assets.connectors.nested_types import choose_nested
 from fabric_assets.connectors.value_forms import CURRENT
 from fabric_assets.errors import DataError
@@ -26,7 +26,7 @@ from fabric_assets.loading.fitting import fit
 from fabric_assets.loading.frames import Column, Fault, Frame
 from fabric_assets.loading.reports import SchemaChange
 from fabric_assets.loading.stream_names import StreamNames
-from fabric_assets.loading.variant_columns import is_variant
+from fabric_assets.loading.variant_columns import is_variant, name_variant
 
 Layout = Mapping[str, Mapping[str, pa.DataType]]
 
@@ -192,7 +192,7 @@ class TableTypes:
                 left = pc.if_else(misfits, part, pa.scalar(None, part.type))
                 draft.note("type_changed", frame.table, name, before=get_word(kind), after=get_word(part.type), values=len(left) - left.null_count)
                 left = left if frame.is_json else to_text(left)
-                variant = join_names((name, f"v_{get_word(left.type).partition('(')[0]}"))
+                variant = name_variant(name, left.type)
                 variants[variant] = (*variants.get(variant, ()), left)
         return pc.coalesce(*arrays), variants
 

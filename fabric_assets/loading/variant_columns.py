@@ -4,6 +4,9 @@ import re
 from collections.abc import Container, Iterable
 from typing import Any
 
+import pyarrow as pa
+
+from fabric_assets.connectors.arrow_types import get_word
 from fabric_assets.connectors.column_names import SEPARATOR, join_names
 
 _VARIANT = re.compile(rf"(.+){SEPARATOR}v_[a-z]+")
@@ -17,6 +20,11 @@ def is_variant(name: str, columns: Container[str]) -> bool:
     """Whether a column holds the values of another one of these columns that do not fit its type."""
     found = _VARIANT.fullmatch(name)
     return found is not None and found[1] in columns
+
+
+def name_variant(name: str, kind: pa.DataType) -> str:
+    """The column beside another one, for values of a type."""
+    return join_names((name, f"v_{get_word(kind).partition('(')[0]}"))
 
 
 def find_variants(former: str, name: str, columns: Iterable[Any]) -> dict[str, str]:

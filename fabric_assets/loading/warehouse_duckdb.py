@@ -168,6 +168,11 @@ class DuckDbSession(Session):
             replaced = ", ".join(f"cast({sql} as {kind}) as {quote(name)}" for name, (kind, sql) in columns.items())
             self.execute(f"create or replace table {table} as select * replace ({replaced}) from {table}")
 
+    def replace_texts(self, table: Table, column: str, lists: Table, *, list_type: str, variant: str | None) -> None:
+        beside = f", l.beside as {quote(variant)}" if variant else ""
+        joined = f"{table} as t left join {lists} as l on t.{quote(column)} = l.value"
+        self.execute(f"create or replace table {table} as select t.* replace (l.list as {quote(column)}){beside} from {joined}")
+
     @staticmethod
     def name_type(kind: pa.DataType) -> str:
         if pa.types.is_list(kind):

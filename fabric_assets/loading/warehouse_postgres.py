@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -127,6 +127,20 @@ class PostgresSession(Session):
         for table, column, kind in zip(*(part.to_pylist() for part in found.columns), strict=True):
             tables.setdefault(table, {})[column] = get_type(kind)
         return tables
+
+    def find_views(self, table: Table, columns: Collection[str]) -> Mapping[str, str]:
+        # A view depends on columns by its rewrite rule; views on views are among those that go with it.
+        read = "pg_catalog.pg_depend as d join pg_catalog.pg_rewrite as r on d.classid = 'pg_catalog.pg_rewrite'::regclass and r.oid = d.objid"
+        first = (
+            f"select r.ev_class from {read} join pg_catalog.pg_attribute as a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid"
+            f" where d.refobjid = {quote_text(str(table))}::regclass and a.attname in ({', '.join(map(quote_text, columns))})"
+        )
+        others = f"select r.ev_class from views as v join {read} on d.refobjid = v.ev_class where r.ev_class <> v.ev_class"
+        found = self.query(
+            f"with recursive views as ({first} union {others}) select format('%I.%I', n.nspname, c.relname) as name, c.relkind::text as kind from views as v"
+            " join pg_catalog.pg_class as c on c.oid = v.ev_class join pg_catalog.pg_namespace as n on n.oid = c.relnamespace order by 1"
+        ).to_pylist()
+        return {row["name"]: "materialized view" if row["kind"] == "m" else "view" for row in found}
 
     def lock_definitions(self) -> None:
         # Without the table nobody holds a lease, and nobody loads. Who holds one goes on: a row's lock does not conflict with this.
