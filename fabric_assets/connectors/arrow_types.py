@@ -17,6 +17,8 @@ DATE, TIME, TIMESTAMP, TIMESTAMP_UTC = pa.date32(), pa.time64("us"), pa.timestam
 
 # JSON text where the destination has a type of its own for it; told apart from TEXT by its offsets alone.
 JSON = pa.large_string()
+# The one spelling of a number that a key of numbers takes as text: 10.1, and neither 10.10 nor 1.01e1.
+CANONICAL_NUMBER = r"-?(0|[1-9][0-9]*)(\.[0-9]*[1-9])?"
 # Whole numbers beyond 64 bits.
 LARGE = pa.decimal128(MAX_PRECISION, 0)
 

@@ -22,8 +22,8 @@ class CsvReader(TextReader):
     def _find_columns(self, connection: Any) -> list[TextColumn]:
         if self._header is None:
             self._header = self._read_header()
-        keys = self.reading.stream.primary_key or () if self.reading.value_forms >= _KEEPS_SPELLING else ()
-        return [TextColumn(name, quote(name), keeps_spelling=name in keys) for name in self._header.columns]
+        keys, has_numbers = self.reading.stream.primary_key or (), self.reading.value_forms < _KEEPS_SPELLING
+        return [TextColumn(name, quote(name), keeps_spelling=name in keys, has_number=name in keys and has_numbers) for name in self._header.columns]
 
     def _relate(self, path: Path, columns: Sequence[TextColumn]) -> str:
         named = ", ".join(f"{quote_text(column.name)}: 'VARCHAR'" for column in self._columns)

@@ -34,8 +34,8 @@ def find_fits(connection: Any, batches: Iterable[pa.Table], columns: Sequence[Te
             if left := frozenset(fits[column.name]):
                 groups[left].append(column)
         for kinds, members in groups.items():
-            for keeps_spelling in (False, True):
-                alike = [column for column in members if column.keeps_spelling == keeps_spelling]
+            for spelling in {(column.keeps_spelling, column.has_number) for column in members}:
+                alike = [column for column in members if (column.keeps_spelling, column.has_number) == spelling]
                 if alike and batch.num_rows:
                     _rule_out(connection, batch, alike, list(kinds), fits)
     return {name: frozenset(kinds) for name, kinds in fits.items()}, rows
@@ -49,14 +49,14 @@ def _rule_out(connection: Any, batch: pa.Table, columns: Sequence[TextColumn], k
 
 def cast(connection: Any, batch: pa.Table, columns: Sequence[TextColumn], types: Mapping[str, pa.DataType], fits: Fits) -> pa.Table:
     """Read texts as `TextColumn.build_read` does."""
-    groups = defaultdict[tuple[pa.DataType, bool, bool], list[TextColumn]](list)
+    groups = defaultdict[tuple[pa.DataType, bool, bool, bool], list[TextColumn]](list)
     arrays: dict[str, Any] = {}
     for column in columns:
         if types[column.name] == TEXT:
             arrays[column.name] = batch[column.name]
         else:
-            groups[types[column.name], types[column.name] in fits[column.name], column.keeps_spelling].append(column)
-    for (wanted, is_fitting, _), members in groups.items():
+            groups[types[column.name], types[column.name] in fits[column.name], column.keeps_spelling, column.has_number].append(column)
+    for (wanted, is_fitting, _, _), members in groups.items():
         read = _get_stacked_column(members[0]).build_read(wanted, frozenset([wanted]) if is_fitting else frozenset())
         values = _query(connection, batch, members, f"select {read} as r from {_STACKED}").to_arrow_table()["r"]
         for index, column in enumerate(members):
@@ -66,7 +66,7 @@ def cast(connection: Any, batch: pa.Table, columns: Sequence[TextColumn], types:
 
 def _get_stacked_column(column: TextColumn) -> TextColumn:
     stacked = _JSON if column.kind else _CSV
-    return TextColumn("", stacked.text, stacked.kind, column.keeps_spelling)
+    return TextColumn("", stacked.text, stacked.kind, column.keeps_spelling, column.has_number)
 
 
 def _query(connection: Any, batch: pa.Table, columns: Sequence[TextColumn], sql: str) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from fabric_assets.connectors import arrow_types
-from fabric_assets.connectors.arrow_types import TEXT
+from fabric_assets.connectors.arrow_types import CANONICAL_NUMBER, TEXT
 
 _DAY = r"\d{4}-\d{2}-\d{2}"
 _CLOCK = r"\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?"
@@ -55,6 +55,12 @@ LONGEST = 400
 SAMPLE = 1_000
 # A key keeps its spelling: 10.1 and 10.10, 1e5 and 10e4 are different codes, and one number.
 _INEXACT = (arrow_types.DOUBLE, arrow_types.BOOL)
+# Where a table of an earlier release has numbers in place of codes, one spelling of each is its own.
+_CANONICAL = {
+    arrow_types.BIGINT: "{v} <> '-0'",
+    arrow_types.DOUBLE: f"regexp_full_match({{v}}, '{CANONICAL_NUMBER}') and {{v}} <> '-0'",
+    arrow_types.BOOL: "{v} in ('true', 'false')",
+}
 
 Fits = dict[str, frozenset[pa.DataType]]
 
@@ -67,17 +73,19 @@ class TextColumn:
         text: SQL of its value as text; a JSON string without its quotes.
         kind: SQL of its JSON type; empty for CSV.
         keeps_spelling: two spellings of one number stay two values.
+        has_number: such a column has numbers or truth values in the table of an earlier release, so only one spelling of each is read as one.
     """
 
     name: str
     text: str
     kind: str = ""
     keeps_spelling: bool = False
+    has_number: bool = False
 
     @property
     def candidates(self) -> tuple[pa.DataType, ...]:
         """The types that its values may be read as."""
-        return tuple(kind for kind in CANDIDATES if kind not in _INEXACT) if self.keeps_spelling else CANDIDATES
+        return tuple(kind for kind in CANDIDATES if kind not in _INEXACT or self.has_number) if self.keeps_spelling else CANDIDATES
 
     def build_fit(self, candidate: pa.DataType) -> str:
         """SQL of whether all of its values fit."""
@@ -89,6 +97,8 @@ class TextColumn:
             return self.text
         if wanted not in _DUCKDB_NAMES:
             return self._value
+        if self.keeps_spelling and wanted in _CANONICAL and wanted not in fits:
+            return self._value
         cast = f"cast({self._value} as {_DUCKDB_NAMES[wanted]})"
         return cast if wanted in fits else f"case when {self._build_test(wanted)} then cast({cast} as varchar) else {self._value} end"
 
@@ -98,8 +108,8 @@ class TextColumn:
 
     def _build_test(self, candidate: pa.DataType) -> str:
         fit = f"case when strlen({self._value}) <= {LONGEST} then {_TEXT_FITS[candidate].replace('{v}', self._value)} else false end"
-        if self.keeps_spelling and candidate == arrow_types.BIGINT:
-            fit = f"{fit} and {self._value} <> '-0'"
+        if self.keeps_spelling and candidate in _CANONICAL:
+            fit = f"{fit} and {_CANONICAL[candidate].replace('{v}', self._value)}"
         return f"({fit})" if not self.kind else f"({_JSON_KINDS[candidate].replace('{t}', self.kind)} and ({fit}))"
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fabric_assets.config.streams import SchemaContract
-from fabric_assets.connectors.arrow_types import BIGINT, DOUBLE, JSON, LARGE, TEXT, TIMESTAMP_UTC, get_carried_type, get_word, to_text
+from fabric_assets.connectors.arrow_types import BIGINT, CANONICAL_NUMBER, DOUBLE, JSON, LARGE, TEXT, TIMESTAMP_UTC, get_carried_type, get_word, to_text
 from fabric_assets.connectors.column_names import SEPARATOR
 from fabric_assets.connectors.nested_types import choose_nested
 from fabric_assets.connectors.value_forms import CURRENT
@@ -180,6 +180,8 @@ class TableTypes:
         for part in column.parts:
             values, misfits = fit(part, kind, naive_is_utc=frame.is_json)
             arrays.append(values)
+            if kind == DOUBLE and part.type == TEXT and frame.table == self._stream and name in self._key:
+                draft.reject(frame, _find_other_spellings(part), _build_other_spelling(column.label))
             if misfits is None:
                 continue
             if frame.table == self._stream and name in self._key:
@@ -265,6 +267,21 @@ def _is_exact(parts: tuple[Any, ...]) -> bool:
         return False
     bounds = [pc.min_max(part).as_py() for part in parts if part.type == BIGINT]
     return all(bound["min"] is None or (bound["min"] >= -_LARGEST_EXACT and bound["max"] <= _LARGEST_EXACT) for bound in bounds)
+
+
+def _find_other_spellings(texts: Any) -> Any:
+    """Where a text is a number in another spelling than its own."""
+    is_canonical = pc.and_(pc.match_substring_regex(texts, f"^{CANONICAL_NUMBER}$"), pc.not_equal(texts, "-0"))
+    return pc.and_(pc.match_substring_regex(texts, r"^[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?$"), pc.invert(is_canonical))
+
+
+def _build_other_spelling(label: str) -> Fault:
+    return Fault(
+        label,
+        "other_spelling",
+        f"the primary key {label} is stored as a number, and this spelling of one may be another key (10.10 beside 10.1);"
+        " load the stream anew with --full-refresh, which keeps the keys of a CSV as they are written",
+    )
 
 
 def _build_unexpected(label: str) -> Fault:

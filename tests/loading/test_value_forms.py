@@ -10,6 +10,7 @@ import pytest
 
 from fabric_assets.connectors.value_forms import CURRENT, FIRST
 from fabric_assets.loading.older_forms import migrate
+from fabric_assets.loading.replay import replay
 from fabric_assets.settings import Settings
 from tests.loading.shop import SourceDatabase, Tenant
 
@@ -139,6 +140,38 @@ def test_what_cannot_be_derived_changes_nothing_and_names_the_way(sqlite: Source
     assert (found.status, "raw/shop/orders --full-refresh" in found.message) == ("reload", True)
     assert tenant.read("orders", "code", "x") == [(10.1, "Oslo"), (20.5, "Bergen")]
     assert get_version(tenant) == (FIRST, FIRST)
+
+
+@pytest.mark.parametrize("columns", [0, 150])
+def test_a_key_stored_as_a_number_takes_one_spelling_of_it(warehouse: str | None, settings: Settings, columns: int) -> None:
+    """The other spellings may be other codes: they are rejected by name, in a replay too, until a full refresh makes texts of all."""
+    folder = settings.data_dir / "exports"
+    folder.mkdir()
+    more = "".join(f",c{number}" for number in range(columns))
+    (folder / "1.csv").write_text(f"code,name{more}\n10.1,a{',' * columns}\n7,b{',' * columns}\n")
+    stream = {"glob": "*.csv", "format": "csv", "primary_key": "code", "rejects": {"max": "100%"}}
+    tenant = Tenant(settings, {"type": "files", "path": "exports", "streams": {"orders": stream}}, warehouse=warehouse)
+    tenant.load()
+    forget_versions(tenant)
+    # The earlier release has chosen this type.
+    tenant.change("alter table acme_raw_shop.orders alter column code type double precision using cast(code as double precision)")
+    codes = ["10.10", "10.1", "1e5", "100000", "007", "-0", "0", "5.0", "-2.5", "100000.5"]
+    (folder / "2.csv").write_text(f"code,name{more}\n" + "".join(f"{code},{code}{',' * columns}\n" for code in codes))
+    report = tenant.load()["orders"]
+    loaded = [(-2.5, "-2.5"), (0.0, "0"), (7.0, "b"), (10.1, "10.1"), (100000.0, "100000"), (100000.5, "100000.5")]
+    assert tenant.read("orders", "code", "name") == loaded
+    rejects = tenant.ask("select raw, reason, message from acme_fabric.rejected_rows")
+    assert sorted(json.loads(raw)["code"] for raw, _, _ in rejects) == ["-0", "007", "10.10", "1e5", "5.0"]
+    assert {reason for _, reason, _ in rejects} == {"other_spelling"}
+    assert "--full-refresh" in rejects[0][2]
+    assert (report.record.rows_loaded, report.record.rows_rejected) == (5, 5)
+
+    (done,) = replay(tenant.config, settings)
+    assert (done.replayed, done.rejected) == (0, 5)
+    assert tenant.read("orders", "code", "name") == loaded
+    tenant.load(full_refresh=True)
+    assert {code for (code,) in tenant.read("orders", "code")} == {*codes, "7"}
+    assert tenant.ask("select count(*) from acme_fabric.rejected_rows") == [(0,)]
 
 
 def test_a_load_that_met_no_rows_is_no_reason_to_migrate(warehouse: str | None, settings: Settings) -> None:
