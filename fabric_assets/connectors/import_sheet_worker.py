@@ -10,6 +10,7 @@ sheet has such cells, its XML is read beside it.
 """
 
 import datetime
+import io
 import json
 import re
 import resource
@@ -28,6 +29,8 @@ _LAST_ROW = 1_048_576
 _EXACT = 2**53
 _BLOCK, _OVERLAP = 1024 * 1024, 256
 _TELLING = re.compile(rb"""<(?:\w+:)?f[\s/>]|\bt\s*=\s*["']e["']|>\s*-?[0-9]{16,200}\s*<""")
+_NEGATIVE = re.compile(rb">\s*-")
+_ERROR_CELL = re.compile(rb"""(<(?:\w+:)?c\s[^>]*?\bt\s*=\s*["']e["'][^>]*(?<!/)>(?:(?!</(?:\w+:)?c>).)*?<(?:\w+:)?v>)[^<]*(</)""", re.DOTALL)
 _LONG = re.compile(r"-?[0-9]{16,}")
 # Of these a result that is there and empty is an empty text.
 _TEXTS = ("str", "inlineStr")
@@ -56,16 +59,60 @@ def main(path: str, sheet: str, part: str, value_forms: str) -> int:
         print(json.dumps(names))
         if not names or (sheet and sheet not in names):
             return NO_SHEET
-        rows = book.get_sheet_by_name(sheet or names[0])
+        rows = _open_sheet(book, path, part, sheet or names[0])
         first = (rows.start or (0, 0))[1]
-        for row in _add_facts(rows.iter_rows(), first, rows.width, _find_facts(path, part), spells_hours=int(value_forms) >= 2):
+        below_zero = _BelowZero(path, part)
+        for row in _add_facts(rows.iter_rows(), first, rows.width, _find_facts(path, part), below_zero, spells_hours=int(value_forms) >= 2):
             print(json.dumps(row))
     except (calamine.CalamineError, expat.ExpatError, OSError, ValueError, KeyError):
         return NO_WORKBOOK
     return 0
 
 
-def _add_facts(rows: Iterator[Sequence[Any]], first: int, width: int, facts: Iterator[Fact], *, spells_hours: bool) -> Iterator[list[Cell]]:
+def _open_sheet(book: Any, path: str, part: str, name: str) -> Any:
+    """The sheet; the reader knows the errors of older spreadsheets only, and so gets a copy in which newer ones (#SPILL!) are #N/A."""
+    import python_calamine as calamine
+
+    try:
+        return book.get_sheet_by_name(name)
+    except calamine.CalamineError as error:
+        if "cell error" not in str(error):
+            raise
+    return calamine.CalamineWorkbook.from_filelike(_replace_errors(path, part)).get_sheet_by_name(name)
+
+
+def _replace_errors(path: str, part: str) -> io.BytesIO:
+    copy = io.BytesIO()
+    with zipfile.ZipFile(path) as book, zipfile.ZipFile(copy, "w") as target:
+        for name in book.namelist():
+            content = book.read(name)
+            target.writestr(name, _ERROR_CELL.sub(rb"\1#N/A\2", content) if name == part else content)
+    copy.seek(0)
+    return copy
+
+
+class _BelowZero:
+    """Tells the dates and times below zero: the reader gives the time of day of their fraction, as if they were sound."""
+
+    def __init__(self, path: str, part: str) -> None:
+        self._path, self._part = path, part
+        self._found: set[tuple[int, int]] | None = None
+
+    def is_one(self, cell: Any, line: int, column: int) -> bool:
+        if type(cell) is not datetime.time:
+            return False
+        if self._found is None:
+            # Only now: most sheets have no such cell, and reading their XML takes ten times as long as reading them.
+            with zipfile.ZipFile(self._path) as book:
+                has_any = _has(_NEGATIVE, book, self._part)
+            facts = _read_xml(self._path, self._part, _SheetXml(negatives=True)) if has_any else ()
+            self._found = {(fact.line, fact.column) for fact in facts}
+        return (line, column) in self._found
+
+
+def _add_facts(
+    rows: Iterator[Sequence[Any]], first: int, width: int, facts: Iterator[Fact], below_zero: _BelowZero, *, spells_hours: bool
+) -> Iterator[list[Cell]]:
     """The rows with what the reader has left out, also after its last one.
 
     Args:
@@ -79,6 +126,9 @@ def _add_facts(rows: Iterator[Sequence[Any]], first: int, width: int, facts: Ite
     while (row := next(rows, None)) is not None or fact:
         line += 1
         cells: list[Cell] = [None] * width if row is None else [_build_cell(cell, spells_hours=spells_hours) for cell in row]
+        for index, cell in enumerate(row or ()):
+            if below_zero.is_one(cell, line, first + index):
+                cells[index] = [None, ERROR]
         while fact and fact.line <= line:
             if fact.line < line:
                 raise ValueError(fact)
@@ -115,30 +165,39 @@ def _spell_duration(span: datetime.timedelta) -> str:
 
 def _find_facts(path: str, part: str) -> Iterator[Fact]:
     with zipfile.ZipFile(path) as book:
-        if not _has_facts(book, part):
+        # Most sheets have none.
+        if not _has(_TELLING, book, part):
             return
-        sheet = _SheetXml()
-        with book.open(part) as content:
-            while block := content.read(_BLOCK):
-                yield from sheet.feed(block)
-            yield from sheet.feed(b"", last=True)
+    yield from _read_xml(path, part, _SheetXml())
 
 
-def _has_facts(book: zipfile.ZipFile, part: str) -> bool:
-    """Whether any cell may be one; most sheets have none, and looking is ten times faster than reading."""
+def _read_xml(path: str, part: str, sheet: "_SheetXml") -> Iterator[Fact]:
+    with zipfile.ZipFile(path) as book, book.open(part) as content:
+        while block := content.read(_BLOCK):
+            yield from sheet.feed(block)
+        yield from sheet.feed(b"", last=True)
+
+
+def _has(pattern: "re.Pattern[bytes]", book: zipfile.ZipFile, part: str) -> bool:
+    """Whether a part holds something; looking is ten times faster than reading."""
     with book.open(part) as content:
         rest = b""
         while block := content.read(_BLOCK):
-            if _TELLING.search(rest + block):
+            if pattern.search(rest + block):
                 return True
             rest = block[-_OVERLAP:]
     return False
 
 
 class _SheetXml:
-    """Where a cell does not say where it is, it follows the one before."""
+    """Where a cell does not say where it is, it follows the one before.
 
-    def __init__(self) -> None:
+    Args:
+        negatives: look for the numbers below zero, and for nothing else.
+    """
+
+    def __init__(self, *, negatives: bool = False) -> None:
+        self._negatives = negatives
         self._parser = expat.ParserCreate()
         self._parser.buffer_text = True
         self._parser.StartElementHandler, self._parser.EndElementHandler = self._start, self._end
@@ -182,7 +241,10 @@ class _SheetXml:
                 self._parser.CharacterDataHandler = None
             case "c":
                 value = "".join(self._value).strip()
-                if self._kind == "e":
+                if self._negatives:
+                    if self._kind == "n" and value.startswith("-"):
+                        self._note(value)
+                elif self._kind == "e":
                     self._note(None, ERROR)
                 elif self._has_formula and not value and not (self._has_value and self._kind in _TEXTS):
                     self._note(None, NO_RESULT)

@@ -64,6 +64,24 @@ def test_a_cell_that_shows_an_error_rejects_its_row(book: Path) -> None:
     assert json.loads(dropped.rejects[0].raw) == {"Note": "b", "Spend": None}
 
 
+@pytest.mark.parametrize("error", ["#SPILL!", "#CALC!", "#GETTING_DATA", "Err:508"])
+def test_an_error_of_a_newer_spreadsheet_rejects_its_row_as_any_other(book: Path, error: str) -> None:
+    newer = f'<row r="3"><c r="A3" t="e"><f>A2:A9</f><v>{error}</v></c><c r="B3"><v>2</v></c></row>'
+    rows = row(1, A="Note", B="Spend") + row(2, A=error, B="n:1") + newer + row(4, A="c", B="n:3")
+    dropped = read(write_workbook(book, {"One": rows}))
+    assert [(cells["note"], cells["spend"]) for cells in dropped.rows] == [(error, Decimal("1.00")), ("c", Decimal("3.00"))]
+    assert dropped.reasons == [(3, "Note", "error_cell")]
+
+
+@pytest.mark.parametrize("days", ["-1", "-0.25", "-45000.5"])
+@pytest.mark.parametrize("kind", ["date", "time"])
+def test_a_date_below_zero_which_no_sheet_shows_rejects_its_row(book: Path, days: str, kind: str) -> None:
+    rows = row(1, A="Note", B="Spend") + row(2, A=f"{kind}:{days}", B="n:-1") + row(3, A=f"{kind}:0", B="n:-2") + row(4, A=f"{kind}:46053", B="n:3")
+    dropped = read(write_workbook(book, {"One": rows}))
+    assert [(cells["note"] or "")[:10] for cells in dropped.rows] == ["00:00:00", "2026-01-31"]
+    assert dropped.reasons == [(2, "Note", "error_cell")]
+
+
 def formula(place: str, result: str | None = None, kind: str = "") -> str:
     value, declared = "" if result is None else f"<v>{result}</v>", f' t="{kind}"' if kind else ""
     return f'<c r="{place}"{declared}><f>A2*2</f>{value}</c>'
