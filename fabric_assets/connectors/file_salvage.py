@@ -290,6 +290,8 @@ def _find_fault(text: str) -> tuple[str, str]:
     if not isinstance(value, _Pairs):
         return "bad_json", "is no JSON object"
     names = [name for name, _ in value]
+    if any("\0" in name for name in names):
+        return "bad_json", "names a field with a NUL byte in it"
     twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
     return ("", "") if twice is None else ("bad_json", f"names {twice!r} twice")
 

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import duckdb
+
 from fabric_assets.connectors.file_database import quote, quote_text
 from fabric_assets.connectors.file_salvage import Fragment, is_misread, salvage, split_json
 from fabric_assets.connectors.file_types import TextColumn
@@ -26,10 +28,21 @@ class JsonReader(TextReader):
         if not self.path.stat().st_size:
             return []
         path = quote_text(str(self.path))
-        found = connection.execute(f"describe select * from read_json({path}, {self._options}, maximum_depth=1, sample_size=-1, {_NO_MAPS})").fetchall()
+        try:
+            found = connection.execute(f"describe select * from read_json({path}, {self._options}, maximum_depth=1, sample_size=-1, {_NO_MAPS})").fetchall()
+        except duckdb.BinderException:
+            if self._salvage is None:
+                raise
+            return self._refuse_bare_objects()
         names = [row[0] for row in found]
         self._refuse_case_twins(connection, names)
         return [TextColumn(name, f"({quote(name)} ->> '$')", f"json_type({quote(name)})") for name in names]
+
+    def _refuse_bare_objects(self) -> list[TextColumn]:
+        """Refuse a file all of whose objects are empty; `{}` alone is how some programs write an empty list."""
+        if self._content.is_array and self.path.read_text(encoding="utf-8").split() == ["{}"]:
+            return []
+        raise DataError(f"{self.name} holds no fields: all of its objects are empty", remedy="write rows with fields, or no rows at all")
 
     def _relate(self, path: Path, columns: Sequence[TextColumn]) -> str:
         named = ", ".join(f"{quote_text(column.name)}: 'JSON'" for column in columns)

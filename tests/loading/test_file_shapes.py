@@ -381,6 +381,27 @@ def test_an_empty_array_has_no_row(settings: Settings, inbox: Path) -> None:
     assert build_tenant(settings, format="json").load()["items"].rows_total == 0
 
 
+@pytest.mark.parametrize(("content", "form"), [("{}", "json"), ("[]", "json"), ("\n", "jsonl")])
+def test_an_empty_object_alone_is_an_empty_list(settings: Settings, inbox: Path, content: str, form: str) -> None:
+    (inbox / "a.json").write_text(content)
+    assert build_tenant(settings, format=form).load()["items"].rows_total == 0
+
+
+@pytest.mark.parametrize(("content", "form"), [("[{}, {}]", "json"), ("{}\n{}\n", "jsonl")])
+def test_objects_without_any_field_are_refused_in_plain_words(settings: Settings, inbox: Path, content: str, form: str) -> None:
+    assert "holds no fields: all of its objects are empty" in refuse(settings, inbox, content, format=form).message
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl"])
+def test_a_nul_byte_in_a_name_rejects_its_row_alone(settings: Settings, inbox: Path, warehouse: str | None, form: str) -> None:
+    rows = [r'{"id": 1, "a\u0000b": 5}', r'{"id": 2, "a": {"k\u0000": 1}}', r'{"id": 3, "\\u0000": 1}']
+    (inbox / "a.json").write_text("[" + ", ".join(rows) + "]" if form == "json" else "\n".join(rows))
+    tenant = build_tenant(settings, warehouse=warehouse, format=form)
+    tenant.load()
+    assert tenant.read("items", "id", "a") == [(2, r'{"k\u0000":1}'), (3, None)]
+    assert tenant.ask("select row_number, reason, raw from acme_fabric.rejected_rows") == [(1, "bad_json", rows[0])]
+
+
 def test_a_bad_element_is_rejected_alone(settings: Settings, inbox: Path) -> None:
     (inbox / "a.json").write_text('[{"id": 1}, {"id": }, null, [5], {"id": 2},, {"id": 3}]')
     tenant = build_tenant(settings, format="json")
