@@ -128,12 +128,12 @@ def to_text(column: Any) -> Any:
     if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return column.cast(TEXT)
     if pa.types.is_time(kind):
-        return _spell_times(column)
+        return spell_times(column)
     return pa.array([None if value is None else _spell(value) for value in to_python(column)], type=TEXT)
 
 
-def _spell_times(column: Any) -> pa.Array:
-    """By their numbers: Python has no times below zero, beyond a day or finer than microseconds, and pyarrow makes others of some."""
+def spell_times(column: Any) -> pa.Array:
+    """Times and durations by their numbers: Python has no times below zero, beyond a day or finer than microseconds, and pyarrow makes others of some."""
     numbers = column.cast(pa.int32() if pa.types.is_time32(column.type) else pa.int64()).to_pylist()
     return pa.array([None if number is None else _spell_time(number * _NANOSECONDS[column.type.unit]) for number in numbers], type=TEXT)
 

@@ -48,7 +48,9 @@ def is_list(kind: pa.DataType) -> bool:
 
 
 def choose_nested(kind: pa.DataType) -> pa.DataType:
-    """The type of a column of nested values: a list where all that it has are plain ones."""
+    """The type of a column of values that no type carries: a list where all that it has are plain ones, JSON of nested ones, text of durations."""
+    if pa.types.is_duration(kind):
+        return TEXT
     inner = get_carried_type(kind.value_type) if is_list(kind) else None
     return JSON if inner is None else pa.list_(inner)
 

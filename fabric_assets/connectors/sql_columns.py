@@ -42,6 +42,18 @@ class SqlColumn:
     beside: str | None = None
 
 
+class UnknownType(sa.NullType):
+    """A type that SQLAlchemy does not know.
+
+    Args:
+        name: the database's.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+
 def build_column(name: str, kind: sa.TypeEngine[Any], *, quoted: str, dialect: str, place: str, value_forms: int = CURRENT) -> SqlColumn:
     """Plan how to read a column.
 
@@ -83,6 +95,8 @@ def get_kind(column: SqlColumn) -> pa.DataType:
 
 
 def describe_type(kind: sa.TypeEngine[Any]) -> str:
+    if isinstance(kind, UnknownType):
+        return kind.name
     try:
         return kind.compile(dialect=_get_dialect())
     except Exception:  # noqa: BLE001 - a type of a foreign dialect may fail in any way to write itself down
@@ -187,7 +201,9 @@ def _build_postgres_array(name: str, kind: sa.ARRAY[Any], quoted: str, declared:
             # The driver knows no arrays of a domain.
             cast = _ARRAYS.get(values, _AS_TEXTS)
     is_nested = f"array_ndims({quoted}) > 1"
-    listed, nested = f"case when {is_nested} then null else {quoted}{cast} end", f"case when {is_nested} then to_json({quoted})::text end"
+    # The driver reads no array that begins at another number than 1; a slice of all of it does.
+    listed = f"case when {is_nested} then null when array_lower({quoted}, 1) <> 1 then ({quoted})[:]{cast} else {quoted}{cast} end"
+    nested = f"case when {is_nested} then to_json({quoted})::text end"
     return SqlColumn(name, listed, declared, pa.list_(values), beside=nested)
 
 

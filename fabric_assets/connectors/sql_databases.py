@@ -21,7 +21,7 @@ from sqlalchemy.engine.reflection import ObjectKind
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, NoSuchTableError, SAWarning, SQLAlchemyError
 
 from fabric_assets.connectors.outages import is_outage
-from fabric_assets.connectors.sql_columns import SqlColumn, build_column
+from fabric_assets.connectors.sql_columns import SqlColumn, UnknownType, build_column
 from fabric_assets.connectors.sql_failures import FILES, explain_reason
 from fabric_assets.connectors.suggestions import build_missing_error
 from fabric_assets.connectors.tls import check_mysql_parameters
@@ -146,9 +146,12 @@ class Database:
                     # Whatever the list of names leaves out: another spelling where case does not count, a synonym.
                     with suppress(NoSuchTableError):
                         found[name] = inspector.get_columns(name, schema=self.schema)
+                types = {name: {column["name"]: column["type"] for column in columns} for name, columns in found.items() if columns}
+                if self.dialect == "mysql":
+                    _name_unknown_types(connection, self.schema, types)
         except (SQLAlchemyError, OSError) as error:
             raise self.explain(error, place=self.place) from None
-        return {name: {column["name"]: column["type"] for column in columns} for name, columns in found.items() if columns}
+        return types
 
     def build_column(self, name: str, declared: Any, *, place: str, value_forms: int) -> SqlColumn:
         """Plan how to read a column.
@@ -245,3 +248,14 @@ def _check_login(url: URL, place: str) -> None:
     for name in _FOREIGN_TO_MYSQL:
         if url.get_backend_name() != "postgresql" and name in url.query:
             raise ConfigurationError(f"{place} has the parameter {name}, which reaches files of this machine", remedy="leave it out")
+
+
+def _name_unknown_types(connection: sqla.Connection, schema: str | None, types: Mapping[str, dict[str, Any]]) -> None:
+    """Put the names of types that SQLAlchemy does not know, such as geometry, in their places."""
+    for table, columns in types.items():
+        if not any(isinstance(kind, sqla.types.NullType) for kind in columns.values()):
+            continue
+        asked = "select column_name, column_type from information_schema.columns where table_schema = coalesce(:schema, database()) and table_name = :table"
+        for name, declared in connection.execute(sqla.text(asked), {"schema": schema, "table": table}):
+            if isinstance(columns.get(name), sqla.types.NullType):
+                columns[name] = UnknownType(declared)

@@ -44,6 +44,8 @@ def plain(column: Column, *, value_forms: int = CURRENT) -> Column:
     kind = column.type
     if kind in (BIGINT, DOUBLE):
         return column
+    if pa.types.is_duration(kind) and value_forms >= 2:
+        return arrow_types.spell_times(column)
     if pa.types.is_dictionary(kind):
         return plain(column.cast(kind.value_type), value_forms=value_forms)
     if is_list(kind) and value_forms >= 2:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fabric_assets.config.streams import SchemaContract
-from fabric_assets.connectors.arrow_types import to_json
+from fabric_assets.connectors.arrow_types import to_json, to_text
 from fabric_assets.connectors.batches import Batch, Reject, Row, StreamPlan
 from fabric_assets.connectors.column_names import compose
 from fabric_assets.connectors.former_forms import find_carried_form
@@ -199,5 +199,5 @@ def _dump(row: Row) -> str:
 
 
 def _dump_table(rows: pa.Table) -> list[str]:
-    columns = [list_values(column) for column in rows.columns]
+    columns = [to_text(column).to_pylist() if pa.types.is_time(column.type) else list_values(column) for column in rows.columns]
     return [to_json(dict(zip(rows.column_names, values, strict=True))) or "" for values in zip(*columns, strict=True)]
