@@ -9,7 +9,8 @@
     │   ├── DestinationError    the destination answered, and refuses
     │   ├── DataError           rows that cannot be loaded as declared
     │   │   └── QuarantinedFile a dropped file of which no row may be loaded
-    │   └── TransformError      a dbt model or its project failed
+    │   ├── TransformError      a dbt model or its project failed
+    │   └── InternalError       a fault of ETL Fabric itself
     └── RetriableError          worth another try later; the step's retry policy decides how often
         ├── SourceUnavailable   no connection, a time-out, HTTP 429 or 5xx
         ├── DestinationUnavailable
@@ -90,6 +91,10 @@ class QuarantinedFile(DataError):
 
 class TransformError(PermanentError):
     """dbt could not build what was asked for."""
+
+
+class InternalError(PermanentError):
+    """A fault of ETL Fabric itself, which nobody else can correct."""
 
 
 class RetriableError(FabricError):

@@ -1,17 +1,23 @@
 """Whatever a load raises -> one of our errors, in plain words, without a secret."""
 
+import traceback
 from collections.abc import Iterator
+from pathlib import Path
 
+import fabric_assets
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.connectors.duckdb_damage import build_damage_error, is_damage
 from fabric_assets.connectors.outages import is_outage
-from fabric_assets.errors import DestinationError, DestinationUnavailable, FabricError, SourceError, SourceUnavailable
+from fabric_assets.errors import ConfigurationError, DestinationError, DestinationUnavailable, FabricError, InternalError, SourceError, SourceUnavailable
 from fabric_assets.masking import mask
 
+# What Python raises of a mistake in a program.
+_MISTAKES = (TypeError, AttributeError, LookupError, NameError, AssertionError)
+_PACKAGE = Path(fabric_assets.__file__).parent
 _REFUSED_LOGIN = ("authentication failed", "no password supplied", "no pg_hba.conf entry")
 
 
-def build_error(error: Exception, *, tenant: TenantConfig, place: str, writing: bool = False) -> FabricError:
+def build_error(error: BaseException, *, tenant: TenantConfig, place: str, writing: bool = False) -> FabricError:
     """Find the cause in a chain of exceptions and say it in our words; an error of ours comes out as it is.
 
     Args:
@@ -28,11 +34,26 @@ def build_error(error: Exception, *, tenant: TenantConfig, place: str, writing: 
         return SourceUnavailable(
             f"{place}: this machine's memory is used up: {reason}", remedy="free memory, or let fewer loads run at a time (pools, max_connections)"
         )
+    if isinstance(error, ImportError):
+        return ConfigurationError(f"{place}: a Python package is missing or damaged: {reason}", remedy="install the project's packages again: make setup")
+    if where := _find_own_fault(error):
+        return InternalError(
+            f"{place}: a fault of ETL Fabric ({type(error).__name__} at {where}): {reason}",
+            remedy="report it with this message; nothing of the stream was kept in this load",
+        )
     if writing:
         return _build_destination_error(chain, reason, tenant, place)
     if names & {"ConnectionError", "ConnectTimeout", "ReadTimeout", "Timeout", "MaxRetryError"} or any(map(is_outage, chain)):
         return SourceUnavailable(f"{place}: the source cannot be reached: {reason}", remedy="check that it runs and that this machine reaches it")
     return SourceError(f"{place}: reading failed: {reason}", remedy="check the source's settings against what it answers")
+
+
+def _find_own_fault(error: BaseException) -> str | None:
+    """Where our own code is wrong: the line that raised, if it is ours and the error is one of a program."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not isinstance(error, _MISTAKES) or not frames or _PACKAGE not in Path(frames[-1].filename).parents:
+        return None
+    return f"{Path(frames[-1].filename).relative_to(_PACKAGE.parent)}:{frames[-1].lineno}"
 
 
 def _build_destination_error(chain: list[BaseException], reason: str, tenant: TenantConfig, place: str) -> FabricError:

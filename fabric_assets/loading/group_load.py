@@ -6,11 +6,15 @@ their rows.
 
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 
 from fabric_assets.connectors.batches import Batch, ReadGroup, StreamFailed
+from fabric_assets.errors import RetriableError
 from fabric_assets.loading.failures import build_error
 from fabric_assets.loading.job import LoadAbandoned
 from fabric_assets.loading.read_ahead import ReadAhead
+from fabric_assets.loading.reports import StreamFailure
 from fabric_assets.loading.stream_load import LoadContext, StreamLoad, is_small
 from fabric_assets.loading.together import Together
 
@@ -21,8 +25,9 @@ def load_group(group: ReadGroup, context: LoadContext, together: Together[Stream
     Args:
         together: takes those whose rows are few, to `commit_together`.
     """
-    loads = {plan.name: StreamLoad(plan, context, group.after_commit) for plan in group.streams}
+    loads: dict[str, StreamLoad] = {}
     try:
+        loads = {plan.name: StreamLoad(plan, context, group.after_commit) for plan in group.streams}
         read = group.read({name: load.memory for name, load in loads.items()})
         with contextlib.closing(ReadAhead(read, context.job.check, is_small=is_small)) as items:
             for item in items:
@@ -37,12 +42,25 @@ def load_group(group: ReadGroup, context: LoadContext, together: Together[Stream
                 _attempt(load, lambda load=load: _commit([load]))
     except LoadAbandoned:
         pass
-    except Exception as error:  # noqa: BLE001 - the one boundary where drivers and servers become our errors
-        for load in loads.values():
-            load.fail(error)
+    except BaseException as error:  # noqa: BLE001 - whatever it is, also what is no Exception (a panic of a driver): the load waits for each outcome
+        if loads:
+            for load in loads.values():
+                load.fail(error)
+        else:
+            _fail_all(group, context, error)
     finally:
         for load in loads.values():
             load.close()
+
+
+def _fail_all(group: ReadGroup, context: LoadContext, error: BaseException) -> None:
+    """Give each stream its outcome where none could even be begun."""
+    for plan in group.streams:
+        ours = build_error(error, tenant=context.request.tenant, place=context.source.describe(plan.name))
+        failed = replace(context.records[plan.name], status="failed", error=str(ours), loaded_at=datetime.now(UTC), retriable=isinstance(ours, RetriableError))
+        with contextlib.suppress(Exception):
+            context.warehouse.record_failure(failed, [])
+        context.job.finish(StreamFailure(plan.name, ours))
 
 
 def commit_together(loads: Sequence[StreamLoad], context: LoadContext) -> None:
@@ -54,7 +72,7 @@ def commit_together(loads: Sequence[StreamLoad], context: LoadContext) -> None:
             _attempt(load, lambda load=load: _commit([load]))
     except LoadAbandoned:
         raise
-    except Exception as error:  # noqa: BLE001 - as in load_group: no stream may be left without an outcome
+    except BaseException as error:  # noqa: BLE001 - as in load_group: no stream may be left without an outcome
         for load in loads:
             load.fail(error, writing=True)
     finally:

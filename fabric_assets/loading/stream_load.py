@@ -217,7 +217,7 @@ class StreamLoad:
         self._after_commit(self._plan.name)
         self._tell_of_rows()
 
-    def fail(self, error: Exception, *, writing: bool = False) -> None:
+    def fail(self, error: BaseException, *, writing: bool = False) -> None:
         """Give the stream up: nothing of it is kept but the ledger's row, and rejected rows until a load succeeds."""
         if self.is_over:
             return
