@@ -1,17 +1,20 @@
 """What a load found changed, in the source's shape or behind its back in the table -> sentences for the run's summary."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from fabric_assets.config.streams import SchemaContract
 from fabric_assets.loading.reports import SchemaChange
+from fabric_assets.loading.variant_columns import find_variants
 
 _SHOWN = 20
 
 
-def describe_drift(changes: Iterable[SchemaChange], contract: SchemaContract, *, reads_all: bool) -> Iterator[str]:
+def describe_drift(changes: Iterable[SchemaChange], contract: SchemaContract, *, tables: Mapping[str, Iterable[Any]], reads_all: bool) -> Iterator[str]:
     """Describe columns that are gone from a source that declares its columns, and values that are kept beside their column.
 
     Args:
+        tables: the columns of each table after the load.
         reads_all: each load writes all rows anew.
     """
     changes = list(changes)
@@ -29,7 +32,8 @@ def describe_drift(changes: Iterable[SchemaChange], contract: SchemaContract, *,
             verb = "does" if change.values == 1 else "do"
             yield (
                 f"{_count(change.values)} {verb} not fit the type {change.before} of the column {change.table}.{change.column}: kept in "
-                f"{change.column}__v_..., and NULL in the column itself. Correct the values at the source, or load the stream anew with --full-refresh"
+                f"{_list(list(find_variants(change.column, change.column, tables[change.table])))}, and NULL in the column itself. "
+                "Correct the values at the source; if the column has another type from now on, load the stream anew with --full-refresh"
             )
 
 
@@ -43,7 +47,21 @@ def describe_missing_rows(missing: int, expected: int | None, *, reads_all: bool
         yield (
             f"the table held {expected - missing:,} rows before this load, and the last load had left {expected:,}:"
             f" {missing:,} were deleted at the destination. "
-            + ("This load has written all rows of the source again" if reads_all else "No load reads them again; bring them back with --full-refresh")
+            + (
+                "This load has written all rows of the source again"
+                if reads_all
+                else "Loads read new and changed rows alone; --full-refresh reads all rows again"
+            )
+        )
+
+
+def describe_repeats(repeats: int, key: Sequence[str]) -> Iterator[str]:
+    """Describe rows that were not kept because another row of the same load has their key: the key may lack a column."""
+    if repeats:
+        subject = "1 row has" if repeats == 1 else f"{repeats:,} rows have"
+        yield (
+            f"{subject} the primary_key ({', '.join(key)}) of another row of this load: the newest row of each key is kept, the others are not in the table. "
+            "If they are rows of their own, declare all columns of their key and load the stream anew with --full-refresh"
         )
 
 
@@ -64,4 +82,4 @@ def _count(values: int) -> str:
 
 def _list(names: list[str]) -> str:
     shown = names if len(names) <= _SHOWN else [*names[:_SHOWN], f"{len(names) - _SHOWN} more"]
-    return f"{', '.join(shown[:-1])} and {shown[-1]}"
+    return f"{', '.join(shown[:-1])} and {shown[-1]}" if len(shown) > 1 else shown[0]

@@ -27,7 +27,7 @@ from fabric_assets.loading.frames import Fault, Frame, build_frame, find_faults
 from fabric_assets.loading.json_rows import ROOT_ID, JsonRows
 from fabric_assets.loading.reports import SchemaChange
 from fabric_assets.loading.stream_names import StreamNames
-from fabric_assets.loading.table_types import TableTypes
+from fabric_assets.loading.table_types import Layout, TableTypes
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,11 @@ class Shaper:
     def changes(self) -> list[SchemaChange]:
         """What is different from the tables as they were, each said once; complete after the last batch."""
         return [*self._names.get_changes(self._types.tables), *self._types.get_changes()]
+
+    @property
+    def tables(self) -> Layout:
+        """The tables and their columns as they are after the batches so far."""
+        return self._types.tables
 
     def export_names(self) -> str:
         """The names of the columns as they are after the last batch, to be kept with the stream's state."""

@@ -20,7 +20,7 @@ from fabric_assets.connectors.imported_file import ImportedFile
 from fabric_assets.connectors.value_forms import CURRENT
 from fabric_assets.errors import DataError, RetriableError
 from fabric_assets.loading import import_ledger
-from fabric_assets.loading.drift import describe_drift, describe_missing_rows
+from fabric_assets.loading.drift import describe_drift, describe_missing_rows, describe_repeats
 from fabric_assets.loading.failures import build_error
 from fabric_assets.loading.job import Job
 from fabric_assets.loading.ledger import StreamState
@@ -82,7 +82,6 @@ class StreamLoad:
         self._few: list[Mapping[str, pa.Table]] = []
         self._writing: tuple[Transaction, StreamWriter] | None = None
         self._ended: Settlement | None = None
-        self._repeats = 0
         self._report: StreamReport | None = None
         self.is_over = False
         family = {} if self._request.full_refresh else {name: columns for name, columns in context.layouts.items() if _belongs(name, plan.name)}
@@ -198,12 +197,12 @@ class StreamLoad:
             warnings=(
                 *self.memory.warnings,
                 *describe_older_forms(self._names, self._request.tenant.tenant),
-                *describe_drift(record.schema_changes, self._config.schema_contract, reads_all=reads_all),
+                *describe_drift(record.schema_changes, self._config.schema_contract, tables=self._shaper.tables, reads_all=reads_all),
+                *describe_repeats(written.repeats, self._plan.key),
                 *describe_missing_rows(written.missing, self._state.rows_total, reads_all=reads_all),
             ),
             rows_missing=written.missing,
         )
-        self._repeats = written.repeats
         self._ended = Settlement(writer, record, self.memory.state, files, self._known_files)
         return self._report
 
@@ -285,8 +284,6 @@ class StreamLoad:
             self.job.report(f"{self._place}: {self._record.rows_rejected} rows are rejected; see: fabric rejects list {self._request.tenant.tenant}")
         for warning in self._report.warnings if self._report else ():
             self.job.report(f"{self._place}: warning: {warning}")
-        if self._repeats:
-            self.job.report(f"{self._place}: {self._repeats} rows share their primary_key with another one of this load; the newest of each is kept")
 
 
 def is_small(item: Batch | StreamFailed) -> bool:

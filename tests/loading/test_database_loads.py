@@ -254,13 +254,14 @@ def test_the_warehouse_file_is_readable_by_its_owner_alone(sqlite: SourceDatabas
     assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
 
 
-def test_a_key_that_is_none_keeps_the_newest_row_and_says_so(database: SourceDatabase, settings: Settings) -> None:
+def test_a_key_that_rows_share_keeps_the_newest_row_and_warns(database: SourceDatabase, settings: Settings) -> None:
     database.run(ORDERS.replace(" primary key", ""))
     database.fill("orders", [(1, "1.00", "old", "2024-01-01 10:00:00"), (1, "2.00", "new", "2024-01-02 10:00:00"), (1, "3.00", "older", "2023-01-01 10:00:00")])
     tenant = Tenant(settings, database.build_source(orders=MERGE))
-    tenant.load()
+    warnings = tenant.load()["orders"].warnings
     assert tenant.read("orders", "id", "status") == [(1, "new")]
-    assert any("2 rows share their primary_key with another one" in message for message in tenant.messages)
+    (warning,) = [warning for warning in warnings if "primary_key" in warning]
+    assert warning.startswith("2 rows have the primary_key (id) of another row of this load: the newest row of each key is kept")
 
 
 def test_a_table_that_was_dropped_is_loaded_whole_again(sqlite: SourceDatabase, warehouse: str | None, settings: Settings) -> None:
