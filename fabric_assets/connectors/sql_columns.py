@@ -97,6 +97,8 @@ def get_kind(column: SqlColumn) -> pa.DataType:
 def describe_type(kind: sa.TypeEngine[Any]) -> str:
     if isinstance(kind, UnknownType):
         return kind.name
+    if isinstance(kind, sa.Enum) and kind.name:
+        return f"ENUM {kind.name}"  # SQLAlchemy writes it as the VARCHAR that other databases have in its place
     try:
         return kind.compile(dialect=_get_dialect())
     except Exception:  # noqa: BLE001 - a type of a foreign dialect may fail in any way to write itself down

@@ -59,8 +59,12 @@ class _RuleKeeper(dg.Executor):
 
 
 def describe_failed_checks(checks: Iterable[dg.AssetCheckEvaluation]) -> str:
-    lines = [f"{check.asset_key.to_user_string()}: check {check.check_name} failed: {get_reason(check)}".rstrip(": ") for check in checks]
+    lines = [describe_failed_check(check.asset_check_key, get_reason(check)) for check in checks]
     return "\n".join([f"{len(lines)} check{'s' if len(lines) > 1 else ''} of severity error failed; what was loaded and built is kept", *lines])
+
+
+def describe_failed_check(key: dg.AssetCheckKey, reason: str) -> str:
+    return f"{key.asset_key.to_user_string()}: check {key.name} failed: {reason}".rstrip(": ")
 
 
 def get_reason(check: dg.AssetCheckEvaluation) -> str:

@@ -22,7 +22,7 @@ from fabric_assets.factories.execution import ExecutedRun, execute_job
 from fabric_assets.factories.failures import INTERRUPTED
 from fabric_assets.factories.resources import build_dbt_resources
 from fabric_assets.factories.run_marks import mark_run
-from fabric_assets.factories.run_rules import get_reason, is_failed_checks, run_executor
+from fabric_assets.factories.run_rules import describe_failed_check, get_reason, is_failed_checks, run_executor
 from fabric_assets.factories.tenant import TenantDefinitions, build_tenant_definitions
 from fabric_assets.factories.translators import FULL_REFRESH_TAG, TENANT_TAG
 from fabric_assets.settings import Settings
@@ -184,13 +184,16 @@ def _watch_signals() -> Iterator[Callable[[], bool]]:
 
 def _build_result(tenant: str, definitions: TenantDefinitions, keys: list[tuple[str, ...]], result: ExecutedRun) -> TenantResult:
     materialised = {}
-    checks, errors = [], []
+    checks, errors, found = [], [], []
     for event in result.events:
         if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION and event.asset_key:
             materialised[tuple(event.asset_key.path)] = event.step_materialization_data.materialization.metadata
         elif event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             check = event.asset_check_evaluation_data
-            checks.append(CheckResult("/".join(check.asset_key.path), check.check_name, check.passed, check.severity.value.lower(), get_reason(check)))
+            reason = get_reason(check)
+            checks.append(CheckResult("/".join(check.asset_key.path), check.check_name, check.passed, check.severity.value.lower(), reason))
+            if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR:
+                found.append(describe_failed_check(check.asset_check_key, reason))
         elif event.is_step_failure and not is_failed_checks(event):
             errors.append(_get_message(event))
     kinds = {tuple(spec.key.path): "dbt" if "dbt" in spec.kinds else "dlt" for definition in definitions.assets for spec in definition.specs}
@@ -211,8 +214,11 @@ def _build_result(tenant: str, definitions: TenantDefinitions, keys: list[tuple[
                 warnings=_get_lines(metadata, "warnings"),
             )
         )
-    found = [f"{check.asset}: check {check.name} failed: {check.message}" for check in checks if not check.passed and check.severity == "error"]
-    return TenantResult(tenant, "success" if result.success else "failure", result.run_id, 0.0, assets, checks, "\n".join(errors + found) or None)
+    # Each line once: steps share a destination that cannot be reached, and a step's error may name a check that failed.
+    errors = list(dict.fromkeys(errors))
+    named = {line for error in errors for line in error.splitlines()}
+    lines = [*errors, *dict.fromkeys(line for line in found if line not in named)]
+    return TenantResult(tenant, "success" if result.success else "failure", result.run_id, 0.0, assets, checks, "\n".join(lines) or None)
 
 
 def _get_int(metadata, name: str) -> int | None:

@@ -17,6 +17,7 @@ from fabric_assets.errors import TransformError
 from fabric_assets.factories.failures import raised_to_dagster
 from fabric_assets.factories.ingestion import get_pool
 from fabric_assets.factories.resources import get_dbt_resource_key
+from fabric_assets.factories.run_rules import describe_failed_check
 from fabric_assets.factories.translators import FULL_REFRESH_TAG, build_model_spec, build_test_spec, get_severity, model_key, raw_key
 from fabric_assets.loading.lease import LEASE_SECONDS, warehouse_lease
 from fabric_assets.settings import Settings
@@ -149,7 +150,7 @@ def _translate(
                 warn(f"{key.name} of {key.asset_key.to_user_string()} is {result.message}")
                 continue
             if result.status in {"fail", "error"}:
-                refused.append(f"test {key.name} of {key.asset_key.to_user_string()}: {result.log_message or result.message}")
+                refused.append(describe_failed_check(key, result.log_message or result.message))
             yield _build_check_result(key, tests[key], result)
         else:
             key = model_keys[result.unique_id]

@@ -114,7 +114,8 @@ def test_flags_and_enums_are_refused_by_their_declaration(postgres_database: str
     value = "true" if kind == "boolean" else "'2024-01-01'"
     postgres.run(f"create table rows (id integer, c {declared})", f"insert into rows values (1, {value})")
     tenant = make_tenant(postgres, settings)
-    with pytest.raises((DataError, ConfigurationError), match="the cursor c has the type"):
+    shown = {"enum": "ENUM method", "domain over an enum": ".*", "boolean": "BOOLEAN"}[kind]
+    with pytest.raises((DataError, ConfigurationError), match=f"the cursor c has the type {shown}, whose values do not grow with time"):
         tenant.load()
     if kind != "boolean":
         assert make_tenant(postgres, settings, trust=True).load()["rows"].rows_total == 1

@@ -168,6 +168,16 @@ def test_a_missing_secret_says_which_and_where_it_is_looked_for(prepared, write_
     assert "SHOP_URL" in results["acme"].error
 
 
+def test_an_error_that_several_sources_share_is_named_once(prepared, write_tenant, run, shop_url, monkeypatch):
+    monkeypatch.delenv("WAREHOUSE_URL", raising=False)
+    first, second = (get_tenant()["sources"]["shop"] | {"streams": {name: {}}} for name in ("orders", "items"))
+    destination = {"type": "postgres", "url": {"env": "WAREHOUSE_URL"}}
+    write_tenant("acme", get_tenant(sources={"shop": first, "other": second}, transform=None, checks={}, schedules={}, destination=destination))
+    result = run("acme")[0]["acme"]
+    assert {asset.status for asset in result.assets} == {"failure"}, result.error
+    assert result.error.count("environment variable WAREHOUSE_URL is not set") == 1
+
+
 def test_a_new_data_folder_is_its_owners_alone(prepared, write_tenant, run, shop_url, tmp_path):
     old = os.umask(0o022)
     try:
@@ -201,8 +211,11 @@ def test_a_failing_test_is_a_failed_check_and_a_finding(prepared, write_tenant, 
     database.close()
     write_tenant("acme", get_tenant())
     results, _ = run("acme")
-    failed = [check for check in results["acme"].checks if not check.passed and check.severity == "error"]
+    result = results["acme"]
+    failed = [check for check in result.checks if not check.passed and check.severity == "error"]
     assert failed, "an item of no order breaks a relationship"
+    for check in failed:
+        assert result.error.count(check.name) == 1, "once in the step's error, and not once more by itself"
     assert get_exit_code(list(results.values())) == 1
 
 
