@@ -24,6 +24,7 @@ from fabric_assets import naming
 from fabric_assets.config.imports import CsvImportSource, CsvStream
 from fabric_assets.connectors.arrow_types import BIGINT, TIMESTAMP_UTC
 from fabric_assets.connectors.batches import Batch, ReadGroup, SourceReader, StreamMemory, StreamPlan
+from fabric_assets.connectors.column_names import compose
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.file_listing import make_empty_folder
 from fabric_assets.connectors.files import ORDER, ROWS_BITS
@@ -73,12 +74,12 @@ class _StreamImport:
     def read(self, memories: Mapping[str, StreamMemory]) -> Iterator[Batch]:
         self._memory, self._inbox = memories[self._name], open_inbox(self._context)
         self._known = self._memory.get_files()
-        # By name and version: what need not be opened. By content, and by name: what is in the table.
+        # By name and version: what need not be opened. By content, and by the name in its composed form (NFC): what is in the table.
         self._seen = {(file.name, file.version): file for file in sorted(self._known, key=lambda file: file.status == "loaded")}
         self._loaded = {file.sha256: file for file in self._known if file.status == "loaded"}
         self._current = defaultdict[str, list[ImportedFile]](list)
         for file in self._loaded.values():
-            self._current[file.name].append(file)
+            self._current[compose(file.name)].append(file)
         self._sequence = self._memory.state.get("sequence", 0)
         listing, unfinished = self._inbox.list_ready(self._stream.glob, self._config.ready)
         for name, reason in listing.refused.items():
@@ -143,7 +144,7 @@ class _StreamImport:
         elif checked:
             with contextlib.closing(checked):
                 self._loaded[record.sha256] = record
-                self._current[name].append(record)
+                self._current[compose(name)].append(record)
                 self._record(replace(record, message=_describe(checked), attempts=0))
                 for batch in checked.batches():
                     assert isinstance(batch.rows, pa.Table)
@@ -189,16 +190,15 @@ class _StreamImport:
 
     def _replace_versions(self, record: ImportedFile) -> list[ImportedFile]:
         """Let the rows of the file's earlier versions go; gives those versions."""
-        versions = self._current.get(record.name, [])
+        versions = self._current.get(compose(record.name), [])
         if not versions or self._stream.on_new_version == "append":
             return []
         self._report(f"{record.name} is a new version: its rows replace those of {versions[-1].modified_at:%Y-%m-%d %H:%M:%S}")
-        self._memory.replace_rows_of(record.name)
         for before in versions:
+            self._memory.replace_rows_of(before.name)
             del self._loaded[before.sha256]
             self._record(replace(before, status="replaced"))
-        del self._current[record.name]
-        return versions
+        return self._current.pop(compose(record.name))
 
     def _take_twin(self, replaced: ImportedFile) -> Iterator[Batch]:
         """Files with the bytes of a version that has gone were skipped for its sake: one that is still its name's newest is loaded now."""

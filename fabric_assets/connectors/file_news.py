@@ -5,9 +5,10 @@ that a touched one is not loaded again. Of files with the same bytes the first b
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from fabric_assets.connectors.column_names import compose
 from fabric_assets.connectors.file_listing import FetchedFile, SourceFile, fetch
 
 # Of each file: version and sha256; of a twin also the name under which its bytes are loaded.
@@ -37,6 +38,7 @@ def find_news(
         replaces: a file's rows take the place of those of its earlier version; then twins of the earlier version are loaded themselves.
         check: raises when the load's time is up.
     """
+    found = _keep_spellings(found, remembered)
     news, hashes = News(), {entry["sha256"]: name for name, entry in remembered.items() if "twin" not in entry}
     at_hand: dict[str, FetchedFile] = {}
 
@@ -67,3 +69,10 @@ def find_news(
             take(number, file)
     news.files.sort(key=lambda fetched: (fetched.source.modified, fetched.source.name))
     return news
+
+
+def _keep_spellings(found: Sequence[SourceFile], remembered: Remembered) -> Sequence[SourceFile]:
+    """Give a file the name that is remembered where it differs by its Unicode form alone (NFC, NFD), as after a copy by another system."""
+    there = {file.name for file in found}
+    known = {compose(name): name for name in remembered if name not in there}
+    return [replace(file, name=known.get(compose(file.name), file.name)) if file.name not in remembered else file for file in found]

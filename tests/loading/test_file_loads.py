@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import sqlite3
+import unicodedata
 import uuid
 from dataclasses import replace
 from datetime import UTC, date, datetime, time
@@ -109,6 +110,28 @@ def test_the_same_bytes_under_another_name_are_loaded_once_and_said(settings: Se
     assert tenant.load()["items"].rows_total == 1
     assert any("copy.csv holds the same bytes as a.csv" in message for message in tenant.messages)
     assert tenant.load()["items"].rows_total == 1
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_changed_file_is_known_in_another_unicode_form_of_its_name(settings: Settings, inbox: Path, warehouse: str | None, forms: tuple[Any, Any]) -> None:
+    """Copies to and from a Mac change the form; people see the same name."""
+    first, second = (unicodedata.normalize(form, "März/Café.csv") for form in forms)
+    tenant = build_tenant(settings, warehouse=warehouse, items={**CSV, "glob": "**/*.csv"})
+    for name, content in ((first, "id,v\n1,a\n"), (second, "id,v\n1,a\n2,b\n"), (second, "id,v\n1,a\n2,b\n3,c\n"), (first, "id,v\n9,z\n")):
+        for old in inbox.rglob("*.csv"):
+            old.unlink()
+        (inbox / name).parent.mkdir(exist_ok=True)
+        (inbox / name).write_text(content)
+        tenant.load()
+        assert tenant.ask("select count(*) from acme_raw_shop.items") == [(content.count("\n") - 1,)]
+
+
+def test_two_files_whose_names_differ_in_their_form_are_two_while_both_are_there(settings: Settings, inbox: Path) -> None:
+    for number, form in enumerate(("NFC", "NFD"), 1):
+        (inbox / unicodedata.normalize(form, "Café.csv")).write_text(f"id\n{number}\n")  # type: ignore[arg-type]
+    tenant = build_tenant(settings, items=CSV)
+    tenant.load()
+    assert tenant.read("items", "id") == [(1,), (2,)]
 
 
 def test_the_last_version_of_a_key_wins_within_a_run_and_between_runs(settings: Settings, inbox: Path, warehouse: str | None) -> None:

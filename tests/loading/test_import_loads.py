@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+import unicodedata
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -125,6 +126,19 @@ def test_a_new_version_of_a_file(settings: Settings, inbox: Path, warehouse: str
     tenant.load()
     spend = [float(value) for (value,) in tenant.read("ads", "spend")]
     assert spend == ([1.5, 2.5, 3.0] if mode == "replace_file" else [1.5, 2.5, 3.0, 9.0])
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_new_version_is_known_in_another_unicode_form_of_its_name(settings: Settings, inbox: Path, warehouse: str | None, forms: tuple[Any, Any]) -> None:
+    first, second = (unicodedata.normalize(form, "März.csv") for form in forms)
+    tenant = build(settings, warehouse)
+    drop(inbox, first, GOOD, age=60)
+    tenant.load()
+    (inbox / first).unlink()
+    drop(inbox, second, GOOD + "2026-01-03,3\n")
+    for refresh in (False, True):
+        tenant.load(full_refresh=refresh)
+        assert [float(value) for (value,) in tenant.read("ads", "spend")] == [1.5, 2.5, 3.0]
 
 
 def test_the_rows_and_rejected_rows_of_a_version_go_with_it(settings: Settings, inbox: Path, warehouse: str | None) -> None:
