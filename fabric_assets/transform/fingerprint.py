@@ -6,6 +6,7 @@ What was parsed decides, not when: the project's files and the versions of who p
 import hashlib
 import json
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -18,6 +19,8 @@ from fabric_assets.settings import Settings
 FORMAT = 5
 ADAPTERS = ("duckdb", "postgres")
 
+# Below it lies a folder for each tenant that has models of its own.
+OWN_FOLDERS = "models/tenants"
 _SUFFIXES = frozenset({".sql", ".yml", ".yaml", ".csv", ".md", ".py", ".json"})
 _IGNORED = frozenset({"target", "logs"})
 _PACKAGES = ("dbt-core", "dbt-adapters", "dbt-common", *(f"dbt-{adapter}" for adapter in ADAPTERS))
@@ -55,17 +58,34 @@ def digest_project(root: Path, *, left_out: Callable[[str], bool] = lambda name:
     for file in sorted(_walk(root)):
         if left_out(name := file.relative_to(root).as_posix()):
             continue
-        # Piece by piece: a tenant's file may be of any size.
-        with file.open("rb") as stream:
-            content = hashlib.file_digest(stream, "sha256").digest()
-        digest.update(f"{name}\0".encode() + content)
+        digest.update(os.fsencode(name) + b"\0" + _digest_file(file, is_own=name.startswith(f"{OWN_FOLDERS}/")))
     return digest.hexdigest()
+
+
+def _digest_file(file: Path, *, is_own: bool) -> bytes:
+    """Digest the content of a regular file. A device never ends and a pipe waits for a writer, so nothing else is opened.
+
+    Args:
+        is_own: whether it is a tenant's own file: a link there is refused, so its target is digested as a text.
+    """
+    try:
+        facts = file.lstat() if is_own else file.stat()
+        if stat.S_ISLNK(facts.st_mode):
+            return hashlib.sha256(os.fsencode(file.readlink())).digest()
+        if not stat.S_ISREG(facts.st_mode):
+            return hashlib.sha256(f"{stat.S_IFMT(facts.st_mode)}".encode()).digest()
+        # Piece by piece: a tenant's file may be of any size. Without O_NONBLOCK the opening of a pipe that has taken the file's place waits.
+        with os.fdopen(os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").digest()
+    except OSError as error:
+        # Whoever parses the file says so; a file that can be read again is another one.
+        return hashlib.sha256(f"{error.errno}".encode()).digest()
 
 
 def _walk(folder: Path) -> Iterator[Path]:
     for root, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if name not in _IGNORED and not name.startswith(".")]
-        yield from (Path(root, name) for name in files if Path(name).suffix in _SUFFIXES)
+        yield from (Path(root, name) for name in files if Path(name).suffix.lower() in _SUFFIXES)
 
 
 @lru_cache(maxsize=1)

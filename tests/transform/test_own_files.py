@@ -1,12 +1,16 @@
 """What lies in a tenant's own folder concerns that tenant alone: it breaks nobody else's models, and changes, tests and describes none of them."""
 
 import json
+import os
+import resource
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fabric_assets.config.loader import load_fleet
+from fabric_assets.errors import ConfigurationError
 from fabric_assets.settings import Settings
 from fabric_assets.transform.fingerprint import get_prepared_file
 from fabric_assets.transform.graph import load_graph
@@ -175,3 +179,50 @@ def test_what_another_tenants_files_define_is_not_in_a_tenants_manifest(prepared
         manifest = load_manifest(get_prepared_file(prepared), tenant=tenant, selected=(test,))
         assert (test in manifest.nodes) is visible
         assert any("models/tenants/acme/" in node.original_file_path for node in manifest.nodes.values()) is visible
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """A device that is copied all the same fills no disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**30, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.usefixtures("small_files")
+def test_what_is_too_much_or_no_file_in_a_tenants_folder_holds_up_nobody(own_project: Settings) -> None:
+    """A device has no end and a pipe waits for a writer: neither is opened or copied. Where a tenant is left out, the others' files are copied."""
+    own = own_project.dbt_project_dir / "models" / "tenants"
+    wrong = {}
+    for tenant, words in {"pipe": "it is no regular file", "device": "it is a link", "dangling": "it is a link", "data": "it has 17 MB, more than 16"}.items():
+        for name in (f"{tenant}__x.sql", "x.yml", ".x.sql"):
+            # dbt reads no file whose name begins with a dot: editors' own.
+            owner = f"{tenant}_{'hidden' if name.startswith('.') else name[-3:]}"
+            file = own / owner / name.replace(tenant, owner)
+            file.parent.mkdir()
+            if tenant == "pipe":
+                os.mkfifo(file)
+            elif tenant == "data":
+                file.touch()
+                os.truncate(file, 17 * 2**20)
+            else:
+                file.symlink_to("/dev/zero" if tenant == "device" else "/nowhere")
+            if not name.startswith("."):
+                wrong[owner] = f"models/tenants/{owner}/{file.name}: {words}"
+    # Models that read each other twice: the ways from the last one to the first double with every step.
+    for step in range(40):
+        for name in "ab":
+            below = " union all ".join(f"select * from {{{{ ref('globex__{each}{step - 1}') }}}}" for each in "ab") if step else ONE
+            (own / "globex" / f"globex__{name}{step}.sql").write_text(f"{{{{ config(materialized='ephemeral') }}}}{below}\n")
+    (own / "globex" / "globex__last.sql").write_text("select * from {{ ref('globex__a39') }} cross join {{ ref('customers') }}\n")
+    prepare_project(own_project)
+    graph = load_graph(own_project)
+    assert set(graph.broken) == set(wrong)
+    assert [owner for owner, words in wrong.items() if words not in graph.broken[owner]] == []
+    assert graph.models["model.fabric.globex__last"].depends_on_models == ("model.fabric.customers",)
+    # What a link leads to is no part of the project, but that there is one is.
+    (own / "device_sql" / "device_sql__x.sql").unlink()
+    with pytest.raises(ConfigurationError, match="has changed"):
+        load_graph(own_project)

@@ -60,9 +60,16 @@ def build_graph(manifest: Manifest) -> ProjectGraph:
 def resolve_ephemeral(unique_ids: Iterable[str], nodes: dict[str, Any], origins: dict[str, Origin]) -> list[str]:
     """Follow ephemeral models, which have no table, to what they read."""
     found: dict[str, None] = {}
-    for unique_id in unique_ids:
+    seen = set[str]()
+    left = [*unique_ids][::-1]
+    while left:
+        unique_id = left.pop()
+        # Each once: of models that read each other twice, the ways from one to another double with every step.
+        if unique_id in seen:
+            continue
+        seen.add(unique_id)
         if unique_id in nodes and nodes[unique_id].is_ephemeral_model:
-            found |= dict.fromkeys(resolve_ephemeral(nodes[unique_id].depends_on.nodes, nodes, origins))
+            left += reversed(nodes[unique_id].depends_on.nodes)
         elif unique_id in nodes or unique_id in origins:
             found[unique_id] = None
     return list(found)

@@ -15,6 +15,7 @@ from typing import Any
 from dbt.contracts.graph.manifest import Manifest
 
 from fabric_assets.private_files import write_atomically
+from fabric_assets.transform.fingerprint import OWN_FOLDERS
 
 TENANT_PLACEHOLDER = "fabric_tenant_placeholder"
 DATABASE_PLACEHOLDER = "fabric_database_placeholder"
@@ -22,8 +23,6 @@ DATABASE_PLACEHOLDER = "fabric_database_placeholder"
 # Marks what a run builds: one exact selector, however long the list is.
 SELECTED_TAG = "fabric_selected"
 
-# Below it lies a folder for each tenant that has models of its own.
-OWN_FOLDERS = "models/tenants"
 _OWN_FILE = re.compile(rf"{OWN_FOLDERS}/([^/]+)/")
 
 PARTS = ("nodes", "sources", "macros", "groups", "metadata", "unit_tests", "fixtures")

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
+from fabric_assets.transform.fingerprint import OWN_FOLDERS
 from fabric_assets.transform.graph import Mistake
-from fabric_assets.transform.worker.manifest import OWN_FOLDERS
 
 _FILE = re.compile(r"\((?P<file>(?:models|macros|tests)/[^()\n]+\.(?:sql|ya?ml|md))\)")
 _READING = re.compile(r"Error reading \w+: (?P<file>\S+\.ya?ml)")  # below the folder of models

@@ -14,21 +14,33 @@ from dbt_common.exceptions import DbtBaseException
 
 # What a tenant's yml may hold, and the field that says which of the tenant's models an entry is about.
 _SUBJECTS = {"models": "name", "unit_tests": "model"}
+# Editors' own files: dbt reads none that begins like this.
+_UNREAD = (".", "#", "~")
+_MOST_MEGABYTES = 16
 
 
 def find_file_problems(folder: Path) -> Iterator[str]:
     """Yield everything that is wrong in the folder, each with its file."""
     for path in sorted(folder.rglob("*")):
-        if path.is_dir() or not path.name.startswith((".", "#", "~")):  # dbt reads no such files: editors' own
+        if not is_unread(path):
             yield from (f"models/tenants/{path.relative_to(folder.parent).as_posix()}: {problem}" for problem in _find_problems(path, folder.name))
+
+
+def is_unread(path: Path) -> bool:
+    """Whether a file in a tenant's own folder is one that dbt does not read; a link to a folder is never one."""
+    return path.name.startswith(_UNREAD) and not path.is_dir()
 
 
 def _find_problems(path: Path, tenant: str) -> Iterator[str]:
     suffix = path.suffix.lower()
     if path.is_symlink():
         yield "it is a link; put the file itself there"
-    elif not path.is_file():
+    elif path.is_dir():
         return
+    elif not path.is_file():
+        yield "it is no regular file but a pipe, a socket or a device; remove it"
+    elif (size := path.stat().st_size) > _MOST_MEGABYTES * 2**20:
+        yield f"it has {size // 2**20} MB, more than {_MOST_MEGABYTES}: keep data out of the dbt project, e.g. in a source of type files"
     elif suffix == ".py":
         yield "a tenant's own models are SQL: a Python model would run in the platform's process"
     elif suffix == ".sql" and not path.stem.startswith(f"{tenant}__"):

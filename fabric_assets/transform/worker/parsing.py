@@ -16,13 +16,14 @@ from dbt.contracts.graph.manifest import Manifest
 
 from fabric_assets import naming
 from fabric_assets.errors import ConfigurationError
+from fabric_assets.transform.fingerprint import OWN_FOLDERS
 from fabric_assets.transform.graph import Mistake, ProjectGraph
 from fabric_assets.transform.worker.dbt_call import call_dbt, clean_message
 from fabric_assets.transform.worker.inspection import build_graph, find_problems, place_sources
 from fabric_assets.transform.worker.limits import Limits, Meter, Stopped, measure_dbt, run_limited
-from fabric_assets.transform.worker.manifest import OWN_FOLDERS, PARTS, get_owner
+from fabric_assets.transform.worker.manifest import PARTS, get_owner
 from fabric_assets.transform.worker.mistakes import Found, build_stand_in, is_shared_model, locate, suggest_name
-from fabric_assets.transform.worker.own_files import find_file_problems
+from fabric_assets.transform.worker.own_files import find_file_problems, is_unread
 
 # Each costs a parse; a project that has more is wrong as a whole.
 _MOST_MISTAKES = 20
@@ -182,10 +183,17 @@ class _Parser:
 
     def _copy_with(self, tenants: Sequence[str]) -> Path:
         self._copies += 1
-        own = str(self._project / OWN_FOLDERS)
+        own = self._project / OWN_FOLDERS
         left_out = {*self.tenants} - {*tenants}
         copy = self._folder / f"copy_{self._copies}"
-        shutil.copytree(self._project, copy, ignore=lambda folder, names: left_out & set(names) if folder == own else ())
+
+        def ignore(folder: str, names: list[str]) -> set[str]:
+            if Path(folder) == own:
+                return left_out & set(names)
+            # Such a file has passed unseen: it may be a link to a device that never ends.
+            return {name for name in names if is_unread(Path(folder, name))} if Path(folder).is_relative_to(own) else set()
+
+        shutil.copytree(self._project, copy, ignore=ignore)
         for file, found in self._found.items():
             (copy / file).write_text(build_stand_in(found, (self._project / file).read_text(encoding="utf-8", errors="replace")), encoding="utf-8")
         return copy
