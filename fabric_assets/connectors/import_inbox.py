@@ -4,6 +4,7 @@ Whoever drops files is not trusted with what a name stands for: only regular fil
 """
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -23,9 +24,10 @@ from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.file_listing import get_folder, open_bucket
 from fabric_assets.connectors.imported_file import ARCHIVE, QUARANTINE, REASON_SUFFIX
 from fabric_assets.connectors.local_paths import LocalPaths
+from fabric_assets.connectors.parent_folder import open_parent, write_whole
 from fabric_assets.connectors.unfinished_files import is_unfinished
 from fabric_assets.errors import SourceError
-from fabric_assets.private_files import make_private_folder, write_atomically
+from fabric_assets.private_files import make_private_folder
 
 DONE_SUFFIX = ".done"
 # A file that somebody still writes to changes its size or its time within so many seconds.
@@ -181,67 +183,65 @@ class FolderInbox(Inbox):
         return Listing(files, refused, frozenset(file.name for file in files if self._is_marked(file)))
 
     def find(self, name: str) -> InboxFile | None:
-        try:
-            facts = (self._folder / name).lstat()
-        except FileNotFoundError:
-            return None
-        if not stat.S_ISREG(facts.st_mode):
+        facts = self._stat(name)
+        if facts is None or not stat.S_ISREG(facts.st_mode):
             return None
         modified = datetime.fromtimestamp(facts.st_mtime, UTC)
-        return InboxFile(name, f"{facts.st_size}-{facts.st_mtime_ns}", facts.st_size, modified, max(facts.st_mtime, facts.st_ctime))
+        return InboxFile(name, _get_version(facts), facts.st_size, modified, max(facts.st_mtime, facts.st_ctime))
 
     def move(self, name: str, version: str, place: str, *, reason: str | None = None) -> None:
-        source, target = self._folder / name, self._folder / place
-        if not self.holds(name, version):
-            return
-        self._enter(source.parent)
-        self._make(target.parent)
-        if reason is not None:
-            write_atomically(self._folder / f"{place}{REASON_SUFFIX}", lambda file: file.write(reason.encode()))
-        source.replace(target)
-        if not self.holds(place, version):
-            # Another file was dropped under the name in this very moment: it goes back, unless a third one has come.
-            with contextlib.suppress(FileExistsError):
-                os.link(target, source)
-            return
+        with contextlib.ExitStack() as opened:
+            try:
+                here, old = opened.enter_context(open_parent(self._folder, name))
+            except FileNotFoundError:
+                return
+            if not _holds(here, old, version):
+                return
+            there, new = opened.enter_context(open_parent(self._folder, place, make=True))
+            if reason is not None:
+                write_whole(there, f"{new}{REASON_SUFFIX}", reason)
+            os.replace(old, new, src_dir_fd=here, dst_dir_fd=there)
+            if not _holds(there, new, version):
+                # Another file was dropped under the name in this very moment: it goes back, unless a third one has come.
+                with contextlib.suppress(FileExistsError):
+                    os.link(new, old, src_dir_fd=there, dst_dir_fd=here, follow_symlinks=False)
+                return
         self.remove(f"{name}{DONE_SUFFIX}")
 
     def _is_marked(self, file: InboxFile) -> bool:
         """A mark that is older than the file is an earlier one's, left by a load that was killed while it put that away."""
-        try:
-            mark, modified = (self._folder / f"{file.name}{DONE_SUFFIX}").lstat(), (self._folder / file.name).lstat().st_mtime_ns
-        except FileNotFoundError:
+        mark, facts = self._stat(f"{file.name}{DONE_SUFFIX}"), self._stat(file.name)
+        if mark is None or facts is None:
             return False
-        return max(mark.st_mtime_ns, mark.st_ctime_ns) >= modified or modified > time.time_ns()
+        return max(mark.st_mtime_ns, mark.st_ctime_ns) >= facts.st_mtime_ns or facts.st_mtime_ns > time.time_ns()
 
     def put_back(self, place: str, name: str, *, mark: bool) -> None:
-        source, target = self._folder / place, self._folder / name
-        self._enter(source.parent)
-        self._make(target.parent)
-        # A link and not a renaming, which would take the place of a file that is dropped in this very moment.
-        if not (target.exists() and target.samefile(source)):
-            os.link(source, target, follow_symlinks=False)
-        if mark:
-            os.close(os.open(self._folder / f"{name}{DONE_SUFFIX}", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-            os.utime(self._folder / f"{name}{DONE_SUFFIX}", follow_symlinks=False)
+        with open_parent(self._folder, place) as (there, old), open_parent(self._folder, name, make=True) as (here, new):
+            # A link and not a renaming, which would take the place of a file that is dropped in this very moment.
+            try:
+                os.link(old, new, src_dir_fd=there, dst_dir_fd=here, follow_symlinks=False)
+            except FileExistsError:
+                if not os.path.samestat(*(os.stat(each, dir_fd=folder, follow_symlinks=False) for folder, each in ((there, old), (here, new)))):
+                    raise
+            if mark:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+                os.close(os.open(f"{new}{DONE_SUFFIX}", flags, 0o600, dir_fd=here))
+                os.utime(f"{new}{DONE_SUFFIX}", dir_fd=here, follow_symlinks=False)
         self.remove(place)
 
     def remove(self, name: str) -> None:
-        (self._folder / name).unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError), open_parent(self._folder, name) as (folder, own):
+            os.unlink(own, dir_fd=folder)
 
-    def _make(self, folder: Path) -> None:
-        """Make a folder of ours within the inbox."""
-        for missing in [parent for parent in (*reversed(folder.parents), folder) if parent.is_relative_to(self._folder)]:
-            if not missing.is_symlink():
-                missing.mkdir(exist_ok=True)
-            self._enter(missing)
-
-    def _enter(self, folder: Path) -> None:
-        """Raises:
-        OSError: whoever drops files has laid a link there, which leads out of the inbox.
-        """
-        if folder.resolve() != folder:
-            raise OSError(f"{folder.relative_to(self._folder)} is a link, which may lead into another tenant's folder: remove it")
+    def _stat(self, name: str) -> os.stat_result | None:
+        """Of what lies under a name, reached by no link."""
+        try:
+            with open_parent(self._folder, name) as (folder, own):
+                return os.stat(own, dir_fd=folder, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ELOOP):
+                raise
+            return None
 
     def _find_fault(self, path: Path, name: str) -> str:
         mode = path.lstat().st_mode
@@ -253,11 +253,24 @@ class FolderInbox(Inbox):
 
     def _open(self, name: str) -> BinaryIO:
         # Without O_NONBLOCK the opening of a pipe that has taken the file's place waits for a writer.
-        descriptor = os.open(self._folder / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open_parent(self._folder, name) as (folder, own):
+            descriptor = os.open(own, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise OSError("it is no regular file any more")
         return os.fdopen(descriptor, "rb")
+
+
+def _get_version(facts: os.stat_result) -> str:
+    return f"{facts.st_size}-{facts.st_mtime_ns}"
+
+
+def _holds(folder: int, name: str, version: str) -> bool:
+    try:
+        facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(facts.st_mode) and _get_version(facts) == version
 
 
 def spell_glob(glob: str) -> list[str]:

@@ -614,15 +614,15 @@ def test_a_folder_that_may_not_be_changed_does_not_fail_the_load(settings: Setti
 def test_another_file_dropped_under_the_name_in_the_moment_of_the_move_stays(settings: Settings, inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tenant = build(settings, source={"archive": True})
     drop(inbox, "a.csv", GOOD)
-    original = Path.replace
+    original = os.replace
 
-    def drop_first(self: Path, target: Path) -> Path:
-        if self.name == "a.csv" and not (inbox / "archive" / "seen").exists():
+    def drop_first(source: Any, target: Any, **folders: Any) -> None:
+        if source == "a.csv" and not (inbox / "archive" / "seen").exists():
             drop(inbox, "a.csv", "day,spend\n2026-01-09,9\n")
             (inbox / "archive" / "seen").touch()
-        return original(self, target)
+        original(source, target, **folders)
 
-    monkeypatch.setattr(Path, "replace", drop_first)
+    monkeypatch.setattr(os, "replace", drop_first)
     tenant.load()
     assert (inbox / "a.csv").read_text() == "day,spend\n2026-01-09,9\n"
     tenant.load()
@@ -717,3 +717,48 @@ def test_an_empty_inbox_gives_an_empty_table_to_build_on(settings: Settings, inb
     tenant.load()
     assert get_fates(tenant) == []
     assert tenant.ask("select count(*) from acme_raw_shop.ads") == [(0,)]
+
+
+@pytest.mark.parametrize("when", ["before it is read", "while it is read", "before it is moved"])
+def test_a_link_that_takes_the_place_of_a_folder_leads_to_no_other_inbox(settings: Settings, inbox: Path, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    """Both files have one size and one time, so nothing but the way to them tells them apart."""
+    tenant = build(settings, source={"archive": True}, glob="*/*.csv")
+    drop(inbox, "folder/ads.csv", GOOD)
+    other = inbox.parent / "globex"
+    theirs = drop(other, "ads.csv", GOOD.replace("1.50", "9.50"))
+
+    def swap() -> None:
+        (inbox / "folder").rename(inbox / ".own")
+        (inbox / "folder").symlink_to(other)
+
+    def swap_back() -> None:
+        (inbox / "folder").unlink()
+        (inbox / ".own").rename(inbox / "folder")
+
+    if when == "before it is moved":
+        move = FolderInbox.move
+        monkeypatch.setattr(FolderInbox, "move", lambda *arguments, **named: (swap(), move(*arguments, **named)))
+    else:
+        read = FolderInbox._open
+
+        def open_other(self: FolderInbox, name: str) -> Any:
+            swap()
+            try:
+                return read(self, name)
+            finally:
+                if when == "while it is read":
+                    swap_back()
+
+        monkeypatch.setattr(FolderInbox, "_open", open_other)
+    tenant.load()
+    assert tenant.ask("select count(*) from acme_raw_shop.ads where spend > 9") == [(0,)]
+    assert theirs.exists()
+    assert list_folder(other) == ["ads.csv"]
+    # Once the link is gone, the tenant's own file is loaded.
+    monkeypatch.undo()
+    monkeypatch.setattr(import_inbox, "STABLE_SECONDS", 0.0)
+    if (inbox / "folder").is_symlink():
+        swap_back()
+    monkeypatch.setattr(ImportedFile, "is_due", lambda *_: True)
+    assert tenant.load()["ads"].rows_total == 2
+    assert list_folder(other) == ["ads.csv"]
