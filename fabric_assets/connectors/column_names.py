@@ -55,6 +55,11 @@ def compose(name: str) -> str:
     return unicodedata.normalize("NFC", name.encode(errors="backslashreplace").decode())
 
 
+def drop_hidden(name: str) -> str:
+    """A name, composed, without what nobody sees: zero-width characters, byte order marks, soft hyphens, spaces around it."""
+    return unicodedata.normalize("NFC", "".join(letter for letter in name if unicodedata.category(letter) != "Cf")).strip()
+
+
 def is_fixed_point(name: str) -> bool:
     """Whether dlt's rule leaves a name as it is."""
     return len(name) <= LONGEST and _FIXED_POINT.fullmatch(name) is not None

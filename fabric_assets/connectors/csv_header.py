@@ -6,13 +6,13 @@ number, a date, a time, or a text that its column holds again below.
 
 import csv
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from itertools import islice, pairwise
 
+from fabric_assets.connectors.column_names import drop_hidden
 from fabric_assets.connectors.file_salvage import Fragment
 from fabric_assets.connectors.suggestions import LONGEST_NAME
 from fabric_assets.errors import DataError
@@ -76,7 +76,7 @@ def read_header(
         DataError: the first line is no header.
     """
     first = next(fragments, Fragment("")).text
-    cells = [_clean(cell) if cleans else cell.strip() for cell in _read_cells(first, delimiter, name, encoding)]
+    cells = [drop_hidden(cell) if cleans else cell.strip() for cell in _read_cells(first, delimiter, name, encoding)]
     if isinstance(declared, tuple):
         return Header(declared, cells == list(declared))
     if not cells:
@@ -109,11 +109,6 @@ def _read_row(line: str, delimiter: str) -> list[str]:
         return [cell.strip() for cell in next(csv.reader(StringIO(line, newline=""), delimiter=delimiter, skipinitialspace=True), [])]
     except csv.Error:
         return []
-
-
-def _clean(cell: str) -> str:
-    """A name without what nobody sees: zero-width characters, byte order marks, soft hyphens."""
-    return unicodedata.normalize("NFC", "".join(letter for letter in cell if unicodedata.category(letter) != "Cf")).strip()
 
 
 # --- lines that are no header

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from fabric_assets.config.imports import NUMBERS, CsvStream, ImportColumn, fold
 from fabric_assets.connectors import arrow_types
+from fabric_assets.connectors.column_names import drop_hidden
 from fabric_assets.connectors.import_cells import Cells
 from fabric_assets.connectors.import_faults import Faults
 from fabric_assets.connectors.import_reading import Reading, read_column
@@ -66,10 +67,12 @@ def map_columns(header: Sequence[str], stream: CsvStream) -> Layout:
         QuarantinedFile: a required column is missing, two are the same, or one is unknown where those are refused.
     """
     names, columns = stream.get_names(), stream.get_columns()
+    seen_names = {drop_hidden(name): target for name, target in names.items()}
     found: dict[str, int] = {}
     unmapped: list[int] = []
     for place, name in enumerate(header):
-        target = names.get(fold(name))
+        # A name that differs by what nobody sees, such as a second byte order mark, is the same to whoever looks at it.
+        target = names.get(fold(name)) or seen_names.get(fold(drop_hidden(name)))
         if target is None:
             unmapped += [place] if name else []
         elif target in found:

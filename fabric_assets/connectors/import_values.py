@@ -99,6 +99,9 @@ def parse_number(text: str, mark: str | None) -> Number:
         or (match["trail"] and (negative or match["sign"] or match["inner"]))
     ):
         raise BadCell("bad_number", f"{quote(text)} is no number")
+    if match["trail"] and match["body"].rstrip()[-1] in ".,":
+        # As prices are written, 5,- is 5; in the manner of ERP systems it would be -5.
+        raise BadCell("ambiguous_number", f"{quote(text)} may be above or below zero: write its digits after the mark, or its sign before it")
     readings = {reading for each in ([mark] if mark else [".", ","]) if (reading := _read_body(match["body"], each)) is not None}
     if not readings:
         hint = f" with {mark!r} before the fraction" if mark else ""

@@ -110,8 +110,39 @@ def test_a_file_is_found_however_its_name_is_composed(tmp_path: Path, form: str,
 
 def test_characters_that_nobody_sees_are_spelt_out_in_messages() -> None:
     with pytest.raises(QuarantinedFile) as caught:
-        drop("\u200bday;i\u00add\n1;2\n".encode(), delimiter=";", **ROWS)
-    assert "none of its columns is known: '\\u200bday', 'i\\xadd'" in caught.value.message
+        drop("\u200bdays;i\u00adds\n1;2\n".encode(), delimiter=";", **ROWS)
+    assert "none of its columns is known: '\\u200bdays', 'i\\xadds'" in caught.value.message
+
+
+@pytest.mark.parametrize("header", ["\u200ba,b\u00ad,c\u200e", "\ufeff\ufeffa,b,c", "A\u2060,\u200f b,c"])
+@pytest.mark.parametrize("form", ["csv", "xlsx"])
+def test_a_column_is_known_whatever_nobody_sees_in_its_name(tmp_path: Path, header: str, form: str) -> None:
+    if form == "csv":
+        dropped = drop(f"{header}\n1,2,3\n".encode())
+    else:
+        cells = dict(zip("ABC", header.split(","), strict=True))
+        dropped = drop(write_workbook(tmp_path / "book.xlsx", {"One": row(1, **cells) + row(2, A="1", B="2", C="3")}), "drop.xlsx")
+    assert (dropped.cells, dropped.unmapped) == ([("1", "2", "3")], [None])
+
+
+def test_a_column_that_comes_twice_but_for_what_nobody_sees_is_refused() -> None:
+    with pytest.raises(QuarantinedFile, match="are both a"):
+        drop("a,a\u200b,b\n1,2,3\n".encode())
+
+
+@pytest.mark.parametrize("cell", ["5,-", "5.-", "1.000,-", "1'000.-", "EUR 5,-", "12,- €", "5,\u2212"])
+@pytest.mark.parametrize("decimal", [None, ",", "."])
+def test_a_dash_in_place_of_cents_is_no_minus(cell: str, decimal: str | None) -> None:
+    options = {"decimal": decimal} if decimal else {}
+    dropped = drop(f'a,b,c\n"{cell}",x,y\n'.encode(), columns={"a": {"type": "decimal"}, "b": {}, "c": {}}, **options)
+    assert dropped.rows == []
+    assert dropped.reasons in ([(2, "a", "ambiguous_number")], [(2, "a", "bad_number")])
+
+
+@pytest.mark.parametrize("cell", ["5-", "5,00-", "1.000,50-"])
+def test_a_minus_behind_all_digits_is_one(cell: str) -> None:
+    dropped = drop(f'a,b,c\n"{cell}",x,y\n'.encode(), columns={"a": {"type": "decimal"}, "b": {}, "c": {}}, decimal=",")
+    assert [row["a"] < 0 for row in dropped.rows] == [True]
 
 
 # --- keys
