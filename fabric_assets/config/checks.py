@@ -12,7 +12,7 @@ class CheckConfig(FabricModel):
     """Base of every check."""
 
     severity: Literal["error", "warn"] = Field(default="error", description="error fails `fabric run`; warn is only shown.")
-    blocking: Flag = Field(default=False, description="Models that build on the stream wait until the check passes.")
+    blocking: Flag = Field(default=False, description="If the check fails, downstream models are skipped in this run.")
 
 
 class RowCountCheck(CheckConfig):

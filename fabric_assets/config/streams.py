@@ -83,7 +83,8 @@ class SchemaContract(FabricModel):
     """What a load does when the source's rows have another shape than the table."""
 
     columns: Annotated[ContractWord, BeforeValidator(_refuse_dlt_word)] = Field(
-        default="evolve", description="A new column: evolve adds it, freeze fails the load, discard rejects the rows with a value in it."
+        default="evolve",
+        description="A new column: evolve adds it, freeze fails the load, discard rejects the rows with a value in it. A dropped column warns.",
     )
     data_type: Annotated[ContractWord, BeforeValidator(_refuse_dlt_word)] = Field(
         default="evolve",
