@@ -36,9 +36,7 @@ class Listed(StrEnum):
     CHECKS = "checks"
 
 
-def validate(
-    tenants: Tenants = None, all_: Annotated[bool, typer.Option("--all", help="Every tenant; so is naming none.")] = False, json_: AsJson = False
-) -> None:
+def validate(tenants: Tenants = None, all_: Annotated[bool, typer.Option("--all", help="Every tenant (the default).")] = False, json_: AsJson = False) -> None:
     """Find every mistake in the tenants' YAML, and in what they select of the dbt project."""
     settings = load_settings()
     fleet = load_fleet(settings)
@@ -74,7 +72,7 @@ def schema(out: Annotated[Path | None, typer.Option(help="File to write; default
 def list_(
     what: Annotated[Listed, typer.Argument(help="What to list.", show_default=False)],
     tenants: Tenants = None,
-    all_: Annotated[bool, typer.Option("--all", help="Every tenant; so is naming none.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Every tenant (the default).")] = False,
     json_: AsJson = False,
 ) -> None:
     """List what is declared."""

@@ -19,7 +19,7 @@ def isolation(
     all_: Annotated[bool, typer.Option("--all", help="Every tenant.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Try as each tenant to reach other tenants' data and the platform's; whatever succeeds is undone, named, and a finding."""
+    """Test tenant isolation: log in as each tenant, try to access other data, roll back, report what succeeded (exit code 1)."""
     from fabric_assets.isolation.check import check_isolation
 
     reports: list[IsolationReport] = []

@@ -28,7 +28,7 @@ def offboard(
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON.")] = False,
 ) -> None:
-    """Delete all of one tenant: data, files, secrets, roles, history. Killed, the next call goes on."""
+    """Delete all of one tenant: data, files, secrets, roles, history. Safe to run again after an interruption."""
     settings = load_settings()
     if error := naming.get_tenant_name_error(tenant):
         raise ConfigurationError(f"'{tenant}' is no tenant's name: it {error}")
@@ -55,7 +55,7 @@ def offboard(
         except Exception as error:
             # Of a driver's own words only the first line: what follows may quote a row.
             first = redact(str(error), settings.secret_keys).partition("\n")[0]
-            raise PermanentError(f"{tenant}: {type(error).__name__}: {first}", remedy="mend the cause, then call this again: it goes on from here") from error
+            raise PermanentError(f"{tenant}: {type(error).__name__}: {first}", remedy="fix the cause, then run this again: it goes on from here") from error
     typer.echo(json.dumps(certificate, indent=2) if json_ else to_markdown(certificate).rstrip())
     if certificate["proof"]["left"]:
         typer.echo(f"error: something of {tenant} is left, so there is no certificate; call this again, which goes on", err=True)

@@ -24,10 +24,10 @@ def provision(
     all_: Annotated[bool, typer.Option("--all", help="Every tenant.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the SQL and change nothing; with --fix, that too.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Print what differs, a line each, and change nothing; exit code 1 if anything does.")] = False,
-    fix: Annotated[bool, typer.Option("--fix", help="Take away as well what somebody has added: grants, memberships, attributes, owners.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Also remove what was added by hand: grants, memberships, attributes, owners.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Make what is missing of the roles, databases, schemas and grants of tenants on Postgres whose destination is managed."""
+    """Create missing Postgres roles, databases, schemas and grants for tenants with `managed: true`."""
     if check and (fix or dry_run):
         raise ConfigurationError("--check changes nothing: give it without --fix and --dry-run")
     settings = load_settings()
@@ -39,7 +39,8 @@ def provision(
     login, estates, refused = _get_estates(fleet, graph, settings, tells=not all_)
     code = 2 if refused or fleet.broken else 0
     if login is None:
-        typer.echo("no tenant here has a managed destination: nothing to provision", err=True)
+        if not refused:
+            typer.echo("no tenant here has a managed destination: nothing to provision", err=True)
         if json_:
             typer.echo(json.dumps({"tenants": [], "findings": [], "notices": []}))
         raise typer.Exit(code)

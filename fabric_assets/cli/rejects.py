@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _SUPERSEDED = "{} of them left out, as a newer row with their key is there"
 
-app = typer.Typer(name="rejects", help="The rows that loads have set aside.", no_args_is_help=True)
+app = typer.Typer(name="rejects", help="Rows that loads have rejected.", no_args_is_help=True)
 
 Tenants = Annotated[list[str] | None, typer.Argument(help="Names or globs of tenants.", show_default=False)]
 All = Annotated[bool, typer.Option("--all", help="Every tenant.")]
@@ -118,10 +118,10 @@ def replay(
     all_: All = False,
     source: Source = None,
     stream: Stream = None,
-    file: Annotated[str | None, typer.Option(help="Rows of dropped files as they were mended: a file that `export` has written.", show_default=False)] = None,
+    file: Annotated[str | None, typer.Option(help="Corrected rows of dropped files: a CSV that `export` has written.", show_default=False)] = None,
     json_: AsJson = False,
 ) -> None:
-    """Load rejected rows again, as they were kept: after a type, a contract or a table has changed. With --file: as they were mended."""
+    """Reload rejected rows; with --file, corrected rows from an exported CSV."""
     from fabric_assets.loading.replay import Replayed
     from fabric_assets.loading.replay import replay as run_replay
 

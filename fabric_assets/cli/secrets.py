@@ -26,7 +26,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def set_secret(
     tenant: Tenant, name: SecretName = None, every: Annotated[bool, typer.Option("--all", help="The same value for all tenants that have a YAML file.")] = False
 ) -> None:
-    """Seal a value, read from standard input or a hidden prompt, over what was there."""
+    """Encrypt and store a secret, read from standard input or a hidden prompt; replaces an existing one."""
     from fabric_assets.config.folder import get_tenant_files
     from fabric_assets.security.secrets import check_names, write_secret
 
@@ -47,7 +47,7 @@ def set_secret(
 
 @app.command("list")
 def list_names(tenants: Tenants = None, every: EverySealed = False, as_json: AsJson = False) -> None:
-    """Name the sealed secrets; their values are never shown."""
+    """List the names of stored secrets; values are never shown."""
     from fabric_assets.security.secrets import list_secrets
 
     settings = load_settings()
@@ -66,7 +66,7 @@ def list_names(tenants: Tenants = None, every: EverySealed = False, as_json: AsJ
 def remove(
     tenant: Tenant, name: SecretName = None, every: Annotated[bool, typer.Option("--all", help="From all tenants that have a secret of that name.")] = False
 ) -> None:
-    """Forget a sealed value."""
+    """Delete a stored secret."""
     from fabric_assets.security.secrets import list_sealed_tenants, list_secrets, remove_secret
 
     settings = load_settings()
@@ -80,7 +80,7 @@ def remove(
 
 @app.command("rotate")
 def rotate(tenants: Tenants = None, every: EverySealed = False, as_json: AsJson = False) -> None:
-    """Seal everything with the newest key of FABRIC_SECRET_KEYS; killed half way, a second call finishes."""
+    """Encrypt all secrets with the newest key of FABRIC_SECRET_KEYS. Safe to run again after an interruption."""
     from fabric_assets.security.rotation import needs_older_keys, rotate_secrets
     from fabric_assets.security.secrets import list_sealed_tenants
 

@@ -29,7 +29,7 @@ def build_isolation_definitions(tenants: Sequence[TenantConfig], *, settings: Se
 
 
 def _build_op(checks: dict[dg.AssetCheckKey, TenantConfig], settings: Settings) -> dg.AssetChecksDefinition:
-    description = "Nothing but the tenant's own data can be read, written, listed or become by the tenant's login, or by its SQL."
+    description = "The tenant can access only its own data and roles."
 
     @dg.multi_asset_check(
         name=naming.ISOLATION_OP,

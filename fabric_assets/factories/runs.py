@@ -232,7 +232,7 @@ def _get_lines(metadata, name: str) -> tuple[str, ...]:
 def _get_message(event: dg.DagsterEvent) -> str:
     failure = event.step_failure_data
     if failure.error and failure.error.cls_name == "DagsterAssetCheckFailedError":
-        return "a blocking check failed, so nothing below it was built; mend the data, or the check's limits, and run it again"
+        return "a blocking check failed, so nothing below it was built; fix the data, or the check's limits, and run it again"
     if failure.error_source.value == "INTERRUPT":
         return INTERRUPTED
     if failure.user_failure_data and failure.user_failure_data.description:

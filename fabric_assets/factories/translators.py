@@ -86,7 +86,7 @@ def build_isolation_spec(tenant: TenantConfig) -> dg.AssetSpec:
     """Make the asset whose check tries the tenant's walls: the walls are no table, so no run makes it."""
     return dg.AssetSpec(
         naming.isolation_asset_key(tenant.tenant),
-        description="What keeps this tenant's data apart from all others': its check tries to get past it, as the tenant.",
+        description="Isolation test for this tenant.",
         group_name=tenant.tenant,
         tags={TENANT_TAG: tenant.tenant},
         kinds={tenant.destination.type},

@@ -90,8 +90,11 @@ def _read_variable(name: str, tenant: str) -> str:
         raise SecretError(f"{place} belongs to the platform and is never given to a source", remedy="name a variable of the tenant's own")
     if value := os.environ.get(name):
         return value
-    state = "is empty" if name in os.environ else "is not set"
-    raise SecretError(f"{place} {state}", remedy=f"set {name} where the load runs, or add it to .env for local work")
+    if name in os.environ:
+        raise SecretError(
+            f"{place} is empty", remedy=f"give {name} a value where the load runs, or unset it there: a variable that is set, even empty, wins over .env"
+        )
+    raise SecretError(f"{place} is not set", remedy=f"set {name} where the load runs, or add it to .env for local work")
 
 
 def _read_file(name: str, tenant: str, settings: Settings) -> str:

@@ -79,7 +79,7 @@ class Proxy:
 
 def install(folder: Path, chain: Path, key: Path) -> None:
     """Run the commands of docs/production.md below a folder that stands for /, with the password `right` for everyone."""
-    section = (ROOT / "docs" / "production.md").read_text().partition("\n## The door\n")[2].partition("\n## ")[0]
+    section = (ROOT / "docs" / "production.md").read_text().partition("\n## Reverse proxy and login\n")[2].partition("\n## ")[0]
     *commands, last = [line.removeprefix("# ") for line in section.splitlines() if line.startswith("# ")]
     assert last == "nginx -t && systemctl reload nginx"
     ours = {"/etc/": f"{folder}/etc/", "-g www-data": f"-g {os.getgid()}", "openssl passwd -6": "openssl passwd -6 right"}

@@ -245,6 +245,7 @@ def test_what_cannot_be_provisioned_is_refused_in_plain_words(
     answer = run_fabric("provision", "acme")
     assert (answer.code, message in answer.err) == (2, True), answer
     assert "hunter2" not in answer.out + answer.err
+    assert "nothing to provision" not in answer.err
 
 
 RIVAL = "schema acme_eu_marts is tenant acme_eu's: rename one of the two, or the model's schema; or give one isolation: database"
