@@ -87,7 +87,10 @@ def get_postgres_error(tenant: TenantConfig, text: str) -> FabricError:
     if any(word in reason for word in ("authentication failed", "no password supplied", "no pg_hba.conf entry", "is not permitted to log in")):
         again = f"{provision}; if that finds nothing to do: fabric secrets remove {tenant.tenant} {naming.WAREHOUSE_LOGIN}, then provision once more"
         return DestinationError(f"{place} refuses the login: {reason}", remedy=again if is_managed else "check the user and password in the destination's url")
-    if "does not exist" in reason or "permission denied for database" in reason:
+    if "permission denied for database" in reason:
+        grant = "grant the login of the destination's url CONNECT on the database"
+        return DestinationError(f"{place} denies access: {reason}", remedy=provision if is_managed else grant)
+    if "does not exist" in reason:
         return DestinationError(f"{place} refuses: {reason}", remedy=provision if is_managed else "create it, or correct the destination's url")
     return DestinationUnavailable(f"{place} cannot be reached: {reason}", remedy="check host, port and network of the destination's url")
 

@@ -12,6 +12,8 @@ _LOCK_REMEDIES = {
     "duckdb": "since DuckDB lets no program read a file beside a writer; or read a copy. The load tries again as its retries say",
 }
 _LOGIN_WORDS = ("authentication failed", "access denied", "no password supplied", "no pg_hba.conf entry", "login failed")
+# MySQL names the database that a login may not open; without a database its "access denied" is about the password.
+_DENIED = re.compile(r"permission denied|command denied|access denied for user \S+ to database|access denied; you need")
 _MISSING_WORDS = (
     "does not exist",
     "unknown database",
@@ -37,6 +39,10 @@ def explain_reason(reason: str, *, is_outage: bool, dialect: str, file: str | No
         return SourceError(f"{place}: no trusted TLS connection to the database: {reason}", remedy=remedy)
     if known := _explain_own(reason, dialect=dialect, file=file, place=place):
         return known
+    if _DENIED.search(low):
+        return SourceError(
+            f"{place}: the database denies access: {reason}", remedy="grant the login of the source's url the right to read: database, schema, table"
+        )
     if any(word in low for word in _LOGIN_WORDS):
         return SourceError(f"{place}: the database refuses the login: {reason}", remedy="check the user and password in the source's url")
     if any(word in low for word in _MISSING_WORDS):

@@ -194,6 +194,47 @@ def test_a_destination_without_rights_says_so(sqlite: SourceDatabase, settings: 
     assert "there is no schema acme_fabric, and the login may not make it" in str(error) and "grant" in error.remedy
 
 
+@pytest.mark.parametrize(("lacks", "answer"), [("table", "permission denied for table orders"), ("database", "permission denied for database")])
+def test_a_login_of_a_postgres_source_without_rights_is_told_which_to_grant(postgres_database: str, settings: Settings, lacks: str, answer: str) -> None:
+    owner = SourceDatabase(postgres_database, settings)
+    name = postgres_database.rpartition("/")[2]
+    owner.run(ORDERS, "drop role if exists blind", "create role blind login password 'hunter2'", f'revoke all on database "{name}" from public')
+    if lacks == "table":
+        owner.run(f'grant connect on database "{name}" to blind')
+    blind = SourceDatabase(postgres_database.replace("postgres:postgres@", "blind:hunter2@"), settings)
+    error = _fail(SourceError, Tenant(settings, blind.build_source(orders={})))
+    assert "the database denies access" in str(error) and answer in str(error)
+    assert error.remedy.startswith("grant the login of the source's url the right to read")
+
+
+@pytest.mark.parametrize(("lacks", "answer"), [("table", "command denied to user"), ("database", "to database")])
+def test_a_login_of_a_mariadb_source_without_rights_is_told_which_to_grant(mariadb_url: str, settings: Settings, lacks: str, answer: str) -> None:
+    owner = SourceDatabase(mariadb_url, settings)
+    name = mariadb_url.rpartition("/")[2].partition("?")[0]
+    owner.run(ORDERS, "create table seen (id integer)", "create or replace user fabric_blind@'%%' identified by 'hunter2'")
+    if lacks == "table":
+        owner.run(f"grant select on `{name}`.seen to fabric_blind@'%%'", f"grant insert on `{name}`.orders to fabric_blind@'%%'")
+    try:
+        blind = SourceDatabase(re.sub(r"//.*@", "//fabric_blind:hunter2@", mariadb_url), settings)
+        error = _fail(SourceError, Tenant(settings, blind.build_source(orders={})))
+    finally:
+        owner.run("drop user fabric_blind@'%%'")
+    assert "the database denies access" in str(error) and answer in str(error)
+    assert error.remedy.startswith("grant the login of the source's url the right to read")
+
+
+def test_a_destination_that_may_not_be_opened_is_told_what_to_grant(sqlite: SourceDatabase, settings: Settings, postgres_database: str) -> None:
+    sqlite.run(ORDERS)
+    owner = SourceDatabase(postgres_database, settings)
+    name = postgres_database.rpartition("/")[2]
+    owner.run("drop role if exists outsider", "create role outsider login password 'hunter2'", f'revoke all on database "{name}" from public')
+    write_secret_file(settings, "shop_url", sqlite.url)
+    tenant = Tenant(settings, sqlite.build_source(orders={}), warehouse=postgres_database.replace("postgres:postgres@", "outsider:hunter2@"))
+    error = _fail(DestinationError, tenant)
+    assert "permission denied for database" in str(error)
+    assert error.remedy == "grant the login of the destination's url CONNECT on the database"
+
+
 def test_a_failed_stream_leaves_the_others_loaded(sqlite: SourceDatabase, settings: Settings) -> None:
     sqlite.run(ORDERS, "insert into orders values (1, 1, '2024-01-01 10:00:00')", "create table other (id integer)")
     streams = {"orders": {"primary_key": "id", "cursor": {"field": "updated_at"}}, "other": {"primary_key": "id"}}
