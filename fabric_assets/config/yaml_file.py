@@ -63,6 +63,11 @@ def load_document(file: Path) -> Document:
     return Document(file, text, root, tuple(findings))
 
 
+def read_text(file: Path) -> str:
+    """Read one file; empty where `load_document` would not parse it."""
+    return _read(file)[0]
+
+
 def _read(file: Path) -> tuple[str, Finding | None]:
     try:
         # Links are followed: that is how Kubernetes mounts files. Not blocking: a pipe would wait for a writer for ever.

@@ -13,11 +13,12 @@ from fabric_assets import naming
 from fabric_assets.config.collisions import get_machine_folder, locate
 from fabric_assets.config.folder import TEMPLATES, get_tenant_files
 from fabric_assets.config.loader import load_outlines
+from fabric_assets.config.yaml_file import read_text
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.settings import Settings
 
 _Id = tuple[int, int]
-_KINDS = (b"csv_import", b"files")
+_KINDS = ("csv_import", "files")
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,16 @@ class OtherFolders:
 def list_declared(settings: Settings) -> tuple[Declared, ...]:
     """The folders of this machine that tenants' sources declare, whoever serves the tenants."""
     files = [*settings.tenants_dir.glob("*.y*ml"), *(settings.tenants_dir / TEMPLATES).glob("*.y*ml")]
-    state = tuple(sorted((str(file), facts.st_mtime_ns, facts.st_size) for file in files if (facts := file.stat())))
+    state = tuple(sorted((str(file), *_get_state(file)) for file in files))
     return _read(settings, state) if state else ()
+
+
+def _get_state(file: Path) -> tuple[int, int]:
+    try:
+        facts = file.stat()
+    except OSError:  # a link to nothing, or a file that has just gone
+        return 0, 0
+    return facts.st_mtime_ns, facts.st_size
 
 
 @lru_cache(maxsize=2)
@@ -96,7 +105,7 @@ def _list(settings: Settings) -> Iterator[Declared]:
     for name in tenants:
         yield Declared(name, "", str(naming.inbox_dir(settings.data_dir.resolve(), name)), is_inbox=True)
     # Most fleets load from databases and APIs: there, no YAML is read a second time.
-    if any(kind in file.read_bytes() for file in settings.tenants_dir.rglob("*.y*ml") for kind in _KINDS):
+    if any(kind in read_text(file) for file in settings.tenants_dir.rglob("*.y*ml") for kind in _KINDS):
         for outline in load_outlines(settings):
             for folders, is_inbox in ((outline.inboxes, True), (outline.folders, False)):
                 for source, path in (folders or {}).items():

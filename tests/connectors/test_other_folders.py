@@ -1,5 +1,6 @@
 """A folder under another name is the same folder: of processes and devices none is declared, and no load reads or takes what another source is sent."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,23 @@ def test_the_tenant_whose_inbox_it_is_loads_whatever_another_one_declares(settin
     for path in (str(drops), f"{PROCESS}{drops}"):
         write_tenant("acme", {"sources": {"shop": build_source("files", path)}})
         assert Tenant(settings, build_source("csv_import", str(drops)), name="globex").load().keys() == {"rows"}
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "link to nothing", "folder"])
+def test_what_is_no_file_among_the_tenants_holds_up_no_load(settings: Settings, drops: Path, kind: str) -> None:
+    for folder in (settings.tenants_dir, settings.tenants_dir / "_templates"):
+        file = folder / "evil.yaml"
+        folder.mkdir(exist_ok=True)
+        if kind == "folder":
+            file.mkdir()
+        elif kind == "pipe":
+            os.mkfifo(file)
+        else:
+            file.symlink_to("/dev/zero" if kind == "device" else "/nowhere")
+    tenant = Tenant(settings, build_source("csv_import", str(drops)), name="globex")
+    assert tenant.load().keys() == {"rows"}
+    # The wall stands all the same.
+    assert find(settings, "files", drops) == "is the inbox of tenant globex's source shop"
 
 
 def find(settings: Settings, kind: str, folder: Path, *, below: bool = True) -> str:
