@@ -25,6 +25,8 @@ _TEXT_FITS: dict[pa.DataType, str] = {
     arrow_types.DOUBLE: (
         f"try_cast({{v}} as double) is not null and isfinite(try_cast({{v}} as double)) and regexp_full_match({{v}}, '{_NUMBER}')"
         f" and ({_DIGITS} <= 15 or try_cast({{v}} as double)::varchar = {{v}})"
+        # Below, doubles have fewer digits, or are zero.
+        " and (abs(try_cast({v} as double)) >= 2.3e-308 or not regexp_matches({v}, '^[-0.]*[1-9]') or try_cast({v} as double)::varchar = {v})"
     ),
     arrow_types.BOOL: "lower({v}) in ('true', 'false')",
     arrow_types.DATE: f"try_cast({{v}} as date) is not null and regexp_full_match({{v}}, '{_DAY}')",

@@ -13,6 +13,8 @@ _SAFE_LENGTH = 16
 _LONG = b"0" * (_SAFE_LENGTH + 1)
 _MARKS = bytes(ord("0") if byte in b"0123456789." else ord(" ") for byte in range(256))
 _FOUND = re.compile(rb"\.*([0-9]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)")
+# So small that no double holds it with all of its digits, or at all: 1e-400 would be zero. A part of a UUID looks alike.
+_TINY = re.compile(rb"[0-9][eE]-0*(?:[3-9][0-9]{2}|[1-9][0-9]{3,})(?![0-9a-fA-F-])")
 _TOKEN = re.compile(r'"(?>(?:[^"\\]++|\\.)*)"|-?[0-9]++(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?')
 
 
@@ -36,11 +38,20 @@ def has_long_number(content: bytes) -> bool:
         if _loses_digits(found[1].decode()) and content[at - 1 : at] != b'"':  # type: ignore[index]
             return True
         at = marks.find(_LONG, found.end())  # type: ignore[union-attr]
+    return any(_has_tiny(content, mark) for mark in (b"e-", b"E-"))
+
+
+def _has_tiny(content: bytes, mark: bytes) -> bool:
+    at = content.find(mark, 1)
+    while at >= 0:
+        if _TINY.match(content, at - 1):
+            return True
+        at = content.find(mark, at + 1)
     return False
 
 
 def _loses_digits(text: str) -> bool:
-    if len(text) <= _SAFE_LENGTH:
+    if len(text) <= _SAFE_LENGTH and "e-" not in text and "E-" not in text:
         return False
     value = float(text)
     shortest = repr(value)

@@ -32,6 +32,24 @@ def test_what_a_double_holds_is_one_and_what_is_beyond_all_doubles_stays_no_numb
     assert read_number(text) == float(text)
 
 
+TINY = ["1e-400", "-1E-400", "1.2345e-320", "2.5e-1000", "1e-0324"]
+
+
+@pytest.mark.parametrize("text", TINY)
+def test_a_number_too_small_for_a_double_stays_its_text(text: str) -> None:
+    assert read_number(text) == text
+    assert json.loads(quote_long_numbers(f'{{"a": {text}, "b": [{text}]}}')) == {"a": text, "b": [text]}
+
+
+@pytest.mark.parametrize("text", ["0e-400", "-0.0e-999", "5e-324", "1e-300", "2.5e-7", "1E-05"])
+def test_a_small_number_that_a_double_holds_is_one(text: str) -> None:
+    assert read_number(text) == float(text)
+
+
+def test_a_part_of_a_uuid_is_no_number() -> None:
+    assert not has_long_number(b'{"id": "6ba7b81e-9dad-11d1-80b4-00c04fd430c8", "b": "a1e-4123-8f"}')
+
+
 def test_an_exponent_beyond_all_decimals_is_no_error() -> None:
     assert read_number("1e-99999999999999999999") == "1e-99999999999999999999"
 

@@ -44,6 +44,22 @@ def refuse(settings: Settings, inbox: Path, content: str | bytes, **stream: Any)
     return caught.value
 
 
+# --- numbers
+
+
+@pytest.mark.parametrize("number", ["1e-400", "-1E-400", "1.2345e-320"])
+@pytest.mark.parametrize(
+    ("content", "form"), [("id,v\n1,{}\n2,0.5\n", "csv"), ('{{"id": 1, "v": {}}}\n{{"id": 2, "v": 0.5}}\n', "jsonl"), ('[{{"id": 1, "v": {}}}]', "json")]
+)
+def test_a_number_too_small_for_a_double_is_kept_as_it_is_spelt(settings: Settings, inbox: Path, number: str, content: str, form: str) -> None:
+    assert load(settings, inbox, content.format(number), "v", format=form)[0] == (number,)
+
+
+@pytest.mark.parametrize("number", ["0e-400", "0.0", "-0.000", "1e-300", "2.5e-7"])
+def test_a_zero_and_a_small_number_are_still_numbers(settings: Settings, inbox: Path, number: str) -> None:
+    assert load(settings, inbox, f"id,v\n1,{number}\n2,0.5\n", "v") == [(float(number),), (0.5,)]
+
+
 # --- keys
 
 
