@@ -5,12 +5,16 @@ starts, so an edit needs no restart. Variables of the platform's own are read on
 would be another fleet's.
 """
 
+import io
 import os
+import sys
 from collections.abc import MutableMapping
 from pathlib import Path
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 
+from fabric_assets.errors import ConfigurationError
 from fabric_assets.naming import PLATFORM_VARIABLES
 
 # Handed on to children: the file, and the names of the variables that came from it.
@@ -23,13 +27,16 @@ def load_env_file(folder: Path | None = None, environ: MutableMapping[str, str] 
     Args:
         folder: where the file is, in the first process of a tree; default the current folder.
         environ: default `os.environ`.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or is not UTF-8.
     """
     env = os.environ if environ is None else environ
     is_first = _FILE not in env
     if is_first:
         env[_FILE] = str((folder or Path.cwd()) / ".env")
     known = set(filter(None, env.get(_NAMES, "").split(",")))
-    values = {name: value for name, value in dotenv_values(env[_FILE]).items() if value is not None} if Path(env[_FILE]).is_file() else {}
+    values = _read_values(Path(env[_FILE])) if Path(env[_FILE]).is_file() else {}
     for name in known - values.keys():
         if not name.startswith(PLATFORM_VARIABLES):
             env.pop(name, None)
@@ -39,3 +46,23 @@ def load_env_file(folder: Path | None = None, environ: MutableMapping[str, str] 
             env[name] = value
             known.add(name)
     env[_NAMES] = ",".join(sorted(known))
+
+
+def _read_values(file: Path) -> dict[str, str]:
+    """Read a file's variables; a line that is not one is named on standard error and left out, without its text, which may hold a secret."""
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigurationError(f"{file}:{line}: the line is not UTF-8", remedy="save the file as UTF-8") from None
+    except OSError as error:
+        raise ConfigurationError(f"{file} cannot be read: {error.strerror}", remedy="let the user of this process read it, or remove it") from None
+    good = []
+    for found in parse_stream(io.StringIO(text)):
+        if found.error or (found.key and found.value is None):
+            written = found.original.string
+            line = found.original.line + written[: len(written) - len(written.lstrip())].count("\n")
+            print(f"warning: {file}:{line}: the line is left out; write NAME=value, and close each quote", file=sys.stderr)
+        else:
+            good.append(found.original.string)
+    return {name: value for name, value in dotenv_values(stream=io.StringIO("".join(good))).items() if value is not None}

@@ -1,10 +1,14 @@
 """`.env` in the first process of a tree, and read again in a run as it starts."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from fabric_assets.env_file import load_env_file
+from fabric_assets.errors import ConfigurationError
 
 
 def write(folder: Path, text: str) -> None:
@@ -50,3 +54,28 @@ def test_variables_of_the_platform_are_read_once(tmp_path: Path) -> None:
     write(tmp_path, "")
     load_env_file(None, environ)
     assert environ["FABRIC_STRICT"] == "1"
+
+
+def test_a_line_that_is_no_variable_is_named_without_its_text_and_the_others_are_read(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, '\ufeffONE=1\nhunter2 hunter2\n\n# a comment\nexport TWO = 2 # two\nURL="hunter2\nTHREE=${ONE}3\n\nALONE\n')
+    environ: dict[str, str] = {}
+    load_env_file(tmp_path, environ)
+    assert {name: value for name, value in environ.items() if not name.startswith("_")} == {"ONE": "1", "TWO": "2", "THREE": "13"}
+    told = capfd.readouterr().err
+    assert told.splitlines() == [f"warning: {tmp_path}/.env:{line}: the line is left out; write NAME=value, and close each quote" for line in (2, 6, 9)]
+
+
+def test_a_file_in_another_encoding_is_refused_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes("ONE=1\nTWO=Größe\n".encode("latin-1"))
+    with pytest.raises(ConfigurationError) as caught:
+        load_env_file(tmp_path, {})
+    assert str(caught.value) == f"{tmp_path}/.env:2: the line is not UTF-8\n  remedy: save the file as UTF-8"
+
+
+def test_the_command_line_says_so_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes("TWO=Größe\n".encode("latin-1"))
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("_FABRIC")}
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("fabric")), "list", "tenants"], cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (2, f"error: {tmp_path}/.env:1: the line is not UTF-8\n  remedy: save the file as UTF-8\n")
