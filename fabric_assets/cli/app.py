@@ -4,6 +4,8 @@ Results go to standard output, progress and logs to standard error. Exit codes: 
 """
 
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -21,6 +23,21 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version("etl-fabric"))
+        raise typer.Exit
+
+
+@app.callback()
+def _take_options(
+    show_version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Options of `fabric` itself."""
+
+
 app.command("validate")(config_commands.validate)
 app.command("schema")(config_commands.schema)
 app.command("list")(config_commands.list_)
@@ -47,6 +64,9 @@ def run_command() -> int:
         load_env_file()
     except FileNotFoundError:
         print("error: the current folder does not exist any more\n  remedy: change to a folder that exists", file=sys.stderr)
+        return 2
+    except ConfigurationError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 2
     if sys.argv[1:2] not in (["provision"], ["offboard"]):
         forget_provisioning()

@@ -1,5 +1,7 @@
 """Wrong usage of `fabric run`, and where its Dagster keeps its settings."""
 
+from importlib.metadata import version
+
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -7,6 +9,11 @@ from typer.testing import CliRunner
 from fabric_assets.cli.app import app
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.factories.instance import prepare_home
+
+
+def test_the_version_is_that_of_the_package():
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.stdout) == (0, f"{version('etl-fabric')}\n")
 
 
 @pytest.mark.parametrize("selection", ["", " , "])
