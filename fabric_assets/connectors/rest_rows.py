@@ -85,7 +85,8 @@ class KeyCheck:
         """
         for key in self._unseen:
             if not any(key in row for row in rows):
-                raise build_missing_error(self._place, kind="primary_key column", name=key, known=rows[0], remedy="let primary_key name a field of every row")
+                remedy = "let primary_key name a field of every row; if these are not the rows, let `data` be their JSONPath, `$` for the whole answer"
+                raise build_missing_error(self._place, kind="primary_key column", name=key, known=rows[0], remedy=remedy)
             values = [value for row in rows if (value := row.get(key)) is not None]
             if values and all(isinstance(value, dict | list) for value in values):
                 kind = "objects" if isinstance(values[0], dict) else "lists"

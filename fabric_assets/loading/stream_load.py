@@ -281,7 +281,8 @@ class StreamLoad:
 
     def _tell_of_rows(self) -> None:
         if self._record.rows_rejected:
-            self.job.report(f"{self._place}: {self._record.rows_rejected} rows are rejected; see: fabric rejects list {self._request.tenant.tenant}")
+            rejected = "1 row is" if self._record.rows_rejected == 1 else f"{self._record.rows_rejected:,} rows are"
+            self.job.report(f"{self._place}: {rejected} rejected; see: fabric rejects list {self._request.tenant.tenant}")
         for warning in self._report.warnings if self._report else ():
             self.job.report(f"{self._place}: warning: {warning}")
 

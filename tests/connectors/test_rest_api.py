@@ -457,6 +457,14 @@ def test_rows_without_their_primary_key_are_refused(api: Api, warehouse: Warehou
         load_contacts(warehouse)
 
 
+def test_an_object_whose_list_is_taken_for_the_rows_is_loaded_as_the_remedy_says(api: Api, warehouse: Warehouse) -> None:
+    api.serve("/v1/contacts", {"id": 1, "name": "a", "tags": [{"tag": "x"}]})
+    with pytest.raises(SourceError, match="it has: tag") as caught:
+        load_contacts(warehouse)
+    assert "let `data` be their JSONPath, `$` for the whole answer" in caught.value.remedy
+    assert load_contacts(warehouse, {"data": "$"}) == [(1, "a")]
+
+
 def test_one_row_without_its_primary_key_is_set_aside(api: Api, warehouse: Warehouse) -> None:
     api.serve("/v1/contacts", [*ROWS, {"id": None, "name": "nobody"}])
     assert load_contacts(warehouse) == ALL

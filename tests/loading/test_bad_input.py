@@ -109,7 +109,7 @@ def test_a_null_in_the_primary_key_sets_the_row_aside(database: SourceDatabase, 
     assert (report.record.rows_read, report.rows_loaded, report.rows_rejected) == (2, 1, 1)
     ((reason, column, raw),) = tenant.ask("select reason, column_name, raw from acme_fabric.rejected_rows")
     assert (reason, column) == ("null_key", "id") and '"amount": "1.50"' in raw
-    assert any("1 rows are rejected; see: fabric rejects list acme" in message for message in tenant.messages)
+    assert any("1 row is rejected; see: fabric rejects list acme" in message for message in tenant.messages)
 
 
 def test_more_rejected_rows_than_allowed_fail_the_stream_and_are_kept(database: SourceDatabase, warehouse: str | None, settings: Settings) -> None:
