@@ -210,8 +210,8 @@ class FolderInbox(Inbox):
 
     def _is_marked(self, file: InboxFile) -> bool:
         """A mark that is older than the file is an earlier one's, left by a load that was killed while it put that away."""
-        mark, facts = self._stat(f"{file.name}{DONE_SUFFIX}"), self._stat(file.name)
-        if mark is None or facts is None:
+        # Most files have no mark.
+        if (mark := self._stat(f"{file.name}{DONE_SUFFIX}")) is None or (facts := self._stat(file.name)) is None:
             return False
         return max(mark.st_mtime_ns, mark.st_ctime_ns) >= facts.st_mtime_ns or facts.st_mtime_ns > time.time_ns()
 
