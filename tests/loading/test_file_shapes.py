@@ -55,7 +55,7 @@ def test_a_number_too_small_for_a_double_is_kept_as_it_is_spelt(settings: Settin
     assert load(settings, inbox, content.format(number), "v", format=form)[0] == (number,)
 
 
-@pytest.mark.parametrize("number", ["0e-400", "0.0", "-0.000", "1e-300", "2.5e-7"])
+@pytest.mark.parametrize("number", ["0e-400", "0.0", "-0.000", "1e-300", "2.5e-7", "5e-324"])
 def test_a_zero_and_a_small_number_are_still_numbers(settings: Settings, inbox: Path, number: str) -> None:
     assert load(settings, inbox, f"id,v\n1,{number}\n2,0.5\n", "v") == [(float(number),), (0.5,)]
 
