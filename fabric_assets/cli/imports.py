@@ -54,6 +54,7 @@ def list_(
     json_: AsJson = False,
 ) -> None:
     """Show every file: what became of it, and what lies in the inboxes now."""
+    from fabric_assets.connectors.import_columns import show_name
     from fabric_assets.loading.imports import list_files
 
     files: list[tuple[str, DroppedFile]] = []
@@ -72,7 +73,7 @@ def list_(
         table = Table("tenant", "stream", "file", "status", "read", "loaded", "rejected", "reason", "modified", box=None, pad_edge=False)
         for tenant, file in files:
             numbers = [str(number) for number in _get_numbers(file) or ()] or ["", "", ""]
-            table.add_row(tenant, f"{file.source}.{file.stream}", file.name, file.status, *numbers, _explain(file), _spell(file.facts.modified_at))
+            table.add_row(tenant, f"{file.source}.{file.stream}", show_name(file.name), file.status, *numbers, _explain(file), _spell(file.facts.modified_at))
         get_console().print(table)
     elif not code and not unseen:
         typer.echo("no files", err=True)

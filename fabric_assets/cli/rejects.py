@@ -41,6 +41,7 @@ def list_rows(
     json_: AsJson = False,
 ) -> None:
     """Show rejected rows and quarantined files, and why each was rejected."""
+    from fabric_assets.connectors.import_columns import show_name
     from fabric_assets.loading.imports import list_quarantined, open_ledger
     from fabric_assets.loading.rejects import open_rejects
 
@@ -63,10 +64,11 @@ def list_rows(
         table = Table("tenant", "stream", "origin", "row", "column", "reason", "message", "rejected at", box=None, pad_edge=False)
         for config, row in rows:
             when = f"{row.rejected_at:%Y-%m-%d %H:%M}"
-            table.add_row(config.tenant, f"{row.source}.{row.stream}", row.origin, _name_row(config, row), row.column_name or "", row.reason, row.message, when)
+            origin, column = show_name(row.origin), show_name(row.column_name or "")
+            table.add_row(config.tenant, f"{row.source}.{row.stream}", origin, _name_row(config, row), column, row.reason, row.message, when)
         for tenant, file in files:
             facts, when = file.facts, f"{file.updated_at:%Y-%m-%d %H:%M}"
-            table.add_row(tenant, f"{file.source}.{file.stream}", file.name, "file", "", facts.reason, facts.message, when)
+            table.add_row(tenant, f"{file.source}.{file.stream}", show_name(file.name), "file", "", facts.reason, facts.message, when)
         get_console().print(table)
     elif not code:
         typer.echo("no rejected rows", err=True)

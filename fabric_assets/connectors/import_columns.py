@@ -97,7 +97,7 @@ def _join(names: Sequence[str]) -> str:
 
 
 def show_name(name: str) -> str:
-    """A column's name for a message: characters that nobody sees are spelt out, in quotes."""
+    """A column's or a file's name for a message: characters that nobody sees are spelt out, in quotes."""
     spelt = "".join(char if char == " " or unicodedata.category(char)[0] not in "CZ" else char.encode("unicode_escape").decode() for char in name)
     return name if spelt == name else f"'{spelt}'"
 

@@ -69,6 +69,16 @@ def list_files(*arguments: str) -> list[dict[str, Any]]:
     return json.loads(result.stdout)
 
 
+@pytest.mark.parametrize("warehouse", ["duckdb"], indirect=True)
+def test_a_name_that_would_change_what_a_terminal_shows_is_spelt_out(tenant: Shop, inbox: Path) -> None:
+    (inbox / "b\u202evsc\x9b31m.csv").write_text(GOOD + "never,2\n")
+    tenant.load()
+    for shown in (run("list", "acme"), CliRunner().invoke(app, ["rejects", "list", "acme"])):
+        assert r"'b\u202evsc\x9b31m.csv'" in shown.stdout
+        assert not {"\u202e", "\x9b"} & set(shown.stdout)
+    assert get_statuses() == [("b\u202evsc\x9b31m.csv", "loaded")]
+
+
 def get_statuses() -> list[tuple[str, str]]:
     return [(file["name"], file["status"]) for file in list_files()]
 
