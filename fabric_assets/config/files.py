@@ -65,7 +65,9 @@ class FileLimits(FabricModel):
 
     bytes: Size = Field(default=20 * 1000**3, description="Size of its content, unpacked: 500KB, 10MB, 2GB.")
     columns: Whole = Field(default=2000, ge=1, le=16_384, description="Its columns.")
-    memory: Size = Field(default=400 * 1000**2, description="What the pages of a Parquet file take that are unpacked at a time.")
+    memory: Size = Field(
+        default=400 * 1000**2, description="What the pages of a Parquet file take that are unpacked at a time, with the copies that are made of large ones."
+    )
 
 
 class FileStream(RenamingStream):

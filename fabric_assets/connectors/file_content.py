@@ -14,7 +14,7 @@ from typing import Any
 
 from fabric_assets.config.files import FileLimits, FileStream
 from fabric_assets.connectors.file_json_array import find_array, split_array
-from fabric_assets.connectors.file_listing import FetchedFile
+from fabric_assets.connectors.file_listing import FetchedFile, refuse_size
 from fabric_assets.errors import DataError
 
 _BLOCK = 1024 * 1024
@@ -117,8 +117,7 @@ class _Preparation:
             with self._open() as opened:
                 while block := opened.read(_BLOCK):
                     size += len(block)
-                    if size > self._limits.bytes:
-                        raise build_size_error(self._name, self._limits)
+                    refuse_size(size, self._limits.bytes, self._name)
                     yield block
         except (gzip.BadGzipFile, zlib.error, EOFError, OSError) as error:
             if not self._packing:
@@ -222,7 +221,3 @@ def _escape_halves(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape")
     return text
-
-
-def build_size_error(name: str, limits: FileLimits) -> DataError:
-    return DataError(f"{name} has more than {limits.bytes:,} bytes", remedy="split it, or raise the source's limits.bytes")

@@ -4,6 +4,7 @@ A local file is read where it lies, and refused if it changed meanwhile; an obje
 folder first, so that its hash and its rows are of the same bytes.
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -18,7 +19,7 @@ from fabric_assets.config.sources import FolderSource
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.local_paths import LocalPaths
 from fabric_assets.connectors.unfinished_files import is_unfinished
-from fabric_assets.errors import ConfigurationError, RetriableError, SourceError, SourceUnavailable
+from fabric_assets.errors import ConfigurationError, DataError, RetriableError, SourceError, SourceUnavailable
 
 _EXTRAS = {"gs": "gcsfs", "az": "adlfs"}
 # S3 itself answers from here for buckets elsewhere with the region to ask.
@@ -88,23 +89,40 @@ def list_files(context: SourceContext, stream: FileStream, *, place: str) -> tup
     return _list_bucket(open_bucket(context, config, place), rest.rstrip("/"), stream, place, context)
 
 
-def fetch(file: SourceFile, folder: Path, number: int, *, place: str) -> FetchedFile:
-    """Hash a file and give it a safe name; copy it there if it lies in a bucket."""
-    digest, path = hashlib.sha256(), folder / f"{number}.data"
+def fetch(file: SourceFile, folder: Path, number: int, *, most: int, place: str) -> FetchedFile:
+    """Hash a file and give it a safe name; copy it there if it lies in a bucket.
+
+    Args:
+        most: bytes that a file may have.
+
+    Raises:
+        DataError: it has more, by its listing or while it is read.
+        SourceError: it cannot be read.
+    """
+    digest, path, size = hashlib.sha256(), folder / f"{number}.data", file.size
     try:
-        with file.open() as reader:
-            writer = None if file.local else path.open("wb")
+        refuse_size(size, most, f"{place}: the file {file.name}")
+        with file.open() as reader, contextlib.ExitStack() as writing:
+            writer, size = None if file.local else writing.enter_context(path.open("wb")), 0
             while chunk := reader.read(_CHUNK):
+                size += len(chunk)
+                refuse_size(size, most, f"{place}: the file {file.name}")
                 digest.update(chunk)
                 if writer:
                     writer.write(chunk)
-            if writer:
-                writer.close()
     except OSError as error:
         raise SourceError(f"{place}: the file {file.name} cannot be read: {error.strerror or error}", remedy="check the file's permissions") from None
     if file.local:
         path.symlink_to(file.local)
     return FetchedFile(file, path, digest.hexdigest())
+
+
+def refuse_size(size: int, most: int, name: str) -> None:
+    """Raises:
+    DataError: a file is too large.
+    """
+    if size > most:
+        raise DataError(f"{name} has more than {most:,} bytes", remedy="split it, or raise the source's limits.bytes")
 
 
 def get_folder(context: SourceContext, config: FolderSource) -> Path:

@@ -29,13 +29,22 @@ class News:
 
 
 def find_news(
-    found: Sequence[SourceFile], remembered: Remembered, folder: Path, *, replaces: bool, place: str, report: Callable[[str], None], check: Callable[[], None]
+    found: Sequence[SourceFile],
+    remembered: Remembered,
+    folder: Path,
+    *,
+    replaces: bool,
+    most: int,
+    place: str,
+    report: Callable[[str], None],
+    check: Callable[[], None],
 ) -> News:
     """Fetch what is new or changed.
 
     Args:
         folder: takes what must be copied.
         replaces: a file's rows take the place of those of its earlier version; then twins of the earlier version are loaded themselves.
+        most: bytes that a file may have.
         check: raises when the load's time is up.
     """
     found = _keep_spellings(found, remembered)
@@ -46,7 +55,7 @@ def find_news(
         before = remembered.get(file.name, {})
         if file.name not in at_hand:
             check()
-            at_hand[file.name] = fetch(file, folder, number, place=place)
+            at_hand[file.name] = fetch(file, folder, number, most=most, place=place)
         sha256 = at_hand[file.name].sha256
         if replaces and before and before["sha256"] != sha256 and hashes.get(before["sha256"]) == file.name:
             del hashes[before["sha256"]]

@@ -69,7 +69,8 @@ def _read(context: SourceContext, name: str, folder: Path, memories: Mapping[str
     found, any_file = list_files(context, stream, place=place)
     _check_found(context, stream, found, any_file, memory, place)
     own = make_empty_folder(folder / name)
-    news = find_news(found, remembered, own, replaces=appends, place=place, report=context.report, check=partial(_check_time, end, place))
+    most, check = context.config.limits.bytes, partial(_check_time, end, place)
+    news = find_news(found, remembered, own, replaces=appends, most=most, place=place, report=context.report, check=check)
     if found and not news.files:
         context.report(f"{place}: no new or changed file")
     reading = Reading(stream, context.config.limits, place, memory.value_forms, lambda column: memory.get_type(column) is not None, context.report)

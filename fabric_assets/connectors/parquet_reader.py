@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from fabric_assets.connectors import arrow_types, file_types, nested_types
 from fabric_assets.connectors.file_content import Content, prepare
 from fabric_assets.connectors.file_faults import build_error
-from fabric_assets.connectors.file_listing import FetchedFile
+from fabric_assets.connectors.file_listing import FetchedFile, refuse_size
 from fabric_assets.connectors.file_piece import Piece, Reading, count_batch_rows
 from fabric_assets.connectors.file_types import Fits
 from fabric_assets.connectors.parquet_pages import count_rows, find_memory
@@ -34,16 +34,16 @@ class ParquetReader:
                 raise DataError(
                     f"{self.name} has {len(schema.names):,} columns, more than {limits.columns:,}", remedy="split it, or raise the source's limits.columns"
                 )
+            refuse_size(_get_size(parquet), limits.bytes, self.name)
             self._refuse_large_pages(self._content, parquet)
             return {field.name: _get_fits(field.type) for field in schema}
 
     def read(self, types: Mapping[str, pa.DataType]) -> Iterator[Piece]:
         assert self._content
         with self._open(self._content) as parquet:
-            done, facts = 0, parquet.metadata
-            size = sum(facts.row_group(index).total_byte_size for index in range(facts.num_row_groups))
+            done = 0
             try:
-                rows = count_rows(parquet, self._content.path, count_batch_rows(size, facts.num_rows))
+                rows = count_rows(parquet, self._content.path, count_batch_rows(_get_size(parquet), parquet.metadata.num_rows))
                 for batch in parquet.iter_batches(batch_size=rows):
                     yield Piece(pa.Table.from_batches([batch]), done + 1)
                     done += batch.num_rows
@@ -75,6 +75,12 @@ class ParquetReader:
         if "crypt" in str(error).lower():
             return DataError(f"{self.name} is an encrypted Parquet file", remedy="write it without encryption")
         return build_error(self.file, self.reading.place, error)
+
+
+def _get_size(parquet: pq.ParquetFile) -> int:
+    """The bytes of its content, unpacked, as its footer says."""
+    facts = parquet.metadata
+    return sum(facts.row_group(index).total_byte_size for index in range(facts.num_row_groups))
 
 
 def _get_fits(kind: pa.DataType) -> frozenset[pa.DataType]:

@@ -13,15 +13,21 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from fabric_assets import naming
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.connectors.arrow_types import BIGINT, BINARY, BOOL, DATE, DOUBLE, JSON, TEXT, TIME, TIMESTAMP, TIMESTAMP_UTC
 from fabric_assets.connectors.destinations import connect
+from fabric_assets.errors import DestinationError
 from fabric_assets.loading.reports import ColumnReport
 from fabric_assets.loading.session import Columns, Session, Table, WriteConflict, quote, quote_all, quote_text
 from fabric_assets.settings import Settings
 
 # With Python and a batch on its way a process then stays below 700 MB. An insert holds a block of 256 KB or more of each column.
 _MEMORY_MB, _MEMORY_BASE_MB, _MEMORY_PER_COLUMN_MB = 192, 128, 0.75
+# DuckDB holds so many rows at a time, whatever their size. To commit them takes several times their bytes: a process stays below 700 MB with so many.
+_VECTOR_ROWS, _LONG_ROW_BYTES, _MOST_LONG_BYTES = 2_048, 64 * 1024, 135 * 1000**2
+# After long rows DuckDB writes those of earlier loads anew. It ends the connection where it may not take the memory for it, and so did each load that followed.
+_MEMORY_OF_LONG_ROWS_MB = 4_096
 # Rows that are deleted in one statement where a join says which.
 _PART = 1_000_000
 # DuckDB's unit of work: fewer rows occupy one thread, and to hand them to another takes longer than to do it.
@@ -45,8 +51,14 @@ _KINDS = {name: kind for kind, name in _NAMES.items()} | {"INTEGER": BIGINT, "SM
 @contextmanager
 def open_duckdb(tenant: TenantConfig, settings: Settings) -> Iterator[Callable[[], Session]]:
     """Open the tenant's file, made private where it is new; gives what opens a session."""
+    file = naming.warehouse_file(settings.data_dir, tenant.tenant)
+    has_log = file.with_name(f"{file.name}.wal").exists()
     connection = connect(tenant, settings)
     try:
+        if has_log:
+            # The last process did not bring its commits into the file itself: it was killed, or its memory did not do for long rows.
+            with contextlib.suppress(duckdb.TransactionException):
+                connection.execute("checkpoint")
         instance = _Instance(connection)
         yield lambda: DuckDbSession(connection.cursor(), instance, f"tenant {tenant.tenant}: the destination (duckdb)")
     finally:
@@ -67,6 +79,12 @@ class _Instance:
             if not self._has_all_threads:
                 self._connection.execute("reset threads")
                 self._has_all_threads = True
+
+    def make_room_for_long_rows(self) -> None:
+        with self._lock:
+            if self._limit < _MEMORY_OF_LONG_ROWS_MB:
+                self._limit = _MEMORY_OF_LONG_ROWS_MB
+                self._connection.execute(f"set memory_limit = '{_MEMORY_OF_LONG_ROWS_MB}MB'")
 
     @contextmanager
     def reserve(self, columns: int) -> Iterator[None]:
@@ -90,6 +108,7 @@ class DuckDbSession(Session):
     def __init__(self, cursor: Any, instance: _Instance, place: str) -> None:
         super().__init__(place)
         self._cursor, self._instance, self._begun, self._inserted = cursor, instance, False, 0
+        self._long_rows = self._long_bytes = 0
         self._thinned: set[Table] = set()
 
     def execute(self, sql: str) -> int:
@@ -107,6 +126,7 @@ class DuckDbSession(Session):
     def insert(self, table: Table, rows: pa.Table) -> int:
         names = quote_all(rows.column_names)
         self._inserted += rows.num_rows
+        self._count_long(rows)
         if self._inserted > _ROW_GROUP:
             self._instance.use_all_threads()
         with self._use(), self._instance.reserve(rows.num_columns):
@@ -123,6 +143,19 @@ class DuckDbSession(Session):
         if found:
             self.execute(f"create or replace table {table} as select t.* from {table} as t where not coalesce({condition}, false)")
         return found
+
+    def _count_long(self, rows: pa.Table) -> None:
+        """Raises:
+        DestinationError: the transaction's long rows are too many for a process's memory.
+        """
+        if rows.nbytes > rows.num_rows * _LONG_ROW_BYTES:
+            self._long_rows, self._long_bytes = self._long_rows + rows.num_rows, self._long_bytes + rows.nbytes
+            if (held := self._long_bytes * min(1, _VECTOR_ROWS / self._long_rows)) > _MOST_LONG_BYTES:
+                raise DestinationError(
+                    f"{self.place}: rows of {self._long_bytes // self._long_rows:,} bytes on average are too long for one load of a DuckDB file: it holds"
+                    f" {_VECTOR_ROWS:,} rows in memory at a time, {held / 1000**2:,.0f} MB of these, and a load has room for {_MOST_LONG_BYTES // 1000**2} MB",
+                    remedy="load fewer of them at a time, leave their long columns out, or load the tenant into Postgres",
+                )
 
     def create_schema(self, name: str) -> None:
         self.execute(f"create schema if not exists {quote(name)}")
@@ -203,6 +236,8 @@ class DuckDbSession(Session):
             if self._deferred:
                 self._run()
             if self._begun:
+                if self._long_rows:
+                    self._instance.make_room_for_long_rows()
                 self._cursor.commit()
                 self._end()
 
@@ -221,6 +256,7 @@ class DuckDbSession(Session):
 
     def _end(self) -> None:
         self._begun, self._thinned, self._inserted = False, set(), 0
+        self._long_rows = self._long_bytes = 0
 
     def _run(self, *sql: str) -> int:
         row = self._cursor.execute(self._in_transaction(*sql)).fetchone()

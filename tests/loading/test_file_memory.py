@@ -1,5 +1,6 @@
 """What a load of files takes of memory: under the promised 700 MB in a process of its own, whatever the file holds."""
 
+import io
 import json
 import random
 import subprocess
@@ -11,7 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from fabric_assets.connectors.file_listing import SourceFile, fetch
 from fabric_assets.connectors.parquet_pages import count_rows, find_memory
+from fabric_assets.errors import DataError
 from fabric_assets.settings import Settings
 
 PROMISED_MB = 700
@@ -128,3 +131,73 @@ def test_pages_of_a_usual_size_are_read_whatever_the_row_groups_hold(inbox: Path
     facts = pq.ParquetFile(inbox / "a.parquet").metadata
     assert facts.row_group(0).total_byte_size > 50_000_000
     assert 5_000_000 < find_memory(inbox / "a.parquet", facts, 50_000_000) < 20_000_000
+
+
+def write_long_rows(path: Path, first: int, count: int) -> None:
+    """Write a CSV of rows of 3 MB that no compression makes smaller."""
+    path.write_text("id,note\n" + "".join(f"{number},{random.Random(number).randbytes(1_500_000).hex()}\n" for number in range(first, first + count)))
+
+
+def test_long_rows_that_a_duckdb_file_has_no_room_for_are_refused_by_name(settings: Settings, inbox: Path) -> None:
+    write_long_rows(inbox / "a.csv", 0, 60)
+    rows, said = measure(settings, "csv")
+    assert rows is None
+    assert "rows of 3,000,0" in said and "it holds 2,048 rows in memory at a time" in said
+
+
+def test_long_rows_of_many_loads_leave_a_file_that_the_next_load_can_write(settings: Settings, inbox: Path) -> None:
+    """DuckDB writes the last rows anew with each load: with 192 MB it gave up for good at 70 of these."""
+    for load in range(3):
+        write_long_rows(inbox / f"{load}.csv", load * 22, 22)
+        assert measure(settings, "csv") == ((load + 1) * 22, "")
+    assert not list((settings.data_dir / "warehouse").glob("*.wal"))
+
+
+def test_a_file_that_an_earlier_release_could_not_write_any_more_is_written(settings: Settings, inbox: Path) -> None:
+    """Its last load has left its rows in the log beside the file."""
+    write_long_rows(inbox / "0.csv", 0, 25)
+    assert measure(settings, "csv") == (25, "")
+    (file,) = (settings.data_dir / "warehouse").glob("*.duckdb")
+    program = (
+        "import duckdb, os, sys; c = duckdb.connect(sys.argv[1]); c.execute(\"set wal_autocheckpoint = '10GB'\");"
+        "[c.execute('insert into acme_raw_shop.items select * from acme_raw_shop.items limit 25') for _ in range(2)]; os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(file)], check=True, timeout=300)
+    assert file.with_name(f"{file.name}.wal").stat().st_size > 100_000_000
+    write_long_rows(inbox / "1.csv", 25, 1)
+    source = json.dumps({"glob": "*", "format": "csv"})
+    command = [sys.executable, str(settings.data_dir / "load.py"), str(settings.data_dir), source, "{}"]
+    found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout)
+    assert (found["rows"], found["said"]) == (76, "")
+    assert not list((settings.data_dir / "warehouse").glob("*.wal"))
+
+
+@pytest.mark.parametrize(("count", "has_dictionary"), [(100, True), (25, True), (100, False), (40, False), (15, True)])
+def test_parquet_of_long_rows(settings: Settings, inbox: Path, count: int, *, has_dictionary: bool) -> None:
+    """Arrow writes 1,024 rows into one page, whatever their size, and reads a page as a whole."""
+    texts = [random.Random(number).randbytes(1_500_000).hex() for number in range(count)]
+    pq.write_table(pa.table({"note": texts}), inbox / "a.parquet", use_dictionary=has_dictionary)
+    rows, said = measure(settings, "parquet")
+    assert rows == count or (rows is None and "bytes of memory to read, more than 400,000,000" in said)
+    assert (rows is None) == (count * (2 if has_dictionary else 1) > 45)
+
+
+def test_the_footer_of_a_parquet_file_says_its_size_unpacked(settings: Settings, inbox: Path) -> None:
+    write_parquet_of_one_page(inbox / "a.parquet")
+    rows, said = measure(settings, "parquet", bytes="50MB")
+    assert (rows, "the file a.parquet has more than 50,000,000 bytes" in said) == (None, True)
+
+
+@pytest.mark.parametrize("listed", [11, 5])
+def test_a_file_of_a_bucket_that_is_too_large_is_not_copied(tmp_path: Path, listed: int) -> None:
+    """By the size that the bucket lists, and where it has grown since by what comes."""
+    opened: list[int] = []
+
+    def open_object() -> io.BytesIO:
+        opened.append(1)
+        return io.BytesIO(b"x" * 11)
+
+    with pytest.raises(DataError, match="the file a has more than 10 bytes"):
+        fetch(SourceFile("a", "1", listed, 0.0, open_object), tmp_path, 1, most=10, place="here")
+    assert len(opened) == (0 if listed > 10 else 1)
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 10
