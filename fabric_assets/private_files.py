@@ -1,5 +1,6 @@
 """Private folders, whole files and locks: what the data folder is made of."""
 
+import contextlib
 import fcntl
 import os
 import tempfile
@@ -37,15 +38,18 @@ class FileLock:
         Raises:
             BlockingIOError: it is held, and waiting was not wanted.
         """
-        self._descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BaseException:
-            os.close(self._descriptor)
+            os.close(descriptor)
             raise
+        self._held = [descriptor]
 
     def release(self) -> None:
-        os.close(self._descriptor)
+        """Release the lock; a second call does nothing, since its descriptor's number may be another file's by then."""
+        with contextlib.suppress(IndexError):
+            os.close(self._held.pop())
 
     def __enter__(self) -> "FileLock":
         return self

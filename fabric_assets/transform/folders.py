@@ -6,11 +6,13 @@ The folder is locked as long as its process lives; whoever comes next removes fo
 import re
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 from fabric_assets.private_files import FileLock, make_private_folder
 
 _LOCK = ".lock"
+_ATTEMPTS, _PAUSE_SECONDS = 20, 0.05
 
 
 class RunFolder:
@@ -28,7 +30,12 @@ class RunFolder:
             self._held = FileLock(self.path / _LOCK)
 
     def remove(self) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Remove the folder. Another thread may still write to it, so that one attempt can leave it behind."""
+        for _ in range(_ATTEMPTS):
+            shutil.rmtree(self.path, ignore_errors=True)
+            if not self.path.exists():
+                break
+            time.sleep(_PAUSE_SECONDS)
         self._held.release()
 
 

@@ -272,6 +272,26 @@ list(worker.build(BuildRequest(tenant=make_tenant("acme"), models=("model.fabric
     assert list_leftovers(prepared, "acme") == []
 
 
+def test_a_worker_that_waits_for_a_request_ends_with_its_parent(prepared: Settings) -> None:
+    run_duckdb(prepared, "acme", *get_raw_statements("acme", amounts=[60]))
+    build_tenant(prepared, make_tenant("acme"))  # prepares the project, on which the worker rehearses
+    script = f"""
+import time
+from pathlib import Path
+from fabric_assets.settings import Settings
+from fabric_assets.transform.build import DbtWorker
+worker = DbtWorker.start(Settings(tenants_dir=Path("x"), dbt_project_dir=Path({str(prepared.dbt_project_dir)!r}), data_dir=Path({str(prepared.data_dir)!r})))
+worker.wait_until_ready()
+print(worker.pid, flush=True)
+time.sleep(600)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout
+        pid = int(parent.stdout.readline())
+        parent.kill()
+    assert_ended(pid)
+
+
 def assert_ended(pid: int) -> None:
     def has_ended() -> bool:
         try:

@@ -1,6 +1,9 @@
 """Runs' folders: the next run clears away what a dead one left."""
 
+import contextlib
+import itertools
 import stat
+import threading
 from pathlib import Path
 
 from fabric_assets.transform.folders import RunFolder, sweep_folders
@@ -27,3 +30,39 @@ def test_a_run_id_cannot_lead_out_of_the_tenants_folder(tmp_path: Path) -> None:
 def test_sweeping_where_nothing_ever_ran_is_no_error(tmp_path: Path) -> None:
     sweep_folders(tmp_path / "nothing")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_a_thread_still_writes_to_is_removed(tmp_path: Path) -> None:
+    run, end = RunFolder(tmp_path / "dbt" / "acme"), threading.Event()
+    begun = threading.Event()
+
+    def write() -> None:
+        for number in itertools.count():
+            if end.is_set():
+                return
+            with contextlib.suppress(OSError):
+                (run.path / f"{number}.log").write_text("a line")
+            if number == 2_000:
+                begun.set()
+            # dbt writes for a moment, and then waits for the warehouse.
+            if number == 20_000:
+                return
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        assert begun.wait(30)
+        run.remove()
+        assert not run.path.exists()
+    finally:
+        end.set()
+        writer.join()
+
+
+def test_a_second_removal_leaves_another_files_descriptor_open(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "dbt" / "acme")
+    run.remove()
+    with (tmp_path / "other").open("w") as other:  # gets the number of the lock's descriptor
+        run.remove()
+        other.write("a line")
+    assert (tmp_path / "other").read_text() == "a line"

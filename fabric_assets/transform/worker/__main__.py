@@ -45,7 +45,15 @@ class Channel:
         return self._requests.get()
 
     def _listen(self) -> None:
-        """Take the request, then wait for the parent's end."""
+        """Receive requests until the parent ends, then end the process."""
+        try:
+            self._receive()
+            if self._run:
+                self._run.remove()
+        finally:
+            os._exit(0)  # whatever goes wrong here, the process must not outlive its parent
+
+    def _receive(self) -> None:
         received = b""
         while os.getppid() == self._parent:
             if not select.select([0], [], [], _PARENT_POLL_SECONDS)[0]:
@@ -57,9 +65,6 @@ class Channel:
             if b"\n" in received:
                 self._requests.put(json.loads(received))
                 received = b""
-        if self._run:
-            self._run.remove()
-        os._exit(0)
 
 
 def main() -> None:
