@@ -23,11 +23,11 @@ from fabric_assets.connectors.file_listing import FetchedFile
 from fabric_assets.connectors.json_numbers import has_long_number, quote_long_numbers
 from fabric_assets.errors import DataError
 
-MAX_LINE = 32 * 1024 * 1024
-PART_BYTES = 8 * 1024 * 1024
+MAX_LINE, PART_BYTES = 32 * 1024 * 1024, 8 * 1024 * 1024
 _REJECTS_AT_ONCE = 1_000
 # So much stays in the processor's cache.
 _LOOK_BYTES = 256 * 1024
+_BAD_BYTES = "is not valid {}; if the file has another encoding, declare it as the stream's `encoding`"
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ def _split_csv(lines: Iterator[str], columns: int | None, delimiter: str, name: 
         elif header or (not text and columns != 1):
             yield Fragment(text + "\n", is_row=False)
         elif not _is_utf8(text):
-            yield Fragment(text, "bad_encoding", f"line {begin} is not valid {encoding.upper()}")
+            yield Fragment(text, "bad_encoding", f"line {begin} {_BAD_BYTES.format(encoding.upper())}")
         elif columns is not None and (fields := grammar.count(text, columns)) != columns:
             yield Fragment(text, "ragged_row", f"line {begin}: {columns} fields expected, {fields} found")
         else:
@@ -266,7 +266,7 @@ def _split_json(lines: Iterator[str], name: str, encoding: str, unit: str) -> It
         if not text:
             continue
         first = first or text[0]
-        reason, message = _find_fault(text) if _is_utf8(text) else ("bad_encoding", f"is not valid {encoding.upper()}")
+        reason, message = _find_fault(text) if _is_utf8(text) else ("bad_encoding", _BAD_BYTES.format(encoding.upper()))
         any_row = any_row or not reason
         whole = line if line.endswith("\n") else line + "\n"
         yield Fragment(whole if reason else quote_long_numbers(whole), reason, f"{unit} {number} {message}")

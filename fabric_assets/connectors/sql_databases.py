@@ -176,9 +176,10 @@ class Database:
             known = self.get_table_names()
         except SQLAlchemyError as error:
             return self.explain(error, place=place)
-        return build_missing_error(
-            place, kind="table", name=table, known=known, remedy="correct the stream's table (default: the stream's name), or the source's schema"
-        )
+        remedy = "correct the stream's table (default: the stream's name), or the source's schema"
+        if not known:
+            remedy += "; or grant the login the right to see the tables (Postgres: usage on the schema, select on the tables)"
+        return build_missing_error(place, kind="table", name=table, known=known, remedy=remedy)
 
     def close(self) -> None:
         """Close what is open; only when nothing reads any more."""

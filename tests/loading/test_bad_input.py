@@ -52,6 +52,14 @@ def test_a_wrong_schema_is_answered_with_the_nearest_right_one(postgres_database
     assert tenant.load()["orders"].rows_total == 1
 
 
+def test_a_schema_without_a_table_that_the_login_sees_is_answered_with_the_rights(postgres_database: str, settings: Settings) -> None:
+    source = SourceDatabase(postgres_database, settings)
+    source.run("create schema hidden")
+    error = _fail(SourceError, Tenant(settings, {**source.build_source(orders={}), "schema": "hidden"}))
+    assert "the source has no table 'orders'; it has: nothing" in str(error)
+    assert "usage on the schema" in error.remedy
+
+
 def test_a_wrong_where_is_the_databases_own_words(database: SourceDatabase, settings: Settings) -> None:
     database.run(ORDERS)
     error = _fail(SourceError, Tenant(settings, database.build_source(orders={"where": "amounts > 1"})))

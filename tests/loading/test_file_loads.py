@@ -400,7 +400,7 @@ def test_lines_of_a_csv_that_are_no_rows_are_set_aside_and_the_others_keep_their
     assert rejected == [
         ("bad.csv", 2, "ragged_row", "line 3: 2 fields expected, 1 found", "2"),
         ("bad.csv", 4, "ragged_row", "line 6: 2 fields expected, 3 found", "4,too,many"),
-        ("bad.csv", 5, "bad_encoding", "line 7 is not valid UTF-8", "5,caf\\xe9"),
+        ("bad.csv", 5, "bad_encoding", "line 7 is not valid UTF-8; if the file has another encoding, declare it as the stream's `encoding`", "5,caf\\xe9"),
         ("bad.csv", 6, "bad_csv", "line 8: a quote that is not closed, or text right after one, or a line end of another kind", '6,"12" screen'),
         ("bad.csv", 8, "bad_csv", "lines 11 to 12: a quote that is not closed, or text right after one, or a line end of another kind", '8,"never'),
         ("bad.csv", 9, "bad_csv", "lines 11 to 12: a quote that is not closed, or text right after one, or a line end of another kind", "9,closed"),

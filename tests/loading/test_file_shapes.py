@@ -287,7 +287,9 @@ def test_a_row_that_its_encoding_lacks_is_rejected_alone(settings: Settings, inb
     tenant = build_tenant(settings, encoding="cp1252")
     tenant.load()
     assert tenant.read("items", "id", "name") == [(1, "é"), (3, "c")]
-    assert tenant.ask("select row_number, reason, message from acme_fabric.rejected_rows") == [(2, "bad_encoding", "line 3 is not valid CP1252")]
+    assert tenant.ask("select row_number, reason, message from acme_fabric.rejected_rows") == [
+        (2, "bad_encoding", "line 3 is not valid CP1252; if the file has another encoding, declare it as the stream's `encoding`")
+    ]
 
 
 @pytest.mark.parametrize("content", ["größe\n1\n".encode("latin-1"), "id,n\n1,2\n".encode("utf-16-le"), "id,n\n1,2\n".encode("utf-16-be")])
