@@ -144,7 +144,7 @@ def test_a_stream_that_was_loaded_before_is_warned_for_one_release(sqlite: Sourc
     # As it was loaded by the version before: its state has a value, and nothing vouches for the cursor.
     tenant = make_tenant(sqlite, settings)
     for full_refresh in (False, True):
-        sqlite.fill("rows", [(7, "paypal")])
+        sqlite.fill("rows", [(7 + full_refresh, "paypal")])
         report = tenant.load(full_refresh=full_refresh)["rows"]
         (warning,) = report.warnings
         assert "the cursor c holds 'ca" in warning

@@ -12,6 +12,7 @@ import json
 import os
 import select
 import selectors
+import signal
 import socket
 import struct
 import subprocess
@@ -126,6 +127,9 @@ class Fork:
 
 
 def main() -> int:
+    # A process inherits what its parent ignores. Where pytest runs in a shell's background it ignores SIGINT, and Dagster makes SIGTERM do what SIGINT does.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for name in _PRELOADED:
         import_module(name)
     import duckdb

@@ -1,14 +1,16 @@
 """A forked process is one of its own, and its server has no thread that could hold anything at the fork."""
 
+import json
 import os
 import signal
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from tests.faults.forks import assert_alone
+from tests.faults.forks import ForkServer, assert_alone
 from tests.faults.processes import Case, Process, describe_threads, wait_until
 
 Start = Callable[..., Process]
@@ -30,6 +32,26 @@ def test_cases_of_one_server_have_sessions_of_their_own_and_die_alone(start: Sta
 def test_rights_that_are_taken_from_a_case_are_its_servers(start: Start) -> None:
     plain, heeding = start(Case(wait=True)), start(Case(wait=True), heed_modes=True)
     assert (get_parent(plain.pid) != get_parent(heeding.pid)) == (os.geteuid() == 0)
+
+
+def test_a_case_is_ended_by_signals_that_the_tests_process_ignores(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        server = ForkServer()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    told, teller = os.pipe()
+    try:
+        file = tmp_path / "case.json"
+        file.write_text(json.dumps(asdict(Case(wait=True))))
+        with (tmp_path / "log").open("w+b") as log:
+            fork = server.start(file, dict(os.environ), (told, log.fileno(), log.fileno()))
+        os.kill(fork.pid, signal.SIGTERM)
+        assert fork.wait(60) == -signal.SIGTERM
+    finally:
+        os.close(teller)
+        os.close(told)
+        server.close()
 
 
 def test_a_server_with_a_second_thread_forks_nothing() -> None:
