@@ -118,8 +118,10 @@ def fetch(file: SourceFile, folder: Path, number: int, *, most: int, place: str)
 
 
 def refuse_size(size: int, most: int, name: str) -> None:
-    """Raises:
-    DataError: a file is too large.
+    """Refuse a file of more than `most` bytes.
+
+    Raises:
+        DataError: it is too large.
     """
     if size > most:
         raise DataError(f"{name} has more than {most:,} bytes", remedy="split it, or raise the source's limits.bytes")

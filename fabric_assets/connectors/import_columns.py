@@ -71,7 +71,7 @@ def map_columns(header: Sequence[str], stream: CsvStream) -> Layout:
     found: dict[str, int] = {}
     unmapped: list[int] = []
     for place, name in enumerate(header):
-        # A name that differs by what nobody sees, such as a second byte order mark, is the same to whoever looks at it.
+        # A name that differs by characters that nobody sees, such as a second byte order mark, looks the same.
         target = names.get(fold(name)) or seen_names.get(fold(drop_hidden(name)))
         if target is None:
             unmapped += [place] if name else []

@@ -1,6 +1,6 @@
 """The folder that a file lies in, as a descriptor: what is done by its means is done in that folder, whatever takes the place of its name meanwhile.
 
-A path is looked up anew by each call. Whoever drops files could lay a link in a folder's place between the check of a path and its use.
+A path is looked up anew by each call. Anyone who drops files could lay a link in a folder's place between the check of a path and its use.
 """
 
 import errno

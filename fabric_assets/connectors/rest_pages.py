@@ -118,7 +118,7 @@ class PageReader:
         if repeated and len(repeated) > sum(1 for _ in find_repeated(items)):
             raise SourceError(
                 f"{self._place}: the answer of {show_url(response.url)} names {repeated[-1].repeated!r} twice outside of its rows",
-                remedy="ask whoever runs the API which of the two values is right",
+                remedy="ask the API's owner which of the two values is right",
             )
         page = build_page(number, items, has_repeated=bool(repeated))
         self._has_rows = self._has_rows or bool(page.rows)

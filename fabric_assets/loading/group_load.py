@@ -58,8 +58,11 @@ def _fail_all(group: ReadGroup, context: LoadContext, error: BaseException) -> N
     for plan in group.streams:
         ours = build_error(error, tenant=context.request.tenant, place=context.source.describe(plan.name))
         failed = replace(context.records[plan.name], status="failed", error=str(ours), loaded_at=datetime.now(UTC), retriable=isinstance(ours, RetriableError))
-        with contextlib.suppress(Exception):
+        try:
             context.warehouse.record_failure(failed, [])
+        except Exception as second:  # noqa: BLE001 - as in StreamLoad.fail: the load waits for each outcome
+            reason = build_error(second, tenant=context.request.tenant, place=context.source.describe(plan.name), writing=True).message
+            context.job.report(f"{context.source.describe(plan.name)}: the failure could not be written to the ledger: {reason}")
         context.job.finish(StreamFailure(plan.name, ours))
 
 
