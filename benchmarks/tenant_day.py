@@ -100,8 +100,11 @@ def measure(rounds: int, others: Mapping[str, Path] | None = None) -> dict[str, 
 
     with tempfile.TemporaryDirectory(prefix="fabric-benchmark-") as folder:
         platforms = {name: Platform(Path(folder) / name, checkout) for name, checkout in {"fabric": ROOT, **(others or {})}.items()}
-        shops = [prepare_demo(platform.data) for platform in platforms.values()]
-        contestants: dict[str, Platform | Script] = {"script": Script(Path(folder) / "script", shops[0].database), **platforms}
+        shop = prepare_demo(platforms["fabric"].data)
+        for name in others or {}:  # the generator draws another year each time, and all must read the same
+            shutil.copytree(shop.folder, platforms[name].data / shop.folder.name)
+            prepare_demo(platforms[name].data)
+        contestants: dict[str, Platform | Script] = {"script": Script(Path(folder) / "script", shop.database), **platforms}
         costs: dict[str, dict[str, list[Cost]]] = {day: {name: [] for name in contestants} for day in DAYS}
         for contestant in contestants.values():  # parses the dbt project, fills the disk's cache
             contestant.run()
