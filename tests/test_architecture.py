@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -175,6 +176,34 @@ def test_help_comes_without_the_engines(arguments: list[str]) -> None:
     child = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert child.returncode == 0, child.stderr
     assert (HEAVY | {"dagster"}) & set(json.loads(child.stdout.splitlines()[-1])) == set()
+
+
+def test_a_load_imports_no_readers_and_drivers_of_other_sources(tmp_path: Path) -> None:
+    """Each costs every load its share of the start: half a second of a run is imports."""
+    with sqlite3.connect(tmp_path / "shop.db") as database:
+        database.execute("create table orders (id integer primary key)")
+    script = """
+import json, sys
+from pathlib import Path
+from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.loading.load import run_load
+from fabric_assets.loading.reports import LoadRequest
+from fabric_assets.settings import load_settings
+shop = {"type": "sql_database", "url": {"file": "url"}, "streams": {"orders": {"primary_key": "id"}}}
+tenant = TenantConfig.model_validate({"version": 1, "tenant": "acme", "sources": {"shop": shop}})
+reports = list(run_load(LoadRequest(tenant=tenant, source="shop", streams=(), settings=load_settings()), report=print))
+print(json.dumps({"reports": [type(report).__name__ for report in reports], "modules": sorted(sys.modules)}))
+"""
+    (tmp_path / "data").mkdir(mode=0o700)
+    (tmp_path / "data" / "url").write_text(f"sqlite:///{tmp_path}/shop.db")
+    child = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=os.environ | {"FABRIC_DATA_DIR": str(tmp_path / "data")}, capture_output=True, text=True, check=False
+    )
+    assert child.returncode == 0, child.stderr
+    found = json.loads(child.stdout.splitlines()[-1])
+    assert found["reports"] == ["StreamReport"]
+    assert {"psycopg2", "pymysql", "openpyxl", "xml.etree.ElementTree", "pyarrow.csv"} & set(found["modules"]) == set()
+    assert [name for name in found["modules"] if "connectors.rest_" in name or "connectors.import_files" in name] == []
 
 
 # --- adding a source type: each step of CONTRIBUTING has its test

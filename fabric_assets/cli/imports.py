@@ -161,7 +161,7 @@ def _tell(tenant: str, story: "FileStory") -> Iterator[str]:
 
 
 def _advise(tenant: str, file: "DroppedFile") -> str:
-    from fabric_assets.connectors.import_files import MENDED
+    from fabric_assets.connectors.imported_file import MENDED
 
     chosen, name = f"--source {file.source} --stream {file.stream}", shlex.quote(file.name)
     if file.status == "loaded":

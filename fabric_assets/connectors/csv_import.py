@@ -29,10 +29,10 @@ from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.file_listing import make_empty_folder
 from fabric_assets.connectors.files import ORDER, ROWS_BITS
 from fabric_assets.connectors.import_bytes import build_size_error
-from fabric_assets.connectors.import_files import FILE, HASH, MENDED, ROW, CheckedFile, build_schema, check_file
+from fabric_assets.connectors.import_files import CheckedFile, build_schema, check_file
 from fabric_assets.connectors.import_inbox import InboxFile, open_inbox
 from fabric_assets.connectors.import_put_away import PutAway
-from fabric_assets.connectors.imported_file import ARCHIVE, MAX_ATTEMPTS, QUARANTINE, ImportedFile, build_place, find_next_attempt
+from fabric_assets.connectors.imported_file import ARCHIVE, FILE, HASH, MAX_ATTEMPTS, MENDED, QUARANTINE, ROW, ImportedFile, build_place, find_next_attempt
 from fabric_assets.errors import QuarantinedFile, SourceError, SourceUnavailable
 
 IMPORTED_AT = "_fabric_imported_at"

@@ -24,12 +24,10 @@ from fabric_assets.connectors.import_faults import Faults, build_reject
 from fabric_assets.connectors.import_sheets import SheetFile, open_sheet
 from fabric_assets.connectors.import_spool import Spool
 from fabric_assets.connectors.import_tables import TextFile, open_text
+from fabric_assets.connectors.imported_file import FILE, HASH, MENDED, REJECT, ROW, UNMAPPED
 from fabric_assets.connectors.value_forms import CURRENT
 from fabric_assets.errors import QuarantinedFile
 
-FILE, HASH, ROW, UNMAPPED = "_fabric_file", "_fabric_file_sha256", "_fabric_row", "_fabric_unmapped"
-# Names the rejected row that a row of an exported file is: such a file is replayed, for loaded it would make them other rows.
-REJECT, MENDED = "_fabric_reject", "mended_rejects"
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".xlsx")
 _COMMA = ", "
 _ESCAPED = r'["\\\x00-\x1f\x7f]'

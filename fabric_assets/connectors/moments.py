@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any
+from typing import Any, ClassVar
 
 
 class MomentGone(Exception):
@@ -38,6 +38,9 @@ class Moments(ABC):
     Args:
         streams: that are going to read.
     """
+
+    # Of Postgres: several connections can read one moment, and its snapshot tells which rows were committed late.
+    are_shared: ClassVar[bool] = False
 
     def __init__(self, streams: Collection[str]) -> None:
         self._lock, self._waiting = Lock(), set(streams)

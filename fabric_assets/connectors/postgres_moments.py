@@ -43,6 +43,8 @@ class PostgresMoments(Moments):
         hold_seconds: the longest time that a moment is held.
     """
 
+    are_shared = True
+
     def __init__(self, database: Database, *, streams: Collection[str], tables: Sequence[str], hold_seconds: float) -> None:
         super().__init__(streams)
         self._database, self._tables, self._hold_seconds = database, list(tables), hold_seconds

@@ -26,7 +26,6 @@ from fabric_assets.connectors.former_forms import find_declared_form
 from fabric_assets.connectors.late_rows import LateRows
 from fabric_assets.connectors.local_paths import LocalPaths
 from fabric_assets.connectors.moments import Moment, MomentGone, Moments
-from fabric_assets.connectors.postgres_moments import PostgresMoments
 from fabric_assets.connectors.sql_databases import Database
 from fabric_assets.connectors.sql_query import Query
 from fabric_assets.connectors.suggestions import build_missing_error
@@ -95,7 +94,7 @@ def open_source(context: SourceContext) -> SourceReader:
         database.close()
 
     # The streams of a moment that one connection shows wait for each other.
-    return SourceReader(tuple(groups), connections=1 if config.consistent and not isinstance(moments, PostgresMoments) else config.max_connections, close=close)
+    return SourceReader(tuple(groups), connections=1 if config.consistent and not (moments and moments.are_shared) else config.max_connections, close=close)
 
 
 def _open_moments(database: Database, config: SqlDatabaseSource, streams: Mapping[str, SqlStream]) -> Moments | None:
@@ -103,6 +102,8 @@ def _open_moments(database: Database, config: SqlDatabaseSource, streams: Mappin
     ConfigurationError: one moment is demanded of a database that gives none.
     """
     if database.url.drivername == "postgresql+psycopg2":
+        from fabric_assets.connectors.postgres_moments import PostgresMoments  # its driver is loaded for Postgres alone
+
         asked = [database.quote_table(stream.table or name) for name, stream in streams.items() if stream.cursor and config.late_rows is not None]
         return PostgresMoments(database, streams=streams, tables=asked, hold_seconds=config.snapshot_hold.total_seconds())
     if not config.consistent:
@@ -184,7 +185,8 @@ def _read(reading: _Reading, memories: Mapping[str, StreamMemory]) -> Iterator[B
     if (
         reads_all
         and reading.config.cursor.lag is None
-        and isinstance(reading.moments, PostgresMoments)
+        and reading.moments is not None
+        and reading.moments.are_shared
         and not late.is_possible
         and _get_late_rows(reading) is not None
     ):

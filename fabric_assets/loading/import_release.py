@@ -10,9 +10,8 @@ from fabric_assets import naming
 from fabric_assets.config.imports import CsvImportSource
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.connectors.destinations import connect
-from fabric_assets.connectors.import_files import MENDED
 from fabric_assets.connectors.import_inbox import Inbox
-from fabric_assets.connectors.imported_file import ARCHIVE, QUARANTINE, REASON_SUFFIX, ImportedFile, build_place
+from fabric_assets.connectors.imported_file import ARCHIVE, MENDED, QUARANTINE, REASON_SUFFIX, ImportedFile, build_place
 from fabric_assets.errors import ConfigurationError, DataError
 from fabric_assets.loading.imports import DroppedFile, Report, choose_file, find_inboxes, open_ledger, read_known
 from fabric_assets.loading.lease import LEASE_SECONDS, load_lease

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from fabric_assets.config.imports import CsvStream, ImportColumn, ImportLimits, fold
 from fabric_assets.connectors.import_cells import Cells
-from fabric_assets.connectors.import_files import REJECT
 from fabric_assets.connectors.import_sheets import open_sheet
 from fabric_assets.connectors.import_tables import open_text
+from fabric_assets.connectors.imported_file import REJECT
 from fabric_assets.errors import DataError, QuarantinedFile
 from fabric_assets.loading.rejects_csv import OWN
 from fabric_assets.security.formulas import neutralise

@@ -12,9 +12,9 @@ import pyarrow as pa
 from fabric_assets.config.imports import NUMBERS, CsvStream, fold
 from fabric_assets.connectors.import_cells import Cells
 from fabric_assets.connectors.import_columns import map_columns
-from fabric_assets.connectors.import_files import REJECT, ROW, RowChecker
+from fabric_assets.connectors.import_files import RowChecker
 from fabric_assets.connectors.import_values import is_number
-from fabric_assets.connectors.imported_file import ImportedFile
+from fabric_assets.connectors.imported_file import REJECT, ROW, ImportedFile
 from fabric_assets.loading.mended_file import MendedRow
 from fabric_assets.loading.rejects import RejectedRow
 from fabric_assets.loading.rejects_csv import is_own, spell

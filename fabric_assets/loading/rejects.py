@@ -11,7 +11,7 @@ from typing import Any
 from fabric_assets import naming
 from fabric_assets.config.tenant import DuckDbDestination, TenantConfig
 from fabric_assets.connectors.destinations import connect
-from fabric_assets.connectors.import_files import FILE, UNMAPPED
+from fabric_assets.connectors.imported_file import FILE, UNMAPPED
 from fabric_assets.loading.ledger import select_failed_loads
 from fabric_assets.loading.session import quote_text
 from fabric_assets.settings import Settings

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 from fabric_assets.config.imports import CsvStream, fold
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.connectors.column_names import normalize_column, spell_column
-from fabric_assets.connectors.import_files import REJECT
+from fabric_assets.connectors.imported_file import REJECT
 from fabric_assets.loading.rejects import RejectedRow, RejectedRows
 from fabric_assets.security.formulas import neutralise
 

@@ -23,8 +23,7 @@ from fabric_assets.connectors.arrow_types import BIGINT, TIMESTAMP_UTC
 from fabric_assets.connectors.batches import StreamPlan
 from fabric_assets.connectors.csv_import import IMPORTED_AT
 from fabric_assets.connectors.files import ORDER, ROWS_BITS
-from fabric_assets.connectors.import_files import FILE, HASH, ROW
-from fabric_assets.connectors.imported_file import ImportedFile
+from fabric_assets.connectors.imported_file import FILE, HASH, ROW, ImportedFile
 from fabric_assets.errors import ConfigurationError, DataError, FabricError
 from fabric_assets.loading.failures import build_error
 from fabric_assets.loading.import_release import settle_mended

@@ -7,7 +7,8 @@ from typing import Any
 
 from fabric_assets.config.imports import CsvStream, ImportLimits
 from fabric_assets.connectors.batches import Reject
-from fabric_assets.connectors.import_files import FILE, HASH, ROW, UNMAPPED, check_file
+from fabric_assets.connectors.import_files import check_file
+from fabric_assets.connectors.imported_file import FILE, HASH, ROW, UNMAPPED
 from fabric_assets.errors import QuarantinedFile
 
 # A column of each of these names as a text, unless a test says otherwise.
