@@ -160,11 +160,15 @@ def _to_python(value: pa.Scalar) -> Any:
     try:
         return value.as_py()
     except (ValueError, OverflowError):
+        if isinstance(value, pa.MapScalar):
+            return [(_to_python(pair["key"]), _to_python(pair["value"])) for pair in value.values or ()]
         if isinstance(value, pa.StructScalar):
-            return {name: _to_python(value[name]) for name in value}
+            # Two fields may have one name; then pairs keep both.
+            pairs = [(field.name, _to_python(value[number])) for number, field in enumerate(value.type)]
+            return dict(pairs) if len(dict(pairs)) == len(pairs) else pairs
         if pa.types.is_date(value.type) or pa.types.is_timestamp(value.type):
             return _spell_far(value)
-        if pa.types.is_time(value.type):
+        if pa.types.is_time(value.type) or pa.types.is_duration(value.type):
             return _spell_time(value.cast(pa.int64()).as_py() * _NANOSECONDS[value.type.unit])
         return [_to_python(item) for item in value.values] if hasattr(value, "values") else value.cast(BINARY).as_py().decode(errors="backslashreplace")
 

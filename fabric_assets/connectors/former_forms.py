@@ -5,7 +5,7 @@ from typing import Any
 import pyarrow as pa
 
 from fabric_assets.connectors.arrow_types import JSON, get_word
-from fabric_assets.connectors.nested_types import choose_nested, has_map
+from fabric_assets.connectors.nested_types import choose_nested, has_type
 from fabric_assets.connectors.value_forms import name_list_form
 
 # SQLAlchemy's names of types, by dialect: what the release before versions read as text in another spelling than today's.
@@ -50,4 +50,4 @@ def find_carried_form(kind: pa.DataType) -> str | None:
     if present != JSON:
         return name_list_form(get_word(present.value_type))
     # A map was a list of pairs.
-    return "text" if has_map(kind) else "json"
+    return "text" if has_type(kind, pa.types.is_map) else "json"

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fabric_assets.connectors.arrow_types import JSON, TEXT, get_carried_type, to_json, to_python
+from fabric_assets.connectors.arrow_types import JSON, TEXT, get_carried_type, spell_times, to_json, to_python
 
 Column = Any  # pa.Array | pa.ChunkedArray
 _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_list_view, pa.types.is_large_list_view)
@@ -96,6 +96,41 @@ def _map_list(column: Any, convert: Callable[[Column], Column]) -> Any:
     return pa.ListArray.from_arrays(offsets, values, mask=column.is_null() if column.null_count else None)
 
 
+def spell_spans(column: Column) -> Column:
+    """Nested values whose times and durations are texts: Python has no times below zero and of 24 hours, and spells durations its own way."""
+    if isinstance(column, pa.ChunkedArray):
+        return pa.chunked_array([spell_spans(chunk) for chunk in column.chunks] or [spell_spans(pa.array([], column.type))])
+    kind = column.type
+    if pa.types.is_time(kind) or pa.types.is_duration(kind):
+        return spell_times(column)
+    if isinstance(kind, pa.BaseExtensionType) or not has_type(kind, pa.types.is_time, pa.types.is_duration):
+        return column
+    if is_list(kind):
+        return map_lists(column.cast(pa.list_(kind.value_type)), spell_spans)
+    if pa.types.is_map(kind):
+        pairs = map_lists(column.cast(pa.list_(pa.struct([pa.field("key", kind.key_type, nullable=False), pa.field("value", kind.item_type)]))), spell_spans)
+        # A NULL is told by its offset.
+        offsets = pc.if_else(pa.concat_arrays([pairs.is_null(), pa.array([False])]), pa.scalar(None, pa.int32()), pairs.offsets)
+        return pa.MapArray.from_arrays(offsets, *pairs.values.flatten())
+    children = [spell_spans(child) for child in column.flatten()]
+    return pa.StructArray.from_arrays(children, names=[kind.field(number).name for number in range(kind.num_fields)], mask=column.is_null())
+
+
+def drop_views(kind: pa.DataType) -> pa.DataType:
+    """A type without views of texts and bytes, at any depth: pyarrow cannot take single rows of them."""
+    if pa.types.is_string_view(kind):
+        return TEXT
+    if pa.types.is_binary_view(kind):
+        return pa.binary()
+    if not has_type(kind, pa.types.is_string_view, pa.types.is_binary_view):
+        return kind
+    if is_list(kind):
+        return pa.list_(drop_views(kind.value_type))
+    if pa.types.is_map(kind):
+        return pa.map_(drop_views(kind.key_type), drop_views(kind.item_type))
+    return pa.struct([kind.field(number).with_type(drop_views(kind.field(number).type)) for number in range(kind.num_fields)])
+
+
 def read_lists(column: Column) -> Column:
     """JSON texts of lists of plain values as lists of texts; NULL where a text is none."""
     return pa.array([None if text is None else _read_list(text) for text in column.to_pylist()], pa.list_(TEXT))
@@ -124,16 +159,16 @@ def find_rows_of_values(column: Column, condition: Callable[[Column], Column]) -
 def write_json(column: Column) -> Column:
     """Nested values as JSON, a map as an object; NULL where a warehouse would not take one for it."""
     values = to_python(column)
-    if has_map(column.type):
+    if has_type(column.type, pa.types.is_map):
         values = [_build_objects(value, column.type) for value in values]
     return keep_json(pa.array([to_json(value) for value in values], TEXT))
 
 
-def has_map(kind: pa.DataType) -> bool:
-    """Whether a map is in a type, at any depth."""
-    if pa.types.is_map(kind):
+def has_type(kind: pa.DataType, *tests: Callable[[pa.DataType], bool]) -> bool:
+    """Whether a type is, or holds at any depth, one that meets a test."""
+    if any(test(kind) for test in tests):
         return True
-    return any(has_map(kind.field(number).type) for number in range(kind.num_fields))
+    return any(has_type(kind.field(number).type, *tests) for number in range(kind.num_fields))
 
 
 def _build_objects(value: Any, kind: pa.DataType) -> Any:
@@ -145,7 +180,7 @@ def _build_objects(value: Any, kind: pa.DataType) -> Any:
         return dict(pairs) if len(dict(pairs)) == len(pairs) else pairs
     if is_list(kind):
         return [_build_objects(item, kind.value_type) for item in value]
-    if pa.types.is_struct(kind):
+    if pa.types.is_struct(kind) and isinstance(value, dict):
         return {name: _build_objects(item, kind.field(name).type) for name, item in value.items()}
     return value
 

@@ -45,7 +45,7 @@ class ParquetReader:
             try:
                 rows = count_rows(parquet, self._content.path, count_batch_rows(_get_size(parquet), parquet.metadata.num_rows))
                 for batch in parquet.iter_batches(batch_size=rows):
-                    yield Piece(pa.Table.from_batches([batch]), done + 1)
+                    yield Piece(_drop_views(pa.Table.from_batches([batch])), done + 1)
                     done += batch.num_rows
             except (pa.ArrowException, OSError, MemoryError) as error:
                 raise self._build_error(error) from None
@@ -81,6 +81,11 @@ def _get_size(parquet: pq.ParquetFile) -> int:
     """The bytes of its content, unpacked, as its footer says."""
     facts = parquet.metadata
     return sum(facts.row_group(index).total_byte_size for index in range(facts.num_row_groups))
+
+
+def _drop_views(rows: pa.Table) -> pa.Table:
+    fields = [field.with_type(nested_types.drop_views(field.type)) for field in rows.schema]
+    return rows if fields == list(rows.schema) else rows.cast(pa.schema(fields))
 
 
 def _get_fits(kind: pa.DataType) -> frozenset[pa.DataType]:

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from fabric_assets.connectors import arrow_types
 from fabric_assets.connectors.arrow_types import BIGINT, BINARY, BOOL, DATE, DOUBLE, JSON, TEXT, TIME, TIMESTAMP, TIMESTAMP_UTC
 from fabric_assets.connectors.mixed_columns import convert_in_halves
-from fabric_assets.connectors.nested_types import is_list, map_lists, parse_json, read_lists, simplify_list, write_json
+from fabric_assets.connectors.nested_types import is_list, map_lists, parse_json, read_lists, simplify_list, spell_spans, write_json
 from fabric_assets.connectors.value_forms import CURRENT
 
 Column = Any  # pa.Array | pa.ChunkedArray
@@ -48,8 +48,10 @@ def plain(column: Column, *, value_forms: int = CURRENT) -> Column:
         return arrow_types.spell_times(column)
     if pa.types.is_dictionary(kind):
         return plain(column.cast(kind.value_type), value_forms=value_forms)
-    if is_list(kind) and value_forms >= 2:
-        return simplify_list(column, plain)
+    if pa.types.is_nested(kind) and value_forms >= 2:
+        if is_list(kind):
+            return simplify_list(column if pa.types.is_time(kind.value_type) else spell_spans(column), plain)
+        return spell_spans(column)
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return column.cast(TEXT)
     if pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind) or pa.types.is_binary_view(kind):

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from fabric_assets.connectors.arrow_types import BINARY, EARLIEST, EARLIEST_DAY, LATEST, LATEST_DAY, TEXT, get_carried_type, to_text
 from fabric_assets.connectors.column_names import compose, join_names, normalize_column
 from fabric_assets.connectors.mixed_columns import split
-from fabric_assets.connectors.nested_types import SOURCE_JSON, find_rows_of_values, keep_json, parse_json
+from fabric_assets.connectors.nested_types import SOURCE_JSON, find_rows_of_values, is_list, keep_json, parse_json, spell_spans
 from fabric_assets.connectors.value_forms import CURRENT
 from fabric_assets.errors import DataError
 from fabric_assets.loading.fitting import plain
@@ -112,6 +112,8 @@ def _part(column: Any, value_forms: int) -> tuple[Any, ...]:
     if name == SOURCE_JSON.extension_name or (name == "arrow.json" and value_forms >= 2):
         return _part_json(column.cast(TEXT), keep_json if name == SOURCE_JSON.extension_name else parse_json)
     column = plain(column, value_forms=value_forms)
+    if is_list(column.type) and pa.types.is_time(column.type.value_type):
+        return _part_lists_of_times(column)
     return _part_times(column) if pa.types.is_time(column.type) else (column,)
 
 
@@ -124,12 +126,23 @@ def _part_json(texts: Any, read: Any) -> tuple[Any, ...]:
 
 def _part_times(column: Any) -> tuple[Any, ...]:
     """Times of day, and apart from them what is none: files hold negative ones, and no warehouse does. 24:00:00 is one."""
-    numbers = column.cast(pa.int32() if pa.types.is_time32(column.type) else pa.int64())
-    bounds, day = pc.min_max(numbers), 86_400 * _PER_SECOND[column.type.unit]
-    if not bounds["min"].is_valid or (bounds["min"].as_py() >= 0 and bounds["max"].as_py() <= day):
+    fits = pc.invert(_is_no_time_of_day(column))
+    if pc.all(fits, min_count=0).as_py():
         return (column,)
-    fits = pc.and_(pc.greater_equal(numbers, 0), pc.less_equal(numbers, day))
     return pc.if_else(fits, column, pa.scalar(None, column.type)), to_text(pc.if_else(fits, pa.scalar(None, column.type), column))
+
+
+def _part_lists_of_times(column: Any) -> tuple[Any, ...]:
+    mask = find_rows_of_values(column, _is_no_time_of_day)
+    if mask is None:
+        return (column,)
+    left = pc.if_else(mask, column, pa.scalar(None, column.type))
+    return pc.if_else(mask, pa.scalar(None, column.type), column), to_text(spell_spans(left))
+
+
+def _is_no_time_of_day(column: Any) -> Any:
+    numbers = column.cast(pa.int32() if pa.types.is_time32(column.type) else pa.int64())
+    return pc.or_(pc.less(numbers, 0), pc.greater(numbers, 86_400 * _PER_SECOND[column.type.unit]))
 
 
 def build_same_name_error(place: str, first: str, second: str) -> DataError:

@@ -15,11 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fabric_assets.config.streams import SchemaContract
-from fabric_assets.connectors.arrow_types import to_json, to_text
+from fabric_assets.connectors.arrow_types import to_json
 from fabric_assets.connectors.batches import Batch, Reject, Row, StreamPlan
 from fabric_assets.connectors.column_names import compose
 from fabric_assets.connectors.former_forms import find_carried_form
 from fabric_assets.connectors.mixed_columns import list_values
+from fabric_assets.connectors.nested_types import spell_spans
 from fabric_assets.connectors.suggestions import build_missing_error
 from fabric_assets.connectors.value_forms import CURRENT
 from fabric_assets.errors import DataError
@@ -204,5 +205,5 @@ def _dump(row: Row) -> str:
 
 
 def _dump_table(rows: pa.Table) -> list[str]:
-    columns = [to_text(column).to_pylist() if pa.types.is_time(column.type) else list_values(column) for column in rows.columns]
+    columns = [list_values(spell_spans(column)) for column in rows.columns]
     return [to_json(dict(zip(rows.column_names, values, strict=True))) or "" for values in zip(*columns, strict=True)]

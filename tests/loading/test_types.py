@@ -320,3 +320,54 @@ def test_arrays_of_a_domain_are_lists_of_the_type_below(postgres_database: str, 
         first, second = tenant.read("odd", *columns, order="id")
         assert first == ([1, None], ["a", "b,c"], ["ab "], [True], [datetime(2024, 1, 31, tzinfo=UTC).date()], [Decimal("1.5")])
         assert set(second) == {None}
+
+
+def test_times_and_durations_within_parquet_values_are_spelt_as_in_columns(settings: Settings, warehouse: str | None) -> None:
+    span, clock = pa.duration("us"), pa.time64("us")
+    nested = {
+        "spans": (pa.list_(span), [[1_500_000, None], [-90_000_000_000], None], [["00:00:01.500000", None], ["-25:00:00"], None]),
+        "shift": (pa.struct({"a": span}), [{"a": -90_000_000}, None, {"a": None}], [{"a": "-00:01:30"}, None, {"a": None}]),
+        "days": (pa.map_(pa.string(), span), [[("x", 10**6)], [], None], [{"x": "00:00:01"}, {}, None]),
+        "clock": (pa.struct({"t": clock}), [{"t": 86_400_000_000}, {"t": -1}, {"t": 0}], [{"t": "24:00:00"}, {"t": "-00:00:00.000001"}, {"t": "00:00:00"}]),
+        "far": (pa.map_(pa.string(), pa.timestamp("us")), [[("x", 2**62)], [], None], [{"x": "148108-07-06 14:00:27.387904000"}, {}, None]),
+    }
+    times = pa.array([[3_600_000_000], [-1, 0], None], pa.list_(clock))
+    table = pa.table({"no": [1, 2, 3], "times": times} | {name: pa.array(values, kind) for name, (kind, values, _) in nested.items()})
+    tenant = _load_parquet(settings, warehouse, table)
+    for name, (_, _, expected) in nested.items():
+        found = [value for _, value in tenant.ask(f"select no, {name} from acme_raw_shop.odd order by no")]
+        assert [value if warehouse or value is None else json.loads(value) for value in found] == expected
+    assert tenant.ask("select times, times__v_text from acme_raw_shop.odd order by no") == [
+        ([time(1)], None),
+        (None, '["-00:00:00.000001", "00:00:00"]'),
+        (None, None),
+    ]
+
+
+def test_a_parquet_row_beside_views_of_texts_can_be_rejected_alone(settings: Settings, warehouse: str | None) -> None:
+    views = {
+        "a": pa.array(["x", None], pa.string_view()),
+        "b": pa.array([b"x", b"y"], pa.binary_view()),
+        "c": pa.array([["x"], None], pa.list_(pa.string_view())),
+        "d": pa.array([{"x": "y"}, None], pa.struct({"x": pa.string_view()})),
+    }
+    tenant = _load_parquet(settings, warehouse, pa.table({"no": [1, 2], "day": pa.array([0, 2**31 - 1], pa.date32())} | views))
+    assert tenant.ask("select no, a, c from acme_raw_shop.odd") == [(1, "x", ["x"])]
+    assert tenant.ask("select reason from acme_fabric.rejected_rows") == [("out_of_range",)]
+
+
+def test_two_fields_of_one_name_in_a_parquet_struct_are_both_kept(settings: Settings, warehouse: str | None) -> None:
+    struct = pa.StructArray.from_arrays([pa.array([1, None]), pa.array(["x", "y"])], names=["a", "a"])
+    tenant = _load_parquet(settings, warehouse, pa.table({"no": [1, 2], "s": struct}))
+    found = [value for _, value in tenant.ask("select no, s from acme_raw_shop.odd order by no")]
+    assert [value if warehouse else json.loads(value) for value in found] == [[["a", 1], ["a", "x"]], [["a", None], ["a", "y"]]]
+
+
+def _load_parquet(settings: Settings, warehouse: str | None, table: pa.Table) -> Tenant:
+    (settings.data_dir / "in").mkdir()
+    pq.write_table(table, settings.data_dir / "in" / "a.parquet")
+    source = {"type": "files", "path": "in", "streams": {"odd": {"glob": "*", "format": "parquet", "primary_key": "no"}}}
+    tenant = Tenant(settings, source, warehouse=warehouse)
+    for _ in range(2):
+        tenant.load(full_refresh=True)
+    return tenant
