@@ -106,7 +106,9 @@ def _read_cells(line: str, delimiter: str, name: str, encoding: str) -> list[str
 
 def _read_row(line: str, delimiter: str) -> list[str]:
     try:
-        return [cell.strip() for cell in next(csv.reader(StringIO(line, newline=""), delimiter=delimiter, skipinitialspace=True), [])]
+        # A file that was put together of several has their marks (BOM) in it.
+        text = line.removeprefix("\ufeff")
+        return [cell.strip() for cell in next(csv.reader(StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True), [])]
     except csv.Error:
         return []
 

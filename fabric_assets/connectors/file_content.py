@@ -19,7 +19,8 @@ from fabric_assets.errors import DataError
 
 _BLOCK = 1024 * 1024
 _HEAD = 64 * 1024
-_PACKED = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}
+# A Zstandard file may begin with a frame to be skipped, as those of pzstd do.
+_PACKED = {"gzip": re.compile(rb"\x1f\x8b"), "zstd": re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18", re.DOTALL)}
 _BOMS = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _TEXTS = {"csv": "CSV", "jsonl": "JSON Lines", "json": "JSON"}
 _FOREIGN = (
@@ -44,6 +45,7 @@ _FOREIGN = (
 )
 _MARKUP = re.compile(r"\s*<(!doctype|html|head|body|\?xml|rss|svg|error|!--)", re.IGNORECASE)
 _JSON_ROW = re.compile(r'\s*(?:\[\s*)?\{\s*(?:"(?:[^"\\]|\\.)*"\s*:|\})|\s*\[\s*\]\s*\Z')
+_BAD_BYTE = re.compile("[\udc80-\udcff]")
 _SEP = re.compile(r'"?sep=(.)"?\r?\n', re.IGNORECASE)
 
 
@@ -80,6 +82,7 @@ class _Preparation:
     def __init__(self, file: FetchedFile, stream: FileStream, limits: FileLimits, name: str) -> None:
         self._file, self._stream, self._limits, self._name = file, stream, limits, name
         self._target = file.path.with_suffix(".text")
+        self._has_bad_bytes = False
         with file.path.open("rb") as opened:
             self._packing = self._find_packing(opened.read(8))
 
@@ -104,7 +107,7 @@ class _Preparation:
 
     def _find_packing(self, head: bytes) -> str:
         wanted = self._stream.compression
-        found = next((name for name, magic in _PACKED.items() if head.startswith(magic)), "")
+        found = next((name for name, magic in _PACKED.items() if magic.match(head)), "")
         if wanted == "none":
             return ""
         if wanted not in ("auto", found) and self._file.source.size:
@@ -184,8 +187,14 @@ class _Preparation:
     def _write_text(self, encoding: str, skipped: int, *, is_array: bool) -> None:
         texts = self._read_lines(encoding, skipped) if skipped else self._read_texts(encoding)
         with self._target.open("w", encoding="utf-8", errors="surrogateescape", newline="") as target:
-            for text in split_array(texts, self._name) if is_array else texts:
-                target.write(text)
+            try:
+                for text in split_array(texts, self._name) if is_array else texts:
+                    target.write(text)
+            except DataError:
+                if self._has_bad_bytes:
+                    # A wrong encoding hides quotes, so that the array seems to have no end.
+                    raise self._build_encoding_error(encoding) from None
+                raise
 
     def _read_texts(self, encoding: str) -> Iterator[str]:
         """Bytes that the encoding lacks become surrogates, and bytes again in the copy: only the rows that hold them are rejected."""
@@ -194,6 +203,7 @@ class _Preparation:
         try:
             for block in self._read_blocks():
                 text = decoder.decode(block)
+                self._has_bad_bytes = self._has_bad_bytes or bool(_BAD_BYTE.search(text))
                 if is_first and text:
                     text, is_first = text.removeprefix("\ufeff"), False
                 yield _escape_halves(text)

@@ -262,7 +262,7 @@ def _split_csv(lines: Iterator[str], columns: int | None, delimiter: str, name: 
 def _split_json(lines: Iterator[str], name: str, encoding: str, unit: str) -> Iterator[Fragment]:
     first, any_row = "", False
     for number, line in enumerate(lines, start=1):
-        text = line.strip()
+        text = line.strip(" \t\r\n")  # Python would strip separators such as U+001E too.
         if not text:
             continue
         first = first or text[0]

@@ -13,7 +13,7 @@ from fabric_assets.connectors.file_types import TextColumn
 from fabric_assets.connectors.text_reader import TextReader
 from fabric_assets.errors import DataError
 
-_NUMBERED = re.compile(r"(.+)_\d+")
+_NUMBERED = re.compile(r"(.+)_\d+|[cC]\d+")
 # DuckDB would take objects of many different keys for one map, and a file of maps has no columns.
 _NO_MAPS = "map_inference_threshold=-1, field_appearance_threshold=0"
 
@@ -35,7 +35,7 @@ class JsonReader(TextReader):
                 raise
             return self._refuse_bare_objects()
         names = [row[0] for row in found]
-        self._refuse_case_twins(connection, names)
+        self._refuse_other_names(connection, names)
         return [TextColumn(name, f"({quote(name)} ->> '$')", f"json_type({quote(name)})") for name in names]
 
     def _refuse_bare_objects(self) -> list[TextColumn]:
@@ -55,16 +55,18 @@ class JsonReader(TextReader):
     def _options(self) -> str:
         return f"format='newline_delimited', records=true, maximum_object_size={self._longest_line}"
 
-    def _refuse_case_twins(self, connection: Any, names: list[str]) -> None:
-        """DuckDB gives `ID` beside `id` the name `ID_1`, under which no line has a value."""
+    def _refuse_other_names(self, connection: Any, names: list[str]) -> None:
+        """DuckDB gives `ID` beside `id` the name `ID_1`, and a field without a name `C0`; no line has a value under these."""
         known = {name.lower() for name in names}
-        if not any(match and match[1].lower() in known for match in map(_NUMBERED.fullmatch, names)):
+        if not any(match and (not match[1] or match[1].lower() in known) for match in map(_NUMBERED.fullmatch, names)):
             return
         path = quote_text(str(self.path))
         keys = connection.execute(
             f"select distinct unnest(json_keys(json)) from read_ndjson_objects({path}, maximum_object_size={self._longest_line})"
         ).fetchall()
         real = sorted(key for (key,) in keys)
+        if "" in real:
+            raise DataError(f"{self.name} has a field without a name", remedy="give the field a name, or leave it out")
         twins = [key for key in real if [other.lower() for other in real].count(key.lower()) > 1]
         if twins:
             raise DataError(

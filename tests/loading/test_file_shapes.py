@@ -184,6 +184,7 @@ HEADERS = [
     "id,name\n",
     "a b,c-d,e.f\nx,y,z\n",
     "only\none\n",
+    "id,text\n1,a\n\ufeffid,text\n3,c\n",
 ]
 
 
@@ -321,6 +322,10 @@ def test_half_of_a_packed_file_is_refused(settings: Settings, inbox: Path, kind:
     assert f"is not a complete {kind} file" in refuse(settings, inbox, packed[: len(packed) // 2]).message
 
 
+def test_a_packed_file_may_begin_with_a_frame_to_be_skipped(settings: Settings, inbox: Path) -> None:
+    assert load(settings, inbox, b"\x50\x2a\x4d\x18\4\0\0\0size" + pack("zstd", b"id,name\n1,a\n"), "id", "name") == [(1, "a")]
+
+
 def test_a_file_that_is_not_packed_as_declared_is_refused(settings: Settings, inbox: Path) -> None:
     assert "is not a gzip file" in refuse(settings, inbox, "id\n1\n", compression="gzip").message
     assert "is a gzip file" in refuse(settings, inbox, gzip.compress(b"id\n1\n"), compression="none").message
@@ -437,6 +442,27 @@ def test_a_json_file_that_is_not_complete_is_refused(settings: Settings, inbox: 
 @pytest.mark.parametrize("line", ["[1, 2]", "[1, 2", "[]"])
 def test_a_bad_first_line_makes_no_array_of_json_lines(settings: Settings, inbox: Path, line: str) -> None:
     assert load(settings, inbox, line + '\n{"id": 1}\n{"id": 2}\n', "_fabric_row", "id", format="jsonl") == [(2, 1), (3, 2)]
+
+
+@pytest.mark.parametrize("encoding", ["shift_jis", "gb18030"])
+def test_a_json_array_in_an_undeclared_encoding_is_no_incomplete_one(settings: Settings, inbox: Path, encoding: str) -> None:
+    # The second byte of each of these letters is a backslash, which hides the quote after it.
+    text = {"shift_jis": "\u8868", "gb18030": "\u4e57"}[encoding]
+    content = f'[{{"id": 1, "name": "{text}"}}, {{"id": 2, "name": "{text}"}}]'.encode(encoding)
+    error = refuse(settings, inbox, content, format="json")
+    assert "is not valid utf-8" in error.message
+    assert "encoding" in error.remedy
+    assert load(settings, inbox, content, "id", "name", format="json", encoding=encoding) == [(1, text), (2, text)]
+
+
+def test_a_record_separator_is_no_space_of_json(settings: Settings, inbox: Path) -> None:
+    assert load(settings, inbox, '{"id": 1}\n\x1e{"id": 2}\n \t{"id": 3}\r\n', "_fabric_row", "id", format="jsonl") == [(1, 1), (3, 3)]
+
+
+@pytest.mark.parametrize("row", ['{"": 1, "id": 2}', '{"id": 2, "": {"x": 1}, "c0": 3}'])
+def test_a_field_without_a_name_is_refused(settings: Settings, inbox: Path, row: str) -> None:
+    assert "has a field without a name" in refuse(settings, inbox, f'{{"id": 1}}\n{row}\n', format="jsonl").message
+    assert load(settings, inbox, '{"c0": 1, "C1": 2}\n', "c0", "c1", format="jsonl") == [(1, 2)]
 
 
 # --- JSON Lines of many keys
