@@ -11,7 +11,7 @@ import pyarrow as pa
 from fabric_assets import naming
 from fabric_assets.connectors.arrow_types import BIGINT, BOOL, DOUBLE, JSON, TEXT, TIMESTAMP_UTC
 from fabric_assets.connectors.value_forms import FIRST
-from fabric_assets.errors import LeaseHeld
+from fabric_assets.errors import DestinationError, LeaseHeld
 from fabric_assets.loading.reports import LoadRecord, SchemaChange
 from fabric_assets.loading.session import Session, Table, WriteConflict, quote, quote_all, quote_text
 from fabric_assets.loading.stream_names import NO_NAMES
@@ -93,12 +93,26 @@ def read_states(session: Session, platform: str, source: str) -> dict[str, Strea
     found = session.query(
         f"select stream, version, state, value_forms, column_names, rows_total, {has_rejects} from {Table(platform, 'stream_state')} {of_source}"
     ).to_pylist()
-    return {
-        row["stream"]: StreamState(
-            row["version"], json.loads(row["state"]), row["has_rejects"], row["value_forms"] or FIRST, row["column_names"], row["rows_total"]
+    streams = [row["stream"] for row in found]
+    return {row["stream"]: _parse_state(row, platform, source, place=session.place, rows=streams.count(row["stream"])) for row in found}
+
+
+def _parse_state(row: Mapping[str, Any], platform: str, source: str, *, place: str, rows: int) -> StreamState:
+    """Raises:
+    DestinationError: somebody has changed the row, or has written a second one.
+    """
+    try:
+        state = json.loads(row["state"] or "")
+    except ValueError:
+        state = None
+    if not isinstance(state, dict) or row["version"] is None or rows > 1:
+        where = f"source = {quote_text(source)} and stream = {quote_text(row['stream'])}"
+        raise DestinationError(
+            f"{place}: {platform}.stream_state has {f'{rows} rows' if rows > 1 else 'a damaged row'} for {source}.{row['stream']},"
+            " which no load has written; nothing was loaded",
+            remedy=f"delete from {platform}.stream_state where {where}; then load the stream with --full-refresh",
         )
-        for row in found
-    }
+    return StreamState(row["version"], state, row["has_rejects"], row["value_forms"] or FIRST, row["column_names"], row["rows_total"])
 
 
 def write_states(session: Session, platform: str, loads: Sequence[tuple[LoadRecord, int, Mapping[str, Any]]]) -> None:

@@ -10,22 +10,23 @@ from fabric_assets.loading.session import Columns, Session, Table, quote, quote_
 from fabric_assets.loading.stream_table import StreamTable, build_count_error
 
 
-def take_places(session: Session, made: Mapping[str, StreamTable], former: Mapping[str, Columns], *, schema: str) -> None:
+def take_places(session: Session, made: Mapping[str, StreamTable], former: Mapping[str, Columns], *, schema: str, counts_exactly: bool = False) -> None:
     """Args:
     made: the new tables by name.
     former: the columns of those in the schema.
+    counts_exactly: those in the schema have objects that act on rows, so the rows are counted again where they are.
     """
     stay = {name for name, columns in former.items() if name in made and columns.items() <= made[name].columns.items()}
     for name in former.keys() - stay:
         session.execute(f"drop table if exists {Table(schema, name)} cascade")
     for name, table in made.items():
         if name in stay:
-            _refill(session, Table(schema, name), table, former[name])
+            _refill(session, Table(schema, name), table, former[name], counts_exactly=counts_exactly)
         else:
             session.execute(f"alter table {table.table} set schema {quote(schema)}")
 
 
-def _refill(session: Session, shown: Table, made: StreamTable, former: Columns) -> None:
+def _refill(session: Session, shown: Table, made: StreamTable, former: Columns, *, counts_exactly: bool) -> None:
     session.delete(shown)
     session.add_columns(shown, {name: kind for name, kind in made.columns.items() if name not in former})
     kept, possible = session.find_kept_key(shown), session.find_kept_key(made.table)
@@ -38,6 +39,8 @@ def _refill(session: Session, shown: Table, made: StreamTable, former: Columns) 
     (rows,) = session.ask(f"select count(*) from {made.table}")
     if moved != rows:
         raise build_count_error(shown, rows, moved)
+    if counts_exactly and (held := session.ask(f"select count(*) from {shown}")[0]) != rows:
+        raise build_count_error(shown, rows, held)
     session.execute(f"drop table {made.table}")
     if possible is not None and kept is None:
         session.keep_key(shown, possible)

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from fabric_assets.errors import DestinationUnavailable
+from fabric_assets.loading.planted_sql import PlantedSql
 from fabric_assets.loading.reports import ColumnReport, read_table
 
 # Longest that an abort waits for the statement that it has cancelled.
@@ -23,6 +24,10 @@ Columns = Mapping[str, pa.DataType]
 
 class WriteConflict(DestinationUnavailable):
     """Another transaction has changed the same rows meanwhile."""
+
+
+class KeyConflict(WriteConflict):
+    """A unique index of the database refuses a row: another transaction has written one with its key, or the table has an index that no load has made."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,7 @@ class Session(ABC):
     row: ClassVar[str]
     write_order: ClassVar[str]
     temporary_schema: ClassVar[str]
+    planted_sql: ClassVar[PlantedSql]
 
     def __init__(self, place: str) -> None:
         self.place = place

@@ -26,6 +26,7 @@ from fabric_assets.loading.job import Job
 from fabric_assets.loading.ledger import StreamState
 from fabric_assets.loading.memory import WarehouseMemory
 from fabric_assets.loading.older_forms import describe_older_forms
+from fabric_assets.loading.planted import describe_acting
 from fabric_assets.loading.reports import LoadRecord, LoadRequest, StreamFailure, StreamReport
 from fabric_assets.loading.shaping import Shaper
 from fabric_assets.loading.stream_names import StreamNames
@@ -196,6 +197,7 @@ class StreamLoad:
             files=tuple(files),
             warnings=(
                 *self.memory.warnings,
+                *describe_acting(self._context.warehouse.list_planted(self._plan.name)),
                 *describe_older_forms(self._names, self._request.tenant.tenant),
                 *describe_drift(record.schema_changes, self._config.schema_contract, tables=self._shaper.tables, reads_all=reads_all),
                 *describe_repeats(written.repeats, self._plan.key),
@@ -223,6 +225,7 @@ class StreamLoad:
         self.is_over = True
         self.close()
         ours = build_error(error, tenant=self._request.tenant, place=self._place, writing=writing)
+        ours = self._context.warehouse.explain_refusal(ours, self._plan.name, report=self.job.report)
         record = replace(self._finish_record(), status="failed", rows_loaded=0, error=str(ours), loaded_at=datetime.now(UTC))
         record = replace(record, retriable=isinstance(ours, RetriableError))
         outcome: StreamReport | StreamFailure = StreamFailure(self._plan.name, ours)

@@ -9,6 +9,7 @@ from fabric_assets.connectors.batches import StreamPlan
 from fabric_assets.connectors.imported_file import ImportedFile
 from fabric_assets.loading import import_ledger, ledger
 from fabric_assets.loading.ledger import StreamState
+from fabric_assets.loading.planted import Planted, refuse_other_kinds
 from fabric_assets.loading.reports import LoadRecord
 from fabric_assets.loading.session import Columns, Session, quote, quote_text
 from fabric_assets.loading.stream_names import StreamNames
@@ -37,14 +38,32 @@ class Transaction:
 
     Args:
         release: takes the session back.
+        list_planted: lists objects at a stream's tables that no load has made.
     """
 
-    def __init__(self, session: Session, datasets: Datasets, source: str, *, release: Callable[[Session], None]) -> None:
-        self._session, self._datasets, self._source, self._release = session, datasets, source, release
+    def __init__(
+        self, session: Session, datasets: Datasets, source: str, *, release: Callable[[Session], None], list_planted: Callable[[str], list[Planted]]
+    ) -> None:
+        self._session, self._datasets, self._source, self._release, self._list_planted = session, datasets, source, release, list_planted
         self._is_over = False
 
     def open_writer(self, plan: StreamPlan, *, layouts: Mapping[str, Columns], names: StreamNames, state: StreamState, full_refresh: bool) -> StreamWriter:
-        return StreamWriter(self._session, plan, self._datasets, source=self._source, layouts=layouts, names=names, state=state, full_refresh=full_refresh)
+        """Raises:
+        DestinationError: something else than a table has the name of one of the stream's.
+        """
+        planted = self._list_planted(plan.name)
+        refuse_other_kinds(planted, place=self._session.place)
+        return StreamWriter(
+            self._session,
+            plan,
+            self._datasets,
+            source=self._source,
+            layouts=layouts,
+            names=names,
+            state=state,
+            full_refresh=full_refresh,
+            counts_exactly=bool(planted),
+        )
 
     def commit(self, settlements: Sequence[Settlement]) -> None:
         """Make it all visible at once: rows, rejected rows, the streams' states and their rows of the ledger.

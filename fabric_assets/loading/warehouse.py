@@ -12,9 +12,10 @@ from fabric_assets.config.tenant import DuckDbDestination, TenantConfig
 from fabric_assets.connectors.arrow_types import BIGINT, TEXT, TIMESTAMP_UTC
 from fabric_assets.connectors.batches import Reject
 from fabric_assets.connectors.imported_file import ImportedFile
-from fabric_assets.errors import DestinationUnavailable
+from fabric_assets.errors import DestinationUnavailable, FabricError
 from fabric_assets.loading import import_ledger, ledger, rejected_rows
 from fabric_assets.loading.ledger import StreamState
+from fabric_assets.loading.planted import REFUSALS, Planted, explain_refusal, find_planted, list_of_stream, refuse_in_platform_tables
 from fabric_assets.loading.reports import LoadRecord
 from fabric_assets.loading.session import Columns, Session, Table
 from fabric_assets.loading.transaction import Transaction
@@ -66,10 +67,18 @@ class Warehouse:
         self._free: list[Session] = []
         self._taken: set[Session] = set()
         self._is_closed = False
+        self._planted: list[Planted] = []
 
     def prepare(self) -> None:
-        """Make the schemas and the platform's tables, and end what the ledger still calls running."""
+        """Make the schemas and the platform's tables, and end what the ledger still calls running.
+
+        Raises:
+            DestinationError: somebody has put objects of another kind at the platform's tables.
+        """
         with self._borrow() as session:
+            self._planted = find_planted(session, [self._datasets.raw, self._datasets.platform])
+            tables = {schema: tables.keys() for schema, tables in _list_platform_tables(self._datasets).items()}
+            refuse_in_platform_tables(self._planted, tables, place=session.place)
             if self._find_missing(session):
                 session.rollback()
                 session.lock_definitions()
@@ -89,6 +98,25 @@ class Warehouse:
         """Read each table's columns and their types."""
         with self._borrow() as session:
             return {name: columns for name, columns in session.read_columns(self._datasets.raw).items() if not name.startswith("_dlt_")}
+
+    def list_planted(self, stream: str) -> list[Planted]:
+        """List objects at a stream's tables that no load has made and that act on rows, as of `prepare`."""
+        return list_of_stream(self._planted, self._datasets.raw, stream)
+
+    def explain_refusal(self, error: FabricError, stream: str, *, report: Callable[[str], None]) -> FabricError:
+        """Name what may be the reason why the destination refuses a stream's rows; the error itself where nothing is found.
+
+        Args:
+            report: told where the destination does not answer.
+        """
+        if type(error) not in REFUSALS:
+            return error
+        try:
+            with self._borrow() as session:
+                return explain_refusal(error, session, self._datasets.raw, stream)
+        except Exception as second:  # noqa: BLE001 - of a driver: the first error is the one to be told
+            report(f"{self._source}.{stream}: the destination could not be asked for objects that refuse rows: {type(second).__name__}: {second}")
+            return error
 
     def read_states(self) -> dict[str, StreamState]:
         with self._borrow() as session:
@@ -128,7 +156,7 @@ class Warehouse:
 
     def begin(self) -> Transaction:
         """Begin a transaction, on a connection of its own."""
-        return Transaction(self._take(), self._datasets, self._source, release=self._give_back)
+        return Transaction(self._take(), self._datasets, self._source, release=self._give_back, list_planted=self.list_planted)
 
     def close(self) -> None:
         """Close every session; what is not committed is rolled back. Whoever calls it again waits until it is done."""
@@ -142,14 +170,8 @@ class Warehouse:
 
     def _find_missing(self, session: Session) -> dict[str, dict[str, tuple[Columns, Sequence[str], bool]]]:
         """schema -> table -> missing columns, primary key, whether the table itself is missing."""
-        platform = {
-            **ledger.TABLES,
-            "rejected_rows": (rejected_rows.REJECTED_ROWS, ("row_id",)),
-            "imported_files": (import_ledger.IMPORTED_FILES, ("file_id",)),
-        }
-        wanted = {self._datasets.platform: platform, self._datasets.raw: {"_dlt_loads": (_DLT_LOADS, ())}}
         missing = {}
-        for schema, tables in wanted.items():
+        for schema, tables in _list_platform_tables(self._datasets).items():
             found = session.read_columns(schema)
             lacking = {
                 name: ({column: kind for column, kind in columns.items() if column not in found.get(name, {})}, key, name not in found)
@@ -192,3 +214,13 @@ class Warehouse:
             self._taken.discard(session)
             if session.is_open:
                 self._free.append(session)
+
+
+def _list_platform_tables(datasets: Datasets) -> dict[str, dict[str, tuple[Columns, Sequence[str]]]]:
+    """schema -> table -> columns, primary key."""
+    platform = {
+        **ledger.TABLES,
+        "rejected_rows": (rejected_rows.REJECTED_ROWS, ("row_id",)),
+        "imported_files": (import_ledger.IMPORTED_FILES, ("file_id",)),
+    }
+    return {datasets.platform: platform, datasets.raw: {"_dlt_loads": (_DLT_LOADS, ())}}

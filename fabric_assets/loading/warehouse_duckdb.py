@@ -18,6 +18,7 @@ from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.connectors.arrow_types import BIGINT, BINARY, BOOL, DATE, DOUBLE, JSON, TEXT, TIME, TIMESTAMP, TIMESTAMP_UTC
 from fabric_assets.connectors.destinations import connect
 from fabric_assets.errors import DestinationError
+from fabric_assets.loading.planted_sql import DUCKDB
 from fabric_assets.loading.reports import ColumnReport
 from fabric_assets.loading.session import Columns, Session, Table, WriteConflict, quote, quote_all, quote_text
 from fabric_assets.settings import Settings
@@ -104,6 +105,7 @@ class _Instance:
 
 class DuckDbSession(Session):
     row, write_order, temporary_schema = "t.rowid", "t.rowid", "temp.main"
+    planted_sql = DUCKDB
 
     def __init__(self, cursor: Any, instance: _Instance, place: str) -> None:
         super().__init__(place)

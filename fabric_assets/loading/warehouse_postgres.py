@@ -14,10 +14,11 @@ from fabric_assets.connectors.arrow_types import BIGINT, BINARY, BOOL, DATE, DOU
 from fabric_assets.connectors.destinations import describe_postgres, get_missing_schema_remedy
 from fabric_assets.connectors.outages import is_outage
 from fabric_assets.errors import DestinationError, DestinationUnavailable
+from fabric_assets.loading.planted_sql import POSTGRES
 from fabric_assets.loading.postgres_arrow import encode_json, unwrap
 from fabric_assets.loading.postgres_connection import build_conninfo, connect
 from fabric_assets.loading.postgres_lease import get_lease_table
-from fabric_assets.loading.session import Columns, Session, Table, WriteConflict, quote, quote_all, quote_text
+from fabric_assets.loading.session import Columns, KeyConflict, Session, Table, WriteConflict, quote, quote_all, quote_text
 from fabric_assets.settings import Settings
 
 _NAMES = {
@@ -56,6 +57,7 @@ def open_postgres(tenant: TenantConfig, settings: Settings, *, program: str = "f
 class PostgresSession(Session):
     # cmin counts a transaction's statements. Within one, rows need not lie in the order in which they came.
     row, write_order, temporary_schema = "t.ctid", "t.cmin::text::bigint", "pg_temp"
+    planted_sql = POSTGRES
 
     def __init__(self, connection: Any, place: str, *, leases: Table, missing_schema_remedy: str = "") -> None:
         super().__init__(place)
@@ -195,7 +197,8 @@ class PostgresSession(Session):
     def _translate(self, error: Exception) -> Exception | None:
         state = getattr(error, "sqlstate", None)
         if state in {_SERIALIZATION_FAILURE, _DEADLOCK, _LOCKED, _UNIQUE}:
-            return WriteConflict(f"{self.place}: another transaction has changed the same rows or tables: {' '.join(str(error).split())}", remedy="try again")
+            kind = KeyConflict if state == _UNIQUE else WriteConflict
+            return kind(f"{self.place}: another transaction has changed the same rows or tables: {' '.join(str(error).split())}", remedy="try again")
         if state == _TOO_LONG and "index row" in str(error):
             return DestinationError(
                 f"{self.place}: a row's primary key is longer than Postgres keeps in an index: {' '.join(str(error).split())}",

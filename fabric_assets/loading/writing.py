@@ -59,6 +59,7 @@ class StreamWriter:
         layouts: the raw dataset's tables, for those of the stream.
         names: the columns of the stream's fields; those that the YAML renames are renamed in the table.
         state: the stream's when the load began.
+        counts_exactly: the stream's table has objects that act on its rows, so its rows are counted before and after.
     """
 
     def __init__(
@@ -72,9 +73,10 @@ class StreamWriter:
         names: StreamNames,
         state: ledger.StreamState,
         full_refresh: bool,
+        counts_exactly: bool = False,
     ) -> None:
         self._session, self._plan, self._datasets, self._source = session, plan, datasets, source
-        self.state, self._full_refresh = state, full_refresh
+        self.state, self._full_refresh, self._counts_exactly = state, full_refresh, counts_exactly
         self._family = {name: columns for name, columns in layouts.items() if name == plan.name or name.startswith(f"{plan.name}__")}
         self._names = names
         if not full_refresh:
@@ -87,7 +89,7 @@ class StreamWriter:
         self._taken_up: set[str] = set()
         self._copies: Counter[str] = Counter()
         # Rows of the stream's table: given to this load, given up for others of it, and those of earlier loads that it has deleted.
-        self._handed = self._repeats = self._removed = 0
+        self._handed = self._repeats = self._removed = self._held = 0
         self._kept_key: tuple[str, ...] | None = None
         self._begun = self._waits = self._has_rejects = False
 
@@ -131,8 +133,9 @@ class StreamWriter:
                 self._session.find_faster_by(table.table, ROOT_ID)
         root = self._tables.get(self._plan.name)
         total, columns = self._session.read_table(Table(self._target, self._plan.name), made=root.columns if root and root.is_new else None)
-        if self._is_alone and total != self._handed - self._repeats:
-            raise DestinationError(f"{self._place}: {self._handed - self._repeats} rows were written, but the table holds {total}; nothing was kept")
+        expected = self._handed - self._repeats + (0 if self._is_alone else self._held - self._removed)
+        if (self._is_alone or self._counts_exactly) and total != expected:
+            raise DestinationError(f"{self._place}: the table holds {total} rows where it should hold {expected}; nothing was kept")
         return Written(total, columns, self._repeats, keeps_columns, self._count_missing(total))
 
     def _count_missing(self, total: int) -> int:
@@ -146,7 +149,7 @@ class StreamWriter:
         """Do what is left for the very end: let new tables take their places, and write the rejected rows."""
         session, platform = self._session, self._datasets.platform
         if self._is_aside:  # at the very end: from here on readers may have to wait for the commit
-            take_places(session, self._tables, self._family, schema=self._datasets.raw)
+            take_places(session, self._tables, self._family, schema=self._datasets.raw, counts_exactly=self._counts_exactly)
         if self.state.has_rejects:
             if self._full_refresh or self._plan.disposition == "replace" or self._plan.reads_all:
                 rejected_rows.forget_all(session, platform, record)
@@ -186,6 +189,8 @@ class StreamWriter:
             return
         self._begun = True
         raw, root = self._datasets.raw, self._plan.name
+        if self._counts_exactly and self._former and not self._is_alone:
+            (self._held,) = self._session.ask(f"select count(*) from {Table(raw, root)}")
         if self._full_refresh:
             if self._is_aside and self._datasets.staging:
                 self._session.create_schema(self._datasets.staging)
