@@ -1,5 +1,6 @@
 """A DuckDB file as a source: what it holds, and a query -> its own Arrow tables. No SQLAlchemy dialect is needed for it."""
 
+import contextlib
 import re
 import threading
 from collections.abc import Collection, Iterator, Mapping
@@ -131,6 +132,14 @@ class DuckDatabase(Database):
             timer.cancel()
             with suppress(duckdb.Error):
                 cursor.close()
+
+    def find_objection(self, sql: str) -> str | None:
+        try:
+            with contextlib.closing(self.connection.cursor()) as cursor:
+                cursor.execute(sql)
+        except duckdb.Error as error:
+            return " ".join(str(error).split())
+        return None
 
     def build_missing_table_error(self, table: str, *, place: str) -> FabricError:
         return build_missing_error(

@@ -192,10 +192,20 @@ class Database:
         """Turn a driver's exception into ours: refused for good, or worth another try. Never quotes parameters."""
         if self.is_late():
             return self._build_late_error()
-        cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+        cause = _get_cause(error)
         # Some drivers find no words where they can no longer allocate any.
         reason = " ".join(str(cause).split()) or f"{type(cause).__name__} without a word, as when memory has run out"
         return explain_reason(reason, is_outage=is_outage(cause), dialect=self.dialect, file=self.url.database, place=place)
+
+    def find_objection(self, sql: str) -> str | None:
+        """What the database says against a statement without parameters; None where it takes it, or cannot be reached."""
+        try:
+            with self.engine.connect() as connection:
+                connection.execution_options(no_parameters=True).exec_driver_sql(sql)
+        except (SQLAlchemyError, OSError) as error:
+            cause = _get_cause(error)
+            return None if is_outage(cause) else " ".join(str(cause).split())
+        return None
 
     def _get_connect_args(self) -> dict[str, Any]:
         seconds = max(1, int(self.timeout_seconds))
@@ -211,6 +221,10 @@ class Database:
             # Shorter than the load's own time, which would end it before SQLite could say that the file is locked.
             return {"timeout": min(CONNECT_TIMEOUT_SECONDS, seconds / 2)}
         return {}
+
+
+def _get_cause(error: Exception) -> BaseException:
+    return error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
 
 
 def parse_url(text: str, *, place: str, origin: str) -> URL:

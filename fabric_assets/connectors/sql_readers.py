@@ -6,15 +6,18 @@ wire. DuckDB: its own Arrow. Any other: the driver's rows.
 
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from fabric_assets.config.sources import SqlDatabaseSource
+from fabric_assets.connectors.sql_condition import explain_refusal
 from fabric_assets.connectors.sql_databases import Database, parse_url
 from fabric_assets.connectors.sql_query import Query
+from fabric_assets.errors import SourceError
 
 GetType = Callable[[str], pa.DataType | None]
+Answer = TypeVar("Answer")
 
 # Each brings drivers of its own, so only the one that is wanted is imported.
 _READERS: Mapping[str, str] = {
@@ -47,7 +50,8 @@ def read(database: Database, query: Query, *, place: str) -> Iterator[pa.Table]:
         SourceError, SourceUnavailable: the database refuses, cannot be reached, or the load's time is up.
     """
     begun, schema = False, query.schema
-    for table in _get_reader(database.url.drivername).read(database, query, place):
+    tables = _get_reader(database.url.drivername).read(database, query, place)
+    while (table := _ask(lambda: next(tables, None), database, query, place)) is not None:
         if not begun and table.schema != schema:
             yield schema.empty_table()
         begun = True
@@ -65,10 +69,20 @@ def decide_types(database: Database, query: Query, kept: GetType, *, is_bounded:
         is_bounded: only some rows will be read, so that looking at all of them would cost more than it gives.
     """
     if database.dialect == "sqlite":
-        return _get_reader("sqlite").decide_types(database, query, kept, is_bounded=is_bounded, place=place)
+        decide = _get_reader("sqlite").decide_types
+        return _ask(lambda: decide(database, query, kept, is_bounded=is_bounded, place=place), database, query, place)
     if database.dialect == "postgresql" and any(column.kind is None for column in query.columns):
-        return _get_reader("postgresql+psycopg2").decide_types(database, query, kept, place=place)
+        decide = _get_reader("postgresql+psycopg2").decide_types
+        return _ask(lambda: decide(database, query, kept, place=place), database, query, place)
     return query
+
+
+def _ask(question: Callable[[], Answer], database: Database, query: Query, place: str) -> Answer:
+    try:
+        return question()
+    except SourceError as error:
+        refusal = explain_refusal(database, query, error, place=place)
+    raise refusal
 
 
 def _get_reader(drivername: str) -> Any:

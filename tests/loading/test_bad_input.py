@@ -60,10 +60,20 @@ def test_a_schema_without_a_table_that_the_login_sees_is_answered_with_the_right
     assert "usage on the schema" in error.remedy
 
 
-def test_a_wrong_where_is_the_databases_own_words(database: SourceDatabase, settings: Settings) -> None:
+@pytest.mark.parametrize(("where", "words"), [("amounts > 1", "amounts"), ("amount > > 1", ""), ("amount like '%10%' and nosuch(id) = 1 -- note", "")])
+def test_a_wrong_where_is_named_with_the_databases_own_words(database: SourceDatabase, settings: Settings, where: str, words: str) -> None:
     database.run(ORDERS)
-    error = _fail(SourceError, Tenant(settings, database.build_source(orders={"where": "amounts > 1"})))
-    assert "amounts" in str(error) and "where" in error.remedy
+    error = _fail(SourceError, Tenant(settings, database.build_source(good={"table": "orders", "where": "amount > 1 -- note"}, orders={"where": where})))
+    assert error.message.startswith(f"tenant acme, source shop, stream orders: where: the database refuses the condition {where}: ")
+    assert words in error.message and "LINE 1" not in error.message and "1 = 0" not in error.message.partition("near")[0]
+    assert error.remedy == "correct the stream's where: a condition on the table's columns, in the database's own SQL"
+
+
+def test_a_query_that_fails_beside_a_right_where_does_not_blame_it(postgres_database: str, settings: Settings) -> None:
+    source = SourceDatabase(postgres_database, settings)
+    source.run("create table rows_of as select 0 as id", "create view orders as select 1 / id as share from rows_of")
+    error = _fail(SourceError, Tenant(settings, source.build_source(orders={"where": "true"})))
+    assert "the database answers with an error: " in error.message and "division by zero" in error.message
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "mysql"])
