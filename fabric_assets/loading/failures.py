@@ -1,7 +1,7 @@
 """Whatever a load raises -> one of our errors, in plain words, without a secret."""
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import fabric_assets
@@ -17,13 +17,14 @@ _PACKAGE = Path(fabric_assets.__file__).parent
 _REFUSED_LOGIN = ("authentication failed", "no password supplied", "no pg_hba.conf entry")
 
 
-def build_error(error: BaseException, *, tenant: TenantConfig, place: str, writing: bool = False) -> FabricError:
+def build_error(error: BaseException, *, tenant: TenantConfig, place: str, writing: bool = False, after: BaseException | None = None) -> FabricError:
     """Find the cause in a chain of exceptions and say it in our words; an error of ours comes out as it is.
 
     Args:
         writing: it was raised where rows are written, not where they are read.
+        after: an earlier error, which was being handled as this one was raised, and is not its cause.
     """
-    chain = list(_walk(error))
+    chain = list(_walk(error, after))
     for part in chain:
         if isinstance(part, FabricError):
             return part
@@ -46,6 +47,16 @@ def build_error(error: BaseException, *, tenant: TenantConfig, place: str, writi
     if names & {"ConnectionError", "ConnectTimeout", "ReadTimeout", "Timeout", "MaxRetryError"} or any(map(is_outage, chain)):
         return SourceUnavailable(f"{place}: the source cannot be reached: {reason}", remedy="check that it runs and that this machine reaches it")
     return SourceError(f"{place}: reading failed: {reason}", remedy="check the source's settings against what it answers")
+
+
+def report_unrecorded(error: Exception, failure: BaseException, *, tenant: TenantConfig, place: str, report: Callable[[str], None]) -> None:
+    """Tell the reader of a run that a stream's failure, which stays the stream's outcome, is missing in the ledger.
+
+    Args:
+        error: why it could not be written.
+    """
+    reason = build_error(error, tenant=tenant, place=place, writing=True, after=failure).message
+    report(f"{place}: the failure could not be written to the ledger: {reason.removeprefix(f'{place}: ')}")
 
 
 def _find_own_fault(error: BaseException) -> str | None:
@@ -78,9 +89,9 @@ def _build_destination_error(chain: list[BaseException], reason: str, tenant: Te
     )
 
 
-def _walk(error: BaseException) -> Iterator[BaseException]:
+def _walk(error: BaseException, until: BaseException | None) -> Iterator[BaseException]:
     """From the outermost to the innermost."""
-    seen: set[int] = set()
+    seen = {id(until)}
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
         seen.add(id(current))

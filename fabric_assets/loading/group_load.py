@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from fabric_assets.connectors.batches import Batch, ReadGroup, StreamFailed
 from fabric_assets.errors import RetriableError
-from fabric_assets.loading.failures import build_error
+from fabric_assets.loading.failures import build_error, report_unrecorded
 from fabric_assets.loading.job import LoadAbandoned
 from fabric_assets.loading.read_ahead import ReadAhead
 from fabric_assets.loading.reports import StreamFailure
@@ -61,8 +61,7 @@ def _fail_all(group: ReadGroup, context: LoadContext, error: BaseException) -> N
         try:
             context.warehouse.record_failure(failed, [])
         except Exception as second:  # noqa: BLE001 - as in StreamLoad.fail: the load waits for each outcome
-            reason = build_error(second, tenant=context.request.tenant, place=context.source.describe(plan.name), writing=True).message
-            context.job.report(f"{context.source.describe(plan.name)}: the failure could not be written to the ledger: {reason}")
+            report_unrecorded(second, error, tenant=context.request.tenant, place=context.source.describe(plan.name), report=context.job.report)
         context.job.finish(StreamFailure(plan.name, ours))
 
 

@@ -16,7 +16,7 @@ from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.destinations import get_database_name
 from fabric_assets.connectors.registry import open_source
 from fabric_assets.errors import ConfigurationError, FabricError, RetriableError
-from fabric_assets.loading.failures import build_error
+from fabric_assets.loading.failures import build_error, report_unrecorded
 from fabric_assets.loading.finished import find_finished
 from fabric_assets.loading.group_load import commit_together, load_group
 from fabric_assets.loading.job import Job
@@ -217,6 +217,4 @@ def _record_failure(record: LoadRecord, error: FabricError, *, request: LoadRequ
     try:
         job.call(lambda: warehouse.record_failure(failed, []), grace=_GRACE_SECONDS)
     except Exception as second:  # noqa: BLE001 - the stream's outcome is the first one
-        place = f"{job.place}, stream {record.stream}"
-        reason = build_error(second, tenant=request.tenant, place=place, writing=True).message
-        report(f"{place}: the failure could not be written to the ledger: {reason}")
+        report_unrecorded(second, error, tenant=request.tenant, place=f"{job.place}, stream {record.stream}", report=report)

@@ -21,7 +21,7 @@ from fabric_assets.connectors.value_forms import CURRENT
 from fabric_assets.errors import DataError, RetriableError
 from fabric_assets.loading import import_ledger
 from fabric_assets.loading.drift import describe_drift, describe_missing_rows, describe_repeats
-from fabric_assets.loading.failures import build_error
+from fabric_assets.loading.failures import build_error, report_unrecorded
 from fabric_assets.loading.job import Job
 from fabric_assets.loading.ledger import StreamState
 from fabric_assets.loading.memory import WarehouseMemory
@@ -234,8 +234,7 @@ class StreamLoad:
             if not self._context.warehouse.record_failure(record, self._rejects) and self._report:
                 outcome = self._report
         except Exception as second:  # noqa: BLE001 - whatever it is: without an outcome the load would wait until its time is up
-            reason = build_error(second, tenant=self._request.tenant, place=self._place, writing=True).message
-            self.job.report(f"{self._place}: the failure could not be written to the ledger: {reason}")
+            report_unrecorded(second, error, tenant=self._request.tenant, place=self._place, report=self.job.report)
         self.job.finish(outcome)
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ import pytest
 from fabric_assets.connectors.column_names import compose
 from fabric_assets.errors import ConfigurationError, DestinationError, FabricError, InternalError, SourceError, SourceUnavailable
 from fabric_assets.loading.failures import build_error
+from fabric_assets.loading.warehouse import Warehouse
 from fabric_assets.settings import Settings
 from tests.loading.shop import SourceDatabase, Tenant
 
@@ -81,3 +82,26 @@ def test_whatever_ends_a_thread_the_load_does_not_wait_for_its_time_out(
         tenant.load()
     assert "took longer" not in str(caught.value)
     assert ("package is missing" in str(caught.value)) == isinstance(raised, ImportError)
+
+
+@pytest.mark.parametrize("where", ["group_load.StreamLoad.__init__", "shaping.Shaper.shape", "load.open_source"])
+def test_a_failure_that_the_ledger_cannot_take_is_said_in_one_form(
+    sqlite: SourceDatabase, settings: Settings, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise SourceError("gone")
+
+    def drop_ledger(warehouse: Warehouse, *arguments: Any, **named: Any) -> Any:
+        warehouse.run(lambda session: session.cursor().execute("drop table acme_fabric.loads"))
+        return original(warehouse, *arguments, **named)
+
+    sqlite.run("create table orders (id integer)")
+    monkeypatch.setattr(f"fabric_assets.loading.{where}", fail)
+    original = Warehouse.record_failure
+    monkeypatch.setattr(Warehouse, "record_failure", drop_ledger)
+    tenant = Tenant(settings, sqlite.build_source(orders={}))
+    with pytest.raises(SourceError, match="^gone$"):
+        tenant.load()
+    (said,) = [message for message in tenant.messages if "ledger" in message]
+    assert said.startswith("tenant acme, source shop, stream orders: the failure could not be written to the ledger: the destination (duckdb) refuses the rows: ")
+    assert "loads does not exist" in said
