@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from fabric_assets.connectors.wide_text import find_wide_encoding
 from fabric_assets.errors import QuarantinedFile
 
 BLOCK = 4 * 1024 * 1024
@@ -119,13 +120,13 @@ def detect_encoding(content: Any) -> str:
             if name == "utf-32":
                 raise QuarantinedFile("unknown_encoding", "it is UTF-32", remedy=_SAVE_AS)
             return name
-    if wide := _find_wide(head[:4096]):
+    if wide := find_wide_encoding(head) or _find_wide(head[:4096]):
         return wide
     return _detect_narrow(content, head)
 
 
 def _find_wide(head: bytes) -> str | None:
-    """UTF-16 without a byte order mark: every other byte of plain text is zero."""
+    """UTF-16 with something odd in it: every other byte of plain text is zero."""
     even, odd = head[::2].count(0), head[1::2].count(0)
     if not even and odd * 2 > len(head[1::2]):
         return "utf-16-le"

@@ -96,6 +96,13 @@ def test_an_encoding_is_found_out_and_named(encoding: str, described: str) -> No
     assert dropped.described == described
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("words", ["Москва", "北京一", "القاهرة", "😀", "Łódź"])
+def test_utf16_without_a_mark_is_found_out_in_any_script(encoding: str, words: str) -> None:
+    dropped = drop(("a,b,c\n" + f"{words},{words},{words}\n" * 300).encode(encoding))
+    assert (dropped.cells, dropped.described) == ([(words, words, words)] * 300, f"{encoding}, comma")
+
+
 @pytest.mark.parametrize(
     ("text", "encoding"),
     [
