@@ -62,6 +62,10 @@ class AnswerFormat:
             except UnreadableAnswer as error:
                 if packed := _find_packing(response):
                     raise UnreadableAnswer(f"is packed ({packed}), which was not asked for", "check the API, or the proxy before it") from None
+                if response.headers.get("Content-Encoding", "").strip().lower() == "deflate" and not error.is_cut_off:
+                    # Without a check of its own it unpacks anything.
+                    remedy = "check the API, or the proxy before it: the body may not be packed so"
+                    raise UnreadableAnswer(f"{error.message}; it has the header Content-Encoding: deflate", remedy) from None
                 if "html" in content_type and not error.is_cut_off:
                     raise UnreadableAnswer(f"is not JSON, but {content_type}") from None
                 raise

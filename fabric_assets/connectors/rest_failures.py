@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from requests import PreparedRequest, Response
+from requests.exceptions import ChunkedEncodingError, ConnectTimeout, ContentDecodingError, SSLError, Timeout, TooManyRedirects
 from requests.exceptions import ConnectionError as RequestsConnectionError
-from requests.exceptions import ConnectTimeout, SSLError, Timeout, TooManyRedirects
 
 from fabric_assets.connectors.rest_limits import find_patience, says_rate_limit
 from fabric_assets.errors import FabricError, RefusedRequest, SourceError, SourceUnavailable
@@ -77,9 +77,23 @@ def describe_failure(error: Exception, place: str, request: PreparedRequest) -> 
         return Failure(SourceUnavailable(f"{place}: {asked} was not answered within {seconds} s", remedy=remedy), passing=True)
     if isinstance(error, RequestsConnectionError):
         return Failure(SourceUnavailable(f"{place}: {asked} failed: {_find_reason(error)}", remedy=remedy), passing=True)
-    if type(error).__name__ in {"ChunkedEncodingError", "ContentDecodingError"}:
+    if isinstance(error, ContentDecodingError) and (packed := _find_claim(error)):
+        return Failure(
+            SourceError(
+                f"{place}: the answer to {asked} has the header Content-Encoding: {packed}, but its body is not {packed}",
+                remedy="correct the API, or the proxy before it: it must pack the body, or leave the header out",
+            )
+        )
+    if isinstance(error, ChunkedEncodingError | ContentDecodingError):
         return Failure(SourceUnavailable(f"{place}: the answer to {asked} broke off", remedy=_LATER), passing=True)
     return Failure(SourceError(f"{place}: {asked} cannot be sent ({type(error).__name__})", remedy="check base_url and the stream's path"))
+
+
+def _find_claim(error: ContentDecodingError) -> str | None:
+    """The packing that an answer's header names and its first bytes do not have; None where the body was damaged on its way."""
+    claim = re.search(r"content-encoding: ([\w-]+)", str(error))
+    # Of zlib, and of zstd; deflate has no mark at its beginning.
+    return claim[1] if claim and re.search("encoding: deflate|incorrect header check|Unknown frame descriptor", str(error)) else None
 
 
 def quote_answer(response: Response, secrets: Sequence[str]) -> str:

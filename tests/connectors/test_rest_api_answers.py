@@ -1,5 +1,6 @@
 """What an answer holds becomes rows as it is meant, is set aside with its reason, or is refused by name."""
 
+import gzip
 import json
 from typing import Any
 
@@ -84,6 +85,32 @@ def test_bytes_that_are_no_utf8_are_refused_once_unless_the_encoding_is_declared
         fetch(api)
     assert len(api.requests) == 1
     assert fetch(api, encoding="iso-8859-1").get_rows("contacts") == [{"id": 1, "name": "café"}]
+
+
+# --- packed bodies
+
+
+@pytest.mark.parametrize("body", [json.dumps(ROWS).encode(), b"<html>", b"upstream error"])
+def test_a_body_that_is_not_packed_as_its_header_says_is_named_and_asked_for_once(api: Api, body: bytes) -> None:
+    api.serve("/v1/contacts", Response(body, headers={"Content-Type": "application/json", "Content-Encoding": "gzip"}))
+    with pytest.raises(SourceError, match="has the header Content-Encoding: gzip, but its body is not gzip\n  remedy: correct the API, or the proxy"):
+        fetch(api)
+    assert len(api.requests) == 1
+
+
+@pytest.mark.parametrize("body", [json.dumps(ROWS).encode(), b'[{"id":1}]'])
+def test_a_body_without_the_checks_of_gzip_is_named_with_its_header(api: Api, body: bytes) -> None:
+    api.serve("/v1/contacts", Response(body, headers={"Content-Type": "application/json", "Content-Encoding": "deflate"}))
+    with pytest.raises(SourceError, match="has the header Content-Encoding: deflate"):
+        fetch(api)
+    assert len(api.requests) == 1
+
+
+def test_a_packed_body_that_is_damaged_is_asked_for_again(api: Api, no_waiting: list[float]) -> None:
+    whole = gzip.compress(json.dumps(ROWS).encode())
+    answers = [whole[:14] + b"\xff\xff\xff" + whole[17:], whole]
+    api.serve("/v1/contacts", lambda _: Response(answers.pop(0), headers={"Content-Type": "application/json", "Content-Encoding": "gzip"}))
+    assert fetch(api).get_rows("contacts") == ROWS
 
 
 # --- JSON Lines
