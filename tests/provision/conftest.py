@@ -116,6 +116,8 @@ def place(walled_server: PostgresServer, settings: Settings, settings_environ: M
     """A fresh database on a server without tenants; the environment of a command that provisions."""
     place = Place(walled_server, f"wh_{uuid.uuid4().hex[:8]}", settings)
     place.run(f"create database {place.database} template template0", database="postgres")
+    # As in a new server: earlier tests have taken these rights away.
+    place.run("grant connect, temporary on database postgres to public", "grant connect on database template1 to public", database="postgres")
     monkeypatch.setenv("WAREHOUSE_ADDRESS", place.address)
     monkeypatch.setenv("FABRIC_PROVISION_URL", place.get_url())
     yield place
