@@ -202,6 +202,10 @@ def test_totals_are_equal_and_right(first: DemoRun, shop: DemoShop) -> None:
         assert totals["lifetime_value"] == f"{cents // 100}.{cents % 100:02}"
 
 
+def test_the_demo_tenants_have_neither_mistakes_nor_warnings(data_dir: Path, first: DemoRun) -> None:
+    assert run_fabric(data_dir, "validate").stdout == "4 of 4 tenants are fine\n"
+
+
 def test_a_second_run_finds_nothing_new_and_doubles_nothing(first: DemoRun, second: DemoRun) -> None:
     for name in TENANTS:
         tenant = second.get_tenant(name)

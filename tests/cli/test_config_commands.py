@@ -350,3 +350,38 @@ class TestWarnings:
         assert "sources.shop.streams.orders.cursor: warning: " in fabric("validate").stdout
         monkeypatch.delenv("SHOP")
         assert fabric("validate").stdout == "1 of 1 tenants are fine\n"
+
+    @pytest.mark.parametrize(
+        ("host", "words"),
+        [
+            ("127.0.0.1:8000", "127.0.0.1: it is a loopback address; if the API is in your own network, set allow_private_network: true"),
+            ("localhost", "localhost: it is a loopback address"),
+            ("api.localhost:1", "api.localhost: it is a loopback address"),
+            ("10.1.2.3", "10.1.2.3: it is a private address"),
+            ("[::1]:8000", "::1: it is a loopback address"),
+            ("127.1", "127.1: it is a loopback address"),
+            ("[::ffff:192.168.0.1]", "::ffff:192.168.0.1: it is a private address"),
+            ("169.254.169.254", "169.254.169.254: it is a link-local or metadata address; no load may connect there"),
+            ("api.crm.example", None),
+            ("1.1.1.1", None),
+        ],
+    )
+    @pytest.mark.parametrize("is_reference", [False, True])
+    def test_an_address_that_the_load_refuses_is_warned_of(
+        self, fabric: Run, write_tenant: Write, monkeypatch: pytest.MonkeyPatch, host: str, words: str | None, is_reference: bool
+    ) -> None:
+        url = f"http://{host}/v1"
+        monkeypatch.setenv("CRM_URL", url)
+        source = {"type": "rest_api", "base_url": {"env": "CRM_URL"} if is_reference else url, "streams": {"contacts": {"path": "contacts"}}}
+        write_tenant("acme", json.dumps({"version": 1, "tenant": "acme", "sources": {"crm": source}}))
+        done = fabric("validate")
+        assert done.returncode == 0
+        assert (f"sources.crm.base_url: warning: the load does not connect to {words}" in done.stdout) if words else ("warning" not in done.stdout)
+        write_tenant("acme", json.dumps({"version": 1, "tenant": "acme", "sources": {"crm": {**source, "allow_private_network": True}}}))
+        assert ("warning" in fabric("validate").stdout) == host.startswith("169.")
+
+    def test_the_address_that_gives_out_tokens_is_warned_of_too(self, fabric: Run, write_tenant: Write) -> None:
+        auth = {"type": "oauth2_client_credentials", "token_url": "http://localhost/token", "client_id": "me", "client_secret": {"env": "NOWHERE"}}
+        source = {"type": "rest_api", "base_url": "https://api.crm.example", "auth": auth, "streams": {"contacts": {"path": "contacts"}}}
+        write_tenant("acme", json.dumps({"version": 1, "tenant": "acme", "sources": {"crm": source}}))
+        assert "sources.crm.auth.token_url: warning: the load does not connect to localhost" in fabric("validate").stdout
