@@ -167,7 +167,9 @@ class _Preparation:
 
     def _decode_head(self, head: bytes, encoding: str) -> str:
         if encoding == "utf-8" and (guess := find_wide_encoding(head) or _guess_by_zeros(head[:4096])):
-            raise DataError(f"{self._name} is not UTF-8 text: it looks like UTF-16", remedy=f"declare encoding: {guess}, or correct the stream's glob or format")
+            raise DataError(
+                f"{self._name} is not UTF-8 text: it looks like UTF-16", remedy=f"declare encoding: {guess}, or correct the stream's glob or format"
+            )
         decoder = codecs.getincrementaldecoder(encoding)("replace")
         try:
             return decoder.decode(head).removeprefix("\ufeff")

@@ -103,5 +103,7 @@ def test_a_failure_that_the_ledger_cannot_take_is_said_in_one_form(
     with pytest.raises(SourceError, match="^gone$"):
         tenant.load()
     (said,) = [message for message in tenant.messages if "ledger" in message]
-    assert said.startswith("tenant acme, source shop, stream orders: the failure could not be written to the ledger: the destination (duckdb) refuses the rows: ")
+    place, _, reason = said.partition(": the failure could not be written to the ledger: ")
+    assert place == "tenant acme, source shop, stream orders"
+    assert reason.startswith("the destination (duckdb) refuses the rows: ")
     assert "loads does not exist" in said

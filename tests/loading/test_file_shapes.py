@@ -300,7 +300,7 @@ def test_what_is_not_utf8_names_the_key_that_says_so(settings: Settings, inbox: 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
 def test_letters_of_utf16_that_are_ascii_as_well_are_not_loaded_as_such(settings: Settings, inbox: Path, encoding: str) -> None:
-    error = refuse(settings, inbox, "номер,город\nпервый,Москва\nвторой,Казань\n".encode(encoding))
+    error = refuse(settings, inbox, "номер,город\nпервый,Москва\nвторой,Казань\n".encode(encoding))  # noqa: RUF001
     assert error.message.endswith("is not UTF-8 text: it looks like UTF-16")
     assert error.remedy.startswith(f"declare encoding: {encoding}, ")
 
