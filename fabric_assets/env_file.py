@@ -7,8 +7,10 @@ would be another fleet's.
 
 import io
 import os
+import re
 import sys
 from collections.abc import MutableMapping
+from contextlib import suppress
 from pathlib import Path
 
 from dotenv import dotenv_values
@@ -19,6 +21,8 @@ from fabric_assets.naming import PLATFORM_VARIABLES
 
 # Handed on to children: the file, and the names of the variables that came from it.
 _FILE, _NAMES = "_FABRIC_ENV_FILE", "_FABRIC_ENV_NAMES"
+# A command line of Dagster's, as the system has it: a script of that name, or a module.
+_COMMAND = re.compile(rb"^[^\0]*\0?(?:[^\0]*/(?:dagster|dg)|-m\0dagster)\0|^(?:[^\0]*/)?(?:dagster|dg)\0")
 
 
 def load_env_file(folder: Path | None = None, environ: MutableMapping[str, str] | None = None) -> None:
@@ -37,6 +41,12 @@ def load_env_file(folder: Path | None = None, environ: MutableMapping[str, str] 
         env[_FILE] = str((folder or Path.cwd()) / ".env")
     known = set(filter(None, env.get(_NAMES, "").split(",")))
     values = _read_values(Path(env[_FILE])) if Path(env[_FILE]).is_file() else {}
+    if environ is None and (real := _find_real_environment()) is not None:
+        for name in values.keys() - known:
+            if name in real:
+                env[name] = real[name]
+            else:
+                env.pop(name, None)
     for name in known - values.keys():
         if not name.startswith(PLATFORM_VARIABLES):
             env.pop(name, None)
@@ -46,6 +56,21 @@ def load_env_file(folder: Path | None = None, environ: MutableMapping[str, str] 
             env[name] = value
             known.add(name)
     env[_NAMES] = ",".join(sorted(known))
+
+
+def _find_real_environment() -> dict[str, str] | None:
+    """The variables with which the outermost Dagster command above this process began; None outside of one, or where the system does not tell.
+
+    `dagster code-server start`, `dagster dev` and `dg dev` put the `.env` of their folder over the variables that are really set, before our code runs.
+    """
+    found, process = None, Path("/proc/self")
+    with suppress(OSError, ValueError):
+        while _COMMAND.search((process / "cmdline").read_bytes()):
+            entries = os.fsdecode((process / "environ").read_bytes()).split("\0")
+            found = dict(entry.split("=", 1) for entry in entries if "=" in entry)
+            # Its second field, the program's name, may hold anything but is in brackets.
+            process = Path("/proc", (process / "stat").read_text().rpartition(")")[2].split()[1])
+    return found
 
 
 def _read_values(file: Path) -> dict[str, str]:

@@ -9,6 +9,7 @@ import pytest
 
 from fabric_assets.env_file import load_env_file
 from fabric_assets.errors import ConfigurationError
+from tests.conftest import ROOT
 
 
 def write(folder: Path, text: str) -> None:
@@ -79,3 +80,27 @@ def test_the_command_line_says_so_without_a_traceback(tmp_path: Path) -> None:
         [str(Path(sys.executable).with_name("fabric")), "list", "tenants"], cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (2, f"error: {tmp_path}/.env:1: the line is not UTF-8\n  remedy: save the file as UTF-8\n")
+
+
+SHOW = """
+import os
+from fabric_assets.env_file import load_env_file
+
+for number in range(2):
+    load_env_file()
+    print([os.environ.get(name) for name in ("SHOP_URL", "CRM_TOKEN", "FABRIC_STRICT")])
+    with open(os.environ["_FABRIC_ENV_FILE"], "w") as file:
+        file.write("SHOP_URL=edited\\nCRM_TOKEN=edited\\nFABRIC_STRICT=0\\n")
+"""
+
+
+def test_what_dagster_puts_over_the_real_variables_does_not_count(tmp_path: Path) -> None:
+    """As `dagster code-server start` does: the command has the file in its environment before our code runs."""
+    write(tmp_path, "SHOP_URL=file\nCRM_TOKEN=file\nFABRIC_STRICT=1\n")
+    (tmp_path / "dagster").mkdir()
+    injected = "import os; os.environ |= {'SHOP_URL': 'file', 'CRM_TOKEN': 'file', 'FABRIC_STRICT': '1'}"
+    (tmp_path / "dagster" / "__init__.py").write_text("")
+    (tmp_path / "dagster" / "__main__.py").write_text(injected + SHOW)
+    environ = {"PATH": os.environ["PATH"], "SHOP_URL": "real", "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    done = subprocess.run([sys.executable, "-m", "dagster"], cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == ["['real', 'file', '1']", "['real', 'edited', '1']"], done.stderr
