@@ -17,10 +17,11 @@
         └── LeaseHeld           another run works on the same tenant and source
 
 Messages name the tenant, the place and the cause; `remedy` says what to do next. No message holds a secret's value: each is masked as it is made,
-whatever a driver or a server put into it.
+whatever a driver or a server put into it. Characters that change what a terminal shows are spelt out.
 """
 
 from fabric_assets.masking import mask
+from fabric_assets.visible import show_text
 
 
 class FabricError(Exception):
@@ -32,8 +33,8 @@ class FabricError(Exception):
     """
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
-        self.message = mask(message)
-        self.remedy = mask(remedy)
+        self.message = show_text(mask(message))
+        self.remedy = show_text(mask(remedy))
         super().__init__(self.message)
 
     def __str__(self) -> str:

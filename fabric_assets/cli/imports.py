@@ -54,8 +54,8 @@ def list_(
     json_: AsJson = False,
 ) -> None:
     """Show every file: what became of it, and what lies in the inboxes now."""
-    from fabric_assets.connectors.import_columns import show_name
     from fabric_assets.loading.imports import list_files
+    from fabric_assets.visible import show_name
 
     files: list[tuple[str, DroppedFile]] = []
     unseen = list[str]()

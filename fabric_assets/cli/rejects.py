@@ -41,9 +41,9 @@ def list_rows(
     json_: AsJson = False,
 ) -> None:
     """Show rejected rows and quarantined files, and why each was rejected."""
-    from fabric_assets.connectors.import_columns import show_name
     from fabric_assets.loading.imports import list_quarantined, open_ledger
     from fabric_assets.loading.rejects import open_rejects
+    from fabric_assets.visible import show_name
 
     rows: list[tuple[TenantConfig, RejectedRow]] = []
     files: list[tuple[str, DroppedFile]] = []

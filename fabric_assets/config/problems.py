@@ -15,6 +15,7 @@ from yaml.cyaml import CParser  # pyright: ignore[reportAttributeAccessIssue]
 
 from fabric_assets.config.base import Path as KeyPath
 from fabric_assets.config.yaml_tree import MAX_DEPTH
+from fabric_assets.visible import show_name
 
 MASK = "***"
 _WIDTH = 160
@@ -60,7 +61,7 @@ class Problem:
     snippet: str = ""
 
     def __str__(self) -> str:
-        where = f"{shorten(self.file)}:{self.line}:{self.column}: "
+        where = f"{show_name(shorten(self.file))}:{self.line}:{self.column}: "
         return where + (f"{self.path}: " if self.path else "") + self.message + (f"\n{self.snippet}" if self.snippet else "")
 
 

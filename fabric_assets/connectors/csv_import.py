@@ -34,6 +34,7 @@ from fabric_assets.connectors.import_inbox import InboxFile, open_inbox
 from fabric_assets.connectors.import_put_away import PutAway
 from fabric_assets.connectors.imported_file import ARCHIVE, FILE, HASH, MAX_ATTEMPTS, MENDED, QUARANTINE, ROW, ImportedFile, build_place, find_next_attempt
 from fabric_assets.errors import QuarantinedFile, SourceError, SourceUnavailable
+from fabric_assets.visible import show_name
 
 IMPORTED_AT = "_fabric_imported_at"
 _SHOWN = 5
@@ -134,13 +135,13 @@ class _StreamImport:
         twin = self._loaded.get(record.sha256)
         # From here on nothing is caught: of a file whose first row is given, all must be.
         if twin and twin.name == name:
-            self._report(f"{name} was dropped again with the bytes that are loaded already, and is skipped")
+            self._report(f"{record.shown} was dropped again with the bytes that are loaded already, and is skipped")
             self._record(replace(twin, version=record.version, modified_at=record.modified_at))
             return
         replaced = self._replace_versions(record)
         if twin:
-            self._report(f"{name} holds the same bytes as {twin.name}, which is loaded already, and is skipped")
-            self._record(replace(record, status="duplicate", message=f"the same bytes as {twin.name}"))
+            self._report(f"{record.shown} holds the same bytes as {twin.shown}, which is loaded already, and is skipped")
+            self._record(replace(record, status="duplicate", message=f"the same bytes as {twin.shown}"))
         elif checked:
             with contextlib.closing(checked):
                 self._loaded[record.sha256] = record
@@ -161,19 +162,19 @@ class _StreamImport:
             record = replace(record, sha256=self._inbox.fetch(file, path))
             if self._inbox.holds(file.name, file.version):
                 return record, None if record.sha256 in self._loaded else self._check(record, path)
-            self._report(f"{record.name} changed while it was read, and waits until it is complete")
+            self._report(f"{record.shown} changed while it was read, and waits until it is complete")
         except QuarantinedFile as error:
             refused = replace(record, status="quarantined", reason=error.reason)
             message = str(error) if error.reason != MENDED else f"{error.message}\n  remedy: {self._build_replay(refused)}"
             self._record(replace(refused, message=message))
-            self._report(f"{record.name} is quarantined ({error.reason}): {message}")
+            self._report(f"{record.shown} is quarantined ({error.reason}): {message}")
         except FileNotFoundError:
-            self._report(f"{record.name} was moved or removed while it was read")
+            self._report(f"{record.shown} was moved or removed while it was read")
         except SourceUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - one file that cannot be read must not hold up the others
             if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _OURS):
-                what = f"{self._place}: {record.name} cannot be read for want of disk, memory or handles: {error}"
+                what = f"{self._place}: {record.shown} cannot be read for want of disk, memory or handles: {error}"
                 raise SourceUnavailable(what, remedy="make room; no file has been given up") from None
             self._record_failure(record, error)
         finally:
@@ -193,7 +194,7 @@ class _StreamImport:
         versions = self._current.get(compose(record.name), [])
         if not versions or self._stream.on_new_version == "append":
             return []
-        self._report(f"{record.name} is a new version: its rows replace those of {versions[-1].modified_at:%Y-%m-%d %H:%M:%S}")
+        self._report(f"{record.shown} is a new version: its rows replace those of {versions[-1].modified_at:%Y-%m-%d %H:%M:%S}")
         for before in versions:
             self._memory.replace_rows_of(before.name)
             del self._loaded[before.sha256]
@@ -205,7 +206,7 @@ class _StreamImport:
         newest = {file.name: file for file in sorted([*self._known, *self._done], key=lambda file: file.modified_at)}
         for file in newest.values():
             if file.status == "duplicate" and file.sha256 == replaced.sha256 and replaced.sha256 not in self._loaded and (found := self._find(file)):
-                self._report(f"{file.name} was skipped for the sake of {replaced.name}, which holds other bytes now, so it is loaded")
+                self._report(f"{file.shown} was skipped for the sake of {replaced.shown}, which holds other bytes now, so it is loaded")
                 yield from self._take(found, file.name)
 
     def _record_failure(self, record: ImportedFile, error: Exception) -> None:
@@ -216,7 +217,7 @@ class _StreamImport:
         else:
             record = replace(record, status="quarantined", reason="gave_up", message=f"{message} (tried {attempts} times)")
         self._record(replace(record, attempts=attempts))
-        self._report(f"{record.name}: {record.message}")
+        self._report(f"{record.shown}: {record.message}")
 
     def _record(self, file: ImportedFile) -> None:
         self._memory.record_file(file)
@@ -259,7 +260,7 @@ class _StreamImport:
             count = len(self._done)
             yield from self._take(there, file.name)
             if any(done.status == "failed" for done in self._done[count:]):
-                raise SourceUnavailable(f"{self._place}: {file.name}, whose rows are in the table, cannot be read again", remedy="mend that, and try again")
+                raise SourceUnavailable(f"{self._place}: {file.shown}, whose rows are in the table, cannot be read again", remedy="mend that, and try again")
 
     def _find_twin(self, file: ImportedFile) -> InboxFile | None:
         """The same bytes under another name, skipped for the sake of this one."""
@@ -291,10 +292,9 @@ class _StreamImport:
 
 
 def _describe(checked: CheckedFile) -> str:
-    unmapped = f"; columns that no canonical one is for: {_name(checked.unmapped)}" if checked.unmapped else ""
-    return f"{checked.described}{unmapped}"
+    return checked.described + (f"; columns that no canonical one is for: {_name(checked.unmapped)}" if checked.unmapped else "")
 
 
 def _name(names: Sequence[str] | Iterator[str]) -> str:
-    listed = list(names)
+    listed = [*map(show_name, names)]
     return ", ".join(listed[:_SHOWN]) + (f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else "")

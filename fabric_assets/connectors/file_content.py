@@ -76,7 +76,7 @@ def prepare(file: FetchedFile, stream: FileStream, limits: FileLimits, place: st
     Raises:
         DataError: it is not of the stream's format, or larger than the limits.
     """
-    return _Preparation(file, stream, limits, f"{place}: the file {file.source.name}").run()
+    return _Preparation(file, stream, limits, f"{place}: the file {file.source.shown}").run()
 
 
 class _Preparation:

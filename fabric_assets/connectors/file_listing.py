@@ -20,6 +20,7 @@ from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.local_paths import LocalPaths
 from fabric_assets.connectors.unfinished_files import is_unfinished
 from fabric_assets.errors import ConfigurationError, DataError, RetriableError, SourceError, SourceUnavailable
+from fabric_assets.visible import show_name
 
 _EXTRAS = {"gs": "gcsfs", "az": "adlfs"}
 # S3 itself answers from here for buckets elsewhere with the region to ask.
@@ -46,6 +47,11 @@ class SourceFile:
     open: Callable[[], Any]
     local: Path | None = None
 
+    @property
+    def shown(self) -> str:
+        """The name, for a message."""
+        return show_name(self.name)
+
 
 @dataclass(frozen=True)
 class FetchedFile:
@@ -65,7 +71,7 @@ class FetchedFile:
         """
         local = self.source.local
         if local is not None and (not local.is_file() or _get_version(local.stat()) != self.source.version):
-            raise RetriableError(f"{place}: the file {self.source.name} changed while it was read", remedy="try again when whoever writes it is done")
+            raise RetriableError(f"{place}: the file {self.source.shown} changed while it was read", remedy="try again when whoever writes it is done")
 
 
 def list_files(context: SourceContext, stream: FileStream, *, place: str) -> tuple[list[SourceFile], bool]:
@@ -101,17 +107,17 @@ def fetch(file: SourceFile, folder: Path, number: int, *, most: int, place: str)
     """
     digest, path, size = hashlib.sha256(), folder / f"{number}.data", file.size
     try:
-        refuse_size(size, most, f"{place}: the file {file.name}")
+        refuse_size(size, most, f"{place}: the file {file.shown}")
         with file.open() as reader, contextlib.ExitStack() as writing:
             writer, size = None if file.local else writing.enter_context(path.open("wb")), 0
             while chunk := reader.read(_CHUNK):
                 size += len(chunk)
-                refuse_size(size, most, f"{place}: the file {file.name}")
+                refuse_size(size, most, f"{place}: the file {file.shown}")
                 digest.update(chunk)
                 if writer:
                     writer.write(chunk)
     except OSError as error:
-        raise SourceError(f"{place}: the file {file.name} cannot be read: {error.strerror or error}", remedy="check the file's permissions") from None
+        raise SourceError(f"{place}: the file {file.shown} cannot be read: {error.strerror or error}", remedy="check the file's permissions") from None
     if file.local:
         path.symlink_to(file.local)
     return FetchedFile(file, path, digest.hexdigest())

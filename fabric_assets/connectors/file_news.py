@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fabric_assets.connectors.column_names import compose
 from fabric_assets.connectors.file_listing import FetchedFile, SourceFile, fetch
+from fabric_assets.visible import show_name
 
 # Of each file: version and sha256; of a twin also the name under which its bytes are loaded.
 Remembered = Mapping[str, Mapping[str, str]]
@@ -62,7 +63,7 @@ def find_news(
         news.seen[file.name] = {"version": file.version, "sha256": sha256}
         twin = hashes.setdefault(sha256, file.name)
         if twin != file.name:
-            report(f"{place}: {file.name} holds the same bytes as {twin}, which is loaded already, and is skipped")
+            report(f"{place}: {file.shown} holds the same bytes as {show_name(twin)}, which is loaded already, and is skipped")
             news.seen[file.name]["twin"] = twin
             news.forgotten.append(file.name)
         elif before.get("sha256") != sha256 or "twin" in before:

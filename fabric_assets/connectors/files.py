@@ -121,12 +121,12 @@ def _decide_types(readers: Sequence[tuple[FetchedFile, Reader]], memory: StreamM
         found = reader.inspect()
         for column, kinds in found.items():
             if column in (FILE, HASH, ROW, ORDER):
-                raise DataError(f"{place}: the file {file.source.name} has a column {column}, a name that the platform gives", remedy="rename the column")
+                raise DataError(f"{place}: the file {file.source.shown} has a column {column}, a name that the platform gives", remedy="rename the column")
             fits[column] = _meet(fits.get(column, _ANY), kinds)
         for key in stream.primary_key or ():
             if found and key not in found:
                 raise build_missing_error(
-                    f"{place}: the file {file.source.name}", kind="primary_key column", name=key, known=found, remedy="correct the stream's primary_key"
+                    f"{place}: the file {file.source.shown}", kind="primary_key column", name=key, known=found, remedy="correct the stream's primary_key"
                 )
     chosen = {column: memory.get_type(column) or _choose(kinds, value_forms=memory.value_forms) for column, kinds in fits.items()}
     return {column: declare(kind) for column, kind in chosen.items()}

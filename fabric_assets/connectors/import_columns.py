@@ -7,7 +7,6 @@ ways must agree with. All bad cells of a row are named in its one rejection.
 # pyright: reportAttributeAccessIssue=false
 # pyarrow.compute makes its functions while it is imported, where no type checker sees them.
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -25,6 +24,7 @@ from fabric_assets.connectors.import_faults import Faults
 from fabric_assets.connectors.import_reading import Reading, read_column
 from fabric_assets.connectors.import_values import quote
 from fabric_assets.errors import ConfigurationError, QuarantinedFile
+from fabric_assets.visible import show_name
 
 DECIMAL_SCALE = 9
 
@@ -94,12 +94,6 @@ def map_columns(header: Sequence[str], stream: CsvStream) -> Layout:
 def _join(names: Sequence[str]) -> str:
     shown = [show_name(name[:60]) for name in names if name][:20]
     return ", ".join(shown) + (", ..." if len(names) > len(shown) else "")
-
-
-def show_name(name: str) -> str:
-    """A column's or a file's name for a message: characters that nobody sees are spelt out, in quotes."""
-    spelt = "".join(char if char == " " or unicodedata.category(char)[0] not in "CZ" else char.encode("unicode_escape").decode() for char in name)
-    return name if spelt == name else f"'{spelt}'"
 
 
 @dataclass

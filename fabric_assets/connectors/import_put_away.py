@@ -14,6 +14,7 @@ from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.import_inbox import Inbox
 from fabric_assets.connectors.imported_file import ImportedFile
 from fabric_assets.errors import SourceError, SourceUnavailable
+from fabric_assets.visible import show_name
 
 _Key = tuple[str, str]
 
@@ -63,7 +64,7 @@ class PutAway:
         is_refused = file.status == "quarantined"
         why = f" ({file.reason})" if is_refused else ""
         remedy = f"; to have it checked anew: fabric imports release {self._context.tenant} {shlex.quote(file.name)}" if is_refused else ""
-        what = f"{file.name} is not read, for it is {file.status} already{why}, and is moved to {file.place}{remedy}"
+        what = f"{file.shown} is not read, for it is {file.status} already{why}, and is moved to {show_name(file.place or '')}{remedy}"
         self._context.report(f"{self._context.describe(stream)}: {what}")
 
     def _find_settled(self, stream: str, key: _Key) -> ImportedFile | None:

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 from typing import Literal
 
+from fabric_assets.visible import show_name
+
 # `replaced`: its rows gave way to those of a newer file of the same name. `gone`: it was removed before it could be read.
 Status = Literal["loaded", "replaced", "duplicate", "quarantined", "failed", "gone"]
 ARCHIVE, QUARANTINE = "archive", "quarantine"
@@ -50,6 +52,11 @@ class ImportedFile:
     rows_read: int = 0
     rows_loaded: int = 0
     rows_rejected: int = 0
+
+    @property
+    def shown(self) -> str:
+        """The name, for a message."""
+        return show_name(self.name)
 
     @property
     def file_id(self) -> str:

@@ -23,7 +23,7 @@ class ParquetReader:
     @property
     def name(self) -> str:
         """The file, for messages."""
-        return f"{self.reading.place}: the file {self.file.source.name}"
+        return f"{self.reading.place}: the file {self.file.source.shown}"
 
     def inspect(self) -> Fits:
         limits = self.reading.limits

@@ -73,7 +73,7 @@ class TextReader(ABC):
     @property
     def name(self) -> str:
         """The file, for messages."""
-        return f"{self.reading.place}: the file {self.file.source.name}"
+        return f"{self.reading.place}: the file {self.file.source.shown}"
 
     @property
     def path(self) -> Path:

@@ -25,6 +25,7 @@ from fabric_assets.loading.reports import LoadRecord, LoadRequest, StreamFailure
 from fabric_assets.loading.stream_load import LoadContext, StreamLoad
 from fabric_assets.loading.together import Together
 from fabric_assets.loading.warehouse import Warehouse, open_warehouse
+from fabric_assets.visible import show_text
 
 Report = Callable[[str], None]
 Outcome = StreamReport | StreamFailure
@@ -57,6 +58,7 @@ def load_streams(request: LoadRequest, *, report: Report = lambda message: None)
     Raises:
         FabricError: nothing could be loaded at all: the source or the destination as a whole.
     """
+    report = _make_visible(report)
     context = _build_context(request, report)
     place = context.describe()
     try:
@@ -91,6 +93,11 @@ def join_failures(failures: list[StreamFailure], *, of: int) -> FabricError:
     if rest := [name for names in [*streams.values()][_SHOWN:] for name in names]:
         lines.append(f"- and {', '.join(rest)}")
     return type(first)("\n".join(lines))
+
+
+def _make_visible(report: Report) -> Report:
+    """Names of files and texts of servers are part of what is reported."""
+    return lambda message: report(show_text(message))
 
 
 def _build_context(request: LoadRequest, report: Report) -> SourceContext:

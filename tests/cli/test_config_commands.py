@@ -317,6 +317,14 @@ def test_a_mistake_of_the_users_is_two_lines_and_no_traceback(settings_environ: 
     assert "Traceback" not in done.stderr
 
 
+def test_no_name_of_a_file_changes_what_validate_shows(fabric: Run, settings_environ: Mapping[str, str]) -> None:
+    (Path(settings_environ["FABRIC_TENANTS_DIR"]) / "a\n\x1b[2J\u202eb.yaml").write_text("version: 1\n")
+    done = fabric("validate")
+    assert done.returncode == 2
+    assert r"a\n\x1b[2J\u202eb.yaml" in done.stdout
+    assert not {"\x1b", "\u202e"} & set(done.stdout) and "a\n" not in done.stdout
+
+
 class TestWarnings:
     """What `validate` allows and warns of; the exit code stays 0."""
 

@@ -44,6 +44,13 @@ def refuse(settings: Settings, inbox: Path, content: str | bytes, **stream: Any)
     return caught.value
 
 
+def test_no_name_of_a_file_changes_what_an_error_shows(settings: Settings, inbox: Path) -> None:
+    (inbox / "a\n\x1b[2J\u202evsc.csv").write_bytes(b"a,b\n1,2\n")
+    with pytest.raises(DataError) as caught:
+        build_tenant(settings, encoding="utf-16").load()
+    assert caught.value.message.startswith(r"tenant acme, source shop, stream items: the file 'a\n\x1b[2J\u202evsc.csv' is not valid utf-16")
+
+
 # --- numbers
 
 

@@ -61,6 +61,27 @@ def list_folder(inbox: Path) -> list[str]:
     return sorted(path.relative_to(inbox).as_posix() for path in inbox.rglob("*") if path.is_file())
 
 
+ODD, SPELT = "a\u202evsc\x9b2J", r"a\u202evsc\x9b2J"
+
+
+def test_no_name_of_a_file_changes_what_the_messages_of_a_load_show(settings: Settings, inbox: Path) -> None:
+    tenant = build(settings)
+    for number, content in enumerate((GOOD, GOOD, BAD_ROW, UNCLOSED)):
+        drop(inbox, f"{ODD}{number}.csv", content, age=9 - number)
+    tenant.load()
+    drop(inbox, f"{ODD}2.csv", GOOD.replace("1.50", "7"))
+    tenant.load()
+    said = [message for message in tenant.messages if "vsc" in message]
+    assert {word for word in ("holds the same bytes as", "is quarantined", "is a new version") if any(word in message for message in said)} == {
+        "holds the same bytes as",
+        "is quarantined",
+        "is a new version",
+    }
+    assert not [message for message in said if {"\x9b", "\u202e"} & set(message)]
+    assert all(SPELT in message for message in said)
+    assert (f"{ODD}0.csv", "loaded", 2, 2, 0) in get_fates(tenant)
+
+
 def test_each_file_has_its_fate_and_its_place(settings: Settings, inbox: Path, warehouse: str | None) -> None:
     tenant = build(settings, warehouse, source={"archive": True})
     drop(inbox, "good.csv", GOOD, age=9)
