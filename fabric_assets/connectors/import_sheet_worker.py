@@ -29,7 +29,7 @@ _LAST_ROW = 1_048_576
 _EXACT = 2**53
 _BLOCK, _OVERLAP = 1024 * 1024, 256
 _TELLING = re.compile(rb"""<(?:\w+:)?f[\s/>]|\bt\s*=\s*["']e["']|>\s*-?[0-9]{16,200}\s*<""")
-_NEGATIVE = re.compile(rb">\s*-")
+_NO_DATE = re.compile(rb">\s*(?:-|60[\s.<]|6[0-9.]*[eE])")
 _ERROR_CELL = re.compile(rb"""(<(?:\w+:)?c\s[^>]*?\bt\s*=\s*["']e["'][^>]*(?<!/)>(?:(?!</(?:\w+:)?c>).)*?<(?:\w+:)?v>)[^<]*(</)""", re.DOTALL)
 _LONG = re.compile(r"-?[0-9]{16,}")
 # Of these a result that is there and empty is an empty text.
@@ -61,8 +61,8 @@ def main(path: str, sheet: str, part: str, value_forms: str) -> int:
             return NO_SHEET
         rows = _open_sheet(book, path, part, sheet or names[0])
         first = (rows.start or (0, 0))[1]
-        below_zero = _BelowZero(path, part)
-        for row in _add_facts(rows.iter_rows(), first, rows.width, _find_facts(path, part), below_zero, spells_hours=int(value_forms) >= 2):
+        no_dates = _NoDates(path, part)
+        for row in _add_facts(rows.iter_rows(), first, rows.width, _find_facts(path, part), no_dates, spells_hours=int(value_forms) >= 2):
             print(json.dumps(row))
     except (calamine.CalamineError, expat.ExpatError, OSError, ValueError, KeyError):
         return NO_WORKBOOK
@@ -91,27 +91,30 @@ def _replace_errors(path: str, part: str) -> io.BytesIO:
     return copy
 
 
-class _BelowZero:
-    """Tells the dates and times below zero: the reader gives the time of day of their fraction, as if they were sound."""
+class _NoDates:
+    """Tells the numbers that are shown as dates and are none, which the reader gives as if they were sound.
+
+    Of one below zero it gives the time of day of its fraction; of 60, the 29th of February 1900, which Excel alone has, the day before.
+    """
 
     def __init__(self, path: str, part: str) -> None:
         self._path, self._part = path, part
         self._found: set[tuple[int, int]] | None = None
 
     def is_one(self, cell: Any, line: int, column: int) -> bool:
-        if type(cell) is not datetime.time:
+        if not (type(cell) is datetime.time or (isinstance(cell, datetime.date) and (cell.year, cell.month, cell.day) == (1900, 2, 28))):
             return False
         if self._found is None:
             # Only now: most sheets have no such cell, and reading their XML takes ten times as long as reading them.
             with zipfile.ZipFile(self._path) as book:
-                has_any = _has(_NEGATIVE, book, self._part)
-            facts = _read_xml(self._path, self._part, _SheetXml(negatives=True)) if has_any else ()
+                has_any = _has(_NO_DATE, book, self._part)
+            facts = _read_xml(self._path, self._part, _SheetXml(no_dates=True)) if has_any else ()
             self._found = {(fact.line, fact.column) for fact in facts}
         return (line, column) in self._found
 
 
 def _add_facts(
-    rows: Iterator[Sequence[Any]], first: int, width: int, facts: Iterator[Fact], below_zero: _BelowZero, *, spells_hours: bool
+    rows: Iterator[Sequence[Any]], first: int, width: int, facts: Iterator[Fact], no_dates: _NoDates, *, spells_hours: bool
 ) -> Iterator[list[Cell]]:
     """The rows with what the reader has left out, also after its last one.
 
@@ -127,7 +130,7 @@ def _add_facts(
         line += 1
         cells: list[Cell] = [None] * width if row is None else [_build_cell(cell, spells_hours=spells_hours) for cell in row]
         for index, cell in enumerate(row or ()):
-            if below_zero.is_one(cell, line, first + index):
+            if no_dates.is_one(cell, line, first + index):
                 cells[index] = [None, ERROR]
         while fact and fact.line <= line:
             if fact.line < line:
@@ -193,11 +196,11 @@ class _SheetXml:
     """Where a cell does not say where it is, it follows the one before.
 
     Args:
-        negatives: look for the numbers below zero, and for nothing else.
+        no_dates: look for the numbers that are no date, and for nothing else.
     """
 
-    def __init__(self, *, negatives: bool = False) -> None:
-        self._negatives = negatives
+    def __init__(self, *, no_dates: bool = False) -> None:
+        self._no_dates = no_dates
         self._parser = expat.ParserCreate()
         self._parser.buffer_text = True
         self._parser.StartElementHandler, self._parser.EndElementHandler = self._start, self._end
@@ -241,8 +244,8 @@ class _SheetXml:
                 self._parser.CharacterDataHandler = None
             case "c":
                 value = "".join(self._value).strip()
-                if self._negatives:
-                    if self._kind == "n" and value.startswith("-"):
+                if self._no_dates:
+                    if self._kind == "n" and (value.startswith("-") or _is_leap_day(value)):
                         self._note(value)
                 elif self._kind == "e":
                     self._note(None, ERROR)
@@ -253,6 +256,13 @@ class _SheetXml:
 
     def _note(self, *cell: str | None) -> None:
         self._facts.append(Fact(self._line, self._column, cell))
+
+
+def _is_leap_day(value: str) -> bool:
+    try:
+        return 60 <= float(value) < 61
+    except ValueError:
+        return False
 
 
 def _count_column(letters: str) -> int:

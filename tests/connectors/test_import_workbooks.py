@@ -82,6 +82,15 @@ def test_a_date_below_zero_which_no_sheet_shows_rejects_its_row(book: Path, days
     assert dropped.reasons == [(2, "Note", "error_cell")]
 
 
+@pytest.mark.parametrize("days", ["60", "60.5", "6.0E1"])
+@pytest.mark.parametrize("kind", ["date", "time"])
+def test_the_day_that_excel_alone_has_rejects_its_row(book: Path, days: str, kind: str) -> None:
+    sound = row(3, A=f"{kind}:59", B="n:60") + row(4, A=f"{kind}:61", B="n:60.5") + row(5, A=f"{kind}:0.5", B="n:3")
+    dropped = read(write_workbook(book, {"One": row(1, A="Note", B="Spend") + row(2, A=f"{kind}:{days}", B="n:60") + sound}))
+    assert [(cells["note"] or "")[:10] for cells in dropped.rows] == ["1900-02-28", "1900-03-01", "12:00:00"]
+    assert dropped.reasons == [(2, "Note", "error_cell")]
+
+
 def formula(place: str, result: str | None = None, kind: str = "") -> str:
     value, declared = "" if result is None else f"<v>{result}</v>", f' t="{kind}"' if kind else ""
     return f'<c r="{place}"{declared}><f>A2*2</f>{value}</c>'
