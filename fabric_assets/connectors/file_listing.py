@@ -9,7 +9,8 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from fabric_assets.config.files import FileStream
 from fabric_assets.config.sources import FolderSource
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.local_paths import LocalPaths
+from fabric_assets.connectors.parent_folder import open_parent
 from fabric_assets.connectors.unfinished_files import is_unfinished
 from fabric_assets.errors import ConfigurationError, DataError, RetriableError, SourceError, SourceUnavailable
 from fabric_assets.visible import show_name
@@ -26,6 +28,9 @@ _EXTRAS = {"gs": "gcsfs", "az": "adlfs"}
 # S3 itself answers from here for buckets elsewhere with the region to ask.
 _DEFAULT_REGION = "us-east-1"
 _CHUNK = 4 * 1024 * 1024
+_DESCRIPTORS = Path("/proc/self/fd")
+# Some file systems keep times to two seconds.
+_YOUNG_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ class SourceFile:
         modified: seconds since the epoch.
         open: opens its bytes.
         local: where it lies, for a file of this machine; links followed.
+        former: what an earlier release remembers as its version.
+        is_young: it has changed so lately that another change might have the same time.
     """
 
     name: str
@@ -46,11 +53,22 @@ class SourceFile:
     modified: float
     open: Callable[[], Any]
     local: Path | None = None
+    former: str | None = None
+    is_young: bool = False
 
     @property
     def shown(self) -> str:
         """The name, for a message."""
         return show_name(self.name)
+
+    @property
+    def kept_version(self) -> str:
+        """What is to be remembered as its version: nothing where the next load has to look at its content."""
+        return "" if self.is_young else self.version
+
+
+class _ReplacedError(OSError):
+    """Another file has taken the place of the one that was listed."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +83,32 @@ class FetchedFile:
     path: Path
     sha256: str
 
+    @contextlib.contextmanager
+    def hold(self, place: str) -> Iterator[None]:
+        """Let the path lead to the file that was listed, whatever takes the place of its name, or of a folder on the way, meanwhile.
+
+        Raises:
+            RetriableError: the file is not the one that was hashed.
+            SourceError: it cannot be opened any more.
+        """
+        if self.source.local is None or not _DESCRIPTORS.is_dir():
+            yield
+            return
+        with _explain(self.source, place):
+            opened = self.source.open()
+        with opened:
+            self.path.unlink(missing_ok=True)
+            self.path.symlink_to(_DESCRIPTORS / str(opened.fileno()))
+            self.refuse_change(place)
+            yield
+
     def refuse_change(self, place: str) -> None:
         """Raises:
         RetriableError: the file is not the one that was hashed.
         """
         local = self.source.local
         if local is not None and (not local.is_file() or _get_version(local.stat()) != self.source.version):
-            raise RetriableError(f"{place}: the file {self.source.shown} changed while it was read", remedy="try again when whoever writes it is done")
+            raise _build_change_error(self.source, place)
 
 
 def list_files(context: SourceContext, stream: FileStream, *, place: str) -> tuple[list[SourceFile], bool]:
@@ -106,7 +143,7 @@ def fetch(file: SourceFile, folder: Path, number: int, *, most: int, place: str)
         SourceError: it cannot be read.
     """
     digest, path, size = hashlib.sha256(), folder / f"{number}.data", file.size
-    try:
+    with _explain(file, place):
         refuse_size(size, most, f"{place}: the file {file.shown}")
         with file.open() as reader, contextlib.ExitStack() as writing:
             writer, size = None if file.local else writing.enter_context(path.open("wb")), 0
@@ -116,11 +153,23 @@ def fetch(file: SourceFile, folder: Path, number: int, *, most: int, place: str)
                 digest.update(chunk)
                 if writer:
                     writer.write(chunk)
-    except OSError as error:
-        raise SourceError(f"{place}: the file {file.shown} cannot be read: {error.strerror or error}", remedy="check the file's permissions") from None
     if file.local:
         path.symlink_to(file.local)
     return FetchedFile(file, path, digest.hexdigest())
+
+
+@contextlib.contextmanager
+def _explain(file: SourceFile, place: str) -> Iterator[None]:
+    try:
+        yield
+    except _ReplacedError:
+        raise _build_change_error(file, place) from None
+    except OSError as error:
+        raise SourceError(f"{place}: the file {file.shown} cannot be read: {error.strerror or error}", remedy="check the file's permissions") from None
+
+
+def _build_change_error(file: SourceFile, place: str) -> RetriableError:
+    return RetriableError(f"{place}: the file {file.shown} changed while it was read", remedy="try again when whoever writes it is done")
 
 
 def refuse_size(size: int, most: int, name: str) -> None:
@@ -160,8 +209,7 @@ def _list_folder(folder: Path, stream: FileStream, place: str, context: SourceCo
             context.report(f"{place}: {path.name} is skipped: it is no regular file below the source's path")
             continue
         paths.check(real.parent)
-        facts = real.stat()
-        files.append(SourceFile(path.relative_to(folder).as_posix(), _get_version(facts), facts.st_size, facts.st_mtime, _build_opener(real), real))
+        files.append(_build_local(path.relative_to(folder).as_posix(), real, real.stat()))
     _report_unfinished(unfinished, context, place)
     return files, bool(files) or any(path.is_file() and not is_unfinished(path.relative_to(folder).as_posix()) for path in folder.rglob("*"))
 
@@ -171,12 +219,23 @@ def _report_unfinished(names: Sequence[str], context: SourceContext, place: str)
         context.report(f"{place}: {len(names)} files are left alone, since their names say that they are not complete: {names[0]}")
 
 
-def _build_opener(path: Path) -> Callable[[], Any]:
-    return lambda: os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC), "rb")
+def _build_local(name: str, path: Path, facts: os.stat_result) -> SourceFile:
+    def open_file() -> Any:
+        with open_parent(path.parent, path.name) as (folder, own):
+            # Without O_NONBLOCK the opening of a pipe that has taken the file's place waits for a writer.
+            opened = os.fdopen(os.open(own, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder), "rb")
+        if not os.path.samestat(os.fstat(opened.fileno()), facts):
+            opened.close()
+            raise _ReplacedError
+        return opened
+
+    former, is_young = f"{facts.st_size}-{facts.st_mtime_ns}", max(facts.st_mtime, facts.st_ctime) > time.time() - _YOUNG_SECONDS
+    return SourceFile(name, _get_version(facts), facts.st_size, facts.st_mtime, open_file, path, former, is_young)
 
 
 def _get_version(facts: os.stat_result) -> str:
-    return f"{facts.st_size}-{facts.st_mtime_ns}"
+    """Size and times. Programs that copy files set the time of the last change of content; nobody can set that of the last change of any kind."""
+    return f"{facts.st_size}-{facts.st_mtime_ns}-{facts.st_ctime_ns}"
 
 
 def open_bucket(context: SourceContext, config: FolderSource, place: str) -> Any:

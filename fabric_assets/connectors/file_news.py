@@ -1,6 +1,6 @@
 """The files that are there, and those that earlier loads remember -> the new and changed ones, fetched; the same bytes only once.
 
-What is remembered is a version (size and time, or a bucket's tag), so that an unchanged file is not even opened, and a hash, so
+What is remembered is a version (size and times, or a bucket's tag), so that an unchanged file is not even opened, and a hash, so
 that a touched one is not loaded again. Of files with the same bytes the first by name is loaded; the others are its twins.
 """
 
@@ -60,7 +60,7 @@ def find_news(
         sha256 = at_hand[file.name].sha256
         if replaces and before and before["sha256"] != sha256 and hashes.get(before["sha256"]) == file.name:
             del hashes[before["sha256"]]
-        news.seen[file.name] = {"version": file.version, "sha256": sha256}
+        news.seen[file.name] = {"version": file.kept_version, "sha256": sha256}
         twin = hashes.setdefault(sha256, file.name)
         if twin != file.name:
             report(f"{place}: {file.shown} holds the same bytes as {show_name(twin)}, which is loaded already, and is skipped")
@@ -71,7 +71,10 @@ def find_news(
 
     numbered = list(enumerate(found))
     for number, file in numbered:
-        if remembered.get(file.name, {}).get("version") != file.version:
+        known = remembered.get(file.name, {})
+        if file.former and known.get("version") == file.former:
+            news.seen[file.name] = {**known, "version": file.version}
+        elif known.get("version") != file.version:
             take(number, file)
     for number, file in numbered:
         entry = news.seen.get(file.name) or remembered[file.name]

@@ -81,11 +81,12 @@ def _read(context: SourceContext, name: str, folder: Path, memories: Mapping[str
     sequence = memory.state.get("sequence", 0)
     for number, (file, reader) in enumerate(readers, start=1):
         rows = 0
-        for piece in reader.read(types):
-            batch = _build_batch(name, piece, file, types, stream, sequence + number)
-            rows += len(batch.rows)
-            yield batch
-            _check_time(end, place)
+        with file.hold(place):
+            for piece in reader.read(types):
+                batch = _build_batch(name, piece, file, types, stream, sequence + number)
+                rows += len(batch.rows)
+                yield batch
+                _check_time(end, place)
         file.refuse_change(place)
         if file.source.name in remembered or not rows:
             memory.replace_rows_of(file.source.name)
@@ -118,7 +119,8 @@ def _decide_types(readers: Sequence[tuple[FetchedFile, Reader]], memory: StreamM
     """For each column the type that it has in the warehouse, else one that fits all files of the run."""
     fits: dict[str, frozenset[pa.DataType]] = {}
     for file, reader in readers:
-        found = reader.inspect()
+        with file.hold(place):
+            found = reader.inspect()
         for column, kinds in found.items():
             if column in (FILE, HASH, ROW, ORDER):
                 raise DataError(f"{place}: the file {file.source.shown} has a column {column}, a name that the platform gives", remedy="rename the column")

@@ -113,9 +113,7 @@ class _NoDates:
         return (line, column) in self._found
 
 
-def _add_facts(
-    rows: Iterator[Sequence[Any]], first: int, width: int, facts: Iterator[Fact], no_dates: _NoDates, *, spells_hours: bool
-) -> Iterator[list[Cell]]:
+def _add_facts(rows: Iterator[Sequence[Any]], first: int, width: int, facts: Iterator[Fact], no_dates: _NoDates, *, spells_hours: bool) -> Iterator[list[Cell]]:
     """The rows with what the reader has left out, also after its last one.
 
     Args:

@@ -20,8 +20,9 @@ import pytest
 from fabric_assets.config.files import FileStream
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.file_faults import build_error
-from fabric_assets.connectors.file_listing import FetchedFile, SourceFile, list_files
-from fabric_assets.errors import ConfigurationError, DataError, FabricError, SourceError, SourceUnavailable
+from fabric_assets.connectors.file_listing import FetchedFile, SourceFile, fetch, list_files
+from fabric_assets.connectors.file_news import find_news
+from fabric_assets.errors import ConfigurationError, DataError, FabricError, RetriableError, SourceError, SourceUnavailable
 from fabric_assets.settings import Settings, load_settings
 from tests.loading.shop import Tenant, write_secret_file
 from tests.services import Bucket, get_free_port
@@ -67,6 +68,61 @@ def test_a_touched_file_with_the_same_bytes_is_not_loaded_again(settings: Settin
     tenant.load()
     os.utime(inbox / "a.csv", (1, 1))
     assert tenant.load()["items"].rows_loaded == 0
+
+
+def test_a_change_that_keeps_size_and_time_is_seen(settings: Settings, inbox: Path) -> None:
+    """A copy can keep the time of a file's content. A file may also change within the same tick of the clock, right after it was read."""
+    versions, tenant = set[str](), build_tenant(settings, items=CSV)
+    for number in (1, 2):
+        (inbox / "a.csv").write_text(f"id\n{number}\n")
+        os.utime(inbox / "a.csv", (1, 1))
+        tenant.load()
+        assert tenant.read("items", "id") == [(number,)]
+        ((file,), _) = list_files(_build_context(settings), FileStream.model_validate(CSV), place="here")
+        versions.add(file.version)
+        assert (file.kept_version, replace(file, is_young=False).kept_version) == ("", file.version)
+    assert len(versions) == 2
+
+
+def test_a_file_that_an_earlier_release_has_loaded_is_not_read_again(settings: Settings, inbox: Path) -> None:
+    path = inbox / "a.csv"
+    path.write_text("id\n1\n")
+    ((file,), _) = list_files(_build_context(settings), FileStream.model_validate(CSV), place="here")
+    known = {"a.csv": {"version": f"{path.stat().st_size}-{path.stat().st_mtime_ns}", "sha256": "5ha"}}
+    news = find_news([file], known, inbox, replaces=True, most=100, place="here", report=print, check=lambda: None)
+    assert (news.files, news.seen) == ([], {"a.csv": {"version": file.version, "sha256": "5ha"}})
+
+
+@pytest.mark.parametrize("swapped", ["folder", "file"])
+@pytest.mark.parametrize("held", [False, True])
+def test_what_takes_the_place_of_a_listed_file_is_not_read(settings: Settings, inbox: Path, tmp_path: Path, swapped: str, *, held: bool) -> None:
+    for folder, number in ((inbox / "day", 1), (tmp_path / "other", 2)):
+        folder.mkdir()
+        (folder / "a.csv").write_text(f"id\n{number}\n")
+    ((file,), _) = list_files(_build_context(settings), FileStream.model_validate(CSV | {"glob": "day/*"}), place="here")
+    fetched = fetch(file, tmp_path, 0, most=100, place="here")
+
+    def swap() -> None:
+        if swapped == "folder":
+            (inbox / "day").rename(inbox / "before")
+            (inbox / "day").symlink_to(tmp_path / "other")
+        else:
+            (tmp_path / "other" / "a.csv").replace(inbox / "day" / "a.csv")
+
+    if held:
+        with fetched.hold("here"):
+            swap()
+            assert fetched.path.read_text() == "id\n1\n"
+    else:
+        swap()
+        with pytest.raises((SourceError, RetriableError), match="is a link|changed while it was read"), fetched.hold("here"):
+            pass
+    with pytest.raises(RetriableError, match="changed while it was read"):
+        fetched.refuse_change("here")
+
+
+def _build_context(settings: Settings) -> SourceContext:
+    return SourceContext("acme", "shop", build_tenant(settings, items=CSV).config.sources["shop"], ("items",), settings)
 
 
 def test_the_rows_of_a_file_go_when_it_becomes_empty_or_another_ones_twin(settings: Settings, inbox: Path, warehouse: str | None) -> None:
