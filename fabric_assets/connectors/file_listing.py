@@ -29,8 +29,7 @@ _EXTRAS = {"gs": "gcsfs", "az": "adlfs"}
 _DEFAULT_REGION = "us-east-1"
 _CHUNK = 4 * 1024 * 1024
 _DESCRIPTORS = Path("/proc/self/fd")
-# Some file systems keep times to two seconds.
-_YOUNG_SECONDS = 2.0
+_YOUNG_SECONDS = 2.0  # Some file systems keep times to so many.
 
 
 @dataclass(frozen=True)
@@ -103,9 +102,7 @@ class FetchedFile:
             yield
 
     def refuse_change(self, place: str) -> None:
-        """Raises:
-        RetriableError: the file is not the one that was hashed.
-        """
+        """Raise a RetriableError where the file is not the one that was hashed."""
         local = self.source.local
         if local is not None and (not local.is_file() or _get_version(local.stat()) != self.source.version):
             raise _build_change_error(self.source, place)
@@ -173,11 +170,7 @@ def _build_change_error(file: SourceFile, place: str) -> RetriableError:
 
 
 def refuse_size(size: int, most: int, name: str) -> None:
-    """Refuse a file of more than `most` bytes.
-
-    Raises:
-        DataError: it is too large.
-    """
+    """Raise a DataError for a file of more than `most` bytes."""
     if size > most:
         raise DataError(f"{name} has more than {most:,} bytes", remedy="split it, or raise the source's limits.bytes")
 

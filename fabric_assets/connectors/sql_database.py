@@ -259,7 +259,8 @@ def _note_older_forms(reading: _Reading, memory: StreamMemory) -> None:
 
 def _build_query(reading: _Reading, memory: StreamMemory) -> Query:
     query = Query(_plan_columns(reading, memory.value_forms), reading.database.quote_table(reading.table), reading.config.where)
-    return sql_readers.decide_types(reading.database, query, memory.get_type, is_bounded=reading.config.cursor is not None, place=reading.place)
+    key, is_bounded = reading.config.primary_key or (), reading.config.cursor is not None
+    return sql_readers.decide_types(reading.database, query, memory.get_type, key=key, is_bounded=is_bounded, place=reading.place)
 
 
 def _plan_columns(reading: _Reading, value_forms: int) -> tuple[sql_columns.SqlColumn, ...]:

@@ -148,6 +148,8 @@ class Database:
                         found[name] = inspector.get_columns(name, schema=self.schema)
                 types = {name: {column["name"]: column["type"] for column in columns} for name, columns in found.items() if columns}
                 if self.dialect == "mysql":
+                    # SQLAlchemy takes the names from a statement of the server's, quoted as they are there.
+                    types = {table: {name.replace("``", "`"): kind for name, kind in columns.items()} for table, columns in types.items()}
                     _name_unknown_types(connection, self.schema, types)
         except (SQLAlchemyError, OSError) as error:
             raise self.explain(error, place=self.place) from None
@@ -176,6 +178,8 @@ class Database:
             known = self.get_table_names()
         except SQLAlchemyError as error:
             return self.explain(error, place=place)
+        if table in known:
+            return SourceError(f"{place}: the table {table!r} has no columns that the login may see", remedy="grant the login select on the table")
         remedy = "correct the stream's table (default: the stream's name), or the source's schema"
         if not known:
             remedy += "; or grant the login the right to see the tables (Postgres: usage on the schema, select on the tables)"

@@ -4,7 +4,7 @@ Postgres: ADBC's binary COPY. SQLite: ADBC where every value fits its column. My
 wire. DuckDB: its own Arrow. Any other: the driver's rows.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any, TypeVar
 
@@ -61,16 +61,19 @@ def read(database: Database, query: Query, *, place: str) -> Iterator[pa.Table]:
         yield schema.empty_table()
 
 
-def decide_types(database: Database, query: Query, kept: GetType, *, is_bounded: bool, place: str) -> Query:
+def decide_types(database: Database, query: Query, kept: GetType, *, key: Sequence[str], is_bounded: bool, place: str) -> Query:
     """Give a type to the columns whose declaration does not bind: the warehouse's where every value fits, else by what the table holds.
 
     Args:
         kept: a column's type in the warehouse.
+        key: the names of the primary key's columns.
         is_bounded: only some rows will be read, so that looking at all of them would cost more than it gives.
     """
     if database.dialect == "sqlite":
         decide = _get_reader("sqlite").decide_types
-        return _ask(lambda: decide(database, query, kept, is_bounded=is_bounded, place=place), database, query, place)
+        decided = _ask(lambda: decide(database, query, kept, is_bounded=is_bounded, place=place), database, query, place)
+        _get_reader("sqlite").refuse_alike_keys(database, decided, key, place=place)
+        return decided
     if database.dialect == "postgresql" and any(column.kind is None for column in query.columns):
         decide = _get_reader("postgresql+psycopg2").decide_types
         return _ask(lambda: decide(database, query, kept, place=place), database, query, place)

@@ -71,6 +71,19 @@ def build_facts_sql(columns: Sequence[tuple[str, str]]) -> str:
     return ", ".join(f"max({{c}} is not null and ({fact}))".replace("{c}", quoted) for quoted, declared in columns for fact in _get_facts(declared).values())
 
 
+def may_hold_alike(declared: str, kind: pa.DataType) -> bool:
+    """Whether SQLite can keep two values apart that are spelt alike: 1 and '1'. A column that is declared as text makes texts of both."""
+    return kind == arrow_types.TEXT and _get_declared_type(declared.upper()) != arrow_types.TEXT
+
+
+def build_alike_sql(quoted: Sequence[str]) -> tuple[str, str]:
+    """The select list, and the groups below it, that give values of SQLite's which are spelt alike: one row, or none."""
+    literals = ", ".join(f"min(quote({name})), max(quote({name}))" for name in quoted)
+    spelt = ", ".join(f"case typeof({name}) when 'blob' then lower(hex({name})) else cast({name} as text) end" for name in quoted)
+    whole = " || ',' || ".join(f"quote({name})" for name in quoted)
+    return literals, f" group by {spelt} having count(distinct {whole}) > 1 limit 1"
+
+
 def get_declared_type(declared: str) -> pa.DataType:
     """The type that a column is to have if every value fits it."""
     return _get_declared_type(declared.upper()) or arrow_types.TEXT

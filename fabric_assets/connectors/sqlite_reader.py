@@ -4,7 +4,7 @@ ADBC is three times faster, but takes a column's type from the first rows, and r
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -18,6 +18,7 @@ from fabric_assets.connectors import arrow_types, sqlite_columns
 from fabric_assets.connectors.sql_columns import get_kind
 from fabric_assets.connectors.sql_databases import Database
 from fabric_assets.connectors.sql_query import BATCH_BYTES, Query
+from fabric_assets.errors import SourceError
 
 _MOST_ROWS = 100_000
 # What a row takes beside its texts.
@@ -56,6 +57,30 @@ def decide_types(database: Database, query: Query, kept: Callable[[str], pa.Data
     except SQLAlchemyError as error:
         raise database.explain(error, place=place) from None
     return replace(query, columns=tuple(replace(column, kind=known[column.name]) for column in query.columns))
+
+
+def refuse_alike_keys(database: Database, query: Query, key: Sequence[str], *, place: str) -> None:
+    """Refuse keys that are different values to SQLite, and one text to any warehouse.
+
+    Raises:
+        SourceError: two rows have such keys.
+    """
+    columns = [column for column in query.columns if column.name in key]
+    if not any(sqlite_columns.may_hold_alike(column.declared, get_kind(column)) for column in columns):
+        return
+    select, groups = sqlite_columns.build_alike_sql([column.sql for column in columns])
+    try:
+        with database.engine.connect() as connection:
+            found = connection.exec_driver_sql(replace(query, bound=None).build_sql(select=select) + groups).first()
+    except SQLAlchemyError as error:
+        raise database.explain(error, place=place) from None
+    if found:
+        different = [(column.name, *found[2 * index : 2 * index + 2]) for index, column in enumerate(columns)]
+        name, one, other = next(each for each in different if each[1] != each[2])
+        raise SourceError(
+            f"{place}: the primary_key {name} holds {one} and {other}, which are two keys in SQLite and one text in a warehouse",
+            remedy=f"correct the values, or read a view that has typeof({name}) as well, and name both in primary_key",
+        )
 
 
 def _read_arrow(database: Database, query: Query, place: str) -> Iterator[pa.Table]:

@@ -60,6 +60,13 @@ def test_a_schema_without_a_table_that_the_login_sees_is_answered_with_the_right
     assert "usage on the schema" in error.remedy
 
 
+def test_a_table_without_columns_is_not_called_missing(postgres_database: str, settings: Settings) -> None:
+    database = SourceDatabase(postgres_database, settings)
+    database.run("create table bare ()")
+    with pytest.raises(SourceError, match="the table 'bare' has no columns"):
+        Tenant(settings, database.build_source(bare={})).load()
+
+
 @pytest.mark.parametrize(("where", "words"), [("amounts > 1", "amounts"), ("amount > > 1", ""), ("amount like '%10%' and nosuch(id) = 1 -- note", "")])
 def test_a_wrong_where_is_named_with_the_databases_own_words(database: SourceDatabase, settings: Settings, where: str, words: str) -> None:
     database.run(ORDERS)

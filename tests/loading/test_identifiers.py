@@ -14,8 +14,7 @@ from tests.loading.duck import DuckSource
 from tests.loading.shop import SourceDatabase, Tenant, write_secret_file
 
 TABLE = "x\"`'; drop table victims; --"
-# Without MariaDB's own quotes in columns: SQLAlchemy gives these back doubled, so they are refused as unknown.
-KEY, COLUMN, CURSOR = 'k"; --', "select", "or'der\" by 1; drop table victims"
+KEY, COLUMN, CURSOR = 'k`"; --', "select", "or'der\" by 1; drop table victims"
 VICTIMS = "create table victims (id integer)"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, time
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 import pyarrow as pa
@@ -143,6 +144,29 @@ def test_blobs_in_a_sqlite_column_that_is_declared_text_stay_blobs(sqlite: Sourc
     tenant = Tenant(settings, sqlite.build_source(odd={}))
     tenant.load()
     assert tenant.read("odd", "id") == [(b"plain letters 16",), (key,)]
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "rows"),
+    [
+        ("k primary key, v", "k", [(1, "a"), ("1", "b")]),
+        ("k primary key, v", "k", [(1.5, "a"), ("1.5", "b"), ("x", "c")]),
+        ("k blob primary key, v", "k", [(b"1", "a"), (31, "b")]),
+        ("k, v, primary key (k, v)", ["k", "v"], [(1, "a"), ("1", "a")]),
+    ],
+)
+def test_keys_that_sqlite_alone_tells_apart_are_refused_with_the_remedy(
+    sqlite: SourceDatabase, settings: Settings, table: str, key: Any, rows: list[tuple[Any, str]]
+) -> None:
+    sqlite.run(f"create table odd ({table})")
+    sqlite.fill("odd", [rows[0], ("other", "z")])
+    tenant = Tenant(settings, sqlite.build_source(odd={"primary_key": key}))
+    tenant.load()
+    sqlite.fill("odd", rows[1:])
+    with pytest.raises(SourceError, match="two keys in SQLite and one text in a warehouse") as caught:
+        tenant.load()
+    assert "typeof(k)" in caught.value.remedy
+    assert len(tenant.read("odd", "k")) == 2
 
 
 def test_times_of_a_file_that_are_no_times_of_day_are_kept_beside_the_others(warehouse: str | None, settings: Settings) -> None:
