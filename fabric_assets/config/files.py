@@ -32,6 +32,9 @@ def _check_encoding(value: str) -> str:
     return name
 
 
+TextEncoding = Annotated[Text, AfterValidator(_check_encoding)]
+
+
 def _check_delimiter(value: object) -> object:
     if not isinstance(value, str) or len(value) != 1 or value in _NO_DELIMITER or value.isalnum():
         raise ValueError('must be one character between two fields, such as ";" or "\\t": no letter, digit, quote, space or line end')
@@ -76,7 +79,7 @@ class FileStream(RenamingStream):
     glob: Text = Field(description="Pattern below the source's path, e.g. tickets/*.jsonl.")
     format: FileFormat = Field(description="How the files are written: `jsonl` is one JSON object a line, `json` an array of objects.")
     compression: Compression = Field(default="auto", description="How the files are packed; `auto` finds gzip and zstd by their first bytes.")
-    encoding: Annotated[Text, AfterValidator(_check_encoding)] | None = Field(
+    encoding: TextEncoding | None = Field(
         default=None, description="Of csv, jsonl and json, e.g. cp1252; default: UTF-8, or UTF-16 where the file begins with its mark."
     )
     delimiter: Mark | None = Field(

@@ -15,13 +15,13 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema, model_validator
 
 from fabric_assets.config.base import NO_CONTROL, Duration, FabricModel, Flag, Name, Path, Size, Text, Whole, refuse
+from fabric_assets.config.files import TextEncoding
 from fabric_assets.config.rejects import RejectsConfig
 from fabric_assets.config.sources import FolderSource
 from fabric_assets.config.streams import StreamConfig, WriteDisposition
 from fabric_assets.config.suggestions import suggest
 
 ColumnType = Literal["text", "bigint", "decimal", "double", "bool", "date", "timestamp"]
-Encoding = Literal["utf-8", "utf-16-le", "utf-16-be", "windows-1252"]
 Delimiter = Literal[",", ";", "\t", "|"]
 DecimalMark = Literal[".", ","]
 
@@ -167,7 +167,9 @@ class CsvStream(StreamConfig):
     on_new_version: Literal["append", "replace_file"] = Field(
         default="replace_file", description="A file of a known name with other content: add its rows, or let them replace those of the earlier one."
     )
-    encoding: Encoding | None = Field(default=None, description="Default: found out, file by file.")
+    encoding: TextEncoding | None = Field(
+        default=None, description="E.g. cp932 or gb18030. Default: found out, file by file, where it is UTF-8, UTF-16 or Windows-1252."
+    )
     delimiter: Delimiter | None = Field(default=None, description="Default: found out by the header, file by file.")
     quote: Literal['"', "'"] | None = Field(default=None, description="Default: found out by the header, file by file.")
     decimal: DecimalMark | None = Field(

@@ -27,14 +27,18 @@ _SAVE_AS = "save it as CSV in UTF-8, or declare the stream's encoding"
 
 _MULTIBYTE = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 # What Windows-1252 text does not look like: bytes it has not; symbols within words (Polish, Czech, old Macs and DOS); words of
-# nothing but accented letters (Cyrillic, Greek); odd letters before symbols (Japanese).
+# nothing but accented letters (Cyrillic, Greek); odd letters before symbols (Japanese); symbols beside symbols, accented letters
+# or Latin ones that they never stand beside (Chinese, Korean).
 _ACCENTED = rb"\xc0-\xd6\xd8-\xf6\xf8-\xff"
 _SYMBOL = rb"[\x80\x82\x84-\x89\x8b\x91\x93-\x95\x98\x99\x9b\xa1-\xac\xae-\xb6\xb8-\xbf\xd7\xf7]"
+_LONE = rb"[\xa2-\xa6\xa9\xac-\xaf\xb1-\xb3\xb5\xb6\xb8\xb9\xbc-\xbe]"
 _IMPLAUSIBLE = re.compile(
     rb"[\x81\x8d\x8f\x90\x9d]"
     rb"|[A-Za-z%(accented)b]%(symbol)b[A-Za-z%(accented)b]"
     rb"|[%(accented)b]{3}"
-    rb"|[\x82-\x84\x88-\x8c\x8e\x98\x9a-\x9c\x9e\x9f][\xa1-\xbf]" % {b"accented": _ACCENTED, b"symbol": _SYMBOL}
+    rb"|[\x82-\x84\x88-\x8c\x8e\x98\x9a-\x9c\x9e\x9f][\xa1-\xbf]"
+    rb"|(%(lone)b)(?!\1)%(lone)b|[\xa4\xa6\xac\xaf\xb8][A-Za-z]|\xa5[a-z@_^~{}\[\]\\]"
+    rb"|(?=[\x80-\xff]{0,3}[%(accented)b])(?=[\x80-\xff]{0,3}%(lone)b)[\x80-\xff]{4}" % {b"accented": _ACCENTED, b"symbol": _SYMBOL, b"lone": _LONE}
 )
 _RARE = re.compile(rb"[\x83\x8a\x8c\x8e\x9a\x9c\x9e\x9f]")
 _COMMON = re.compile(rb"[" + _ACCENTED + rb"]")
@@ -190,7 +194,7 @@ def read_blocks(content: Any, encoding: str, size: int = BLOCK) -> Iterator[byte
             yield first
             first = content.read(size)
         return
-    errors = "surrogateescape" if encoding == "windows-1252" else "surrogatepass"
+    errors = "surrogatepass" if encoding.startswith(("utf-16", "utf-32")) else "surrogateescape"
     decoder = codecs.getincrementaldecoder(encoding)(errors)
     first = True
     while True:

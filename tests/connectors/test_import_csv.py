@@ -112,11 +112,37 @@ def test_utf16_without_a_mark_is_found_out_in_any_script(encoding: str, words: s
         ("Łódź żółw", "iso8859-2"),
         ("Αθήνα", "iso8859-7"),
         ("カタカナ", "shift-jis"),
+        ("北京", "gb18030"),
+        ("서울", "euc-kr"),
+        ("台北市", "big5"),
+        ("東京", "euc-jp"),
         ("abc", "utf-32"),
     ],
 )
 def test_another_encoding_is_refused_not_guessed(text: str, encoding: str) -> None:
     assert get_quarantine(f"a;b;c\n1;{text};3\n".encode(encoding))[0] == "unknown_encoding"
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("ソ表能", "shift-jis"),
+        ("㐀𠀀北", "gb18030"),
+        ("서울", "euc-kr"),
+        ("許功蓋", "big5"),
+        ("Щука", "koi8-r"),
+        ("東京", "iso2022_jp"),
+        ("Łódź", "cp852"),
+        ("é", "utf-32"),
+    ],
+)
+def test_any_encoding_can_be_declared(text: str, encoding: str) -> None:
+    assert drop(f'a,b,c\n1,"{text}",3\n{text},{text}\n4,5,6\n'.encode(encoding), encoding=encoding).cells == [("1", text, "3"), ("4", "5", "6")]
+
+
+@pytest.mark.parametrize("text", ["5 m²", "½ © ®", "10 °C ±2 %", "«Été» “é” £5 ¥JPY 5", "•••• ……", "créée déçue", "µm ¼ ¾", "¿Qué? ¡Sí!", "³³³"])
+def test_signs_of_windows_1252_are_read_as_such(text: str) -> None:
+    assert drop(f"a,b,c\n1,{text},é\n".encode("cp1252")).cells == [("1", text, "é")]
 
 
 def test_bytes_that_the_encoding_lacks_reject_their_row_alone() -> None:
