@@ -20,8 +20,18 @@ Messages name the tenant, the place and the cause; `remedy` says what to do next
 whatever a driver or a server put into it. Characters that change what a terminal shows are spelt out.
 """
 
+import sysconfig
+import traceback
+from pathlib import Path
+
 from fabric_assets.masking import mask
 from fabric_assets.visible import show_text
+
+# What Python raises of a mistake in a program.
+_MISTAKES = (TypeError, AttributeError, LookupError, NameError, AssertionError)
+_PACKAGE = Path(__file__).resolve().parent
+_LIBRARY, *_INSTALLED = (Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib"))
+_LONGEST_TRACEBACK = 20_000
 
 
 class FabricError(Exception):
@@ -31,6 +41,9 @@ class FabricError(Exception):
         message: what is wrong, and where.
         remedy: what the reader does next; empty where the message already says it.
     """
+
+    # Of a fault of ours: where it happened.
+    traceback = ""
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
         self.message = show_text(mask(message))
@@ -95,7 +108,15 @@ class TransformError(PermanentError):
 
 
 class InternalError(PermanentError):
-    """A fault of ETL Fabric itself, which nobody else can correct."""
+    """A fault of ETL Fabric itself, which nobody else can correct.
+
+    Args:
+        traceback: where it happened, for those who correct it; masked as the message is.
+    """
+
+    def __init__(self, message: str, *, remedy: str = "", traceback: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.traceback = mask(traceback)[-_LONGEST_TRACEBACK:]
 
 
 class RetriableError(FabricError):
@@ -112,3 +133,33 @@ class DestinationUnavailable(RetriableError):
 
 class LeaseHeld(RetriableError):
     """Another run holds the lease on this tenant's data."""
+
+
+def find_own_fault(error: BaseException, place: str) -> InternalError | None:
+    """Turn an exception that a mistake in our own code has raised into an error of ours; None for any other exception.
+
+    Args:
+        place: what the message begins with.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    # What Python's own library raises of a wrong argument is the mistake of its caller.
+    while frames and _is_in_library(frames[-1].filename):
+        frames.pop()
+    if not isinstance(error, _MISTAKES) or not frames or _PACKAGE not in Path(frames[-1].filename).resolve().parents:
+        return None
+    where = f"{Path(frames[-1].filename).resolve().relative_to(_PACKAGE.parent)}:{frames[-1].lineno}"
+    # Masked before it is cut, which could leave half of a secret.
+    reason = mask(" ".join(str(error).split()))[:600] or type(error).__name__
+    return InternalError(
+        f"{place}: a fault of ETL Fabric ({type(error).__name__} at {where}): {reason}",
+        remedy="report it with this message and its traceback",
+        traceback="".join(traceback.format_exception(error)),
+    )
+
+
+def _is_in_library(name: str) -> bool:
+    file = Path(name)
+    if not file.is_absolute():
+        return name.startswith("<frozen ")
+    parents = file.resolve().parents
+    return _LIBRARY in parents and not any(folder in parents for folder in _INSTALLED)

@@ -79,7 +79,7 @@ def run_command() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except FabricError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"{error.traceback}error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
         if is_closed(error):

@@ -32,12 +32,13 @@ def run_for_each(patterns: list[str] | None, all_: bool, source: str | None, str
         try:
             work(fleet.tenants[name].config, settings)
         except FabricError as error:
-            typer.echo(f"error: {error}", err=True)
+            typer.echo(f"{error.traceback}error: {error}", err=True)
             code = 1
         except Exception as error:  # noqa: BLE001 - a driver's own error is this tenant's failure, too; the other tenants' warehouses may be well
             from fabric_assets.loading.failures import build_error
 
-            typer.echo(f"error: {build_error(error, tenant=fleet.tenants[name].config, place=f'tenant {name}', writing=True)}", err=True)
+            ours = build_error(error, tenant=fleet.tenants[name].config, place=f"tenant {name}", writing=True)
+            typer.echo(f"{ours.traceback}error: {ours}", err=True)
             code = 1
     return code
 

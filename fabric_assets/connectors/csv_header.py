@@ -78,7 +78,8 @@ def read_header(
     first = next(fragments, Fragment("")).text
     cells = [drop_hidden(cell) if cleans else cell.strip() for cell in _read_cells(first, delimiter, name, encoding)]
     if isinstance(declared, tuple):
-        return Header(declared, cells == list(declared))
+        # A line that differs from the names by case, Unicode form or unseen characters names the columns too; as a row it would be one too many.
+        return Header(declared, [_fold(cell) for cell in cells] == [_fold(name) for name in declared])
     if not cells:
         return Header((), True)
     if declared is False:
@@ -88,6 +89,10 @@ def read_header(
         _refuse_preamble(cells, first, rows, delimiter, name, skips=skips)
         _refuse_row(cells, [row for row in rows if row[: len(cells)] != cells], name, is_known)
     return _name_columns(cells, rows)
+
+
+def _fold(name: str) -> str:
+    return drop_hidden(name).casefold()
 
 
 def _read_cells(line: str, delimiter: str, name: str, encoding: str) -> list[str]:

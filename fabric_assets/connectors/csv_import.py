@@ -33,7 +33,7 @@ from fabric_assets.connectors.import_files import CheckedFile, build_schema, che
 from fabric_assets.connectors.import_inbox import InboxFile, open_inbox
 from fabric_assets.connectors.import_put_away import PutAway
 from fabric_assets.connectors.imported_file import ARCHIVE, FILE, HASH, MAX_ATTEMPTS, MENDED, QUARANTINE, ROW, ImportedFile, build_place, find_next_attempt
-from fabric_assets.errors import QuarantinedFile, SourceError, SourceUnavailable
+from fabric_assets.errors import QuarantinedFile, SourceError, SourceUnavailable, find_own_fault
 from fabric_assets.visible import show_name
 
 IMPORTED_AT = "_fabric_imported_at"
@@ -210,14 +210,14 @@ class _StreamImport:
                 yield from self._take(found, file.name)
 
     def _record_failure(self, record: ImportedFile, error: Exception) -> None:
-        attempts, cause = record.attempts + 1, error.strerror or error if isinstance(error, OSError) else error
-        message, due = f"it could not be read: {cause}", find_next_attempt(datetime.now(UTC), attempts)
+        attempts, fault = record.attempts + 1, find_own_fault(error, "it could not be read")
+        message = fault.message if fault else f"it could not be read: {error.strerror or error if isinstance(error, OSError) else error}"
         if attempts < MAX_ATTEMPTS:
-            record = replace(record, status="failed", reason="unreadable", message=message, next_attempt_at=due)
+            record = replace(record, status="failed", reason="unreadable", message=message, next_attempt_at=find_next_attempt(datetime.now(UTC), attempts))
         else:
             record = replace(record, status="quarantined", reason="gave_up", message=f"{message} (tried {attempts} times)")
         self._record(replace(record, attempts=attempts))
-        self._report(f"{record.shown}: {record.message}")
+        self._report(f"{record.shown}: {record.message}" + (f"\n{fault.traceback}" if fault else ""))
 
     def _record(self, file: ImportedFile) -> None:
         self._memory.record_file(file)

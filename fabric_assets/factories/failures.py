@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import dagster as dg
 
 from fabric_assets.config.base import RetriesConfig
-from fabric_assets.errors import FabricError, RetriableError
+from fabric_assets.errors import FabricError, RetriableError, find_own_fault
 from fabric_assets.masking import mask
 from fabric_assets.security.redaction import describe_masked
 
@@ -32,17 +33,22 @@ def raised_to_dagster() -> Iterator[None]:
     except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt):
         raise RunInterrupted(INTERRUPTED) from None
     except FabricError as error:
-        raise dg.Failure(
-            description=str(error),
-            metadata={"kind": type(error).__name__, "remedy": error.remedy or "see the message"},
-            allow_retries=isinstance(error, RetriableError),
-        ) from None
+        raise _build_failure(error) from None
     except Exception as error:
+        if fault := find_own_fault(error, "this step"):
+            raise _build_failure(fault) from None
         if (traceback := describe_masked(error)) is None:
             raise
         raise dg.Failure(
             description=f"{type(error).__name__}: {mask(str(error))}", metadata={"kind": type(error).__name__, "traceback": dg.MetadataValue.text(traceback)}
         ) from None
+
+
+def _build_failure(error: FabricError) -> dg.Failure:
+    metadata: dict[str, Any] = {"kind": type(error).__name__, "remedy": error.remedy or "see the message"}
+    if error.traceback:
+        metadata["traceback"] = dg.MetadataValue.text(error.traceback)
+    return dg.Failure(description=str(error), metadata=metadata, allow_retries=isinstance(error, RetriableError))
 
 
 def build_retry_policy(retries: RetriesConfig) -> dg.RetryPolicy | None:

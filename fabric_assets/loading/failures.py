@@ -1,19 +1,13 @@
 """Whatever a load raises -> one of our errors, in plain words, without a secret."""
 
-import traceback
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
-import fabric_assets
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.connectors.duckdb_damage import build_damage_error, is_damage
 from fabric_assets.connectors.outages import is_outage
-from fabric_assets.errors import ConfigurationError, DestinationError, DestinationUnavailable, FabricError, InternalError, SourceError, SourceUnavailable
+from fabric_assets.errors import ConfigurationError, DestinationError, DestinationUnavailable, FabricError, SourceError, SourceUnavailable, find_own_fault
 from fabric_assets.masking import mask
 
-# What Python raises of a mistake in a program.
-_MISTAKES = (TypeError, AttributeError, LookupError, NameError, AssertionError)
-_PACKAGE = Path(fabric_assets.__file__).parent
 _REFUSED_LOGIN = ("authentication failed", "no password supplied", "no pg_hba.conf entry")
 
 
@@ -37,11 +31,8 @@ def build_error(error: BaseException, *, tenant: TenantConfig, place: str, writi
         )
     if isinstance(error, ImportError):
         return ConfigurationError(f"{place}: a Python package is missing or damaged: {reason}", remedy="install the project's packages again: make setup")
-    if where := _find_own_fault(error):
-        return InternalError(
-            f"{place}: a fault of ETL Fabric ({type(error).__name__} at {where}): {reason}",
-            remedy="report it with this message; nothing of the stream was kept in this load",
-        )
+    if fault := find_own_fault(error, place):
+        return fault
     if writing:
         return _build_destination_error(chain, reason, tenant, place)
     if names & {"ConnectionError", "ConnectTimeout", "ReadTimeout", "Timeout", "MaxRetryError"} or any(map(is_outage, chain)):
@@ -57,14 +48,6 @@ def report_unrecorded(error: Exception, failure: BaseException, *, tenant: Tenan
     """
     reason = build_error(error, tenant=tenant, place=place, writing=True, after=failure).message
     report(f"{place}: the failure could not be written to the ledger: {reason.removeprefix(f'{place}: ')}")
-
-
-def _find_own_fault(error: BaseException) -> str | None:
-    """Where our own code is wrong: the line that raised, if it is ours and the error is one of a program."""
-    frames = traceback.extract_tb(error.__traceback__)
-    if not isinstance(error, _MISTAKES) or not frames or _PACKAGE not in Path(frames[-1].filename).parents:
-        return None
-    return f"{Path(frames[-1].filename).relative_to(_PACKAGE.parent)}:{frames[-1].lineno}"
 
 
 def _build_destination_error(chain: list[BaseException], reason: str, tenant: TenantConfig, place: str) -> FabricError:

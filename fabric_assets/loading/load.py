@@ -15,7 +15,7 @@ from fabric_assets.connectors.batches import ReadGroup, SourceReader
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.destinations import get_database_name
 from fabric_assets.connectors.registry import open_source
-from fabric_assets.errors import ConfigurationError, FabricError, RetriableError
+from fabric_assets.errors import ConfigurationError, FabricError, InternalError, RetriableError
 from fabric_assets.loading.failures import build_error, report_unrecorded
 from fabric_assets.loading.finished import find_finished
 from fabric_assets.loading.group_load import commit_together, load_group
@@ -77,12 +77,13 @@ def load_streams(request: LoadRequest, *, report: Report = lambda message: None)
 
 
 def join_failures(failures: list[StreamFailure], *, of: int) -> FabricError:
-    """One error for all streams that failed: worth another try if one of them is.
+    """One error for all streams that failed: worth another try if one of them is, else a fault of ours if one of them is.
 
     Args:
         of: how many streams were to be loaded.
     """
-    first = next((failure.error for failure in failures if isinstance(failure.error, RetriableError)), failures[0].error)
+    errors = [failure.error for failure in failures]
+    first = next((error for kind in (RetriableError, InternalError) for error in errors if isinstance(error, kind)), errors[0])
     if len(failures) == 1:
         return first
     streams: dict[str, list[str]] = {}
@@ -92,7 +93,9 @@ def join_failures(failures: list[StreamFailure], *, of: int) -> FabricError:
     lines += [f"- {', '.join(names)}: {text}" for text, names in [*streams.items()][:_SHOWN]]
     if rest := [name for names in [*streams.values()][_SHOWN:] for name in names]:
         lines.append(f"- and {', '.join(rest)}")
-    return type(first)("\n".join(lines))
+    joined = type(first)("\n".join(lines))
+    joined.traceback = "\n".join(error.traceback for error in errors if error.traceback)
+    return joined
 
 
 def _make_visible(report: Report) -> Report:

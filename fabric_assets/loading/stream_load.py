@@ -18,7 +18,7 @@ from fabric_assets.connectors.column_names import RESERVED
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.imported_file import ImportedFile
 from fabric_assets.connectors.value_forms import CURRENT
-from fabric_assets.errors import DataError, RetriableError
+from fabric_assets.errors import DataError, InternalError, RetriableError
 from fabric_assets.loading import import_ledger
 from fabric_assets.loading.drift import describe_drift, describe_missing_rows, describe_repeats
 from fabric_assets.loading.failures import build_error, report_unrecorded
@@ -171,9 +171,9 @@ class StreamLoad:
         self._forget()
         writer, record = self._write(), self._finish_record()
         if record.rows_read != record.rows_loaded + record.rows_rejected:
-            raise DataError(
-                f"{self._place}: {record.rows_read} rows were read, but {record.rows_loaded} loaded and {record.rows_rejected} rejected; nothing was kept",
-                remedy="report this: it is a fault of ETL Fabric",
+            raise InternalError(
+                f"{self._place}: a fault of ETL Fabric: {record.rows_read} rows, {record.rows_loaded} loaded, {record.rows_rejected} rejected; none is kept",
+                remedy="report it with this message",
             )
         if not self._plan.is_judged and self._config.rejects.is_exceeded(record.rows_read, record.rows_rejected):
             raise self._build_limit_error(record)

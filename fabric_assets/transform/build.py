@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from fabric_assets import naming
 from fabric_assets.config.tenant import DuckDbDestination, TenantConfig
-from fabric_assets.errors import ConfigurationError, DestinationError, DestinationUnavailable, TransformError
+from fabric_assets.errors import ConfigurationError, DestinationError, DestinationUnavailable, InternalError, TransformError
 from fabric_assets.masking import mask
 from fabric_assets.settings import Settings
 from fabric_assets.transform.fingerprint import get_prepared_file
@@ -194,7 +194,7 @@ def _read_event(event: dict[str, Any], place: str) -> ModelResult | TestResult:
     """Turn the worker's event into a result.
 
     Raises:
-        ConfigurationError, DestinationUnavailable, TransformError: it was the end of everything.
+        ConfigurationError, DestinationUnavailable, InternalError, TransformError: it was the end of everything.
     """
     kind = event.pop("event")
     if kind == "test":
@@ -205,6 +205,8 @@ def _read_event(event: dict[str, Any], place: str) -> ModelResult | TestResult:
         return ModelResult(**event, columns=columns, lineage=lineage)
     if kind == "refused":
         raise ConfigurationError(f"{place}: {event['message']}", remedy=event["remedy"])
+    if kind == "fault":
+        raise InternalError(f"{place}: {event['message']}", remedy=event["remedy"], traceback=event["traceback"])
     if event["unreachable"]:
         raise DestinationUnavailable(f"{place}: the warehouse cannot be reached: {event['message']}", remedy="it is tried again as the retry policy says")
     raise TransformError(f"{place}: dbt could not build anything: {event['message']}", remedy="mend what the message names, then run the transformation again")

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
-from fabric_assets.errors import ConfigurationError, TransformError
+from fabric_assets.errors import ConfigurationError, InternalError, TransformError
 from fabric_assets.private_files import make_private_folder
 from fabric_assets.settings import Settings
 from fabric_assets.transform.fingerprint import ADAPTERS, get_fingerprint, get_graph_file, get_prepared_dir, get_prepared_file, get_refused_file
@@ -37,6 +37,7 @@ def prepare_project(settings: Settings, adapter: str = "duckdb") -> Path:
 
     Raises:
         ConfigurationError: dbt cannot parse the project, or it breaks a rule of ours; with dbt's message.
+        InternalError: our own code fails at it.
     """
     file = get_prepared_file(settings, adapter)
     if adapter not in ADAPTERS:
@@ -68,6 +69,8 @@ def _parse(settings: Settings, adapter: str, file: Path) -> None:
         for event in process.request(request, timeout_seconds=PARSE_TIMEOUT_SECONDS):
             if event["event"] == "refused":
                 raise ConfigurationError(f"the dbt project {settings.dbt_project_dir} cannot be used:\n{event['message']}", remedy=event["remedy"])
+            if event["event"] == "fault":
+                raise InternalError(f"the dbt project {settings.dbt_project_dir}: {event['message']}", remedy=event["remedy"], traceback=event["traceback"])
     except TransformError as error:
         raise TransformError(f"the dbt project {settings.dbt_project_dir} could not be parsed: {error.message}", remedy=error.remedy) from None
     finally:

@@ -80,6 +80,8 @@ def test_columns_that_none_is_for_are_kept_as_json_or_refused() -> None:
         ("1,23,456", D(123456), "bad_number", D(123456)),
         ("12,34,567.89", D("1234567.89"), "bad_number", D("1234567.89")),
         ("-1,00,000", D(-100000), "bad_number", D(-100000)),
+        ("1'234,567.5", "bad_number", "bad_number", "bad_number"),
+        ("12.34.567,89", "bad_number", "bad_number", "bad_number"),
         ("1,2,345", "bad_number", "bad_number", "bad_number"),
         ("0,12,345", "bad_number", "bad_number", "bad_number"),
         ("1,234.567,8", "bad_number", "bad_number", "bad_number"),

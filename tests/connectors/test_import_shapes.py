@@ -69,18 +69,18 @@ def test_lines_before_the_header_are_skipped_whatever_they_hold(where: dict[str,
     text = f"{PREAMBLE}day;id;price\nx;1;2,5\ny;2;3,5\n".replace("\n", newline)
     found = drop(text.encode(encoding), **where, **ROWS)
     assert found.cells == [("x", 1, Decimal("2.5")), ("y", 2, Decimal("3.5"))]
-    assert found.lines == [5, 6]
+    assert (found.lines, found.reasons) == ([5, 6], [])
 
 
 def test_lines_before_the_first_row_of_a_file_without_a_header_are_skipped() -> None:
     found = drop(f"{PREAMBLE}x;1;2,5\n".encode(), skip_rows=3, header=False, **ROWS)
-    assert (found.cells, found.lines) == ([("x", 1, Decimal("2.5"))], [4])
+    assert (found.cells, found.lines, found.reasons) == ([("x", 1, Decimal("2.5"))], [4], [])
 
 
 def test_the_rows_above_the_header_of_a_sheet_are_skipped(tmp_path: Path) -> None:
     book = write_workbook(tmp_path / "a.xlsx", {"S": row(1, A="Report of id") + row(3, A="day", B="id") + row(4, A="x", B="n:1")})
     found = drop(book, "a.xlsx", skip_rows=2, **ROWS)
-    assert (found.cells, found.lines) == ([("x", 1, None)], [4])
+    assert (found.cells, found.lines, found.reasons) == ([("x", 1, None)], [4], [])
 
 
 def test_a_file_of_nothing_but_lines_to_skip_is_empty() -> None:

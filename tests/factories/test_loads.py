@@ -151,17 +151,32 @@ def test_rejected_rows_and_changes_of_the_schema_are_in_the_events(tenant: Any, 
     assert run(instance).success
     with sqlite3.connect(shop_url.removeprefix("sqlite:///")) as database:
         database.execute("alter table payments add column method text")
-        database.execute("insert into payments values ('p2', 20, 'card'), (null, 30, 'cash')")
+        database.execute("insert into payments values ('p2', 20, 'card'), (null, 30, 'cash'), ('p3', 'many', 'card')")
     database.close()
     result = run(instance)
     assert result.success
     (metadata,) = [event.materialization.metadata for event in result.get_asset_materialization_events() if event.asset_key.path[-1] == "payments"]
     assert {name: metadata[name].value for name in ("rows_read", "rows_loaded", "rows_rejected", "dagster/row_count")} == {
-        "rows_read": 3,
-        "rows_loaded": 2,
+        "rows_read": 4,
+        "rows_loaded": 3,
         "rows_rejected": 1,
-        "dagster/row_count": 2,
+        "dagster/row_count": 3,
     }
     assert [record.data for record in metadata["schema_changes"].records] == [
-        {"table": "payments", "column": "method", "change": "column_added", "before": "", "after": "text"}
+        {"table": "payments", "column": "method", "change": "column_added", "before": "", "after": "text"},
+        {"table": "payments", "column": "amount", "change": "type_changed", "before": "bigint", "after": "text"},
     ]
+    assert metadata["values_kept_beside"].value == 1
+    assert "1 value does not fit the type bigint of the column payments.amount: kept in amount__v_text" in metadata["warnings"].value
+
+
+def test_a_fault_of_ours_is_told_as_ours_and_its_traceback_is_kept_with_the_step(
+    tenant: Any, shop_url: str, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant(streams={"orders": {"primary_key": "id"}})
+    monkeypatch.setattr("fabric_assets.loading.shaping.build_frame", None)  # so that our own line fails
+    result = build_job().execute_in_process(instance=instance, raise_on_error=False)
+    (failure,) = [event.step_failure_data.user_failure_data for event in result.all_events if event.is_step_failure]
+    assert "a fault of ETL Fabric (TypeError at fabric_assets/loading/shaping.py:" in failure.description
+    assert failure.metadata["kind"].value == "InternalError"
+    assert "build_frame(" in failure.metadata["traceback"].value

@@ -6,9 +6,15 @@ from typing import Any
 import duckdb
 import pytest
 
+from fabric_assets import masking
+from fabric_assets.config.streams import SchemaContract
 from fabric_assets.connectors.column_names import compose
 from fabric_assets.errors import ConfigurationError, DestinationError, FabricError, InternalError, SourceError, SourceUnavailable
+from fabric_assets.loading.drift import describe_drift
 from fabric_assets.loading.failures import build_error
+from fabric_assets.loading.load import StreamFailure, join_failures
+from fabric_assets.loading.reports import SchemaChange
+from fabric_assets.loading.stream_names import StreamNames
 from fabric_assets.loading.warehouse import Warehouse
 from fabric_assets.settings import Settings
 from tests.loading.shop import SourceDatabase, Tenant
@@ -42,6 +48,60 @@ def test_a_mistake_of_our_own_is_called_so_and_told_with_its_line(settings: Sett
     assert isinstance(error, InternalError)
     assert "acme: a fault of ETL Fabric (AttributeError at fabric_assets/connectors/column_names.py:" in error.message
     assert "report it" in error.remedy
+
+
+def test_what_pythons_library_raises_of_our_argument_is_our_mistake(settings: Settings) -> None:
+    tenant = Tenant(settings, {"type": "sql_database", "url": {"file": "shop_url"}, "streams": {"orders": {}}}).config
+    with pytest.raises(TypeError) as caught:
+        StreamNames("orders", layout={}, kept={"x"})  # type: ignore[arg-type] - json.loads takes no set
+    error = build_error(caught.value, tenant=tenant, place="acme")
+    assert isinstance(error, InternalError)
+    assert "acme: a fault of ETL Fabric (TypeError at fabric_assets/loading/stream_names.py:" in error.message
+    assert "found = json.loads(kept)" in error.traceback
+
+
+def test_the_traceback_of_our_mistake_is_kept_without_secrets(settings: Settings) -> None:
+    tenant = Tenant(settings, {"type": "sql_database", "url": {"file": "shop_url"}, "streams": {"orders": {}}}).config
+    masking.remember("hunter2hunter2")
+    with pytest.raises(KeyError) as caught:
+        list(describe_drift([SchemaChange("hunter2hunter2", "a", "type_changed", values=1)], SchemaContract(), tables={}, reads_all=False))
+    error = build_error(caught.value, tenant=tenant, place="acme")
+    assert "fabric_assets/loading/drift.py" in error.traceback
+    assert "KeyError: '***'" in error.traceback.splitlines()[-1]
+    assert "hunter2" not in f"{error}{error.traceback}"
+
+
+# A name of a module that is not what the code takes it for, so that our own line fails.
+FAULTS = {"reader": "connectors.sqlite_reader._MOST_ROWS", "shaping": "loading.shaping.build_frame", "commit": "loading.transaction.ledger"}
+
+
+@pytest.mark.parametrize("where", FAULTS)
+def test_a_fault_of_ours_in_a_load_is_told_as_ours_and_nothing_is_kept(
+    sqlite: SourceDatabase, warehouse: str | None, settings: Settings, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    sqlite.run("create table orders (id integer)", "insert into orders values (1)", "create table items (id integer)", "insert into items values (1)")
+    tenant = Tenant(settings, sqlite.build_source(orders={}, items={}) | {"retries": {"max": 0}}, warehouse=warehouse)
+    module = f"fabric_assets/{'/'.join(FAULTS[where].split('.')[:-1])}.py"
+    with monkeypatch.context() as patch:
+        patch.setattr(f"fabric_assets.{FAULTS[where]}", None)
+        with pytest.raises(InternalError) as caught:
+            tenant.load()
+    assert "2 of 2 streams failed" in caught.value.message
+    assert f"a fault of ETL Fabric (TypeError at {module}:" in caught.value.message or f"(AttributeError at {module}:" in caught.value.message
+    assert f'{module}", line ' in caught.value.traceback
+    assert tenant.ask("select distinct status from acme_fabric.loads") == [("failed",)]
+    tenant.load()
+    assert (tenant.read("orders", "id"), tenant.read("items", "id")) == ([(1,)], [(1,)])
+
+
+def test_a_fault_of_ours_beside_an_outage_is_tried_again_and_keeps_its_traceback() -> None:
+    outage = StreamFailure("a", SourceUnavailable("acme: no connection"))
+    fault = StreamFailure("b", InternalError("acme: a fault of ETL Fabric", traceback="line 1\n"))
+    refusal = StreamFailure("c", SourceError("acme: no such table"))
+    joined = join_failures([refusal, fault, outage], of=3)
+    assert (type(joined), joined.traceback) == (SourceUnavailable, "line 1\n")
+    joined = join_failures([refusal, fault], of=2)
+    assert (type(joined), joined.traceback) == (InternalError, "line 1\n")
 
 
 def test_a_mistake_of_a_driver_is_none_of_ours(settings: Settings) -> None:

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import json
+import unicodedata
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,10 @@ def test_names_that_are_missing_or_duplicate_are_numbered_and_said(settings: Set
     assert sum("and is called" in message for message in tenant.messages) == sum("_" in column and column not in header for column in columns)
 
 
+def test_a_key_is_found_whatever_nobody_sees_in_its_name(settings: Settings, inbox: Path) -> None:
+    assert load(settings, inbox, "i\u200bd,n\n1,2\n", "id", "n", primary_key="id") == [(1, 2)]
+
+
 def test_fields_after_the_last_name_that_no_row_fills_make_no_column(settings: Settings, inbox: Path) -> None:
     assert load(settings, inbox, "id;name;\n1;a;\n2;b;\n", "id", "name") == [(1, "a"), (2, "b")]
 
@@ -215,13 +220,29 @@ def test_names_are_declared_where_no_line_names_the_columns(settings: Settings, 
     assert report.rows_rejected == 1
 
 
-def test_a_stream_that_has_columns_of_such_names_goes_on(settings: Settings, inbox: Path) -> None:
-    (inbox / "a.csv").write_text("code,42\nx,1\n")
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("declared", ["NFC", "NFD"])
+@pytest.mark.parametrize("line", ["größe,x", "\u200bGröße,X\u00ad"])
+def test_a_line_of_the_declared_names_is_no_row_however_it_is_spelt(settings: Settings, inbox: Path, form: str, declared: str, line: str) -> None:
+    content = unicodedata.normalize(form, f"{line}\na,1\n")
+    assert load(settings, inbox, content, "x", header=[unicodedata.normalize(declared, "größe"), "x"]) == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("code,42\nx,1\n", "code,42\ny,2\n"),
+        ("code,42\nx,1\n", "code,42,new\ny,2,z\n"),
+        ("note\nplain\n", "note\na;b\nc;d\n"),
+    ],
+)
+def test_a_stream_that_has_columns_of_such_names_goes_on(settings: Settings, inbox: Path, first: str, second: str) -> None:
+    (inbox / "a.csv").write_text(first)
     tenant = build_tenant(settings, header=True)
     tenant.load()
-    (inbox / "b.csv").write_text("code,42\ny,2\n")
+    (inbox / "b.csv").write_text(second)
     del tenant.source["streams"]["items"]["header"]
-    assert tenant.load()["items"].rows_total == 2
+    assert tenant.load()["items"].rows_total == len((first + second).splitlines()) - 2
 
 
 @pytest.mark.parametrize(

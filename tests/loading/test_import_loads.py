@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import pytest
 
 from fabric_assets.config.imports import CsvImportSource
-from fabric_assets.connectors import import_inbox, imported_file
+from fabric_assets.connectors import import_files, import_inbox, imported_file
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.import_inbox import FolderInbox, open_inbox
 from fabric_assets.connectors.import_put_away import PutAway
@@ -554,6 +554,21 @@ def test_a_file_that_cannot_be_read_is_tried_again_and_then_given_up(settings: S
         tenant.load()
     assert tenant.ask(get) == [("quarantined", "gave_up", 5, True)]
     assert "sound.csv" in list_folder(inbox) and "torn.csv" not in list_folder(inbox)
+
+
+def test_a_fault_of_ours_is_not_told_as_the_files(settings: Settings, inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tenant = build(settings)
+    drop(inbox, "a.csv", GOOD)
+    with monkeypatch.context() as patch:
+        patch.setattr(import_files, "open_text", None)  # so that our own line fails
+        tenant.load()
+    ((status, message),) = tenant.ask("select status, message from acme_fabric.imported_files")
+    assert status == "failed"
+    assert "a fault of ETL Fabric (TypeError at fabric_assets/connectors/import_files.py:" in message
+    assert any("Traceback (most recent call last)" in line for line in tenant.messages)
+    tenant.change("update acme_fabric.imported_files set next_attempt_at = null")
+    tenant.load()
+    assert get_fates(tenant) == [("a.csv", "loaded", 2, 2, 0)]
 
 
 def test_what_this_machine_lacks_is_no_fault_of_the_file(settings: Settings, inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:

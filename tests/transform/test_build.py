@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,11 @@ import psycopg2
 import pytest
 
 from fabric_assets import naming
-from fabric_assets.errors import ConfigurationError, DestinationUnavailable, TransformError
+from fabric_assets.errors import ConfigurationError, DestinationUnavailable, InternalError, TransformError
 from fabric_assets.settings import Settings
+from fabric_assets.transform import build, project
 from fabric_assets.transform.build import BuildRequest, DbtWorker, ModelResult, TestResult
+from fabric_assets.transform.process import WorkerProcess
 from tests.transform.conftest import Outcome, build_tenant, get_raw_statements, make_tenant, run_duckdb
 
 
@@ -321,3 +323,33 @@ def test_a_warehouse_file_in_use_elsewhere_may_be_tried_again(prepared: Settings
     run_duckdb(prepared, "acme", *get_raw_statements("acme", amounts=[60]))
     with duckdb.connect(str(naming.warehouse_file(prepared.data_dir, "acme"))), pytest.raises(DestinationUnavailable, match="tenant acme"):
         build_tenant(prepared, make_tenant("acme", select=["stg_customers"], exclude=["tenants"]))
+
+
+def test_a_fault_of_ours_in_dbts_process_is_told_as_ours(prepared: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_duckdb(prepared, "acme", *get_raw_statements("acme", amounts=[60]))
+    build_message = build._build_message
+
+    def leave_out(*arguments: Any) -> dict[str, Any]:
+        return {name: value for name, value in build_message(*arguments).items() if name != "models"}
+
+    monkeypatch.setattr(build, "_build_message", leave_out)
+    with pytest.raises(InternalError) as caught:
+        build_tenant(prepared, make_tenant("acme"))
+    assert "tenant acme: the dbt process: a fault of ETL Fabric (KeyError at fabric_assets/transform/worker/building.py:" in caught.value.message
+    assert "KeyError: 'models'" in caught.value.traceback
+    assert list_leftovers(prepared, "acme") == []
+
+
+class ForgetfulProcess(WorkerProcess):
+    """Leaves a part of the request out, so that the worker's own line fails."""
+
+    def request(self, request: dict[str, Any], **options: Any) -> Iterator[dict[str, Any]]:
+        return super().request({name: value for name, value in request.items() if name != "graph_file"}, **options)
+
+
+def test_a_fault_of_ours_as_the_project_is_prepared_is_told_as_ours(own_project: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    (own_project.dbt_project_dir / "models" / "more.sql").write_text("select 1 as one")
+    monkeypatch.setattr(project, "WorkerProcess", ForgetfulProcess)
+    with pytest.raises(InternalError, match=r"the dbt process: a fault of ETL Fabric \(KeyError at fabric_assets/transform/worker/preparing\.py:") as caught:
+        project.prepare_project(own_project)
+    assert "KeyError: 'graph_file'" in caught.value.traceback

@@ -13,7 +13,7 @@ from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Any, TextIO
 
-from fabric_assets.errors import ConfigurationError
+from fabric_assets.errors import ConfigurationError, InternalError, find_own_fault
 from fabric_assets.importing import collect_nothing
 from fabric_assets.transform.folders import RunFolder
 
@@ -112,6 +112,10 @@ def _serve(request: dict[str, Any], run: RunFolder, channel: Channel) -> None:
         channel.emit({"event": "refused", "message": error.message, "remedy": error.remedy})
     except BuildFailed as error:
         channel.emit({"event": "failed", "message": str(error), "unreachable": error.unreachable})
+    except Exception as error:
+        if (fault := error if isinstance(error, InternalError) else find_own_fault(error, "the dbt process")) is None:
+            raise
+        channel.emit({"event": "fault", "message": fault.message, "remedy": fault.remedy, "traceback": fault.traceback})
 
 
 if __name__ == "__main__":

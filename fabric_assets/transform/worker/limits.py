@@ -20,10 +20,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fabric_assets.errors import InternalError, find_own_fault
 from fabric_assets.transform.worker.manifest import get_owner
 
 T = TypeVar("T")
-_OUT_OF_MEMORY = 77
+_OUT_OF_MEMORY, _OWN_FAULT = 77, 78
 _PAGE = mmap.PAGESIZE
 _PR_SET_PDEATHSIG = 1
 
@@ -103,9 +104,11 @@ def run_limited(work: Callable[[Meter], T], limits: Limits, folder: Path) -> T:
         folder: for the answer.
 
     Raises:
+        InternalError: our own code failed, and at no tenant's file.
         Stopped: a tenant's file took too much, or ended the child in another way.
     """
     page, answer = mmap.mmap(-1, _PAGE), folder / "answer"
+    answer.unlink(missing_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
     child = os.fork()
@@ -115,7 +118,10 @@ def run_limited(work: Callable[[Meter], T], limits: Limits, folder: Path) -> T:
     if code == 0:
         with answer.open("rb") as stream:
             return pickle.load(stream)  # noqa: S301 - this process's own child wrote it
-    raise Stopped(page[:].rstrip(b"\0").decode(errors="replace") or None, _describe(code, limits))
+    file = page[:].rstrip(b"\0").decode(errors="replace") or None
+    if code == _OWN_FAULT and file is None:
+        raise InternalError(**json.loads(answer.read_text()))
+    raise Stopped(file, _describe(code, limits))
 
 
 def _answer(work: Callable[[Meter], Any], meter: Meter, file: Path) -> None:
@@ -128,8 +134,11 @@ def _answer(work: Callable[[Meter], Any], meter: Meter, file: Path) -> None:
         with file.open("wb") as stream:
             pickle.dump(found, stream, protocol=pickle.HIGHEST_PROTOCOL)
         code = 0
-    except BaseException:  # noqa: BLE001 - this process ends here, and the parent says why
+    except BaseException as error:  # noqa: BLE001 - this process ends here, and the parent says why
         traceback.print_exc()
+        if fault := find_own_fault(error, "the parsing of the dbt project"):
+            file.write_text(json.dumps({"message": fault.message, "remedy": fault.remedy, "traceback": fault.traceback}))
+            code = _OWN_FAULT
     finally:
         sys.stderr.flush()
         os._exit(code)

@@ -6,6 +6,7 @@ of its messages name no file, some name two tenants', and a hostile file puts in
 
 import pickle
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
@@ -15,7 +16,7 @@ from typing import Any
 from dbt.contracts.graph.manifest import Manifest
 
 from fabric_assets import naming
-from fabric_assets.errors import ConfigurationError
+from fabric_assets.errors import ConfigurationError, find_own_fault
 from fabric_assets.transform.fingerprint import OWN_FOLDERS
 from fabric_assets.transform.graph import Mistake, ProjectGraph
 from fabric_assets.transform.worker.dbt_call import call_dbt, clean_message
@@ -120,8 +121,15 @@ class _Parser:
     def _read_files(self, tenants: Sequence[str], meter: Meter) -> dict[str, str]:
         found = {}
         for tenant in tenants:
-            with meter.measure(f"{OWN_FOLDERS}/{tenant}/"):
-                found[tenant] = "\n".join(find_file_problems(self._project / OWN_FOLDERS / tenant))
+            try:
+                with meter.measure(f"{OWN_FOLDERS}/{tenant}/"):
+                    found[tenant] = "\n".join(find_file_problems(self._project / OWN_FOLDERS / tenant))
+            except Exception as error:
+                # Whatever in this tenant's files brings it about, the others go on.
+                if (fault := find_own_fault(error, f"{OWN_FOLDERS}/{tenant}")) is None:
+                    raise
+                print(fault.traceback, file=sys.stderr)
+                found[tenant] = fault.message
         return found
 
     def _parse(self, meter: Meter, project: Path) -> tuple[dict[str, Any] | None, _Problems, ProjectGraph | None]:
