@@ -3,8 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
+from fabric_assets.connectors.arrow_types import TEXT
+from fabric_assets.connectors.cursor_proof import CursorProof
 from fabric_assets.errors import ConfigurationError, DataError
 from fabric_assets.settings import Settings
 from tests.loading.duck import DuckSource
@@ -177,3 +180,17 @@ def test_a_column_with_nulls_stays_a_cursor(database: SourceDatabase, settings: 
     database.fill(quote(database), [(5, None)])
     tenant = make_tenant(database, settings)
     assert tenant.load()["rows"].rows_total == 2
+
+
+@pytest.mark.parametrize("last", [None, "0098"], ids=["in one load", "since the last one"])
+def test_numbers_of_another_width_are_met_also_where_no_batch_has_both(last: str | None) -> None:
+    warnings: list[str] = []
+    proof = CursorProof("c", TEXT, is_new=last is None, place="here", warnings=warnings)
+    proof.begin(last)
+    if last is None:
+        proof.check(pa.chunked_array([["0098"]]))
+        with pytest.raises(DataError, match="of 4 and of 5 digits"):
+            proof.check(pa.chunked_array([["00099"]]))
+    else:
+        proof.check(pa.chunked_array([["00099"]]))
+        assert "of 4 and of 5 digits" in warnings[0]

@@ -98,6 +98,21 @@ def test_an_idle_transaction_stays_open_over_several_loads(shop: SourceDatabase,
     assert read_ids(tenant) == [1, 2, 10, 11, 12]
 
 
+def test_a_late_commit_arrives_while_an_older_transaction_is_still_open(shop: SourceDatabase, settings: Settings) -> None:
+    tenant = make_tenant(shop, settings)
+    with connect(shop) as older, connect(shop) as other:
+        older.execute("insert into orders values (9, '2024-05-01 08:00Z', 'older')")
+        other.execute(LATE)
+        shop.run(NEWEST)
+        tenant.load()
+        other.connection.commit()
+        tenant.load()
+        assert read_ids(tenant) == [1, 2, 3]
+        older.connection.commit()
+    tenant.load()
+    assert read_ids(tenant) == [1, 2, 3, 9]
+
+
 @pytest.mark.parametrize("is_newest", [False, True], ids=["older", "the newest transaction of all"])
 def test_a_prepared_transaction_counts_as_open(shop: SourceDatabase, settings: Settings, is_newest: bool) -> None:
     tenant = make_tenant(shop, settings)

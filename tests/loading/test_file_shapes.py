@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from fabric_assets.errors import DataError
@@ -372,8 +373,13 @@ def test_what_a_packed_file_unpacks_to_is_limited(settings: Settings, inbox: Pat
     assert "limits.bytes" in refuse(settings, inbox, b"id\n" + b"1\n" * 600_000, limits={"bytes": "1MB"}).remedy
 
 
-def test_columns_are_limited(settings: Settings, inbox: Path) -> None:
-    error = refuse(settings, inbox, ",".join(f"c{number}" for number in range(11)) + "\n", limits={"columns": 10})
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_columns_are_limited(settings: Settings, inbox: Path, form: str) -> None:
+    names = [f"c{number}" for number in range(11)]
+    packed = io.BytesIO()
+    pq.write_table(pa.table({name: [1] for name in names}), packed)
+    content = {"csv": ",".join(names).encode(), "jsonl": json.dumps(dict.fromkeys(names, 1)).encode(), "parquet": packed.getvalue()}[form]
+    error = refuse(settings, inbox, content + (b"" if form == "parquet" else b"\n"), format=form, limits={"columns": 10})
     assert "has 11 columns, more than 10" in error.message and "limits.columns" in error.remedy
 
 

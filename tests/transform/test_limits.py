@@ -1,5 +1,6 @@
 """One tenant's files that take too much as they are parsed: that tenant is refused, once and for all until something changes, and the others go on."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from fabric_assets.transform.fingerprint import get_refused_file
 from fabric_assets.transform.graph import load_graph
 from fabric_assets.transform.project import prepare_project
 from fabric_assets.transform.worker import parsing
-from fabric_assets.transform.worker.limits import Limits, run_limited
+from fabric_assets.transform.worker.limits import Limits, Meter, run_limited
 from fabric_assets.transform.worker.refusals import Refusals
 
 LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}select 1 as one"
@@ -148,3 +149,16 @@ def test_a_refusal_is_forgotten_when_what_it_depends_on_changes(tmp_path: Path, 
         monkeypatch.setattr(fingerprint, "_get_versions", lambda: (made["version"],))
     is_kept = change in ("nothing", "another tenant's file")
     assert Refusals(kept, folder, made.get("limit", "2 s")).read() == ({"evil": "takes too much"} if is_kept else {})
+
+
+def test_the_files_of_one_tenant_share_one_limit_together_and_tenants_do_not(tmp_path: Path) -> None:
+    def work(meter: Meter) -> dict[str, float]:
+        for file in ("evil/evil__a.sql", "evil/evil__b.sql", "acme/acme__a.sql"):
+            with meter.measure(f"models/tenants/{file}"):
+                begun = time.process_time()
+                while time.process_time() < begun + 0.1:
+                    pass
+        return meter._left
+
+    left = run_limited(work, Limits(60, 200), tmp_path)
+    assert left["evil"] < 59.85 < left["acme"] < 60
