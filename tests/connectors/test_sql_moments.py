@@ -1,5 +1,6 @@
 """Streams of one load and the moment that they show: one for all where the source can, and a warning where it was lost."""
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from typing import Any
 import psycopg2
 import pytest
 
+from fabric_assets.connectors import postgres_moments
 from fabric_assets.connectors.batches import SourceReader
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.sql_database import open_source
@@ -75,7 +77,26 @@ def test_the_streams_of_a_postgres_source_show_one_moment(postgres: SourceDataba
         assert [read(reading, reader, name) for name in STREAMS] == [[1, 2], [1, 2], [1, 2]]
 
 
-def test_a_moment_is_held_no_longer_than_is_said_and_a_later_one_is_named(postgres: SourceDatabase, settings: Settings) -> None:
+class StoppedTimer:
+    """As where the process is stopped: it never ends anything."""
+
+    def __init__(self, *_: Any) -> None:
+        self.daemon = False
+
+    def start(self) -> None: ...
+
+    def cancel(self) -> None: ...
+
+
+@pytest.mark.parametrize("who", ["this process", "the server"])
+def test_a_moment_is_held_no_longer_than_is_said_and_a_later_one_is_named(
+    postgres: SourceDatabase, settings: Settings, monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
+    """Each of the two ends it, should the other not."""
+    if who == "the server":
+        monkeypatch.setattr(threading, "Timer", StoppedTimer)
+    else:
+        monkeypatch.setattr(postgres_moments, "_BEGIN", "begin isolation level repeatable read read only; ")
     reading = Reading(postgres, settings, options={"snapshot_hold": "1s"}, **STREAMS)
     with opened(reading) as reader:
         assert read(reading, reader, "orders") == [1]

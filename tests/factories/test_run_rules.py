@@ -16,7 +16,10 @@ from fabric_assets.factories.execution import build_origin, execute_job
 from fabric_assets.factories.fleet import build_definitions
 from fabric_assets.factories.import_cursor import Launch
 from fabric_assets.factories.import_sensors import _follow
+from fabric_assets.factories.run_rules import run_executor
 from fabric_assets.factories.run_tags import TenantRunCoordinator
+from fabric_assets.factories.tenant import build_tenant_definitions
+from fabric_assets.transform.graph import ProjectGraph, SourceNode
 from tests.conftest import ROOT
 from tests.factories.shop import get_tenant
 
@@ -122,3 +125,18 @@ def test_an_inbox_does_not_launch_a_run_again_whose_checks_alone_failed(fleet_jo
     home.create_run_for_job(fleet_job, status=dg.DagsterRunStatus.FAILURE, tags={"fabric/import_batch": "b", **tags})
     failed_at, is_running = _follow(home, Launch("b", 1, ("orders",), "2026-01-01T00:00:00+00:00"))
     assert (failed_at is None, is_running) == (is_over, False)
+
+
+def test_values_of_a_sensitive_column_are_in_no_event_and_those_of_others_in_the_checks_metadata_alone(prepared, write_tenant, shop_url, home):
+    declared = [{"type": "unique", "columns": ["customer"]}, {"type": "accepted_values", "column": "store_id", "values": ["s9"]}]
+    write_tenant("acme", get_tenant(transform=None, schedules={}, checks={"raw/shop/orders": declared}))
+    node = SourceNode("source.fabric.shop.orders", "shop", "orders", ("fabric",), "models/sources.yml", sensitive=("customer",))
+    definitions = build_tenant_definitions(load_fleet(prepared).tenants["acme"], ProjectGraph({}, {node.unique_id: node}), settings=prepared)
+    job = dg.Definitions(assets=definitions.assets, executor=run_executor).resolve_implicit_global_asset_job_def()
+    key, run_id = dg.AssetKey(["acme", "raw", "shop", "orders"]), str(uuid.uuid4())
+    assert not execute_job(job, [key], instance=home, location="fabric", run_id=run_id, tags={}, run_config={}).success
+    events = [(entry.dagster_event_type, entry.user_message + dg.serialize_value(entry)) for entry in home.all_logs(run_id)]
+    told = "".join(text for _, text in events)
+    assert "1 value of customer is not unique" in told
+    assert "'c1'" not in told
+    assert {kind for kind, text in events if "'s1'" in text} == {dg.DagsterEventType.ASSET_CHECK_EVALUATION}

@@ -55,6 +55,26 @@ def test_the_tenants_own_file_is_tried_with_whatever_its_models_have_planted(acm
     assert {"attach globex.duckdb", "read /etc/passwd with read_csv"} <= set(list_found(check_isolation(acme, settings)))
 
 
+@pytest.mark.parametrize("read_only", [False, True])
+def test_what_is_open_in_the_tenants_own_file_alone_is_seen_in_each_way_to_open_it(
+    acme: TenantConfig, settings: Settings, monkeypatch: pytest.MonkeyPatch, read_only: bool
+) -> None:
+    with duckdb.connect(str(naming.warehouse_file(settings.data_dir, "acme"))) as connection:
+        connection.execute("create macro only_here() as true")
+    lock = duckdb_files.lock
+
+    def leave_open(connection: duckdb.DuckDBPyConnection, **sizes: Any) -> None:
+        try:
+            (found,) = connection.execute("select only_here() and readonly from duckdb_databases() where database_name = 'acme'").fetchall()
+        except duckdb.CatalogException:
+            found = (None,)
+        if found != (read_only,):
+            lock(connection, **sizes)
+
+    monkeypatch.setattr(duckdb_files, "lock", leave_open)
+    assert {"attach globex.duckdb", "read /etc/passwd with read_csv"} <= set(list_found(check_isolation(acme, settings)))
+
+
 def test_a_run_that_has_the_tenants_file_does_not_hold_up_the_check(acme: TenantConfig, settings: Settings) -> None:
     with warehouse_lease("acme", settings):
         report = check_isolation(acme, settings)
