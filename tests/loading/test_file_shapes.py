@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from fabric_assets.connectors import file_listing, file_news
 from fabric_assets.errors import DataError
 from fabric_assets.settings import Settings
 from tests.loading.shop import Tenant
@@ -371,6 +372,18 @@ def test_what_a_packed_file_unpacks_to_is_limited(settings: Settings, inbox: Pat
     content = gzip.compress(b"id\n" + b"1\n" * 5_000_000)
     assert "more than 1,000,000 bytes" in refuse(settings, inbox, content, limits={"bytes": "1MB"}).message
     assert "limits.bytes" in refuse(settings, inbox, b"id\n" + b"1\n" * 600_000, limits={"bytes": "1MB"}).remedy
+
+
+def test_a_file_is_fetched_within_the_sources_limit(settings: Settings, inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[int] = []
+
+    def fetch(*arguments: Any, most: int, **options: Any) -> Any:
+        limits.append(most)
+        return file_listing.fetch(*arguments, most=most, **options)
+
+    monkeypatch.setattr(file_news, "fetch", fetch)
+    load(settings, inbox, "id\n1\n", "id", limits={"bytes": "2MB"})
+    assert limits == [2_000_000]
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
