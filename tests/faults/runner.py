@@ -22,10 +22,12 @@ from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.connectors.import_inbox import FolderInbox
 from fabric_assets.factories import offboarding
 from fabric_assets.factories.records import removal, sharing
+from fabric_assets.loading import older_forms, replay_file
 from fabric_assets.loading.load import load_streams
 from fabric_assets.loading.reports import LoadRequest, StreamFailure
 from fabric_assets.loading.shaping import Shaper
 from fabric_assets.loading.transaction import Transaction
+from fabric_assets.loading.warehouse import Warehouse
 from fabric_assets.loading.writing import StreamWriter
 from fabric_assets.offboarding.journal import Journal
 from fabric_assets.settings import Settings
@@ -37,6 +39,9 @@ _POINTS: dict[str, tuple[Any, str]] = {
     "finish": (StreamWriter, "finish"),
     "commit": (Transaction, "commit"),
     "move": (FolderInbox, "move"),
+    "mended": (replay_file, "settle_mended"),
+    "apply": (older_forms, "_apply"),
+    "run": (Warehouse, "run"),
     "journal": (Journal, "finish"),
     "destination": (offboarding, "delete_destination"),
     "places": (offboarding, "delete_places"),
