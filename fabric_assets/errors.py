@@ -40,6 +40,9 @@ class FabricError(Exception):
     Args:
         message: what is wrong, and where.
         remedy: what the reader does next; empty where the message already says it.
+
+    Attributes:
+        where: file and line of the YAML that declares what failed, as far as the caller knows it.
     """
 
     # Of a fault of ours: where it happened.
@@ -48,10 +51,12 @@ class FabricError(Exception):
     def __init__(self, message: str, *, remedy: str = "") -> None:
         self.message = show_text(mask(message))
         self.remedy = show_text(mask(remedy))
+        self.where = ""
         super().__init__(self.message)
 
     def __str__(self) -> str:
-        return f"{self.message}\n  remedy: {self.remedy}" if self.remedy else self.message
+        lines = [self.message, *([f"  remedy: {self.remedy}"] if self.remedy else []), *([f"  declared in: {self.where}"] if self.where else [])]
+        return "\n".join(lines)
 
 
 class ConfigurationError(FabricError):

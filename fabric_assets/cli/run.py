@@ -83,6 +83,8 @@ def print_results(console: Console, results: "list[TenantResult]") -> None:
         for asset in result.assets:
             for warning in asset.warnings:
                 console.print(f"{result.tenant}: warning: {asset.key}: {warning}", markup=False, soft_wrap=True)
+        if sum(asset.rows_rejected or 0 for asset in result.assets):
+            console.print(f"{result.tenant}: see the rejected rows and why: fabric rejects list {result.tenant}", markup=False, soft_wrap=True)
         for check in result.checks:
             if not check.passed and check.severity == "warn":
                 console.print(f"{result.tenant}: warning: check {check.name} of {check.asset} failed: {check.message}", markup=False, soft_wrap=True)

@@ -259,11 +259,12 @@ class _Pass:
         return self._failed.issuperset(self._below[endpoint])
 
     def _fail_below(self, endpoint: str, error: FabricError) -> Iterator[StreamFailed]:
-        """Let the streams fail that are read from an endpoint's rows."""
+        """Let the streams fail that are read from an endpoint's rows; its whole error is said once, by its own stream where that is loaded."""
         for name in self._below[endpoint]:
             if name != endpoint:
-                what = f"{self._api.context.describe(name)}: not loaded, because its parent failed: {error.message}"
-                yield from self._fail([name], type(error)(what, remedy=error.remedy))
+                what = f"{self._api.context.describe(name)}: not loaded, because its parent {endpoint} failed"
+                is_said = endpoint in self._memories
+                yield from self._fail([name], type(error)(what if is_said else f"{what}: {error.message}", remedy="" if is_said else error.remedy))
 
     def _fail(self, names: list[str], error: FabricError) -> Iterator[StreamFailed]:
         for name in names:

@@ -4,24 +4,28 @@ The op connects when it runs: definitions open nothing (ADR 0002).
 """
 
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import dagster as dg
 
 from fabric_assets import naming
 from fabric_assets.config.imports import CsvImportSource
 from fabric_assets.config.loader import LoadedTenant
+from fabric_assets.config.problems import shorten
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.connectors.imported_file import ImportedFile, Status
+from fabric_assets.errors import DestinationError, DestinationUnavailable, FabricError, InternalError, LeaseHeld
 from fabric_assets.factories.failures import build_retry_policy, raised_to_dagster
 from fabric_assets.factories.translators import FULL_REFRESH_TAG, DeclaredCheck, build_raw_spec, build_source_checks, get_severity, raw_key
 from fabric_assets.loading.import_expectations import ImportCheck
 from fabric_assets.loading.reports import LoadRecord, LoadRequest, StreamFailure, StreamReport
 from fabric_assets.settings import Settings
+from fabric_assets.visible import show_name
 
 _FILES_SHOWN = 100
+Outcome = TypeVar("Outcome")
 # Set by Dagster on a run that begins where another one failed.
 _RESUME_TAG = "dagster/is_resume_retry"
 
@@ -63,7 +67,7 @@ def build_ingestion(loaded: LoadedTenant, source: str, *, settings: Settings, se
                 run_id=context.run.run_id,
                 earlier_runs=get_earlier_runs(context),
             )
-            failures = yield from load(request, context)
+            failures = yield from load(request, context, loaded)
         wanted = [check for key, check in checks.items() if key in context.selected_asset_check_keys and check.stream not in failures]
         yield from run_source_checks(tenant, source, wanted, settings=settings, sensitive=sensitive or {})
         if failures:
@@ -74,8 +78,8 @@ def build_ingestion(loaded: LoadedTenant, source: str, *, settings: Settings, se
     return load_source
 
 
-def load(request: LoadRequest, context: dg.AssetExecutionContext) -> Generator[dg.MaterializeResult, None, dict[str, StreamFailure]]:
-    """Load streams, each a materialisation as soon as it is committed; gives back those that failed.
+def load(request: LoadRequest, context: dg.AssetExecutionContext, loaded: LoadedTenant) -> Generator[dg.MaterializeResult, None, dict[str, StreamFailure]]:
+    """Load streams, each a materialisation as soon as it is committed; gives back those that failed. Errors get the line of the YAML.
 
     Raises:
         FabricError: nothing could be loaded at all.
@@ -84,8 +88,10 @@ def load(request: LoadRequest, context: dg.AssetExecutionContext) -> Generator[d
 
     failures, given = dict[str, StreamFailure](), find_given(context)
     _remember_outputs(context)
-    for outcome in load_streams(request, report=context.log.info):
+    outcomes = load_streams(request, report=context.log.info)
+    while outcome := _locate(lambda: next(outcomes, None), loaded, request.source):
         if isinstance(outcome, StreamFailure):
+            outcome.error.where = find_declaration(outcome.error, loaded, request.source, outcome.stream)
             context.log.error(str(outcome.error))
             failures[outcome.stream] = outcome
         elif (key := raw_key(request.tenant.tenant, request.source, outcome.stream)) not in given:
@@ -93,6 +99,23 @@ def load(request: LoadRequest, context: dg.AssetExecutionContext) -> Generator[d
             context.add_asset_metadata(describe_load(request.tenant, request.source, outcome), asset_key=key)
             yield dg.MaterializeResult(asset_key=key)
     return failures
+
+
+def _locate(step: Callable[[], Outcome], loaded: LoadedTenant, source: str) -> Outcome:
+    try:
+        return step()
+    except FabricError as error:
+        error.where = find_declaration(error, loaded, source)
+        raise
+
+
+def find_declaration(error: FabricError, loaded: LoadedTenant, source: str, stream: str = "") -> str:
+    """File and line of what an error is about; empty where no edit of the YAML would help."""
+    if isinstance(error, InternalError | LeaseHeld):
+        return ""
+    is_destination = isinstance(error, DestinationError | DestinationUnavailable)
+    origin = loaded.get_origin(*(["destination"] if is_destination else ["sources", source, *(["streams", stream] if stream else [])]))
+    return f"{show_name(shorten(origin.file))}:{origin.line}"
 
 
 def _remember_outputs(context: dg.AssetExecutionContext) -> None:

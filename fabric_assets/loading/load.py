@@ -86,12 +86,13 @@ def join_failures(failures: list[StreamFailure], *, of: int) -> FabricError:
     first = next((error for kind in (RetriableError, InternalError) for error in errors if isinstance(error, kind)), errors[0])
     if len(failures) == 1:
         return first
-    streams: dict[str, list[str]] = {}
+    # One cause has one line, whatever line of the YAML declares each of its streams.
+    streams: dict[tuple[str, str], list[StreamFailure]] = {}
     for failure in failures:
-        streams.setdefault(str(failure.error), []).append(failure.stream)
+        streams.setdefault((failure.error.message, failure.error.remedy), []).append(failure)
     lines = [f"{len(failures)} of {of} streams failed:"]
-    lines += [f"- {', '.join(names)}: {text}" for text, names in [*streams.items()][:_SHOWN]]
-    if rest := [name for names in [*streams.values()][_SHOWN:] for name in names]:
+    lines += [f"- {', '.join(failure.stream for failure in alike)}: {alike[0].error}" for alike in [*streams.values()][:_SHOWN]]
+    if rest := [failure.stream for alike in [*streams.values()][_SHOWN:] for failure in alike]:
         lines.append(f"- and {', '.join(rest)}")
     joined = type(first)("\n".join(lines))
     joined.traceback = "\n".join(error.traceback for error in errors if error.traceback)

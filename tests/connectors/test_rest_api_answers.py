@@ -334,5 +334,15 @@ def test_each_stream_below_a_parent_that_fails_is_named(api: Api) -> None:
     with pytest.raises(SourceError, match="stream posts: GET"):
         reading.take(reader.groups[0])
     assert list(reading.failures) == ["comments"]
-    message = "tenant acme, source crm, stream comments: not loaded, because its parent failed: tenant acme, source crm, stream posts: GET"
-    assert str(reading.failures["comments"]).startswith(message)
+    assert str(reading.failures["comments"]) == "tenant acme, source crm, stream comments: not loaded, because its parent posts failed"
+
+
+def test_a_child_says_why_its_parent_failed_where_nobody_loads_the_parent(api: Api) -> None:
+    api.serve("/v1/posts", lambda _: answer_json({}, 401))
+    reading = Reading()
+    with pytest.raises(SourceError, match="stream posts: GET"):
+        reading.take(reading.open(COMMENTS, "comments", base_url=api.url).groups[0])
+    error = reading.failures["comments"]
+    place, _, reason = error.message.partition(": not loaded, because its parent posts failed: ")
+    assert (place, reason.partition(" http")[0]) == ("tenant acme, source crm, stream comments", "tenant acme, source crm, stream posts: GET")
+    assert error.remedy == "check the source's auth and the secret it names"

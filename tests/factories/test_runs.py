@@ -74,6 +74,29 @@ def test_what_a_source_no_longer_has_is_in_the_summary_and_in_the_metadata(prepa
     assert raw["warnings"].value == asset["warnings"][0]
 
 
+def test_the_summary_names_the_lines_of_the_yaml_that_failed_and_where_rejected_rows_are(prepared, write_tenant, run, shop_url, capsys):
+    with sqlite3.connect(shop_url.removeprefix("sqlite:///")) as database:
+        database.execute("insert into orders (id) values (null)")
+    database.close()
+    source = """
+  {name}:
+    type: sql_database
+    url: {{env: {url}}}
+    retries: {{max: 0}}
+    streams:
+      orders: {{primary_key: id}}
+      twin: {{primary_key: id, table: {table}}}"""
+    body = source.format(name="shop", url="SHOP_URL", table="ordrs") + source.format(name="gone", url="NO_SUCH_URL", table="orders")
+    file = write_tenant("acme", f"version: 1\ntenant: acme\nsources:{body}\n")
+    results, events = run("acme")
+    error = results["acme"].error
+    assert "did you mean 'orders'?" in error and f"\n  declared in: {file}:10" in error
+    assert "NO_SUCH_URL" in error and f"\n  declared in: {file}:11" in error
+    assert any(f"declared in: {file}:10" in event.message for event in events if event.kind == "failure")
+    print_results(Console(highlight=False), list(results.values()))
+    assert "acme: see the rejected rows and why: fabric rejects list acme\n" in capsys.readouterr().out
+
+
 def test_materialisations_carry_rows_columns_lineage_and_place(prepared, write_tenant, run, shop_url):
     write_tenant("acme", get_tenant())
     run("acme")

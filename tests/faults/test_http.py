@@ -601,9 +601,7 @@ def test_a_child_that_fails_is_read_no_further_and_the_others_are(api: Api) -> N
         api.serve(f"/v1/lines/{order * 10}/parts", [{"part": order}])
     reading = read(CHILDREN, base_url=api.url)
     assert {name: type(error) for name, error in reading.failures.items()} == {"items": RefusedRequest, "parts": RefusedRequest}
-    assert str(reading.failures["parts"]).startswith(
-        "tenant acme, source crm, stream parts: not loaded, because its parent failed: tenant acme, source crm, stream items: "
-    )
+    assert str(reading.failures["parts"]) == "tenant acme, source crm, stream parts: not loaded, because its parent items failed"
     assert reading.get_rows("orders") == [{"id": 1}, {"id": 2}, {"id": 3}]
     assert reading.get_rows("notes") == [{"note": 1}, {"note": 2}, {"note": 3}]
     assert "/v1/orders/3/items" not in api.get_paths()
