@@ -1,12 +1,13 @@
 """All tenants -> one code location."""
 
+import sys
 from dataclasses import replace
 
 import dagster as dg
 
 from fabric_assets.config.loader import Fleet, load_fleet
 from fabric_assets.config.problems import Problem
-from fabric_assets.errors import ConfigurationError
+from fabric_assets.errors import ConfigurationError, find_own_fault
 from fabric_assets.factories.broken import build_broken_definitions, build_offboarded_specs
 from fabric_assets.factories.isolation import build_isolation_definitions
 from fabric_assets.factories.resources import build_dbt_resources
@@ -59,7 +60,10 @@ def _build_tenants(fleet: Fleet, graph: ProjectGraph | None, settings: Settings)
         except Exception as error:
             if settings.strict:
                 raise
-            unbuilt[name] = (loaded.make_problem((), f"its definitions cannot be built: {error}"),)
+            what = "its definitions cannot be built"
+            if fault := find_own_fault(error, what):
+                print(fault.traceback, file=sys.stderr)
+            unbuilt[name] = (loaded.make_problem((), str(fault or f"{what}: {error}")),)
     return tenants, unbuilt
 
 

@@ -17,7 +17,7 @@ import dagster as dg
 
 from fabric_assets.config.loader import LoadedTenant
 from fabric_assets.config.selection import select_keys
-from fabric_assets.errors import ConfigurationError
+from fabric_assets.errors import ConfigurationError, find_own_fault
 from fabric_assets.factories.execution import ExecutedRun, execute_job
 from fabric_assets.factories.failures import INTERRUPTED
 from fabric_assets.factories.resources import build_dbt_resources
@@ -127,7 +127,10 @@ def run_tenant(
     except ConfigurationError as error:
         return TenantResult(tenant, "failure", seconds=perf_counter() - started, error=str(error))
     except Exception as error:  # noqa: BLE001 - the boundary between tenants: what one cannot be built for must not stop the next
-        return TenantResult(tenant, "failure", seconds=perf_counter() - started, error=f"{tenant}: its definitions cannot be built: {error}")
+        what = f"{tenant}: its definitions cannot be built"
+        if fault := find_own_fault(error, what):
+            on_event(RunEvent(tenant, "log", fault.traceback))
+        return TenantResult(tenant, "failure", seconds=perf_counter() - started, error=str(fault or f"{what}: {error}"))
     job = dg.Definitions(
         assets=definitions.assets,
         resources=build_dbt_resources(settings, warm=workers),
