@@ -16,6 +16,8 @@ class PlantedSql:
 
 _IN = "select c.oid, n.nspname, c.relname, c.relkind, format('%I.%I', n.nspname, c.relname) as named"
 _FROM = "from pg_catalog.pg_class as c join pg_catalog.pg_namespace as n on n.oid = c.relnamespace where n.nspname in ({schemas})"
+# The name that Postgres itself gives an index begins with its table's, as those of nested tables do. Loads make some on nested tables.
+_OWN_INDEX = "'_(idx|key|pkey|excl)[0-9]*$'"
 _POSTGRES_KINDS = (
     "case c.relkind when 'v' then 'view' when 'm' then 'materialized view' when 'S' then 'sequence' when 'f' then 'foreign table'"
     " when 'c' then 'type' else 'index' end"
@@ -24,7 +26,7 @@ POSTGRES = PlantedSql(
     acting=f"""
     select c.nspname::text as schema, c.relname::text as "table", 'place' as how,
         case when c.relkind in ('i', 'I') then 'an ' else 'a ' end || {_POSTGRES_KINDS} as what, 'drop ' || {_POSTGRES_KINDS} || ' ' || c.named as drop
-    from ({_IN} {_FROM}) as c where c.relkind not in ('r', 'p', 't')
+    from ({_IN} {_FROM}) as c where c.relkind not in ('r', 'p', 't') and not (c.relkind in ('i', 'I') and c.relname ~ {_OWN_INDEX})
     union all select c.nspname::text, c.relname::text, 'acts', 'the trigger ' || t.tgname, format('drop trigger %I on %s', t.tgname, c.named)
     from ({_IN} {_FROM}) as c join pg_catalog.pg_trigger as t on t.tgrelid = c.oid where not t.tgisinternal and t.tgenabled in ('O', 'A')
     union all select c.nspname::text, c.relname::text, 'acts', 'the rule ' || r.rulename, format('drop rule %I on %s', r.rulename, c.named)
