@@ -29,7 +29,7 @@ from fabric_assets.errors import QuarantinedFile
 _ROWS = 10_000
 _PARTS = 10_000
 _FAULTS = {
-    import_sheet_worker.ERROR: "the sheet shows an error there, such as #N/A, or a date that is none: below zero, or 1900-02-29",
+    import_sheet_worker.ERROR: "the sheet shows an error there, such as #N/A, or a number that is not a date: below zero, or 1900-02-29",
     import_sheet_worker.NO_RESULT: "its formula was saved without a result: open the workbook in a spreadsheet program, and save it there",
 }
 
