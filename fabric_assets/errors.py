@@ -43,6 +43,7 @@ class FabricError(Exception):
 
     Attributes:
         where: file and line of the YAML that declares what failed, as far as the caller knows it.
+        at_destination: it was raised as the destination was opened, whatever its kind.
     """
 
     # Of a fault of ours: where it happened.
@@ -52,6 +53,7 @@ class FabricError(Exception):
         self.message = show_text(mask(message))
         self.remedy = show_text(mask(remedy))
         self.where = ""
+        self.at_destination = False
         super().__init__(self.message)
 
     def __str__(self) -> str:

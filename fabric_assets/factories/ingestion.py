@@ -73,7 +73,8 @@ def build_ingestion(loaded: LoadedTenant, source: str, *, settings: Settings, se
         if failures:
             from fabric_assets.loading.load import join_failures
 
-            raise join_failures(list(failures.values()), of=len(streams))
+            # As the YAML has them: a parent before the streams that failed with it.
+            raise join_failures([failures[stream] for stream in streams if stream in failures], of=len(streams))
 
     return load_source
 
@@ -113,7 +114,7 @@ def find_declaration(error: FabricError, loaded: LoadedTenant, source: str, stre
     """File and line of what an error is about; empty where no edit of the YAML would help."""
     if isinstance(error, InternalError | LeaseHeld):
         return ""
-    is_destination = isinstance(error, DestinationError | DestinationUnavailable)
+    is_destination = error.at_destination or isinstance(error, DestinationError | DestinationUnavailable)
     origin = loaded.get_origin(*(["destination"] if is_destination else ["sources", source, *(["streams", stream] if stream else [])]))
     return f"{show_name(shorten(origin.file))}:{origin.line}"
 

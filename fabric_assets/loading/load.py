@@ -7,6 +7,7 @@ So the warehouse alone is the truth, a process may die at any point, and the nex
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
@@ -43,9 +44,9 @@ def run_load(request: LoadRequest, *, report: Report = lambda message: None) -> 
     reports, failures = [], []
     for outcome in load_streams(request, report=report):
         (failures if isinstance(outcome, StreamFailure) else reports).append(outcome)
-    if failures:
-        raise join_failures(failures, of=len(reports) + len(failures))
     order = request.streams or tuple(request.tenant.sources[request.source].streams)
+    if failures:
+        raise join_failures(sorted(failures, key=lambda found: order.index(found.stream)), of=len(reports) + len(failures))
     return tuple(sorted(reports, key=lambda found: order.index(found.stream)))
 
 
@@ -62,10 +63,13 @@ def load_streams(request: LoadRequest, *, report: Report = lambda message: None)
     context = _build_context(request, report)
     place = context.describe()
     try:
-        with (
-            load_lease(request.tenant, request.source, request.settings, timeout_seconds=LEASE_SECONDS, report=report),
-            open_warehouse(request.tenant, request.source, request.settings) as warehouse,
-        ):
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(load_lease(request.tenant, request.source, request.settings, timeout_seconds=LEASE_SECONDS, report=report))
+                warehouse = stack.enter_context(open_warehouse(request.tenant, request.source, request.settings))
+            except FabricError as error:
+                error.at_destination = True
+                raise
             # Its time begins here: what it has waited for another run was no part of it.
             job = Job(place, context.config.timeout.total_seconds())
             job.call(warehouse.prepare)

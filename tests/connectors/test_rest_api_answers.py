@@ -337,6 +337,13 @@ def test_each_stream_below_a_parent_that_fails_is_named(api: Api) -> None:
     assert str(reading.failures["comments"]) == "tenant acme, source crm, stream comments: not loaded, because its parent posts failed"
 
 
+def test_a_load_names_the_parent_that_failed_before_its_children(api: Api, warehouse: Warehouse) -> None:
+    api.serve("/v1/posts", lambda _: answer_json({}, 401))
+    with pytest.raises(SourceError) as caught:
+        warehouse.load(COMMENTS)
+    assert [line.partition(":")[0] for line in caught.value.message.splitlines() if line.startswith("- ")] == ["- posts", "- comments"]
+
+
 def test_a_child_says_why_its_parent_failed_where_nobody_loads_the_parent(api: Api) -> None:
     api.serve("/v1/posts", lambda _: answer_json({}, 401))
     reading = Reading()

@@ -99,6 +99,15 @@ def test_the_summary_names_the_lines_of_the_yaml_that_failed_and_where_rejected_
     assert "acme: see the rejected rows and why: fabric rejects list acme\n" in capsys.readouterr().out
 
 
+def test_an_error_of_the_destination_names_its_line_whatever_its_kind(prepared, write_tenant, run, shop_url):
+    source = "  shop: {type: sql_database, url: {env: SHOP_URL}, retries: {max: 0}, streams: {orders: {primary_key: id}}}"
+    destination = "destination: {type: postgres, url: {env: NO_WAREHOUSE}}"
+    file = write_tenant("acme", f"version: 1\ntenant: acme\nsources:\n{source}\n{destination}\n")
+    results, _ = run("acme")
+    assert "NO_WAREHOUSE" in results["acme"].error
+    assert results["acme"].error.endswith(f"\n  declared in: {file}:5")
+
+
 def test_materialisations_carry_rows_columns_lineage_and_place(prepared, write_tenant, run, shop_url):
     write_tenant("acme", get_tenant())
     run("acme")
