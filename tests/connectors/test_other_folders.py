@@ -10,7 +10,7 @@ import pytest
 from fabric_assets.config.loader import load_fleet
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.connectors.context import SourceContext
-from fabric_assets.connectors.other_folders import OtherFolders
+from fabric_assets.connectors.other_folders import OtherFolders, _get_id
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.settings import Settings
 from tests.loading.shop import Tenant
@@ -121,6 +121,12 @@ def test_folders_are_compared_by_device_and_inode(settings: Settings, drops: Pat
     home = settings.data_dir / "inbox" / "globex"
     home.mkdir(parents=True)
     assert find(settings, "files", mounted / str(home)[1:]) == "is the inbox of tenant globex"
+
+
+def test_folders_of_two_devices_are_two_though_their_inodes_are_one_number() -> None:
+    first, second = Path("/proc"), Path("/sys")
+    assert first.stat().st_ino == second.stat().st_ino
+    assert _get_id(first) != _get_id(second)
 
 
 def test_what_is_declared_is_read_again_when_a_file_changes(settings: Settings, drops: Path, write_tenant: Write) -> None:
