@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 import os
 import shutil
-import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -197,8 +196,8 @@ def _list_folder(folder: Path, stream: FileStream, place: str, context: SourceCo
         if is_unfinished(path.relative_to(folder).as_posix()):
             unfinished.append(path.name)
             continue
-        real = path.resolve()
-        if not real.is_relative_to(folder) or not stat.S_ISREG(path.stat().st_mode):
+        real = Path(os.path.realpath(path))  # of a link to itself, too, which `resolve` refuses
+        if not real.is_relative_to(folder) or not real.is_file():
             context.report(f"{place}: {path.name} is skipped: it is no regular file below the source's path")
             continue
         paths.check(real.parent)

@@ -23,7 +23,9 @@ _SMALL_DICTIONARY = 16 * 1024
 _LARGE_PAGE, _COPIES_OF_DICTIONARY, _COPIES_OF_PAGE = 8 * 1024 * 1024, 7, 6
 _BATCH_BYTES = 64 * 1024 * 1024
 _STOP, _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = 0, 1, 2, 3, 7, 8, 9, 10, 11, 12
-_SIZE_FIELD, _PACKED_FIELD = 2, 3
+_SIZE_FIELD, _PACKED_FIELD, _DATA_FIELD, _DATA_2_FIELD = 2, 3, 5, 8
+# Of the header of a data page: how many values it holds, NULLs too.
+_VALUES_FIELD = 1
 
 
 def find_memory(path: Path, facts: pq.FileMetaData, most: int) -> int:
@@ -50,14 +52,42 @@ def _measure(file: BinaryIO, group: pq.RowGroupMetaData, index: int) -> int:
 
 
 def _read_sizes(file: BinaryIO, start: int, end: int) -> Iterator[int]:
+    return (size for size, _ in _read_pages(file, start, end))
+
+
+def _read_pages(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Give each page's bytes when it is unpacked, and its values; 0 for a dictionary."""
     while start < end:
         file.seek(start)
         header = _Header(file.read(_LONGEST_HEADER))
-        size, packed = header.read_sizes()
+        size, packed, values = header.read()
         if packed < 0 or size < 0:
             raise pa.ArrowInvalid("a page header with a negative size")
-        yield size
+        yield size, values
         start += header.position + packed
+
+
+def find_row_lie(path: Path, parquet: pq.ParquetFile) -> tuple[int, int] | None:
+    """Compare the rows that the footer names with those in the pages of each row group; gives both numbers where they differ.
+
+    A reader believes the footer, and would leave out rows that it does not name. Counted is the smallest column that is not nested.
+    """
+    facts = parquet.metadata
+    named = sum(facts.row_group(index).num_rows for index in range(facts.num_row_groups))
+    if named != facts.num_rows:
+        return facts.num_rows, named
+    flat = [column for column in range(facts.num_columns) if parquet.schema.column(column).max_repetition_level == 0]
+    if not flat:
+        return None
+    with path.open("rb") as file:
+        for index in range(facts.num_row_groups):
+            group = facts.row_group(index)
+            column = min((group.column(each) for each in flat), key=lambda each: each.total_compressed_size)
+            start = column.dictionary_page_offset if column.has_dictionary_page else column.data_page_offset
+            found = sum(values for _, values in _read_pages(file, start, start + column.total_compressed_size))
+            if found != group.num_rows:
+                return group.num_rows, found
+    return None
 
 
 def count_rows(parquet: pq.ParquetFile, path: Path, rows: int) -> int:
@@ -75,7 +105,8 @@ def _find_longest(path: Path, file: BinaryIO, group: pq.RowGroupMetaData, index:
     facts = group.column(column)
     if not facts.has_dictionary_page or facts.physical_type != "BYTE_ARRAY":
         return 0
-    size = next(_read_sizes(file, facts.dictionary_page_offset, facts.data_page_offset))
+    # A column without values has a dictionary, and no page of data behind it.
+    size = next(_read_sizes(file, facts.dictionary_page_offset, facts.dictionary_page_offset + facts.total_compressed_size), 0)
     if size <= _SMALL_DICTIONARY or size * min(rows, facts.num_values) <= _BATCH_BYTES:
         return 0
     name = facts.path_in_schema
@@ -93,15 +124,15 @@ class _Header:
     def __init__(self, content: bytes) -> None:
         self._content, self.position = content, 0
 
-    def read_sizes(self) -> tuple[int, int]:
-        """Read it to its end.
+    def read(self) -> tuple[int, int, int]:
+        """Read it to its end: the page's bytes, those that it is packed to, and the values of a data page.
 
         Raises:
             pa.ArrowInvalid: it is no page header.
         """
         try:
             found = self._read_struct()
-            return found[_SIZE_FIELD], found[_PACKED_FIELD]
+            return found[_SIZE_FIELD], found[_PACKED_FIELD], found.get(_DATA_FIELD, found.get(_DATA_2_FIELD, 0))
         except (IndexError, KeyError, RecursionError):
             raise pa.ArrowInvalid("a page header that is damaged") from None
 
@@ -132,7 +163,7 @@ class _Header:
             for _ in range(self._read_size() if head >> 4 == 15 else head >> 4):
                 self._skip(head & 15, in_list=True)
         elif kind == _STRUCT:
-            self._read_struct()
+            return self._read_struct().get(_VALUES_FIELD)
         else:
             raise pa.ArrowInvalid("a page header with a field of an unknown type")
         return None

@@ -11,7 +11,7 @@ from fabric_assets.connectors.file_faults import build_error
 from fabric_assets.connectors.file_listing import FetchedFile, refuse_size
 from fabric_assets.connectors.file_piece import Piece, Reading, count_batch_rows
 from fabric_assets.connectors.file_types import Fits
-from fabric_assets.connectors.parquet_pages import count_rows, find_memory
+from fabric_assets.connectors.parquet_pages import count_rows, find_memory, find_row_lie
 from fabric_assets.errors import DataError
 
 
@@ -36,6 +36,7 @@ class ParquetReader:
                 )
             refuse_size(_get_size(parquet), limits.bytes, self.name)
             self._refuse_large_pages(self._content, parquet)
+            self._refuse_row_lie(self._content, parquet)
             return {field.name: _get_fits(field.type) for field in schema}
 
     def read(self, types: Mapping[str, pa.DataType]) -> Iterator[Piece]:
@@ -69,6 +70,17 @@ class ParquetReader:
             raise DataError(
                 f"{self.name} takes {needed:,} bytes of memory to read, more than {most:,}",
                 remedy="write it with smaller pages and row groups, or raise the source's limits.memory",
+            )
+
+    def _refuse_row_lie(self, content: Content, parquet: pq.ParquetFile) -> None:
+        try:
+            lie = find_row_lie(content.path, parquet)
+        except (pa.ArrowException, OSError) as error:
+            raise self._build_error(error) from None
+        if lie:
+            raise DataError(
+                f"{self.name} is damaged: its metadata says {lie[0]:,} rows where there are {lie[1]:,}",
+                remedy="write the file again; no row of it has been loaded, because some would be missing",
             )
 
     def _build_error(self, error: Exception) -> DataError:

@@ -647,15 +647,17 @@ def test_the_platforms_own_folders_are_no_source_by_any_link(settings: Settings,
     assert "the platform's own data" in str(_fail(ConfigurationError, build_tenant(settings, items=CSV)))
 
 
-def test_a_link_out_of_the_folder_and_a_pipe_are_skipped_and_said(settings: Settings, inbox: Path, tmp_path: Path) -> None:
+def test_links_that_lead_to_no_file_of_the_folder_and_a_pipe_are_skipped_and_said(settings: Settings, inbox: Path, tmp_path: Path) -> None:
     (tmp_path / "secret.csv").write_text("id\n666\n")
     (inbox / "link.csv").symlink_to(tmp_path / "secret.csv")
+    (inbox / "loop.csv").symlink_to("loop.csv")
+    (inbox / "gone.csv").symlink_to("nowhere.csv")
     os.mkfifo(inbox / "pipe.csv")
     (inbox / "a [1]*'.csv").write_text("id\n1\n")
     tenant = build_tenant(settings, items=CSV)
     tenant.load()
     assert tenant.read("items", "_fabric_file", "id") == [("a [1]*'.csv", 1)]
-    assert sum("is skipped" in message for message in tenant.messages) == 2
+    assert sum("is skipped" in message for message in tenant.messages) == 4
 
 
 UPLOADS = ("a.csv.filepart", "b.csv.part", "c.csv.CrDownload", "~$d.csv", "deep/e.csv.part12", "_temporary/0/f.csv", "g.csv~")
