@@ -57,6 +57,8 @@ LONGEST = 400
 SAMPLE = 1_000
 # A key keeps its spelling: 10.1 and 10.10, 1e5 and 10e4 are different codes, and one number.
 _INEXACT = (arrow_types.DOUBLE, arrow_types.BOOL)
+# One moment has many spellings too, in JSON as in CSV: 2024-01-01T00:00:00Z and 2024-01-01T01:00:00+01:00.
+_MOMENTS = (arrow_types.TIMESTAMP, arrow_types.TIMESTAMP_UTC)
 # Where a table of an earlier release has numbers in place of codes, one spelling of each is its own.
 _CANONICAL = {
     arrow_types.BIGINT: "{v} <> '-0'",
@@ -74,7 +76,7 @@ class TextColumn:
     Args:
         text: SQL of its value as text; a JSON string without its quotes.
         kind: SQL of its JSON type; empty for CSV.
-        keeps_spelling: two spellings of one number stay two values.
+        keeps_spelling: two spellings of one moment stay two values, and in a CSV those of one number.
         has_number: such a column has numbers or truth values in the table of an earlier release, so only one spelling of each is read as one.
     """
 
@@ -87,7 +89,9 @@ class TextColumn:
     @property
     def candidates(self) -> tuple[pa.DataType, ...]:
         """The types that its values may be read as."""
-        return tuple(kind for kind in CANDIDATES if kind not in _INEXACT or self.has_number) if self.keeps_spelling else CANDIDATES
+        if not self.keeps_spelling or self.has_number:
+            return CANDIDATES
+        return tuple(kind for kind in CANDIDATES if kind not in _MOMENTS and (self.kind or kind not in _INEXACT))
 
     def build_fit(self, candidate: pa.DataType) -> str:
         """SQL of whether all of its values fit."""
@@ -99,10 +103,14 @@ class TextColumn:
             return self.text
         if wanted not in _DUCKDB_NAMES:
             return self._value
-        if self.keeps_spelling and wanted in _CANONICAL and wanted not in fits:
+        if self._keeps_number and wanted in _CANONICAL and wanted not in fits:
             return self._value
         cast = f"cast({self._value} as {_DUCKDB_NAMES[wanted]})"
         return cast if wanted in fits else f"case when {self._build_test(wanted)} then cast({cast} as varchar) else {self._value} end"
+
+    @property
+    def _keeps_number(self) -> bool:
+        return self.keeps_spelling and not self.kind
 
     @property
     def _value(self) -> str:
@@ -110,7 +118,7 @@ class TextColumn:
 
     def _build_test(self, candidate: pa.DataType) -> str:
         fit = f"case when strlen({self._value}) <= {LONGEST} then {_TEXT_FITS[candidate].replace('{v}', self._value)} else false end"
-        if self.keeps_spelling and candidate in _CANONICAL:
+        if self._keeps_number and candidate in _CANONICAL:
             fit = f"{fit} and {_CANONICAL[candidate].replace('{v}', self._value)}"
         return f"({fit})" if not self.kind else f"({_JSON_KINDS[candidate].replace('{t}', self.kind)} and ({fit}))"
 

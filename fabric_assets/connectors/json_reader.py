@@ -14,6 +14,7 @@ from fabric_assets.connectors.text_reader import TextReader
 from fabric_assets.errors import DataError
 
 _NUMBERED = re.compile(r"(.+)_\d+|[cC]\d+")
+_KEEPS_SPELLING = 2
 # DuckDB would take objects of many different keys for one map, and a file of maps has no columns.
 _NO_MAPS = "map_inference_threshold=-1, field_appearance_threshold=0"
 
@@ -36,7 +37,11 @@ class JsonReader(TextReader):
             return self._refuse_bare_objects()
         names = [row[0] for row in found]
         self._refuse_other_names(connection, names)
-        return [TextColumn(name, f"({quote(name)} ->> '$')", f"json_type({quote(name)})") for name in names]
+        keys, has_moments = self.reading.stream.primary_key or (), self.reading.value_forms < _KEEPS_SPELLING
+        return [
+            TextColumn(name, f"({quote(name)} ->> '$')", f"json_type({quote(name)})", keeps_spelling=name in keys, has_number=name in keys and has_moments)
+            for name in names
+        ]
 
     def _refuse_bare_objects(self) -> list[TextColumn]:
         """Refuse a file all of whose objects are empty; `{}` alone is how some programs write an empty list."""

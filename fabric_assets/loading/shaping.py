@@ -72,7 +72,16 @@ class Shaper:
         # Named first, so that a key has the same column whatever comes with it.
         self._key = {names.get_column(plan.name, (compose(name),)): name for name in plan.key}
         declared = plan.declares_columns
-        self._types = TableTypes(plan.name, key=tuple(self._key), names=names, contract=contract, declared=declared, place=place, value_forms=value_forms)
+        self._types = TableTypes(
+            plan.name,
+            key=tuple(self._key),
+            newest_by=names.find_column(plan.newest_by) if plan.newest_by else None,
+            names=names,
+            contract=contract,
+            declared=declared,
+            place=place,
+            value_forms=value_forms,
+        )
         self._unread = [names.find_column(name) for name in plan.unread]
         with_root = plan.disposition == "merge" or plan.replaced_by is not None or any(ROOT_ID in columns for columns in layout.values())
         self._json = JsonRows(plan.name, names, load_id=load_id, with_root=with_root, place=place)

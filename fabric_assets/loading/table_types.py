@@ -65,6 +65,7 @@ class TableTypes:
 
     Args:
         key: names of the primary key's columns in the warehouse.
+        newest_by: the column by which the newest row of a key is told.
         names: the columns of the stream's fields, and the tables as they were.
         declared: the source declares its columns.
     """
@@ -74,6 +75,7 @@ class TableTypes:
         stream: str,
         *,
         key: tuple[str, ...],
+        newest_by: str | None = None,
         names: StreamNames,
         contract: SchemaContract,
         declared: bool = False,
@@ -81,7 +83,7 @@ class TableTypes:
         value_forms: int = CURRENT,
     ) -> None:
         self._stream, self._key, self._names, self._contract, self._declared, self._place = stream, key, names, contract, declared, place
-        self._value_forms = value_forms
+        self._value_forms, self._newest_by = value_forms, newest_by
         self._layout: Layout = names.layout
         self._now = _Draft({table: dict(columns) for table, columns in self._layout.items()}, {}, {})
         self._seen: set[str] = set()
@@ -215,7 +217,9 @@ class TableTypes:
         types, place = draft.types[frame.table], (frame.table, name)
         known = types.get(name)
         if known is None:
-            types[name] = kind = _choose(column.parts, is_json=frame.is_json and not name.startswith("_dlt_"), value_forms=self._value_forms)
+            is_json = frame.is_json and not name.startswith("_dlt_")
+            keeps = self._value_forms >= 2 and frame.table == self._stream and name in self._key and name != self._newest_by
+            types[name] = kind = _choose(column.parts, is_json=is_json, keeps_spelling=keeps, value_forms=self._value_forms)
             if frame.table in self._layout and not (frame.is_json and name.startswith("_dlt_")):
                 draft.note("column_added", frame.table, name, after=get_word(kind))
             if kind == BIGINT:
@@ -239,15 +243,19 @@ class TableTypes:
         )
 
 
-def _choose(parts: tuple[Any, ...], *, is_json: bool, value_forms: int) -> pa.DataType:
-    """The type of a new column: that of its first value, but wide enough for all numbers, and a timestamp where all texts are."""
+def _choose(parts: tuple[Any, ...], *, is_json: bool, keeps_spelling: bool, value_forms: int) -> pa.DataType:
+    """The type of a new column: that of its first value, but wide enough for all numbers, and a timestamp where all texts are.
+
+    Args:
+        keeps_spelling: it is a key, in which two spellings of one moment are two values.
+    """
     kind = parts[0].type
     first = get_carried_type(kind) or (choose_nested(kind) if value_forms >= 2 else TEXT)
     if not is_json:
         return JSON if kind == JSON else first
     if first in (BIGINT, DOUBLE, LARGE):
         return _widen(parts, exact=_is_exact(parts)) if first != DOUBLE else DOUBLE
-    if first == TEXT and len(parts) == 1 and _LOOKS_LIKE_A_MOMENT.match(pc.drop_null(parts[0])[0].as_py()):
+    if first == TEXT and not keeps_spelling and len(parts) == 1 and _LOOKS_LIKE_A_MOMENT.match(pc.drop_null(parts[0])[0].as_py()):
         _, misfits = fit(parts[0], TIMESTAMP_UTC, naive_is_utc=True)
         return TEXT if misfits is not None else TIMESTAMP_UTC
     return first

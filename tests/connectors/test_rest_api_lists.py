@@ -71,3 +71,19 @@ def test_a_table_that_was_made_without_columns_gives_way(api: Api, warehouse: Wa
     connection.close()
     load(api, warehouse, {"id": 2, "tags": ["a"]})
     assert warehouse.read("select value from contacts__tags") == [("a",)]
+
+
+def test_spellings_of_one_moment_are_different_keys_of_an_api(api: Api, any_warehouse: Warehouse) -> None:
+    rows = [{"id": 1, "moment": at, "seen": at} for at in ("2024-01-01T00:00:00Z", "2024-01-01T01:00:00+01:00", "2024-01-01T00:00:00.000Z")]
+    for full_refresh in (False, False, True):
+        api.server.clear()
+        api.serve("/v1/contacts", rows)
+        any_warehouse.load({"contacts": {**STREAM["contacts"], "primary_key": ["id", "moment"]}}, full_refresh=full_refresh)
+        assert any_warehouse.read("select moment from contacts order by moment") == [(at,) for at in sorted(row["moment"] for row in rows)]
+    assert len(set(any_warehouse.read("select seen from contacts"))) == 1
+
+
+def test_a_moment_in_the_key_that_is_the_cursor_is_still_a_moment(api: Api, any_warehouse: Warehouse) -> None:
+    api.serve("/v1/contacts", [{"id": 1, "moment": "2024-01-01T00:00:00Z"}])
+    any_warehouse.load({"contacts": {**STREAM["contacts"], "primary_key": ["id", "moment"], "cursor": {"field": "moment", "param": "since"}}})
+    assert any_warehouse.read("select extract(year from moment) from contacts") == [(2024,)]

@@ -115,6 +115,22 @@ def test_a_few_codes_of_one_kind_stay_different_keys(settings: Settings, inbox: 
     assert load(settings, inbox, "code,n\n" + "".join(f"{code},1\n" for code in codes), "code", primary_key="code", header=True) == [(c,) for c in codes]
 
 
+MOMENTS = ["2024-01-01T00:00:00Z", "2024-01-01T01:00:00+01:00", "2024-01-01 00:00:00+00", "2023-12-31T19:00:00-05:00"]
+
+
+@pytest.mark.parametrize("moments", [MOMENTS, ["2024-01-01T00:00:00", "2024-01-01 00:00:00", "2024-01-01 00:00"]])
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_spellings_of_one_moment_stay_different_keys(settings: Settings, inbox: Path, warehouse: str | None, moments: list[str], form: str) -> None:
+    lines = [json.dumps({"at": moment, "n": number, "day": moment}) for number, moment in enumerate(moments)]
+    rows = ["at,n,day", *(f"{moment},{number},{moment}" for number, moment in enumerate(moments))]
+    (inbox / "a").write_text("\n".join(lines if form == "jsonl" else rows))
+    tenant = build_tenant(settings, warehouse=warehouse, format=form, primary_key="at")
+    for full_refresh in (False, True):
+        assert tenant.load(full_refresh=full_refresh)["items"].rows_total == len(moments)
+    assert tenant.read("items", "at", order="n") == [(moment,) for moment in moments]
+    assert len({day for (day,) in tenant.read("items", "day")}) == 1
+
+
 def test_whole_numbers_and_days_are_still_keys_of_their_types(settings: Settings, inbox: Path) -> None:
     tenant_rows = load(settings, inbox, "id,day,n\n1,2024-01-01,1.50\n-2,2024-01-02,2\n", "id", "n", primary_key=["id", "day"])
     assert tenant_rows == [(1, 1.5), (-2, 2.0)]
