@@ -22,6 +22,7 @@ _SMALL_DICTIONARY = 16 * 1024
 # one of 120 MB took a load into DuckDB to 930 MB.
 _LARGE_PAGE, _COPIES_OF_DICTIONARY, _COPIES_OF_PAGE = 8 * 1024 * 1024, 7, 6
 _BATCH_BYTES = 64 * 1024 * 1024
+_NUMBER_BYTES = 16
 _STOP, _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = 0, 1, 2, 3, 7, 8, 9, 10, 11, 12
 _SIZE_FIELD, _PACKED_FIELD, _DATA_FIELD, _DATA_2_FIELD = 2, 3, 5, 8
 # Of the header of a data page: how many values it holds, NULLs too.
@@ -101,19 +102,22 @@ def count_rows(parquet: pq.ParquetFile, path: Path, rows: int) -> int:
 
 
 def _find_longest(path: Path, file: BinaryIO, group: pq.RowGroupMetaData, index: int, column: int, rows: int) -> int:
-    """The bytes that the longest dictionary value of a column adds to a row; 0 where they cannot be many."""
+    """The bytes that a column adds to a row: of its longest dictionary value, or of a list's numbers; 0 where they cannot be many."""
     facts = group.column(column)
-    if not facts.has_dictionary_page or facts.physical_type != "BYTE_ARRAY":
+    per_row = -(-facts.num_values // max(group.num_rows, 1))
+    if facts.physical_type != "BYTE_ARRAY":
+        # One number that a list repeats is packed to nothing.
+        return _NUMBER_BYTES * per_row if per_row > 1 else 0
+    if not facts.has_dictionary_page:
         return 0
     # A column without values has a dictionary, and no page of data behind it.
     size = next(_read_sizes(file, facts.dictionary_page_offset, facts.dictionary_page_offset + facts.total_compressed_size), 0)
     if size <= _SMALL_DICTIONARY or size * min(rows, facts.num_values) <= _BATCH_BYTES:
         return 0
     name = facts.path_in_schema
-    per_row = -(-facts.num_values // max(group.num_rows, 1))
     with pq.ParquetFile(path, read_dictionary=[name]) as parquet:
         if name not in parquet.schema_arrow.names:
-            return size * per_row if size > _LONGEST_HEADER + _SMALL_DICTIONARY else 0
+            return size * per_row if size > _LONGEST_HEADER + _SMALL_DICTIONARY or size * per_row > _BATCH_BYTES // 2 else 0
         values = next(parquet.iter_batches(batch_size=1, row_groups=[index], columns=[name])).column(0)
     return pc.max(pc.binary_length(values.dictionary)).as_py() or 0 if pa.types.is_dictionary(values.type) else 0
 

@@ -125,6 +125,23 @@ def test_a_small_parquet_file_that_repeats_a_long_text_is_read_a_few_rows_at_a_t
         assert next(parquet.iter_batches(batch_size=rows)).num_rows == rows
 
 
+@pytest.mark.parametrize("kind", [pa.int64(), pa.timestamp("us"), pa.string()])
+def test_a_small_parquet_file_of_long_lists_is_read_a_few_rows_at_a_time(inbox: Path, kind: pa.DataType) -> None:
+    values, width = (pa.array(["x" * 50_000] * 1_000), 50_000) if kind == pa.string() else (pa.array([0] * 1_000_000).cast(kind), 8)
+    lists = pa.ListArray.from_arrays(pa.array([0, len(values)], pa.int32()), values)
+    pq.write_table(pa.table({"v": pa.concat_arrays([lists] * 10)}), inbox / "a.parquet", compression="zstd")
+    assert (inbox / "a.parquet").stat().st_size < 20_000
+    with pq.ParquetFile(inbox / "a.parquet") as parquet:
+        rows = count_rows(parquet, inbox / "a.parquet", 50_000)
+    assert 1 <= rows <= max(1, 64 * 1024 * 1024 // (width * len(values)))
+
+
+def test_short_lists_of_numbers_are_read_by_the_thousand(inbox: Path) -> None:
+    pq.write_table(pa.table({"v": [[1, 2, 3]] * 1_000, "t": [["a", "b"]] * 1_000}), inbox / "a.parquet")
+    with pq.ParquetFile(inbox / "a.parquet") as parquet:
+        assert count_rows(parquet, inbox / "a.parquet", 50_000) == 50_000
+
+
 def test_pages_of_a_usual_size_are_read_whatever_the_row_groups_hold(inbox: Path) -> None:
     texts = [f"{number:>2000}" for number in range(5_000)]
     pq.write_table(pa.table({f"c{number}": texts for number in range(5)}), inbox / "a.parquet", compression="zstd", use_dictionary=False)
