@@ -24,14 +24,14 @@ BOMBS = {
     "regular expression": ("evil__x.sql", "{% set x = modules.re.match('(a+)+$', 'a' * 60 ~ 'b') %}select 1 as one", TIME),
     "number": ("evil__x.sql", "{% for i in range(1) %}{{ 9 ** (9 ** 9) }}{% endfor %}select 1 as one", TIME),
     "recursion": ("evil__x.sql", "{% for i in range(3) recursive %}{{ loop(range(3)) }}{% endfor %}select 1 as one", "evil__x"),
-    "text": ("evil__x.sql", "{% set x = 'a' * 30000000000 %}select {{ x | length }} as one", MEMORY),
+    "text": ("evil__x.sql", "{% set x = 'a' * 600000000 %}select {{ x | length }} as one", MEMORY),
     "text that doubles": (
         "evil__x.sql",
         "{% set n = namespace(x='a') %}{% for i in range(40) %}{% set n.x = n.x ~ n.x %}{% endfor %}select {{ n.x | length }} as one",
         MEMORY,
     ),
     "loop in yml": ("x.yml", 'models: [{name: evil__one, config: {alias: "' + LOOP.replace("select 1 as one", "x") + '"}}]', TIME),
-    "text in a description": ("x.yml", "models: [{name: evil__one, description: \"{{ 'a' * 30000000000 }}\"}]", MEMORY),
+    "text in a description": ("x.yml", "models: [{name: evil__one, description: \"{{ 'a' * 600000000 }}\"}]", MEMORY),
     "brackets": ("x.yml", "models: " + "[" * 200_000, "evil"),
     "aliases": (
         "x.yml",
