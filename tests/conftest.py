@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import yaml
 from cryptography.fernet import Fernet
@@ -65,6 +66,10 @@ from fabric_assets import masking  # noqa: E402
 from fabric_assets.settings import Settings  # noqa: E402
 from fabric_assets.transform.project import prepare_project  # noqa: E402
 from tests.services import chromium, mariadb_url, postgres_database, postgres_server, postgres_url, redis_url, s3, s3_endpoint  # noqa: E402
+
+# A busy machine is slow, and no test is about that.
+hypothesis.settings.register_profile("fabric", deadline=None)
+hypothesis.settings.load_profile("fabric")
 
 # What Dagster and dbt import is no garbage: to look through it each 700 objects takes a tenth of the tests' time.
 gc.set_threshold(50_000, 20, 20)
