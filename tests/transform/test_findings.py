@@ -1,19 +1,24 @@
 """Tests that fail, models in batches, and unit tests of incremental models: built for real, on DuckDB and on Postgres."""
 
 import contextlib
+import os
+import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import psycopg2
 import pytest
 
-from fabric_assets.errors import ConfigurationError
+from fabric_assets.errors import ConfigurationError, FabricError
 from fabric_assets.offboarding.destinations import get_mentions
 from fabric_assets.settings import Settings
 from fabric_assets.transform.estates import list_schemas
 from fabric_assets.transform.graph import load_graph
 from fabric_assets.transform.project import prepare_project
+from tests.faults.processes import wait_until
 from tests.transform.conftest import build_tenant, get_raw_statements, make_tenant, run_duckdb
 
 Run = Callable[..., list[tuple[Any, ...]]]
@@ -44,10 +49,19 @@ SINGULAR = {
     "large_orders.sql": "select order_id, amount from {{ ref('stg_orders') }} where amount > 100 -- no row is right",
     "named_orders.sql": "select customer_name from {{ ref('stg_names') }}",
 }
+# Without `event_time` dbt gives each batch all rows.
+EVENTS = "{{ config(event_time='ordered_at') }} select id as order_id, ordered_at, amount from {{ source('shop', 'orders') }}"
 BATCHES = """
 {{ config(materialized='incremental', incremental_strategy='microbatch', event_time='ordered_at', batch_size='year', begin='2023-01-01',
     unique_key='order_id' if target.type == 'postgres' else none) }}
-select order_id, ordered_at, cast(case when amount = 0 then 'zero' else '1' end as integer) as share from {{ ref('stg_orders') }}
+select order_id, ordered_at, cast(case when amount = 0 then 'zero' else '1' end as integer) as share from {{ ref('stg_events') }}
+"""
+WAIT = """
+create function acme_raw_shop.wait_in_2024(at timestamp) returns integer language plpgsql volatile as $$
+begin
+  if extract(year from at) = 2024 then perform pg_sleep(wait) from acme_raw_shop.seconds; end if;
+  return 0;
+end $$
 """
 GROWING = """
 {{ config(materialized='incremental', unique_key='order_id') }}
@@ -132,7 +146,7 @@ def test_a_failing_test_shows_its_values_in_its_message_alone_and_none_of_sensit
 
 def test_a_microbatch_model_is_built_and_batches_that_failed_are_made_up_for_by_the_next_run(warehouse: tuple[Settings, dict[str, Any] | None, Run]) -> None:
     settings, destination, run = warehouse
-    write(settings, {"models/marts/sales/batches.sql": BATCHES})
+    write(settings, {"models/staging/shop/stg_events.sql": EVENTS, "models/marts/sales/batches.sql": BATCHES})
     # dbt's next run of the model begins at this year: the batch of 2024 would never be there.
     run(*get_raw_statements("acme", amounts=[60, 120]), "insert into acme_raw_shop.orders values (7, 1, 5, timestamp '2023-03-01')")
     run("update acme_raw_shop.orders set amount = 0 where id = 2")
@@ -147,6 +161,55 @@ def test_a_microbatch_model_is_built_and_batches_that_failed_are_made_up_for_by_
     # From here on it is incremental: a row of an old batch that is deleted stays in the model.
     run("delete from acme_raw_shop.orders where id = 7")
     assert build_tenant(settings, tenant).models["batches"].rows == 3
+
+
+@pytest.mark.parametrize("has_table", [False, True], ids=["new model", "full refresh"])
+def test_batches_that_a_killed_dbt_process_did_not_reach_are_built_by_the_next_run(
+    own_project: Settings, postgres_database: str, monkeypatch: pytest.MonkeyPatch, *, has_table: bool
+) -> None:
+    monkeypatch.setenv("SHARED_URL", postgres_database)
+    model = BATCHES.replace("cast(case", "acme_raw_shop.wait_in_2024(ordered_at) as waited, cast(case")
+    write(own_project, {"models/staging/shop/stg_events.sql": EVENTS, "models/marts/sales/batches.sql": model})
+    tenant = make_tenant("acme", destination={"type": "postgres", "url": {"env": "SHARED_URL"}}, select=["staging.shop", "batches"], exclude=["tenants"])
+    with contextlib.closing(psycopg2.connect(postgres_database)) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+        for statement in get_raw_statements("acme", amounts=[60, 120]):
+            cursor.execute(statement)
+        cursor.execute("insert into acme_raw_shop.orders values (7, 1, 5, timestamp '2023-03-01'), (8, 1, 5, timestamp '2025-03-01')")
+        cursor.execute("create table acme_raw_shop.seconds as select 0 as wait")
+        cursor.execute(WAIT)
+        if has_table:
+            assert build_tenant(own_project, tenant).models["batches"].rows == 4
+        cursor.execute("update acme_raw_shop.seconds set wait = 100")
+        with ThreadPoolExecutor(1) as executor:
+            building = executor.submit(build_tenant, own_project, tenant, full_refresh=has_table)
+            wait_until(lambda: is_sleeping(cursor), seconds=60)
+            (worker,) = find_workers(own_project)
+            os.kill(worker, signal.SIGKILL)
+            with pytest.raises(FabricError, match="dbt"):
+                building.result(timeout=60)
+        cursor.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'")
+        cursor.execute("update acme_raw_shop.seconds set wait = 0")
+        batches = build_tenant(own_project, tenant).models["batches"]
+        assert (batches.status, batches.rows) == ("success", 4), batches.message
+        cursor.execute("select order_id from acme_marts.batches except all select id from acme_raw_shop.orders")
+        assert cursor.fetchall() == []
+
+
+def is_sleeping(cursor: Any) -> bool:
+    cursor.execute("select count(*) from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'")
+    return cursor.fetchone()[0] > 0
+
+
+def find_workers(settings: Settings) -> list[int]:
+    """The dbt processes of this test's project that serve a build or wait for one."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (folder / "cmdline").read_bytes().decode()
+            if "fabric_assets.transform.worker" in command and str(settings.dbt_project_dir) in command:
+                found.append(int(folder.name))
+    return found
 
 
 def test_a_unit_test_that_reads_its_own_models_table_waits_until_there_is_one(warehouse: tuple[Settings, dict[str, Any] | None, Run]) -> None:
