@@ -20,7 +20,6 @@ Messages name the tenant, the place and the cause; `remedy` says what to do next
 whatever a driver or a server put into it. Characters that change what a terminal shows are spelt out.
 """
 
-import sysconfig
 import traceback
 from pathlib import Path
 
@@ -30,7 +29,6 @@ from fabric_assets.visible import show_text
 # What Python raises of a mistake in a program.
 _MISTAKES = (TypeError, AttributeError, LookupError, NameError, AssertionError)
 _PACKAGE = Path(__file__).resolve().parent
-_LIBRARY, *_INSTALLED = (Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib"))
 _LONGEST_TRACEBACK = 20_000
 
 
@@ -168,5 +166,8 @@ def _is_in_library(name: str) -> bool:
     file = Path(name)
     if not file.is_absolute():
         return name.startswith("<frozen ")
+    import sysconfig  # read at a fault alone: it costs each start some milliseconds
+
+    library, *installed = (Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib"))
     parents = file.resolve().parents
-    return _LIBRARY in parents and not any(folder in parents for folder in _INSTALLED)
+    return library in parents and not any(folder in parents for folder in installed)

@@ -23,8 +23,8 @@ from fabric_assets.loading.reports import ColumnReport
 from fabric_assets.loading.session import Columns, Session, Table, WriteConflict, quote, quote_all, quote_text
 from fabric_assets.settings import Settings
 
-# With Python and a batch on its way a process then stays below 700 MB. An insert holds a block of 256 KB or more of each column.
-_MEMORY_MB, _MEMORY_BASE_MB, _MEMORY_PER_COLUMN_MB = 192, 128, 0.75
+# With Python and a batch on its way a process then stays below 700 MB. An insert holds a block of each column, one of its NULLs, and sometimes one more.
+_MEMORY_MB, _MEMORY_BASE_MB, _BLOCKS_PER_COLUMN = 192, 128, 3
 # DuckDB holds so many rows at a time, whatever their size. To commit them takes several times their bytes: a process stays below 700 MB with so many.
 _VECTOR_ROWS, _LONG_ROW_BYTES, _MOST_LONG_BYTES = 2_048, 64 * 1024, 135 * 1000**2
 # After long rows DuckDB writes those of earlier loads anew. It ends the connection where it may not take the memory for it, and so did each load that followed.
@@ -70,8 +70,9 @@ class _Instance:
     """What the sessions share: the limit of memory, which very wide tables raise, and the threads, one until there is work for more."""
 
     def __init__(self, connection: Any) -> None:
-        self._connection, self._lock = connection, threading.Lock()
-        self._columns, self._limit = 0, _MEMORY_MB
+        self._connection, self._lock, self._columns, self._limit = connection, threading.Lock(), 0, _MEMORY_MB
+        sizes = connection.execute("select block_size from system.main.pragma_database_size()").fetchall()  # of older files it is larger
+        self._column_mb = _BLOCKS_PER_COLUMN * max(int(size) for (size,) in sizes) / 1024**2
         connection.execute(f"set memory_limit = '{_MEMORY_MB}MB'; set threads = 1")
         self._has_all_threads = False
 
@@ -92,8 +93,7 @@ class _Instance:
         """Make room for an insert."""
         with self._lock:
             self._columns += columns
-            needed = int(_MEMORY_BASE_MB + _MEMORY_PER_COLUMN_MB * self._columns)
-            if needed > self._limit:
+            if (needed := int(_MEMORY_BASE_MB + self._column_mb * self._columns)) > self._limit:
                 self._limit = needed
                 self._connection.execute(f"set memory_limit = '{needed}MB'")
         try:

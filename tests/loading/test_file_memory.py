@@ -78,6 +78,15 @@ def test_json_lines_of_many_keys(settings: Settings, inbox: Path) -> None:
     assert measure(settings, "jsonl") == (300, "")
 
 
+def test_json_lines_of_many_kinds_of_events(settings: Settings, inbox: Path) -> None:
+    """A table of 800 columns: DuckDB's file has small blocks, because an insert holds some of each column."""
+    with (inbox / "a.jsonl").open("w") as file:
+        for number in range(30_000):
+            kind = number % 400
+            file.write(json.dumps({"id": number, "kind": f"k{kind}", f"k{kind}_value": number / 7, f"k{kind}_note": f"text {number}"}) + "\n")
+    assert measure(settings, "jsonl") == (30_000, "")
+
+
 LONG: dict[str, Callable[[int], str]] = {
     "csv": lambda number: f"{number},{'x' * 3_000_000}\n",
     "jsonl": lambda number: json.dumps({"id": number, "note": "x" * 3_000_000}) + "\n",
