@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from fabric_assets.cli import config_commands, demo, imports, isolation, migrate_values, offboard, prepare, provision, rejects, run, secrets
-from fabric_assets.cli.streams import describe_unwritable, is_closed
+from fabric_assets.cli.streams import describe_unwritable, discard_output, is_closed
 from fabric_assets.env_file import load_env_file
 from fabric_assets.errors import ConfigurationError, FabricError
 from fabric_assets.security.redaction import describe_masked
@@ -86,6 +86,7 @@ def run_command() -> int:
             return 0
         if (message := describe_unwritable(error)) is None:
             return _tell_unforeseen(error)
+        discard_output()
         print(f"error: {message}", file=sys.stderr)
         return 1
     except Exception as error:  # noqa: BLE001 - shown with its traceback, without secrets

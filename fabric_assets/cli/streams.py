@@ -36,6 +36,11 @@ def is_closed(error: OSError) -> bool:
     return error.filename is None and error.errno in _CLOSED
 
 
+def discard_output() -> None:
+    """Write nothing more to standard output: what is still in memory would fail once more as Python ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 def finish_output(code: int) -> int:
     """Write what is still in memory.
 
@@ -45,8 +50,7 @@ def finish_output(code: int) -> int:
     try:
         sys.stdout.flush()
     except OSError as error:
-        # Python would try again as it ends, and fail with a traceback.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        discard_output()
         if is_closed(error):
             return code
         with suppress(OSError):

@@ -28,9 +28,10 @@ def run(command: str, environ: dict[str, str], **options: str) -> subprocess.Com
     return subprocess.run(["/bin/sh", "-c", command], env={**environ, "FABRIC": str(FABRIC)} | options, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("command", ["list streams", "list streams --json", "schema", "validate"])
-def test_a_full_disk_behind_the_output_is_a_message(environ: dict[str, str], command: str) -> None:
-    result = run(f'"$FABRIC" {command} > /dev/full', environ)
+def test_a_full_disk_behind_the_output_is_one_message(environ: dict[str, str], command: str, unbuffered: str) -> None:
+    result = run(f'"$FABRIC" {command} > /dev/full', environ, PYTHONUNBUFFERED=unbuffered)
     assert (result.returncode, result.stderr.strip()) == (1, "error: standard output cannot be written: No space left on device")
 
 

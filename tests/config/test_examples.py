@@ -52,7 +52,7 @@ BEYOND_JSON_SCHEMA = {
     *("cron_out_of_range", "cron_day_that_never_comes", "cron_bad_step"),
     *("schedule_target_unknown_source", "schedule_target_unknown_stream", "target_with_the_tenant"),
     *("import_path_climbs", "import_credentials_of_folder", "import_glob_climbs", "import_glob_absolute"),
-    *("import_header_row_twice", "import_header_unknown"),
+    *("import_encoding_unknown", "import_header_row_twice", "import_header_unknown"),
     *("import_without_columns", "import_mapping_twice", "import_mapping_unknown", "import_key_is_no_column", "import_replace"),
     *("import_format_unknown", "import_format_without_year", "import_format_with_time", "import_formats_of_a_number"),
     *("import_timezone_misspelt", "import_timezone_of_a_date", "import_bound_without_offset", "import_min_is_no_date", "import_min_above_max"),
