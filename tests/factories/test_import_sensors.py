@@ -422,17 +422,14 @@ def test_thousands_of_files_are_one_small_cursor_and_none_is_opened(build: Calla
     sensor = build()
     for number in range(3_000):
         (inbox / f"{number}.csv").touch()
-    opened, listing, requests = list[str](), list[float](), list[dg.RunRequest]()
+    opened, requests = list[str](), list[dg.RunRequest]()
     monkeypatch.setattr(FolderInbox, "_open", lambda self, name: opened.append(name))
     for _ in range(2):
-        began = datetime.now(UTC)
         requests = sensor.look()
-        listing.append((datetime.now(UTC) - began).total_seconds())
     assert len(requests) == 1
     assert opened == []
     assert sensor.cursor and len(sensor.cursor) < 3_000 * 12
     assert len(json.loads(sensor.cursor)["handed"]) == 3_000 * 11
-    assert max(listing) < 5, "a look takes a fraction of a second; the rest is for a machine that is busy"
 
 
 def test_an_inbox_out_of_reach_says_so_and_others_go_on(
