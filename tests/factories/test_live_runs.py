@@ -40,7 +40,7 @@ class Deployment:
 
     def start(self, *command: str) -> "subprocess.Popen[bytes]":
         program, *arguments = command
-        with self.log.open("a") as log:
+        with self.log.open("a") as log, heeding_interrupts():
             return subprocess.Popen(
                 [str(Path(sys.executable).with_name(program)), *arguments], cwd=self.folder, env=self.environ, stdout=log, stderr=log, start_new_session=True
             )
@@ -83,6 +83,16 @@ class Deployment:
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def heeding_interrupts() -> Iterator[None]:
+    """Let processes that start meanwhile heed SIGINT: in a shell's background pytest ignores it, and its children would too."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
 
 
 @pytest.fixture
