@@ -41,7 +41,7 @@ def load_env_file(folder: Path | None = None, environ: MutableMapping[str, str] 
         env[_FILE] = str((folder or Path.cwd()) / ".env")
     known = set(filter(None, env.get(_NAMES, "").split(",")))
     values = _read_values(Path(env[_FILE])) if Path(env[_FILE]).is_file() else {}
-    if environ is None and (real := _find_real_environment()) is not None:
+    if values and environ is None and (real := _find_real_environment()) is not None:
         for name in values.keys() - known:
             if name in real:
                 env[name] = real[name]

@@ -25,14 +25,14 @@ def find_address_warnings(loaded: LoadedTenant, settings: Settings) -> Iterator[
     for name, source in loaded.config.sources.items():
         if not isinstance(source, RestApiSource):
             continue
+        from fabric_assets.security.outgoing import find_objection  # brings an HTTP client, which fleets without such a source do not need
+
         urls: list[tuple[Path, str | SecretRef]] = [(("base_url",), source.base_url)]
         if isinstance(source.auth, OAuth2ClientCredentials):
             urls.append((("auth", "token_url"), source.auth.token_url))
         for path, written in urls:
             host = _get_host(written, loaded.config.tenant, settings)
             address = host and _find_address(host)
-            from fabric_assets.security.outgoing import find_objection  # brings an HTTP client, which few calls need
-
             if not address or not (kind := find_objection(address, allow_private_network=source.allow_private_network)):
                 continue
             if find_objection(address, allow_private_network=True):

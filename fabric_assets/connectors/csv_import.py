@@ -260,7 +260,7 @@ class _StreamImport:
             count = len(self._done)
             yield from self._take(there, file.name)
             if any(done.status == "failed" for done in self._done[count:]):
-                raise SourceUnavailable(f"{self._place}: {file.shown}, whose rows are in the table, cannot be read again", remedy="mend that, and try again")
+                raise SourceUnavailable(f"{self._place}: {file.shown}, whose rows are in the table, cannot be read again", remedy="make it readable; try again")
 
     def _find_twin(self, file: ImportedFile) -> InboxFile | None:
         """The same bytes under another name, skipped for the sake of this one."""

@@ -15,7 +15,7 @@ from typing import Any
 from fabric_assets.config.files import FileLimits, FileStream
 from fabric_assets.connectors.file_json_array import find_array, split_array
 from fabric_assets.connectors.file_listing import FetchedFile, refuse_size
-from fabric_assets.connectors.wide_text import find_wide_encoding
+from fabric_assets.connectors.wide_text import find_wide_encoding, guess_by_zeros
 from fabric_assets.errors import DataError
 
 _BLOCK = 1024 * 1024
@@ -166,7 +166,7 @@ class _Preparation:
             raise DataError(f"{self._name} is JSON, not CSV", remedy="declare format: jsonl (one object a line) or format: json (an array of objects)")
 
     def _decode_head(self, head: bytes, encoding: str) -> str:
-        if encoding == "utf-8" and (guess := find_wide_encoding(head) or _guess_by_zeros(head[:4096])):
+        if encoding == "utf-8" and (guess := find_wide_encoding(head) or guess_by_zeros(head)):
             raise DataError(
                 f"{self._name} is not UTF-8 text: it looks like UTF-16", remedy=f"declare encoding: {guess}, or correct the stream's glob or format"
             )
@@ -228,9 +228,3 @@ def _escape_halves(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape")
     return text
-
-
-def _guess_by_zeros(head: bytes) -> str | None:
-    if head.count(0) * 5 <= len(head):
-        return None
-    return "utf-16-le" if head[1::2].count(0) > head[::2].count(0) else "utf-16-be"

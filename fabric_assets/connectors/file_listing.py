@@ -165,7 +165,7 @@ def _explain(file: SourceFile, place: str) -> Iterator[None]:
 
 
 def _build_change_error(file: SourceFile, place: str) -> RetriableError:
-    return RetriableError(f"{place}: the file {file.shown} changed while it was read", remedy="try again when whoever writes it is done")
+    return RetriableError(f"{place}: the file {file.shown} changed while it was read", remedy="try again when the program that writes it has finished")
 
 
 def refuse_size(size: int, most: int, name: str) -> None:

@@ -92,7 +92,7 @@ def _replace_errors(path: str, part: str) -> io.BytesIO:
 
 
 class _NoDates:
-    """Tells the numbers that are shown as dates and are none, which the reader gives as if they were sound.
+    """Finds numbers that a sheet shows as dates and that are not valid dates; the reader gives them as if they were.
 
     Of one below zero it gives the time of day of its fraction; of 60, the 29th of February 1900, which Excel alone has, the day before.
     """

@@ -20,6 +20,14 @@ def find_wide_encoding(head: bytes) -> str | None:
     return next((name for name in ("utf-16-le", "utf-16-be") if _is_text(head, name)), None)
 
 
+def guess_by_zeros(head: bytes) -> str | None:
+    """The encoding that the zero bytes of a text with something odd in it suggest: good for a remedy, not for reading."""
+    head = head[:_LENGTH]
+    if head.count(0) * 5 <= len(head):
+        return None
+    return "utf-16-le" if head[1::2].count(0) > head[::2].count(0) else "utf-16-be"
+
+
 def _is_text(head: bytes, encoding: str) -> bool:
     try:
         text = codecs.getincrementaldecoder(encoding)().decode(head)

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PlantedSql:
-    """Args:
-    acting: lists objects that have a table's name, and those that act on rows.
-    refusing: lists objects that refuse rows.
+    """Two queries of one kind of destination.
+
+    Args:
+        acting: lists objects that have a table's name, and those that act on rows.
+        refusing: lists objects that refuse rows.
     """
 
     acting: str

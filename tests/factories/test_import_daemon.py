@@ -3,7 +3,6 @@
 import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from fabric_assets import naming
 from fabric_assets.settings import Settings
 from tests.conftest import ROOT
 from tests.factories.test_import_sensors import get_ads
+from tests.faults.processes import heeding_interrupts, stop_group
 
 SPEND = "Date;Campaign;Channel;Spend;Clicks;Conversions\n2026-01-01;spring;search;1.50;3;1\n2026-01-01;spring;social;2.50;1;0\nnever;x;y;1;1;1\n"
 
@@ -32,7 +32,7 @@ def home(prepared: Settings, settings_environ: Mapping[str, str], write_tenant: 
     shutil.copyfile(ROOT / "dagster.yaml", home / "dagster.yaml")
     # Its files are made before there are two that would make them: Dagster then lets one fail.
     dg.DagsterInstance.from_config(str(home)).dispose()
-    with (home / "log").open("w") as log:
+    with (home / "log").open("w") as log, heeding_interrupts():
         daemon = subprocess.Popen(
             [str(Path(sys.executable).parent / "dagster-daemon"), "run", "-m", "tests.factories.quick_inbox", "-d", str(ROOT)],
             env={**os.environ, **settings_environ, "DAGSTER_HOME": str(home)},
@@ -42,12 +42,7 @@ def home(prepared: Settings, settings_environ: Mapping[str, str], write_tenant: 
             start_new_session=True,
         )
     yield home
-    os.killpg(daemon.pid, signal.SIGINT)
-    try:
-        daemon.wait(20)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(daemon.pid, signal.SIGKILL)
+    stop_group(daemon)
 
 
 def wait_for(happened: Callable[[], Any], home: Path, seconds: float = 240) -> Any:

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from dagster._core.workspace.load_target import WorkspaceFileTarget
 from dagster_graphql.cli import execute_query
 
 from tests.conftest import ROOT
+from tests.faults.processes import heeding_interrupts, stop_group
 
 LAUNCH = """mutation ($job: JobOrPipelineSelector!) {
     launchRun(executionParams: {selector: $job, runConfigData: {}}) { __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
@@ -76,23 +76,7 @@ class Deployment:
 
     def close(self) -> None:
         for process in (self.daemon, self.server):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGINT)
-            try:
-                process.wait(20)
-            finally:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-
-
-@contextlib.contextmanager
-def heeding_interrupts() -> Iterator[None]:
-    """Let processes that start meanwhile heed SIGINT: in a shell's background pytest ignores it, and its children would too."""
-    former = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, former)
+            stop_group(process)
 
 
 @pytest.fixture

@@ -5,10 +5,11 @@ import json
 import os
 import queue
 import signal
+import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -160,3 +161,24 @@ def wait_until(happened: Callable[[], Any], seconds: float = 30.0) -> Any:
         assert time.monotonic() < deadline, f"it did not happen within {seconds:g} s"
         time.sleep(0.02)
     return value
+
+
+@contextlib.contextmanager
+def heeding_interrupts() -> Iterator[None]:
+    """Let processes that start meanwhile heed SIGINT: in a shell's background pytest ignores it, and its children would too."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
+def stop_group(process: "subprocess.Popen[Any]") -> None:
+    """Interrupt a process with its group, wait until it ends, and kill what is left of the group."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGINT)
+    try:
+        process.wait(20)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
