@@ -236,14 +236,15 @@ def test_a_login_of_a_postgres_source_without_rights_is_told_which_to_grant(post
 def test_a_login_of_a_mariadb_source_without_rights_is_told_which_to_grant(mariadb_url: str, settings: Settings, lacks: str, answer: str) -> None:
     owner = SourceDatabase(mariadb_url, settings)
     name = mariadb_url.rpartition("/")[2].partition("?")[0]
-    owner.run(ORDERS, "create table seen (id integer)", "create or replace user fabric_blind@'%%' identified by 'hunter2'")
+    user = f"{name}_blind"
+    owner.run(ORDERS, "create table seen (id integer)", f"create user {user}@'%%' identified by 'hunter2'")
     if lacks == "table":
-        owner.run(f"grant select on `{name}`.seen to fabric_blind@'%%'", f"grant insert on `{name}`.orders to fabric_blind@'%%'")
+        owner.run(f"grant select on `{name}`.seen to {user}@'%%'", f"grant insert on `{name}`.orders to {user}@'%%'")
     try:
-        blind = SourceDatabase(re.sub(r"//.*@", "//fabric_blind:hunter2@", mariadb_url), settings)
+        blind = SourceDatabase(re.sub(r"//.*@", f"//{user}:hunter2@", mariadb_url), settings)
         error = _fail(SourceError, Tenant(settings, blind.build_source(orders={})))
     finally:
-        owner.run("drop user fabric_blind@'%%'")
+        owner.run(f"drop user {user}@'%%'")
     assert "the database denies access" in str(error) and answer in str(error)
     assert error.remedy.startswith("grant the login of the source's url the right to read")
 
