@@ -1,20 +1,22 @@
-"""A worker process as its parent sees it: one request line in, lines of events out, and no way to outlive either side.
+"""A worker process as its owner sees it: one request line in, lines of events out, and no way to outlive either side.
 
 The worker's environment is an allow-list: what a model can read with env_var() is what stands here, so neither a tenant's secrets nor ours are in it.
 """
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from threading import Thread, Timer
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from fabric_assets.errors import TransformError
+from fabric_assets.transform.fork_server import IS_AVAILABLE, ForkedProcess, ServerEnded, get_server
 
 # Credentials come over stdin; HOME becomes the run's own folder.
 _ALLOWED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "LD_LIBRARY_PATH")
@@ -38,37 +40,44 @@ def build_environment() -> dict[str, str]:
     return {name: os.environ[name] for name in _ALLOWED if name in os.environ} | _FIXED
 
 
+_logger = logging.getLogger(__name__)
+Streams = tuple[int, int, int]
+
+
+def _fork(arguments: Sequence[str], streams: Streams) -> ForkedProcess:
+    return get_server(build_environment()).start(arguments, streams)
+
+
+def _spawn(arguments: Sequence[str], streams: Streams) -> "subprocess.Popen[bytes]":
+    # -P keeps the current folder off the import path; a session of its own lets a time-out end its children too.
+    stdin, stdout, stderr = streams
+    command = [sys.executable, "-P", "-m", "fabric_assets.transform.worker", *arguments]
+    return subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=stderr, env=build_environment(), start_new_session=True)
+
+
 class WorkerProcess:
-    """A started `fabric_assets.transform.worker`, which serves one request.
+    """A `fabric_assets.transform.worker`, which serves one request: forked by this process's fork server, or started where that has ended.
 
     Args:
         arguments: the kind of warehouse to get ready for; then the dbt project's folder and its prepared manifest, to rehearse on.
     """
 
     def __init__(self, arguments: Sequence[str]) -> None:
-        # -P keeps the current folder off the import path; a session of its own lets a time-out end its children too.
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "fabric_assets.transform.worker", *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=build_environment(),
-            start_new_session=True,
-            encoding="utf-8",
-            errors="replace",
-        )
-        self._stdin, self._stdout, self._stderr = (cast("IO[str]", pipe) for pipe in (self._process.stdin, self._process.stdout, self._process.stderr))
-        self._log: deque[str] = deque(maxlen=_KEPT_LINES)
-        self._drain = Thread(target=self._read_log, name="dbt-log", daemon=True)
-        self._drain.start()
+        self._arguments = list(arguments)
         self._timed_out = False
+        try:
+            self._start(_fork if IS_AVAILABLE else _spawn)
+        except ServerEnded:
+            self._start_alone()
 
     @property
     def pid(self) -> int:
+        self._make_sure_of_start()
         return self._process.pid
 
     def wait_until_ready(self) -> None:
         """Wait for the imports to be done; only measuring needs it."""
+        self._make_sure_of_start()
         for line in self._stdout:
             if json.loads(line)["event"] == "ready":
                 return
@@ -79,12 +88,13 @@ class WorkerProcess:
         Raises:
             TransformError: the process ended early, or was ended by the time-out; with the last lines it logged.
         """
+        self._make_sure_of_start()
         timer = Timer(timeout_seconds, self._end_late) if timeout_seconds else None
         if timer:
             timer.daemon = True
             timer.start()
         try:
-            # stdin stays open: its end tells the worker that its parent is gone.
+            # stdin stays open: its end tells the worker that its owner is gone.
             with contextlib.suppress(BrokenPipeError):
                 self._stdin.write(json.dumps(request) + "\n")
                 self._stdin.flush()
@@ -100,17 +110,51 @@ class WorkerProcess:
         self._raise_ended(timeout_seconds)
 
     def close(self) -> None:
-        """End the process, whatever it is doing."""
-        for pipe in (self._stdin, self._stdout):
-            with contextlib.suppress(OSError):
-                pipe.close()
+        """End the process, whatever it is doing; one that is not forked yet ends as it begins."""
+        self._close_pipes()
+        if isinstance(self._process, ForkedProcess) and not self._process.has_started():
+            self._process.close()
+            return
         try:
             self._process.wait(_GRACE_SECONDS)
         except subprocess.TimeoutExpired:
             self._kill()
             self._process.wait()
         self._drain.join(_GRACE_SECONDS)
-        self._stderr.close()
+
+    def _start(self, start: Callable[[Sequence[str], Streams], "subprocess.Popen[bytes] | ForkedProcess"]) -> None:
+        (stdin, to_stdin), (from_stdout, stdout), (from_stderr, stderr) = os.pipe(), os.pipe(), os.pipe()
+        try:
+            self._process = start(self._arguments, (stdin, stdout, stderr))
+        except BaseException:
+            for handle in (to_stdin, from_stdout, from_stderr):
+                os.close(handle)
+            raise
+        finally:
+            for handle in (stdin, stdout, stderr):
+                os.close(handle)
+        self._stdin = os.fdopen(to_stdin, "w", encoding="utf-8", errors="replace")
+        self._stdout = os.fdopen(from_stdout, encoding="utf-8", errors="replace")
+        self._log: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._drain = Thread(target=_read_log, args=(os.fdopen(from_stderr, encoding="utf-8", errors="replace"), self._log), name="dbt-log", daemon=True)
+        self._drain.start()
+
+    def _make_sure_of_start(self) -> None:
+        """Wait for the fork; where the server has ended before it, start a process without it."""
+        try:
+            assert self._process.pid
+        except ServerEnded:
+            self._close_pipes()
+            self._start_alone()
+
+    def _start_alone(self) -> None:
+        _logger.warning("dbt's fork server has ended: a worker starts without it")
+        self._start(_spawn)
+
+    def _close_pipes(self) -> None:
+        for pipe in (self._stdin, self._stdout):
+            with contextlib.suppress(OSError):
+                pipe.close()
 
     def _raise_ended(self, timeout_seconds: float | None) -> None:
         code = self._process.wait()
@@ -134,7 +178,8 @@ class WorkerProcess:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
-    def _read_log(self) -> None:
-        with contextlib.suppress(ValueError):
-            for line in self._stderr:
-                self._log.append(line.rstrip())
+
+def _read_log(stderr: IO[str], log: deque[str]) -> None:
+    with stderr:
+        for line in stderr:
+            log.append(line.rstrip())

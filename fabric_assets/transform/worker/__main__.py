@@ -8,6 +8,7 @@ import json
 import os
 import select
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock, Thread
@@ -67,10 +68,10 @@ class Channel:
                 received = b""
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
     channel = Channel()
     with collect_nothing():
-        _warm(channel, *sys.argv[1:])
+        _warm(channel, *arguments)
     channel.emit({"event": "ready"})
     request = channel.get_request()
     run = RunFolder(Path(request["folder"]), request.get("run_id", ""))
@@ -119,4 +120,4 @@ def _serve(request: dict[str, Any], run: RunFolder, channel: Channel) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

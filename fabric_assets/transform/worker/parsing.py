@@ -25,6 +25,7 @@ from fabric_assets.transform.worker.limits import Limits, Meter, Stopped, measur
 from fabric_assets.transform.worker.manifest import PARTS, get_owner
 from fabric_assets.transform.worker.mistakes import Found, build_stand_in, is_shared_model, locate, suggest_name
 from fabric_assets.transform.worker.own_files import find_file_problems, is_unread
+from fabric_assets.transform.worker.warming import make_file_schemas
 
 # Each costs a parse; a project that has more is wrong as a whole.
 _MOST_MISTAKES = 20
@@ -76,6 +77,7 @@ class _Parser:
     def __init__(self, project: Path, folder: Path, limits: Limits, refused: Mapping[str, str]) -> None:
         self._project, self._folder, self._limits = project, folder, limits
         self._copies = 0
+        self._parses = 0
         # Of the last parse, where it kept the rules. Made in the child, where dbt has its flags.
         self.graph: ProjectGraph | None = None
         self._found: dict[str, Found] = {}
@@ -103,6 +105,9 @@ class _Parser:
     def parse(self, tenants: Sequence[str]) -> tuple[Manifest | None, _Problems]:
         """Parse, and see whether the rules are kept; there is no manifest where dbt makes none."""
         project = self._project if len(tenants) == len(self.tenants) and not self._found else self._copy_with(tenants)
+        self._parses += 1
+        if self._parses == 2:
+            make_file_schemas()
         try:
             parts, problems, self.graph = run_limited(lambda meter: self._parse(meter, project), self._limits, self._folder)
         except Stopped as stop:

@@ -1,0 +1,177 @@
+"""A process that has imported dbt -> a worker per request, forked from it: a process imports dbt once, however many builds it waits for.
+
+The server ends with the process that started it. It holds nothing of a tenant: a worker gets its request over its own pipe, after the fork.
+"""
+
+import atexit
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+NUMBER = struct.Struct("i")
+# A process that waits for days, as a code server does, keeps no dbt in memory for it.
+IDLE_SECONDS = 20
+# Far more than the imports take on a busy machine.
+_START_SECONDS = 120
+LARGEST_ORDER = 1 << 17
+# The kernel tells a descriptor of a process's end, and keeps the bounds of messages, on Linux alone.
+IS_AVAILABLE = sys.platform == "linux"
+
+
+class ServerEnded(Exception):
+    """The server ended before it forked the worker."""
+
+
+class ForkServer:
+    """The server as the process that started it sees it.
+
+    Args:
+        environment: the whole environment of the server and its workers.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._owner = os.getpid()
+        self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "fabric_assets.transform.worker.server"],
+                env=dict(environment),
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def is_usable(self) -> bool:
+        """Whether this process started the server, and it runs."""
+        return self._owner == os.getpid() and self._process.poll() is None
+
+    def start(self, arguments: Sequence[str], streams: Sequence[int]) -> "ForkedProcess":
+        """Order a worker; the server forks it once it has imported dbt.
+
+        Args:
+            streams: standard input, output and error of the worker; the caller closes its own copies.
+
+        Raises:
+            ServerEnded: the server is gone.
+        """
+        read, write = os.pipe()
+        try:
+            order = json.dumps({"arguments": list(arguments), "folder": str(Path.cwd())}).encode()
+            socket.send_fds(self._orders, [order], [*streams, write])
+        except OSError as error:
+            os.close(read)
+            raise ServerEnded from error
+        finally:
+            os.close(write)
+        return ForkedProcess(read)
+
+    def kill(self) -> None:
+        """End the server, and with it its workers; in a process that did not start it, let go of it."""
+        self._orders.close()
+        if self._owner == os.getpid():
+            self._process.kill()
+            self._process.wait()
+
+
+class ForkedProcess:
+    """A worker that the server forks, as `subprocess.Popen` shows a process.
+
+    Args:
+        report: where the server writes the worker's process id, then its exit code.
+    """
+
+    def __init__(self, report: int) -> None:
+        self._report: int | None = report
+        self._pid: int | None = None
+        self._code: int | None = None
+
+    @property
+    def pid(self) -> int:
+        """The worker's process id, as soon as there is one.
+
+        Raises:
+            ServerEnded: there will be none.
+        """
+        if self._pid is None and self._is_readable(_START_SECONDS):
+            self._pid = self._read_number()
+        if self._pid is None:
+            raise ServerEnded
+        return self._pid
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code, negative for the signal that ended the worker; as if by SIGKILL where the server was killed and nobody knows.
+
+        Raises:
+            ServerEnded: there is no worker.
+            subprocess.TimeoutExpired: it still runs.
+        """
+        pid = self.pid
+        if self._code is None:
+            if not self._is_readable(timeout):
+                raise subprocess.TimeoutExpired(str(pid), timeout or 0)
+            code = self._read_number()
+            self._code = -signal.SIGKILL if code is None else code
+            self.close()
+        return self._code
+
+    def has_started(self) -> bool:
+        """Whether the server has forked the worker, as far as it has said so by now."""
+        return self._pid is not None or (self._is_readable(0) and self._has_pid())
+
+    def close(self) -> None:
+        """Stop waiting for the worker."""
+        if self._report is not None:
+            os.close(self._report)
+            self._report = None
+
+    def _has_pid(self) -> bool:
+        with contextlib.suppress(ServerEnded):
+            return self.pid > 0
+        return False
+
+    def _is_readable(self, timeout: float | None) -> bool:
+        return self._report is not None and bool(select.select([self._report], [], [], timeout)[0])
+
+    def _read_number(self) -> int | None:
+        assert self._report is not None
+        written = os.read(self._report, NUMBER.size)
+        return NUMBER.unpack(written)[0] if written else None
+
+
+_servers: dict[tuple[tuple[str, str], ...], ForkServer] = {}
+_starting = threading.Lock()
+
+
+def get_server(environment: Mapping[str, str]) -> ForkServer:
+    """This process's server for this environment; a new one where the last one has ended."""
+    key = tuple(sorted(environment.items()))
+    with _starting:
+        server = _servers.get(key)
+        if server is not None and server.is_usable():
+            return server
+        if server is not None:
+            server.kill()
+        server = _servers[key] = ForkServer(environment)
+        return server
+
+
+def _kill_servers() -> None:
+    for server in _servers.values():
+        server.kill()
+
+
+atexit.register(_kill_servers)
