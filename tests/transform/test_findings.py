@@ -12,6 +12,7 @@ from typing import Any
 import psycopg2
 import pytest
 
+from fabric_assets import naming
 from fabric_assets.errors import ConfigurationError, FabricError
 from fabric_assets.offboarding.destinations import get_mentions
 from fabric_assets.settings import Settings
@@ -80,10 +81,10 @@ unit_tests:
 """
 
 
-def write(settings: Settings, files: dict[str, str]) -> None:
+def write(settings: Settings, files: dict[str, str], destination: dict[str, Any] | None) -> None:
+    """Write files of the project and parse it for the kind of warehouse that the test uses."""
     write_only(settings, files)
-    for adapter in ("duckdb", "postgres"):
-        prepare_project(settings, adapter)
+    prepare_project(settings, destination["type"] if destination else "duckdb")
 
 
 def write_only(settings: Settings, files: dict[str, str]) -> None:
@@ -112,7 +113,7 @@ def warehouse(request: pytest.FixtureRequest, own_project: Settings, monkeypatch
 
 def test_a_failing_test_shows_its_values_in_its_message_alone_and_none_of_sensitive_columns(warehouse: tuple[Settings, dict[str, Any] | None, Run]) -> None:
     settings, destination, run = warehouse
-    write(settings, {f"models/{name}": text for name, text in FILES.items()} | {f"tests/{name}": text for name, text in SINGULAR.items()})
+    write(settings, {f"models/{name}": text for name, text in FILES.items()} | {f"tests/{name}": text for name, text in SINGULAR.items()}, destination)
     run(*get_raw_statements("acme", amounts=[60, 120, 180], names=["Ada", "Ada"]), "insert into acme_raw_shop.customers values (1, 'Ada')")
     tests = build_tenant(settings, make_tenant("acme", destination=destination, select=["staging", "labels"], exclude=["tenants"])).tests
     found = {name: (test.status, test.message, test.log_message) for name, test in tests.items() if test.status != "pass"}
@@ -134,6 +135,7 @@ def test_a_failing_test_shows_its_values_in_its_message_alone_and_none_of_sensit
             .replace(", data_tests: [unique", ", data_tests: [not_null")
             .replace("[not_null, {accepted_values: {arguments: {values: [Nobody]}}}]", "[not_null]")
         },
+        destination,
     )
     tests = build_tenant(settings, make_tenant("acme", destination=destination, select=["staging", "labels"], exclude=["tenants"])).tests
     found = {name: (test.status, test.message, test.log_message) for name, test in tests.items() if test.status != "pass"}
@@ -146,7 +148,7 @@ def test_a_failing_test_shows_its_values_in_its_message_alone_and_none_of_sensit
 
 def test_a_microbatch_model_is_built_and_batches_that_failed_are_made_up_for_by_the_next_run(warehouse: tuple[Settings, dict[str, Any] | None, Run]) -> None:
     settings, destination, run = warehouse
-    write(settings, {"models/staging/shop/stg_events.sql": EVENTS, "models/marts/sales/batches.sql": BATCHES})
+    write(settings, {"models/staging/shop/stg_events.sql": EVENTS, "models/marts/sales/batches.sql": BATCHES}, destination)
     # dbt's next run of the model begins at this year: the batch of 2024 would never be there.
     run(*get_raw_statements("acme", amounts=[60, 120]), "insert into acme_raw_shop.orders values (7, 1, 5, timestamp '2023-03-01')")
     run("update acme_raw_shop.orders set amount = 0 where id = 2")
@@ -168,9 +170,10 @@ def test_batches_that_a_killed_dbt_process_did_not_reach_are_built_by_the_next_r
     own_project: Settings, postgres_database: str, monkeypatch: pytest.MonkeyPatch, *, has_table: bool
 ) -> None:
     monkeypatch.setenv("SHARED_URL", postgres_database)
+    destination = {"type": "postgres", "url": {"env": "SHARED_URL"}}
     model = BATCHES.replace("cast(case", "acme_raw_shop.wait_in_2024(ordered_at) as waited, cast(case")
-    write(own_project, {"models/staging/shop/stg_events.sql": EVENTS, "models/marts/sales/batches.sql": model})
-    tenant = make_tenant("acme", destination={"type": "postgres", "url": {"env": "SHARED_URL"}}, select=["staging.shop", "batches"], exclude=["tenants"])
+    write(own_project, {"models/staging/shop/stg_events.sql": EVENTS, "models/marts/sales/batches.sql": model}, destination)
+    tenant = make_tenant("acme", destination=destination, select=["staging.shop", "batches"], exclude=["tenants"])
     with contextlib.closing(psycopg2.connect(postgres_database)) as connection, connection.cursor() as cursor:
         connection.autocommit = True
         for statement in get_raw_statements("acme", amounts=[60, 120]):
@@ -202,19 +205,18 @@ def is_sleeping(cursor: Any) -> bool:
 
 
 def find_workers(settings: Settings) -> list[int]:
-    """The dbt processes of this test's project that serve a build or wait for one."""
+    """The dbt processes that build this test's tenant: a build's current folder is the run's."""
     found = []
-    for folder in Path("/proc").glob("[0-9]*"):
+    for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            command = (folder / "cmdline").read_bytes().decode()
-            if "fabric_assets.transform.worker" in command and str(settings.dbt_project_dir) in command:
-                found.append(int(folder.name))
+            if (process / "cwd").readlink().is_relative_to(naming.dbt_dir(settings.data_dir, "acme")):
+                found.append(int(process.name))
     return found
 
 
 def test_a_unit_test_that_reads_its_own_models_table_waits_until_there_is_one(warehouse: tuple[Settings, dict[str, Any] | None, Run]) -> None:
     settings, destination, run = warehouse
-    write(settings, {"models/marts/sales/growing.sql": GROWING, "models/marts/sales/growing.yml": GROWING_YML})
+    write(settings, {"models/marts/sales/growing.sql": GROWING, "models/marts/sales/growing.yml": GROWING_YML}, destination)
     run(*get_raw_statements("acme", amounts=[60, 120]))
     tenant = make_tenant("acme", destination=destination, select=["staging.shop", "growing"], exclude=["tenants"])
     for expected in ("left_out", "pass"):
@@ -225,7 +227,7 @@ def test_a_unit_test_that_reads_its_own_models_table_waits_until_there_is_one(wa
     run("drop table acme_marts.growing")
     outcome = build_tenant(settings, tenant)
     assert (outcome.models["growing"].status, outcome.tests["only_what_is_new"].status) == ("success", "left_out")
-    write(settings, {"models/marts/sales/growing.sql": GROWING.replace(">", "<")})
+    write(settings, {"models/marts/sales/growing.sql": GROWING.replace(">", "<")}, destination)
     outcome = build_tenant(settings, tenant)
     assert (outcome.models["growing"].status, outcome.tests["only_what_is_new"].status) == ("skipped", "fail")
 
@@ -242,7 +244,7 @@ models:
           - not_null: {{config: {config}, schema: quality}}}}
 """
     sql = "select name as customer_name from {{ source('shop', 'customers') }}"
-    write(own_project, {"models/marts/sales/by_name.yml": yml, "models/marts/sales/orders_by_name.sql": sql})
+    write(own_project, {"models/marts/sales/by_name.yml": yml, "models/marts/sales/orders_by_name.sql": sql}, None)
     run_duckdb(own_project, "acme", *get_raw_statements("acme", amounts=[60]))
     outcome = build_tenant(own_project, make_tenant("acme", select=["orders_by_name"], exclude=["tenants"]))
     name = "accepted_values_orders_by_name_customer_name__Ada"
