@@ -1,6 +1,6 @@
 # Everything that a user or contributor types. Needs git, make, python3 (3.11-3.13, with venv) and PyPI; scripts/uv brings the rest.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-postgres dev test test-faults bench-loads bench-imports bench-provision check format types layers docs reference test-oldest lock clean
+.PHONY: help setup demo demo-postgres dev test test-faults test-slow bench-loads bench-imports bench-provision check format types layers docs reference test-oldest lock clean
 
 UV := scripts/uv
 RUN := $(UV) run --no-sync
@@ -31,6 +31,9 @@ test: setup ## All tests (WORKERS=2 for fewer at a time)
 
 test-faults: setup ## Faults at full length: 50 seeds of random kills for each destination (FABRIC_TEST_SEED=17 plays one again)
 	@FABRIC_TEST_SEEDS=50 $(RUN) pytest -n $(WORKERS) tests/faults tests/offboarding/test_kills.py
+
+test-slow: setup ## Scale, browser, upgrade and attack tests at full length, beside those of make test-faults
+	@FABRIC_TEST_SEEDS=50 $(RUN) pytest -n $(WORKERS) $$(grep -rlE "tests.lengths import|tests import lengths" tests --include="test_*.py" | grep -v "^tests/faults/")
 
 bench-loads: setup ## Loads against a COPY pipe, dlt and Singer; takes most of an hour (OPTIONS="--rows 200000" for less)
 	@$(RUN) python -m benchmarks.loads $(OPTIONS)

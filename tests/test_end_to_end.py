@@ -26,6 +26,7 @@ from fabric_assets.demo.data import DemoShop, prepare_demo, read_table
 from fabric_assets.demo.shop import TABLES, insert_rows, write_csv, write_parquet
 from tests.demo import expected_ads
 from tests.demo.expected_marts import COLUMNS, Marts, compute_marts
+from tests.lengths import choose
 
 ROOT = Path(__file__).resolve().parent.parent
 TENANTS = ("demo_database", "demo_files", "demo_api")
@@ -290,7 +291,7 @@ def test_postgres_holds_the_same_marts_after_a_first_a_second_and_a_full_run(sho
     text = text.replace("    streams:\n", "    streams:\n      stores: {write_disposition: replace}\n")
     (tenants_dir / "in_postgres.yaml").write_text(f"{text}destination:\n  type: postgres\n  url: {{file: warehouse_url}}\n")
     expected = compute_marts(shop.raw)
-    for arguments in ((), (), ("--full-refresh",)):
+    for arguments in choose([(), ("--full-refresh",), ()], 2):
         done = run_fabric(data_dir, "run", "in_postgres", "--json", *arguments, tenants_dir=tenants_dir)
         assert done.returncode == 0, done.stderr[-4000:] + done.stdout[-4000:]
         marts = read_marts(psycopg2.connect(postgres_database), "in_postgres")

@@ -17,6 +17,7 @@ from fabric_assets.connectors.mixed_columns import split
 from fabric_assets.errors import SourceError, SourceUnavailable
 from fabric_assets.settings import Settings
 from tests.connectors.sql import Reading
+from tests.lengths import AT_FULL_LENGTH
 from tests.loading.duck import DuckSource
 from tests.loading.shop import SourceDatabase, build_sqlite_url, write_secret_file
 
@@ -246,6 +247,7 @@ def test_a_duckdb_file_that_is_not_there_is_not_made(settings: Settings, tmp_pat
     assert not (tmp_path / "absent.duckdb").exists()
 
 
+@AT_FULL_LENGTH
 def test_duckdb_rows_that_do_not_fit_into_its_memory_at_once_are_read_a_few_at_a_time(settings: Settings, tmp_path: Path) -> None:
     database = DuckSource(tmp_path / "shop.duckdb", settings)
     database.run("create table documents (id integer, body varchar)")

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fabric_assets.demo.data import DemoShop, prepare_demo, read_table
+from tests.lengths import AT_FULL_LENGTH
 
 ORDERS = 400
 # One worker's: the year takes longer to make than the tests.
@@ -66,6 +67,7 @@ def test_a_year_that_is_there_is_not_made_again(data_dir: Path, shop: DemoShop) 
     assert lines == []
 
 
+@AT_FULL_LENGTH
 def test_a_make_that_was_cut_off_is_made_anew(data_dir: Path, shop: DemoShop) -> None:
     (shop.folder / "made.json").write_text('{"layout"')
     cut_off = data_dir / "demo.part-xyz"

@@ -13,6 +13,7 @@ import pytest
 from fabric_assets.demo.data import prepare_demo
 from scripts.demo_postgres import run_demo, start_server, write_tenants
 from tests.conftest import ROOT
+from tests.lengths import AT_FULL_LENGTH
 
 TENANTS = ("demo_ads", "demo_api", "demo_database", "demo_files")
 
@@ -21,6 +22,7 @@ TENANTS = ("demo_ads", "demo_api", "demo_database", "demo_files")
 pytestmark = [pytest.mark.xdist_group("deploy"), pytest.mark.timeout(600)]
 
 
+@AT_FULL_LENGTH
 def test_the_whole_demo_runs_on_a_postgres_of_its_own(parsed: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     data = tmp_path / "data"
     prepare_demo(data, max_orders=300)

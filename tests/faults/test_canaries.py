@@ -16,9 +16,9 @@ from fabric_assets import naming
 from fabric_assets.settings import Settings
 from tests.conftest import ROOT
 from tests.faults.canaries import CANARIES, Fleet, ProcessWatch, find, prepare_server, read_tables, search, serve_echo
-from tests.faults.lengths import AT_FULL_LENGTH
 from tests.faults.processes import wait_until
 from tests.faults.webserver import Webserver
+from tests.lengths import AT_FULL_LENGTH
 from tests.services import PostgresServer
 
 # One server and one process for all: these tests are about what is left behind.
@@ -132,6 +132,7 @@ def test_without_the_mask_the_same_search_finds_them(tmp_path: Path, server: Pos
     assert find("\n".join(read_errors(fleet, "bearer", "s3_secret")).encode()) == {"bearer", "s3_secret"}
 
 
+@AT_FULL_LENGTH
 def test_the_webserver_shows_no_secret_of_a_run_that_failed(fleet: Fleet) -> None:
     """Through Dagster's own processes: its event log, compute logs, GraphQL answers and metadata."""
     webserver = Webserver(fleet.environ)

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from fabric_assets.settings import Settings
-from tests.faults.lengths import IS_FULL
 from tests.faults.oracle import NONE, add
 from tests.faults.processes import Case, Process, wait_until
 from tests.faults.world import World, provision_all
+from tests.lengths import IS_FULL
 from tests.services import PostgresServer
 
 Start = Callable[[Case], Process]

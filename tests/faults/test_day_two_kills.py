@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from fabric_assets.settings import Settings
-from tests.faults.lengths import AT_FULL_LENGTH, choose, choose_seeds
 from tests.faults.processes import Case, Process
+from tests.lengths import AT_FULL_LENGTH, choose, choose_seeds
 from tests.loading.shop import SourceDatabase, Tenant, build_sqlite_url
 from tests.loading.test_value_forms import forget_versions
 

@@ -16,7 +16,7 @@ from fabric_assets.transform.build import BuildRequest, DbtWorker, ModelResult
 from fabric_assets.transform.fingerprint import get_graph_file, get_prepared_file
 from fabric_assets.transform.graph import load_graph
 from fabric_assets.transform.project import is_prepared, prepare_project
-from tests.faults.lengths import IS_FULL
+from tests.lengths import AT_FULL_LENGTH, IS_FULL
 from tests.transform.conftest import copy_project, get_raw_statements, make_tenant, run_duckdb
 
 TENANTS = [f"tenant_{number}" for number in range(8 if IS_FULL else 4)]
@@ -118,6 +118,7 @@ def test_a_damaged_manifest_is_parsed_anew_and_the_build_goes_on(prepared: Setti
     assert is_prepared(prepared)
 
 
+@AT_FULL_LENGTH
 def test_a_damaged_graph_is_said_to_be_damaged_and_how_to_mend_it(prepared: Settings) -> None:
     truncate(get_graph_file(prepared))
     with pytest.raises(ConfigurationError, match=r"is damaged(.|\n)*fabric validate"):

@@ -16,6 +16,7 @@ from fabric_assets.connectors.file_listing import SourceFile, fetch
 from fabric_assets.connectors.parquet_pages import count_rows, find_memory
 from fabric_assets.errors import DataError
 from fabric_assets.settings import Settings
+from tests.lengths import AT_FULL_LENGTH, choose
 
 PROMISED_MB = 700
 LOAD = """
@@ -67,12 +68,13 @@ def write_wide_csv(path: Path, *, columns: int, rows: int) -> None:
     path.write_text("\n".join(lines))
 
 
-@pytest.mark.parametrize(("columns", "rows"), [(300, 50), (1_093, 54), (2_000, 50), (300, 5_000)])
+@pytest.mark.parametrize(("columns", "rows"), choose([(1_093, 54), (300, 50), (2_000, 50), (300, 5_000)], 1))
 def test_a_csv_of_many_columns(settings: Settings, inbox: Path, columns: int, rows: int) -> None:
     write_wide_csv(inbox / "a.csv", columns=columns, rows=rows)
     assert measure(settings, "csv") == (rows, "")
 
 
+@AT_FULL_LENGTH
 def test_json_lines_of_many_keys(settings: Settings, inbox: Path) -> None:
     (inbox / "a.jsonl").write_text("".join(json.dumps({f"c{key}": row for key in range(1_000)}) + "\n" for row in range(300)))
     assert measure(settings, "jsonl") == (300, "")
@@ -93,7 +95,7 @@ LONG: dict[str, Callable[[int], str]] = {
 }
 
 
-@pytest.mark.parametrize("form", LONG)
+@pytest.mark.parametrize("form", choose(list(LONG), 2))
 def test_rows_of_megabytes_after_many_short_ones(settings: Settings, inbox: Path, form: str) -> None:
     short = "".join(f"{number},a\n" if form == "csv" else f'{{"id": {number}, "note": "a"}}\n' for number in range(100_000))
     (inbox / "a").write_text(("id,note\n" if form == "csv" else "") + short + "".join(map(LONG[form], range(20))))
@@ -171,6 +173,7 @@ def test_long_rows_that_a_duckdb_file_has_no_room_for_are_refused_by_name(settin
     assert "rows of 3,000,0" in said and "it holds 2,048 rows in memory at a time" in said
 
 
+@AT_FULL_LENGTH
 def test_long_rows_of_many_loads_leave_a_file_that_the_next_load_can_write(settings: Settings, inbox: Path) -> None:
     """DuckDB writes the last rows anew with each load: with 192 MB it gave up for good at 70 of these."""
     for load in range(3):
@@ -198,7 +201,7 @@ def test_a_file_that_an_earlier_release_could_not_write_any_more_is_written(sett
     assert not list((settings.data_dir / "warehouse").glob("*.wal"))
 
 
-@pytest.mark.parametrize(("count", "has_dictionary"), [(100, True), (25, True), (100, False), (40, False), (20, False), (15, True)])
+@pytest.mark.parametrize(("count", "has_dictionary"), choose([(100, True), (25, True), (100, False), (40, False), (20, False), (15, True)], 3))
 def test_parquet_of_long_rows(settings: Settings, inbox: Path, count: int, *, has_dictionary: bool) -> None:
     """Arrow writes 1,024 rows into one page, whatever their size, and reads a page as a whole."""
     texts = [random.Random(number).randbytes(1_500_000).hex() for number in range(count)]

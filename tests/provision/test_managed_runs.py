@@ -19,6 +19,7 @@ from fabric_assets.loading.reports import LoadRequest, StreamReport
 from fabric_assets.settings import Settings
 from fabric_assets.transform.process import build_environment
 from tests.factories.shop import STREAMS, make_shop
+from tests.lengths import AT_FULL_LENGTH
 from tests.provision.conftest import Place, get_managed, run_fabric
 
 pytestmark = [pytest.mark.xdist_group("provision"), pytest.mark.timeout(300)]
@@ -103,6 +104,7 @@ def test_a_managed_tenant_loads_models_and_checks_as_its_role(place: Place, shop
     assert [report.rows_loaded for report in load(place, "till", "stores")] == [1]
 
 
+@AT_FULL_LENGTH
 def test_a_tenant_with_a_database_of_its_own_runs_there(place: Place, shop: Path, write_tenant: Callable[..., Path]) -> None:
     write_tenant("acme", build_tenant(isolation="database"))
     assert run_fabric("provision", "acme").code == 0

@@ -1,4 +1,4 @@
-"""How much of a family of faults is tried: all of it by `make test-faults`, which sets FABRIC_TEST_SEEDS=50, a part of it by `make test`."""
+"""How much of a slow suite runs: all of it by `make test-faults` and `make test-slow`, which set FABRIC_TEST_SEEDS=50, a part of it by `make test`."""
 
 import os
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ T = TypeVar("T")
 SEED = int(os.environ["FABRIC_TEST_SEED"]) if "FABRIC_TEST_SEED" in os.environ else None
 SEEDS = int(os.environ["FABRIC_TEST_SEEDS"]) if "FABRIC_TEST_SEEDS" in os.environ else None
 IS_FULL = SEED is not None or SEEDS is not None
-# Controls that go through a whole run to show that the test beside them can go red.
-AT_FULL_LENGTH = pytest.mark.skipif(not IS_FULL, reason="tried at full length: make test-faults")
+# Controls that show that the test beside them can go red, and the largest cases of a kind of which `make test` tries smaller ones.
+AT_FULL_LENGTH = pytest.mark.skipif(not IS_FULL, reason="runs at full length: make test-faults, make test-slow")
 
 
 def choose(cases: Sequence[T], number: int) -> list[T]:
