@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fabric_assets.settings import Settings
-from tests.faults import lengths
+from tests import lengths
 from tests.faults.processes import Case, Process
 from tests.loading.shop import Tenant
 
