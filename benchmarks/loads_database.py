@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psycopg2
 
-from tests.services import PostgresServer
+from tests.support.services import PostgresServer
 
 ROWS_PER_SCALE = 5_999_000
 STREAMS, STREAM_ROWS = 200, 1_000

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from fabric_assets.connectors.arrow_types import BIGINT, BINARY, BOOL, DATE, DOUBLE, JSON, TEXT, TIME, TIMESTAMP, TIMESTAMP_UTC
+from fabric_assets.rows.arrow_types import BIGINT, BINARY, BOOL, DATE, DOUBLE, JSON, TEXT, TIME, TIMESTAMP, TIMESTAMP_UTC
 
 _NOON = datetime(2024, 2, 29, 12, 34, 56, 789012)  # noqa: DTZ001 - a source's own moment without a zone
 _MOMENT = datetime(2024, 2, 29, 10, 34, 56, 789012, tzinfo=UTC)
@@ -187,8 +187,8 @@ POSTGRES_TYPES = (
 
 def build_types_table(source: str) -> str:
     """One row per type of a source: what it becomes in each destination."""
-    from fabric_assets.loading.warehouse_duckdb import DuckDbSession
-    from fabric_assets.loading.warehouse_postgres import PostgresSession
+    from fabric_assets.warehouse.duckdb import DuckDbSession
+    from fabric_assets.warehouse.postgres import PostgresSession
 
     rows = ["| at the source | in DuckDB | in Postgres |", "| --- | --- | --- |"]
     for case in MATRIX[source].values():

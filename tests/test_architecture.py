@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
@@ -16,13 +17,14 @@ from typing import get_args
 import pytest
 import yaml
 
-from fabric_assets.config.any_source import AnySource
+from fabric_assets.config.sources.any_source import AnySource
 from fabric_assets.connectors.registry import CONNECTORS
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "fabric_assets"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 LONGEST = 300
+MOST_MODULES = 20
 # What a process pays for by importing it: none of it may lie on the way to the definitions.
 HEAVY = {"adbc_driver_manager", "dagster_dbt", "dagster_dlt", "dbt", "dlt", "duckdb", "jafgen", "numpy", "pandas", "psycopg2", "pyarrow", "s3fs"}
 HEAVY |= {"sqlalchemy", "sqlglot"}
@@ -50,6 +52,11 @@ def name(module: Path) -> str:
 def test_every_module_fits_in_the_head() -> None:
     lengths = {name(module): len(module.read_text(encoding="utf-8").splitlines()) for module in MODULES}
     assert {module: length for module, length in lengths.items() if length > LONGEST} == {}
+
+
+def test_every_folder_holds_what_one_job_needs() -> None:
+    folders = Counter(module.parent.relative_to(ROOT).as_posix() for module in MODULES if module.name != "__init__.py")
+    assert {folder: modules for folder, modules in folders.items() if modules > MOST_MODULES} == {}
 
 
 def test_every_module_is_named_for_the_noun_that_it_owns() -> None:
@@ -187,7 +194,7 @@ import json, sys
 from pathlib import Path
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.loading.load import run_load
-from fabric_assets.loading.reports import LoadRequest
+from fabric_assets.rows.reports import LoadRequest
 from fabric_assets.settings import load_settings
 shop = {"type": "sql_database", "url": {"file": "url"}, "streams": {"orders": {"primary_key": "id"}}}
 tenant = TenantConfig.model_validate({"version": 1, "tenant": "acme", "sources": {"shop": shop}})
@@ -203,7 +210,7 @@ print(json.dumps({"reports": [type(report).__name__ for report in reports], "mod
     found = json.loads(child.stdout.splitlines()[-1])
     assert found["reports"] == ["StreamReport"]
     assert {"psycopg2", "pymysql", "openpyxl", "xml.etree.ElementTree", "pyarrow.csv"} & set(found["modules"]) == set()
-    assert [name for name in found["modules"] if "connectors.rest_" in name or "connectors.import_files" in name] == []
+    assert [name for name in found["modules"] if "connectors.rest_api" in name or "connectors.csv_import" in name] == []
 
 
 # --- adding a source type: each step of CONTRIBUTING has its test
@@ -218,7 +225,7 @@ def test_the_registry_holds_exactly_the_declared_source_types() -> None:
 
 @each_source_type
 def test_a_source_type_has_a_connector(source_type: str) -> None:
-    assert importlib.util.find_spec(CONNECTORS[source_type]), f"step 2: write fabric_assets/connectors/{source_type}.py"
+    assert importlib.util.find_spec(CONNECTORS[source_type]), f"step 2: write fabric_assets/connectors/{source_type}/source.py"
     assert "open_source" in {
         node.name for node in read_tree(ROOT / (CONNECTORS[source_type].replace(".", "/") + ".py")).body if isinstance(node, ast.FunctionDef)
     }

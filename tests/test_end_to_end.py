@@ -26,7 +26,7 @@ from fabric_assets.demo.data import DemoShop, prepare_demo, read_table
 from fabric_assets.demo.shop import TABLES, insert_rows, write_csv, write_parquet
 from tests.demo import expected_ads
 from tests.demo.expected_marts import COLUMNS, Marts, compute_marts
-from tests.lengths import choose
+from tests.support.lengths import choose
 
 ROOT = Path(__file__).resolve().parent.parent
 TENANTS = ("demo_database", "demo_files", "demo_api")

@@ -9,7 +9,7 @@ import psycopg2
 import pytest
 import sqlalchemy
 
-from tests.services import Bucket
+from tests.support.services import Bucket
 
 
 def test_a_postgres_database_is_empty_and_reached_over_tcp(postgres_database: str) -> None:

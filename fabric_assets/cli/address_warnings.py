@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 from fabric_assets.config.base import Path, SecretRef
 from fabric_assets.config.loader import LoadedTenant
 from fabric_assets.config.problems import Problem
-from fabric_assets.config.rest import OAuth2ClientCredentials
-from fabric_assets.config.sources import RestApiSource
+from fabric_assets.config.sources.models import RestApiSource
+from fabric_assets.config.sources.rest import OAuth2ClientCredentials
 from fabric_assets.errors import FabricError
 from fabric_assets.security.secrets import resolve_secret
 from fabric_assets.settings import Settings

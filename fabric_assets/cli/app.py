@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from fabric_assets.cli import config_commands, demo, imports, isolation, migrate_values, offboard, prepare, provision, rejects, run, secrets
-from fabric_assets.cli.streams import describe_unwritable, discard_output, is_closed
+from fabric_assets.cli.console.streams import describe_unwritable, discard_output, is_closed
 from fabric_assets.env_file import load_env_file
 from fabric_assets.errors import ConfigurationError, FabricError
 from fabric_assets.security.redaction import describe_masked

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from fabric_assets.cli.output import open_output
+from fabric_assets.cli.console.output import open_output
 from fabric_assets.cli.tenants import get_tenants, narrow
 from fabric_assets.config.effective import EffectiveValue, get_effective_values
 from fabric_assets.config.loader import Fleet, Problem, load_fleet

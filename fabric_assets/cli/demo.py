@@ -11,15 +11,15 @@ from rich.console import Console
 from fabric_assets.cli.demo_table import DemoRow, Dropped, print_rows, shorten, to_json
 from fabric_assets.cli.headless import run_tenants
 from fabric_assets.cli.run import get_exit_code, open_progress, print_event
-from fabric_assets.config.imports import CsvImportSource
 from fabric_assets.config.loader import Fleet, load_fleet
+from fabric_assets.config.sources.imports import CsvImportSource
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from fabric_assets.connectors.imported_file import ImportedFile
     from fabric_assets.factories.runs import RunEvent, TenantResult
+    from fabric_assets.rows.imported_file import ImportedFile
 
 SHOPS = ("demo_database", "demo_files", "demo_api")
 ADS = "demo_ads"
@@ -102,8 +102,8 @@ def _build_row(fleet: Fleet, result: "TenantResult", before: Mapping[str, int] |
 
 def _read_files(tenant: TenantConfig, settings: Settings) -> "list[ImportedFile]":
     """What became of each dropped file, the oldest first."""
-    from fabric_assets.connectors.destinations import connect
-    from fabric_assets.loading.import_ledger import read_files
+    from fabric_assets.drivers.destinations import connect
+    from fabric_assets.warehouse.platform_tables.imported_files import read_files
 
     with closing(connect(tenant, settings, read_only=True)) as connection, closing(connection.cursor()) as cursor:
         files = [

@@ -13,9 +13,9 @@ from rich.text import Text
 from fabric_assets.cli import run
 
 if TYPE_CHECKING:
-    from fabric_assets.connectors.imported_file import ImportedFile
     from fabric_assets.demo.totals import AdTotals, ShopTotals
     from fabric_assets.factories.runs import TenantResult
+    from fabric_assets.rows.imported_file import ImportedFile
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from fabric_assets.cli.each_tenant import get_console, run_for_each
+from fabric_assets.cli.console.each_tenant import get_console, run_for_each
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.errors import ConfigurationError, FabricError
 from fabric_assets.settings import Settings
 
 if TYPE_CHECKING:
-    from fabric_assets.loading.imports import DroppedFile, FileStory
+    from fabric_assets.loading.dropped_files.overview import DroppedFile, FileStory
 
 app = typer.Typer(name="imports", help="The files that people have dropped.", no_args_is_help=True)
 
@@ -54,7 +54,7 @@ def list_(
     json_: AsJson = False,
 ) -> None:
     """Show every file: what became of it, and what lies in the inboxes now."""
-    from fabric_assets.loading.imports import list_files
+    from fabric_assets.loading.dropped_files.overview import list_files
     from fabric_assets.visible import show_name
 
     files: list[tuple[str, DroppedFile]] = []
@@ -89,7 +89,7 @@ def show(
     json_: AsJson = False,
 ) -> None:
     """Show everything that is known of one file, in all its versions, and what to do next."""
-    from fabric_assets.loading.imports import tell_files
+    from fabric_assets.loading.dropped_files.overview import tell_files
 
     stories: list[FileStory] = []
     code = run_for_each(
@@ -107,7 +107,7 @@ def show(
 @app.command("retry")
 def retry(tenant: Tenant, files: Files, source: Source = None, stream: Stream = None) -> None:
     """Let the next load try files that could not be read, at once and as if for the first time."""
-    from fabric_assets.loading.import_release import retry as run
+    from fabric_assets.loading.dropped_files.release import retry as run
 
     _change(tenant, files, source, stream, lambda config, settings, name: run(config, settings, name, source=source, stream=stream, report=_report))
 
@@ -115,7 +115,7 @@ def retry(tenant: Tenant, files: Files, source: Source = None, stream: Stream = 
 @app.command("release")
 def release(tenant: Tenant, files: Files, source: Source = None, stream: Stream = None) -> None:
     """Bring quarantined files back to the inbox, where the next load checks them anew."""
-    from fabric_assets.loading.import_release import release as run
+    from fabric_assets.loading.dropped_files.release import release as run
 
     _change(tenant, files, source, stream, lambda config, settings, name: run(config, settings, name, source=source, stream=stream, report=_report))
 
@@ -161,7 +161,7 @@ def _tell(tenant: str, story: "FileStory") -> Iterator[str]:
 
 
 def _advise(tenant: str, file: "DroppedFile") -> str:
-    from fabric_assets.connectors.imported_file import MENDED
+    from fabric_assets.rows.imported_file import MENDED
 
     chosen, name = f"--source {file.source} --stream {file.stream}", shlex.quote(file.name)
     if file.status == "loaded":

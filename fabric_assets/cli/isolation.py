@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from fabric_assets.cli.each_tenant import get_console, run_for_each
+from fabric_assets.cli.console.each_tenant import get_console, run_for_each
 
 if TYPE_CHECKING:
     from fabric_assets.config.tenant import TenantConfig

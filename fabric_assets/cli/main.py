@@ -8,7 +8,7 @@ import threading
 from contextlib import suppress
 from typing import NoReturn
 
-from fabric_assets.cli.streams import finish_output, prepare_streams
+from fabric_assets.cli.console.streams import finish_output, prepare_streams
 from fabric_assets.importing import collect_nothing
 
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fabric_assets.cli.each_tenant import run_for_each
+from fabric_assets.cli.console.each_tenant import run_for_each
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.settings import Settings
 
 if TYPE_CHECKING:
-    from fabric_assets.loading.older_forms import Migrated
+    from fabric_assets.loading.older_forms.migration import Migrated
 
 _DONE = {"current", "migrated", "planned"}
 _WORDS = {"migrated": "migrated", "planned": "would be migrated", "unknown": "left", "reload": "left", "failed": "failed, and nothing was changed"}
@@ -24,7 +24,7 @@ def migrate_values(
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Rewrite columns that an earlier release has made in the present names and forms, each stream in one transaction."""
-    from fabric_assets.loading.older_forms import migrate
+    from fabric_assets.loading.older_forms.migration import migrate
 
     results: list[tuple[str, Migrated]] = []
 

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.table import Table
 
-from fabric_assets.cli.each_tenant import get_console, run_for_each
-from fabric_assets.cli.output import open_output
+from fabric_assets.cli.console.each_tenant import get_console, run_for_each
+from fabric_assets.cli.console.output import open_output
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from fabric_assets.loading.imports import DroppedFile
-    from fabric_assets.loading.rejects import RejectedRow
-    from fabric_assets.loading.replay_file import MendedReplay
+    from fabric_assets.loading.dropped_files.overview import DroppedFile
+    from fabric_assets.loading.rejects.reader import RejectedRow
+    from fabric_assets.loading.rejects.replay_file import MendedReplay
 
 _SUPERSEDED = "{} of them left out, as a newer row with their key is there"
 
@@ -41,8 +41,8 @@ def list_rows(
     json_: AsJson = False,
 ) -> None:
     """Show rejected rows and quarantined files, and why each was rejected."""
-    from fabric_assets.loading.imports import list_quarantined, open_ledger
-    from fabric_assets.loading.rejects import open_rejects
+    from fabric_assets.loading.dropped_files.overview import list_quarantined, open_ledger
+    from fabric_assets.loading.rejects.reader import open_rejects
     from fabric_assets.visible import show_name
 
     rows: list[tuple[TenantConfig, RejectedRow]] = []
@@ -88,8 +88,8 @@ def export(
     json_: Annotated[bool, typer.Option("--json", help="With --out: print what was written as JSON.")] = False,
 ) -> None:
     """Write rejected rows as CSV, with the columns of their source; text that could be a formula gets an apostrophe."""
-    from fabric_assets.loading.rejects import open_rejects
-    from fabric_assets.loading.rejects_csv import RejectsCsv
+    from fabric_assets.loading.rejects.csv_export import RejectsCsv
+    from fabric_assets.loading.rejects.reader import open_rejects
 
     if json_ and out is None:
         raise ConfigurationError("--json needs --out: standard output takes the CSV", remedy="name a file with --out")
@@ -124,8 +124,8 @@ def replay(
     json_: AsJson = False,
 ) -> None:
     """Reload rejected rows; with --file, corrected rows from an exported CSV."""
-    from fabric_assets.loading.replay import Replayed
-    from fabric_assets.loading.replay import replay as run_replay
+    from fabric_assets.loading.rejects.replay import Replayed
+    from fabric_assets.loading.rejects.replay import replay as run_replay
 
     if file is not None:
         _replay_file(tenants, all_, source, stream, file, json_)
@@ -147,7 +147,7 @@ def replay(
 
 
 def _replay_file(tenants: list[str] | None, all_: bool, source: str | None, stream: str | None, file: str, json_: bool) -> NoReturn:
-    from fabric_assets.loading.replay_file import replay_file
+    from fabric_assets.loading.rejects.replay_file import replay_file
 
     if all_ or len(tenants or ()) != 1:
         raise ConfigurationError("--file needs one tenant, whose rows it holds", remedy="name the tenant")

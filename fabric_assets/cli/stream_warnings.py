@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from fabric_assets.config.loader import LoadedTenant
 from fabric_assets.config.problems import Problem
-from fabric_assets.config.sources import RestApiSource, SqlDatabaseSource
+from fabric_assets.config.sources.models import RestApiSource, SqlDatabaseSource
 from fabric_assets.errors import FabricError
 from fabric_assets.security.secrets import resolve_secret
 from fabric_assets.settings import Settings

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from fabric_assets.config.base import Path, SecretRef
 from fabric_assets.config.loader import LoadedTenant, Origin
-from fabric_assets.config.streams import StreamConfig
+from fabric_assets.config.sources.streams import StreamConfig
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from fabric_assets.config.base import Path
 from fabric_assets.config.references import Outline
-from fabric_assets.config.rest import Templates, find_orphans
+from fabric_assets.config.sources.rest import Templates, find_orphans
 from fabric_assets.config.yaml_tree import Node
 
 

@@ -10,11 +10,11 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, JsonValue, Tag, WithJsonSchema, model_validator
 
 from fabric_assets import naming
-from fabric_assets.config.any_source import AnySource
 from fabric_assets.config.base import OWNER, SELECTION, Duration, FabricModel, Flag, Name, Path, SecretRef, Size, Text, Whole, refuse
 from fabric_assets.config.checks import AnyCheck
 from fabric_assets.config.cron import get_cron_error
 from fabric_assets.config.references import Outline, find_dangling
+from fabric_assets.config.sources.any_source import AnySource
 
 
 def _check_tenant_name(value: str) -> str:

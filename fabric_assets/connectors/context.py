@@ -7,8 +7,8 @@ connector reads secrets only while an op runs, and only the ones that its own co
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fabric_assets.config.any_source import AnySource
 from fabric_assets.config.base import SecretRef
+from fabric_assets.config.sources.any_source import AnySource
 from fabric_assets.settings import Settings
 
 

@@ -20,14 +20,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fabric_assets.config.streams import CursorConfig
-from fabric_assets.connectors.batches import StreamMemory
+from fabric_assets.config.sources.streams import CursorConfig
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.cursor_proof import CursorProof
 from fabric_assets.connectors.cursor_values import can_follow, decode, describe_if_ahead, encode, find_usable, is_ordered
-from fabric_assets.connectors.mixed_columns import split
-from fabric_assets.connectors.row_digests import digest_rows
 from fabric_assets.errors import ConfigurationError, DataError
+from fabric_assets.rows.batches import StreamMemory
+from fabric_assets.rows.mixed_columns import split
+from fabric_assets.rows.row_digests import digest_rows
 
 MAX_TIES = 200_000
 

@@ -15,8 +15,8 @@ from typing import Any, TypeGuard
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fabric_assets.connectors import arrow_types
 from fabric_assets.errors import DataError
+from fabric_assets.rows import arrow_types
 
 # From so many rows on, fewer than one value for so many of them is few: a category, which new rows share with old ones.
 _ENOUGH_ROWS, _ROWS_PER_VALUE = 20, 20

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fabric_assets.connectors import arrow_types
+from fabric_assets.rows import arrow_types
 
 # What Python's datetime and date can hold; beyond it a cursor is of no use (Postgres's infinity is such a value).
 _TIMESTAMPS = (-62_135_596_800_000_000, 253_402_300_799_999_999)

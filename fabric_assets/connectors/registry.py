@@ -11,13 +11,13 @@ from fabric_assets.connectors.context import SourceContext
 from fabric_assets.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from fabric_assets.connectors.batches import SourceReader
+    from fabric_assets.rows.batches import SourceReader
 
 CONNECTORS: dict[str, str] = {
-    "sql_database": "fabric_assets.connectors.sql_database",
-    "rest_api": "fabric_assets.connectors.rest_api",
-    "files": "fabric_assets.connectors.files",
-    "csv_import": "fabric_assets.connectors.csv_import",
+    "sql_database": "fabric_assets.connectors.sql_database.source",
+    "rest_api": "fabric_assets.connectors.rest_api.source",
+    "files": "fabric_assets.connectors.files.source",
+    "csv_import": "fabric_assets.connectors.csv_import.source",
 }
 
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from fabric_assets import naming
 from fabric_assets.config.tenant import TenantConfig
-from fabric_assets.connectors.destinations import connect
+from fabric_assets.drivers.destinations import connect
 from fabric_assets.errors import DestinationError
 from fabric_assets.settings import Settings
 

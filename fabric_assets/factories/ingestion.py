@@ -11,16 +11,16 @@ from typing import Any, TypeVar, get_args
 import dagster as dg
 
 from fabric_assets import naming
-from fabric_assets.config.imports import CsvImportSource
 from fabric_assets.config.loader import LoadedTenant
 from fabric_assets.config.problems import shorten
+from fabric_assets.config.sources.imports import CsvImportSource
 from fabric_assets.config.tenant import TenantConfig
-from fabric_assets.connectors.imported_file import ImportedFile, Status
 from fabric_assets.errors import DestinationError, DestinationUnavailable, FabricError, InternalError, LeaseHeld
 from fabric_assets.factories.failures import build_retry_policy, raised_to_dagster
 from fabric_assets.factories.translators import FULL_REFRESH_TAG, DeclaredCheck, build_raw_spec, build_source_checks, get_severity, raw_key
-from fabric_assets.loading.import_expectations import ImportCheck
-from fabric_assets.loading.reports import LoadRecord, LoadRequest, StreamFailure, StreamReport
+from fabric_assets.loading.dropped_files.expectations import ImportCheck
+from fabric_assets.rows.imported_file import ImportedFile, Status
+from fabric_assets.rows.reports import LoadRecord, LoadRequest, StreamFailure, StreamReport
 from fabric_assets.settings import Settings
 from fabric_assets.visible import show_name
 
@@ -224,7 +224,7 @@ def run_source_checks(
 ) -> Iterator[dg.AssetCheckResult]:
     """Evaluate checks, of a stream's table and of its dropped files, over one connection each."""
     from fabric_assets.loading.checks import CheckOutcome, run_checks
-    from fabric_assets.loading.import_checks import run_import_checks
+    from fabric_assets.loading.dropped_files.checks import run_import_checks
 
     for stream, declared in groupby(checks, key=lambda check: check.stream):
         group = sorted(declared, key=lambda check: isinstance(check.config, ImportCheck))

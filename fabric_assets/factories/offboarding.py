@@ -19,7 +19,6 @@ from fabric_assets.factories.records import files, pausing, proof, removal, shar
 from fabric_assets.factories.records.databases import get_shard_folder, list_shards, open_databases
 from fabric_assets.factories.records.runs import TenantRuns, find_runs, find_unfinished
 from fabric_assets.factories.run_marks import end_dead_runs
-from fabric_assets.loading.lease import load_lease, warehouse_lease
 from fabric_assets.offboarding.certificate import build_certificate, write_certificate
 from fabric_assets.offboarding.export import check_export, export_tables, prepare_export
 from fabric_assets.offboarding.journal import PROVED, Journal, get_now, open_journal, read_journal
@@ -28,6 +27,7 @@ from fabric_assets.offboarding.search import get_outermost, search_folders
 from fabric_assets.offboarding.survey import Leaving, delete_destination, find_left_at_destination, find_left_places, is_empty, survey
 from fabric_assets.private_files import FileLock, make_private_folder
 from fabric_assets.security.token_files import locked
+from fabric_assets.warehouse.lease import load_lease, warehouse_lease
 
 # Kinds of places that go when all the rest has gone.
 _LAST = ("secrets", "locks")

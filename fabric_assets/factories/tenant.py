@@ -7,7 +7,7 @@ import dagster as dg
 
 from fabric_assets.config.loader import LoadedTenant
 from fabric_assets.config.selection import Key
-from fabric_assets.factories.import_sensors import build_import_sensors
+from fabric_assets.factories.inbox.sensors import build_import_sensors
 from fabric_assets.factories.ingestion import build_ingestion
 from fabric_assets.factories.schedules import build_schedules
 from fabric_assets.factories.transformation import build_transformation

@@ -19,10 +19,10 @@ from fabric_assets.factories.ingestion import get_pool
 from fabric_assets.factories.resources import get_dbt_resource_key
 from fabric_assets.factories.run_rules import describe_failed_check
 from fabric_assets.factories.translators import FULL_REFRESH_TAG, build_model_spec, build_test_spec, get_severity, model_key, raw_key
-from fabric_assets.loading.lease import LEASE_SECONDS, warehouse_lease
 from fabric_assets.settings import Settings
 from fabric_assets.transform.build import BuildRequest, ModelResult, TestResult
 from fabric_assets.transform.graph import Mistake, ModelNode, TestNode
+from fabric_assets.warehouse.lease import LEASE_SECONDS, warehouse_lease
 
 TRANSFORM_TIMEOUT = timedelta(hours=4)
 _REMEDY = "Fix the model or the data. If an upstream table is missing: --select +MODEL. Models already built are kept."

@@ -15,11 +15,11 @@ import dagster as dg
 
 from fabric_assets import naming
 from fabric_assets.config.checks import AnyCheck, FreshnessCheck, get_check_name
-from fabric_assets.config.imports import CsvImportSource
 from fabric_assets.config.loader import LoadedTenant
+from fabric_assets.config.sources.imports import CsvImportSource
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.factories.run_tags import TENANT_TAG as TENANT_TAG  # noqa: PLC0414 - for those that need the other tags as well
-from fabric_assets.loading.import_expectations import ImportCheck, build_import_checks
+from fabric_assets.loading.dropped_files.expectations import ImportCheck, build_import_checks
 from fabric_assets.settings import Settings
 from fabric_assets.transform.graph import ModelNode, TestNode
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from random import SystemRandom
 
 from fabric_assets import naming
-from fabric_assets.connectors import duckdb_files
+from fabric_assets.drivers import duckdb_files
 from fabric_assets.isolation.report import Attempt, Outcome
 from fabric_assets.private_files import FileLock, make_private_folder
 from fabric_assets.settings import Settings

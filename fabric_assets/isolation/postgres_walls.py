@@ -10,7 +10,7 @@ from typing import Any
 
 from fabric_assets import naming
 from fabric_assets.config.tenant import PostgresDestination, TenantConfig
-from fabric_assets.connectors.destinations import connect, get_postgres_error, parse_postgres_url
+from fabric_assets.drivers.destinations import connect, get_postgres_error, parse_postgres_url
 from fabric_assets.isolation import postgres_questions as questions
 from fabric_assets.isolation.own_schemas import is_any_tenants, is_own_schema
 from fabric_assets.isolation.postgres_tries import Try, build_fixed_tries, build_relation_tries, build_role_tries, build_schema_tries, get_outcome

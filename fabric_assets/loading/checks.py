@@ -18,14 +18,15 @@ from fabric_assets import naming
 from fabric_assets.config.base import describe_duration
 from fabric_assets.config.checks import AcceptedValuesCheck, AnyCheck, FreshnessCheck, NotNullCheck, RowCountCheck, SchemaChangeCheck, UniqueCheck
 from fabric_assets.config.tenant import TenantConfig
-from fabric_assets.connectors.destinations import connect
+from fabric_assets.drivers.destinations import connect
 from fabric_assets.errors import DestinationError
 from fabric_assets.findings import MOST_VALUES, count, describe_repeats, describe_unexpected
-from fabric_assets.loading import ledger, loaded_streams
+from fabric_assets.loading import loaded_streams
 from fabric_assets.loading.drift import describe_change
-from fabric_assets.loading.lease import LEASE_SECONDS, warehouse_lease
-from fabric_assets.loading.reports import read_table
+from fabric_assets.rows.reports import read_table
 from fabric_assets.settings import Settings
+from fabric_assets.warehouse.lease import LEASE_SECONDS, warehouse_lease
+from fabric_assets.warehouse.platform_tables import ledger
 
 _SHOWN = 5
 

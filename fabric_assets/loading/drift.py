@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from fabric_assets.config.streams import SchemaContract
-from fabric_assets.loading.reports import SchemaChange
-from fabric_assets.loading.variant_columns import find_variants
+from fabric_assets.config.sources.streams import SchemaContract
+from fabric_assets.rows.reports import SchemaChange
+from fabric_assets.rows.variant_columns import find_variants
 
 _SHOWN = 20
 

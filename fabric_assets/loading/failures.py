@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 
 from fabric_assets.config.tenant import TenantConfig
-from fabric_assets.connectors.duckdb_damage import build_damage_error, is_damage
-from fabric_assets.connectors.outages import is_outage
+from fabric_assets.drivers.duckdb_damage import build_damage_error, is_damage
+from fabric_assets.drivers.outages import is_outage
 from fabric_assets.errors import ConfigurationError, DestinationError, DestinationUnavailable, FabricError, SourceError, SourceUnavailable, find_own_fault
 from fabric_assets.masking import mask
 

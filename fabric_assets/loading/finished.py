@@ -8,10 +8,10 @@ import contextlib
 from collections.abc import Sequence
 
 from fabric_assets import naming
-from fabric_assets.connectors.destinations import connect, get_database_name
+from fabric_assets.drivers.destinations import connect, get_database_name
 from fabric_assets.errors import PermanentError
-from fabric_assets.loading import ledger
-from fabric_assets.loading.reports import LoadRequest, StreamFailure, StreamReport, read_table
+from fabric_assets.rows.reports import LoadRequest, StreamFailure, StreamReport, read_table
+from fabric_assets.warehouse.platform_tables import ledger
 
 
 def find_finished(request: LoadRequest, streams: Sequence[str]) -> list[StreamReport | StreamFailure]:

@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from fabric_assets.connectors.batches import Batch, ReadGroup, StreamFailed
 from fabric_assets.errors import RetriableError
 from fabric_assets.loading.failures import build_error, report_unrecorded
 from fabric_assets.loading.job import LoadAbandoned
 from fabric_assets.loading.read_ahead import ReadAhead
-from fabric_assets.loading.reports import StreamFailure
 from fabric_assets.loading.stream_load import LoadContext, StreamLoad, is_small
 from fabric_assets.loading.together import Together
+from fabric_assets.rows.batches import Batch, ReadGroup, StreamFailed
+from fabric_assets.rows.reports import StreamFailure
 
 
 def load_group(group: ReadGroup, context: LoadContext, together: Together[StreamLoad]) -> None:

@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 from fabric_assets.errors import FabricError, SourceUnavailable
-from fabric_assets.loading.reports import StreamFailure, StreamReport
+from fabric_assets.rows.reports import StreamFailure, StreamReport
 
 Outcome = StreamReport | StreamFailure
 T = TypeVar("T")

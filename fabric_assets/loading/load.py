@@ -12,21 +12,21 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
 
-from fabric_assets.connectors.batches import ReadGroup, SourceReader
 from fabric_assets.connectors.context import SourceContext
-from fabric_assets.connectors.destinations import get_database_name
 from fabric_assets.connectors.registry import open_source
+from fabric_assets.drivers.destinations import get_database_name
 from fabric_assets.errors import ConfigurationError, FabricError, InternalError, RetriableError
 from fabric_assets.loading.failures import build_error, report_unrecorded
 from fabric_assets.loading.finished import find_finished
 from fabric_assets.loading.group_load import commit_together, load_group
 from fabric_assets.loading.job import Job
-from fabric_assets.loading.lease import LEASE_SECONDS, load_lease
-from fabric_assets.loading.reports import LoadRecord, LoadRequest, StreamFailure, StreamReport
 from fabric_assets.loading.stream_load import LoadContext, StreamLoad
 from fabric_assets.loading.together import Together
-from fabric_assets.loading.warehouse import Warehouse, open_warehouse
+from fabric_assets.rows.batches import ReadGroup, SourceReader
+from fabric_assets.rows.reports import LoadRecord, LoadRequest, StreamFailure, StreamReport
 from fabric_assets.visible import show_text
+from fabric_assets.warehouse.lease import LEASE_SECONDS, load_lease
+from fabric_assets.warehouse.warehouse import Warehouse, open_warehouse
 
 Report = Callable[[str], None]
 Outcome = StreamReport | StreamFailure

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fabric_assets import naming
-from fabric_assets.connectors.value_forms import FIRST
-from fabric_assets.loading.session import Table, quote, quote_text
-from fabric_assets.loading.stream_names import StreamNames
+from fabric_assets.rows.stream_names import StreamNames
+from fabric_assets.rows.value_forms import FIRST
+from fabric_assets.warehouse.session import Table, quote, quote_text
 
 
 def get_last_load(connection: Any, *, tenant: str, source: str, stream: str) -> datetime | None:

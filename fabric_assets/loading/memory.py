@@ -6,13 +6,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from fabric_assets.connectors.arrow_types import BINARY, TEXT
-from fabric_assets.connectors.batches import Window
-from fabric_assets.connectors.imported_file import ImportedFile
-from fabric_assets.connectors.value_forms import CURRENT
 from fabric_assets.errors import DataError
-from fabric_assets.loading.fitting import fit, plain
-from fabric_assets.loading.stream_names import StreamNames
+from fabric_assets.loading.shaping.fitting import fit, plain
+from fabric_assets.rows.arrow_types import BINARY, TEXT
+from fabric_assets.rows.batches import Window
+from fabric_assets.rows.imported_file import ImportedFile
+from fabric_assets.rows.stream_names import StreamNames
+from fabric_assets.rows.value_forms import CURRENT
 
 # So many rows are compared in one statement.
 _COMPARED_ROWS = 2_000

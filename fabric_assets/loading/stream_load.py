@@ -13,26 +13,26 @@ from functools import partial
 import pyarrow as pa
 
 from fabric_assets import naming
-from fabric_assets.connectors.batches import Batch, Reject, StreamFailed, StreamPlan
-from fabric_assets.connectors.column_names import RESERVED
 from fabric_assets.connectors.context import SourceContext
-from fabric_assets.connectors.imported_file import ImportedFile
-from fabric_assets.connectors.value_forms import CURRENT
 from fabric_assets.errors import DataError, InternalError, RetriableError
-from fabric_assets.loading import import_ledger
 from fabric_assets.loading.drift import describe_drift, describe_missing_rows, describe_repeats
 from fabric_assets.loading.failures import build_error, report_unrecorded
 from fabric_assets.loading.job import Job
-from fabric_assets.loading.ledger import StreamState
 from fabric_assets.loading.memory import WarehouseMemory
-from fabric_assets.loading.older_forms import describe_older_forms
-from fabric_assets.loading.planted import describe_acting
-from fabric_assets.loading.reports import LoadRecord, LoadRequest, StreamFailure, StreamReport
-from fabric_assets.loading.shaping import Shaper
-from fabric_assets.loading.stream_names import StreamNames
-from fabric_assets.loading.transaction import Settlement, Transaction
-from fabric_assets.loading.warehouse import Warehouse
-from fabric_assets.loading.writing import StreamWriter
+from fabric_assets.loading.older_forms.migration import describe_older_forms
+from fabric_assets.loading.shaping.shaper import Shaper
+from fabric_assets.rows.batches import Batch, Reject, StreamFailed, StreamPlan
+from fabric_assets.rows.column_names import RESERVED
+from fabric_assets.rows.imported_file import ImportedFile
+from fabric_assets.rows.reports import LoadRecord, LoadRequest, StreamFailure, StreamReport
+from fabric_assets.rows.stream_names import StreamNames
+from fabric_assets.rows.value_forms import CURRENT
+from fabric_assets.warehouse.planted import describe_acting
+from fabric_assets.warehouse.platform_tables import imported_files as import_ledger
+from fabric_assets.warehouse.platform_tables.ledger import StreamState
+from fabric_assets.warehouse.transaction import Settlement, Transaction
+from fabric_assets.warehouse.warehouse import Warehouse
+from fabric_assets.warehouse.writing import StreamWriter
 
 _PROGRESS_SECONDS = 5.0
 # A batch of a larger table has sixteen times as many.

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from fabric_assets.config.imports import CsvImportSource
+from fabric_assets.config.sources.imports import CsvImportSource
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.connectors.context import SourceContext
-from fabric_assets.connectors.file_listing import open_bucket
+from fabric_assets.connectors.files.listing import open_bucket
 from fabric_assets.errors import SourceUnavailable
 from fabric_assets.settings import Settings
 

@@ -8,7 +8,7 @@ from fabric_assets import naming
 from fabric_assets.config.base import SecretRef
 from fabric_assets.config.folder import get_tenant_files
 from fabric_assets.config.tenant import PostgresDestination, TenantConfig
-from fabric_assets.connectors.destinations import parse_postgres_url, split_postgres_url
+from fabric_assets.drivers.destinations import parse_postgres_url, split_postgres_url
 from fabric_assets.errors import ConfigurationError, FabricError, SecretError
 from fabric_assets.offboarding.duckdb_file import DuckDbFile
 from fabric_assets.offboarding.journal import PROVED, read_journal

@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from fabric_assets.connectors.duckdb_files import LockedConnection, build_open_error, open_file
+from fabric_assets.drivers.duckdb_files import LockedConnection, build_open_error, open_file
 from fabric_assets.offboarding.warehouses import Column, Relation, Warehouse, quote
 
 _BATCH_ROWS = 10_000

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from fabric_assets import naming
-from fabric_assets.config.imports import CsvImportSource
+from fabric_assets.config.sources.imports import CsvImportSource
 from fabric_assets.config.tenant import TenantConfig
 
 # Folders in which each tenant has a file or a folder of its name.

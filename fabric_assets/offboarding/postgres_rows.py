@@ -11,7 +11,7 @@ from typing import Any, Self
 import psycopg2
 from adbc_driver_postgresql import dbapi
 
-from fabric_assets.connectors import postgres_adbc
+from fabric_assets.drivers import postgres_adbc
 from fabric_assets.errors import DestinationError
 from fabric_assets.offboarding.plain_tables import lock_plain
 from fabric_assets.offboarding.warehouses import Relation, quote

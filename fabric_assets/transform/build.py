@@ -160,7 +160,7 @@ def _build_message(request: BuildRequest, destination: dict[str, Any]) -> dict[s
 
 
 def _get_destination(tenant: TenantConfig, settings: Settings) -> dict[str, Any]:
-    from fabric_assets.connectors.destinations import connect, parse_postgres_url
+    from fabric_assets.drivers.destinations import connect, parse_postgres_url
 
     if isinstance(tenant.destination, DuckDbDestination):
         file = naming.warehouse_file(settings.data_dir, tenant.tenant)
@@ -176,7 +176,7 @@ def _check_schemas(request: BuildRequest) -> None:
     Raises:
         DestinationError: a model's schema is not there, and the tenant's role may make none.
     """
-    from fabric_assets.connectors.destinations import connect
+    from fabric_assets.drivers.destinations import connect
     from fabric_assets.transform.estates import is_managed
 
     if not is_managed(request.tenant):

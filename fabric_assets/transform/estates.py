@@ -53,7 +53,7 @@ def build_estate(tenant: TenantConfig, graph: ProjectGraph | None, settings: Set
         SecretError: the url is nowhere.
         TypeError: the destination is no Postgres.
     """
-    from fabric_assets.connectors.destinations import read_address
+    from fabric_assets.drivers.destinations import read_address
 
     destination = tenant.destination
     if not isinstance(destination, PostgresDestination):
@@ -80,7 +80,7 @@ def get_server_login(tenant: TenantConfig, settings: Settings, environ: Mapping[
     Raises:
         ConfigurationError: FABRIC_PROVISION_URL is not set, or names another server than the destination's url.
     """
-    from fabric_assets.connectors.destinations import parse_postgres_url, read_address, split_postgres_url
+    from fabric_assets.drivers.destinations import parse_postgres_url, read_address, split_postgres_url
 
     destination = tenant.destination
     if not isinstance(destination, PostgresDestination):

@@ -21,8 +21,8 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from fabric_assets.demo.data import prepare_demo
 from tests.conftest import ROOT
-from tests.lengths import IS_FULL
-from tests.services import get_free_port
+from tests.support.lengths import IS_FULL
+from tests.support.services import get_free_port
 
 TENANT = "demo_database"
 MART = dg.AssetKey([TENANT, "marts", "daily_revenue"])

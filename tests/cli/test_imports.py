@@ -12,15 +12,15 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from fabric_assets.cli.app import app
-from fabric_assets.connectors import import_inbox
-from fabric_assets.connectors.import_bucket import BucketInbox
-from fabric_assets.connectors.import_inbox import FolderInbox
+from fabric_assets.connectors.csv_import import inbox as import_inbox
+from fabric_assets.connectors.csv_import.bucket import BucketInbox
+from fabric_assets.connectors.csv_import.inbox import FolderInbox
 from fabric_assets.errors import ConfigurationError
-from fabric_assets.loading import import_release
+from fabric_assets.loading.dropped_files import release as import_release
 from fabric_assets.settings import Settings
 from tests.loading.conftest import warehouse
-from tests.loading.shop import Tenant, write_secret_file
-from tests.services import Bucket
+from tests.support.services import Bucket
+from tests.support.shop import Tenant, write_secret_file
 
 __all__ = ["warehouse"]
 pytestmark = pytest.mark.usefixtures("settings_environ")

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from fabric_assets import naming
 from fabric_assets.cli.app import app
 from fabric_assets.config.loader import load_fleet
-from fabric_assets.connectors.destinations import connect
+from fabric_assets.drivers.destinations import connect
 from fabric_assets.settings import Settings
 
 SHOP = {"type": "sql_database", "url": {"env": "NOWHERE"}, "streams": {"orders": {"primary_key": "id"}}}

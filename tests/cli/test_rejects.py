@@ -20,7 +20,7 @@ from fabric_assets.cli.app import app
 from fabric_assets.config.loader import load_fleet
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.loading.load import run_load
-from fabric_assets.loading.reports import LoadRequest
+from fabric_assets.rows.reports import LoadRequest
 from fabric_assets.settings import Settings
 
 WriteTenant = Callable[..., Path]

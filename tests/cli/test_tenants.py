@@ -6,7 +6,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from fabric_assets.cli.each_tenant import run_for_each
+from fabric_assets.cli.console.each_tenant import run_for_each
 from fabric_assets.cli.tenants import get_tenants, narrow
 from fabric_assets.config.loader import Fleet, load_fleet
 from fabric_assets.config.tenant import TenantConfig

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from fabric_assets.config.imports import CsvImportSource, CsvStream, ImportColumn, ImportLimits
+from fabric_assets.config.sources.imports import CsvImportSource, CsvStream, ImportColumn, ImportLimits
 
 STREAM: dict[str, Any] = {
     "glob": "*.csv",

@@ -6,8 +6,8 @@ import pytest
 
 from fabric_assets.config.effective import get_effective_values
 from fabric_assets.config.loader import load_fleet
-from fabric_assets.config.rejects import RejectsConfig
-from fabric_assets.config.streams import StreamConfig
+from fabric_assets.config.sources.rejects import RejectsConfig
+from fabric_assets.config.sources.streams import StreamConfig
 from fabric_assets.settings import Settings
 
 

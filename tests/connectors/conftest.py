@@ -4,7 +4,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 
 from fabric_assets.settings import Settings
-from tests.connectors.rest import Api, Warehouse, skip_pauses
+from tests.connectors.rest_api.rest import Api, Warehouse, skip_pauses
 
 
 @pytest.fixture

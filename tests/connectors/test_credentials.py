@@ -18,12 +18,11 @@ import psycopg2
 import pytest
 
 from fabric_assets.config.tenant import TenantConfig
-from fabric_assets.connectors import sql_readers
 from fabric_assets.connectors.context import SourceContext
-from fabric_assets.connectors.destinations import connect
-from fabric_assets.connectors.file_listing import open_bucket
+from fabric_assets.connectors.files.listing import open_bucket
+from fabric_assets.connectors.sql_database import readers as sql_readers
+from fabric_assets.drivers.destinations import connect
 from fabric_assets.errors import ConfigurationError, FabricError, SourceError
-from fabric_assets.loading.warehouse_postgres import open_postgres
 from fabric_assets.offboarding.mentions import Mentions
 from fabric_assets.offboarding.postgres_schemas import PostgresSchemas
 from fabric_assets.offboarding.warehouses import Relation
@@ -31,7 +30,8 @@ from fabric_assets.security.roles.estate import Estate
 from fabric_assets.security.roles.server import open_server
 from fabric_assets.settings import Settings
 from fabric_assets.transform.estates import get_server_login
-from tests.services import Bucket, PostgresServer
+from fabric_assets.warehouse.postgres import open_postgres
+from tests.support.services import Bucket, PostgresServer
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def _reflect(database: Any) -> None:
 
 
 def _read_with_adbc(database: Any) -> None:
-    from fabric_assets.connectors.postgres_reader import _begin
+    from fabric_assets.connectors.sql_database.postgres_reader import _begin
 
     with closing(database), _begin(database, "tenant acme, source shop") as cursor:
         cursor.execute("select current_user::text")

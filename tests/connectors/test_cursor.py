@@ -8,12 +8,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from fabric_assets.connectors.row_digests import digest_rows
 from fabric_assets.errors import DataError
+from fabric_assets.rows.row_digests import digest_rows
 from fabric_assets.settings import Settings
-from tests.connectors.sql import Memory, Reading
-from tests.loading.duck import DuckSource
-from tests.loading.shop import SourceDatabase, build_sqlite_url
+from tests.connectors.sql_database.sql import Memory, Reading
+from tests.support.duck import DuckSource
+from tests.support.shop import SourceDatabase, build_sqlite_url
 
 MERGE = {"primary_key": "id", "cursor": {"field": "seen"}}
 APPEND = {"write_disposition": "append", "cursor": {"field": "seen"}}

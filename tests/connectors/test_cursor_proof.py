@@ -6,12 +6,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from fabric_assets.connectors.arrow_types import TEXT
 from fabric_assets.connectors.cursor_proof import CursorProof
 from fabric_assets.errors import ConfigurationError, DataError
+from fabric_assets.rows.arrow_types import TEXT
 from fabric_assets.settings import Settings
-from tests.loading.duck import DuckSource
-from tests.loading.shop import SourceDatabase, Tenant, build_sqlite_url
+from tests.support.duck import DuckSource
+from tests.support.shop import SourceDatabase, Tenant, build_sqlite_url
 
 
 @pytest.fixture(params=["sqlite", "postgres", "mariadb", "duckdb"])

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fabric_assets.demo.data import DemoShop, prepare_demo, read_table
-from tests.lengths import AT_FULL_LENGTH
+from tests.support.lengths import AT_FULL_LENGTH
 
 ORDERS = 400
 # One worker's: the year takes longer to make than the tests.

@@ -10,9 +10,9 @@ import pytest
 from rich.console import Console
 
 from fabric_assets.cli.demo_table import DemoRow, Dropped, print_rows, to_json
-from fabric_assets.connectors.imported_file import ImportedFile, Status
 from fabric_assets.demo.totals import AdTotals, ShopTotals
 from fabric_assets.factories.runs import AssetResult, CheckResult, TenantResult
+from fabric_assets.rows.imported_file import ImportedFile, Status
 
 TOTALS = ShopTotals(
     orders=72860, revenue=Decimal("812345.00"), tax=Decimal("40000.10"), supply_cost=Decimal("99.90"), customers=943, lifetime_value=Decimal("852345.10")

@@ -21,7 +21,7 @@ from typing import Any
 
 from tests.conftest import ROOT
 from tests.deploy.units import DEPLOY, FLEETS, Unit, read_env_file, read_unit
-from tests.services import get_free_port
+from tests.support.services import get_free_port
 
 _LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries { name loadStatus locationOrLoadError {
     ... on PythonError { message } ... on RepositoryLocation { repositories {

@@ -13,7 +13,7 @@ import pytest
 from fabric_assets.demo.data import prepare_demo
 from scripts.demo_postgres import run_demo, start_server, write_tenants
 from tests.conftest import ROOT
-from tests.lengths import AT_FULL_LENGTH
+from tests.support.lengths import AT_FULL_LENGTH
 
 TENANTS = ("demo_ads", "demo_api", "demo_database", "demo_files")
 

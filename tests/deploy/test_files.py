@@ -15,7 +15,7 @@ import yaml
 from fabric_assets.settings import load_settings
 from tests.conftest import ROOT
 from tests.deploy.units import DEPLOY, FLEETS, UNITS, read_env_file, read_unit
-from tests.services import report_missing
+from tests.support.services import report_missing
 
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]

@@ -19,7 +19,7 @@ from fabric_assets.transform.fingerprint import ADAPTERS
 from tests.conftest import ROOT
 from tests.deploy.fleet import Fleet
 from tests.deploy.units import DEPLOY, FLEETS
-from tests.services import PostgresServer
+from tests.support.services import PostgresServer
 
 TENANTS = {"acme": "fleet_a", "zeta": "fleet_b"}
 STORES = [("a", "Åre", "2020-01-01 00:00:00", 0.25), ("b", "Bern", "2021-01-01 00:00:00", 0.08)]

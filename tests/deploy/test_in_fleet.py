@@ -6,11 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.certificates import Authority
 from tests.conftest import ROOT
 from tests.deploy.units import DEPLOY
-from tests.services import PostgresServer
-from tests.tls_front import TlsFront
+from tests.support.certificates import Authority
+from tests.support.services import PostgresServer
+from tests.support.tls_front import TlsFront
 
 CONNECT = "import os, psycopg2; print(psycopg2.connect(os.environ['DAGSTER_POSTGRES_URL']).info.ssl_in_use)"
 

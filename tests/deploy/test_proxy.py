@@ -22,9 +22,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.certificates import Authority
 from tests.conftest import ROOT
-from tests.services import get_free_port, report_missing
+from tests.support.certificates import Authority
+from tests.support.services import get_free_port, report_missing
 
 OPERATORS, VIEWERS = "fabric.door.example", "view.fabric.door.example"
 # Changes the instance, and nothing that a test would miss.

@@ -9,7 +9,7 @@ import pytest
 
 from fabric_assets import naming
 from fabric_assets.config.loader import load_fleet
-from fabric_assets.connectors.destinations import connect
+from fabric_assets.drivers.destinations import connect
 from fabric_assets.factories.fleet import build_definitions
 from fabric_assets.settings import Settings
 

@@ -11,12 +11,12 @@ import dagster as dg
 import pytest
 
 from fabric_assets.config.loader import load_fleet
-from fabric_assets.connectors.batches import ReadGroup, SourceReader
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.registry import open_source
 from fabric_assets.errors import SourceUnavailable
 from fabric_assets.factories.tenant import build_tenant_definitions
 from fabric_assets.loading import load
+from fabric_assets.rows.batches import ReadGroup, SourceReader
 from fabric_assets.settings import load_settings
 from tests.factories.shop import get_tenant
 
@@ -174,9 +174,9 @@ def test_a_fault_of_ours_is_told_as_ours_and_its_traceback_is_kept_with_the_step
     tenant: Any, shop_url: str, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tenant(streams={"orders": {"primary_key": "id"}})
-    monkeypatch.setattr("fabric_assets.loading.shaping.build_frame", None)  # so that our own line fails
+    monkeypatch.setattr("fabric_assets.loading.shaping.shaper.build_frame", None)  # so that our own line fails
     result = build_job().execute_in_process(instance=instance, raise_on_error=False)
     (failure,) = [event.step_failure_data.user_failure_data for event in result.all_events if event.is_step_failure]
-    assert "a fault of ETL Fabric (TypeError at fabric_assets/loading/shaping.py:" in failure.description
+    assert "a fault of ETL Fabric (TypeError at fabric_assets/loading/shaping/shaper.py:" in failure.description
     assert failure.metadata["kind"].value == "InternalError"
     assert "build_frame(" in failure.metadata["traceback"].value

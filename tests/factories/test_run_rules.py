@@ -14,8 +14,8 @@ from fabric_assets.cli.run import get_exit_code, to_json
 from fabric_assets.config.loader import load_fleet
 from fabric_assets.factories.execution import build_origin, execute_job
 from fabric_assets.factories.fleet import build_definitions
-from fabric_assets.factories.import_cursor import Launch
-from fabric_assets.factories.import_sensors import _follow
+from fabric_assets.factories.inbox.cursor import Launch
+from fabric_assets.factories.inbox.sensors import _follow
 from fabric_assets.factories.run_rules import run_executor
 from fabric_assets.factories.run_tags import TenantRunCoordinator
 from fabric_assets.factories.tenant import build_tenant_definitions

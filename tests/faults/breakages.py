@@ -14,11 +14,12 @@ from typing import Any
 from fabric_assets import masking
 from fabric_assets.factories import offboarding
 from fabric_assets.factories.records import removal
-from fabric_assets.loading import job, ledger, load
-from fabric_assets.loading.session import Table, quote_text
-from fabric_assets.loading.transaction import Transaction
-from fabric_assets.loading.warehouse_postgres import PostgresSession
-from fabric_assets.loading.writing import StreamWriter
+from fabric_assets.loading import job, load
+from fabric_assets.warehouse.platform_tables import ledger
+from fabric_assets.warehouse.postgres import PostgresSession
+from fabric_assets.warehouse.session import Table, quote_text
+from fabric_assets.warehouse.transaction import Transaction
+from fabric_assets.warehouse.writing import StreamWriter
 
 # Where an offboarding may forget to look.
 FORGOTTEN = ("event_logs", "asset_keys", "asset_check_executions", "run_tags", "concurrency_limits", "job_ticks", "inbox", "secrets")

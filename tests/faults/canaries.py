@@ -21,7 +21,7 @@ import yaml
 
 from fabric_assets.security.secrets import write_secret
 from fabric_assets.settings import Settings
-from tests.services import PostgresServer, get_free_port
+from tests.support.services import PostgresServer, get_free_port
 from tests.transform.conftest import copy_project
 
 # Where a secret is kept, and what becomes of it.

@@ -7,7 +7,7 @@ import pytest
 from fabric_assets.settings import Settings
 from tests.faults.processes import Case, Process
 from tests.faults.world import World
-from tests.services import PostgresServer
+from tests.support.services import PostgresServer
 
 
 @pytest.fixture

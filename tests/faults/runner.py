@@ -19,18 +19,19 @@ from pathlib import Path
 from typing import Any
 
 from fabric_assets.config.tenant import TenantConfig
-from fabric_assets.connectors.import_inbox import FolderInbox
+from fabric_assets.connectors.csv_import.inbox import FolderInbox
 from fabric_assets.factories import offboarding
 from fabric_assets.factories.records import removal, sharing
-from fabric_assets.loading import older_forms, replay_file
 from fabric_assets.loading.load import load_streams
-from fabric_assets.loading.reports import LoadRequest, StreamFailure
-from fabric_assets.loading.shaping import Shaper
-from fabric_assets.loading.transaction import Transaction
-from fabric_assets.loading.warehouse import Warehouse
-from fabric_assets.loading.writing import StreamWriter
+from fabric_assets.loading.older_forms import migration as older_forms
+from fabric_assets.loading.rejects import replay_file
+from fabric_assets.loading.shaping.shaper import Shaper
 from fabric_assets.offboarding.journal import Journal
+from fabric_assets.rows.reports import LoadRequest, StreamFailure
 from fabric_assets.settings import Settings
+from fabric_assets.warehouse.transaction import Transaction
+from fabric_assets.warehouse.warehouse import Warehouse
+from fabric_assets.warehouse.writing import StreamWriter
 from tests.faults.breakages import BREAKAGES, wrap
 
 _POINTS: dict[str, tuple[Any, str]] = {

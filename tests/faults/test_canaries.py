@@ -18,8 +18,8 @@ from tests.conftest import ROOT
 from tests.faults.canaries import CANARIES, Fleet, ProcessWatch, find, prepare_server, read_tables, search, serve_echo
 from tests.faults.processes import wait_until
 from tests.faults.webserver import Webserver
-from tests.lengths import AT_FULL_LENGTH
-from tests.services import PostgresServer
+from tests.support.lengths import AT_FULL_LENGTH
+from tests.support.services import PostgresServer
 
 # One server and one process for all: these tests are about what is left behind.
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("canaries")]

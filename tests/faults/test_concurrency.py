@@ -10,8 +10,8 @@ from fabric_assets.settings import Settings
 from tests.faults.oracle import NONE, add
 from tests.faults.processes import Case, Process, wait_until
 from tests.faults.world import World, provision_all
-from tests.lengths import IS_FULL
-from tests.services import PostgresServer
+from tests.support.lengths import IS_FULL
+from tests.support.services import PostgresServer
 
 Start = Callable[[Case], Process]
 TENANTS = 50 if IS_FULL else 20

@@ -11,7 +11,7 @@ from fabric_assets.settings import Settings
 from tests.faults.oracle import NONE, Row
 from tests.faults.processes import Case, Process, wait_until
 from tests.faults.world import STREAMS, World
-from tests.lengths import choose, choose_seeds
+from tests.support.lengths import choose, choose_seeds
 
 Start = Callable[[Case], Process]
 BEFORE = [(stream, point) for stream in STREAMS for point in ("shape.before:1", "commit.before:1")]

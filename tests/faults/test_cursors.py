@@ -13,7 +13,7 @@ from fabric_assets.errors import DataError
 from fabric_assets.settings import Settings
 from tests.faults.oracle import NONE, Counts
 from tests.faults.world import STREAMS, World
-from tests.loading.shop import SourceDatabase, Tenant
+from tests.support.shop import SourceDatabase, Tenant
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ import pytest
 
 from fabric_assets.settings import Settings
 from tests.faults.processes import Case, Process
-from tests.lengths import AT_FULL_LENGTH, choose, choose_seeds
-from tests.loading.shop import SourceDatabase, Tenant, build_sqlite_url
-from tests.loading.test_value_forms import forget_versions
+from tests.loading.older_forms.test_value_forms import forget_versions
+from tests.support.lengths import AT_FULL_LENGTH, choose, choose_seeds
+from tests.support.shop import SourceDatabase, Tenant, build_sqlite_url
 
 Start = Callable[..., Process]
 Write = Callable[..., Path]

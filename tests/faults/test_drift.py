@@ -11,7 +11,7 @@ from pytest_httpserver import HTTPServer
 from fabric_assets.errors import DataError
 from fabric_assets.settings import Settings
 from tests.faults.processes import Case, Process
-from tests.loading.shop import SourceDatabase, Tenant
+from tests.support.shop import SourceDatabase, Tenant
 
 Start = Callable[[Case], Process]
 Rows = list[dict[str, Any]]

@@ -17,10 +17,13 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from fabric_assets.connectors import rest_auth, rest_failures, rest_pages, rest_session
+from fabric_assets.connectors.rest_api import auth as rest_auth
+from fabric_assets.connectors.rest_api import failures as rest_failures
+from fabric_assets.connectors.rest_api import pages as rest_pages
+from fabric_assets.connectors.rest_api import session as rest_session
 from fabric_assets.errors import FabricError, RefusedRequest, SourceError, SourceUnavailable
 from fabric_assets.security import outgoing
-from tests.connectors.rest import Api, Reading, answer_json, read, skip_pauses
+from tests.connectors.rest_api.rest import Api, Reading, answer_json, read, skip_pauses
 
 CANARY = "c4n4ry-t0k3n"
 ROWS = [{"id": number, "name": f"name {number}"} for number in range(1, 8)]

@@ -12,9 +12,9 @@ from fabric_assets.config.loader import load_fleet
 from fabric_assets.errors import FabricError
 from fabric_assets.factories import failures
 from fabric_assets.factories.tenant import build_tenant_definitions
-from fabric_assets.loading import ledger
 from fabric_assets.settings import Settings
-from tests.connectors.rest import Api, answer_json, skip_pauses
+from fabric_assets.warehouse.platform_tables import ledger
+from tests.connectors.rest_api.rest import Api, answer_json, skip_pauses
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from fabric_assets.settings import Settings
-from tests import lengths
 from tests.faults.processes import Case, Process
-from tests.loading.shop import Tenant
+from tests.support import lengths
+from tests.support.shop import Tenant
 
 FILES, DUPLICATE, QUARANTINED = 200, 77, 133
 BAD_ROWS = range(0, FILES, 10)

@@ -9,15 +9,15 @@ from typing import Any
 import psycopg2
 import pytest
 
-from fabric_assets.config.sources import SqlDatabaseSource
-from fabric_assets.connectors.late_rows import LateRows
-from fabric_assets.connectors.moments import Moment
-from fabric_assets.connectors.postgres_moments import PostgresMoments
-from fabric_assets.connectors.sql_readers import open_database
+from fabric_assets.config.sources.models import SqlDatabaseSource
+from fabric_assets.connectors.sql_database.late_rows import LateRows
+from fabric_assets.connectors.sql_database.moments import Moment
+from fabric_assets.connectors.sql_database.postgres_moments import PostgresMoments
+from fabric_assets.connectors.sql_database.readers import open_database
 from fabric_assets.settings import Settings
 from scripts.local_postgres import PostgresServer
 from tests.faults.processes import wait_until
-from tests.loading.shop import SourceDatabase, Tenant
+from tests.support.shop import SourceDatabase, Tenant
 
 TABLE = "create table orders (id integer primary key, at timestamptz not null, note text)"
 FIRST = "insert into orders values (1, '2024-05-01 10:00Z', 'first')"

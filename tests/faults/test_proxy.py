@@ -6,7 +6,7 @@ import psycopg2
 import pytest
 
 from tests.faults.proxy import Proxy, reroute
-from tests.services import PostgresServer
+from tests.support.services import PostgresServer
 
 
 @pytest.fixture

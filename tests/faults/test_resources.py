@@ -13,7 +13,7 @@ from fabric_assets.settings import Settings
 from tests.faults.oracle import NONE
 from tests.faults.processes import Process
 from tests.faults.world import STREAMS, World
-from tests.services import PostgresServer
+from tests.support.services import PostgresServer
 
 Start = Callable[..., Process]
 MEGABYTE = 1 << 20

@@ -12,8 +12,8 @@ from tests.faults.oracle import NONE
 from tests.faults.processes import Case, Process, wait_until
 from tests.faults.proxy import Proxy, reroute
 from tests.faults.world import STREAMS, World
-from tests.lengths import AT_FULL_LENGTH, choose
-from tests.services import PostgresServer
+from tests.support.lengths import AT_FULL_LENGTH, choose
+from tests.support.services import PostgresServer
 
 Start = Callable[[Case], Process]
 TIMEOUT = 4

@@ -16,7 +16,7 @@ from fabric_assets.transform.build import BuildRequest, DbtWorker, ModelResult
 from fabric_assets.transform.fingerprint import get_graph_file, get_prepared_file
 from fabric_assets.transform.graph import load_graph
 from fabric_assets.transform.project import is_prepared, prepare_project
-from tests.lengths import AT_FULL_LENGTH, IS_FULL
+from tests.support.lengths import AT_FULL_LENGTH, IS_FULL
 from tests.transform.conftest import copy_project, get_raw_statements, make_tenant, run_duckdb
 
 TENANTS = [f"tenant_{number}" for number in range(8 if IS_FULL else 4)]

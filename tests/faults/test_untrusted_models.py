@@ -23,7 +23,7 @@ from fabric_assets.transform.project import prepare_project
 from tests.conftest import ROOT
 from tests.faults.attacks import DUCKDB, JINJA, LOOKS_AROUND, POSTGRES, write_models
 from tests.isolation.conftest import Place, place
-from tests.lengths import AT_FULL_LENGTH
+from tests.support.lengths import AT_FULL_LENGTH
 from tests.transform.conftest import copy_project, get_raw_statements, make_tenant, run_duckdb
 
 __all__ = ["place"]

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from tests.conftest import ROOT
-from tests.services import get_free_port
+from tests.support.services import get_free_port
 
 
 class Webserver:

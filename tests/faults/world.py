@@ -15,10 +15,10 @@ import sqlalchemy as sqla
 
 from fabric_assets import naming
 from fabric_assets.config.tenant import TenantConfig
-from fabric_assets.connectors.destinations import connect
+from fabric_assets.drivers.destinations import connect
 from fabric_assets.errors import DestinationError
 from fabric_assets.loading.load import run_load
-from fabric_assets.loading.reports import LoadRequest, StreamReport
+from fabric_assets.rows.reports import LoadRequest, StreamReport
 from fabric_assets.security.roles.logins import Logins
 from fabric_assets.security.roles.provisioning import provision
 from fabric_assets.security.roles.server import open_server
@@ -26,7 +26,7 @@ from fabric_assets.settings import Settings
 from fabric_assets.transform.estates import build_estate, get_server_login
 from tests.faults.oracle import Counts, Row, add, count_rows
 from tests.faults.processes import Case
-from tests.loading.shop import write_secret_file
+from tests.support.shop import write_secret_file
 
 TABLES: dict[str, dict[str, Any]] = {
     "orders": {"primary_key": "id", "cursor": {"field": "seq"}},

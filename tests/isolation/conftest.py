@@ -13,13 +13,13 @@ from cryptography.fernet import Fernet
 
 from fabric_assets import naming
 from fabric_assets.config.tenant import TenantConfig
-from fabric_assets.connectors.destinations import connect
+from fabric_assets.drivers.destinations import connect
 from fabric_assets.security.roles.logins import Logins
 from fabric_assets.security.roles.provisioning import provision
 from fabric_assets.security.roles.server import open_server
 from fabric_assets.settings import Settings
 from fabric_assets.transform.estates import build_estate, get_server_login
-from tests.services import PostgresServer
+from tests.support.services import PostgresServer
 
 DATABASE = "warehouse"
 _HBA = "host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"

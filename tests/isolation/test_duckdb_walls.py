@@ -8,13 +8,13 @@ import pytest
 
 from fabric_assets import naming
 from fabric_assets.config.tenant import TenantConfig
-from fabric_assets.connectors import destinations, duckdb_files
+from fabric_assets.drivers import destinations, duckdb_files
 from fabric_assets.isolation.check import check_isolation
 from fabric_assets.isolation.report import IsolationReport
-from fabric_assets.loading.lease import warehouse_lease
 from fabric_assets.settings import Settings
-from tests.duckdb_traps import plant_traps
+from fabric_assets.warehouse.lease import warehouse_lease
 from tests.isolation.conftest import make_tenant
+from tests.support.duckdb_traps import plant_traps
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from fabric_assets.errors import (
     SourceUnavailable,
 )
 from fabric_assets.settings import Settings
-from tests.loading.shop import SourceDatabase, Tenant, write_secret_file
-from tests.services import get_free_port
+from tests.support.services import get_free_port
+from tests.support.shop import SourceDatabase, Tenant, write_secret_file
 
 ORDERS = "create table orders (id integer, amount decimal(10,2), updated_at timestamp null)"
 

@@ -10,7 +10,7 @@ from fabric_assets.config.base import describe_duration
 from fabric_assets.config.checks import AnyCheck
 from fabric_assets.loading.checks import CheckOutcome, run_check, run_checks
 from fabric_assets.settings import Settings
-from tests.loading.shop import SourceDatabase, Tenant
+from tests.support.shop import SourceDatabase, Tenant
 
 ADAPTER: TypeAdapter[Any] = TypeAdapter(AnyCheck)
 

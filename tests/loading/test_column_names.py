@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from fabric_assets.config.checks import AnyCheck
-from fabric_assets.connectors.column_names import compose, number_name, spell_column
-from fabric_assets.connectors.value_forms import FIRST
 from fabric_assets.errors import FabricError
 from fabric_assets.loading.checks import run_check
-from fabric_assets.loading.frames import build_frame
-from fabric_assets.loading.stream_names import StreamNames
+from fabric_assets.loading.shaping.frames import build_frame
+from fabric_assets.rows.column_names import compose, number_name, spell_column
+from fabric_assets.rows.stream_names import StreamNames
+from fabric_assets.rows.value_forms import FIRST
 from fabric_assets.settings import Settings
-from tests.loading.shop import SourceDatabase, Tenant
+from tests.support.shop import SourceDatabase, Tenant
 
 COMPOSED, DECOMPOSED = "Stra\u00dfe \u00e9t\u00e9", "Stra\u00dfe e\u0301te\u0301"
 SCRIPTS = ["имя", "сумма", "Ποσό", "日付", "金額", "שם", "اسم", "नाम", "ชื่อ", "이름", "Größe", "🤷", "€", "%", "#", "price ($)", "price (€)", "a%", "a#"]

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from fabric_assets.errors import DataError
-from fabric_assets.loading.rejects import open_rejects
+from fabric_assets.loading.rejects.reader import open_rejects
 from fabric_assets.settings import Settings
-from tests.loading.shop import Tenant
+from tests.support.shop import Tenant
 
 PAGE = (Path(__file__).parents[2] / "docs" / "loading.md").read_text()
 
@@ -60,8 +60,7 @@ def test_the_page_shows_the_error_that_stops_a_load(settings: Settings) -> None:
 
 def test_the_page_names_every_reason_that_a_row_may_be_rejected_for() -> None:
     room = Path(__file__).parents[2] / "fabric_assets"
-    files = [*room.glob("connectors/file_*.py"), room / "loading" / "frames.py", room / "loading" / "shaping.py", room / "loading" / "table_types.py"]
-    files.append(room / "loading" / "json_rows.py")
+    files = [*room.glob("connectors/files/*.py"), *room.glob("loading/shaping/*.py")]
     code = "\n".join(file.read_text() for file in files)
     used = set(re.findall(r'(?:Fault\([^"\n]*|Fragment\([^"\n]*|return )"([a-z]+_[a-z]+)",', code))
     assert set(re.findall(r"^\| `([a-z]+_[a-z]+)` \|", PAGE, re.MULTILINE)) >= used

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from fabric_assets.errors import DestinationUnavailable
-from fabric_assets.loading.lease import load_lease
 from fabric_assets.settings import Settings
-from tests.loading.shop import SourceDatabase, Tenant, write_secret_file
+from fabric_assets.warehouse.lease import load_lease
+from tests.support.shop import SourceDatabase, Tenant, write_secret_file
 
 ORDERS = "create table orders (id integer primary key, amount decimal(10,2), status varchar(20), updated_at timestamp null)"
 FIRST = [(1, "10.50", "new", "2024-01-01 10:00:00"), (2, "20.00", "new", "2024-01-01 11:00:00"), (3, "0.10", "paid", "2024-01-01 11:00:00")]

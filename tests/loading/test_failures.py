@@ -7,17 +7,17 @@ import duckdb
 import pytest
 
 from fabric_assets import masking
-from fabric_assets.config.streams import SchemaContract
-from fabric_assets.connectors.column_names import compose
+from fabric_assets.config.sources.streams import SchemaContract
 from fabric_assets.errors import ConfigurationError, DestinationError, FabricError, InternalError, SourceError, SourceUnavailable
 from fabric_assets.loading.drift import describe_drift
 from fabric_assets.loading.failures import build_error
 from fabric_assets.loading.load import StreamFailure, join_failures
-from fabric_assets.loading.reports import SchemaChange
-from fabric_assets.loading.stream_names import StreamNames
-from fabric_assets.loading.warehouse import Warehouse
+from fabric_assets.rows.column_names import compose
+from fabric_assets.rows.reports import SchemaChange
+from fabric_assets.rows.stream_names import StreamNames
 from fabric_assets.settings import Settings
-from tests.loading.shop import SourceDatabase, Tenant
+from fabric_assets.warehouse.warehouse import Warehouse
+from tests.support.shop import SourceDatabase, Tenant
 
 
 @pytest.mark.parametrize("writing", [True, False])
@@ -46,7 +46,7 @@ def test_a_mistake_of_our_own_is_called_so_and_told_with_its_line(settings: Sett
         compose(5)  # type: ignore[arg-type]
     error = build_error(caught.value, tenant=tenant, place="acme", writing=writing)
     assert isinstance(error, InternalError)
-    assert "acme: a fault of ETL Fabric (AttributeError at fabric_assets/connectors/column_names.py:" in error.message
+    assert "acme: a fault of ETL Fabric (AttributeError at fabric_assets/rows/column_names.py:" in error.message
     assert "report it" in error.remedy
 
 
@@ -56,7 +56,7 @@ def test_what_pythons_library_raises_of_our_argument_is_our_mistake(settings: Se
         StreamNames("orders", layout={}, kept={"x"})  # type: ignore[arg-type] - json.loads takes no set
     error = build_error(caught.value, tenant=tenant, place="acme")
     assert isinstance(error, InternalError)
-    assert "acme: a fault of ETL Fabric (TypeError at fabric_assets/loading/stream_names.py:" in error.message
+    assert "acme: a fault of ETL Fabric (TypeError at fabric_assets/rows/stream_names.py:" in error.message
     assert "found = json.loads(kept)" in error.traceback
 
 
@@ -72,7 +72,11 @@ def test_the_traceback_of_our_mistake_is_kept_without_secrets(settings: Settings
 
 
 # A name of a module that is not what the code takes it for, so that our own line fails.
-FAULTS = {"reader": "connectors.sqlite_reader._MOST_ROWS", "shaping": "loading.shaping.build_frame", "commit": "loading.transaction.ledger"}
+FAULTS = {
+    "reader": "connectors.sql_database.sqlite_reader._MOST_ROWS",
+    "shaping": "loading.shaping.shaper.build_frame",
+    "commit": "warehouse.transaction.ledger",
+}
 
 
 @pytest.mark.parametrize("where", FAULTS)
@@ -130,12 +134,12 @@ def test_whatever_ends_a_thread_the_load_does_not_wait_for_its_time_out(
 
     sqlite.run("create table orders (id integer)", "insert into orders values (1)")
     if where.startswith("read"):
-        from fabric_assets.connectors import sqlite_reader
+        from fabric_assets.connectors.sql_database import sqlite_reader
 
         original = sqlite_reader.read
         monkeypatch.setattr(sqlite_reader, "read", read)
     else:
-        place = {"begin": "group_load.StreamLoad.__init__", "take": "shaping.Shaper.shape", "commit": "stream_load.StreamLoad.finish"}[where]
+        place = {"begin": "group_load.StreamLoad.__init__", "take": "shaping.shaper.Shaper.shape", "commit": "stream_load.StreamLoad.finish"}[where]
         monkeypatch.setattr(f"fabric_assets.loading.{place}", fail)
     tenant = Tenant(settings, sqlite.build_source(orders={}) | {"timeout": "8s", "retries": {"max": 0}})
     with pytest.raises(kind) as caught:
@@ -144,7 +148,7 @@ def test_whatever_ends_a_thread_the_load_does_not_wait_for_its_time_out(
     assert ("package is missing" in str(caught.value)) == isinstance(raised, ImportError)
 
 
-@pytest.mark.parametrize("where", ["group_load.StreamLoad.__init__", "shaping.Shaper.shape", "load.open_source"])
+@pytest.mark.parametrize("where", ["group_load.StreamLoad.__init__", "shaping.shaper.Shaper.shape", "load.open_source"])
 def test_a_failure_that_the_ledger_cannot_take_is_said_in_one_form(
     sqlite: SourceDatabase, settings: Settings, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:

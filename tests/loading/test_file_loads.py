@@ -17,15 +17,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fabric_assets.config.files import FileStream
+from fabric_assets.config.sources.files import FileStream
 from fabric_assets.connectors.context import SourceContext
-from fabric_assets.connectors.file_faults import build_error
-from fabric_assets.connectors.file_listing import FetchedFile, SourceFile, fetch, list_files
-from fabric_assets.connectors.file_news import find_news
+from fabric_assets.connectors.files.faults import build_error
+from fabric_assets.connectors.files.listing import FetchedFile, SourceFile, fetch, list_files
+from fabric_assets.connectors.files.news import find_news
 from fabric_assets.errors import ConfigurationError, DataError, FabricError, RetriableError, SourceError, SourceUnavailable
 from fabric_assets.settings import Settings, load_settings
-from tests.loading.shop import Tenant, write_secret_file
-from tests.services import Bucket, get_free_port
+from tests.support.services import Bucket, get_free_port
+from tests.support.shop import Tenant, write_secret_file
 
 
 @pytest.fixture

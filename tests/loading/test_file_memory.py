@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fabric_assets.connectors.file_listing import SourceFile, fetch
-from fabric_assets.connectors.parquet_pages import count_rows, find_memory
+from fabric_assets.connectors.files.listing import SourceFile, fetch
+from fabric_assets.connectors.files.parquet_pages import count_rows, find_memory
 from fabric_assets.errors import DataError
 from fabric_assets.settings import Settings
-from tests.lengths import AT_FULL_LENGTH, choose
+from tests.support.lengths import AT_FULL_LENGTH, choose
 
 PROMISED_MB = 700
 LOAD = """
@@ -25,7 +25,7 @@ from pathlib import Path
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.errors import FabricError
 from fabric_assets.loading.load import run_load
-from fabric_assets.loading.reports import LoadRequest
+from fabric_assets.rows.reports import LoadRequest
 from fabric_assets.settings import Settings
 
 data, stream = Path(sys.argv[1]), json.loads(sys.argv[2])

@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fabric_assets.connectors import file_listing, file_news
+from fabric_assets.connectors.files import listing as file_listing
+from fabric_assets.connectors.files import news as file_news
 from fabric_assets.errors import DataError
 from fabric_assets.settings import Settings
-from tests.loading.shop import Tenant
+from tests.support.shop import Tenant
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.errors import ConfigurationError, FabricError
 from fabric_assets.settings import Settings
-from tests.loading.duck import DuckSource
-from tests.loading.shop import SourceDatabase, Tenant, write_secret_file
+from tests.support.duck import DuckSource
+from tests.support.shop import SourceDatabase, Tenant, write_secret_file
 
 TABLE = "x\"`'; drop table victims; --"
 KEY, COLUMN, CURSOR = 'k`"; --', "select", "or'der\" by 1; drop table victims"

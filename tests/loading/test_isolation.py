@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from fabric_assets.errors import LeaseHeld
-from fabric_assets.loading.lease import warehouse_lease
 from fabric_assets.settings import Settings
-from tests.loading.shop import SourceDatabase, Tenant
+from fabric_assets.warehouse.lease import warehouse_lease
+from tests.support.shop import SourceDatabase, Tenant
 
 HOSTILE = {
     "CREDENTIALS": "postgresql://mallory:stolen@127.0.0.2:1/evil",
@@ -68,7 +68,7 @@ def test_a_fresh_process_in_a_hostile_place_loads_as_well(sqlite: SourceDatabase
     program = f"""
         from pathlib import Path
         from fabric_assets.settings import Settings
-        from tests.loading.shop import Tenant
+        from tests.support.shop import Tenant
         data = Path({str(settings.data_dir)!r})
         source = {{"type": "sql_database", "url": {{"file": "shop_url"}}, "streams": {{"stores": {{}}}}}}
         print(Tenant(Settings(data, data, data), source, warehouse={postgres_database!r}).load()["stores"].table_name)
@@ -128,7 +128,7 @@ def test_the_lease_is_waited_for_and_given_up_in_time(settings: Settings) -> Non
 
 def test_a_killed_holder_leaves_no_lease(settings: Settings) -> None:
     program = (
-        f"import os, signal; from pathlib import Path; from fabric_assets.settings import Settings; from fabric_assets.loading.lease import warehouse_lease\n"
+        f"import os, signal; from pathlib import Path; from fabric_assets.settings import Settings; from fabric_assets.warehouse.lease import warehouse_lease\n"
         f"data = Path({str(settings.data_dir)!r})\nwith warehouse_lease('acme', Settings(data, data, data)): os.kill(os.getpid(), signal.SIGKILL)"
     )
     killed = subprocess.run([sys.executable, "-c", program], timeout=60, check=False)
@@ -143,7 +143,7 @@ def test_two_loads_of_one_tenant_at_once_wait_for_each_other(sqlite: SourceDatab
     program = f"""
         from pathlib import Path
         from fabric_assets.settings import Settings
-        from tests.loading.shop import Tenant
+        from tests.support.shop import Tenant
         data = Path({str(settings.data_dir)!r})
         source = {tenant.source!r}
         Tenant(Settings(data, data, data), source).load()

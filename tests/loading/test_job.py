@@ -7,7 +7,7 @@ import pytest
 
 from fabric_assets.errors import SourceUnavailable
 from fabric_assets.loading.job import Job, LoadAbandoned
-from fabric_assets.loading.reports import StreamFailure
+from fabric_assets.rows.reports import StreamFailure
 
 
 def test_a_call_that_never_returns_ends_with_the_loads_time() -> None:

@@ -7,10 +7,10 @@ import string
 import psycopg2
 import pytest
 
-from fabric_assets.connectors.destinations import connect
+from fabric_assets.drivers.destinations import connect
 from fabric_assets.errors import DestinationError
 from fabric_assets.settings import Settings
-from tests.loading.shop import SourceDatabase, Tenant
+from tests.support.shop import SourceDatabase, Tenant
 
 ITEMS = "create table items (id integer, sku varchar(4000), updated_at timestamp)"
 MERGED = {"primary_key": "id", "cursor": {"field": "updated_at"}}

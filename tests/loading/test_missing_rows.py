@@ -6,7 +6,7 @@ import pytest
 
 from fabric_assets.factories.ingestion import describe_load
 from fabric_assets.settings import Settings
-from tests.loading.shop import SourceDatabase, Tenant
+from tests.support.shop import SourceDatabase, Tenant
 
 MERGE = {"primary_key": "id", "cursor": {"field": "id"}}
 APPEND = {"cursor": {"field": "id"}, "write_disposition": "append"}

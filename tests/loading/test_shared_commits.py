@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from fabric_assets.loading.load import load_streams
-from fabric_assets.loading.reports import LoadRequest, StreamFailure
-from fabric_assets.loading.transaction import Settlement, Transaction
+from fabric_assets.rows.reports import LoadRequest, StreamFailure
 from fabric_assets.settings import Settings
-from tests.loading.shop import SourceDatabase, Tenant
+from fabric_assets.warehouse.transaction import Settlement, Transaction
+from tests.support.shop import SourceDatabase, Tenant
 
 STREAMS = [f"t{number:02}" for number in range(24)]
 LEDGER = "acme_fabric.loads"

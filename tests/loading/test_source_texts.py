@@ -15,8 +15,8 @@ import pytest
 
 from fabric_assets.errors import SourceError, SourceUnavailable
 from fabric_assets.settings import Settings
-from tests.loading.shop import SourceDatabase, Tenant
-from tests.services import PostgresServer
+from tests.support.services import PostgresServer
+from tests.support.shop import SourceDatabase, Tenant
 
 
 @pytest.fixture

@@ -11,14 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fabric_assets.connectors.arrow_types import JSON
 from fabric_assets.errors import DataError, SourceError
-from fabric_assets.loading.warehouse_duckdb import DuckDbSession
-from fabric_assets.loading.warehouse_postgres import PostgresSession
+from fabric_assets.rows.arrow_types import JSON
 from fabric_assets.settings import Settings
+from fabric_assets.warehouse.duckdb import DuckDbSession
+from fabric_assets.warehouse.postgres import PostgresSession
 from scripts.type_matrix import MATRIX, POSTGRES_TYPES
-from tests.loading.duck import DuckSource
-from tests.loading.shop import SourceDatabase, Tenant, build_sqlite_url
+from tests.support.duck import DuckSource
+from tests.support.shop import SourceDatabase, Tenant, build_sqlite_url
 
 
 @pytest.mark.filterwarnings("ignore:Did not recognize type")

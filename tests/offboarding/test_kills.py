@@ -10,8 +10,8 @@ import pytest
 from fabric_assets.settings import Settings
 from tests.faults.breakages import FORGOTTEN
 from tests.faults.processes import Case, Process, wait_until
-from tests.lengths import choose, choose_seeds
 from tests.offboarding.world import NAMED, canary, copy_world, find_traces, get_environ, get_files_of_others, get_records_of_others, read_records
+from tests.support.lengths import choose, choose_seeds
 
 Start = Callable[..., Process]
 STEPS = ("journal.before:1", "journal.after:1", "journal.after:2", "destination.after", "journal.after:3", "places.after:4", "history.after", "rename.after",

@@ -19,11 +19,10 @@ import pytest
 from fabric_assets import naming
 from fabric_assets.config.loader import load_fleet
 from fabric_assets.config.tenant import TenantConfig
-from fabric_assets.connectors.destinations import split_postgres_url
+from fabric_assets.drivers.destinations import split_postgres_url
 from fabric_assets.errors import ConfigurationError, DestinationError
 from fabric_assets.factories.broken import SENSOR
 from fabric_assets.factories.fleet import build_definitions
-from fabric_assets.loading.lease import warehouse_lease
 from fabric_assets.offboarding.buckets import count_objects, delete_objects
 from fabric_assets.offboarding.certificate import build_certificate, to_markdown
 from fabric_assets.offboarding.duckdb_file import DuckDbFile
@@ -35,7 +34,8 @@ from fabric_assets.offboarding.postgres_schemas import PostgresSchemas
 from fabric_assets.offboarding.warehouses import Warehouse
 from fabric_assets.security.roles.estate import Estate, ServerLogin
 from fabric_assets.settings import Settings
-from tests.services import Bucket
+from fabric_assets.warehouse.lease import warehouse_lease
+from tests.support.services import Bucket
 
 # --- exports
 

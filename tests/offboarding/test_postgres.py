@@ -24,7 +24,7 @@ from tests.faults.processes import Case, Process
 from tests.offboarding import world as worlds
 from tests.offboarding.test_offboarding import finish
 from tests.offboarding.world import NAMED, canary, find_traces, get_environ, get_records_of_others, read_records
-from tests.services import PostgresServer
+from tests.support.services import PostgresServer
 
 Start = Callable[..., Process]
 SCHEMAS = "select nspname from pg_namespace where nspname ~ 'acm' order by 1"

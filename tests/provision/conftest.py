@@ -25,7 +25,7 @@ from fabric_assets.security.roles.server import Server, open_server
 from fabric_assets.security.secrets import resolve_secret
 from fabric_assets.settings import Settings
 from fabric_assets.transform.estates import build_estate, get_server_login
-from tests.services import PostgresServer
+from tests.support.services import PostgresServer
 
 Rows = list[tuple[Any, ...]]
 _HBA = "host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"

@@ -15,12 +15,12 @@ import pytest
 
 from fabric_assets.errors import DestinationError, SecretError
 from fabric_assets.loading.load import run_load
-from fabric_assets.loading.reports import LoadRequest, StreamReport
+from fabric_assets.rows.reports import LoadRequest, StreamReport
 from fabric_assets.settings import Settings
 from fabric_assets.transform.process import build_environment
 from tests.factories.shop import STREAMS, make_shop
-from tests.lengths import AT_FULL_LENGTH
 from tests.provision.conftest import Place, get_managed, run_fabric
+from tests.support.lengths import AT_FULL_LENGTH
 
 pytestmark = [pytest.mark.xdist_group("provision"), pytest.mark.timeout(300)]
 

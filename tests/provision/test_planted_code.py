@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from fabric_assets.loading.load import run_load
-from fabric_assets.loading.reports import LoadRequest
 from fabric_assets.offboarding import postgres_rows
+from fabric_assets.rows.reports import LoadRequest
 from fabric_assets.security.roles.estate import ServerLogin
 from fabric_assets.security.secrets import remove_secret, write_secret
 from tests.factories.shop import make_shop

@@ -20,7 +20,7 @@ from fabric_assets.transform.estates import list_schemas
 from fabric_assets.transform.graph import load_graph
 from fabric_assets.transform.project import prepare_project
 from tests.faults.processes import wait_until
-from tests.lengths import choose
+from tests.support.lengths import choose
 from tests.transform.conftest import build_tenant, get_raw_statements, make_tenant, run_duckdb
 
 Run = Callable[..., list[tuple[Any, ...]]]

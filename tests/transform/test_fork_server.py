@@ -155,7 +155,8 @@ from pathlib import Path
 from fabric_assets.settings import Settings
 from fabric_assets.transform import project
 from fabric_assets.transform.folders import RunFolder
-from fabric_assets.transform.worker import parsing, preparing, warming
+from fabric_assets.transform.worker import warming
+from fabric_assets.transform.worker.parse import parsing, preparing
 import dbt_common.dataclass_schema as schemas
 
 class Kept:

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from fabric_assets.connectors.column_names import compose
 from fabric_assets.errors import InternalError
+from fabric_assets.rows.column_names import compose
 from fabric_assets.settings import Settings
 from fabric_assets.transform import fingerprint, project
 from fabric_assets.transform.fingerprint import get_refused_file
 from fabric_assets.transform.graph import load_graph
 from fabric_assets.transform.project import prepare_project
-from fabric_assets.transform.worker import parsing
-from fabric_assets.transform.worker.limits import Limits, Meter, run_limited
-from fabric_assets.transform.worker.refusals import Refusals
-from tests.lengths import choose
+from fabric_assets.transform.worker.parse import parsing
+from fabric_assets.transform.worker.parse.limits import Limits, Meter, run_limited
+from fabric_assets.transform.worker.parse.refusals import Refusals
+from tests.support.lengths import choose
 
 LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}select 1 as one"
 TIME, MEMORY = "takes more than 2 s of processor time to parse", "takes more than 200 MB of memory to parse"
@@ -123,7 +123,7 @@ def test_a_fault_of_ours_at_one_tenants_files_stops_that_tenant_alone(limited: S
     monkeypatch.setattr(parsing, "find_file_problems", lambda folder: compose(5) if folder.name == "evil" else [])  # type: ignore[arg-type]
     found = parsing._Parser(limited.dbt_project_dir, tmp_path, Limits(2, 200), {}).find_file_problems()
     assert list(found) == ["evil"]
-    assert "models/tenants/evil: a fault of ETL Fabric (AttributeError at fabric_assets/connectors/column_names.py:" in found["evil"]
+    assert "models/tenants/evil: a fault of ETL Fabric (AttributeError at fabric_assets/rows/column_names.py:" in found["evil"]
 
 
 CHANGES = {

@@ -19,8 +19,8 @@ import dagster as dg
 import psycopg2
 import pytest
 
-from tests import lengths
-from tests.services import MARIADB_URL, PostgresServer
+from tests.support import lengths
+from tests.support.services import MARIADB_URL, PostgresServer
 from tests.upgrade import world
 from tests.upgrade.record import KEY, ROLES
 
@@ -131,7 +131,7 @@ def make_mysql() -> Iterator[str]:
     try:
         admin = pymysql.connect(host=parts.hostname, port=parts.port or 3306, user=parts.username, password=parts.password or "", connect_timeout=3)
     except pymysql.err.OperationalError as error:
-        from tests.services import report_missing
+        from tests.support.services import report_missing
 
         report_missing("MariaDB", str(error))
     with contextlib.closing(admin), admin.cursor() as cursor:

@@ -102,7 +102,7 @@ def _warm(channel: Channel, adapter: str, project_dir: str = "", prepared: str =
 
 def _serve(request: dict[str, Any], run: RunFolder, channel: Channel) -> None:
     from fabric_assets.transform.worker.building import BuildFailed, build
-    from fabric_assets.transform.worker.preparing import prepare
+    from fabric_assets.transform.worker.parse.preparing import prepare
 
     try:
         if request["do"] == "prepare":

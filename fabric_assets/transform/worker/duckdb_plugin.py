@@ -6,7 +6,7 @@ from typing import Any
 from dbt.adapters.duckdb.plugins import BasePlugin
 from duckdb import DuckDBPyConnection
 
-from fabric_assets.connectors.duckdb_files import NO_DOWNLOADS, lock
+from fabric_assets.drivers.duckdb_files import NO_DOWNLOADS, lock
 
 
 class Plugin(BasePlugin):

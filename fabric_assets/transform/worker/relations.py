@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fabric_assets.connectors.duckdb_files import open_file
+from fabric_assets.drivers.duckdb_files import open_file
 from fabric_assets.security.postgres_login import complete_login
 from fabric_assets.security.postgres_session import open_session
 

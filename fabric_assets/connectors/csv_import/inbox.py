@@ -1,0 +1,295 @@
+"""The folder or bucket that people drop files into: what lies there, its bytes, and moving a file out of the way.
+
+Whoever drops files is not trusted with what a name stands for: only regular files below the path count, reached by no symlink.
+"""
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import stat
+import time
+import unicodedata
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import chain
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from fabric_assets.config.sources.imports import CsvImportSource
+from fabric_assets.connectors.context import SourceContext
+from fabric_assets.connectors.files.listing import get_folder, open_bucket
+from fabric_assets.connectors.local_paths import LocalPaths
+from fabric_assets.connectors.parent_folder import open_parent, write_whole
+from fabric_assets.connectors.unfinished_files import is_unfinished
+from fabric_assets.errors import SourceError
+from fabric_assets.private_files import make_private_folder
+from fabric_assets.rows.imported_file import ARCHIVE, QUARANTINE, REASON_SUFFIX
+
+DONE_SUFFIX = ".done"
+# A file that somebody still writes to changes its size or its time within so many seconds.
+STABLE_SECONDS = 2.0
+# Looked at twice is what was touched so lately, by a clock that may be another machine's.
+_YOUNG_SECONDS = 60.0
+_CHUNK = 4 * 1024 * 1024
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class InboxFile:
+    """Args:
+    name: its path below the source's path.
+    version: changes when its content may have.
+    modified_at: by its own time, which a copy may keep.
+    touched: when anything about it last changed, in seconds since the epoch; 0 where files appear whole, in a bucket.
+    """
+
+    name: str
+    version: str
+    size: int
+    modified_at: datetime
+    touched: float = 0.0
+
+
+@dataclass
+class Listing:
+    """Args:
+    refused: what matches but is no file that may be read, with the reason.
+    done: files that somebody has marked as complete.
+    """
+
+    files: list[InboxFile] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+    done: frozenset[str] = frozenset()
+
+
+class Inbox(ABC):
+    """Names are paths below the source's path, with slashes."""
+
+    @abstractmethod
+    def find_all(self, glob: str) -> Listing:
+        """Find what matches, oldest first; nothing is opened."""
+
+    @abstractmethod
+    def find(self, name: str) -> InboxFile | None: ...
+
+    @abstractmethod
+    def move(self, name: str, version: str, place: str, *, reason: str | None = None) -> None:
+        """Move a file, if it is still of this version, over what may lie there: a place is told apart by content.
+
+        Args:
+            reason: is laid beside it.
+        """
+
+    @abstractmethod
+    def put_back(self, place: str, name: str, *, mark: bool) -> None:
+        """Move a file that was put away back to where it was dropped; killed on the way, it can be done again.
+
+        Args:
+            mark: lay the mark of a complete file beside it.
+
+        Raises:
+            FileExistsError: another file lies there.
+        """
+
+    @abstractmethod
+    def remove(self, name: str) -> None:
+        """Remove a file if it is there."""
+
+    @abstractmethod
+    def _open(self, name: str) -> BinaryIO: ...
+
+    def holds(self, name: str, version: str) -> bool:
+        """Whether a file lies there unchanged."""
+        found = self.find(name)
+        return found is not None and found.version == version
+
+    def fetch(self, file: InboxFile, path: Path) -> str:
+        """Copy a file's bytes to a private path, that its hash and its rows may be of the same ones; gives the SHA-256.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        digest = hashlib.sha256()
+        with self._open(file.name) as reader, path.open("wb") as writer:
+            while chunk := reader.read(_CHUNK):
+                digest.update(chunk)
+                writer.write(chunk)
+        return digest.hexdigest()
+
+    def list_ready(self, glob: str, ready: str) -> tuple[Listing, list[InboxFile]]:
+        """What is complete, and what somebody may still be writing."""
+        listing = self.find_all(glob)
+        if ready == "done_file":
+            return _split(listing, lambda file: file.name in listing.done)
+        if max((file.touched for file in listing.files), default=0.0) < time.time() - _YOUNG_SECONDS:
+            return listing, []
+        time.sleep(STABLE_SECONDS)
+        again = {file.name: file.version for file in self.find_all(glob).files}
+        return _split(listing, lambda file: again.get(file.name) == file.version)
+
+
+def _split(listing: Listing, is_ready: Callable[[InboxFile], bool]) -> tuple[Listing, list[InboxFile]]:
+    ready = [file for file in listing.files if is_ready(file)]
+    return Listing(ready, listing.refused, listing.done), [file for file in listing.files if not is_ready(file)]
+
+
+def open_inbox(context: SourceContext) -> Inbox:
+    """Open the source's inbox; a folder of ours that is missing is made.
+
+    Raises:
+        ConfigurationError: no load of this tenant may read there.
+        SourceError: the folder does not exist.
+    """
+    config, place = context.config, context.describe()
+    assert isinstance(config, CsvImportSource)
+    if "://" in config.path and not config.path.startswith("file://"):
+        from fabric_assets.connectors.csv_import.bucket import BucketInbox
+
+        return BucketInbox(open_bucket(context, config, place), config.path.partition("://")[2].rstrip("/"), place)
+    folder = get_folder(context, config)
+    if not folder.is_dir():
+        if Path(config.path.removeprefix("file://")).is_absolute():
+            raise SourceError(f"{place}: the folder {config.path} does not exist", remedy="create or mount it, or correct the source's path")
+        make_private_folder(folder)
+    return FolderInbox(folder, LocalPaths(context))
+
+
+class FolderInbox(Inbox):
+    """On this machine."""
+
+    def __init__(self, folder: Path, paths: LocalPaths) -> None:
+        self._folder, self._paths = folder, paths
+
+    def find_all(self, glob: str) -> Listing:
+        files, refused = list[InboxFile](), dict[str, str]()
+        for path in chain.from_iterable(self._folder.glob(pattern) for pattern in spell_glob(glob)):
+            name = path.relative_to(self._folder).as_posix()
+            if is_hidden(name):
+                continue
+            try:
+                reason = self._find_fault(path, name)
+            except FileNotFoundError:  # it was moved or removed meanwhile
+                continue
+            if reason:
+                refused[ascii(name)] = reason
+            elif file := self.find(name):
+                self._paths.check(path.parent)
+                files.append(file)
+        files.sort(key=lambda file: (file.modified_at, file.name))
+        return Listing(files, refused, frozenset(file.name for file in files if self._is_marked(file)))
+
+    def find(self, name: str) -> InboxFile | None:
+        facts = self._stat(name)
+        if facts is None or not stat.S_ISREG(facts.st_mode):
+            return None
+        modified = datetime.fromtimestamp(facts.st_mtime, UTC)
+        return InboxFile(name, _get_version(facts), facts.st_size, modified, max(facts.st_mtime, facts.st_ctime))
+
+    def move(self, name: str, version: str, place: str, *, reason: str | None = None) -> None:
+        with contextlib.ExitStack() as opened:
+            try:
+                here, old = opened.enter_context(open_parent(self._folder, name))
+            except FileNotFoundError:
+                return
+            if not _holds(here, old, version):
+                return
+            there, new = opened.enter_context(open_parent(self._folder, place, make=True))
+            if reason is not None:
+                write_whole(there, f"{new}{REASON_SUFFIX}", reason)
+            os.replace(old, new, src_dir_fd=here, dst_dir_fd=there)
+            if not _holds(there, new, version):
+                # Another file was dropped under the name in this very moment: it goes back, unless a third one has come.
+                with contextlib.suppress(FileExistsError):
+                    os.link(new, old, src_dir_fd=there, dst_dir_fd=here, follow_symlinks=False)
+                return
+        self.remove(f"{name}{DONE_SUFFIX}")
+
+    def _is_marked(self, file: InboxFile) -> bool:
+        """A mark that is older than the file is an earlier one's, left by a load that was killed while it put that away."""
+        # Most files have no mark.
+        if (mark := self._stat(f"{file.name}{DONE_SUFFIX}")) is None or (facts := self._stat(file.name)) is None:
+            return False
+        return max(mark.st_mtime_ns, mark.st_ctime_ns) >= facts.st_mtime_ns or facts.st_mtime_ns > time.time_ns()
+
+    def put_back(self, place: str, name: str, *, mark: bool) -> None:
+        with open_parent(self._folder, place) as (there, old), open_parent(self._folder, name, make=True) as (here, new):
+            # A link and not a renaming, which would take the place of a file that is dropped in this very moment.
+            try:
+                os.link(old, new, src_dir_fd=there, dst_dir_fd=here, follow_symlinks=False)
+            except FileExistsError:
+                if not os.path.samestat(*(os.stat(each, dir_fd=folder, follow_symlinks=False) for folder, each in ((there, old), (here, new)))):
+                    raise
+            if mark:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+                os.close(os.open(f"{new}{DONE_SUFFIX}", flags, 0o600, dir_fd=here))
+                os.utime(f"{new}{DONE_SUFFIX}", dir_fd=here, follow_symlinks=False)
+        self.remove(place)
+
+    def remove(self, name: str) -> None:
+        with contextlib.suppress(FileNotFoundError), open_parent(self._folder, name) as (folder, own):
+            os.unlink(own, dir_fd=folder)
+
+    def _stat(self, name: str) -> os.stat_result | None:
+        """Of what lies under a name, reached by no link."""
+        try:
+            with open_parent(self._folder, name) as (folder, own):
+                return os.stat(own, dir_fd=folder, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ELOOP):
+                raise
+            return None
+
+    def _find_fault(self, path: Path, name: str) -> str:
+        mode = path.lstat().st_mode
+        if stat.S_ISDIR(mode):
+            return "it is a folder"
+        if not stat.S_ISREG(mode) or path.parent.resolve() != path.parent:
+            return "it is no regular file below the source's path, or a link leads there"
+        return "its name holds characters that no name should" if UNPRINTABLE.search(name) else ""
+
+    def _open(self, name: str) -> BinaryIO:
+        # Without O_NONBLOCK the opening of a pipe that has taken the file's place waits for a writer.
+        with open_parent(self._folder, name) as (folder, own):
+            descriptor = os.open(own, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError("it is no regular file any more")
+        return os.fdopen(descriptor, "rb")
+
+
+def _get_version(facts: os.stat_result) -> str:
+    return f"{facts.st_size}-{facts.st_mtime_ns}"
+
+
+def _holds(folder: int, name: str, version: str) -> bool:
+    try:
+        facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(facts.st_mode) and _get_version(facts) == version
+
+
+def spell_glob(glob: str) -> list[str]:
+    """The patterns that find the names a glob means, in any case, with accents as one letter or as a mark of their own (macOS)."""
+    return [ignore_case(form) for form in dict.fromkeys(unicodedata.normalize(form, glob) for form in ("NFC", "NFD"))]
+
+
+def ignore_case(glob: str) -> str:
+    """`*.csv` -> `*.[cC][sS][vV]`: people's programs write SPEND.CSV, too. What stands in brackets is left as it is."""
+    pieces = re.split(r"(\[[^]]*\])", glob)
+    return "".join(piece if piece.startswith("[") else re.sub(r"[^\W\d_]", lambda found: _spell(found[0]), piece) for piece in pieces)
+
+
+def _spell(letter: str) -> str:
+    both = {letter.lower(), letter.upper()}
+    return f"[{''.join(sorted(both))}]" if len(both) == 2 and all(len(case) == 1 for case in both) else letter
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a name is not for us: hidden, a mark, an upload in progress, or something that we have put away."""
+    parts = PurePosixPath(name).parts
+    return parts[0] in (ARCHIVE, QUARANTINE) or any(part.startswith(".") for part in parts) or name.endswith(DONE_SUFFIX) or is_unfinished(name)

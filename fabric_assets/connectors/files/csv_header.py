@@ -1,0 +1,191 @@
+"""The first lines of a CSV file -> its delimiter and its columns' names; a first line that is no header is refused.
+
+A file without a header would lose its first row, and each day's file would add columns of its own. What tells a row from a header are its values: a
+number, a date, a time, or a text that its column holds again below.
+"""
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from itertools import islice, pairwise
+
+from fabric_assets.connectors.files.salvage import Fragment
+from fabric_assets.connectors.suggestions import LONGEST_NAME
+from fabric_assets.errors import DataError
+from fabric_assets.rows.column_names import drop_hidden
+
+DELIMITERS = ",;\t|"
+_SAMPLE = 20
+_DECLARE = "declare header: false, or the columns' names as header: [...]; or header: true where this line does name the columns"
+_TRUTH = "truth value"
+_KINDS = {
+    "number": re.compile(r"[-+(]?\s?[$€£¥]?\s?\d[\d.,'\u00a0\u202f ]*([eE][-+]?\d+)?\s?[%€$]?\)?"),
+    "date or time": re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T]\d{1,2}:\d{2}.*)?|\d{1,2}:\d{2}(:\d{2}.*)?|\d{4}-\d{2}-\d{2}T.*|\d{4}W\d{2}"),
+    _TRUTH: re.compile(r"true|false|yes", re.IGNORECASE),
+    "id": re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE),
+    "address": re.compile(r"\S+@\S+\.\S+|https?://\S+|\d{1,3}(\.\d{1,3}){3}"),
+}
+_QUOTED = re.compile(r'"[^"]*"')
+_LABEL = re.compile(r"\d{1,4}")
+
+
+@dataclass(frozen=True)
+class Header:
+    """Args:
+    columns: their names, in order; empty for an empty file.
+    has_line: whether the file's first record names them.
+    notes: what was made of names that are missing or duplicate.
+    """
+
+    columns: tuple[str, ...]
+    has_line: bool
+    notes: tuple[str, ...] = ()
+
+
+def find_delimiter(first: str) -> str:
+    """The one of the usual delimiters that a line has most, outside of quotes."""
+    first = _QUOTED.sub("", first)
+    return max(DELIMITERS, key=lambda mark: (first.count(mark), -DELIMITERS.index(mark)))
+
+
+def read_header(
+    fragments: Iterator[Fragment],
+    delimiter: str,
+    declared: bool | tuple[str, ...] | None,
+    *,
+    name: str,
+    encoding: str,
+    is_known: Callable[[str], bool],
+    cleans: bool,
+    skips: bool,
+) -> Header:
+    """Find the columns' names.
+
+    Args:
+        fragments: of the file, its first record first.
+        declared: the stream's `header`.
+        name: of the file, for errors.
+        is_known: whether the stream's table has a column of that name.
+        cleans: names lose characters that nobody sees, and are composed (NFC).
+        skips: lines before the header are declared.
+
+    Raises:
+        DataError: the first line is no header.
+    """
+    first = next(fragments, Fragment("")).text
+    cells = [drop_hidden(cell) if cleans else cell.strip() for cell in _read_cells(first, delimiter, name, encoding)]
+    if isinstance(declared, tuple):
+        # A line that differs from the names by case, Unicode form or unseen characters names the columns too; as a row it would be one too many.
+        return Header(declared, [_fold(cell) for cell in cells] == [_fold(name) for name in declared])
+    if not cells:
+        return Header((), True)
+    if declared is False:
+        return Header(tuple(f"column_{number}" for number in range(1, len(cells) + 1)), False)
+    rows = [_read_row(fragment.text, delimiter) for fragment in islice((each for each in fragments if each.is_row and not each.reason), _SAMPLE)]
+    if declared is None and not all(map(is_known, cells)):
+        _refuse_preamble(cells, first, rows, delimiter, name, skips=skips)
+        _refuse_row(cells, [row for row in rows if row[: len(cells)] != cells], name, is_known)
+    return _name_columns(cells, rows)
+
+
+def _fold(name: str) -> str:
+    return drop_hidden(name).casefold()
+
+
+def _read_cells(line: str, delimiter: str, name: str, encoding: str) -> list[str]:
+    try:
+        line.encode()
+        cells = next(csv.reader(StringIO(line, newline=""), delimiter=delimiter, skipinitialspace=True), [])
+    except UnicodeError:
+        wanted = "declare the stream's encoding, e.g. encoding: cp1252, or save it as UTF-8" if encoding == "utf-8" else "correct the stream's encoding"
+        raise DataError(f"{name} has a header that is not valid {encoding.upper()}", remedy=wanted) from None
+    except csv.Error as error:
+        raise DataError(f"{name} has a header that is not CSV: {error}", remedy="correct its first line") from None
+    if "\0" in line:
+        raise DataError(f"{name} has a header that holds a NUL: it is no text", remedy="correct the stream's glob or format, or declare its encoding")
+    return cells
+
+
+def _read_row(line: str, delimiter: str) -> list[str]:
+    try:
+        # A file that was put together of several has their marks (BOM) in it.
+        text = line.removeprefix("\ufeff")
+        return [cell.strip() for cell in next(csv.reader(StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True), [])]
+    except csv.Error:
+        return []
+
+
+# --- lines that are no header
+
+
+def _refuse_preamble(cells: Sequence[str], first: str, rows: Sequence[Sequence[str]], delimiter: str, name: str, *, skips: bool) -> None:
+    remedy = "declare how many lines stand before the header: skip_rows; or header: true where this line names the columns"
+    if len(cells) > 1 and cells[0] and not any(cells[1:]) and not all(len(row) > 1 and not any(row[1:]) for row in rows):
+        raise DataError(f"{name} has a first line that names 1 of {len(cells)} columns", remedy=remedy)
+    if len(cells) > 1 or skips:
+        return
+    texts = [delimiter.join(row) for row in rows]
+    for mark in DELIMITERS:
+        counts = [text.count(mark) for text in texts]
+        if any(count and count == after for count, after in pairwise(counts)) and mark not in first:
+            raise DataError(f"{name} has a first line without a delimiter, and lines below it with several fields", remedy=remedy)
+
+
+def _refuse_row(cells: Sequence[str], rows: Sequence[Sequence[str]], name: str, is_known: Callable[[str], bool]) -> None:
+    labels = _find_labels(cells)
+    for index, cell in enumerate(cells):
+        if not cell or cell in labels or is_known(cell):
+            continue
+        below = [row[index] for row in rows if index < len(row) and row[index]]
+        if kind := _find_kind(cell):
+            # Above values of another kind it may be a name: the day of a column of prices.
+            if (not below and kind != _TRUTH) or (below and all(_find_kind(value) == kind for value in below)):
+                raise DataError(f"{name} has no header: field {index + 1} of its first line is a {kind}, as in the lines below", remedy=_DECLARE)
+        elif cell in below and len(cells) > 1:
+            raise DataError(f"{name} has no header: field {index + 1} of its first line is a value of the lines below", remedy=_DECLARE)
+
+
+def _find_kind(cell: str) -> str:
+    return next((kind for kind, pattern in _KINDS.items() if pattern.fullmatch(cell)), "")
+
+
+def _find_labels(cells: Sequence[str]) -> set[str]:
+    """Numbers that name columns: years, or hours and positions that count up, beside at least one word."""
+    numbers = [cell for cell in cells if cell and _find_kind(cell)]
+    if len(numbers) == len([cell for cell in cells if cell]) or not all(map(_LABEL.fullmatch, numbers)):
+        return set()
+    values = [int(number) for number in numbers]
+    steps = {after - before for before, after in pairwise(values)}
+    are_years = all(1800 <= value <= 2200 for value in values)
+    if len(set(values)) == len(values) and len(steps) <= 1 and (are_years or len(values) >= 4):
+        return set(numbers)
+    return set()
+
+
+# --- names
+
+
+def _name_columns(cells: list[str], rows: Sequence[Sequence[str]]) -> Header:
+    """Number the columns whose names are missing or duplicate; fields after the last name that no row fills are none."""
+    while cells and not cells[-1] and len(cells) > 1 and not any(row[len(cells) - 1] for row in rows if len(row) >= len(cells)):
+        cells = cells[:-1]
+    known, notes, columns = Counter(cell.casefold() for cell in cells if cell), list[str](), list[str]()
+    taken = set(known)
+    seen = set[str]()
+    for number, cell in enumerate(cells, start=1):
+        if cell and cell.casefold() not in seen:
+            seen.add(cell.casefold())
+            columns.append(cell)
+            continue
+        base = cell or "column"
+        follow = number if not cell else 2
+        while f"{base}_{follow}".casefold() in taken:
+            follow += 1
+        columns.append(f"{base}_{follow}")
+        taken.add(columns[-1].casefold())
+        what = f"has the name of another one, {cell[:LONGEST_NAME]!r}" if cell else "has no name"
+        notes.append(f"column {number} {what}, and is called {columns[-1][: LONGEST_NAME + 8]!r}")
+    return Header(tuple(columns), True, tuple(notes))

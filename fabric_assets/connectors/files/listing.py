@@ -1,0 +1,296 @@
+"""A `files` source's path and a glob -> the matching files, each with what tells whether it has changed.
+
+A local file is read where it lies, and refused if it changed meanwhile; an object of a bucket is copied into the load's private
+folder first, so that its hash and its rows are of the same bytes.
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fabric_assets.config.sources.files import FileStream
+from fabric_assets.config.sources.models import FolderSource
+from fabric_assets.connectors.context import SourceContext
+from fabric_assets.connectors.local_paths import LocalPaths
+from fabric_assets.connectors.parent_folder import open_parent
+from fabric_assets.connectors.unfinished_files import is_unfinished
+from fabric_assets.errors import ConfigurationError, DataError, RetriableError, SourceError, SourceUnavailable
+from fabric_assets.visible import show_name
+
+_EXTRAS = {"gs": "gcsfs", "az": "adlfs"}
+# S3 itself answers from here for buckets elsewhere with the region to ask.
+_DEFAULT_REGION = "us-east-1"
+_CHUNK = 4 * 1024 * 1024
+_DESCRIPTORS = Path("/proc/self/fd")
+_YOUNG_SECONDS = 2.0  # Some file systems keep times to so many.
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file.
+
+    Args:
+        name: its path below the source's path.
+        version: changes when its content may have.
+        modified: seconds since the epoch.
+        open: opens its bytes.
+        local: where it lies, for a file of this machine; links followed.
+        former: what an earlier release remembers as its version.
+        is_young: it has changed so lately that another change might have the same time.
+    """
+
+    name: str
+    version: str
+    size: int
+    modified: float
+    open: Callable[[], Any]
+    local: Path | None = None
+    former: str | None = None
+    is_young: bool = False
+
+    @property
+    def shown(self) -> str:
+        """The name, for a message."""
+        return show_name(self.name)
+
+    @property
+    def kept_version(self) -> str:
+        """What is to be remembered as its version: nothing where the next load has to look at its content."""
+        return "" if self.is_young else self.version
+
+
+class _ReplacedError(OSError):
+    """Another file has taken the place of the one that was listed."""
+
+
+@dataclass(frozen=True)
+class FetchedFile:
+    """A file whose bytes are at hand.
+
+    Args:
+        path: a name without special characters, in the load's private folder.
+    """
+
+    source: SourceFile
+    path: Path
+    sha256: str
+
+    @contextlib.contextmanager
+    def hold(self, place: str) -> Iterator[None]:
+        """Let the path lead to the file that was listed, whatever takes the place of its name, or of a folder on the way, meanwhile.
+
+        Raises:
+            RetriableError: the file is not the one that was hashed.
+            SourceError: it cannot be opened any more.
+        """
+        if self.source.local is None or not _DESCRIPTORS.is_dir():
+            yield
+            return
+        with _explain(self.source, place):
+            opened = self.source.open()
+        with opened:
+            self.path.unlink(missing_ok=True)
+            self.path.symlink_to(_DESCRIPTORS / str(opened.fileno()))
+            self.refuse_change(place)
+            yield
+
+    def refuse_change(self, place: str) -> None:
+        """Raise a RetriableError where the file is not the one that was hashed."""
+        local = self.source.local
+        if local is not None and (not local.is_file() or _get_version(local.stat()) != self.source.version):
+            raise _build_change_error(self.source, place)
+
+
+def list_files(context: SourceContext, stream: FileStream, *, place: str) -> tuple[list[SourceFile], bool]:
+    """Find the stream's files, by name, and whether the source's path holds any file at all.
+
+    Raises:
+        ConfigurationError: a file is none of this tenant's.
+        SourceError: the path does not exist or may not be read.
+        SourceUnavailable: the bucket cannot be reached.
+    """
+    config = context.config
+    assert isinstance(config, FolderSource)
+    scheme, separator, rest = config.path.partition("://")
+    if not separator or scheme == "file":
+        folder, path = get_folder(context, config), rest if separator else config.path
+        if not folder.is_dir():
+            raise SourceError(
+                f"{place}: the folder {path} does not exist", remedy="create it, or correct the source's path; relative paths count from FABRIC_DATA_DIR"
+            )
+        return _list_folder(folder, stream, place, context)
+    return _list_bucket(open_bucket(context, config, place), rest.rstrip("/"), stream, place, context)
+
+
+def fetch(file: SourceFile, folder: Path, number: int, *, most: int, place: str) -> FetchedFile:
+    """Hash a file and give it a safe name; copy it there if it lies in a bucket.
+
+    Args:
+        most: bytes that a file may have.
+
+    Raises:
+        DataError: it has more, by its listing or while it is read.
+        SourceError: it cannot be read.
+    """
+    digest, path, size = hashlib.sha256(), folder / f"{number}.data", file.size
+    with _explain(file, place):
+        refuse_size(size, most, f"{place}: the file {file.shown}")
+        with file.open() as reader, contextlib.ExitStack() as writing:
+            writer, size = None if file.local else writing.enter_context(path.open("wb")), 0
+            while chunk := reader.read(_CHUNK):
+                size += len(chunk)
+                refuse_size(size, most, f"{place}: the file {file.shown}")
+                digest.update(chunk)
+                if writer:
+                    writer.write(chunk)
+    if file.local:
+        path.symlink_to(file.local)
+    return FetchedFile(file, path, digest.hexdigest())
+
+
+@contextlib.contextmanager
+def _explain(file: SourceFile, place: str) -> Iterator[None]:
+    try:
+        yield
+    except _ReplacedError:
+        raise _build_change_error(file, place) from None
+    except OSError as error:
+        raise SourceError(f"{place}: the file {file.shown} cannot be read: {error.strerror or error}", remedy="check the file's permissions") from None
+
+
+def _build_change_error(file: SourceFile, place: str) -> RetriableError:
+    return RetriableError(f"{place}: the file {file.shown} changed while it was read", remedy="try again when the program that writes it has finished")
+
+
+def refuse_size(size: int, most: int, name: str) -> None:
+    """Raise a DataError for a file of more than `most` bytes."""
+    if size > most:
+        raise DataError(f"{name} has more than {most:,} bytes", remedy="split it, or raise the source's limits.bytes")
+
+
+def get_folder(context: SourceContext, config: FolderSource) -> Path:
+    """The source's folder on this machine, whether it is there or not.
+
+    Raises:
+        ConfigurationError: no load of this tenant may read there.
+    """
+    paths, path = LocalPaths(context), config.path.removeprefix("file://")
+    folder = (paths.data_dir / path).resolve()
+    if folder == paths.data_dir:
+        raise ConfigurationError(f"{context.describe()}: the path {path} holds the platform's own data", remedy="name a folder below FABRIC_DATA_DIR")
+    paths.check(folder, path)
+    return folder
+
+
+def _list_folder(folder: Path, stream: FileStream, place: str, context: SourceContext) -> tuple[list[SourceFile], bool]:
+    files, unfinished, paths = [], [], LocalPaths(context)
+    for path in sorted(folder.glob(stream.glob)):
+        if path.name.startswith(".") or path.is_dir():
+            continue
+        if is_unfinished(path.relative_to(folder).as_posix()):
+            unfinished.append(path.name)
+            continue
+        real = Path(os.path.realpath(path))  # of a link to itself, too, which `resolve` refuses
+        if not real.is_relative_to(folder) or not real.is_file():
+            context.report(f"{place}: {path.name} is skipped: it is no regular file below the source's path")
+            continue
+        paths.check(real.parent)
+        files.append(_build_local(path.relative_to(folder).as_posix(), real, real.stat()))
+    _report_unfinished(unfinished, context, place)
+    return files, bool(files) or any(path.is_file() and not is_unfinished(path.relative_to(folder).as_posix()) for path in folder.rglob("*"))
+
+
+def _report_unfinished(names: Sequence[str], context: SourceContext, place: str) -> None:
+    if names:
+        context.report(f"{place}: {len(names)} files are left alone, since their names say that they are not complete: {names[0]}")
+
+
+def _build_local(name: str, path: Path, facts: os.stat_result) -> SourceFile:
+    def open_file() -> Any:
+        with open_parent(path.parent, path.name) as (folder, own):
+            # Without O_NONBLOCK the opening of a pipe that has taken the file's place waits for a writer.
+            opened = os.fdopen(os.open(own, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder), "rb")
+        if not os.path.samestat(os.fstat(opened.fileno()), facts):
+            opened.close()
+            raise _ReplacedError
+        return opened
+
+    former, is_young = f"{facts.st_size}-{facts.st_mtime_ns}", max(facts.st_mtime, facts.st_ctime) > time.time() - _YOUNG_SECONDS
+    return SourceFile(name, _get_version(facts), facts.st_size, facts.st_mtime, open_file, path, former, is_young)
+
+
+def _get_version(facts: os.stat_result) -> str:
+    """Size and times. Programs that copy files set the time of the last change of content; nobody can set that of the last change of any kind."""
+    return f"{facts.st_size}-{facts.st_mtime_ns}-{facts.st_ctime_ns}"
+
+
+def open_bucket(context: SourceContext, config: FolderSource, place: str) -> Any:
+    """The bucket's file system; connects only when it is asked.
+
+    Raises:
+        ConfigurationError: its library is not installed.
+    """
+    import fsspec
+
+    scheme = config.path.partition("://")[0]
+    options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
+    if login := config.credentials:
+        endpoint = login.endpoint_url if isinstance(login.endpoint_url, str | None) else context.resolve(login.endpoint_url, hidden=False).strip()
+        # Complete: what is left out, fsspec takes from its own variables and files, and botocore from AWS_* and ~/.aws.
+        options |= {
+            "anon": False,
+            "key": context.resolve(login.access_key_id).strip(),
+            "secret": context.resolve(login.secret_access_key).strip(),
+            **dict.fromkeys(("token", "username", "password", "profile", "session")),
+            "endpoint_url": endpoint,
+            "client_kwargs": {"region_name": login.region or _DEFAULT_REGION},
+            "config_kwargs": {"ignore_configured_endpoint_urls": True},
+        }
+    try:
+        return fsspec.filesystem({"az": "abfs"}.get(scheme, scheme), **options)
+    except ImportError:
+        raise ConfigurationError(f"{place}: {scheme}:// needs a library that is not installed", remedy=f"pip install {_EXTRAS.get(scheme, 's3fs')}") from None
+
+
+def _list_bucket(bucket: Any, base: str, stream: FileStream, place: str, context: SourceContext) -> tuple[list[SourceFile], bool]:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        found = bucket.glob(f"{base}/{stream.glob}", detail=True)
+        infos = {name: info for name, info in found.items() if info["type"] == "file" and not name.rsplit("/", 1)[-1].startswith(".")}
+        any_file = bool(infos) or bool(bucket.ls(base.split("/", 1)[0]))
+        unfinished = [name for name in sorted(infos) if is_unfinished(name.removeprefix(base))]
+    except (PermissionError, FileNotFoundError) as error:
+        raise SourceError(
+            f"{place}: the bucket {base.split('/', 1)[0]} refuses: {error}",
+            remedy="check the source's path and credentials, and that they may list and read it",
+        ) from None
+    except (BotoCoreError, ClientError, OSError) as error:
+        raise SourceUnavailable(f"{place}: the bucket cannot be reached: {error}", remedy="check the network, and the credentials' endpoint_url") from None
+    _report_unfinished([name.rsplit("/", 1)[-1] for name in unfinished], context, place)
+    files, any_file = [], any_file and len(unfinished) < max(len(infos), 1)
+    for name, info in sorted(infos.items()):
+        if name in unfinished:
+            continue
+        modified = info.get("LastModified") or info.get("last_modified") or info.get("mtime") or info.get("updated")
+        version = f"{info['size']}-{info.get('ETag') or info.get('etag') or modified}"
+        seconds = modified.timestamp() if hasattr(modified, "timestamp") else 0.0
+        files.append(SourceFile(name.removeprefix(base).lstrip("/"), version, info["size"], seconds, _build_bucket_opener(bucket, name)))
+    return files, any_file
+
+
+def _build_bucket_opener(bucket: Any, name: str) -> Callable[[], Any]:
+    return lambda: bucket.open(name, "rb")
+
+
+def make_empty_folder(folder: Path) -> Path:
+    """Make an empty folder that only its owner reads."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, mode=0o700)
+    return folder

@@ -1,0 +1,91 @@
+"""The files that are there, and those that earlier loads remember -> the new and changed ones, fetched; the same bytes only once.
+
+What is remembered is a version (size and times, or a bucket's tag), so that an unchanged file is not even opened, and a hash, so
+that a touched one is not loaded again. Of files with the same bytes the first by name is loaded; the others are its twins.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from fabric_assets.connectors.files.listing import FetchedFile, SourceFile, fetch
+from fabric_assets.rows.column_names import compose
+from fabric_assets.visible import show_name
+
+# Of each file: version and sha256; of a twin also the name under which its bytes are loaded.
+Remembered = Mapping[str, Mapping[str, str]]
+
+
+@dataclass
+class News:
+    """Args:
+    files: to be loaded, those that were changed last at the end: of rows with one key theirs stay, as if each had been loaded when it came.
+    forgotten: names of twins: what was loaded under such a name goes, its bytes being loaded under another.
+    seen: what is to be remembered of all of them.
+    """
+
+    files: list[FetchedFile] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
+    seen: dict[str, dict[str, str]] = field(default_factory=dict)
+
+
+def find_news(
+    found: Sequence[SourceFile],
+    remembered: Remembered,
+    folder: Path,
+    *,
+    replaces: bool,
+    most: int,
+    place: str,
+    report: Callable[[str], None],
+    check: Callable[[], None],
+) -> News:
+    """Fetch what is new or changed.
+
+    Args:
+        folder: takes what must be copied.
+        replaces: a file's rows take the place of those of its earlier version; then twins of the earlier version are loaded themselves.
+        most: bytes that a file may have.
+        check: raises when the load's time is up.
+    """
+    found = _keep_spellings(found, remembered)
+    news, hashes = News(), {entry["sha256"]: name for name, entry in remembered.items() if "twin" not in entry}
+    at_hand: dict[str, FetchedFile] = {}
+
+    def take(number: int, file: SourceFile) -> None:
+        before = remembered.get(file.name, {})
+        if file.name not in at_hand:
+            check()
+            at_hand[file.name] = fetch(file, folder, number, most=most, place=place)
+        sha256 = at_hand[file.name].sha256
+        if replaces and before and before["sha256"] != sha256 and hashes.get(before["sha256"]) == file.name:
+            del hashes[before["sha256"]]
+        news.seen[file.name] = {"version": file.kept_version, "sha256": sha256}
+        twin = hashes.setdefault(sha256, file.name)
+        if twin != file.name:
+            report(f"{place}: {file.shown} holds the same bytes as {show_name(twin)}, which is loaded already, and is skipped")
+            news.seen[file.name]["twin"] = twin
+            news.forgotten.append(file.name)
+        elif before.get("sha256") != sha256 or "twin" in before:
+            news.files.append(at_hand[file.name])
+
+    numbered = list(enumerate(found))
+    for number, file in numbered:
+        known = remembered.get(file.name, {})
+        if file.former and known.get("version") == file.former:
+            news.seen[file.name] = {**known, "version": file.version}
+        elif known.get("version") != file.version:
+            take(number, file)
+    for number, file in numbered:
+        entry = news.seen.get(file.name) or remembered[file.name]
+        if replaces and "twin" in entry and entry["sha256"] not in hashes:
+            take(number, file)
+    news.files.sort(key=lambda fetched: (fetched.source.modified, fetched.source.name))
+    return news
+
+
+def _keep_spellings(found: Sequence[SourceFile], remembered: Remembered) -> Sequence[SourceFile]:
+    """Give a file the name that is remembered where it differs by its Unicode form alone (NFC, NFD), as after a copy by another system."""
+    there = {file.name for file in found}
+    known = {compose(name): name for name in remembered if name not in there}
+    return [replace(file, name=known.get(compose(file.name), file.name)) if file.name not in remembered else file for file in found]

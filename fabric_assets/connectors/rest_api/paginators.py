@@ -1,0 +1,254 @@
+"""How a stream says that its pages go on -> dlt's paginator, made to refuse where it would end in silence.
+
+A load that takes a page for the last one that is not loses the rows of the others, and calls it success.
+"""
+
+from itertools import chain
+from typing import Any
+from urllib.parse import urljoin
+
+from dlt.common import jsonpath
+from dlt.sources.helpers.rest_client.detector import json_links_detector
+from dlt.sources.helpers.rest_client.paginators import (
+    BasePaginator,
+    HeaderLinkPaginator,
+    JSONLinkPaginator,
+    JSONResponseCursorPaginator,
+    OffsetPaginator,
+    PageNumberPaginator,
+    RangePaginator,
+    SinglePagePaginator,
+)
+from requests import Request, Response
+
+from fabric_assets.config.sources import rest_paging as config
+from fabric_assets.connectors.rest_api.links import find_link
+from fabric_assets.connectors.rest_api.more import find_claim, find_header_signs, find_signs, is_empty
+from fabric_assets.errors import ConfigurationError
+
+# True and False are 1 and 0 as well.
+_TRUTH = {True: True, False: False, "true": True, "false": False, "1": True, "0": False}
+_CHECK = "check the paginator against an answer of the API"
+
+
+class PagingError(Exception):
+    """An answer does not say how to go on, or contradicts itself.
+
+    Args:
+        message: without the answer's own words.
+    """
+
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__(message)
+        self.message, self.remedy = message, remedy
+
+
+class _End:
+    """What an answer says itself on whether it is the last."""
+
+    def __init__(self, field: str, path: str, place: str, *, ends_when: bool) -> None:
+        self._field, self._text, self._ends_when = field, path, ends_when
+        self._path = compile_path(path, f"paginator.{field}", place)
+
+    def is_last(self, body: Any) -> bool:
+        values = jsonpath.find_values(self._path, body)
+        value = values[0] if values else None
+        truth = _TRUTH.get(value.lower() if isinstance(value, str) else value) if isinstance(value, str | int) else None
+        if truth is None:
+            raise PagingError(
+                f"the answer does not say how to go on in `{self._text}`", f"let the paginator's {self._field} be the JSONPath of a truth value of every answer"
+            )
+        return truth is self._ends_when
+
+
+class _Ending(BasePaginator):
+    """Ends where the answer says so, and refuses to end where it says that there is more."""
+
+    end: _End | None = None
+    _has_next_page: bool
+
+    def end_or_go_on(self, response: Response, *, is_empty: bool) -> None:
+        """Args:
+        is_empty: the answer holds nothing at all, and so no word on the end.
+        """
+        if is_empty or self.end is None:
+            return
+        if self.end.is_last(response.json()):
+            self._has_next_page = False
+        elif not self._has_next_page:
+            raise PagingError(
+                "the answer says that there are more pages, and not how to ask for the next one", "check the paginator against an answer of the API"
+            )
+
+
+class _Link(_Ending):
+    """Resolves links against the address of the answer, which may be another one than was asked for."""
+
+    def follow(self, response: Response, link: Any, data: list[Any] | None) -> None:
+        if link and not isinstance(link, str):
+            raise PagingError("the link to the next page is no text", "let the paginator's `next` be the JSONPath of its URL")
+        # An empty link means none, as null does.
+        self._next_reference = urljoin(response.url, link) if link else None
+        self.end_or_go_on(response, is_empty=is_empty(response))
+        if not self._has_next_page and self.end is None:
+            _check_end(response, data or [])
+
+
+class HeaderLink(_Link, HeaderLinkPaginator):
+    def update_state(self, response: Response, data: list[Any] | None = None) -> None:
+        try:
+            link = find_link(response.headers.get("Link", ""), rel=self.links_next_key, url=response.url)
+        except ValueError as error:
+            raise PagingError(f"the Link header is not valid: {error}", "check the API, or declare another paginator") from None
+        self.follow(response, link, data)
+
+
+class JsonLink(_Link, JSONLinkPaginator):
+    def update_state(self, response: Response, data: list[Any] | None = None) -> None:
+        values = [] if is_empty(response) else jsonpath.find_values(self.next_url_path, response.json())
+        self.follow(response, values[0] if values else None, data)
+
+
+class Cursor(_Ending, JSONResponseCursorPaginator):
+    def update_state(self, response: Response, data: list[Any] | None = None) -> None:
+        values = [] if is_empty(response) else jsonpath.find_values(self.cursor_path, response.json())
+        cursor = values[0] if values and values[0] else None
+        if isinstance(cursor, dict | list | bool):
+            raise PagingError("the cursor of the next page is neither text nor a number", "let the paginator's `next` be the JSONPath of the cursor")
+        self._next_reference = cursor
+        self.end_or_go_on(response, is_empty=is_empty(response))
+        if not self._has_next_page and self.end is None:
+            _check_end(response, data or [])
+
+
+class _Counted(_Ending, RangePaginator):
+    """Counts on past an answer without content where an earlier one has told the total."""
+
+    _total: int | None = None
+
+    def update_state(self, response: Response, data: list[Any] | None = None) -> None:
+        if not is_empty(response):
+            super().update_state(response, data)
+            if self.total_path and self._has_next_page:
+                self._total = int(jsonpath.find_values(self.total_path, response.json())[0])
+        elif self._total is None:
+            self._has_next_page = False
+        else:
+            self.current_value += self.value_step
+            self._has_next_page = self.current_value < self._total + self.base_index
+        self.end_or_go_on(response, is_empty=is_empty(response))
+
+
+class PageNumber(_Counted, PageNumberPaginator):
+    pass
+
+
+class Offset(_Counted, OffsetPaginator):
+    pass
+
+
+class EntityPaginator(BasePaginator):
+    """Ends at an object, which is the row itself; a list goes on as its own paginator says.
+
+    Args:
+        inner: None is to be detected.
+    """
+
+    def __init__(self, inner: BasePaginator | None) -> None:
+        super().__init__()
+        self.inner, self.is_object = inner, False
+
+    @property
+    def has_next_page(self) -> bool:
+        return not self.is_object and (self.inner is None or self.inner.has_next_page)
+
+    def init_request(self, request: Request) -> None:
+        if self.inner is not None:
+            self.inner.init_request(request)
+
+    def update_state(self, response: Response, data: list[Any] | None = None) -> None:
+        self.is_object = not is_empty(response) and isinstance(response.json(), dict)
+        if not self.is_object:
+            self.inner = self.inner or detect_paginator(response, data or [])
+            self.inner.update_state(response, data)
+
+    def update_request(self, request: Request) -> None:
+        if self.inner is not None and self.has_next_page:
+            self.inner.update_request(request)
+
+
+def build_paginator(declared: config.PaginatorConfig | None, place: str) -> BasePaginator | None:
+    """Build a paginator for one pass over an endpoint; None is to be detected.
+
+    Raises:
+        ConfigurationError: a JSONPath is not valid.
+    """
+    paginator: BasePaginator
+    match declared:
+        case None:
+            return None
+        case config.HeaderLinkPaginator():
+            return HeaderLink(links_next_key=declared.rel)
+        case config.SinglePagePaginator():
+            return SinglePagePaginator()
+        case config.JsonLinkPaginator():
+            paginator = JsonLink(compile_path(declared.next, "paginator.next", place))
+        case config.CursorPaginator():
+            paginator = Cursor(compile_path(declared.next, "paginator.next", place), cursor_param=declared.param)
+        case config.PageNumberPaginator():
+            total = compile_path(declared.total, "paginator.total", place) if declared.total else None
+            paginator = _count(PageNumber(base_page=declared.base, page_param=declared.param, total_path=total), declared)
+        case config.OffsetPaginator():
+            total = compile_path(declared.total, "paginator.total", place) if declared.total else None
+            paginator = _count(Offset(declared.limit, offset_param=declared.offset_param, limit_param=declared.limit_param, total_path=total), declared)
+    if isinstance(declared, config.EndedPaginator) and isinstance(paginator, _Ending):
+        if declared.has_more:
+            paginator.end = _End("has_more", declared.has_more, place, ends_when=False)
+        elif declared.done:
+            paginator.end = _End("done", declared.done, place, ends_when=True)
+    return paginator
+
+
+def _count(paginator: "_Counted", declared: config.PageNumberPaginator | config.OffsetPaginator) -> "_Counted":
+    # Where the answers say which page is the last, an empty page is no end: its rows may be hidden from this login.
+    paginator.stop_after_empty_page = not (declared.total or declared.has_more or declared.done)
+    return paginator
+
+
+def detect_paginator(response: Response, rows: list[Any]) -> BasePaginator:
+    """Find out from the first answer how the next page is asked for.
+
+    Raises:
+        PagingError: there are more pages, and how to ask for them is not certain.
+    """
+    try:
+        link = find_link(response.headers.get("Link", ""), rel="next", url=response.url)
+    except ValueError as error:
+        raise PagingError(f"the Link header is not valid: {error}", "declare `paginator`") from None
+    if link:
+        return HeaderLink()
+    if is_empty(response):
+        return SinglePagePaginator()
+    found, score = json_links_detector(response)
+    if found is not None and score == 1:
+        return JsonLink(found.next_url_path)
+    # dlt would go on with its defaults: a wrong first page number or parameter name leaves rows out.
+    if sign := next(chain(find_header_signs(response, rows), find_signs(response.json(), rows)), None):
+        raise PagingError(f"the answers come in pages (`{sign}`), but how to ask for the next one is not certain", "declare `paginator`")
+    return SinglePagePaginator()
+
+
+def _check_end(response: Response, rows: list[Any]) -> None:
+    """Refuse to end at an answer that says `has_more: true` or the like, whether the paginator knows of it or not."""
+    if not is_empty(response) and (claim := find_claim(response.json(), rows)):
+        raise PagingError(f"the answer says `{claim}: true`, and not how to ask for the next page", _CHECK)
+
+
+def compile_path(path: str, field: str, place: str) -> Any:
+    """Raises:
+    ConfigurationError: it is not valid.
+    """
+    try:
+        return jsonpath.compile_path(path)
+    except Exception as error:  # noqa: BLE001 the parser raises plain Exception
+        raise ConfigurationError(f"{place}: {field} `{path}` is not a valid JSONPath: {error}", remedy="e.g. results, or data.items") from None

@@ -1,0 +1,206 @@
+"""An origin -> an HTTP session that tries again what passes, renews a refused login once, and turns the rest into our errors.
+
+The login is put into a request as it goes out, where its address is known for certain: page links, redirects and paths made of row
+values all end here, and none of them can carry the tenant's token elsewhere. No error keeps a request or an answer.
+"""
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from requests import PreparedRequest, Response, Session
+from requests.adapters import BaseAdapter
+from requests.auth import AuthBase
+from requests.exceptions import RequestException
+from urllib3.exceptions import HTTPError
+
+from fabric_assets.connectors.rest_api.answers import AnswerFormat, UnreadableAnswer
+from fabric_assets.connectors.rest_api.failures import Failure, describe_failure, describe_refusal, quote_answer
+from fabric_assets.connectors.rest_api.waits import WaitLog
+from fabric_assets.errors import SourceUnavailable
+from fabric_assets.security.outgoing import Guard, Outgoing, show_url
+
+ATTEMPTS = 5
+# Answers still coming after this are hung up on and asked for again.
+ANSWER_SECONDS = 300
+# A server that asks for more patience than this gets it from the step's own retry: a wait holds a place among the running loads.
+LONGEST_WAIT_SECONDS = 300
+_AGENT = "etl-fabric"
+
+
+class Login:
+    """Nobody's login, and the base of all others."""
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no message may hold, whatever the server answers."""
+        return ()
+
+    def sign(self, request: PreparedRequest) -> None:
+        """Put the login into a request."""
+
+    def renew(self, refused: PreparedRequest) -> bool:
+        """Get another login in place of the one in a request that was refused with 401; False where there is none to get."""
+        return False
+
+    def close(self) -> None:
+        """Release what renewing has opened."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """What all requests of one load share.
+
+    Args:
+        ends: when, by the monotonic clock, the load has taken too long.
+        others: origins beside the source's own that links and redirects may lead to.
+        report: takes what the reader of a run should know of waits.
+    """
+
+    ends: float
+    others: tuple[str, ...] = ()
+    allow_private_network: bool = False
+    report: Callable[[str], None] = lambda message: None
+
+    def open_session(
+        self, place: str, url: str, login: Login, headers: Mapping[str, str] | None = None, *, written: AnswerFormat | None = None
+    ) -> "ApiSession":
+        """Build a session for one thread.
+
+        Args:
+            place: tenant, source and stream, for messages.
+            url: any URL of the source's own origin.
+            headers: go there and nowhere else, as the login does.
+            written: how the answers are written; default: as JSON says.
+        """
+        guard = Guard(place, url=url, others=self.others, allow_private_network=self.allow_private_network)
+        return ApiSession(_Adapter(self, place, guard, login, headers or {}, written or AnswerFormat()))
+
+
+class ApiSession(Session):
+    """One thread's session with one API."""
+
+    def __init__(self, adapter: "_Adapter") -> None:
+        super().__init__()
+        self._adapter = adapter
+        self.mount("http://", adapter)
+        self.mount("https://", adapter)
+        self.headers["User-Agent"] = _AGENT
+        # The operator's proxies and ~/.netrc are none of a tenant's requests; an auth of its own keeps requests from looking there.
+        self.trust_env = False
+        self.auth = _NoAuth()
+
+    def rebuild_auth(self, prepared_request: PreparedRequest, response: Response) -> None:
+        """Leave it to the adapter, which signs each hop of a redirect by where it goes."""
+
+    def send(self, request: PreparedRequest, **kwargs: Any) -> Response:
+        try:
+            return super().send(request, **kwargs)
+        except RequestException as error:
+            failure = self._adapter.describe(error, request)
+        # Outside of the handler: an exception remembers the one that it was raised under, and that one holds the request.
+        raise failure.error
+
+    def read(self, response: Response) -> Any:
+        """The value in an answer; None without content.
+
+        Raises:
+            SourceError: there is no value.
+        """
+        return self._adapter.written.read(response, self._adapter.place)
+
+    @property
+    def reads_lines(self) -> bool:
+        """Whether answers are JSON Lines."""
+        return self._adapter.written.lines
+
+    def quote(self, response: Response) -> str:
+        """What the server says, in one short line without secrets."""
+        return quote_answer(response, self._adapter.login.secrets)
+
+
+class _NoAuth(AuthBase):
+    def __call__(self, r: PreparedRequest) -> PreparedRequest:
+        return r
+
+
+class _Adapter(BaseAdapter):
+    """Every page and every hop of a redirect passes here."""
+
+    def __init__(self, line: Line, place: str, guard: Guard, login: Login, headers: Mapping[str, str], written: AnswerFormat) -> None:
+        super().__init__()
+        self._line, self.place, self._guard, self.login, self._headers, self.written = line, place, guard, login, headers, written
+        self._outgoing = Outgoing(guard)
+        self._waits = WaitLog(place, line.report)
+
+    def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
+        attempt = 1
+        while not isinstance(answer := self._ask(request), Response):
+            # Each load a little different, so that they do not come back all at once.
+            wait = answer.wait if answer.wait is not None else 2 ** (attempt - 1) * random.uniform(0.5, 1)  # noqa: S311
+            if not answer.passing or attempt == ATTEMPTS or wait > LONGEST_WAIT_SECONDS or time.monotonic() + wait > self._line.ends:
+                raise answer.error
+            self._waits.add(answer, request, wait)
+            time.sleep(wait)
+            attempt += 1
+        answer.request = request
+        return answer
+
+    def close(self) -> None:
+        self._waits.flush()
+        self._outgoing.close()
+
+    def describe(self, error: Exception, request: PreparedRequest) -> Failure:
+        return describe_failure(error, self.place, request)
+
+    def _ask(self, request: PreparedRequest) -> Response | Failure:
+        signed = self._sign(request)
+        answer = self._exchange(signed)
+        if isinstance(answer, Failure) and answer.status == 401 and self._guard.is_own(request.url or "") and self.login.renew(signed):
+            return self._exchange(self._sign(request))
+        return answer
+
+    def _sign(self, request: PreparedRequest) -> PreparedRequest:
+        signed = request.copy()
+        if self._guard.is_own(request.url or ""):
+            signed.headers.update(self._headers)
+            self.login.sign(signed)
+        else:
+            signed.headers.pop("Cookie", None)
+        return signed
+
+    def _exchange(self, request: PreparedRequest) -> Response | Failure:
+        left = self._line.ends - time.monotonic()
+        if left <= 0:
+            return Failure(build_timeout_error(self.place))
+        try:
+            response = self._outgoing.fetch(request, seconds=min(left, ANSWER_SECONDS))
+        except (RequestException, HTTPError) as error:
+            late = time.monotonic() >= self._line.ends
+            return Failure(build_timeout_error(self.place)) if late else self.describe(error, request)
+        status = response.status_code
+        if status >= 400 or (status >= 300 and not response.is_redirect) or (status == 202 and request.method == "GET"):
+            return describe_refusal(response, self.place, request, self.login.secrets)
+        if _is_cut_off(response, self.written):
+            return Failure(
+                SourceUnavailable(f"{self.place}: the answer to {request.method} {show_url(request.url or '')} broke off", remedy="the load tries again later"),
+                passing=True,
+            )
+        return response
+
+
+def build_timeout_error(place: str) -> SourceUnavailable:
+    return SourceUnavailable(f"{place}: the load took longer than the source's timeout", remedy="raise the source's timeout")
+
+
+def _is_cut_off(response: Response, written: AnswerFormat) -> bool:
+    """Whether an answer begins like a value and does not end like one, though HTTP knows of no fault."""
+    if response.is_redirect:
+        return False
+    try:
+        written.parse(response)
+    except UnreadableAnswer as error:
+        return error.is_cut_off
+    return False

@@ -1,0 +1,300 @@
+"""A rest_api source -> its readers: an endpoint and the loaded ones below it are one pass over its pages.
+
+One pass, so that a parent is read once for itself and all its children, and a parent that nobody chose is read but not loaded.
+Built on dlt's REST client and paginators, not on its `rest_api_resources`: that one completes logins from dlt's own configuration,
+puts row values into paths as they are, and has no place for a stream's own errors.
+"""
+
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from fabric_assets.config.sources.models import RestApiSource
+from fabric_assets.config.sources.rest import RestStream
+from fabric_assets.connectors.context import SourceContext
+from fabric_assets.connectors.rest_api.answers import AnswerFormat
+from fabric_assets.connectors.rest_api.auth import build_login, resolve_url
+from fabric_assets.connectors.rest_api.cursor import Border, Position, RestCursorReader
+from fabric_assets.connectors.rest_api.pages import PageReader
+from fabric_assets.connectors.rest_api.rows import KeyCheck, Page, ParentRows, fill_placeholders, get_parent_value
+from fabric_assets.connectors.rest_api.session import Line, Login
+from fabric_assets.errors import DataError, FabricError
+from fabric_assets.rows.batches import Batch, ReadGroup, Row, SourceReader, StreamFailed, StreamMemory, StreamPlan
+from fabric_assets.rows.value_forms import CURRENT, WHOLE_STREAM
+
+Memories = Mapping[str, StreamMemory]
+
+
+def open_source(context: SourceContext) -> SourceReader:
+    """Open the source for the context's chosen streams; nothing is asked before a group is read.
+
+    Raises:
+        ConfigurationError: a secret that is not there, or an address that is none.
+    """
+    config = context.config
+    if not isinstance(config, RestApiSource):
+        raise TypeError(f"{context.describe()} is no rest_api source")
+    ends = time.monotonic() + config.timeout.total_seconds()
+    line = Line(ends, others=config.allowed_origins, allow_private_network=config.allow_private_network, report=context.report)
+    # A token's request carries the client's secret: it goes nowhere but to its own address.
+    login = build_login(config.auth, context, replace(line, others=()).open_session)
+    api = _Api(context, config, base_url=resolve_url(config.base_url, context, "base_url"), login=login, line=line)
+    roots: dict[str, list[str]] = {}
+    for name in context.streams:
+        roots.setdefault(api.get_lineage(name)[-1], []).append(name)
+    groups = [ReadGroup(tuple(map(api.build_plan, loaded)), partial(api.read, root, loaded)) for root, loaded in roots.items()]
+    return SourceReader(tuple(groups), connections=config.max_connections, close=login.close)
+
+
+@dataclass(frozen=True)
+class _Api:
+    """What the groups of one load share."""
+
+    context: SourceContext
+    config: RestApiSource
+    base_url: str
+    login: Login
+    line: Line
+    said: set[str] = field(default_factory=set)
+
+    def build_plan(self, name: str) -> StreamPlan:
+        stream = self.config.streams[name]
+        merged = stream.disposition == "merge"
+        # Should the pages hold a key twice, its newest row wins; a nested field is no column.
+        newest = stream.cursor.field if merged and stream.cursor and "." not in stream.cursor.field else None
+        reads_all = all(self.config.streams[ancestor].cursor is None for ancestor in self.get_lineage(name))
+        return StreamPlan(name, stream.disposition, key=stream.primary_key or (), newest_by=newest, reads_all=reads_all)
+
+    def read(self, root: str, loaded: list[str], memories: Memories) -> Iterator[Batch | StreamFailed]:
+        """Read a root endpoint's pages and, depth first, what is loaded from below its rows."""
+        with ExitStack() as stack:
+            yield from _Pass(self, root, {name: memories[name] for name in loaded}, stack).read()
+
+    def open_pages(self, name: str, stack: ExitStack, *, loaded: list[str], is_entity: bool, warn: Callable[[str], None]) -> PageReader:
+        """Args:
+        loaded: the streams that take rows from the endpoint.
+        is_entity: an object that answers is the row.
+        warn: takes warnings for the run's summary.
+        """
+        stream, place = self.config.streams[name], self.context.describe(name)
+        written = AnswerFormat(lines=stream.format == "jsonl", encoding=stream.encoding)
+        session = self.line.open_session(place, self.base_url, self.login, self.config.headers, written=written)
+        stack.callback(session.close)
+        paginator = stream.paginator or self.config.paginator
+        is_merged = all(self.config.streams[other].disposition == "merge" for other in loaded)
+        return PageReader(
+            place,
+            base_url=self.base_url,
+            session=session,
+            stream=stream,
+            paginator=paginator,
+            is_merged=is_merged,
+            is_entity=is_entity,
+            report_list=partial(self._report_list, name, is_old=stream.asks_for_one() and not is_entity),
+            warn=warn,
+            ends=self.line.ends,
+        )
+
+    def _report_list(self, name: str, selector: str, *, is_old: bool) -> None:
+        """Say once that a table of an earlier version goes on with the list in an object that would be the row today."""
+        if is_old and name not in self.said:
+            self.said.add(name)
+            self.context.report(
+                f"{self.context.describe(name)}: its rows are the list `{selector}` in each answer, as its table was made by an earlier version;"
+                f" to take the objects themselves, load {name} with --full-refresh; to keep the list, declare `data: {selector}`"
+            )
+
+    def get_lineage(self, name: str) -> list[str]:
+        """The stream and its ancestors, nearest first."""
+        lineage = [name]
+        while parent := self.config.streams[lineage[-1]].get_parent():
+            lineage.append(parent)
+        return lineage
+
+
+class _Pass:
+    """One pass over a root endpoint. A stream that fails is left out from there on; the others go on.
+
+    Args:
+        memories: of the loaded streams; the root itself need not be among them.
+    """
+
+    def __init__(self, api: _Api, root: str, memories: Memories, stack: ExitStack) -> None:
+        self._api, self._root, self._memories = api, root, memories
+        self._streams = api.config.streams
+        # Each endpoint on the way to a loaded stream, with the loaded ones that take rows from it; parents first.
+        self._below: dict[str, list[str]] = {}
+        for name in memories:
+            for endpoint in api.get_lineage(name):
+                self._below.setdefault(endpoint, []).append(name)
+        endpoints = sorted(self._below, key=lambda name: len(api.get_lineage(name)))
+        self._readers = {
+            name: api.open_pages(name, stack, loaded=self._below[name], is_entity=self._takes_entity(name), warn=partial(self._warn, name))
+            for name in endpoints
+        }
+        self._keepers = {name: _Keeper(api.context.describe(name), self._streams[name], memory) for name, memory in memories.items()}
+        self._parents = {
+            name: ParentRows(api.context.describe(name), parent, self._streams[name]) for name in endpoints if (parent := self._streams[name].get_parent())
+        }
+        self._failed: set[str] = set()
+
+    def read(self) -> Iterator[Batch | StreamFailed]:
+        """Raises:
+        FabricError: the root cannot be read; its children have failed by then, each with an error of its own.
+        """
+        try:
+            yield from self._read()
+            for name, rows in self._parents.items():
+                if said := rows.describe_skipped():
+                    self._warn(name, said)
+        except FabricError as error:
+            yield from self._fail_below(self._root, error)
+            raise
+
+    def _read(self) -> Iterator[Batch | StreamFailed]:
+        declared = self._streams[self._root].cursor
+        if declared is None:
+            yield from self._read_root(None, None)
+            return
+        cursor = RestCursorReader(self._api.context.describe(self._root), declared)
+        start = cursor.get_start(cursor.get_position(memory) for memory in self._memories.values())
+        highest = yield from self._read_root(cursor, start)
+        if self._is_done(self._root):
+            return
+        gone_back = [name for name, memory in self._memories.items() if cursor.has_gone_back(memory, highest)]
+        if gone_back:
+            yield from self._begin_again(gone_back, declared.field, highest)
+            if self._is_done(self._root):
+                return
+            start = declared.initial
+            highest = yield from self._read_root(cursor, start)
+        if self._root in self._keepers and (older := self._keepers[self._root].older):
+            self._api.context.report(
+                f"{self._api.context.describe(self._root)}: rows left out for they stand before the last load's highest {declared.field!r}: {older};"
+                " an append takes them for loaded; where rows come late, use merge with a lag"
+            )
+        for name, memory in self._memories.items():
+            cursor.move(memory, start=start, highest=highest)
+            if ahead := cursor.describe_if_ahead(memory):
+                self._api.context.report(f"{self._api.context.describe(name)}: the cursor field {declared.field!r} has come to {ahead}")
+
+    def _read_root(self, cursor: RestCursorReader | None, start: Position | None) -> Generator[Batch | StreamFailed, None, Position | None]:
+        """Read all pages from a position on; gives the highest cursor value among them."""
+        stream, highest = self._streams[self._root], None
+        query = stream.get_query()
+        if stream.cursor and start is not None:
+            query[stream.cursor.param] = start  # type: ignore[assignment]
+        for page in self._readers[self._root].read(stream.path, query):
+            if cursor and page.rows:
+                highest = cursor.get_highest(page.rows, position=highest, start=start)
+            yield from self._take(self._root, page, f"page {page.number}")
+            if self._is_done(self._root):
+                break
+        return highest
+
+    def _begin_again(self, names: list[str], field: str, highest: Position | None) -> Iterator[StreamFailed]:
+        """Tell of an API that was set back; what it holds is merged anew, but an append cannot tell which of it is new."""
+        what = f"{self._api.context.describe(self._root)}: the cursor field {field!r} went back to {highest}: the API's data look restored"
+        appended = [name for name in names if self._streams[name].disposition == "append"]
+        yield from self._fail(
+            appended,
+            DataError(f"{what}, and an append cannot tell which rows it has loaded", remedy="look at the API, then load the stream with --full-refresh"),
+        )
+        if len(appended) < len(names):
+            self._api.context.report(f"{what}; all of its rows are read again")
+
+    def _take(self, name: str, page: Page, origin: str) -> Iterator[Batch | StreamFailed]:
+        """Give a page's own rows, then all that hangs below them."""
+        if name in self._keepers and name not in self._failed:
+            try:
+                kept = self._keepers[name].keep(page.rows) if page.rows else []
+            except FabricError as error:
+                yield from self._fail([name], error)
+            else:
+                if kept or page.strays:
+                    # What an earlier load brought is gone from the page, and with it the numbers of the others.
+                    is_whole = len(kept) == len(page.rows) and not page.strays
+                    yield Batch(name, kept, origin=origin, first_row=1 if is_whole else None, rejects=page.reject_strays(origin))
+        for child in self._readers:
+            if self._streams[child].get_parent() == name and not self._is_done(child):
+                try:
+                    for row in self._parents[child].select(page.rows):
+                        yield from self._read_child(child, row, name)
+                except FabricError as error:
+                    yield from self._fail([child], error)
+                    yield from self._fail_below(child, error)
+
+    def _read_child(self, name: str, row: Row, parent: str) -> Iterator[Batch | StreamFailed]:
+        stream, place = self._streams[name], self._api.context.describe(name)
+        path, query = fill_placeholders(stream, row, place)
+        inherited = {f"_{parent}_{kept}": get_parent_value(row, kept) for kept in stream.include_from_parent}
+        first = stream.get_parent_fields()[0]
+        for page in self._readers[name].read(path, query):
+            origin = f"{parent}.{first} {get_parent_value(row, first)}, page {page.number}"
+            whole = replace(page, rows=[{**child, **inherited} for child in page.rows]) if inherited else page
+            yield from self._take(name, whole, origin)
+            if self._is_done(name):
+                return
+
+    def _takes_entity(self, name: str) -> bool:
+        """Whether an object that answers is the row; tables of earlier versions hold the first list in it, and go on so."""
+        stream = self._streams[name]
+        if stream.data is not None or not stream.asks_for_one():
+            return False
+        older = [loaded for loaded in self._below[name] if self._memories[loaded].value_forms < CURRENT]
+        for loaded in older:
+            self._memories[loaded].note_older_form(WHOLE_STREAM, "rows")
+        return not older
+
+    def _warn(self, endpoint: str, message: str) -> None:
+        """Warn once of what concerns an endpoint, in all streams that are loaded from it or from below it."""
+        for name in self._below[endpoint]:
+            said = message if name == endpoint else f"{endpoint}: {message}"
+            if said not in self._memories[name].warnings:
+                self._memories[name].warnings.append(said)
+
+    def _is_done(self, endpoint: str) -> bool:
+        return self._failed.issuperset(self._below[endpoint])
+
+    def _fail_below(self, endpoint: str, error: FabricError) -> Iterator[StreamFailed]:
+        """Let the streams fail that are read from an endpoint's rows; its whole error is said once, by its own stream where that is loaded."""
+        for name in self._below[endpoint]:
+            if name != endpoint:
+                what = f"{self._api.context.describe(name)}: not loaded, because its parent {endpoint} failed"
+                is_said = endpoint in self._memories
+                yield from self._fail([name], type(error)(what if is_said else f"{what}: {error.message}", remedy="" if is_said else error.remedy))
+
+    def _fail(self, names: list[str], error: FabricError) -> Iterator[StreamFailed]:
+        for name in names:
+            if name not in self._failed:
+                self._failed.add(name)
+                yield StreamFailed(name, error)
+
+
+class _Keeper:
+    """Looks at one stream's rows before they are loaded."""
+
+    def __init__(self, place: str, stream: RestStream, memory: StreamMemory) -> None:
+        keys = stream.primary_key or ()
+        self._keys = KeyCheck(place, keys)
+        self._border = Border(place, stream.cursor, memory=memory, keys=keys) if stream.cursor and stream.disposition == "append" else None
+        if self._border is None:
+            # That of an append that it was before would be out of date should it become one again.
+            memory.state.pop("border", None)
+
+    @property
+    def older(self) -> int:
+        """Rows that an append left out as older than its last load."""
+        return self._border.older if self._border else 0
+
+    def keep(self, rows: list[Row]) -> list[Row]:
+        """Drop what an earlier load brought.
+
+        Raises:
+            SourceError: no row has the key.
+            DataError: nobody can tell whether a row is new.
+        """
+        self._keys.check(rows)
+        return self._border.keep_new(rows) if self._border else rows

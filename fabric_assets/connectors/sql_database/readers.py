@@ -1,0 +1,92 @@
+"""A query -> Arrow tables of bounded size, by the way that is fastest and exact for each database.
+
+Postgres: ADBC's binary COPY. SQLite: ADBC where every value fits its column. MySQL and MariaDB: the rows as they come over the
+wire. DuckDB: its own Arrow. Any other: the driver's rows.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from fabric_assets.config.sources.models import SqlDatabaseSource
+from fabric_assets.connectors.sql_database.condition import explain_refusal
+from fabric_assets.connectors.sql_database.database import Database, parse_url
+from fabric_assets.connectors.sql_database.query import Query
+from fabric_assets.errors import SourceError
+
+GetType = Callable[[str], pa.DataType | None]
+Answer = TypeVar("Answer")
+
+# Each brings drivers of its own, so only the one that is wanted is imported.
+_READERS: Mapping[str, str] = {
+    "postgresql+psycopg2": "postgres_reader",
+    "mysql+pymysql": "mysql_reader",
+    "mariadb+pymysql": "mysql_reader",
+    "sqlite": "sqlite_reader",
+    "duckdb": "duckdb_reader",
+}
+
+
+def open_database(config: SqlDatabaseSource, url: str, *, place: str) -> Database:
+    """Args:
+    url: the resolved one.
+
+    Raises:
+        ConfigurationError, SourceError: the url is none, its driver is not installed, or its file does not exist.
+    """
+    parsed = parse_url(url, place=place, origin=config.url.describe())
+    kind = _get_reader("duckdb").DuckDatabase if parsed.get_backend_name() == "duckdb" else Database
+    return kind(parsed, config.schema_, place, config.timeout.total_seconds(), config.max_connections)
+
+
+def read(database: Database, query: Query, *, place: str) -> Iterator[pa.Table]:
+    """Read the rows: at least one table, maybe empty, and the first one has the query's types.
+
+    A later one has text in a column where a value does not fit the type.
+
+    Raises:
+        SourceError, SourceUnavailable: the database refuses, cannot be reached, or the load's time is up.
+    """
+    begun, schema = False, query.schema
+    tables = _get_reader(database.url.drivername).read(database, query, place)
+    while (table := _ask(lambda: next(tables, None), database, query, place)) is not None:
+        if not begun and table.schema != schema:
+            yield schema.empty_table()
+        begun = True
+        yield table
+        database.check_time()
+    if not begun:
+        yield schema.empty_table()
+
+
+def decide_types(database: Database, query: Query, kept: GetType, *, key: Sequence[str], is_bounded: bool, place: str) -> Query:
+    """Give a type to the columns whose declaration does not bind: the warehouse's where every value fits, else by what the table holds.
+
+    Args:
+        kept: a column's type in the warehouse.
+        key: the names of the primary key's columns.
+        is_bounded: only some rows will be read, so that looking at all of them would cost more than it gives.
+    """
+    if database.dialect == "sqlite":
+        decide = _get_reader("sqlite").decide_types
+        decided = _ask(lambda: decide(database, query, kept, is_bounded=is_bounded, place=place), database, query, place)
+        _get_reader("sqlite").refuse_alike_keys(database, decided, key, place=place)
+        return decided
+    if database.dialect == "postgresql" and any(column.kind is None for column in query.columns):
+        decide = _get_reader("postgresql+psycopg2").decide_types
+        return _ask(lambda: decide(database, query, kept, place=place), database, query, place)
+    return query
+
+
+def _ask(question: Callable[[], Answer], database: Database, query: Query, place: str) -> Answer:
+    try:
+        return question()
+    except SourceError as error:
+        refusal = explain_refusal(database, query, error, place=place)
+    raise refusal
+
+
+def _get_reader(drivername: str) -> Any:
+    return import_module(f"fabric_assets.connectors.sql_database.{_READERS.get(drivername, 'row_reader')}")

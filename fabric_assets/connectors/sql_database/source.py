@@ -1,0 +1,285 @@
+"""A `sql_database` source's config -> one group of batches per stream.
+
+Tables and columns are looked up once for all streams, when the source is opened; a wrong name ends its own stream before a row
+is read, in words that name the nearest right one.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+
+from fabric_assets.config.sources.models import SqlDatabaseSource, SqlStream
+from fabric_assets.connectors.context import SourceContext
+from fabric_assets.connectors.cursor import Cursor
+from fabric_assets.connectors.cursor_proof import CursorProof
+from fabric_assets.connectors.local_paths import LocalPaths
+from fabric_assets.connectors.sql_database import bounds as sql_bounds
+from fabric_assets.connectors.sql_database import columns as sql_columns
+from fabric_assets.connectors.sql_database import order as sql_order
+from fabric_assets.connectors.sql_database import readers as sql_readers
+from fabric_assets.connectors.sql_database.database import Database
+from fabric_assets.connectors.sql_database.late_rows import LateRows
+from fabric_assets.connectors.sql_database.moments import Moment, MomentGone, Moments
+from fabric_assets.connectors.sql_database.query import Query
+from fabric_assets.connectors.suggestions import build_missing_error
+from fabric_assets.errors import ConfigurationError
+from fabric_assets.rows.batches import Batch, ReadGroup, SourceReader, StreamMemory, StreamPlan
+from fabric_assets.rows.former_forms import find_declared_form
+from fabric_assets.rows.value_forms import CURRENT, FIRST
+
+# The last one reads the present.
+_MOST_ATTEMPTS = 4
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """One stream of one load.
+
+    Args:
+        columns: of its table, with the types that the database declares; None where there is no such table.
+        moments: that the source's streams share; None where it has none.
+    """
+
+    context: SourceContext
+    name: str
+    config: SqlStream
+    database: Database
+    columns: Mapping[str, Any] | None
+    moments: Moments | None
+
+    @property
+    def place(self) -> str:
+        return self.context.describe(self.name)
+
+    @property
+    def table(self) -> str:
+        return self.config.table or self.name
+
+
+def open_source(context: SourceContext) -> SourceReader:
+    """Connect, and look up the tables of the context's streams.
+
+    Raises:
+        ConfigurationError, SourceError, SourceUnavailable: the url or the connection.
+    """
+    config = context.config
+    assert isinstance(config, SqlDatabaseSource)
+    database = sql_readers.open_database(config, context.resolve(config.url), place=context.describe())
+    _check_file(database, context)
+    streams = {name: config.streams[name] for name in context.streams}
+    tables = database.reflect({stream.table or name for name, stream in streams.items()})
+    groups, moments = [], _open_moments(database, config, streams)
+    for name, stream in streams.items():
+        newest = stream.cursor.field if stream.cursor else None
+        declared = tables.get(stream.table or name)
+        plan = StreamPlan(
+            name,
+            stream.disposition,
+            key=stream.primary_key or (),
+            newest_by=newest,
+            reads_all=stream.cursor is None,
+            declares_columns=True,
+            unread=tuple(column for column in declared or () if stream.columns and column not in stream.columns),
+        )
+        groups.append(ReadGroup((plan,), partial(_read, _Reading(context, name, stream, database, declared, moments))))
+
+    def close() -> None:
+        if moments is not None:
+            moments.close()
+        database.close()
+
+    # The streams of a moment that one connection shows wait for each other.
+    return SourceReader(tuple(groups), connections=1 if config.consistent and not (moments and moments.are_shared) else config.max_connections, close=close)
+
+
+def _open_moments(database: Database, config: SqlDatabaseSource, streams: Mapping[str, SqlStream]) -> Moments | None:
+    """Raises:
+    ConfigurationError: one moment is demanded of a database that gives none.
+    """
+    if database.url.drivername == "postgresql+psycopg2":
+        from fabric_assets.connectors.sql_database.postgres_moments import PostgresMoments  # its driver is loaded for Postgres alone
+
+        asked = [database.quote_table(stream.table or name) for name, stream in streams.items() if stream.cursor and config.late_rows is not None]
+        return PostgresMoments(database, streams=streams, tables=asked, hold_seconds=config.snapshot_hold.total_seconds())
+    if not config.consistent:
+        return None
+    if not database.url.drivername.endswith("+pymysql"):
+        raise ConfigurationError(
+            f"{database.place}: consistent: true is for MySQL and MariaDB; a {database.dialect} database does not show all tables at one moment",
+            remedy="leave consistent out",
+        )
+    from fabric_assets.connectors.sql_database.mysql_moments import MysqlMoments  # its driver is loaded for MySQL alone
+
+    return MysqlMoments(database, streams=streams)
+
+
+def _check_file(database: Database, context: SourceContext) -> None:
+    """Raises:
+    ConfigurationError: the url is of a file that no load of this tenant may read.
+    """
+    if database.dialect not in {"sqlite", "duckdb"} or database.url.database in (None, "", ":memory:"):
+        return
+    files, paths = [*_list_files(database.url.database)], LocalPaths(context)
+    # A URI is no file's name, but where there is a file of this name, a driver may open that.
+    for file in [file for file in files if os.path.lexists(file)] or files:
+        paths.check(file.parent, "of its url", below=False)
+
+
+def _list_files(written: str) -> Iterator[Path]:
+    """Every file that a driver may take this for: some read URIs, with a host and with escapes, even where the url does not say that it is one."""
+    paths = [written]
+    if uri := re.match("file:(?://[^/]*)?([^?#]*)", written):
+        paths += [uri[1], unquote(uri[1])]
+    for path in paths:
+        # SQLite ends a name at an escaped NUL; two slashes in front mean something to Python alone.
+        yield Path(os.path.realpath(re.sub("^/+", "/", path.partition("\0")[0])))
+
+
+def _read(reading: _Reading, memories: Mapping[str, StreamMemory]) -> Iterator[Batch]:
+    memory, database, place = memories[reading.name], reading.database, reading.place
+    query = _build_query(reading, memory)
+    _note_older_forms(reading, memory)
+    if reading.config.cursor is None:
+        # What an earlier cursor has left would tell a replay that not all is read.
+        memory.state.clear()
+        for table in _read_at_one_moment(reading, memory, lambda moment: replace(query, moment=moment)):
+            yield Batch(reading.name, table)
+        return
+    field = reading.config.cursor.field
+    column = next(column for column in query.columns if column.name == field)
+    proof = _build_proof(reading, column, memory)
+    cursor = Cursor(
+        reading.config.cursor,
+        kind=sql_columns.get_kind(column),
+        append=reading.config.disposition == "append",
+        key=reading.config.primary_key or (),
+        columns=query.names,
+        memory=memory,
+        place=place,
+        proof=proof,
+    )
+    sql_order.check_order(database, query, column, place=place)
+    late = LateRows(memory.state, table=query.table, every=_get_late_rows(reading))
+
+    def build(moment: Moment | None) -> Query:
+        bound, condition = sql_bounds.build_bound(column, cursor.start, database.dialect, any_width=proof is not None), late.begin(moment)
+        cursor.reads_late = bound is not None and condition is not None
+        return replace(query, moment=moment, bound=(f"{bound[0]} or {condition}", bound[1]) if bound and condition else bound)
+
+    reads_all = cursor.start is None
+    for table in _read_at_one_moment(reading, memory, build):
+        yield Batch(reading.name, cursor.filter(table))
+    if cursor.may_have_gone_back:
+        highest = _find_highest(reading, replace(query, columns=(column,), bound=sql_bounds.build_not_null(column)), cursor)
+        if cursor.begin_again(highest, context=reading.context):
+            bound = sql_bounds.build_bound_again(column, cursor.start, database.dialect)
+            for table in sql_readers.read(database, replace(query, bound=bound), place=place):
+                yield Batch(reading.name, cursor.filter(table))
+    cursor.commit(context=reading.context)
+    late.commit(is_complete=reads_all or cursor.reads_late)
+    if (
+        reads_all
+        and reading.config.cursor.lag is None
+        and reading.moments is not None
+        and reading.moments.are_shared
+        and not late.is_possible
+        and _get_late_rows(reading) is not None
+    ):
+        memory.warnings.append(
+            f"rows that are committed late with an older {field} are missed: {reading.table} is a view or a foreign table, its rows do not name their "
+            "transaction, or the server is a standby. Set cursor.lag to the longest time that a transaction takes"
+        )
+
+
+def _build_proof(reading: _Reading, column: sql_columns.SqlColumn, memory: StreamMemory) -> CursorProof | None:
+    """Raises:
+    DataError: the cursor's type has no order in time, and the stream is new.
+    """
+    assert reading.config.cursor is not None
+    if reading.config.cursor.trust:
+        return None
+    proof = CursorProof(column.name, sql_columns.get_kind(column), is_new=not memory.has_loaded, place=reading.place, warnings=memory.warnings)
+    if reading.columns is not None and sql_columns.is_category(reading.columns[column.name]):
+        proof.refuse_declared(column.declared)
+    return proof
+
+
+def _get_late_rows(reading: _Reading) -> timedelta | None:
+    """How often late rows are asked for; None where the stream could not tell them from rows that it has."""
+    assert isinstance(reading.context.config, SqlDatabaseSource)
+    return None if reading.config.disposition == "append" and not reading.config.primary_key else reading.context.config.late_rows
+
+
+def _read_at_one_moment(reading: _Reading, memory: StreamMemory, build: Callable[[Moment | None], Query]) -> Iterator[pa.Table]:
+    """Read the rows at the moment that the source's streams share, and warn where other streams have read an earlier one.
+
+    Args:
+        build: called with the moment, and once more where that was gone before anything was read.
+    """
+    moments, tables = reading.moments, iter(())
+    moment, first = None, None
+    for attempt in range(_MOST_ATTEMPTS):
+        moment = moments.take() if moments and attempt < _MOST_ATTEMPTS - 1 else None
+        tables = sql_readers.read(reading.database, build(moment), place=reading.place)
+        try:
+            first = next(tables)
+            break
+        except MomentGone:
+            if moments and moment:
+                moments.lose(moment)
+    if moments and moments.impossible:
+        reading.context.report(f"{reading.place}: not read at one moment with the other streams: {moments.impossible}")
+    others = [*reading.context.loaded_before, *(moments.note_begun(reading.name, moment) if moments and moment else ())]
+    if moments and others:
+        memory.warnings.append(f"shows a later moment of the source than {', '.join(others)}: what belongs together may differ until the next load")
+    if first is not None:
+        yield first
+    yield from tables
+
+
+def _find_highest(reading: _Reading, query: Query, cursor: Cursor) -> Any:
+    """By reading the one column: what the database calls the highest text or date need not be what an exact comparison does."""
+    return max(
+        (value for table in sql_readers.read(reading.database, query, place=reading.place) if (value := cursor.find_highest(table)) is not None), default=None
+    )
+
+
+def _note_older_forms(reading: _Reading, memory: StreamMemory) -> None:
+    if memory.value_forms < CURRENT:
+        for former, present in zip(_plan_columns(reading, FIRST), _plan_columns(reading, CURRENT), strict=True):
+            if former != present:
+                declared = (reading.columns or {})[former.name]
+                memory.note_older_form(former.name, find_declared_form(declared, reading.database.dialect, present.kind))
+
+
+def _build_query(reading: _Reading, memory: StreamMemory) -> Query:
+    query = Query(_plan_columns(reading, memory.value_forms), reading.database.quote_table(reading.table), reading.config.where)
+    key, is_bounded = reading.config.primary_key or (), reading.config.cursor is not None
+    return sql_readers.decide_types(reading.database, query, memory.get_type, key=key, is_bounded=is_bounded, place=reading.place)
+
+
+def _plan_columns(reading: _Reading, value_forms: int) -> tuple[sql_columns.SqlColumn, ...]:
+    config, database, declared = reading.config, reading.database, reading.columns
+    if declared is None:
+        raise database.build_missing_table_error(reading.table, place=reading.place)
+    named = [("column", name) for name in config.columns or ()]
+    named += [("cursor field", config.cursor.field)] if config.cursor else []
+    named += [("primary_key column", name) for name in config.primary_key or ()]
+    for kind, name in named:
+        if name not in declared:
+            raise build_missing_error(
+                f"{reading.place}: table {reading.table}",
+                kind=kind,
+                name=name,
+                known=declared,
+                remedy=f"correct the stream's {kind.split()[0]}, in the source's own spelling",
+            )
+    return tuple(database.build_column(name, declared[name], place=reading.place, value_forms=value_forms) for name in config.columns or declared)

@@ -1,0 +1,149 @@
+"""A DuckDB file -> a connection that reaches nothing but that file. Nothing else in this package calls `duckdb.connect`; a test holds that.
+
+A tenant's models write SQL into the tenant's file, and views, macros and types that they leave there meet whatever opens the file next. So each connection
+is locked by its first statements, which ask the file nothing, and each name that the platform uses means DuckDB's own object. ADR 0020 says why.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from fabric_assets.drivers.duckdb_damage import build_damage_error, is_damage
+from fabric_assets.errors import DestinationError, DestinationUnavailable, FabricError
+
+# DuckDB's default is its oldest format: text is squeezed six times faster in this one, and better. Its own 1.3 and newer read it.
+_FORMAT = "v1.3.0"
+# A quarter of the default: an insert holds blocks of each column at once, so that a table of 800 columns took 860 MB of memory.
+_BLOCK_BYTES = 64 * 1024
+# Else DuckDB downloads an extension already when it opens a file that begins like one of SQLite, before any statement.
+NO_DOWNLOADS: dict[str, Any] = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+# What is set for the whole database holds in each of its sessions: none can set it any more. One by one, since as options of `connect` they would come in an
+# order of DuckDB's own, and after the files are closed the spill folder cannot be named.
+_LOCK = (
+    "set global TimeZone = 'UTC'",
+    "set autoinstall_known_extensions = false",
+    "set autoload_known_extensions = false",
+    "set allow_community_extensions = false",
+    "set allow_persistent_secrets = false",
+    "set python_enable_replacements = false",
+    "set enable_external_access = false",
+    "set lock_configuration = true",
+)
+# A constant: DuckDB evaluates what `set` is given, and a list with brackets is a call of the function `list_value`.
+_SIZES_MAY_CHANGE = "set allowed_configs = '[memory_limit, threads]'"
+# A name without a schema is looked up in this order. No file can have a schema `pg_catalog`: it stands for the file, so that `schema.table` is still found
+# there. Then come DuckDB's own functions, operators and types, and the file's schema `main` last. By default `main` is before DuckDB's own.
+_BUILT_INS_FIRST = "set search_path = 'pg_catalog,system.main'"
+_IS_LOCKED = "the configuration has been locked"
+_UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+
+
+class LockedConnection:
+    """A locked connection. Its cursors look names up as it does, which DuckDB's own cursors do not take over."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        cursor = self._connection.cursor()
+        cursor.execute(_BUILT_INS_FIRST)
+        return cursor
+
+    def __enter__(self) -> "LockedConnection":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+def open_file(
+    file: Path | str, *, read_only: bool = False, spill: Path | None = None, memory: str = "", threads: int = 0, sizes_may_change: bool = False
+) -> LockedConnection:
+    """Open a file, locked; every connection of the package to a DuckDB file is made here, but for dbt's own, which its plugin locks.
+
+    Args:
+        spill: see `lock`.
+        memory: the limit of memory, as DuckDB writes it; default: DuckDB's own.
+        threads: default: DuckDB's own.
+        sizes_may_change: leave `memory_limit` and `threads` open, for a connection that runs no statement of a tenant's.
+
+    Raises:
+        duckdb.Error: see `build_open_error`.
+    """
+    connection = duckdb.connect(str(file), read_only=read_only, config=NO_DOWNLOADS)
+    try:
+        lock(connection, spill=spill, memory=memory, threads=threads, sizes_may_change=sizes_may_change)
+        return LockedConnection(connection)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def make_file(file: Path) -> None:
+    """Make an empty file."""
+    duckdb.connect(str(file), config={**NO_DOWNLOADS, "storage_compatibility_version": _FORMAT, "default_block_size": _BLOCK_BYTES}).close()
+
+
+def open_engine() -> duckdb.DuckDBPyConnection:
+    """Open DuckDB without a file of its own, to read files whose paths the caller has checked."""
+    connection = duckdb.connect(config=NO_DOWNLOADS)
+    connection.execute("set TimeZone = 'UTC'")
+    return connection
+
+
+def lock(connection: duckdb.DuckDBPyConnection, *, spill: Path | None = None, memory: str = "", threads: int = 0, sizes_may_change: bool = False) -> None:
+    """Lock an open connection, and all others of this process to its database, for good; their sessions are in UTC.
+
+    Cursors look names up as DuckDB does by default: dbt's run models, and these may use macros of their own. `LockedConnection` gives others.
+
+    Args:
+        spill: where DuckDB may write what is larger than memory; SQL can write there too, so it must hold nothing else. Default: beside the database.
+    """
+    connection.execute(_BUILT_INS_FIRST)
+    try:
+        for statement in (*_list_sizes(connection, spill, memory, threads), *((_SIZES_MAY_CHANGE,) if sizes_may_change else ()), *_LOCK):
+            connection.execute(statement)
+    except duckdb.InvalidInputException as error:
+        # The only other answer: another connection of this process has locked this database before. A file cannot give it.
+        if _IS_LOCKED not in str(error):
+            raise
+
+
+def build_open_error(error: duckdb.Error, where: str) -> FabricError:
+    """Say why a tenant's file could not be opened.
+
+    Args:
+        where: the tenant and the file.
+    """
+    text = str(error)
+    if "Could not set lock on file" in text:
+        return DestinationUnavailable(f"{where} is open in another program: {text}", remedy="close it there, then try again")
+    if is_damage(text):
+        return build_damage_error(text, where)
+    if "database file with version number" in text:
+        return DestinationError(f"{where} was written by a newer DuckDB: {text}", remedy="install the version of DuckDB that wrote it, or a newer one")
+    return DestinationUnavailable(f"{where} cannot be opened: {text}", remedy="see the reason, then try again")
+
+
+def _list_sizes(connection: duckdb.DuckDBPyConnection, spill: Path | None, memory: str, threads: int) -> Iterator[str]:
+    if spill is not None:
+        path = str(spill).replace("'", "''")
+        yield f"set temp_directory = '{path}'"
+        # DuckDB would take 80 % of the machine, or of the container, for each process; several tenants' builds run at once.
+        yield f"set memory_limit = '{_get_memory(connection) * 5 // 8}B'"
+    if memory:
+        yield f"set memory_limit = '{memory}'"
+    if threads:
+        yield f"set threads = {threads}"
+
+
+def _get_memory(connection: duckdb.DuckDBPyConnection) -> int:
+    """Read the limit by DuckDB's own function, whatever the file names alike: with catalog and schema."""
+    (limit,) = connection.execute("select system.main.current_setting('memory_limit')").fetchone() or ("",)
+    number, unit = limit.split()
+    return int(float(number) * _UNITS[unit])

@@ -1,0 +1,134 @@
+"""A file that is stuck -> one that the next load takes: tried again at once, or brought back from quarantine/ to the inbox.
+
+A file goes back before its row of the ledger goes. Killed between the two, the next load finds it in the inbox with its row, and
+puts it away again: nothing is lost, and the release can be repeated. The other way round it would lie in quarantine/, known to nobody.
+"""
+
+import contextlib
+
+from fabric_assets import naming
+from fabric_assets.config.sources.imports import CsvImportSource
+from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.connectors.csv_import.inbox import Inbox
+from fabric_assets.drivers.destinations import connect
+from fabric_assets.errors import ConfigurationError, DataError
+from fabric_assets.loading.dropped_files.overview import DroppedFile, Report, choose_file, find_inboxes, open_ledger, read_known
+from fabric_assets.rows.imported_file import ARCHIVE, MENDED, QUARANTINE, REASON_SUFFIX, ImportedFile, build_place
+from fabric_assets.settings import Settings
+from fabric_assets.warehouse.lease import LEASE_SECONDS, load_lease
+from fabric_assets.warehouse.session import Table, quote_text
+
+_GAVE_UP = "gave_up"
+
+
+def retry(
+    tenant: TenantConfig, settings: Settings, name: str, *, source: str | None = None, stream: str | None = None, report: Report = lambda message: None
+) -> str:
+    """Let the next load try a file that could not be read; says what was done.
+
+    Raises:
+        ConfigurationError: the name stands for no such file.
+        FabricError: the destination, the lease or the inbox.
+    """
+    return _Change(tenant, settings, report).run(name, source, stream, is_release=False)
+
+
+def release(
+    tenant: TenantConfig, settings: Settings, name: str, *, source: str | None = None, stream: str | None = None, report: Report = lambda message: None
+) -> str:
+    """Bring a quarantined file back to the inbox, and let the next load check it anew; says what was done.
+
+    Raises:
+        ConfigurationError: the name stands for no such file.
+        DataError: another file of its name lies in the inbox.
+        FabricError: the destination, the lease or the inbox.
+    """
+    return _Change(tenant, settings, report).run(name, source, stream, is_release=True)
+
+
+def settle_mended(tenant: TenantConfig, settings: Settings, source: str, place: str, *, report: Report) -> None:
+    """Put a file of rejected rows away that was quarantined for being one, once all its rows are replayed."""
+    change = _Change(tenant, settings, report)
+    with load_lease(tenant, source, settings, timeout_seconds=LEASE_SECONDS, report=report):
+        with open_ledger(tenant, settings) as ask:
+            known = [file for file in read_known(ask, tenant, source=source) if build_place(QUARANTINE, file.name, file.facts.mark) == place]
+        ((_, inbox),) = find_inboxes(tenant, settings, {source})
+        # Also one that an earlier replay has settled, and was killed before it was moved.
+        for file in (file for file in known if file.facts.reason == MENDED or file.status == "duplicate"):
+            # A duplicate: its rows are in the table, and the file is done with.
+            change.execute(file, "update", "set status = 'duplicate', reason = null, message = 'its rows were replayed'")
+            if (there := inbox.find(place)) is not None:
+                inbox.move(place, there.version, build_place(ARCHIVE, file.name, file.facts.mark))
+            inbox.remove(f"{place}{REASON_SUFFIX}")
+            report(f"{place} is done with, and put away in {ARCHIVE}/")
+
+
+class _Change:
+    """A change to one file, while no load of its source runs."""
+
+    def __init__(self, tenant: TenantConfig, settings: Settings, report: Report) -> None:
+        self._tenant, self._settings, self._report = tenant, settings, report
+
+    def run(self, name: str, source: str | None, stream: str | None, *, is_release: bool) -> str:
+        found = self._choose(name, source, stream)
+        with load_lease(self._tenant, found.source, self._settings, timeout_seconds=LEASE_SECONDS, report=self._report):
+            # Asked again: a load that was waited for may have dealt with it.
+            file = self._choose(name, found.source, found.stream)
+            if file.status == "failed" and not is_release:
+                self.execute(file, "update", "set attempts = 0, next_attempt_at = null")
+                return f"{file.name}: the next load tries it at once"
+            if file.status != "quarantined" or not (is_release or file.facts.reason == _GAVE_UP):
+                raise ConfigurationError(f"tenant {self._tenant.tenant}: {file.name} is {_describe(file)}", remedy=_advise(file, is_release=is_release))
+            return self._release(file)
+
+    def _choose(self, name: str, source: str | None, stream: str | None) -> DroppedFile:
+        with open_ledger(self._tenant, self._settings) as ask:
+            return choose_file(read_known(ask, self._tenant, source=source, stream=stream), self._tenant, name)
+
+    def _release(self, file: DroppedFile) -> str:
+        inboxes = dict(find_inboxes(self._tenant, self._settings, {file.source}))
+        config = self._tenant.sources.get(file.source)
+        if not inboxes or not isinstance(config, CsvImportSource):
+            raise ConfigurationError(f"tenant {self._tenant.tenant}: the source {file.source} is no csv_import any more", remedy="declare it again")
+        inbox, mark = inboxes[file.source], file.facts.mark
+        # Not to forget a file for the sake of where it lies: its bytes may be in the archive, for another stream that has loaded them.
+        places = [build_place(folder, file.name, mark) for folder in (QUARANTINE, ARCHIVE)]
+        place = next((place for place in places if inbox.find(place) is not None), None)
+        if place:
+            self._put_back(inbox, place, file.name, mark=config.ready == "done_file")
+        is_back = place is not None or _lies_in(inbox, file.facts)
+        inbox.remove(f"{places[0]}{REASON_SUFFIX}")
+        self.execute(file, "delete from", "")
+        return f"{file.name}: back in the inbox; the next load checks it anew" if is_back else f"{file.name}: the file itself has gone; it is forgotten"
+
+    def _put_back(self, inbox: Inbox, place: str, name: str, *, mark: bool) -> None:
+        try:
+            inbox.put_back(place, name, mark=mark)
+        except FileExistsError:
+            raise DataError(
+                f"tenant {self._tenant.tenant}: {place} cannot go back: another file named {name} lies in the inbox",
+                remedy="let that one be loaded, or take it away, then release this one",
+            ) from None
+
+    def execute(self, file: DroppedFile, verb: str, rest: str) -> None:
+        """Change a file's row of the ledger."""
+        table = Table(naming.platform_dataset(self._tenant.tenant), "imported_files")
+        row = f"file_id = {quote_text(f'{file.source}/{file.stream}/{file.facts.file_id}')}"
+        with contextlib.closing(connect(self._tenant, self._settings)) as connection:
+            connection.cursor().execute(f"{verb} {table} {rest} where {row}")
+            connection.commit()
+
+
+def _lies_in(inbox: Inbox, file: ImportedFile) -> bool:
+    """Whether an earlier release, which was killed, has brought it back already."""
+    return inbox.holds(file.name, file.version)
+
+
+def _describe(file: DroppedFile) -> str:
+    return f"{file.status} ({file.facts.reason})" if file.facts.reason else file.status
+
+
+def _advise(file: DroppedFile, *, is_release: bool) -> str:
+    if file.status == "quarantined":
+        return "only a file that could not be read is tried again as it is: correct it and drop it again, or release it if the YAML has changed"
+    return "only a quarantined file can be released" if is_release else "only a failed file can be tried again"

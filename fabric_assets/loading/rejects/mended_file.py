@@ -1,0 +1,117 @@
+"""A file of exported rejects that somebody has mended -> its rows, by the rejected rows that they are.
+
+It may come back from a spreadsheet in another dialect than it was written in, so how it is written is found out as for any file.
+It is held in memory, within the limits of the sources that it may be for.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fabric_assets.config.sources.imports import CsvStream, ImportColumn, ImportLimits, fold
+from fabric_assets.connectors.csv_import.cells import Cells
+from fabric_assets.connectors.csv_import.sheets import open_sheet
+from fabric_assets.connectors.csv_import.tables import open_text
+from fabric_assets.errors import DataError, QuarantinedFile
+from fabric_assets.loading.rejects.csv_export import OWN
+from fabric_assets.rows.imported_file import REJECT
+from fabric_assets.security.formulas import neutralise
+
+_REMEDY = "make one with `fabric rejects export`, and keep this column"
+
+
+@dataclass(frozen=True)
+class MendedRow:
+    """Args:
+    line: in the mended file.
+    cells: by the columns' names; without empty ones.
+    natives: columns whose cell is no text in a workbook.
+    """
+
+    line: int
+    cells: Mapping[str, str]
+    natives: frozenset[str] = frozenset()
+
+
+@dataclass
+class MendedFile:
+    """Args:
+    header: in order; a column without a name has an empty one, and no cells in the rows.
+    rows: by the ids of the rejected rows.
+    refused: line -> why its row is none.
+    """
+
+    header: list[str]
+    rows: dict[str, MendedRow] = field(default_factory=dict)
+    refused: dict[int, str] = field(default_factory=dict)
+
+
+def read_mended(path: Path, name: str, limits: Sequence[ImportLimits]) -> MendedFile:
+    """Read a mended file.
+
+    Args:
+        name: its ending says what it is.
+        limits: of the sources that it may be for; the widest count.
+
+    Raises:
+        DataError: it cannot be read, or holds no rejected rows.
+    """
+    try:
+        header, batches = _open(path, name, _widen(limits))
+        mended = MendedFile([_unguard(column) for column in header])
+        if len(set(filter(None, mended.header))) != len(list(filter(None, mended.header))):
+            raise DataError(f"{name}: two of its columns have the same name", remedy="leave one of them out")
+        place = next((place for place, column in enumerate(mended.header) if fold(column) == REJECT), None)
+        if place is None:
+            raise DataError(f"{name}: it has no column {REJECT}, which names the rejected row that each row is", remedy=_REMEDY)
+        for cells in batches:
+            _take(mended, cells, place)
+    except QuarantinedFile as error:
+        raise DataError(f"{name}: {error.message}", remedy="correct the file, then replay it again") from None
+    return mended
+
+
+def _open(path: Path, name: str, limits: ImportLimits) -> tuple[list[str], Iterator[Cells]]:
+    # Not the stream's own: its delimiter is that of dropped files. The header is known by the one column that is always there.
+    stream = CsvStream.model_construct(glob="*", columns={REJECT: ImportColumn()})
+    lower = name.lower()
+    if lower.endswith(".xlsx"):
+        sheet = open_sheet(path, stream, limits)
+        return sheet.header, sheet.read()
+    packed = lower.endswith(".gz")
+    text = open_text(path, stream, limits, packed=packed, tabs=lower.removesuffix(".gz").endswith(".tsv"))
+    return text.header, text.read()
+
+
+def _widen(limits: Sequence[ImportLimits]) -> ImportLimits:
+    widest = {name: max(getattr(each, name) for each in limits) for name in ImportLimits.model_fields}
+    # Beside the file's columns stand ours.
+    return ImportLimits.model_construct(**{**widest, "columns": widest["columns"] + len(OWN) + 2})
+
+
+def _unguard(name: str) -> str:
+    """A column's name as it was before the export kept it from being a formula."""
+    return name[1:] if neutralise(name[1:]) == name else name
+
+
+def _take(mended: MendedFile, cells: Cells, place: int) -> None:
+    mended.refused.update((bad.line, bad.message) for bad in cells.bad)
+    columns = [column.to_pylist() for column in cells.columns]
+    natives = [None if mask is None else mask.to_pylist() for mask in cells.natives]
+    for index, line in enumerate(cells.lines.to_pylist()):
+        row_id = (columns[place][index] or "").strip()
+        named = [(number, column) for number, column in enumerate(mended.header) if column and number != place and columns[number][index] is not None]
+        row = MendedRow(
+            line,
+            {column: columns[number][index] for number, column in named},
+            frozenset(column for number, column in named if natives and (mask := natives[number]) and mask[index]),
+        )
+        stray = next((number for number, column in enumerate(mended.header) if not column and columns[number][index] is not None), None)
+        if not row_id:
+            mended.refused[line] = f"it names no rejected row in {REJECT}"
+        elif row_id in mended.rows:
+            mended.refused[line] = f"it is the same rejected row as line {mended.rows[row_id].line}"
+        elif stray is not None:
+            mended.refused[line] = f"column {stray + 1}: a value below no column name"
+        else:
+            mended.rows[row_id] = row

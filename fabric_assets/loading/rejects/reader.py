@@ -1,0 +1,152 @@
+"""A tenant's `rejected_rows` -> the rows themselves, a portion at a time: there may be more of them than fit in memory."""
+
+import contextlib
+import json
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from fabric_assets import naming
+from fabric_assets.config.tenant import DuckDbDestination, TenantConfig
+from fabric_assets.drivers.destinations import connect
+from fabric_assets.rows.imported_file import FILE, UNMAPPED
+from fabric_assets.settings import Settings
+from fabric_assets.warehouse.platform_tables.ledger import select_failed_loads
+from fabric_assets.warehouse.session import quote_text
+
+PORTION = 1_000
+Ask = Callable[[str], list[tuple[Any, ...]]]
+# A connector could not read these at all: their raw text is a line of a file, not a row.
+UNREADABLE = frozenset({"ragged_row", "bad_csv", "bad_json", "bad_encoding", "bad_quotes", "nul_byte", "stray_line_end"})
+
+
+@dataclass(frozen=True)
+class RejectedRow:
+    """One row that was set aside; see `batches.Reject`.
+
+    Args:
+        raw: cut where `raw_truncated`.
+    """
+
+    row_id: str
+    source: str
+    stream: str
+    load_id: str
+    run_id: str
+    rejected_at: datetime
+    origin: str
+    row_number: int | None
+    column_name: str | None
+    reason: str
+    message: str
+    raw: str
+    raw_truncated: bool
+
+    def parse(self) -> dict[str, Any] | None:
+        """The row's fields; None where it is only a piece of text."""
+        if self.reason in UNREADABLE or self.raw_truncated:
+            return None
+        try:
+            found = json.loads(self.raw)
+        except ValueError:
+            return None
+        return found if isinstance(found, dict) else None
+
+    @property
+    def is_shaped(self) -> bool:
+        """Whether a dropped file's row was fit to load, until the warehouse met it: its raw text has canonical columns, and values."""
+        return FILE in (self.parse() or {})
+
+    def parse_dropped(self) -> dict[str, Any] | None:
+        """A dropped file's row by the columns of its header; None where only its text was kept."""
+        found = self.parse()
+        if found is None or FILE not in found:
+            return found
+        kept = json.loads(found.get(UNMAPPED) or "{}")
+        return {name: value for name, value in found.items() if not name.startswith("_fabric_")} | kept
+
+
+class RejectedRows:
+    """The chosen rows in the order in which they were met: by load, file or page, and number.
+
+    Args:
+        ask: answers a query to the tenant's warehouse.
+    """
+
+    def __init__(self, ask: Ask, tenant: str, ids: Sequence[str]) -> None:
+        self._ask, self._tenant, self._ids = ask, tenant, ids
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def read(self, limit: int | None = None) -> Iterator[list[RejectedRow]]:
+        """Give the rows in portions, the first ones if there is a limit."""
+        ids, table = self._ids[:limit], f'"{naming.platform_dataset(self._tenant)}".rejected_rows'
+        for start in range(0, len(ids), PORTION):
+            portion = ids[start : start + PORTION]
+            rows = self._ask(f"select {_COLUMNS} from {table} where row_id in ({', '.join(map(quote_text, portion))})")
+            found = {row[0]: _build(row) for row in rows}
+            yield [found[row_id] for row_id in portion if row_id in found]
+
+    def choose(self, row_ids: Collection[str]) -> "RejectedRows":
+        """Only those of the rows that have these ids."""
+        return RejectedRows(self._ask, self._tenant, [row_id for row_id in self._ids if row_id in row_ids])
+
+    def find_numbers(self, source: str, stream: str) -> frozenset[str]:
+        """The columns of a stream's table that hold numbers, by their names in the warehouse."""
+        where = f"table_schema = {quote_text(naming.raw_dataset(self._tenant, source))} and table_name = {quote_text(stream)}"
+        found = self._ask(f"select column_name, data_type from information_schema.columns where {where}")
+        return frozenset(name for name, kind in found if kind.lower().startswith(_NUMBERS))
+
+
+def find_rejects(
+    ask: Ask, tenant: str, *, source: str | None = None, stream: str | None = None, load_id: str | None = None, settled: bool = False
+) -> RejectedRows:
+    """Choose a tenant's rejected rows.
+
+    Args:
+        load_id: of the load that has met them last.
+        settled: only those of loads that succeeded; what a failed one has read is read again by the next.
+    """
+    dataset = naming.platform_dataset(tenant)
+    known = ask(f"select 1 from information_schema.tables where table_schema = '{dataset}' and table_name = 'rejected_rows'")
+    wanted = [f"{column} = {quote_text(value)}" for column, value in (("source", source), ("stream", stream), ("load_id", load_id)) if value is not None]
+    if settled:
+        wanted.append(f"load_id not in ({select_failed_loads(dataset)})")
+    where = f" where {' and '.join(wanted)}" if wanted else ""
+    order = "source, stream, rejected_at, origin, row_number, row_id"
+    ids = ask(f'select row_id from "{dataset}".rejected_rows{where} order by {order}') if known else []
+    return RejectedRows(ask, tenant, [row_id for (row_id,) in ids])
+
+
+@contextmanager
+def open_rejects(
+    tenant: TenantConfig, settings: Settings, *, source: str | None = None, stream: str | None = None, settled: bool = False
+) -> Iterator[RejectedRows]:
+    """Connect and choose a tenant's rejected rows; none where nothing has been loaded yet.
+
+    Raises:
+        DestinationError, DestinationUnavailable: the connection.
+    """
+    if isinstance(tenant.destination, DuckDbDestination) and not naming.warehouse_file(settings.data_dir, tenant.tenant).exists():
+        yield RejectedRows(lambda sql: [], tenant.tenant, ())
+        return
+    with contextlib.closing(connect(tenant, settings, read_only=True)) as connection:
+        cursor = connection.cursor()
+
+        def ask(sql: str) -> list[tuple[Any, ...]]:
+            cursor.execute(sql)
+            return cursor.fetchall()
+
+        yield find_rejects(ask, tenant.tenant, source=source, stream=stream, settled=settled)
+
+
+_COLUMNS = ", ".join(field.name for field in fields(RejectedRow))
+_NUMBERS = ("bigint", "double", "decimal", "numeric")
+
+
+def _build(row: tuple[Any, ...]) -> RejectedRow:
+    found = RejectedRow(*row)
+    return replace(found, rejected_at=found.rejected_at.astimezone(UTC))

@@ -1,0 +1,195 @@
+"""Rejected rows, as they were kept -> the tables that they were meant for, now that a type, a contract or a table has changed.
+
+They take the way of every row: shaped, written and committed with their row of the ledger. The same transaction lets the rejected
+rows go that have been written; the others stay as they are. So a replay that is killed has done nothing, and a second one finds
+nothing left to do.
+"""
+
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+
+from fabric_assets.config.sources.any_source import AnySource
+from fabric_assets.config.sources.files import FileStream
+from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.connectors.files.source import ORDER
+from fabric_assets.errors import ConfigurationError, FabricError
+from fabric_assets.loading.failures import build_error
+from fabric_assets.loading.rejects.reader import find_rejects, open_rejects
+from fabric_assets.loading.rejects.stream_replay import StreamReplay, describe
+from fabric_assets.rows.arrow_types import BINARY
+from fabric_assets.rows.batches import StreamPlan
+from fabric_assets.settings import Settings
+from fabric_assets.warehouse.lease import LEASE_SECONDS, load_lease
+from fabric_assets.warehouse.warehouse import Warehouse, open_warehouse
+
+Report = Callable[[str], None]
+# No table can hold these, whatever changes; they are kept as the source spells them, and as texts they would fit.
+_HOPELESS = "out_of_range"
+# Rows of these come as objects; the others' as columns. What people drop is mended first (replay_file.py).
+_IS_JSON = {"rest_api": True, "sql_database": False, "files": False}
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What came of a stream's rejected rows.
+
+    Args:
+        replayed: written; they are rejected no more.
+        superseded: of these, rows whose key has been loaded since, and newer: what is there was left alone.
+        rejected: rejected again: the values fit no better than before.
+        unreadable: not tried: a piece of a file that is no row, or a row that was too long to be kept whole.
+        error: why nothing of the stream was replayed.
+    """
+
+    source: str
+    stream: str
+    replayed: int = 0
+    superseded: int = 0
+    rejected: int = 0
+    unreadable: int = 0
+    error: str = ""
+
+
+def replay(
+    tenant: TenantConfig, settings: Settings, *, source: str | None = None, stream: str | None = None, report: Report = lambda message: None
+) -> Iterator[Replayed]:
+    """Load a tenant's rejected rows again, stream by stream.
+
+    Left alone are those of streams that are declared no more, and those of loads that failed: the next load reads them again.
+
+    Raises:
+        FabricError: the destination, or the lease, as a whole.
+    """
+    for name, config in tenant.sources.items():
+        if source not in (None, name):
+            continue
+        with load_lease(tenant, name, settings, timeout_seconds=LEASE_SECONDS, report=report):
+            loads = dict[str, Counter[str]]()
+            with open_rejects(tenant, settings, source=name, stream=stream, settled=True) as found:
+                for row in (row for portion in found.read() for row in portion if row.stream in config.streams):
+                    loads.setdefault(row.stream, Counter())[row.load_id] += 1
+            if config.type not in _IS_JSON:
+                yield from (Replayed(name, kept, unreadable=counts.total(), error=_build_ways(tenant.tenant, name, kept)) for kept, counts in loads.items())
+            elif loads:
+                with open_warehouse(tenant, name, settings) as warehouse:
+                    warehouse.prepare()
+                    for kept, counts in loads.items():
+                        yield _replay_stream(tenant, warehouse, name, kept, loads=sorted(counts, reverse=True))
+
+
+def _build_ways(tenant: str, source: str, stream: str) -> str:
+    return (
+        "dropped rows are mended first: either correct the file, and drop it again; or take the rows out with"
+        f" `fabric rejects export {tenant} --source {source} --stream {stream} --out mended.csv`, correct that file,"
+        f" and load it with `fabric rejects replay {tenant} --file mended.csv`"
+    )
+
+
+def _replay_stream(tenant: TenantConfig, warehouse: Warehouse, source: str, stream: str, *, loads: Sequence[str]) -> Replayed:
+    done = Replayed(source, stream)
+    try:
+        for plan, load_id in _build_plans(stream, tenant.sources[source], loads):
+            done = _add(done, _load(tenant, warehouse, source, plan, load_id))
+    except FabricError as error:
+        return replace(done, error=str(error))
+    except Exception as error:  # noqa: BLE001 - the one boundary where drivers and servers become our errors
+        return replace(done, error=str(build_error(error, tenant=tenant, place=describe(tenant, source, stream), writing=True)))
+    return done
+
+
+def _add(one: Replayed, other: Replayed) -> Replayed:
+    counts = {name: getattr(one, name) + getattr(other, name) for name in ("replayed", "superseded", "rejected", "unreadable")}
+    return replace(one, **counts)
+
+
+def _load(tenant: TenantConfig, warehouse: Warehouse, source: str, plan: StreamPlan, load_id: str | None) -> Replayed:
+    stream, unreadable, hopeless = plan.name, 0, 0
+    is_json = _IS_JSON[tenant.sources[source].type]
+    with contextlib.closing(StreamReplay(tenant, warehouse, source, plan)) as load:
+        if plan.disposition == "merge" and not (plan.newest_by or plan.read_by) and load.has_cursor:
+            raise ConfigurationError(
+                f"{describe(tenant, source, stream)}: the cursor that its last load had is gone from the YAML, so nothing says which rows are newer",
+                remedy=f"load it first, which reads all of it again: fabric run {tenant.tenant} --select raw/{source}/{stream}",
+            )
+        for portion in find_rejects(partial(ask, warehouse), tenant.tenant, source=source, stream=stream, load_id=load_id, settled=True).read():
+            tried = [row for row in portion if row.reason != _HOPELESS]
+            readable = [(row, fields) for row in tried if (fields := row.parse()) is not None]
+            hopeless += len(portion) - len(tried)
+            unreadable += len(tried) - len(readable)
+            rows = [fields for _, fields in readable]
+            if rows:
+                load.write(rows if is_json else build_table(rows, load.columns, load.names.find_column), [row.row_id for row, _ in readable])
+        repeats = load.commit()
+    return Replayed(source, stream, replayed=load.record.rows_loaded, superseded=repeats, rejected=load.record.rows_rejected + hopeless, unreadable=unreadable)
+
+
+def ask(warehouse: Warehouse, sql: str) -> list[tuple[Any, ...]]:
+    return list(zip(*(column.to_pylist() for column in warehouse.query(sql).columns), strict=True))
+
+
+def _build_plans(name: str, config: AnySource, loads: Sequence[str]) -> Iterator[tuple[StreamPlan, str | None]]:
+    """How the rows are written: beside those that are there, or in their place if they are newer.
+
+    Args:
+        loads: that have rejected rows, the latest first.
+
+    Returns:
+        a plan for all the rows; or, where nothing but the load says which row is newer, for each load's. The latest come first: what they write is newer.
+    """
+    stream = config.streams[name]
+    cursor = getattr(stream, "cursor", None)
+    newest_by = ORDER if isinstance(stream, FileStream) else cursor.field if cursor and "." not in cursor.field else None
+    key = stream.primary_key or ()
+    if stream.disposition != "merge":
+        yield StreamPlan(name, "append", key, yields=True), None
+    elif newest_by or not _IS_JSON[config.type]:
+        # A database's stream without a cursor is read whole by each load: what the last one has rejected is newer than what it has left.
+        yield StreamPlan(name, "merge", key, newest_by=newest_by, yields=True), None
+    else:
+        yield from ((StreamPlan(name, "merge", key, yields=True, read_by=load_id), load_id) for load_id in loads)
+
+
+def build_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, pa.DataType], find_column: Callable[[str], str]) -> pa.Table:
+    """Turn rows that were kept as JSON into columns again: numbers where all values are, else texts for the shaper to read.
+
+    Args:
+        columns: the table's, by their names there.
+        find_column: the column of a field.
+    """
+    names = dict.fromkeys(name for row in rows for name in row)
+    arrays = {}
+    for name in names:
+        values = [row.get(name) for row in rows]
+        array = _build_array(values, is_binary=columns.get(find_column(name)) == BINARY)
+        # A column without values chooses no type; but one that the table has is not missing.
+        if array.null_count < len(array) or find_column(name) in columns:
+            arrays[name] = array
+    return pa.table(arrays)
+
+
+def _build_array(values: Sequence[Any], *, is_binary: bool) -> pa.Array:
+    kinds = {type(value) for value in values if value is not None}
+    if is_binary and kinds == {str}:
+        try:
+            return pa.array([None if value is None else bytes.fromhex(value) for value in values], BINARY)
+        except ValueError:
+            return pa.array(values, pa.string())
+    if len(kinds) == 1 and kinds <= {int, float, bool}:
+        try:
+            return pa.array(values)
+        except OverflowError:
+            pass
+    return pa.array([_spell(value) for value in values], pa.string())
+
+
+def _spell(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,251 @@
+"""A mended file of exported rejects -> exactly those rows in their tables, with the identity that they had in the files they were dropped in.
+
+A stream's rows, the rejected rows that go, and the files' numbers are one transaction: killed, it has done nothing, and a second
+replay of the same file finds nothing left to do.
+"""
+
+import contextlib
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+
+from fabric_assets import naming
+from fabric_assets.config.sources.imports import CsvStream
+from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.connectors.csv_import.source import IMPORTED_AT
+from fabric_assets.connectors.files.source import ORDER, ROWS_BITS
+from fabric_assets.errors import ConfigurationError, DataError, FabricError
+from fabric_assets.loading.dropped_files.overview import find_inboxes
+from fabric_assets.loading.dropped_files.release import settle_mended
+from fabric_assets.loading.failures import build_error
+from fabric_assets.loading.rejects.csv_export import find_imports
+from fabric_assets.loading.rejects.mended_file import MendedFile, MendedRow, read_mended
+from fabric_assets.loading.rejects.mended_rows import CheckedRows, Pair, StillBad, build_bad, check_rows, get_row_number
+from fabric_assets.loading.rejects.reader import RejectedRow, find_rejects
+from fabric_assets.loading.rejects.replay import Report, ask
+from fabric_assets.loading.rejects.stream_replay import StreamReplay, describe
+from fabric_assets.masking import mask_values
+from fabric_assets.private_files import make_private_folder
+from fabric_assets.rows.arrow_types import BIGINT, TIMESTAMP_UTC
+from fabric_assets.rows.batches import StreamPlan
+from fabric_assets.rows.imported_file import FILE, HASH, ROW, ImportedFile
+from fabric_assets.settings import Settings
+from fabric_assets.warehouse.lease import LEASE_SECONDS, load_lease
+from fabric_assets.warehouse.session import Table, quote, quote_text
+from fabric_assets.warehouse.warehouse import Warehouse, open_warehouse
+
+
+@dataclass(frozen=True)
+class MendedStream:
+    """What came of a stream's mended rows.
+
+    Args:
+        replayed: loaded; they are rejected no more.
+        superseded: of these, rows whose key has been loaded since, and newer: what is there was left alone.
+        still_bad: tried, and rejected as they were before.
+        error: why nothing of the stream was replayed.
+    """
+
+    source: str
+    stream: str
+    replayed: int = 0
+    superseded: int = 0
+    still_bad: tuple[StillBad, ...] = ()
+    error: str = ""
+
+
+@dataclass
+class MendedReplay:
+    """Args:
+    refused: line of the mended file -> why its row is none of the tenant's rejected rows.
+    gone: lines whose rows are rejected no more.
+    elsewhere: lines whose rows are still rejected, in streams that were not chosen.
+    """
+
+    streams: list[MendedStream] = field(default_factory=list)
+    refused: dict[int, str] = field(default_factory=dict)
+    gone: list[int] = field(default_factory=list)
+    elsewhere: list[int] = field(default_factory=list)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing of the mended file is left to do."""
+        return not self.refused and not self.elsewhere and not any(each.still_bad or each.error for each in self.streams)
+
+
+def replay_file(
+    tenant: TenantConfig, settings: Settings, file: str, *, source: str | None = None, stream: str | None = None, report: Report = lambda message: None
+) -> MendedReplay:
+    """Load a mended file's rows.
+
+    Args:
+        file: its path; or its place in the inbox of a source, e.g. quarantine/mended.1a2b3c4d.csv.
+
+    Raises:
+        ConfigurationError: there is no such file, or no stream that it could be for.
+        DataError: the file holds no rejected rows.
+        FabricError: the destination, or the lease, as a whole.
+    """
+    imports = {place: config for place, config in find_imports(tenant).items() if source in (None, place[0]) and stream in (None, place[1])}
+    if not imports:
+        raise ConfigurationError(f"tenant {tenant.tenant}: --file is for rows of dropped files, and no such stream is chosen")
+    sources = tuple(dict.fromkeys(name for name, _ in imports))
+    limits = [config.limits for name in sources if (config := tenant.sources[name]).type == "csv_import"]
+    with _fetch(tenant, settings, file, sources) as (path, owner):
+        mended = read_mended(path, file, limits)
+    result, left = MendedReplay(refused=dict(mended.refused)), dict(mended.rows)
+    for name in sources:
+        streams = {each: config for (other, each), config in imports.items() if other == name}
+        with load_lease(tenant, name, settings, timeout_seconds=LEASE_SECONDS, report=report), open_warehouse(tenant, name, settings) as warehouse:
+            warehouse.prepare()
+            for each, pairs in _find_pairs(tenant, warehouse, name, streams, mended).items():
+                for pair in pairs:
+                    del left[pair.reject.row_id]
+                result.streams.append(_replay_stream(tenant, warehouse, name, each, streams[each], mended, pairs))
+            result.elsewhere = _find_elsewhere(tenant, warehouse, imports.keys(), left)
+    result.gone = sorted({row.line for row in left.values()} - set(result.elsewhere))
+    if owner and result.is_complete:
+        settle_mended(tenant, settings, owner, file, report=report)
+    return result
+
+
+@contextmanager
+def _fetch(tenant: TenantConfig, settings: Settings, file: str, sources: Sequence[str]) -> Iterator[tuple[Path, str | None]]:
+    """Where the file can be read, and the source in whose inbox it lies, if it was not named by its own path."""
+    if Path(file).is_file():
+        yield Path(file), None
+        return
+    for name, inbox in find_inboxes(tenant, settings, sources):
+        if (found := inbox.find(file)) is not None:
+            folder = naming.files_dir(settings.data_dir, tenant.tenant, name).parent
+            make_private_folder(folder)
+            with tempfile.TemporaryDirectory(prefix=".replay-", dir=folder) as private:
+                path = Path(private) / "mended"
+                inbox.fetch(found, path)
+                yield path, name
+            return
+    raise ConfigurationError(f"--file: there is no file {file}, neither here nor in the inbox of {', '.join(sources)}", remedy="check the path")
+
+
+def _find_pairs(tenant: TenantConfig, warehouse: Warehouse, source: str, streams: Mapping[str, CsvStream], mended: MendedFile) -> dict[str, list[Pair]]:
+    """The rejected rows that the file has mended, by stream, in the file's order."""
+    found = find_rejects(partial(ask, warehouse), tenant.tenant, source=source, settled=True).choose(mended.rows)
+    pairs: dict[str, list[Pair]] = defaultdict(list)
+    for reject in (row for portion in found.read() for row in portion):
+        if reject.stream in streams:
+            pairs[reject.stream].append(Pair(reject, mended.rows[reject.row_id]))
+    return {stream: sorted(each, key=lambda pair: pair.row.line) for stream, each in pairs.items()}
+
+
+def _find_elsewhere(tenant: TenantConfig, warehouse: Warehouse, chosen: Collection[tuple[str, str]], left: Mapping[str, MendedRow]) -> list[int]:
+    """The lines of rows that wait in other streams' rejects: they look as if they were done with, and are not."""
+    found = find_rejects(partial(ask, warehouse), tenant.tenant, settled=True).choose(left)
+    return sorted(left[row.row_id].line for portion in found.read() for row in portion if (row.source, row.stream) not in chosen)
+
+
+def _replay_stream(
+    tenant: TenantConfig, warehouse: Warehouse, source: str, stream: str, config: CsvStream, mended: MendedFile, pairs: Sequence[Pair]
+) -> MendedStream:
+    try:
+        merges = config.disposition == "merge"
+        plan = StreamPlan(stream, config.disposition, config.primary_key or (), newest_by=ORDER if merges else None, yields=True)
+        with contextlib.closing(StreamReplay(tenant, warehouse, source, plan)) as load:
+            return _FileReplay(tenant, warehouse, load, config).run(mended.header, pairs)
+    except FabricError as error:
+        return MendedStream(source, stream, error=str(error))
+    except Exception as error:  # noqa: BLE001 - the one boundary where drivers and servers become our errors
+        return MendedStream(source, stream, error=str(build_error(error, tenant=tenant, place=describe(tenant, source, stream), writing=True)))
+
+
+class _FileReplay:
+    """The mended rows of one stream."""
+
+    def __init__(self, tenant: TenantConfig, warehouse: Warehouse, load: StreamReplay, config: CsvStream) -> None:
+        self._ask: Callable[[str], list[tuple]] = partial(ask, warehouse)
+        self._load, self._config, self._now = load, config, datetime.now(UTC)
+        self._source, self._stream = load.record.source, load.record.stream
+        self._table, self._loads = Table(naming.raw_dataset(tenant.tenant, self._source), self._stream), Table(naming.platform_dataset(tenant.tenant), "loads")
+        self._ledger = Table(naming.platform_dataset(tenant.tenant), "imported_files")
+        if HASH not in load.columns:
+            raise DataError(f"{describe(tenant, self._source, self._stream)}: its table has gone", remedy="load the stream, then replay the file")
+        self._known = warehouse.read_files(tenant.tenant, self._stream)
+        self._bad: list[StillBad] = []
+
+    def run(self, header: Sequence[str], pairs: Sequence[Pair]) -> MendedStream:
+        groups: dict[str, list[Pair]] = defaultdict(list)
+        files = {file.sha256: file for file in self._known if file.status == "loaded" and file.sha256}
+        versions: dict[tuple[str, str], str | None] = {}
+        for pair in pairs:
+            place = (pair.reject.origin, pair.reject.load_id)
+            if place not in versions:
+                versions[place] = self._find_version(pair.reject, files)
+            if (version := versions[place]) is None:
+                self._bad.append(build_bad(pair, "no_file", f"no loaded version of {pair.reject.origin} is known that it comes from"))
+            else:
+                groups[version].append(pair)
+        changed = []
+        for sha256, group in groups.items():
+            file = files[sha256]
+            count = self._write(check_rows(group, header, self._config, file), file)
+            changed.append(replace(file, rows_loaded=file.rows_loaded + count, rows_rejected=file.rows_rejected - count))
+        superseded = self._load.commit(changed, self._known)
+        self._bad.sort(key=lambda bad: bad.line)
+        return MendedStream(self._source, self._stream, self._load.record.rows_loaded, superseded, tuple(self._bad))
+
+    def _find_version(self, reject: RejectedRow, files: Mapping[str, ImportedFile]) -> str | None:
+        """The hash of the file that a rejected row stood in: of several versions that of the row's own load."""
+        found = [sha256 for sha256, file in files.items() if file.name == reject.origin]
+        if len(found) <= 1:
+            return found[0] if found else None
+        wanted = f"where l.load_id = {quote_text(reject.load_id)} and l.source = {quote_text(self._source)} and l.stream = {quote_text(self._stream)}"
+        rows = self._ask(
+            f"select distinct t.{HASH} from {self._table} as t, {self._loads} as l {wanted} and t.{FILE} = {quote_text(reject.origin)}"
+            f" and t.{IMPORTED_AT} between l.started_at and l.loaded_at"
+        ) or self._ask(f"select l.sha256 from {self._ledger} as l {wanted} and l.status = 'loaded' and l.name = {quote_text(reject.origin)}")
+        return rows[0][0] if len(rows) == 1 and rows[0][0] in files else None
+
+    def _write(self, checked: CheckedRows, file: ImportedFile) -> int:
+        """Write a file's rows; the number of them."""
+        table, pairs = self._drop_known_values(checked, file)
+        self._bad += checked.bad
+        if not pairs:
+            return 0
+        numbers = [get_row_number(pair.reject) for pair in pairs]
+        table = table.set_column(table.schema.get_field_index(ROW), ROW, pa.array(numbers, BIGINT))
+        table = table.append_column(IMPORTED_AT, pa.repeat(pa.scalar(self._now, TIMESTAMP_UTC), table.num_rows))
+        if self._config.disposition == "merge":
+            first = self._find_sequence(file, pairs) << ROWS_BITS
+            table = table.append_column(ORDER, pa.array([first + (number or 0) for number in numbers], BIGINT))
+        again = self._load.write(table, [pair.reject.row_id for pair in pairs])
+        self._bad += [build_bad(pairs[place], reject.reason, reject.message) for place, reject in again.items()]
+        return len(pairs) - len(again)
+
+    def _drop_known_values(self, checked: CheckedRows, file: ImportedFile) -> tuple[pa.Table, list[Pair]]:
+        """Leave out rows whose unique value stands in a row of their file that is loaded."""
+        bad: dict[int, str] = {}
+        for name in (name for name, column in self._config.get_columns().items() if column.unique and name in self._load.columns):
+            found = self._ask(f"select distinct {quote(name)} from {self._table} where {HASH} = {quote_text(file.sha256 or '')}")
+            known = {value for (value,) in found if value is not None}
+            for place, value in enumerate(checked.table.column(name).to_pylist()):
+                if value in known:
+                    bad.setdefault(place, f"{name}: {mask_values(str(value))[:60]!r} stands in another row of the file too")
+        checked.bad += [build_bad(checked.pairs[place], "duplicate", message) for place, message in bad.items()]
+        kept = [place for place in range(len(checked.pairs)) if place not in bad]
+        return checked.table.take(pa.array(kept, pa.int64())), [checked.pairs[place] for place in kept]
+
+    def _find_sequence(self, file: ImportedFile, pairs: Sequence[Pair]) -> int:
+        """The file's place in the order in which files were read; the first where no row of it says, so that its rows overwrite nothing."""
+        found = (
+            self._ask(f"select max({quote(ORDER)}) from {self._table} where {HASH} = {quote_text(file.sha256 or '')}")[0][0]
+            if ORDER in self._load.columns
+            else None
+        )
+        orders = [order for pair in pairs if pair.reject.is_shaped and (order := (pair.reject.parse() or {}).get(ORDER)) is not None]
+        return max([int(found or 0), *map(int, orders)]) >> ROWS_BITS

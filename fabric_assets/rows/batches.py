@@ -1,0 +1,185 @@
+"""What a connector gives the load engine: groups of streams that are read together, and their rows, batch by batch.
+
+A batch holds Arrow data where the source can give it, else JSON objects. Connectors name columns as the source does and choose
+no warehouse types: shaping rows for the warehouse, and setting aside those that do not fit, is the engine's work for all of them.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from fabric_assets.config.sources.streams import WriteDisposition
+from fabric_assets.errors import FabricError
+from fabric_assets.rows.imported_file import ImportedFile
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A row that cannot be loaded.
+
+    Args:
+        origin: the file or page that it comes from; empty for a table.
+        row_number: within its origin, from 1; None where rows have no order.
+        column: the first column at fault; None for the row as a whole.
+        reason: a stable code: lower-case words joined by underscores.
+        raw: the row as JSON text (or the line as it stands), uncut.
+    """
+
+    origin: str
+    row_number: int | None
+    column: str | None
+    reason: str
+    message: str
+    raw: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one stream, in the source's spelling.
+
+    Args:
+        origin: the file or page that they come from; empty for a table.
+        first_row: the number of the first row within its origin.
+        rejects: rows in the same piece of the source that the connector could not read at all; not among `rows`.
+        content: tells apart origins of one name: the SHA-256 of a dropped file.
+    """
+
+    stream: str
+    rows: pa.Table | list[Row]
+    origin: str = ""
+    first_row: int | None = None
+    rejects: tuple[Reject, ...] = ()
+    content: str = ""
+
+
+@dataclass(frozen=True)
+class StreamFailed:
+    """A stream of a group that cannot be read any further, while the others can."""
+
+    stream: str
+    error: FabricError
+
+
+@dataclass(frozen=True)
+class StreamPlan:
+    """How a stream's rows are written.
+
+    Args:
+        key: the primary key, in the source's spelling; empty without one.
+        newest_by: of rows with the same key the one that is highest here wins, then the one read last.
+        replaced_by: rows with a value of this column replace all rows with it (an append of files, by file name).
+        reads_all: each load reads all that there is, so that it meets again what earlier ones have rejected.
+        yields: rows give way to those that earlier loads have merged under their key, unless they are newer.
+        read_by: the load that read the rows that yield: where nothing else says what is newer, it is what a later load has merged.
+        is_judged: the reader holds the rejected rows against the stream's limit itself, file by file.
+        declares_columns: the source says which columns it has (database, Parquet, CSV header), so a column that is missing from its rows is gone.
+        unread: columns that the source has and the stream leaves out, in the source's spelling.
+    """
+
+    name: str
+    disposition: WriteDisposition
+    key: tuple[str, ...] = ()
+    newest_by: str | None = None
+    replaced_by: str | None = None
+    reads_all: bool = False
+    yields: bool = False
+    read_by: str = ""
+    is_judged: bool = False
+    declares_columns: bool = False
+    unread: tuple[str, ...] = ()
+
+
+class StreamMemory(Protocol):
+    """What is known of a stream from earlier loads; of a stream that is loaded anew: nothing.
+
+    `has_loaded`: an earlier load has committed the stream, also where this one makes it anew.
+    `state` may be changed while reading; it is saved in the transaction that commits the rows. `warnings` takes what the run's summary says of the stream.
+    `value_forms` is the version of the forms (value_forms.py) in which the stream's values are written, in this load too.
+    """
+
+    state: dict[str, Any]
+    window: "Window"
+    value_forms: int
+    warnings: list[str]
+    has_loaded: bool
+
+    def note_older_form(self, field: str, form: str) -> None:
+        """Note that a field of the row itself keeps an earlier form, by its word in value_forms.OLDER_FORMS."""
+        ...
+
+    def get_column(self, field: str) -> str:
+        """The column in the warehouse that a field of the source has, or would get."""
+        ...
+
+    def get_type(self, column: str) -> pa.DataType | None:
+        """The type of a column in the warehouse, by the source's spelling; None where there is none yet."""
+        ...
+
+    def get_highest(self, column: str) -> Any:
+        """The highest value of a column in the warehouse; None without rows."""
+        ...
+
+    def get_rows_at(self, column: str, value: Any) -> pa.Table:
+        """The warehouse's rows with a value, columns by their names there."""
+        ...
+
+    def find_known(self, rows: pa.Table) -> pa.Array:
+        """Whether the warehouse has a row with the same values in these columns, for each row; columns in the source's spelling.
+
+        Raises:
+            DataError: the warehouse cannot compare a column's type.
+        """
+        ...
+
+    def replace_rows_of(self, value: str) -> None:
+        """Let rows with this value of the plan's `replaced_by` go, though no new ones come (a file that has become empty)."""
+        ...
+
+    def get_files(self) -> Sequence[ImportedFile]:
+        """The dropped files that earlier loads have dealt with."""
+        ...
+
+    def record_file(self, file: ImportedFile) -> None:
+        """Note what became of a dropped file; kept with the rows, which are counted by their batches' origin."""
+        ...
+
+
+@dataclass
+class Window:
+    """What part of a stream a load has read, for the ledger: both ends included, in the source's spelling; None where open."""
+
+    start: str | None = None
+    end: str | None = None
+
+
+@dataclass(frozen=True)
+class ReadGroup:
+    """Streams that are read in one pass, e.g. an endpoint and those below it.
+
+    Args:
+        read: opens the source and gives its batches; called in a thread of its own, with a memory per stream. A stream
+            without rows still gives one empty Arrow table where its columns are known.
+        after_commit: called with a stream once its rows are committed; what it would do must be made good by the next load if it never is.
+    """
+
+    streams: tuple[StreamPlan, ...]
+    read: Callable[[Mapping[str, StreamMemory]], Iterator[Batch | StreamFailed]]
+    after_commit: Callable[[str], None] = lambda stream: None
+
+
+@dataclass(frozen=True)
+class SourceReader:
+    """One load's way into a source.
+
+    Args:
+        connections: how many groups may be read at a time.
+        close: releases what the groups share.
+    """
+
+    groups: tuple[ReadGroup, ...]
+    connections: int = 1
+    close: Callable[[], None] = field(default=lambda: None)

@@ -1,0 +1,71 @@
+"""The versions of the form in which stored values and column names are written.
+
+A stream keeps the version with which its table was made, so a new form never meets an old one in one column. A connector or a
+shaper that changes a form asks `memory.value_forms >= 2` for it, and writes the earlier form below that. For each column whose
+values would have another form today, it calls `memory.note_older_form` with a word of OLDER_FORMS: the run's summary then names
+the column, and `fabric migrate-values` rewrites it in the warehouse, or says that the stream has to be loaded anew.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+# Tables that were made before versions were recorded: UUIDs as bytes, arrays as the source spells them, `x` for names in other scripts.
+FIRST = 1
+# New tables, and tables that a full refresh or `fabric migrate-values` has made anew.
+CURRENT = 2
+# In place of a field: the stream's rows as a whole.
+WHOLE_STREAM = "*"
+
+
+@dataclass(frozen=True)
+class OlderForm:
+    """An earlier form of a column's values.
+
+    Args:
+        words: what the values are, for messages.
+        rewrite: destination type -> the column's type there and the SQL of its present values, of `{column}`. Empty where the present
+            values cannot be derived from the stored ones.
+    """
+
+    words: str
+    rewrite: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+
+# A binary key is stored as the text of its hexadecimal digits, other UUIDs as bytes: each expression takes both.
+_DUCKDB_HEX = "if(typeof({column}) = 'BLOB', hex({column}), cast({column} as varchar))"
+_POSTGRES_HEX = "replace({column}::text, '\\x', '')"
+OLDER_FORMS: Mapping[str, OlderForm] = {
+    "uuid": OlderForm(
+        "UUIDs as bytes",
+        {
+            "duckdb": ("varchar", f"cast(cast({_DUCKDB_HEX} as uuid) as varchar)"),
+            "postgres": ("text", f"{_POSTGRES_HEX}::uuid::text"),
+        },
+    ),
+    "json": OlderForm("JSON as text", {"duckdb": ("json", "cast({column} as json)"), "postgres": ("jsonb", "{column}::jsonb")}),
+    # Followed by the words of the values' type: see name_list_form. The text is parsed (older_forms/lists.py), for no SQL of DuckDB reads Postgres's.
+    "list": OlderForm("lists as text"),
+    "text": OlderForm("another spelling"),
+    "rows": OlderForm("the first list within an object in place of the object"),
+    # 10.1 and 10.10 are one number, and which text it was is lost.
+    "code": OlderForm("codes as numbers"),
+}
+_LIST = "list:"
+
+
+def get_older_form(form: str) -> OlderForm:
+    return OLDER_FORMS[form.partition(":")[0]]
+
+
+def name_list_form(values: str) -> str:
+    """Name the form of lists that are stored as text.
+
+    Args:
+        values: the type of the values, by `arrow_types.get_word`; or `real`, `json`.
+    """
+    return f"{_LIST}{values}"
+
+
+def get_list_values(form: str) -> str | None:
+    """The type of a list's values, as `name_list_form` got it; None of any other form."""
+    return form.removeprefix(_LIST) if form.startswith(_LIST) else None

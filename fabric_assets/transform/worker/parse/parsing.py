@@ -1,0 +1,225 @@
+"""The dbt project -> its manifest, without the own files of those tenants whose files break it: they stop nobody else.
+
+A tenant is to blame if the shared project alone is in order, and is not with that tenant's files beside it. What dbt says only hints where to look first: some
+of its messages name no file, some name two tenants', and a hostile file puts into them what it likes.
+"""
+
+import pickle
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from dbt.contracts.graph.manifest import Manifest
+
+from fabric_assets import naming
+from fabric_assets.errors import ConfigurationError, find_own_fault
+from fabric_assets.transform.fingerprint import OWN_FOLDERS
+from fabric_assets.transform.graph import Mistake, ProjectGraph
+from fabric_assets.transform.worker.dbt_call import call_dbt, clean_message
+from fabric_assets.transform.worker.inspection import build_graph, find_problems, place_sources
+from fabric_assets.transform.worker.manifest import PARTS, get_owner
+from fabric_assets.transform.worker.parse.limits import Limits, Meter, Stopped, measure_dbt, run_limited
+from fabric_assets.transform.worker.parse.mistakes import Found, build_stand_in, is_shared_model, locate, suggest_name
+from fabric_assets.transform.worker.parse.own_files import find_file_problems, is_unread
+from fabric_assets.transform.worker.warming import make_file_schemas
+
+# Each costs a parse; a project that has more is wrong as a whole.
+_MOST_MISTAKES = 20
+# By the tenant in whose own files they are; None for what all share.
+_Problems = dict[str | None, str]
+# What a tenant's own models may add to the manifest, which each tenant's build reads.
+_MOST_MEGABYTES = 16
+_REMEDY = "look for loops, repeated texts and recursion in the Jinja of that file; it is parsed again when a file of the project changes"
+
+
+def parse_project(project: Path, folder: Path, limits: Limits, *, refused: Mapping[str, str]) -> tuple[Manifest, ProjectGraph, dict[str, str]]:
+    """Parse the project and hold it to the rules.
+
+    Args:
+        folder: the run's own.
+        refused: tenants whose files are known to take too much, with what is wrong: these are not tried.
+
+    Returns:
+        the manifest; the graph with what is wrong with each tenant that was left out, and with each shared model that a stand-in took the place of;
+        and the part of that which `refused` is for the next time.
+
+    Raises:
+        ConfigurationError: what all tenants share does not parse, or breaks a rule; with all that was found.
+    """
+    parser = _Parser(project, folder, limits, refused)
+    broken = {**parser.stopped, **parser.find_file_problems()}
+    while True:
+        left = [tenant for tenant in parser.tenants if tenant not in broken]
+        manifest, problems = parser.parse(left)
+        if manifest is not None and parser.graph is not None and not problems:
+            return manifest, replace(parser.graph, broken=broken, mistakes=parser.find_mistakes(manifest)), parser.stopped
+        culprits = {tenant: problems[tenant] for tenant in left if tenant in problems}
+        if not culprits and None in problems and manifest is None:
+            culprits = parser.find_culprits(left, problems[None])
+        if not culprits and manifest is None and parser.replace_culprit():
+            continue
+        if not culprits:
+            found = (parser.shared_problem if manifest is None else None) or "\n".join(problems.values())
+            remedy = "correct what is named above; a var that a model reads needs a default: var('name', default)"
+            if manifest is None and (place := locate(found, project)):
+                found = f"{project.name}/{place.mistake.file}:{place.mistake.line}: {found}"
+            raise ConfigurationError("\n".join([found, *broken.values()]), remedy=remedy)
+        broken |= culprits
+
+
+class _Parser:
+    """Parses the project with the own files of some tenants, or of none."""
+
+    def __init__(self, project: Path, folder: Path, limits: Limits, refused: Mapping[str, str]) -> None:
+        self._project, self._folder, self._limits = project, folder, limits
+        self._copies = 0
+        self._parses = 0
+        # Of the last parse, where it kept the rules. Made in the child, where dbt has its flags.
+        self.graph: ProjectGraph | None = None
+        self._found: dict[str, Found] = {}
+        own = project / OWN_FOLDERS
+        self.tenants = sorted(path.name for path in own.iterdir() if path.is_dir()) if own.is_dir() else []
+        for name in self.tenants:
+            if error := naming.get_tenant_name_error(name):
+                raise ConfigurationError(
+                    f"{OWN_FOLDERS}/{name}: the folder {name} is no tenant's: a tenant's name {error}", remedy="rename or remove the folder"
+                )
+        self.stopped = {tenant: message for tenant, message in refused.items() if tenant in self.tenants}
+
+    def find_file_problems(self) -> dict[str, str]:
+        """See what is wrong with each tenant's files by themselves."""
+        while True:
+            left = [tenant for tenant in self.tenants if tenant not in self.stopped]
+            try:
+                found = run_limited(partial(self._read_files, left), self._limits, self._folder)
+            except Stopped as stop:
+                if self._note(stop, left) is None:
+                    raise ConfigurationError(str(stop), remedy="see dbt's last lines above") from None
+            else:
+                return {tenant: problems for tenant, problems in found.items() if problems} | self.stopped
+
+    def parse(self, tenants: Sequence[str]) -> tuple[Manifest | None, _Problems]:
+        """Parse, and see whether the rules are kept; there is no manifest where dbt makes none."""
+        project = self._project if len(tenants) == len(self.tenants) and not self._found else self._copy_with(tenants)
+        self._parses += 1
+        if self._parses == 2:
+            make_file_schemas()
+        try:
+            parts, problems, self.graph = run_limited(lambda meter: self._parse(meter, project), self._limits, self._folder)
+        except Stopped as stop:
+            owner = self._note(stop, tenants)
+            return None, {owner: self.stopped[owner] if owner else str(stop)}
+        return Manifest(**parts) if parts is not None else None, problems
+
+    def _note(self, stop: Stopped, tenants: Sequence[str]) -> str | None:
+        """Remember whose file it was."""
+        owner = get_owner(stop.file or "")
+        if owner is None or owner not in tenants:
+            return None
+        self.stopped[owner] = f"{stop}; {_REMEDY}"
+        return owner
+
+    def _read_files(self, tenants: Sequence[str], meter: Meter) -> dict[str, str]:
+        found = {}
+        for tenant in tenants:
+            try:
+                with meter.measure(f"{OWN_FOLDERS}/{tenant}/"):
+                    found[tenant] = "\n".join(find_file_problems(self._project / OWN_FOLDERS / tenant))
+            except Exception as error:
+                # Whatever in this tenant's files brings it about, the others go on.
+                if (fault := find_own_fault(error, f"{OWN_FOLDERS}/{tenant}")) is None:
+                    raise
+                print(fault.traceback, file=sys.stderr)
+                found[tenant] = fault.message
+        return found
+
+    def _parse(self, meter: Meter, project: Path) -> tuple[dict[str, Any] | None, _Problems, ProjectGraph | None]:
+        measure_dbt(meter)
+        result = call_dbt("parse", project_dir=str(project), folder=self._folder)
+        manifest = result.result
+        if not isinstance(manifest, Manifest):
+            return None, {None: clean_message(str(result.exception), hidden=self._folder)}, None
+        place_sources(manifest)
+        problems = find_problems(manifest, tenants=self.tenants) | _find_large(manifest)
+        return {part: getattr(manifest, part) for part in PARTS}, problems, None if problems else build_graph(manifest)
+
+    def find_culprits(self, tenants: Sequence[str], message: str) -> dict[str, str]:
+        """Find the tenants that are to blame for dbt's message; none of them if what all share is."""
+        if self.shared_problem:
+            return {}
+        named = [tenant for tenant in tenants if f"{OWN_FOLDERS}/{tenant}/" in message]
+        found = self._sift(named) if named else {}
+        return found or self._sift(tenants) or dict.fromkeys(named, message)
+
+    @cached_property
+    def shared_problem(self) -> str | None:
+        """What is wrong with the project before any tenant's own files."""
+        return self.parse([])[1].get(None)
+
+    def replace_culprit(self) -> bool:
+        """Let a stand-in take the place of the shared model that dbt's message is about; False where it is about none, or that did not help."""
+        found = locate(self.shared_problem or "", self._project)
+        if found is None or not is_shared_model(found) or len(self._found) >= _MOST_MISTAKES:
+            return False
+        file = found.mistake.file
+        if file in self._found:
+            if not self._found[file].keeps_config:
+                return False
+            found = replace(self._found[file], keeps_config=False)
+        self._found[file] = found
+        del self.shared_problem
+        return True
+
+    def find_mistakes(self, manifest: Manifest) -> dict[str, Mistake]:
+        """The mistakes by the unique ids of their models."""
+        models = {node.original_file_path: key for key, node in manifest.nodes.items() if node.resource_type == "model"}
+        names = {node.name for node in manifest.nodes.values() if node.resource_type == "model" and not get_owner(node.original_file_path)}
+        known = names | {f"{source.source_name}.{source.name}" for source in manifest.sources.values()}
+        return {models[file]: suggest_name(found, known) for file, found in self._found.items() if file in models}
+
+    def _sift(self, tenants: Sequence[str]) -> dict[str, str]:
+        """Halve the tenants until each one that dbt does not parse beside the shared project stands alone."""
+        manifest, problems = self.parse(tenants)
+        culprits = {tenant: problems[tenant] for tenant in tenants if tenant in problems}
+        if manifest is not None:
+            return culprits
+        if culprits:
+            return culprits | self._sift([tenant for tenant in tenants if tenant not in culprits])
+        if len(tenants) < 2:
+            return dict.fromkeys(tenants, problems[None])
+        middle = len(tenants) // 2
+        return self._sift(tenants[:middle]) | self._sift(tenants[middle:])
+
+    def _copy_with(self, tenants: Sequence[str]) -> Path:
+        self._copies += 1
+        own = self._project / OWN_FOLDERS
+        left_out = {*self.tenants} - {*tenants}
+        copy = self._folder / f"copy_{self._copies}"
+
+        def ignore(folder: str, names: list[str]) -> set[str]:
+            if Path(folder) == own:
+                return left_out & set(names)
+            # Such a file has passed unseen: it may be a link to a device that never ends.
+            return {name for name in names if is_unread(Path(folder, name))} if Path(folder).is_relative_to(own) else set()
+
+        shutil.copytree(self._project, copy, ignore=ignore)
+        for file, found in self._found.items():
+            (copy / file).write_text(build_stand_in(found, (self._project / file).read_text(encoding="utf-8", errors="replace")), encoding="utf-8")
+        return copy
+
+
+def _find_large(manifest: Manifest) -> _Problems:
+    """Find tenants whose models make the manifest large: a text that Jinja has repeated is in each build's memory."""
+    sizes: dict[str, int] = {}
+    for node in [*manifest.nodes.values(), *manifest.unit_tests.values()]:
+        if owner := get_owner(node.original_file_path):
+            sizes[owner] = sizes.get(owner, 0) + len(pickle.dumps(node))
+    return {
+        owner: f"{OWN_FOLDERS}/{owner}: its models with their texts take {size // 2**20} MB, more than {_MOST_MEGABYTES}; {_REMEDY}"
+        for owner, size in sizes.items()
+        if size > _MOST_MEGABYTES * 2**20
+    }

@@ -1,0 +1,118 @@
+"""The right to load: one run at a time, in one process, in several, and on several machines.
+
+For DuckDB a lock file per tenant, since the file takes one writing process at a time. For Postgres a locked row per source, held by
+a connection. Dagster's pools neither cover a run from the command line nor every executor. A killed run leaves no lease
+behind: the kernel drops its flock, the server its session.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from fabric_assets import naming
+from fabric_assets.config.tenant import DuckDbDestination, TenantConfig
+from fabric_assets.drivers.destinations import connect, get_missing_schema_remedy, refuse_other_encodings
+from fabric_assets.errors import LeaseHeld
+from fabric_assets.offboarded import refuse_offboarded
+from fabric_assets.private_files import make_private_folder
+from fabric_assets.settings import Settings
+
+# Longest that a step waits for another one of the same tenant.
+LEASE_SECONDS = 3600.0
+_POLL_SECONDS = 0.05
+Report = Callable[[str], None]
+
+
+@contextmanager
+def load_lease(
+    tenant: TenantConfig,
+    source: str,
+    settings: Settings,
+    *,
+    timeout_seconds: float = LEASE_SECONDS,
+    report: Report | None = None,
+    offboarding: bool = False,
+) -> Iterator[None]:
+    """Hold the right to load one source of a tenant for the block; not re-entrant.
+
+    Args:
+        timeout_seconds: longest wait for whoever holds it now.
+        report: told once if there is a wait.
+        offboarding: see `warehouse_lease`.
+
+    Raises:
+        LeaseHeld: it was not free in time.
+        DestinationError: the database's encoding is not UTF8, or the table of leases cannot be made.
+        DestinationUnavailable: no connection.
+        ConfigurationError: the tenant was offboarded, or is being so.
+    """
+    if isinstance(tenant.destination, DuckDbDestination):
+        with warehouse_lease(tenant.tenant, settings, timeout_seconds=timeout_seconds, report=report, offboarding=offboarding):
+            yield
+        return
+    from fabric_assets.warehouse.postgres_lease import PostgresLease
+
+    with contextlib.closing(connect(tenant, settings)) as connection:
+        if not offboarding:
+            refuse_other_encodings(connection, tenant)
+        key = int.from_bytes(hashlib.sha256(f"fabric load {tenant.tenant} {source}".encode()).digest()[:8], signed=True)
+        lease = PostgresLease(connection, tenant.tenant, source, old_key=key, timeout_seconds=timeout_seconds, report=report)
+        lease.take(makes_table=not offboarding, missing_schema_remedy=get_missing_schema_remedy(tenant))
+        # Asked with the lease in hand: who offboards takes it too, once the mark stands.
+        if not offboarding:
+            refuse_offboarded(tenant.tenant, settings.data_dir)
+        yield
+
+
+@contextmanager
+def warehouse_lease(
+    tenant: str, settings: Settings, *, timeout_seconds: float = 600.0, report: Report | None = None, offboarding: bool = False
+) -> Iterator[None]:
+    """Hold the tenant's warehouse file for the block; not re-entrant.
+
+    Args:
+        timeout_seconds: longest wait for whoever holds it now.
+        report: told once if there is a wait.
+        offboarding: for who takes the tenant away; everybody else is refused from then on.
+
+    Raises:
+        LeaseHeld: it was not free in time.
+        ConfigurationError: the tenant was offboarded, or is being so.
+    """
+    if not offboarding:  # asked before, too: a lock file would be the first thing of it that is there again
+        refuse_offboarded(tenant, settings.data_dir)
+    path = naming.lock_file(settings.data_dir, tenant)
+    make_private_folder(path.parent)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _wait(descriptor, tenant, timeout_seconds, report)
+        if not offboarding:
+            refuse_offboarded(tenant, settings.data_dir)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _wait(descriptor: int, tenant: str, timeout_seconds: float, report: Report | None) -> None:
+    deadline, told = time.monotonic() + timeout_seconds, False
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            holder = os.pread(descriptor, 20, 0).decode() or "unknown"
+        if time.monotonic() >= deadline:
+            raise LeaseHeld(
+                f"tenant {tenant}: the warehouse is in use by another run (process {holder}); waited {timeout_seconds:g} s",
+                remedy="wait for the other run to end, then try again",
+            )
+        if report and not told:
+            report(f"tenant {tenant}: waiting for the run of process {holder} to release the warehouse")
+            told = True
+        time.sleep(_POLL_SECONDS)

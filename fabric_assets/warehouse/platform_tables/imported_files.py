@@ -1,0 +1,111 @@
+"""`imported_files` in `<tenant>_fabric`: what became of each file that people have dropped."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from typing import Any
+
+import pyarrow as pa
+
+from fabric_assets import naming
+from fabric_assets.rows.arrow_types import BIGINT, TEXT, TIMESTAMP_UTC
+from fabric_assets.rows.imported_file import ImportedFile
+from fabric_assets.rows.reports import LoadRecord
+from fabric_assets.warehouse.session import Session, Table, quote_all, quote_text
+
+_FILE = {
+    "name": TEXT,
+    "version": TEXT,
+    "sha256": TEXT,
+    "size": BIGINT,
+    "modified_at": TIMESTAMP_UTC,
+    "status": TEXT,
+    "reason": TEXT,
+    "message": TEXT,
+    "attempts": BIGINT,
+    "next_attempt_at": TIMESTAMP_UTC,
+    "rows_read": BIGINT,
+    "rows_loaded": BIGINT,
+    "rows_rejected": BIGINT,
+}
+IMPORTED_FILES = {"file_id": TEXT, "source": TEXT, "stream": TEXT, **_FILE, "load_id": TEXT, "run_id": TEXT, "updated_at": TIMESTAMP_UTC}
+# Values in one list of a statement.
+_PORTION = 10_000
+
+
+def read_files(cursor: Any, tenant: str, source: str, stream: str) -> list[ImportedFile]:
+    """Read what became of a stream's files.
+
+    Args:
+        cursor: of any DB-API connection, or of a session.
+    """
+    names = [field.name for field in fields(ImportedFile)]
+    cursor.execute(
+        f"select {quote_all(names)} from {Table(naming.platform_dataset(tenant), 'imported_files')}"
+        f" where source = {quote_text(source)} and stream = {quote_text(stream)}"
+    )
+    return [ImportedFile(**dict(zip(names, values, strict=True))) for values in cursor.fetchall()]
+
+
+def write_files(session: Session, platform: str, record: LoadRecord, files: Sequence[ImportedFile], known: Sequence[ImportedFile]) -> None:
+    """Write what became of files in this load.
+
+    Args:
+        known: what the load has read of the stream's files when it began: only these rows are overwritten, so of two loads of one
+            content the second meets the unique key.
+    """
+    if not files:
+        return
+    table = Table(platform, "imported_files")
+    ids, places = {file.file_id for file in files}, {(file.name, file.version) for file in files}
+    gone = [build_id(record, file) for file in known if file.file_id in ids or (file.name, file.version) in places]
+    for start in range(0, len(gone), _PORTION):
+        session.execute(f"delete from {table} where file_id in ({', '.join(map(quote_text, gone[start : start + _PORTION]))})")
+    rows = [
+        {
+            **asdict(file),
+            "file_id": build_id(record, file),
+            "source": record.source,
+            "stream": record.stream,
+            "load_id": record.load_id,
+            "run_id": record.run_id,
+            "updated_at": record.loaded_at,
+        }
+        for file in files
+    ]
+    session.insert(table, pa.Table.from_pylist(rows, schema=pa.schema(list(IMPORTED_FILES.items()))))
+
+
+class FileNotes:
+    """What becomes of files in one load: of a content, and of a file, the last word counts."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, ImportedFile] = {}
+        self._ids: dict[tuple[str, str], str] = {}
+
+    def add(self, file: ImportedFile) -> None:
+        place = file.name, file.version
+        earlier = self._by_id.get(self._ids.get(place, ""))
+        if earlier and (earlier.name, earlier.version) == place:
+            del self._by_id[earlier.file_id]
+        self._by_id[file.file_id], self._ids[place] = file, file.file_id
+
+    def get_all(self) -> list[ImportedFile]:
+        return list(self._by_id.values())
+
+
+def count_rows(files: Sequence[ImportedFile], rows: Mapping[tuple[str, str], tuple[int, int]]) -> list[ImportedFile]:
+    """Give the files that were loaded the numbers of their rows; what is only noted anew keeps its own.
+
+    Args:
+        rows: by the files' names and contents: loaded and rejected.
+    """
+    counted = []
+    for file in files:
+        found = rows.get((file.name, file.sha256 or "")) if file.status == "loaded" else None
+        counted.append(replace(file, rows_read=sum(found), rows_loaded=found[0], rows_rejected=found[1]) if found else file)
+    return counted
+
+
+def build_id(record: LoadRecord, file: ImportedFile) -> str:
+    """The row's key: the same content may be loaded by several streams."""
+    return f"{record.source}/{record.stream}/{file.file_id}"

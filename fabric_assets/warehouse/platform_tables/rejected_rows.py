@@ -1,0 +1,130 @@
+"""Rows that cannot be loaded -> `<tenant>_fabric.rejected_rows`, each once however often it is read, until a load or a replay has taken it."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from fabric_assets.masking import mask_values
+from fabric_assets.rows.arrow_types import BIGINT, BOOL, TEXT, TIMESTAMP_UTC
+from fabric_assets.rows.batches import Reject
+from fabric_assets.rows.reports import LoadRecord
+from fabric_assets.warehouse.platform_tables.ledger import clean_text, name_stream, select_failed_loads, write_time
+from fabric_assets.warehouse.repeats import delete_repeats
+from fabric_assets.warehouse.session import Session, Table, quote_all, quote_text
+
+RAW_CHARACTERS = 8_000
+# Values in one list of a statement.
+_PORTION = 10_000
+
+_REJECT = {
+    "row_id": TEXT,
+    "source": TEXT,
+    "stream": TEXT,
+    "origin": TEXT,
+    "row_number": BIGINT,
+    "column_name": TEXT,
+    "reason": TEXT,
+    "message": TEXT,
+    "raw": TEXT,
+    "raw_truncated": BOOL,
+}
+REJECTED_ROWS = {**_REJECT, "load_id": TEXT, "run_id": TEXT, "rejected_at": TIMESTAMP_UTC}
+
+
+def stage(session: Session, rejects: Sequence[Reject], copies: Counter[str], *, source: str, stream: str, is_first: bool) -> None:
+    """Set rejected rows aside until the load ends.
+
+    Args:
+        copies: how often the load has met each row that has no number; changed here.
+    """
+    place = _place(session)
+    if is_first:
+        session.create(place, _REJECT)
+    # Looked for in all of them at once: hardly a row holds a secret of ours.
+    said = "\n".join(f"{reject.raw}\n{reject.message}" for reject in rejects)
+    hide = mask_values if mask_values(said) != said else str
+    rows = [_build_row(reject, copies, source, stream, hide) for reject in rejects]
+    session.insert(place, pa.Table.from_pylist(rows, schema=pa.schema(list(_REJECT.items()))))
+
+
+def write(session: Session, platform: str, record: LoadRecord) -> None:
+    """Keep the rows set aside; one that an earlier load has met is not kept twice."""
+    place, table = _place(session), Table(platform, "rejected_rows")
+    delete_repeats(session, place, ("row_id",), None)
+    session.execute(f"delete from {table} as t using {place} as s where t.row_id = s.row_id")
+    session.execute(
+        f"insert into {table} ({quote_all(_REJECT)}, load_id, run_id, rejected_at)"
+        f" select {quote_all(_REJECT)}, {quote_text(record.load_id)}, {quote_text(record.run_id)}, {write_time()} from {place}"
+    )
+    session.execute(f"drop table {place}")
+
+
+def forget(
+    session: Session, platform: str, record: LoadRecord, *, origins: Collection[str] = (), row_ids: Collection[str] = (), of_failed_loads: bool = False
+) -> None:
+    """Remove those of a stream's rejected rows that a load has read again.
+
+    Args:
+        origins: files whose rows it has read.
+        of_failed_loads: those that were rejected by loads that failed, which is why they were read again by the one that succeeds.
+    """
+    for column, values in (("origin", list(origins)), ("row_id", list(row_ids))):
+        for start in range(0, len(values), _PORTION):
+            portion = ", ".join(map(quote_text, values[start : start + _PORTION]))
+            _delete(session, platform, record, f"{column} in ({portion})")
+    if of_failed_loads:
+        _delete(session, platform, record, f"load_id in ({select_failed_loads(platform)})")
+
+
+def forget_all(session: Session, platform: str, record: LoadRecord) -> None:
+    """Remove a stream's rejected rows."""
+    _delete(session, platform, record, "true")
+
+
+def _delete(session: Session, platform: str, record: LoadRecord, condition: str) -> None:
+    session.execute(f"delete from {Table(platform, 'rejected_rows')} where {name_stream(record)} and {condition}")
+
+
+def _place(session: Session) -> Table:
+    return Table(session.temporary_schema, "_fabric_rejects")
+
+
+def build_row_id(source: str, stream: str, origin: str, row_number: int | None, raw: str, copies: Counter[str]) -> str:
+    """Identify a rejected row, whichever load meets it.
+
+    Args:
+        copies: how often each row without a number was met; changed here.
+    """
+    row_id = _digest(source, stream, origin, row_number, raw)
+    if row_number is None:
+        # A table without a key may hold the same row several times, and each of them is rejected.
+        copies[row_id] += 1
+        row_id = row_id if copies[row_id] == 1 else _digest(row_id, copies[row_id])
+    return row_id
+
+
+def _build_row(reject: Reject, copies: Counter[str], source: str, stream: str, hide: Callable[[str], str]) -> dict[str, Any]:
+    row_id = build_row_id(source, stream, reject.origin, reject.row_number, reject.raw, copies)
+    raw = hide(reject.raw)
+    row = {
+        "row_id": row_id,
+        "source": source,
+        "stream": stream,
+        "origin": reject.origin,
+        "row_number": reject.row_number,
+        "column_name": reject.column,
+        "reason": reject.reason,
+        "message": hide(reject.message),
+        "raw": raw[:RAW_CHARACTERS],
+        # One with a hole where a secret stood is not whole, either: loaded again it would bring what stands there.
+        "raw_truncated": len(raw) > RAW_CHARACTERS or raw != reject.raw,
+    }
+    return {name: clean_text(value) if isinstance(value, str) else value for name, value in row.items()}
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -1,0 +1,94 @@
+"""A session of the warehouse -> one transaction, of one stream or of several, with everything that belongs to them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from fabric_assets.rows.batches import StreamPlan
+from fabric_assets.rows.imported_file import ImportedFile
+from fabric_assets.rows.reports import LoadRecord
+from fabric_assets.rows.stream_names import StreamNames
+from fabric_assets.warehouse.planted import Planted, refuse_other_kinds
+from fabric_assets.warehouse.platform_tables import imported_files as import_ledger
+from fabric_assets.warehouse.platform_tables import ledger
+from fabric_assets.warehouse.platform_tables.ledger import StreamState
+from fabric_assets.warehouse.session import Columns, Session, quote, quote_text
+from fabric_assets.warehouse.writing import Datasets, StreamWriter
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """What is committed with a stream's rows.
+
+    Args:
+        state: the stream's new one.
+        files: what became of dropped files.
+        known_files: what was known of them when the load began.
+    """
+
+    writer: StreamWriter
+    record: LoadRecord
+    state: Mapping[str, Any]
+    files: Sequence[ImportedFile] = ()
+    known_files: Sequence[ImportedFile] = ()
+
+
+class Transaction:
+    """Used by one thread, but `abort` by any.
+
+    Args:
+        release: takes the session back.
+        list_planted: lists objects at a stream's tables that no load has made.
+    """
+
+    def __init__(
+        self, session: Session, datasets: Datasets, source: str, *, release: Callable[[Session], None], list_planted: Callable[[str], list[Planted]]
+    ) -> None:
+        self._session, self._datasets, self._source, self._release, self._list_planted = session, datasets, source, release, list_planted
+        self._is_over = False
+
+    def open_writer(self, plan: StreamPlan, *, layouts: Mapping[str, Columns], names: StreamNames, state: StreamState, full_refresh: bool) -> StreamWriter:
+        """Raises:
+        DestinationError: something else than a table has the name of one of the stream's.
+        """
+        planted = self._list_planted(plan.name)
+        refuse_other_kinds(planted, place=f"{self._session.place}, source {self._source}, stream {plan.name}")
+        return StreamWriter(
+            self._session,
+            plan,
+            self._datasets,
+            source=self._source,
+            layouts=layouts,
+            names=names,
+            state=state,
+            full_refresh=full_refresh,
+            counts_exactly=bool(planted),
+        )
+
+    def commit(self, settlements: Sequence[Settlement]) -> None:
+        """Make it all visible at once: rows, rejected rows, the streams' states and their rows of the ledger.
+
+        Raises:
+            LeaseHeld: another run has loaded a stream meanwhile; nothing was kept.
+        """
+        session, platform = self._session, self._datasets.platform
+        for settlement in settlements:
+            settlement.writer.settle(settlement.record)
+        now = quote_text(datetime.now(UTC).isoformat())
+        rows = ", ".join(f"({quote_text(settlement.record.load_id)}, {quote_text(self._source)}, 0, {now})" for settlement in settlements)
+        session.defer(f'insert into {quote(self._datasets.raw)}."_dlt_loads" (load_id, schema_name, status, inserted_at) values {rows}')
+        ledger.write_ends(session, platform, [settlement.record for settlement in settlements])
+        ledger.write_states(session, platform, [(settlement.record, settlement.writer.state.version, settlement.state) for settlement in settlements])
+        for settlement in settlements:
+            import_ledger.write_files(session, platform, settlement.record, settlement.files, settlement.known_files)
+        session.commit()
+        self._is_over = True
+        self._release(session)
+
+    def abort(self) -> None:
+        """Roll back what is not committed, and let the connection go; may be called twice, and from another thread."""
+        if not self._is_over:
+            self._is_over = True
+            self._session.abort()
+            self._release(self._session)

@@ -1,0 +1,227 @@
+"""A tenant's destination -> what a load asks of it: its tables, its memory of earlier loads, transactions for its streams."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import pyarrow as pa
+
+from fabric_assets import naming
+from fabric_assets.config.tenant import DuckDbDestination, TenantConfig
+from fabric_assets.errors import DestinationUnavailable, FabricError
+from fabric_assets.rows.arrow_types import BIGINT, TEXT, TIMESTAMP_UTC
+from fabric_assets.rows.batches import Reject
+from fabric_assets.rows.imported_file import ImportedFile
+from fabric_assets.rows.reports import LoadRecord
+from fabric_assets.settings import Settings
+from fabric_assets.warehouse.planted import REFUSALS, Planted, explain_refusal, find_planted, list_of_stream, refuse_in_platform_tables
+from fabric_assets.warehouse.platform_tables import imported_files as import_ledger
+from fabric_assets.warehouse.platform_tables import ledger, rejected_rows
+from fabric_assets.warehouse.platform_tables.ledger import StreamState
+from fabric_assets.warehouse.session import Columns, Session, Table
+from fabric_assets.warehouse.transaction import Transaction
+from fabric_assets.warehouse.writing import Datasets
+
+# As dlt has it, whose users join it with the rows' _dlt_load_id.
+_DLT_LOADS = {"load_id": TEXT, "schema_name": TEXT, "status": BIGINT, "inserted_at": TIMESTAMP_UTC, "schema_version_hash": TEXT}
+
+
+@contextmanager
+def open_warehouse(tenant: TenantConfig, source: str, settings: Settings) -> Iterator["Warehouse"]:
+    """Connect to the tenant's destination for a load of one source.
+
+    Raises:
+        DestinationError: the login is refused.
+        DestinationUnavailable: no connection.
+    """
+    raw, platform = naming.raw_dataset(tenant.tenant, source), naming.platform_dataset(tenant.tenant)
+    if isinstance(tenant.destination, DuckDbDestination):
+        from fabric_assets.warehouse.duckdb import open_duckdb as open_sessions
+
+        datasets, never_waits = Datasets(raw, platform), True
+    else:
+        from fabric_assets.warehouse.postgres import open_postgres as open_sessions
+
+        datasets, never_waits = Datasets(raw, platform, naming.load_staging_dataset(tenant.tenant, source)), False
+    with ExitStack() as place:
+        warehouse = Warehouse(place.enter_context(open_sessions(tenant, settings)), source, datasets, close=place.close, never_waits=never_waits)
+        try:
+            yield warehouse
+        finally:
+            warehouse.close()
+
+
+class Warehouse:
+    """Used by all threads of a load.
+
+    Args:
+        connect: opens a session.
+        close: ends what all sessions share.
+        never_waits: no transaction waits for what another one holds.
+    """
+
+    def __init__(self, connect: Callable[[], Session], source: str, datasets: Datasets, *, close: Callable[[], None], never_waits: bool) -> None:
+        self.never_waits = never_waits
+        self._connect, self._source, self._datasets, self._close = connect, source, datasets, close
+        self._lock, self._closing = threading.Lock(), threading.Lock()
+        self._free: list[Session] = []
+        self._taken: set[Session] = set()
+        self._is_closed = False
+        self._planted: list[Planted] = []
+
+    def prepare(self) -> None:
+        """Make the schemas and the platform's tables, and end what the ledger still calls running.
+
+        Raises:
+            DestinationError: somebody has put objects of another kind at the platform's tables.
+        """
+        with self._borrow() as session:
+            self._planted = find_planted(session, [self._datasets.raw, self._datasets.platform])
+            tables = {schema: tables.keys() for schema, tables in _list_platform_tables(self._datasets).items()}
+            refuse_in_platform_tables(self._planted, tables, place=session.place)
+            if self._find_missing(session):
+                session.rollback()
+                session.lock_definitions()
+                # Asked again: who held the lock may have made them.
+                for schema, tables in self._find_missing(session).items():
+                    session.create_schema(schema)
+                    for name, (columns, key, is_new) in tables.items():
+                        if is_new:
+                            session.create(Table(schema, name), columns, key=key)
+                        else:
+                            session.add_columns(Table(schema, name), columns)
+                session.commit()
+            ledger.end_dead_loads(session, self._datasets.platform, self._source)
+            session.commit()
+
+    def read_layouts(self) -> dict[str, dict[str, pa.DataType]]:
+        """Read each table's columns and their types."""
+        with self._borrow() as session:
+            return {name: columns for name, columns in session.read_columns(self._datasets.raw).items() if not name.startswith("_dlt_")}
+
+    def list_planted(self, stream: str) -> list[Planted]:
+        """List objects at a stream's tables that no load has made and that act on rows, as of `prepare`."""
+        return list_of_stream(self._planted, self._datasets.raw, stream)
+
+    def explain_refusal(self, error: FabricError, stream: str, *, report: Callable[[str], None]) -> FabricError:
+        """Name what may be the reason why the destination refuses a stream's rows; the error itself where nothing is found.
+
+        Args:
+            report: told where the destination does not answer.
+        """
+        if type(error) not in REFUSALS:
+            return error
+        try:
+            with self._borrow() as session:
+                return explain_refusal(error, session, self._datasets.raw, stream)
+        except Exception as second:  # noqa: BLE001 - of a driver: the first error is the one to be told
+            report(f"{self._source}.{stream}: the destination could not be asked for objects that refuse rows: {type(second).__name__}: {second}")
+            return error
+
+    def read_states(self) -> dict[str, StreamState]:
+        with self._borrow() as session:
+            return ledger.read_states(session, self._datasets.platform, self._source)
+
+    def read_files(self, tenant: str, stream: str) -> list[ImportedFile]:
+        with self._borrow() as session:
+            return import_ledger.read_files(session.cursor(), tenant, self._source, stream)
+
+    def query(self, sql: str) -> pa.Table:
+        """Ask outside of every stream's transaction: what is committed."""
+        with self._borrow() as session:
+            return session.query(sql)
+
+    def run(self, work: Callable[[Session], None]) -> None:
+        """Do some work in a transaction of its own, all of it or nothing."""
+        with self._borrow() as session:
+            work(session)
+            session.commit()
+
+    def start(self, records: Sequence[LoadRecord]) -> None:
+        """Write rows of the ledger for loads that begin, and states of streams that have none."""
+        with self._borrow() as session:
+            ledger.start_states(session, self._datasets.platform, records)
+            ledger.write_records(session, self._datasets.platform, records)
+            session.commit()
+
+    def record_failure(self, record: LoadRecord, rejects: Sequence[Reject]) -> bool:
+        """Write a failed load's row of the ledger, and keep the rows that were rejected; False if it has succeeded after all."""
+        with self._borrow() as session:
+            has_failed = ledger.write_ends(session, self._datasets.platform, [record])
+            if has_failed and rejects:
+                rejected_rows.stage(session, rejects, Counter(), source=record.source, stream=record.stream, is_first=True)
+                rejected_rows.write(session, self._datasets.platform, record)
+            session.commit()
+        return has_failed
+
+    def begin(self) -> Transaction:
+        """Begin a transaction, on a connection of its own."""
+        return Transaction(self._take(), self._datasets, self._source, release=self._give_back, list_planted=self.list_planted)
+
+    def close(self) -> None:
+        """Close every session; what is not committed is rolled back. Whoever calls it again waits until it is done."""
+        with self._closing:
+            with self._lock:
+                sessions = [*self._free, *self._taken]
+                self._free, self._taken, self._is_closed = [], set(), True
+            for session in sessions:
+                session.abort()
+            self._close()
+
+    def _find_missing(self, session: Session) -> dict[str, dict[str, tuple[Columns, Sequence[str], bool]]]:
+        """schema -> table -> missing columns, primary key, whether the table itself is missing."""
+        missing = {}
+        for schema, tables in _list_platform_tables(self._datasets).items():
+            found = session.read_columns(schema)
+            lacking = {
+                name: ({column: kind for column, kind in columns.items() if column not in found.get(name, {})}, key, name not in found)
+                for name, (columns, key) in tables.items()
+            }
+            missing[schema] = {name: entry for name, entry in lacking.items() if entry[0]}
+        if not any(missing.values()):
+            return {}
+        return {**missing, **({self._datasets.staging: {}} if self._datasets.staging else {})}
+
+    @contextmanager
+    def _borrow(self) -> Iterator[Session]:
+        session = self._take()
+        try:
+            yield session
+            session.rollback()
+        except BaseException:
+            session.abort()
+            raise
+        finally:
+            self._give_back(session)
+
+    def _take(self) -> Session:
+        with self._lock:
+            session = self._free.pop() if self._free else None
+            is_closed = self._is_closed
+        if not is_closed:
+            session = session or self._connect()
+            with self._lock:
+                is_closed = self._is_closed
+                if not is_closed:
+                    self._taken.add(session)
+                    return session
+            session.abort()
+        # A thread that was left behind: the lease is let go, and another run may load.
+        raise DestinationUnavailable(f"{self._source}: the load is over")
+
+    def _give_back(self, session: Session) -> None:
+        with self._lock:
+            self._taken.discard(session)
+            if session.is_open:
+                self._free.append(session)
+
+
+def _list_platform_tables(datasets: Datasets) -> dict[str, dict[str, tuple[Columns, Sequence[str]]]]:
+    """schema -> table -> columns, primary key."""
+    platform = {
+        **ledger.TABLES,
+        "rejected_rows": (rejected_rows.REJECTED_ROWS, ("row_id",)),
+        "imported_files": (import_ledger.IMPORTED_FILES, ("file_id",)),
+    }
+    return {datasets.platform: platform, datasets.raw: {"_dlt_loads": (_DLT_LOADS, ())}}

@@ -1,0 +1,300 @@
+"""The rows of one stream -> its tables in the warehouse, in one transaction with everything that belongs to them.
+
+Rows of a replaced table are deleted, not truncated: until the commit readers see the old ones, and never wait.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from fabric_assets.errors import DestinationError
+from fabric_assets.rows.batches import Reject, StreamPlan
+from fabric_assets.rows.reports import ColumnReport, LoadRecord
+from fabric_assets.rows.stream_names import StreamNames
+from fabric_assets.warehouse.platform_tables import ledger, rejected_rows
+from fabric_assets.warehouse.refresh import take_places
+from fabric_assets.warehouse.repeats import delete_repeats, drop_repeats
+from fabric_assets.warehouse.session import Columns, Session, Table, quote, quote_text
+from fabric_assets.warehouse.stream_table import StreamTable
+
+ROW_ID, LOAD_ID, ROOT_ID = "_dlt_id", "_dlt_load_id", "_dlt_root_id"
+
+
+@dataclass(frozen=True)
+class Datasets:
+    """The schemas of a source.
+
+    Args:
+        staging: where tables are made anew while readers still see the old ones; None where that needs no other place.
+    """
+
+    raw: str
+    platform: str
+    staging: str | None = None
+
+
+@dataclass(frozen=True)
+class Written:
+    """Args:
+    rows_total: rows in the stream's table, as they will be after the commit.
+    columns: of the stream's table.
+    repeats: rows that gave way to another one of the same load with their key.
+    keeps_columns: a full refresh met no rows, so the empty table has the columns that it had.
+    missing: rows that the table held when the last load had ended, and that were gone when this one began.
+    """
+
+    rows_total: int
+    columns: tuple[ColumnReport, ...]
+    repeats: int = 0
+    keeps_columns: bool = False
+    missing: int = 0
+
+
+class StreamWriter:
+    """One stream's rows in a transaction; used by one thread.
+
+    Args:
+        layouts: the raw dataset's tables, for those of the stream.
+        names: the columns of the stream's fields; those that the YAML renames are renamed in the table.
+        state: the stream's when the load began.
+        counts_exactly: the stream's table has objects that act on its rows, so its rows are counted before and after.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        plan: StreamPlan,
+        datasets: Datasets,
+        *,
+        source: str,
+        layouts: Mapping[str, Columns],
+        names: StreamNames,
+        state: ledger.StreamState,
+        full_refresh: bool,
+        counts_exactly: bool = False,
+    ) -> None:
+        self._session, self._plan, self._datasets, self._source = session, plan, datasets, source
+        self.state, self._full_refresh, self._counts_exactly = state, full_refresh, counts_exactly
+        self._family = {name: columns for name, columns in layouts.items() if name == plan.name or name.startswith(f"{plan.name}__")}
+        self._names = names
+        if not full_refresh:
+            self._family = {name: names.layout.get(name, columns) for name, columns in self._family.items()}
+        self._former = self._family.get(plan.name, {})
+        self._key = tuple(map(names.find_column, plan.key))
+        self._replaced_by = names.find_column(plan.replaced_by) if plan.replaced_by else None
+        self._tables: dict[str, StreamTable] = {}
+        self._replaced: set[str] = set()
+        self._taken_up: set[str] = set()
+        self._copies: Counter[str] = Counter()
+        # Rows of the stream's table: given to this load, given up for others of it, and those of earlier loads that it has deleted.
+        self._handed = self._repeats = self._removed = self._held = 0
+        self._kept_key: tuple[str, ...] | None = None
+        self._begun = self._waits = self._has_rejects = False
+
+    def write(self, tables: Mapping[str, pa.Table], rejects: Sequence[Reject] = ()) -> None:
+        """Write rows, columns by their names in the warehouse; tables and columns that are missing are made."""
+        self._begin()
+        for name, rows in sorted(tables.items()):
+            kept = self._take_root(rows) if name == self._plan.name else rows
+            self._find(name).write(kept)
+        if rejects:
+            rejected_rows.stage(self._session, rejects, self._copies, source=self._source, stream=self._plan.name, is_first=not self._has_rejects)
+            self._has_rejects = True
+
+    def replace_rows_of(self, value: str) -> None:
+        """Let the table's rows with this value of the plan's `replaced_by` go; those written by this load stay."""
+        self._begin()
+        self._delete_values([value])
+
+    def take_up_rejects(self, row_ids: Iterable[str]) -> None:
+        """Let rejected rows of earlier loads go, because this one has written them."""
+        self._taken_up.update(row_ids)
+
+    def finish(self) -> Written:
+        """Bring the rows to where they belong.
+
+        Raises:
+            DestinationError: the destination does not hold what it was given.
+        """
+        self._begin()
+        keeps_columns = self._full_refresh and bool(self._former) and self._plan.name not in self._tables
+        if keeps_columns:
+            # Nothing came: what reads the table finds it empty, not gone.
+            self._find(self._plan.name).write(pa.schema(list(self._former.items())).empty_table())
+        for table in self._tables.values():
+            table.flush()
+        if self._plan.disposition == "merge" and self._plan.name in self._tables:
+            self._merge()
+        for name, table in self._tables.items():
+            table.settle()
+            if table.is_new and name != self._plan.name and ROOT_ID in table.columns:
+                self._session.find_faster_by(table.table, ROOT_ID)
+        root = self._tables.get(self._plan.name)
+        total, columns = self._session.read_table(Table(self._target, self._plan.name), made=root.columns if root and root.is_new else None)
+        expected = self._handed - self._repeats + (0 if self._is_alone else self._held - self._removed)
+        if (self._is_alone or self._counts_exactly) and total != expected:
+            raise DestinationError(f"{self._place}: the table holds {total} rows where it should hold {expected}; nothing was kept")
+        return Written(total, columns, self._repeats, keeps_columns, self._count_missing(total))
+
+    def _count_missing(self, total: int) -> int:
+        """By what this load has added and taken away: to count the rows before it would read the table once more."""
+        if self._full_refresh or not self._former or self.state.rows_total is None:
+            return 0
+        before = total - (self._handed - self._repeats) + self._removed
+        return max(0, self.state.rows_total - before)
+
+    def settle(self, record: LoadRecord) -> None:
+        """Do what is left for the very end: let new tables take their places, and write the rejected rows."""
+        session, platform = self._session, self._datasets.platform
+        if self._is_aside:  # at the very end: from here on readers may have to wait for the commit
+            take_places(session, self._tables, self._family, schema=self._datasets.raw, counts_exactly=self._counts_exactly)
+        if self.state.has_rejects:
+            if self._full_refresh or self._plan.disposition == "replace" or self._plan.reads_all:
+                rejected_rows.forget_all(session, platform, record)
+            else:
+                rejected_rows.forget(session, platform, record, origins=self._replaced, row_ids=self._taken_up, of_failed_loads=not self._plan.yields)
+        if self._has_rejects:
+            rejected_rows.write(session, platform, record)
+
+    # --- where rows go
+
+    @property
+    def _newest_by(self) -> str | None:
+        """The column; known once the field has come."""
+        return self._names.find_column(self._plan.newest_by) if self._plan.newest_by else None
+
+    @property
+    def _place(self) -> str:
+        return f"{self._session.place}, {self._datasets.raw}.{self._plan.name}"
+
+    @property
+    def _is_aside(self) -> bool:
+        """Whether the tables are made anew beside those that readers see."""
+        return self._full_refresh and bool(self._family) and self._datasets.staging is not None
+
+    @property
+    def _target(self) -> str:
+        """The schema that the rows are written to."""
+        return self._datasets.staging if self._is_aside and self._datasets.staging else self._datasets.raw
+
+    @property
+    def _is_alone(self) -> bool:
+        """Whether the table holds this load's rows alone."""
+        return self._full_refresh or self._plan.disposition == "replace" or not self._family
+
+    def _begin(self) -> None:
+        if self._begun:
+            return
+        self._begun = True
+        raw, root = self._datasets.raw, self._plan.name
+        if self._counts_exactly and self._former and not self._is_alone:
+            (self._held,) = self._session.ask(f"select count(*) from {Table(raw, root)}")
+        if self._full_refresh:
+            if self._is_aside and self._datasets.staging:
+                self._session.create_schema(self._datasets.staging)
+            if not self._is_aside:
+                self._drop_all()
+                self._family = {}
+        elif self._names.renamed and root in self._family:
+            self._session.rename_columns(Table(raw, root), self._names.renamed)
+        if not self._full_refresh and self._plan.disposition == "replace":
+            for name in self._family:
+                deleted = self._session.delete(Table(raw, name))
+                self._removed += deleted if name == root else 0
+        elif self._plan.disposition == "merge" and root in self._family:
+            self._kept_key = self._session.find_kept_key(Table(raw, root))
+            # Into an empty table rows go straight: it is the first load's way, and the fastest.
+            self._waits = self._kept_key is not None or self._session.ask(f"select exists (select 1 from {Table(raw, root)})")[0]
+
+    def _find(self, name: str) -> StreamTable:
+        if name not in self._tables:
+            columns, merges = {} if self._is_aside else self._family.get(name, {}), self._plan.disposition == "merge"
+            place, grows = Table(self._target, name), merges and not self._waits
+            self._tables[name] = StreamTable(self._session, place, columns, waits=self._waits, grows=grows, gathers=not merges)
+        return self._tables[name]
+
+    def _take_root(self, rows: pa.Table) -> pa.Table:
+        self._handed += rows.num_rows
+        if self._replaced_by is not None and self._replaced_by in rows.column_names:
+            values = rows.column(self._replaced_by).unique().to_pylist()
+            self._delete_values([str(value) for value in values if value is not None])
+        if self._plan.disposition != "merge" or not rows.num_rows:
+            return rows
+        kept = drop_repeats(rows, self._key, self._newest_by)
+        self._repeats += rows.num_rows - kept.num_rows
+        return kept
+
+    def _delete_values(self, values: Iterable[str]) -> None:
+        """Delete the rows of earlier loads with these values, and what is nested in them."""
+        new = [value for value in values if value not in self._replaced]
+        self._replaced.update(new)
+        columns = {} if self._full_refresh else self._family.get(self._plan.name, {})
+        if not new or self._replaced_by is None or self._replaced_by not in columns:
+            return
+        chosen = f"{quote(self._replaced_by)} in ({', '.join(map(quote_text, new))})"
+        root = Table(self._datasets.raw, self._plan.name)
+        for child in self._list_children():
+            self._session.delete(child, f"t.{ROOT_ID} = r.{ROW_ID} and r.{chosen}", using=f"{root} as r")
+        self._removed += self._session.delete(root, f"t.{chosen}")
+
+    # --- bringing them there
+
+    def _merge(self) -> None:
+        root = self._tables[self._plan.name]
+        newest_by = self._newest_by if self._newest_by in root.filled_columns else None
+        repeats = self._delete_repeats(root, newest_by)
+        root.count_deleted(repeats)
+        self._repeats += repeats + self._yield(root, newest_by)
+        if self._repeats:
+            for name, table in self._tables.items():
+                if name != self._plan.name:
+                    table.delete_staged(f"not exists (select 1 from {root.filled} as r where r.{ROW_ID} = t.{ROOT_ID})")
+        if root.stage is None:
+            return
+        if self._kept_key not in {None, self._key}:
+            # The primary key in the YAML is another one now.
+            self._session.forget_key(root.table)
+        self._session.analyze(root.stage)
+        if self._plan.declares_columns and not self._plan.reads_all:
+            root.keep_unread(self._key)
+        for child in self._list_children():
+            matches = " and ".join(f"r.{quote(name)} = s.{quote(name)}" for name in self._key)
+            self._session.delete(child, f"t.{ROOT_ID} = r.{ROW_ID} and {matches}", using=f"{root.table} as r, {root.stage} as s")
+        same = " and ".join(f"t.{quote(name)} = s.{quote(name)}" for name in self._key)
+        self._removed += self._session.delete(root.table, same, using=f"{root.stage} as s")
+
+    def _delete_repeats(self, root: StreamTable, newest_by: str | None) -> int:
+        """Leave one row of each key among those of this load; in a table of their own the database itself makes sure that it stays so."""
+        is_alone = root.stage is None
+        if is_alone and self._session.keep_key(root.table, self._key):
+            return 0
+        repeats = delete_repeats(self._session, root.filled, self._key, newest_by)
+        if repeats and is_alone:
+            self._session.keep_key(root.table, self._key)
+        return repeats
+
+    def _yield(self, root: StreamTable, newest_by: str | None) -> int:
+        """Leave out what would overwrite a row of an earlier load that is as new; the number of rows left out."""
+        if not self._plan.yields or root.stage is None or not (self._newest_by or self._plan.read_by):
+            return 0
+        same = " and ".join(f"o.{quote(name)} = t.{quote(name)}" for name in self._key)
+        is_as_new = f"o.{LOAD_ID} >= {quote_text(self._plan.read_by)}" if self._plan.read_by else "true"
+        if newest_by is not None and newest_by in root.columns:
+            is_as_new = f"coalesce(o.{quote(newest_by)} >= t.{quote(newest_by)}, true)"
+        left_out = self._session.delete_own(root.stage, f"exists (select 1 from {root.table} as o where {same} and {is_as_new})")
+        root.count_deleted(left_out)
+        return left_out
+
+    def _list_children(self) -> list[Table]:
+        """The tables of lists nested in the stream's rows that there were before this load."""
+        children = {name: columns for name, columns in self._family.items() if name != self._plan.name}
+        for name, columns in children.items():
+            if ROOT_ID not in columns:
+                raise DestinationError(f"{self._place}: rows of {name} do not say which row they belong to ({ROOT_ID})", remedy="load anew with --full-refresh")
+        return [Table(self._datasets.raw, name) for name in children]
+
+    def _drop_all(self) -> None:
+        for name in self._family:
+            self._session.execute(f"drop table if exists {Table(self._datasets.raw, name)} cascade")
