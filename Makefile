@@ -33,7 +33,7 @@ test-faults: setup ## Faults at full length: 50 seeds of random kills for each d
 	@FABRIC_TEST_SEEDS=50 $(RUN) pytest -n $(WORKERS) tests/faults tests/offboarding/test_kills.py
 
 test-slow: setup ## Scale, browser, upgrade and attack tests at full length, beside those of make test-faults
-	@FABRIC_TEST_SEEDS=50 $(RUN) pytest -n $(WORKERS) $$(grep -rlE "tests.support.lengths import|tests.support import lengths" tests --include="test_*.py" | grep -v "^tests/faults/")
+	@FABRIC_TEST_SEEDS=50 $(RUN) pytest -n $(WORKERS) $$(grep -rlE "tests.support.lengths import|tests.support import lengths" tests --include="test_*.py" | grep -vE "^tests/(faults|offboarding/test_kills)")
 
 bench-loads: setup ## Loads against a COPY pipe, dlt and Singer; takes most of an hour (OPTIONS="--rows 200000" for less)
 	@$(RUN) python -m benchmarks.loads $(OPTIONS)
