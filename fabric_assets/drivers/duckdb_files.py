@@ -61,6 +61,11 @@ class LockedConnection:
         return getattr(self._connection, name)
 
 
+def close_default_connection() -> None:
+    """Close the connection that importing DuckDB opens: its threads would not live on in a fork of this process."""
+    duckdb.default_connection().close()
+
+
 def open_file(
     file: Path | str, *, read_only: bool = False, spill: Path | None = None, memory: str = "", threads: int = 0, sizes_may_change: bool = False
 ) -> LockedConnection:

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from fabric_assets.drivers.duckdb_files import close_default_connection
 from fabric_assets.importing import collect_nothing
 from fabric_assets.transform.fork_server import IDLE_SECONDS, LARGEST_ORDER, NUMBER
 from fabric_assets.transform.worker import __main__ as worker
@@ -86,10 +87,7 @@ def _prepare_fork(arguments: list[str], served: frozenset[tuple[str, bool]]) -> 
 
 def _assert_alone() -> None:
     """A fork takes along no thread but its own: a lock that another thread holds stays locked for ever."""
-    import duckdb
-
-    # Importing it opens a connection, which has threads.
-    duckdb.default_connection().close()
+    close_default_connection()
     threads = [(thread / "comm").read_text().strip() for thread in Path("/proc/self/task").iterdir()]
     assert len(threads) == 1, f"dbt's imports have started threads: {threads}"
 

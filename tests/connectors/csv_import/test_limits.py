@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.connectors.csv_import.imports import drop, get_quarantine
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 MEMORY, DISK = 700 * 1024 * 1024, 100 * 1024 * 1024
 
 
