@@ -101,7 +101,7 @@ def tls(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactor
         contextlib.closing(admin),
         admin.cursor() as cursor,
     ):
-        cursor.execute("create database behind_tls template template0")
+        cursor.execute("create database behind_tls template template0 strategy file_copy")
         with contextlib.closing(psycopg2.connect(postgres_server.get_url("behind_tls"))) as shop, shop, shop.cursor() as inside:
             inside.execute("create table stores (id integer primary key, name text)")
             inside.executemany("insert into stores values (%s, %s)", ROWS)

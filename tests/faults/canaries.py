@@ -188,7 +188,7 @@ def prepare_server(server: PostgresServer) -> None:
         with admin.cursor() as cursor:
             cursor.execute("create role tenant_a login password 'another'")
             cursor.execute("create role tenant_b superuser login password %s", (CANARIES["destination_password"],))
-            cursor.execute("create database canaries template template0")
+            cursor.execute("create database canaries template template0 strategy file_copy")
             cursor.execute("alter database canaries set fabric.echo = %s", (CANARIES["destination_password"],))
     (server.data / "pg_hba.conf").write_text("host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
     os.kill(int((server.data / "postmaster.pid").read_text().splitlines()[0]), 1)

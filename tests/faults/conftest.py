@@ -20,7 +20,7 @@ def make_database(postgres_server: PostgresServer) -> Iterator[Callable[[], str]
     def make() -> str:
         made.append(f"fault_{uuid.uuid4().hex[:12]}")
         with admin.cursor() as cursor:
-            cursor.execute(f"create database {made[-1]} template template0")
+            cursor.execute(f"create database {made[-1]} template template0 strategy file_copy")
         return postgres_server.get_url(made[-1])
 
     yield make

@@ -78,7 +78,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
             tenants = {name: make_tenant(name, managed) for name in ("acme", "globex")}
             tenants["initech"] = make_tenant("initech", {**managed, "isolation": "database"})
             made = Place(server, settings, tenants)
-            made.run(f"create database {DATABASE} template template0", database="postgres")
+            made.run(f"create database {DATABASE} template template0 strategy file_copy", database="postgres")
             login = get_server_login(tenants["acme"], settings, {"FABRIC_PROVISION_URL": server.get_url(DATABASE)})
             with open_server(login) as opened:
                 provision(opened, [build_estate(tenant, None, settings) for tenant in tenants.values()], Logins(settings))

@@ -210,7 +210,7 @@ def test_another_ones_table_that_the_tenant_cannot_reach_is_no_hole(place: Place
 
 
 def test_a_database_that_is_open_to_everyone_is_a_leak_when_it_holds_something(place: Place) -> None:
-    place.run("create database dagster template template0", database="postgres")
+    place.run("create database dagster template template0 strategy file_copy", database="postgres")
     try:
         assert check_isolation(place.tenants["acme"], place.settings).passed
         place.run("create table runs (id bigint)", database="dagster")

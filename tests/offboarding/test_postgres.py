@@ -42,7 +42,7 @@ def make_database(postgres_server: PostgresServer) -> Iterator[Callable[[str], s
     made = list[str]()
 
     def make(name: str) -> str:
-        ask_alone(postgres_server.get_url(), f"create database {name} template template0")
+        ask_alone(postgres_server.get_url(), f"create database {name} template template0 strategy file_copy")
         made.append(name)
         return postgres_server.get_url(name)
 

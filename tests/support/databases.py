@@ -40,7 +40,7 @@ def warehouse(request: pytest.FixtureRequest) -> str | None:
     admin = psycopg2.connect(server.get_url())
     admin.autocommit = True
     with admin.cursor() as cursor:
-        cursor.execute(f"create database {name} template template0")
+        cursor.execute(f"create database {name} template template0 strategy file_copy")
 
     def drop() -> None:
         with admin.cursor() as cursor:

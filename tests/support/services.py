@@ -69,7 +69,8 @@ def postgres_database(postgres_server: PostgresServer) -> Iterator[str]:
     admin = psycopg2.connect(postgres_server.get_url())
     admin.autocommit = True
     with contextlib.closing(admin), admin.cursor() as cursor:
-        cursor.execute(f"create database {name} template template0")
+        # By the write-ahead log, which is the default, it takes 240 ms instead of 36.
+        cursor.execute(f"create database {name} template template0 strategy file_copy")
         yield postgres_server.get_url(name)
         cursor.execute(f"drop database if exists {name} with (force)")
 

@@ -16,6 +16,7 @@ from fabric_assets.transform.fingerprint import get_prepared_file
 from fabric_assets.transform.graph import load_graph
 from fabric_assets.transform.project import prepare_project
 from fabric_assets.transform.validation import find_problems
+from tests.support.lengths import choose
 from tests.transform.conftest import STREAMS, build_tenant, copy_project, get_raw_statements, make_tenant, run_duckdb
 
 GLOBEX = "models/tenants/globex"
@@ -26,8 +27,9 @@ REFUSED_KEYS = (
 )
 
 # The files of an attempt, in the folder of a tenant ME; and words of what that tenant is told.
-ATTEMPTS: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
-    # dbt does not parse
+Attempts = dict[str, tuple[dict[str, str], tuple[str, ...]]]
+# Each of these costs several parses.
+UNPARSED: Attempts = {
     "unknown ref": ({"ME__broken.sql": "select * from {{ ref('nowhere') }}"}, ("models/tenants/ME/ME__broken.sql", "nowhere")),
     "broken template": ({"ME__broken.sql": "select {{ oops"}, ("models/tenants/ME/ME__broken.sql",)),
     "broken yaml": ({"x.yml": "models: [: {"}, ("models/tenants/ME/x.yml: ", "Syntax error near line 1")),
@@ -38,7 +40,8 @@ ATTEMPTS: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
     "liar": ({"ME__x.sql": "{{ exceptions.raise_compiler_error('models/tenants/acme/x.sql') }}"}, ("models/tenants/acme/x.sql",)),
     "name of another's model": ({"acme__vip_customers.sql": ONE}, ("name the file ME__acme__vip_customers.sql",)),
     "description of another's model": ({"x.yml": "models: [{name: acme__vip_customers}]"}, ("models names acme__vip_customers",)),
-    # rules
+}
+REFUSED: Attempts = {
     "plain name": ({"plain.sql": ONE}, ("name the file ME__plain.sql",)),
     "python": ({"ME__python.py": "def model(dbt, session):\n    return None\n"}, ("ME__python.py: a tenant's own models are SQL",)),
     "hook": ({"ME__hooked.sql": f"{{{{ config(post_hook='drop table x') }}}}{ONE}"}, ("ME__hooked.sql: a tenant's own models have no hooks",)),
@@ -73,6 +76,7 @@ ATTEMPTS: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
         ("it refers to acme__vip_customers, which only tenant acme has",),
     ),
 }
+ATTEMPTS = {key: UNPARSED[key] for key in choose(list(UNPARSED), 4)} | REFUSED
 TENANTS = {attempt: f"tenant{number}" for number, attempt in enumerate(ATTEMPTS)}
 NAMED, PREFIX = TENANTS["shared model of the tenant's name"], TENANTS["another's schema"]
 SHARED = {

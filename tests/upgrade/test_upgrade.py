@@ -109,7 +109,7 @@ def restore_postgres(root: Path, server: PostgresServer) -> Iterator[tuple[str, 
     with contextlib.closing(psycopg2.connect(server.get_url())) as admin:
         admin.autocommit = True
         for name in names:
-            admin.cursor().execute(f"create database {name} template template0")
+            admin.cursor().execute(f"create database {name} template template0 strategy file_copy")
         with contextlib.closing(psycopg2.connect(server.get_url(names[0]))) as connection:
             connection.cursor().execute((root / "warehouse.sql").read_text())
             connection.commit()
