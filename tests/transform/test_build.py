@@ -350,6 +350,7 @@ class ForgetfulProcess(WorkerProcess):
 def test_a_fault_of_ours_as_the_project_is_prepared_is_told_as_ours(own_project: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     (own_project.dbt_project_dir / "models" / "more.sql").write_text("select 1 as one")
     monkeypatch.setattr(project, "WorkerProcess", ForgetfulProcess)
-    with pytest.raises(InternalError, match=r"the dbt process: a fault of ETL Fabric \(KeyError at fabric_assets/transform/worker/preparing\.py:") as caught:
+    message = r"the dbt process: a fault of ETL Fabric \(KeyError at fabric_assets/transform/worker/parse/preparing\.py:"
+    with pytest.raises(InternalError, match=message) as caught:
         project.prepare_project(own_project)
     assert "KeyError: 'graph_file'" in caught.value.traceback

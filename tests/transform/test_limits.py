@@ -113,7 +113,7 @@ def test_what_all_share_is_named_where_it_ends_dbt(limited: Settings) -> None:
 
 
 def test_a_fault_of_ours_as_the_project_is_parsed_is_no_mistake_of_the_project(tmp_path: Path) -> None:
-    with pytest.raises(InternalError, match=r"a fault of ETL Fabric \(AttributeError at fabric_assets/connectors/column_names\.py:") as caught:
+    with pytest.raises(InternalError, match=r"a fault of ETL Fabric \(AttributeError at fabric_assets/rows/column_names\.py:") as caught:
         run_limited(lambda meter: compose(5), Limits(2, 200), tmp_path)  # type: ignore[arg-type]
     assert "name.isascii()" in caught.value.traceback
 
