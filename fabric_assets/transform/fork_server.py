@@ -4,7 +4,6 @@ The server ends with the process that started it. It holds nothing of a tenant: 
 """
 
 import atexit
-import contextlib
 import json
 import os
 import select
@@ -106,9 +105,7 @@ class ForkedProcess:
         Raises:
             ServerEnded: there will be none.
         """
-        if self._pid is None and self._is_readable(_START_SECONDS):
-            self._pid = self._read_number()
-        if self._pid is None:
+        if not self.is_forked() or self._pid is None:
             raise ServerEnded
         return self._pid
 
@@ -128,9 +125,15 @@ class ForkedProcess:
             self.close()
         return self._code
 
-    def has_started(self) -> bool:
-        """Whether the server has forked the worker, as far as it has said so by now."""
-        return self._pid is not None or (self._is_readable(0) and self._has_pid())
+    def is_forked(self, timeout: float = _START_SECONDS) -> bool:
+        """Whether there is a worker.
+
+        Args:
+            timeout: seconds to wait for the server's word.
+        """
+        if self._pid is None and self._is_readable(timeout):
+            self._pid = self._read_number()
+        return self._pid is not None
 
     def close(self) -> None:
         """Stop waiting for the worker."""
@@ -138,13 +141,13 @@ class ForkedProcess:
             os.close(self._report)
             self._report = None
 
-    def _has_pid(self) -> bool:
-        with contextlib.suppress(ServerEnded):
-            return self.pid > 0
-        return False
-
     def _is_readable(self, timeout: float | None) -> bool:
-        return self._report is not None and bool(select.select([self._report], [], [], timeout)[0])
+        if self._report is None:
+            return False
+        # Not by select(), which takes no descriptor above 1023.
+        poll = select.poll()
+        poll.register(self._report, select.POLLIN)
+        return bool(poll.poll(None if timeout is None else timeout * 1000))
 
     def _read_number(self) -> int | None:
         assert self._report is not None

@@ -112,7 +112,7 @@ class WorkerProcess:
     def close(self) -> None:
         """End the process, whatever it is doing; one that is not forked yet ends as it begins."""
         self._close_pipes()
-        if isinstance(self._process, ForkedProcess) and not self._process.has_started():
+        if isinstance(self._process, ForkedProcess) and not self._process.is_forked(0):
             self._process.close()
             return
         try:
@@ -141,11 +141,11 @@ class WorkerProcess:
 
     def _make_sure_of_start(self) -> None:
         """Wait for the fork; where the server has ended before it, start a process without it."""
-        try:
-            assert self._process.pid
-        except ServerEnded:
-            self._close_pipes()
-            self._start_alone()
+        if isinstance(self._process, subprocess.Popen) or self._process.is_forked():
+            return
+        self._close_pipes()
+        self._process.close()
+        self._start_alone()
 
     def _start_alone(self) -> None:
         _logger.warning("dbt's fork server has ended: a worker starts without it")
