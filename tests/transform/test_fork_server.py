@@ -1,5 +1,6 @@
 """Workers forked from one process that has imported dbt: real processes, killed for real."""
 
+import contextlib
 import json
 import os
 import signal
@@ -185,3 +186,14 @@ project.prepare_project(settings)
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == []
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_process_with_more_than_a_thousand_open_files_gets_its_worker(prepared: Settings) -> None:
+    with contextlib.ExitStack() as opened:
+        for _ in range(1_100):
+            opened.enter_context(Path(os.devnull).open())
+        worker = DbtWorker.start(prepared)
+        worker.wait_until_ready()
+        worker.close()
+    assert_ended(worker.pid)
