@@ -71,6 +71,11 @@ def test_no_package_re_exports_anything() -> None:
     assert [name(module) for module in MODULES if module.name == "__init__.py" and any(get_imports(module))] == []
 
 
+def test_sql_is_quoted_in_one_module() -> None:
+    by_hand = re.compile(r"""replace\((['"])(['"])\1, \1\2\2\1\)|from \\?"\{""")
+    assert [name(module) for module in MODULES if by_hand.search(module.read_text(encoding="utf-8"))] == ["fabric_assets/quoting.py"]
+
+
 def test_no_private_part_of_a_library_is_imported() -> None:
     foreign = [(name(module), imported) for module in MODULES for imported in get_imports(module) if not imported.startswith(("fabric_assets", "__future__"))]
     private = {module for module, imported in foreign if re.search(r"(^|\.)_(?!_)", imported)}

@@ -8,6 +8,7 @@ from fabric_assets import naming
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.drivers.destinations import connect
 from fabric_assets.errors import DestinationError
+from fabric_assets.quoting import quote, quote_table
 from fabric_assets.settings import Settings
 
 
@@ -43,7 +44,7 @@ def count_raw_rows(tenant: TenantConfig, settings: Settings) -> dict[str, int] |
             found = [(schema, table) for schema, table in cursor.fetchall() if schema in tables and table in tables[schema][1]]
             counts = {}
             for schema, table in found:
-                cursor.execute(f'select count(*) from "{schema}"."{table}"')
+                cursor.execute(f"select count(*) from {quote_table(schema, table)}")
                 counts[f"{tables[schema][0]}.{table}"] = cursor.fetchone()[0]
             return counts or None
     except DestinationError:
@@ -52,20 +53,20 @@ def count_raw_rows(tenant: TenantConfig, settings: Settings) -> dict[str, int] |
 
 def read_ad_totals(tenant: TenantConfig, settings: Settings) -> AdTotals:
     """Add up the marts of a tenant's ad spend."""
-    marts = naming.dbt_schema(tenant.tenant, "marts")
+    marts = quote(naming.dbt_schema(tenant.tenant, "marts"))
     with closing(connect(tenant, settings, read_only=True)) as connection, closing(connection.cursor()) as cursor:
-        cursor.execute(f'select count(*), sum(spend), sum(clicks), sum(conversions) from "{marts}".ad_spend_by_day')
+        cursor.execute(f"select count(*), sum(spend), sum(clicks), sum(conversions) from {marts}.ad_spend_by_day")
         days, spend, clicks, conversions = cursor.fetchone()
-        cursor.execute(f'select count(*) from "{marts}".ad_spend_anomalies where is_anomaly')
+        cursor.execute(f"select count(*) from {marts}.ad_spend_anomalies where is_anomaly")
         return AdTotals(days, spend, int(clicks), int(conversions), cursor.fetchone()[0])
 
 
 def read_totals(tenant: TenantConfig, settings: Settings) -> ShopTotals:
     """Add up a shop's marts."""
-    marts = naming.dbt_schema(tenant.tenant, "marts")
+    marts = quote(naming.dbt_schema(tenant.tenant, "marts"))
     with closing(connect(tenant, settings, read_only=True)) as connection, closing(connection.cursor()) as cursor:
-        cursor.execute(f'select sum(orders), sum(revenue), sum(tax), sum(supply_cost) from "{marts}".daily_revenue')
+        cursor.execute(f"select sum(orders), sum(revenue), sum(tax), sum(supply_cost) from {marts}.daily_revenue")
         orders, revenue, tax, supply_cost = cursor.fetchone()
-        cursor.execute(f'select count(*), sum(lifetime_value) from "{marts}".customers')
+        cursor.execute(f"select count(*), sum(lifetime_value) from {marts}.customers")
         customers, lifetime_value = cursor.fetchone()
     return ShopTotals(int(orders), revenue, tax, supply_cost, customers, lifetime_value)

@@ -12,6 +12,7 @@ import duckdb
 
 from fabric_assets.drivers.duckdb_damage import build_damage_error, is_damage
 from fabric_assets.errors import DestinationError, DestinationUnavailable, FabricError
+from fabric_assets.quoting import quote_text
 
 # DuckDB's default is its oldest format: text is squeezed six times faster in this one, and better. Its own 1.3 and newer read it.
 _FORMAT = "v1.3.0"
@@ -137,8 +138,7 @@ def build_open_error(error: duckdb.Error, where: str) -> FabricError:
 
 def _list_sizes(connection: duckdb.DuckDBPyConnection, spill: Path | None, memory: str, threads: int) -> Iterator[str]:
     if spill is not None:
-        path = str(spill).replace("'", "''")
-        yield f"set temp_directory = '{path}'"
+        yield f"set temp_directory = {quote_text(str(spill))}"
         # DuckDB would take 80 % of the machine, or of the container, for each process; several tenants' builds run at once.
         yield f"set memory_limit = '{_get_memory(connection) * 5 // 8}B'"
     if memory:

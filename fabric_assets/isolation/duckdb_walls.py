@@ -14,6 +14,7 @@ from fabric_assets import naming
 from fabric_assets.drivers import duckdb_files
 from fabric_assets.isolation.report import Attempt, Outcome
 from fabric_assets.private_files import FileLock, make_private_folder
+from fabric_assets.quoting import quote_text
 from fabric_assets.settings import Settings
 
 _MOST_FILES = 100
@@ -77,8 +78,7 @@ def _list_tries(folder: Path, others: list[Path]) -> Iterator[tuple[str, str, st
     for action, target, statement in _TRIES:
         yield action, target, statement.format(folder=folder)
     for number, other in enumerate(others):
-        path = str(other).replace("'", "''")
-        yield "attach", other.name, f"attach '{path}' as other_{number} (read_only)"
+        yield "attach", other.name, f"attach {quote_text(str(other))} as other_{number} (read_only)"
 
 
 def _try_everywhere(tries: list[tuple[str, str, str]], folder: Path, file: Path, notes: list[str], settings: Settings) -> Iterator[list[Attempt]]:

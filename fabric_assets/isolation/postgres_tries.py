@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from fabric_assets.isolation.report import Outcome
+from fabric_assets.quoting import quote
 
 _PROBE = "fabric_isolation_probe"
 _DENIED = "42501"
@@ -70,8 +71,8 @@ def build_fixed_tries(extensions: Iterable[str], *, owns_database: bool) -> Iter
 def build_schema_tries(schemas: Iterable[str]) -> Iterator[Try]:
     """Give what is tried on schemas of others."""
     for schema in schemas:
-        yield Try("list", f"schema {schema}", f"select 1 from {_quote(schema)}.{_PROBE}", (_NO_TABLE,))
-        yield Try("create in", f"schema {schema}", f"create table {_quote(schema)}.{_PROBE} ()")
+        yield Try("list", f"schema {schema}", f"select 1 from {quote(schema)}.{_PROBE}", (_NO_TABLE,))
+        yield Try("create in", f"schema {schema}", f"create table {quote(schema)}.{_PROBE} ()")
 
 
 def build_relation_tries(relations: Iterable[tuple[str, str, str]]) -> Iterator[Try]:
@@ -81,7 +82,7 @@ def build_relation_tries(relations: Iterable[tuple[str, str, str]]) -> Iterator[
         relations: schema, name and Postgres's word for the kind.
     """
     for schema, name, kind in relations:
-        table, words = f"{_quote(schema)}.{_quote(name)}", f"{schema}.{name}"
+        table, words = f"{quote(schema)}.{quote(name)}", f"{schema}.{name}"
         yield Try("read", words, f"select 1 from {table} limit 0")
         if kind in {"r", "p"}:
             yield Try("write to", words, f"insert into {table} select where false")
@@ -91,10 +92,10 @@ def build_relation_tries(relations: Iterable[tuple[str, str, str]]) -> Iterator[
 def build_role_tries(roles: Iterable[str]) -> Iterator[Try]:
     """Give what is tried on roles of others."""
     for role in roles:
-        yield Try("become by set role", role, f"set local role {_quote(role)}")
-        yield Try("become by set session authorization", role, f"set local session authorization {_quote(role)}")
+        yield Try("become by set role", role, f"set local role {quote(role)}")
+        yield Try("become by set session authorization", role, f"set local session authorization {quote(role)}")
         if not role.startswith("pg_"):  # the server's own, which nobody changes
-            yield Try("change", f"role {role}", f"alter role {_quote(role)} connection limit -1")
+            yield Try("change", f"role {role}", f"alter role {quote(role)} connection limit -1")
 
 
 def get_outcome(each: Try, code: str | None) -> tuple[Outcome, str] | None:
@@ -106,8 +107,3 @@ def get_outcome(each: Try, code: str | None) -> tuple[Outcome, str] | None:
     if code in {_NO_SCHEMA, _NO_TABLE, _NO_OBJECT}:
         return None
     return "untried", "another session has it locked" if code == _LOCKED else f"SQLSTATE {code}" if code else "the connection was lost"
-
-
-def _quote(name: str) -> str:
-    doubled = name.replace('"', '""')
-    return f'"{doubled}"'

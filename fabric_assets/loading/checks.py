@@ -23,6 +23,7 @@ from fabric_assets.errors import DestinationError
 from fabric_assets.findings import MOST_VALUES, count, describe_repeats, describe_unexpected
 from fabric_assets.loading import loaded_streams
 from fabric_assets.loading.drift import describe_change
+from fabric_assets.quoting import quote, quote_table
 from fabric_assets.rows.reports import read_table
 from fabric_assets.settings import Settings
 from fabric_assets.warehouse.lease import LEASE_SECONDS, warehouse_lease
@@ -67,13 +68,16 @@ class _Table:
 
     def hides(self, columns: Iterable[str]) -> bool:
         """Whether values of these columns are shown nowhere: the dbt project tags one of them `sensitive`."""
-        return any(name in self.sensitive for column in columns for name in (column.lower(), self.quote(column)[1:-1].lower()))
+        return any(name in self.sensitive for column in columns for name in (column.lower(), self.find(column).lower()))
 
     def quote(self, column: str) -> str:
-        """Find the column that a declared name became in the warehouse, and quote it."""
+        return quote(self.find(column))
+
+    def find(self, column: str) -> str:
+        """Find the column that a declared name became in the warehouse."""
         found = column if column in self.columns else self.find_column(column)
         if found in self.columns:
-            return f'"{found}"'
+            return found
         nearest = get_close_matches(column, self.columns, n=1, cutoff=0.5)
         hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
         raise _Unanswerable(f"the table has no column {column!r}{hint}; it has: {', '.join(self.columns)}")
@@ -107,7 +111,7 @@ def run_checks(
             names = tuple(column.name for column in columns)
             find_column = partial(loaded_streams.find_column, connection, tenant=tenant.tenant, source=source, stream=stream, columns=names)
             mark = "?" if tenant.destination.type == "duckdb" else "%s"
-            table = _Table(connection, f'"{dataset}"."{stream}"', names, rows, mark, find_column, sensitive)
+            table = _Table(connection, quote_table(dataset, stream), names, rows, mark, find_column, sensitive)
             return tuple(_run(check, table, tenant=tenant, source=source, stream=stream) for check in checks)
         finally:
             connection.close()

@@ -8,17 +8,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fabric_assets import naming
+from fabric_assets.quoting import quote_text
 from fabric_assets.rows.stream_names import StreamNames
 from fabric_assets.rows.value_forms import FIRST
-from fabric_assets.warehouse.session import Table, quote, quote_text
+from fabric_assets.warehouse.session import Table
 
 
 def get_last_load(connection: Any, *, tenant: str, source: str, stream: str) -> datetime | None:
-    """When the stream was last loaded; None if never. The names are fixed points of our own rule."""
-    dataset, cursor = naming.platform_dataset(tenant), connection.cursor()
+    """When the stream was last loaded; None if never."""
+    cursor, loads = connection.cursor(), Table(naming.platform_dataset(tenant), "loads")
     if not _has_column(connection, tenant, "loads", "status"):
         return None
-    cursor.execute(f"select max(loaded_at) from {quote(dataset)}.loads where source = '{source}' and stream = '{stream}' and status = 'success'")
+    cursor.execute(f"select max(loaded_at) from {loads} where source = {quote_text(source)} and stream = {quote_text(stream)} and status = 'success'")
     found = cursor.fetchone()[0]
     return None if found is None else found.astimezone(UTC)
 
@@ -43,5 +44,8 @@ def find_column(connection: Any, field: str, *, tenant: str, source: str, stream
 def _has_column(connection: Any, tenant: str, table: str, column: str) -> bool:
     """Whether a table of the platform has a column: one that an earlier release has made may lack it until the next load."""
     cursor, dataset = connection.cursor(), naming.platform_dataset(tenant)
-    cursor.execute(f"select 1 from information_schema.columns where table_schema = '{dataset}' and table_name = '{table}' and column_name = '{column}'")
+    cursor.execute(
+        f"select 1 from information_schema.columns where table_schema = {quote_text(dataset)}"
+        f" and table_name = {quote_text(table)} and column_name = {quote_text(column)}"
+    )
     return cursor.fetchone() is not None

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from fabric_assets.errors import DataError
 from fabric_assets.loading.shaping.fitting import fit, plain
+from fabric_assets.quoting import quote, quote_text
 from fabric_assets.rows.arrow_types import BINARY, TEXT
 from fabric_assets.rows.batches import Window
 from fabric_assets.rows.imported_file import ImportedFile
@@ -61,13 +62,13 @@ class WarehouseMemory:
         if name not in self.columns:
             return None
         # Text in the order in which cursors compare it, not in the database's language.
-        subject = f'"{name}"' + (' collate "C"' if self.columns[name] == TEXT else "")
+        subject = quote(name) + (' collate "C"' if self.columns[name] == TEXT else "")
         return self.query(f"select max({subject}) as highest from {self.table}")["highest"][0].as_py()
 
     def get_rows_at(self, column: str, value: Any) -> pa.Table:
         name = self.get_column(column)
         # A literal of every type, without a placeholder of either driver. Only a few rows share a cursor's highest value.
-        return self.query(f'select * from {self.table} where "{name}" = {_quote_value(value, self.columns[name])}')
+        return self.query(f"select * from {self.table} where {quote(name)} = {_quote_value(value, self.columns[name])}")
 
     def find_known(self, rows: pa.Table) -> pa.Array:
         names = [self.get_column(name) for name in rows.column_names]
@@ -106,8 +107,7 @@ class WarehouseMemory:
 def _quote_value(value: Any, kind: pa.DataType) -> str:
     if value is None:
         return f"cast(null as {_name_type(kind)})"
-    literal = str(value).replace("'", "''")
-    return f"cast('{literal}' as {_name_type(kind)})"
+    return f"cast({quote_text(str(value))} as {_name_type(kind)})"
 
 
 def _name_type(kind: pa.DataType) -> str:

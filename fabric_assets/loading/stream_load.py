@@ -30,6 +30,7 @@ from fabric_assets.rows.value_forms import CURRENT
 from fabric_assets.warehouse.planted import describe_acting
 from fabric_assets.warehouse.platform_tables import imported_files as import_ledger
 from fabric_assets.warehouse.platform_tables.ledger import StreamState
+from fabric_assets.warehouse.session import Table
 from fabric_assets.warehouse.transaction import Settlement, Transaction
 from fabric_assets.warehouse.warehouse import Warehouse
 from fabric_assets.warehouse.writing import StreamWriter
@@ -105,7 +106,7 @@ class StreamLoad:
         )
         dataset = naming.raw_dataset(self._request.tenant.tenant, self._request.source)
         self.memory = WarehouseMemory(
-            table=f'"{dataset}"."{plan.name}"',
+            table=str(Table(dataset, plan.name)),
             columns=family.get(plan.name, {}),
             names=names(),
             # Of a table that somebody has dropped nothing is loaded, whatever its state says.

@@ -12,7 +12,8 @@ import duckdb
 import pyarrow as pa
 
 from fabric_assets.drivers.duckdb_files import LockedConnection, build_open_error, open_file
-from fabric_assets.offboarding.warehouses import Column, Relation, Warehouse, quote
+from fabric_assets.offboarding.warehouses import Column, Relation, Warehouse
+from fabric_assets.quoting import quote
 
 _BATCH_ROWS = 10_000
 _MEMORY = "256MB"

@@ -7,8 +7,7 @@ policy, a column or a child table; writers of rows go on.
 from collections.abc import Callable
 from typing import Any
 
-from fabric_assets.offboarding.warehouses import quote
-from fabric_assets.security.roles.steps import quote_text
+from fabric_assets.quoting import quote, quote_text
 
 # Even to plan a query, Postgres calls functions of expression indexes, statistics and constraints. The lock keeps others from adding any of these.
 _LOCK = "lock table only {table} in share update exclusive mode"

@@ -14,12 +14,12 @@ from adbc_driver_postgresql import dbapi
 from fabric_assets.drivers import postgres_adbc
 from fabric_assets.errors import DestinationError
 from fabric_assets.offboarding.plain_tables import lock_plain
-from fabric_assets.offboarding.warehouses import Relation, quote
+from fabric_assets.offboarding.warehouses import Relation
+from fabric_assets.quoting import quote, quote_text
 from fabric_assets.security.postgres_login import build_conninfo
 from fabric_assets.security.postgres_session import build_settings, open_session
 from fabric_assets.security.roles.estate import ServerLogin
 from fabric_assets.security.roles.server import build_parameters
-from fabric_assets.security.roles.steps import quote_text
 
 _LOCK_TIMEOUT = "10s"
 _MOST_SOURCES = 10_000

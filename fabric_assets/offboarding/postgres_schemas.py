@@ -15,7 +15,8 @@ from fabric_assets import naming
 from fabric_assets.errors import DestinationError
 from fabric_assets.offboarding.mentions import Mentions
 from fabric_assets.offboarding.postgres_rows import PostgresRows, Unreadable
-from fabric_assets.offboarding.warehouses import Column, Relation, Warehouse, quote
+from fabric_assets.offboarding.warehouses import Column, Relation, Warehouse
+from fabric_assets.quoting import quote
 from fabric_assets.security.roles.belongings import Belongings, drop_belongings, list_belongings
 from fabric_assets.security.roles.estate import Estate, ServerLogin
 from fabric_assets.security.roles.server import Server, open_server

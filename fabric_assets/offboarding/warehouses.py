@@ -91,11 +91,6 @@ class Warehouse(ABC):
         """Delete everything of the tenant; a file is deleted with the other files."""
 
 
-def quote(name: str) -> str:
-    doubled = name.replace('"', '""')
-    return f'"{doubled}"'
-
-
 def carry(batch: pa.RecordBatch, columns: Sequence[Column]) -> pa.RecordBatch:
     """Give each column the type that it is kept in.
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.errors import FabricError
+from fabric_assets.quoting import quote_table, quote_text
 from fabric_assets.rows.imported_file import ImportedFile
 from fabric_assets.settings import Settings
 
@@ -144,11 +145,11 @@ class StreamFailure:
 
 
 def read_table(connection: Any, dataset: str, table: str) -> tuple[int, tuple[ColumnReport, ...]]:
-    """Read a table's row count and columns; (0, ()) where it does not exist. Both names are fixed points of our own rule."""
+    """Read a table's row count and columns; (0, ()) where it does not exist."""
     cursor = connection.cursor()
     cursor.execute(
         "select column_name, data_type, is_nullable, numeric_precision, numeric_scale from information_schema.columns"
-        f" where table_schema = '{dataset}' and table_name = '{table}' order by ordinal_position"
+        f" where table_schema = {quote_text(dataset)} and table_name = {quote_text(table)} order by ordinal_position"
     )
     columns = tuple(
         ColumnReport(name, _describe(kind, precision, scale), nullable == "YES")
@@ -157,7 +158,7 @@ def read_table(connection: Any, dataset: str, table: str) -> tuple[int, tuple[Co
     )
     if not columns:
         return 0, ()
-    cursor.execute(f'select count(*) from "{dataset}"."{table}"')
+    cursor.execute(f"select count(*) from {quote_table(dataset, table)}")
     return cursor.fetchone()[0], columns
 
 

@@ -9,6 +9,7 @@ from contextlib import closing
 from typing import Any
 
 from fabric_assets.errors import DestinationError
+from fabric_assets.quoting import quote_text
 
 _COMMON = {
     "search_path": "pg_catalog",
@@ -34,7 +35,7 @@ def build_settings(settings: Mapping[str, str], *, condition: str = "") -> str:
     Args:
         settings: what this session sets beside the common settings, or otherwise.
     """
-    pairs = ", ".join(f"({_quote(name)}, {_quote(value)})" for name, value in (_COMMON | dict(settings)).items())
+    pairs = ", ".join(f"({quote_text(name)}, {quote_text(value)})" for name, value in (_COMMON | dict(settings)).items())
     return _SET.format(pairs=pairs, condition=condition)
 
 
@@ -97,8 +98,3 @@ def _ask_pid(connection: Any) -> int:
     with connection.cursor() as cursor:
         cursor.execute(_PID)
         return cursor.fetchone()[0]
-
-
-def _quote(text: str) -> str:
-    doubled = text.replace("'", "''")
-    return f"'{doubled}'"

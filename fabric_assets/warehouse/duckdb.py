@@ -17,11 +17,12 @@ from fabric_assets import naming
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.drivers.destinations import connect
 from fabric_assets.errors import DestinationError
+from fabric_assets.quoting import quote, quote_all, quote_text
 from fabric_assets.rows.arrow_types import BIGINT, BINARY, BOOL, DATE, DOUBLE, JSON, TEXT, TIME, TIMESTAMP, TIMESTAMP_UTC
 from fabric_assets.rows.reports import ColumnReport
 from fabric_assets.settings import Settings
 from fabric_assets.warehouse.planted_sql import DUCKDB
-from fabric_assets.warehouse.session import Columns, Session, Table, WriteConflict, quote, quote_all, quote_text
+from fabric_assets.warehouse.session import Columns, Session, Table, WriteConflict
 
 # With Python and a batch on its way a process then stays below 700 MB. An insert holds a block of each column, one of its NULLs, and sometimes one more.
 _MEMORY_MB, _MEMORY_BASE_MB, _BLOCKS_PER_COLUMN = 192, 128, 3

@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fabric_assets.errors import DestinationError, FabricError
-from fabric_assets.warehouse.session import KeyConflict, Session, quote_text
+from fabric_assets.quoting import quote_text
+from fabric_assets.warehouse.session import KeyConflict, Session
 
 # Objects that one message names.
 _SHOWN = 5

@@ -13,13 +13,14 @@ from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.drivers.destinations import describe_postgres, get_missing_schema_remedy
 from fabric_assets.drivers.outages import is_outage
 from fabric_assets.errors import DestinationError, DestinationUnavailable
+from fabric_assets.quoting import quote, quote_all, quote_text
 from fabric_assets.rows.arrow_types import BIGINT, BINARY, BOOL, DATE, DOUBLE, JSON, TEXT, TIME, TIMESTAMP, TIMESTAMP_UTC
 from fabric_assets.settings import Settings
 from fabric_assets.warehouse.planted_sql import POSTGRES
 from fabric_assets.warehouse.postgres_arrow import encode_json, unwrap
 from fabric_assets.warehouse.postgres_connection import build_conninfo, connect
 from fabric_assets.warehouse.postgres_lease import get_lease_table
-from fabric_assets.warehouse.session import Columns, KeyConflict, Session, Table, WriteConflict, quote, quote_all, quote_text
+from fabric_assets.warehouse.session import Columns, KeyConflict, Session, Table, WriteConflict
 
 _NAMES = {
     BOOL: "boolean",
@@ -80,7 +81,7 @@ class PostgresSession(Session):
 
     def create_schema(self, name: str) -> None:
         # Asked first: "if not exists" wants the right to make one even where it exists.
-        if not self.ask(f"select exists (select 1 from pg_catalog.pg_namespace where nspname = '{name}')")[0]:
+        if not self.ask(f"select exists (select 1 from pg_catalog.pg_namespace where nspname = {quote_text(name)})")[0]:
             try:
                 self.execute(f"create schema {quote(name)}")
             except dbapi.Error as error:
@@ -122,8 +123,8 @@ class PostgresSession(Session):
         found = self.query(
             "select c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod)"
             " from pg_catalog.pg_attribute as a join pg_catalog.pg_class as c on c.oid = a.attrelid"
-            f" where c.relnamespace = (select oid from pg_catalog.pg_namespace where nspname = '{schema}') and c.relkind in ('r', 'p') and a.attnum > 0"
-            " and not a.attisdropped order by c.relname, a.attnum"
+            f" where c.relnamespace = (select oid from pg_catalog.pg_namespace where nspname = {quote_text(schema)})"
+            " and c.relkind in ('r', 'p') and a.attnum > 0 and not a.attisdropped order by c.relname, a.attnum"
         )
         tables: dict[str, dict[str, pa.DataType]] = {}
         for table, column, kind in zip(*(part.to_pylist() for part in found.columns), strict=True):
@@ -153,7 +154,7 @@ class PostgresSession(Session):
         found = self.query(
             "select attname::text from pg_catalog.pg_attribute where attnum > 0 and attrelid = (select c.oid from pg_catalog.pg_class as c"
             " join pg_catalog.pg_namespace as n"
-            f" on n.oid = c.relnamespace where c.relname = '{_name_key(table)}' and n.nspname = '{table.schema}') order by attnum"
+            f" on n.oid = c.relnamespace where c.relname = {quote_text(_name_key(table))} and n.nspname = {quote_text(table.schema)}) order by attnum"
         )
         return tuple(found["attname"].to_pylist()) or None
 

@@ -13,8 +13,9 @@ import psycopg2.errors
 
 from fabric_assets import naming
 from fabric_assets.errors import DestinationError, LeaseHeld
+from fabric_assets.quoting import quote
 from fabric_assets.security.postgres_session import build_settings
-from fabric_assets.warehouse.session import Table, quote
+from fabric_assets.warehouse.session import Table
 
 LEASES = "load_leases"
 _POLL_SECONDS = 0.25

@@ -6,7 +6,8 @@ indexes stay with it. Where one is gone or of another type, the new table takes 
 
 from collections.abc import Mapping
 
-from fabric_assets.warehouse.session import Columns, Session, Table, quote, quote_all
+from fabric_assets.quoting import quote, quote_all
+from fabric_assets.warehouse.session import Columns, Session, Table
 from fabric_assets.warehouse.stream_table import StreamTable, build_count_error
 
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fabric_assets.warehouse.session import Session, Table, quote, quote_all
+from fabric_assets.quoting import quote, quote_all
+from fabric_assets.warehouse.session import Session, Table
 
 _ROW = "row"
 

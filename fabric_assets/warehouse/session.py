@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from fabric_assets.errors import DestinationUnavailable
+from fabric_assets.quoting import quote, quote_table
 from fabric_assets.rows.reports import ColumnReport, read_table
 from fabric_assets.warehouse.planted_sql import PlantedSql
 
@@ -42,22 +43,7 @@ class Table:
     name: str
 
     def __str__(self) -> str:
-        return ".".join(map(quote, (*self.schema.split("."), self.name)))
-
-
-def quote(name: str) -> str:
-    doubled = name.replace('"', '""')
-    return f'"{doubled}"'
-
-
-def quote_all(names: Sequence[str] | Columns, *, table: str = "") -> str:
-    prefix = f"{table}." if table else ""
-    return ", ".join(prefix + quote(name) for name in names)
-
-
-def quote_text(text: str) -> str:
-    doubled = text.replace("'", "''")
-    return f"'{doubled}'"
+        return quote_table(*self.schema.split("."), self.name)
 
 
 class Cursor:

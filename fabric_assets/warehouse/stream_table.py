@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from fabric_assets.errors import DestinationError
+from fabric_assets.quoting import quote, quote_all, quote_match
 from fabric_assets.rows.arrow_types import BIGINT, DOUBLE, LARGE
 from fabric_assets.rows.variant_columns import is_variant
-from fabric_assets.warehouse.session import Session, Table, quote, quote_all
+from fabric_assets.warehouse.session import Session, Table
 
 # What a column of whole numbers may become while the load that makes it goes on, in words of both destinations.
 _WIDER = {DOUBLE: "double precision", LARGE: "decimal(38, 0)"}
@@ -104,7 +105,7 @@ class StreamTable:
             return
         _fit(self._session, self._stage, self._stage_columns, unread)
         values = ", ".join(f"{quote(name)} = t.{quote(name)}" for name in unread)
-        same = " and ".join(f"s.{quote(name)} = t.{quote(name)}" for name in key)
+        same = quote_match(key, "s", "t")
         self._session.execute(f"update {self._stage} as s set {values} from {self.table} as t where {same}")
 
     def settle(self) -> None:

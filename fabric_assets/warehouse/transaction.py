@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from fabric_assets.quoting import quote, quote_text
 from fabric_assets.rows.batches import StreamPlan
 from fabric_assets.rows.imported_file import ImportedFile
 from fabric_assets.rows.reports import LoadRecord
@@ -13,7 +14,7 @@ from fabric_assets.warehouse.planted import Planted, refuse_other_kinds
 from fabric_assets.warehouse.platform_tables import imported_files as import_ledger
 from fabric_assets.warehouse.platform_tables import ledger
 from fabric_assets.warehouse.platform_tables.ledger import StreamState
-from fabric_assets.warehouse.session import Columns, Session, quote, quote_text
+from fabric_assets.warehouse.session import Columns, Session
 from fabric_assets.warehouse.writing import Datasets, StreamWriter
 
 

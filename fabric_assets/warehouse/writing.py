@@ -10,13 +10,14 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from fabric_assets.errors import DestinationError
+from fabric_assets.quoting import quote, quote_match, quote_text
 from fabric_assets.rows.batches import Reject, StreamPlan
 from fabric_assets.rows.reports import ColumnReport, LoadRecord
 from fabric_assets.rows.stream_names import StreamNames
 from fabric_assets.warehouse.platform_tables import ledger, rejected_rows
 from fabric_assets.warehouse.refresh import take_places
 from fabric_assets.warehouse.repeats import delete_repeats, drop_repeats
-from fabric_assets.warehouse.session import Columns, Session, Table, quote, quote_text
+from fabric_assets.warehouse.session import Columns, Session, Table
 from fabric_assets.warehouse.stream_table import StreamTable
 
 ROW_ID, LOAD_ID, ROOT_ID = "_dlt_id", "_dlt_load_id", "_dlt_root_id"
@@ -260,10 +261,8 @@ class StreamWriter:
         if self._plan.declares_columns and not self._plan.reads_all:
             root.keep_unread(self._key)
         for child in self._list_children():
-            matches = " and ".join(f"r.{quote(name)} = s.{quote(name)}" for name in self._key)
-            self._session.delete(child, f"t.{ROOT_ID} = r.{ROW_ID} and {matches}", using=f"{root.table} as r, {root.stage} as s")
-        same = " and ".join(f"t.{quote(name)} = s.{quote(name)}" for name in self._key)
-        self._removed += self._session.delete(root.table, same, using=f"{root.stage} as s")
+            self._session.delete(child, f"t.{ROOT_ID} = r.{ROW_ID} and {quote_match(self._key, 'r', 's')}", using=f"{root.table} as r, {root.stage} as s")
+        self._removed += self._session.delete(root.table, quote_match(self._key, "t", "s"), using=f"{root.stage} as s")
 
     def _delete_repeats(self, root: StreamTable, newest_by: str | None) -> int:
         """Leave one row of each key among those of this load; in a table of their own the database itself makes sure that it stays so."""
@@ -279,11 +278,10 @@ class StreamWriter:
         """Leave out what would overwrite a row of an earlier load that is as new; the number of rows left out."""
         if not self._plan.yields or root.stage is None or not (self._newest_by or self._plan.read_by):
             return 0
-        same = " and ".join(f"o.{quote(name)} = t.{quote(name)}" for name in self._key)
         is_as_new = f"o.{LOAD_ID} >= {quote_text(self._plan.read_by)}" if self._plan.read_by else "true"
         if newest_by is not None and newest_by in root.columns:
             is_as_new = f"coalesce(o.{quote(newest_by)} >= t.{quote(newest_by)}, true)"
-        left_out = self._session.delete_own(root.stage, f"exists (select 1 from {root.table} as o where {same} and {is_as_new})")
+        left_out = self._session.delete_own(root.stage, f"exists (select 1 from {root.table} as o where {quote_match(self._key, 'o', 't')} and {is_as_new})")
         root.count_deleted(left_out)
         return left_out
 

@@ -15,9 +15,10 @@ from fabric_assets import masking
 from fabric_assets.factories import offboarding
 from fabric_assets.factories.records import removal
 from fabric_assets.loading import job, load
+from fabric_assets.quoting import quote_text
 from fabric_assets.warehouse.platform_tables import ledger
 from fabric_assets.warehouse.postgres import PostgresSession
-from fabric_assets.warehouse.session import Table, quote_text
+from fabric_assets.warehouse.session import Table
 from fabric_assets.warehouse.transaction import Transaction
 from fabric_assets.warehouse.writing import StreamWriter
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from fabric_assets.connectors.files import csv_header
 from fabric_assets.connectors.files.csv_header import Header
-from fabric_assets.connectors.files.database import quote, quote_text
 from fabric_assets.connectors.files.salvage import Fragment, split_csv
 from fabric_assets.connectors.files.text_reader import TextReader
 from fabric_assets.connectors.files.types import TextColumn
 from fabric_assets.errors import DataError
+from fabric_assets.quoting import quote, quote_text
 
 _KEEPS_SPELLING = _CLEANS_NAMES = 2
 

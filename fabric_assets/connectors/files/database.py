@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from fabric_assets.drivers.duckdb_files import open_engine
+from fabric_assets.quoting import quote_text
 
 # What a query keeps at a time. More goes to the load's private folder, or ends the query with an error.
 # A row of vectors of thousands of columns is larger than that of a few.
@@ -42,11 +43,3 @@ def stream(connection: Any, sql: str, rows: int) -> Iterator[pa.Table]:
     open_reader = getattr(result, "to_arrow_reader", None) or result.fetch_record_batch
     for batch in open_reader(rows):
         yield pa.Table.from_batches([batch])
-
-
-def quote_text(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
-def quote(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

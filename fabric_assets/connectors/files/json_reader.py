@@ -7,11 +7,11 @@ from typing import Any
 
 import duckdb
 
-from fabric_assets.connectors.files.database import quote, quote_text
 from fabric_assets.connectors.files.salvage import Fragment, is_misread, salvage, split_json
 from fabric_assets.connectors.files.text_reader import TextReader
 from fabric_assets.connectors.files.types import TextColumn
 from fabric_assets.errors import DataError
+from fabric_assets.quoting import quote, quote_text
 
 _NUMBERED = re.compile(r"(.+)_\d+|[cC]\d+")
 _KEEPS_SPELLING = 2

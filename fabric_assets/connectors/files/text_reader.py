@@ -13,13 +13,14 @@ import pyarrow as pa
 from fabric_assets.connectors.files import columns as file_columns
 from fabric_assets.connectors.files import types as file_types
 from fabric_assets.connectors.files.content import Content, prepare
-from fabric_assets.connectors.files.database import connect, prepare_for_wide, quote, stream
+from fabric_assets.connectors.files.database import connect, prepare_for_wide, stream
 from fabric_assets.connectors.files.faults import build_error
 from fabric_assets.connectors.files.listing import FetchedFile
 from fabric_assets.connectors.files.piece import Piece, Reading, count_batch_rows
 from fabric_assets.connectors.files.salvage import MAX_LINE, PART_BYTES, Fragment, Salvage, cut, number_rows, salvage
 from fabric_assets.connectors.files.types import LONGEST, SAMPLE, Fits, TextColumn
 from fabric_assets.errors import DataError
+from fabric_assets.quoting import quote
 from fabric_assets.rows.arrow_types import TEXT
 
 _USUAL_LINE, _WIDE_ROW = 4 * 1024 * 1024, 1024

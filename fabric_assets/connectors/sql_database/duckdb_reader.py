@@ -18,6 +18,7 @@ from fabric_assets.connectors.sql_database.query import BATCH_BYTES, Query, carr
 from fabric_assets.connectors.suggestions import build_missing_error
 from fabric_assets.drivers.duckdb_files import LockedConnection, open_file
 from fabric_assets.errors import FabricError
+from fabric_assets.quoting import quote
 from fabric_assets.rows import arrow_types
 from fabric_assets.rows.nested_types import SOURCE_JSON
 
@@ -94,7 +95,7 @@ class DuckDatabase(Database):
         return SqlColumn(name, f"{quoted}::text", declared, _TYPES_OF_TEXT.get(declared, arrow_types.TEXT))
 
     def quote(self, name: str) -> str:
-        return '"' + name.replace('"', '""') + '"'
+        return quote(name)
 
     def reflect(self, tables: Collection[str]) -> Mapping[str, Mapping[str, Any]]:
         with self.begin(self.place) as cursor:

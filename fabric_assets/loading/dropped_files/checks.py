@@ -15,6 +15,7 @@ from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.drivers.destinations import connect
 from fabric_assets.loading.checks import CheckOutcome, Metadata
 from fabric_assets.loading.dropped_files.expectations import NO_QUARANTINED_FILE, REJECT_SHARE, ImportCheck, find_due
+from fabric_assets.quoting import quote_table, quote_text
 from fabric_assets.settings import Settings
 from fabric_assets.warehouse.lease import LEASE_SECONDS, warehouse_lease
 
@@ -54,8 +55,9 @@ def run_import_checks(
 def _run(check: ImportCheck, ask: Ask, tenant: TenantConfig, source: str, stream: str, now: datetime) -> CheckOutcome:
     config = tenant.sources[source].streams[stream]
     assert isinstance(config, CsvStream)
-    # The names are fixed points of our own rule.
-    files = f"from \"{naming.platform_dataset(tenant.tenant)}\".imported_files where source = '{source}' and stream = '{stream}'"
+    files = (
+        f"from {quote_table(naming.platform_dataset(tenant.tenant), 'imported_files')} where source = {quote_text(source)} and stream = {quote_text(stream)}"
+    )
     if check.name == NO_QUARANTINED_FILE:
         return _check_quarantine(ask, files, tenant.tenant, now)
     if check.name == REJECT_SHARE:

@@ -16,9 +16,10 @@ from fabric_assets.drivers.destinations import connect
 from fabric_assets.errors import ConfigurationError, FabricError
 from fabric_assets.loading.rejects.csv_export import find_imports
 from fabric_assets.loading.rejects.reader import Ask, RejectedRow, find_rejects
+from fabric_assets.quoting import quote_all, quote_text
 from fabric_assets.rows.imported_file import ARCHIVE, QUARANTINE, ImportedFile, build_place
 from fabric_assets.settings import Settings
-from fabric_assets.warehouse.session import Table, quote_all, quote_text
+from fabric_assets.warehouse.session import Table
 
 Report = Callable[[str], None]
 _MOMENTS = ("modified_at", "next_attempt_at")

@@ -13,10 +13,11 @@ from fabric_assets.connectors.csv_import.inbox import Inbox
 from fabric_assets.drivers.destinations import connect
 from fabric_assets.errors import ConfigurationError, DataError
 from fabric_assets.loading.dropped_files.overview import DroppedFile, Report, choose_file, find_inboxes, open_ledger, read_known
+from fabric_assets.quoting import quote_text
 from fabric_assets.rows.imported_file import ARCHIVE, MENDED, QUARANTINE, REASON_SUFFIX, ImportedFile, build_place
 from fabric_assets.settings import Settings
 from fabric_assets.warehouse.lease import LEASE_SECONDS, load_lease
-from fabric_assets.warehouse.session import Table, quote_text
+from fabric_assets.warehouse.session import Table
 
 _GAVE_UP = "gave_up"
 

@@ -14,6 +14,7 @@ from fabric_assets.errors import FabricError
 from fabric_assets.loading.failures import build_error
 from fabric_assets.loading.older_forms.lists import rewrite_lists
 from fabric_assets.loading.older_forms.rejects import rewrite_rejects
+from fabric_assets.quoting import quote, quote_text
 from fabric_assets.rows.arrow_types import BINARY, TEXT
 from fabric_assets.rows.column_names import SEPARATOR, join_names, normalize_column, spell_column
 from fabric_assets.rows.stream_names import StreamNames
@@ -22,7 +23,7 @@ from fabric_assets.rows.variant_columns import find_variants, is_variant
 from fabric_assets.settings import Settings
 from fabric_assets.warehouse.lease import LEASE_SECONDS, load_lease
 from fabric_assets.warehouse.platform_tables.ledger import StreamState
-from fabric_assets.warehouse.session import Session, Table, quote, quote_text
+from fabric_assets.warehouse.session import Session, Table
 from fabric_assets.warehouse.warehouse import Warehouse, open_warehouse
 
 # Columns that one message names.

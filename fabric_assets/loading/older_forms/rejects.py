@@ -12,11 +12,12 @@ from uuid import UUID
 from fabric_assets import naming
 from fabric_assets.loading.older_forms.lists import ListForm
 from fabric_assets.loading.rejects.reader import find_rejects
+from fabric_assets.quoting import quote_text
 from fabric_assets.rows.arrow_types import to_json
 from fabric_assets.rows.mixed_columns import list_values
 from fabric_assets.rows.value_forms import get_list_values
 from fabric_assets.warehouse.platform_tables.rejected_rows import build_row_id
-from fabric_assets.warehouse.session import Session, Table, quote_text
+from fabric_assets.warehouse.session import Session, Table
 
 
 def rewrite_rejects(session: Session, tenant: str, source: str, stream: str, forms: Mapping[str, str]) -> None:

@@ -11,10 +11,11 @@ from typing import Any
 from fabric_assets import naming
 from fabric_assets.config.tenant import DuckDbDestination, TenantConfig
 from fabric_assets.drivers.destinations import connect
+from fabric_assets.quoting import quote_text
 from fabric_assets.rows.imported_file import FILE, UNMAPPED
 from fabric_assets.settings import Settings
 from fabric_assets.warehouse.platform_tables.ledger import select_failed_loads
-from fabric_assets.warehouse.session import quote_text
+from fabric_assets.warehouse.session import Table
 
 PORTION = 1_000
 Ask = Callable[[str], list[tuple[Any, ...]]]
@@ -117,7 +118,7 @@ def find_rejects(
         wanted.append(f"load_id not in ({select_failed_loads(dataset)})")
     where = f" where {' and '.join(wanted)}" if wanted else ""
     order = "source, stream, rejected_at, origin, row_number, row_id"
-    ids = ask(f'select row_id from "{dataset}".rejected_rows{where} order by {order}') if known else []
+    ids = ask(f"select row_id from {Table(dataset, 'rejected_rows')}{where} order by {order}") if known else []
     return RejectedRows(ask, tenant, [row_id for (row_id,) in ids])
 
 

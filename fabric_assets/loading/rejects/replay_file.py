@@ -33,12 +33,13 @@ from fabric_assets.loading.rejects.replay import Report, ask
 from fabric_assets.loading.rejects.stream_replay import StreamReplay, describe
 from fabric_assets.masking import mask_values
 from fabric_assets.private_files import make_private_folder
+from fabric_assets.quoting import quote, quote_text
 from fabric_assets.rows.arrow_types import BIGINT, TIMESTAMP_UTC
 from fabric_assets.rows.batches import StreamPlan
 from fabric_assets.rows.imported_file import FILE, HASH, ROW, ImportedFile
 from fabric_assets.settings import Settings
 from fabric_assets.warehouse.lease import LEASE_SECONDS, load_lease
-from fabric_assets.warehouse.session import Table, quote, quote_text
+from fabric_assets.warehouse.session import Table
 from fabric_assets.warehouse.warehouse import Warehouse, open_warehouse
 
 

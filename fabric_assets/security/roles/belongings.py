@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from fabric_assets import naming
 from fabric_assets.errors import DestinationError, DestinationUnavailable
+from fabric_assets.quoting import quote, quote_text
 from fabric_assets.security.roles.estate import Estate
 from fabric_assets.security.roles.provisioning import act_as
 from fabric_assets.security.roles.server import Report, Server
-from fabric_assets.security.roles.steps import quote, quote_text
 
 # Tables that are dropped in one transaction: each takes locks, of which a server has room for a few thousand.
 _BATCH = 200

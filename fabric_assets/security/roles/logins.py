@@ -13,9 +13,10 @@ from psycopg2.extensions import encrypt_password
 from fabric_assets import naming
 from fabric_assets.config.base import SecretRef
 from fabric_assets.offboarded import find_offboarding
+from fabric_assets.quoting import quote_text
 from fabric_assets.security.roles.catalog import RoleState
 from fabric_assets.security.roles.estate import Estate
-from fabric_assets.security.roles.steps import MARK, VERIFIER, quote_text
+from fabric_assets.security.roles.steps import MARK, VERIFIER
 from fabric_assets.security.secrets import list_secrets, resolve_secret, write_secret
 from fabric_assets.settings import Settings
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import psycopg2
 
+from fabric_assets.quoting import quote
 from fabric_assets.security.roles.estate import Estate
 from fabric_assets.security.roles.logins import Logins
 from fabric_assets.security.roles.server import Server
-from fabric_assets.security.roles.steps import Step, quote
+from fabric_assets.security.roles.steps import Step
 from fabric_assets.security.roles.survey import survey
 
 # Tenants of one transaction: each schema and role that it makes takes a lock until its end, and a server has room for a few thousand.

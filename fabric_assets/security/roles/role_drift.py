@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator
 
+from fabric_assets.quoting import quote
 from fabric_assets.security.roles.catalog import PUBLIC, RoleState, ServerState
 from fabric_assets.security.roles.estate import Estate
-from fabric_assets.security.roles.steps import Step, build_bi, build_login, build_owner, build_revokes, build_setting, join, name_grantee, quote
+from fabric_assets.security.roles.steps import Step, build_bi, build_login, build_owner, build_revokes, build_setting, join, name_grantee
 
 # Every server has these, and nothing of anybody's is in them.
 _MAINTENANCE = ("postgres", "template1")

@@ -2,10 +2,11 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
+from fabric_assets.quoting import quote
 from fabric_assets.security.roles.catalog import PUBLIC
 from fabric_assets.security.roles.contents import DatabaseState, Outsider, SchemaState, find_holders, get_rival
 from fabric_assets.security.roles.estate import Estate
-from fabric_assets.security.roles.steps import Step, build_revokes, join, name_grantee, name_who, quote
+from fabric_assets.security.roles.steps import Step, build_revokes, join, name_grantee, name_who
 
 _KINDS = {"r": "tables", "S": "sequences", "f": "routines", "T": "types", "n": "schemas", "L": "large objects"}
 # Postgres writes down what everyone may by default, once anything about it is changed.

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from fabric_assets.quoting import quote, quote_text
 from fabric_assets.security.roles.estate import Estate
 
 # What stands for a password's verifier, and for the comment that says which password it is, until the statement is sent: neither is ever shown.
@@ -34,16 +35,6 @@ class Step:
     kind: Kind = "missing"
     login: str = ""
     makes_database: bool = False
-
-
-def quote(name: str) -> str:
-    doubled = name.replace('"', '""')
-    return f'"{doubled}"'
-
-
-def quote_text(text: str) -> str:
-    doubled = text.replace("'", "''")
-    return f"'{doubled}'"
 
 
 def name_grantee(grantee: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from fabric_assets.quoting import quote
 from fabric_assets.security.roles.catalog import PUBLIC, ServerState, read_server
 from fabric_assets.security.roles.contents import DatabaseState, SchemaState, read_database
 from fabric_assets.security.roles.estate import Estate
@@ -9,7 +10,7 @@ from fabric_assets.security.roles.logins import Logins
 from fabric_assets.security.roles.role_drift import find_open_databases, find_role_drift
 from fabric_assets.security.roles.schema_drift import find_schema_drift
 from fabric_assets.security.roles.server import Server
-from fabric_assets.security.roles.steps import Step, quote
+from fabric_assets.security.roles.steps import Step
 
 # What a database holds, and what everyone may do in it, when it has just been made.
 _FRESH = DatabaseState({"public": SchemaState("pg_database_owner", {PUBLIC: frozenset({"USAGE"})})}, {}, [], [], [], [])

@@ -12,6 +12,7 @@ from typing import Any
 from dbt.contracts.graph.manifest import Manifest
 
 from fabric_assets import naming
+from fabric_assets.quoting import quote_table
 from fabric_assets.transform.graph import Columns, ModelNode, Origin, ProjectGraph, SourceNode, TestNode
 from fabric_assets.transform.worker.attachment import attach_tests
 from fabric_assets.transform.worker.findings import find_sensitive
@@ -25,7 +26,7 @@ def place_sources(manifest: Manifest) -> None:
     for source in manifest.sources.values():
         if source.schema == source.source_name:
             source.schema = naming.raw_dataset(TENANT_PLACEHOLDER, source.source_name)
-            source.relation_name = ".".join(f'"{part}"' for part in (source.database, source.schema, source.identifier))
+            source.relation_name = quote_table(*filter(None, (source.database, source.schema, source.identifier)))
 
 
 def build_graph(manifest: Manifest) -> ProjectGraph:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fabric_assets.drivers.duckdb_files import open_file
+from fabric_assets.quoting import quote_table, quote_text
 from fabric_assets.security.postgres_login import complete_login
 from fabric_assets.security.postgres_session import open_session
 
@@ -47,7 +48,7 @@ class Warehouse:
         names = sorted(set(schemas))
         if not names:
             return {}
-        literals = ", ".join("'{}'".format(name.replace("'", "''")) for name in names)
+        literals = ", ".join(map(quote_text, names))
         self._cursor.execute(_COLUMN_QUERIES[self._adapter].format(literals))
         tables: dict[Table, TableColumns] = {}
         for schema, table, column, kind in self._cursor.fetchall():
@@ -65,8 +66,7 @@ class Warehouse:
 
     def count_rows(self, table: Table) -> int:
         """Count; of a view this runs its query, and raises the driver's own error where that fails."""
-        name = ".".join('"{}"'.format(part.replace('"', '""')) for part in table)
-        self._cursor.execute(f"select count(*) from {name}")
+        self._cursor.execute(f"select count(*) from {quote_table(*table)}")
         return self._cursor.fetchone()[0]
 
 

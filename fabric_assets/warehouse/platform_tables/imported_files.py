@@ -7,10 +7,11 @@ from typing import Any
 import pyarrow as pa
 
 from fabric_assets import naming
+from fabric_assets.quoting import quote_all, quote_text
 from fabric_assets.rows.arrow_types import BIGINT, TEXT, TIMESTAMP_UTC
 from fabric_assets.rows.imported_file import ImportedFile
 from fabric_assets.rows.reports import LoadRecord
-from fabric_assets.warehouse.session import Session, Table, quote_all, quote_text
+from fabric_assets.warehouse.session import Session, Table
 
 _FILE = {
     "name": TEXT,

@@ -10,11 +10,12 @@ import pyarrow as pa
 
 from fabric_assets import naming
 from fabric_assets.errors import DestinationError, LeaseHeld
+from fabric_assets.quoting import quote, quote_all, quote_text
 from fabric_assets.rows.arrow_types import BIGINT, BOOL, DOUBLE, JSON, TEXT, TIMESTAMP_UTC
 from fabric_assets.rows.reports import LoadRecord, SchemaChange
 from fabric_assets.rows.stream_names import NO_NAMES
 from fabric_assets.rows.value_forms import FIRST
-from fabric_assets.warehouse.session import Session, Table, WriteConflict, quote, quote_all, quote_text
+from fabric_assets.warehouse.session import Session, Table, WriteConflict
 
 LOADS = {
     "load_id": TEXT,

@@ -9,12 +9,13 @@ from typing import Any
 import pyarrow as pa
 
 from fabric_assets.masking import mask_values
+from fabric_assets.quoting import quote_all, quote_text
 from fabric_assets.rows.arrow_types import BIGINT, BOOL, TEXT, TIMESTAMP_UTC
 from fabric_assets.rows.batches import Reject
 from fabric_assets.rows.reports import LoadRecord
 from fabric_assets.warehouse.platform_tables.ledger import clean_text, name_stream, select_failed_loads, write_time
 from fabric_assets.warehouse.repeats import delete_repeats
-from fabric_assets.warehouse.session import Session, Table, quote_all, quote_text
+from fabric_assets.warehouse.session import Session, Table
 
 RAW_CHARACTERS = 8_000
 # Values in one list of a statement.
