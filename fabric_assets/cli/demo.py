@@ -82,7 +82,7 @@ def _build_row(fleet: Fleet, result: "TenantResult", before: Mapping[str, int] |
     from fabric_assets.demo.totals import count_raw_rows, read_ad_totals, read_totals
 
     built = [asset for asset in result.assets if asset.status == "success"]
-    loads = [asset for asset in built if asset.kind == "dlt"]
+    loads = [asset for asset in built if asset.kind == "load"]
     loaded = fleet.tenants.get(result.tenant)
     succeeded = loaded is not None and result.status == "success"
     is_shop = result.tenant in SHOPS

@@ -55,14 +55,14 @@ class AssetResult:
 
     Args:
         status: `success`, `failure` or `skipped`.
-        kind: `dlt` or `dbt`.
+        kind: `load` or `model`.
     """
 
     key: str
     status: str
     rows_loaded: int | None = None
     rows_rejected: int | None = None
-    kind: str = "dlt"
+    kind: str = "load"
     rows_total: int | None = None
     warnings: tuple[str, ...] = ()
 
@@ -199,7 +199,7 @@ def _build_result(tenant: str, definitions: TenantDefinitions, keys: list[tuple[
                 found.append(describe_failed_check(check.asset_check_key, reason))
         elif event.is_step_failure and not is_failed_checks(event):
             errors.append(_get_message(event))
-    kinds = {tuple(spec.key.path): "dbt" if "dbt" in spec.kinds else "dlt" for definition in definitions.assets for spec in definition.specs}
+    kinds = {tuple(spec.key.path): "model" if "dbt" in spec.kinds else "load" for definition in definitions.assets for spec in definition.specs}
     failed_steps = {event.step_key for event in result.events if event.is_step_failure and not is_failed_checks(event)}
     owners = {tuple(spec.key.path): definition.op.name for definition in definitions.assets for spec in definition.specs}
     assets = []

@@ -53,7 +53,7 @@ def build_raw_spec(loaded: LoadedTenant, source: str, stream: str) -> dg.AssetSp
         description=config.streams[stream].description or config.description,
         group_name=tenant.tenant,
         tags={TENANT_TAG: tenant.tenant, SOURCE_TAG: source},
-        kinds={"dlt", tenant.destination.type},
+        kinds={config.type, *(["dlt"] if config.is_extracted_by_dlt else []), tenant.destination.type},
         owners=tenant.owners,
         metadata=metadata,
         freshness_policy=_get_freshness_policy(tenant.checks.get(f"raw/{source}/{stream}", ())),

@@ -44,7 +44,7 @@ def test_a_stream_carries_its_tenants_names(definitions, prepared):
     spec = get_specs(definitions)["acme/raw/shop/orders"]
     assert spec.group_name == "acme"
     assert (spec.tags["tenant"], spec.tags["source"]) == ("acme", "shop")
-    assert spec.kinds == {"dlt", "duckdb"}
+    assert spec.kinds == {"sql_database", "duckdb"}
     assert list(spec.owners) == ["team:growth", "data@acme.example"]
     assert spec.description == "Orders of the shop."
     assert spec.metadata["dagster/table_name"] == "acme.acme_raw_shop.orders"
@@ -52,6 +52,12 @@ def test_a_stream_carries_its_tenants_names(definitions, prepared):
     line = (prepared.tenants_dir / "acme.yaml").read_text().splitlines()[reference.line_number - 1]
     assert line.strip() == "orders:"
     assert spec.freshness_policy == dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=26))
+
+
+def test_the_kind_dlt_says_whose_rows_dlt_requests(prepared, write_tenant):
+    api = {"type": "rest_api", "base_url": "https://shop.example", "streams": {"orders": {"path": "orders"}}}
+    write_tenant("acme", {"version": 1, "tenant": "acme", "sources": {"web": api}})
+    assert get_specs(build_definitions(prepared))["acme/raw/web/orders"].kinds == {"rest_api", "dlt", "duckdb"}
 
 
 def test_a_model_points_to_its_sql(definitions):

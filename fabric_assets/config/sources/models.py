@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
 
@@ -64,6 +64,9 @@ LateRows = Annotated[
 class SourceConfig(FabricModel):
     """Base of every source."""
 
+    # Whether dlt's code requests the rows; the kind `dlt` in Dagster's UI says so.
+    is_extracted_by_dlt: ClassVar[bool] = False
+
     description: Text | None = Field(default=None, description="Shown on each of the source's assets.")
     retries: RetriesConfig = Field(default=RetriesConfig(), description="Tries after a failure that may pass.")
     timeout: Annotated[Duration, AfterValidator(_check_timeout)] = Field(
@@ -121,6 +124,8 @@ class SqlDatabaseSource(SourceConfig):
 
 class RestApiSource(SourceConfig):
     """An HTTP API that answers in JSON."""
+
+    is_extracted_by_dlt: ClassVar[bool] = True
 
     type: Literal["rest_api"] = Field(description="An HTTP API that answers in JSON.")
     base_url: HttpUrlOrReference = Field(description="Where every path begins; no credentials in it. A reference where it differs from place to place.")
