@@ -21,7 +21,7 @@ from scripts.reference import REFERENCES, build_page, get_commands, get_models
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *sorted(DOCS.glob("*.md"))]
 DECISIONS = sorted((DOCS / "adr").glob("*.md"))
 DEMO_TENANTS = ("demo_database", "demo_files", "demo_api", "demo_ads")
 
