@@ -58,7 +58,7 @@ layers:
 	$(RUN) lint-imports
 
 docs:
-	$(RUN) pytest -q tests/test_architecture.py tests/test_contributing.py tests/test_docs.py tests/test_project.py
+	$(RUN) pytest -q tests/test_architecture.py tests/test_contributing.py tests/test_docs.py tests/test_project.py tests/test_prose.py
 
 test-oldest: ## Definitions and end-to-end tests on the oldest versions that pyproject.toml admits, with the extra embedded-elt
 	@scripts/test-oldest
