@@ -37,5 +37,6 @@ def test_a_page_is_plain_english(page: Path) -> None:
 
 def test_a_long_sentence_is_found() -> None:
     words = " ".join(["word"] * 29)
-    page = f"# A heading that does not count\nThe `code of several words` {words}. A [link](docs/x.md) {words} more.\n\n- item {words}\n\n```\n{words} {words}\n```\n"
+    code = f"```\n{words} {words}\n```\n"
+    page = f"# A heading that does not count\nThe `code of several words` {words}. A [link](docs/x.md) {words} more.\n\n- item {words}\n\n{code}"
     assert [len(sentence.split()) for part in split_page(page) for sentence in split_sentences(part)] == [31, 32, 31]
