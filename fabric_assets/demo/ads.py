@@ -93,7 +93,7 @@ def _build_files() -> Iterable[tuple[str, bytes, datetime]]:
 
 
 def _spoil(rows: list[Sequence[str]]) -> list[Sequence[str]]:
-    """Six bad rows, as people make them: a day that is none, a negative spend, words for numbers, an unknown channel, no campaign, a lost cell."""
+    """Six bad rows, as people make them: a day that does not exist, a negative spend, words for numbers, an unknown channel, no campaign, a missing cell."""
     rows[3] = ["2019-01-32", *rows[3][1:]]
     rows[17] = [*rows[17][:3], f"-{rows[17][3]}", *rows[17][4:]]
     rows[31] = [*rows[31][:4], "unknown", rows[31][5]]

@@ -1,7 +1,7 @@
 """The shop's rows -> a typed SQLite database, and a folder of exports in three file formats.
 
-Each table goes into the format that such data has in practice, so that the three demo tenants meet text dates, sniffed
-dates, JSON and parquet types for the same rows, and still end in the same marts.
+Each table goes into the format that such data has in practice. So the three demo tenants have text dates, sniffed dates, JSON and Parquet types for the same
+rows, and still end in the same marts.
 """
 
 import csv

@@ -1,4 +1,4 @@
-"""A DuckDB tenant -> what its SQL can reach beyond its own file, tried under the lock that its models run under; and who else can read that file.
+"""A DuckDB tenant -> what its SQL can reach beyond its own file, and who else can read that file. Each try runs under the lock of the tenant's models.
 
 The SQL runs in the tenant's own file and in a scratch file, each opened to write and to read. In the scratch file macros answer in place of functions of
 DuckDB's, as a tenant's model may plant them. A neighbour's database and a text file lie beside it, so that there certainly is something to reach.
@@ -42,7 +42,7 @@ _TRIES: tuple[tuple[str, str, str], ...] = (
     ("name", "another folder to write to", "set temp_directory = '{folder}'"),
     ("lift", "the limit of memory", "set memory_limit = '1TB'"),
 )
-# Answers that a tenant may leave in its file for whatever asks whether the file is locked, how large it is, and what is in it.
+# Answers that a tenant may leave in its file for queries on whether the file is locked, how large it is, and what it holds.
 _PLANTED = (
     *("current_setting(name) as true", "getvariable(name) as true", "count_star() as 1", "count(value) as 1", "current_database() as 'main'"),
     *("duckdb_settings() as table select 'lock_configuration' as name, 'true' as value", "duckdb_tables() as table select 1 as table_name"),

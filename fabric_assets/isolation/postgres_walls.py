@@ -85,7 +85,7 @@ class _Walls:
             yield Attempt("be read by", "roles that read several tenants", "denied")
 
     def reset(self) -> Iterator[Attempt]:
-        """Go back to whoever logged in: somebody else, where a shared login has taken on the tenant's role."""
+        """Go back to the role that logged in: another one, where a shared login has taken on the tenant's role."""
         who = "select current_user, session_user"
         before = self.query(who)
         with self._connection.cursor() as cursor:

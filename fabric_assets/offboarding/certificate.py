@@ -1,4 +1,5 @@
-"""A finished journal and its proof -> the certificate, as JSON and as Markdown: what was deleted and how much, when, by whom; never a secret or a row."""
+"""A finished journal and its proof -> the certificate, as JSON and as Markdown. It says what was deleted and how much, when, by whom; never a secret or a
+row."""
 
 import json
 from collections.abc import Mapping, Sequence

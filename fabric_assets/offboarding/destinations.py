@@ -1,4 +1,5 @@
-"""A tenant -> where its rows may be: its DuckDB file, and the Postgres server that its YAML names, or that FABRIC_PROVISION_URL does where the YAML is gone."""
+"""A tenant -> where its rows may be: its DuckDB file, and the Postgres server that its YAML names. Where the YAML is gone, FABRIC_PROVISION_URL names the
+server."""
 
 import os
 from collections.abc import Iterable

@@ -1,7 +1,7 @@
 """A tenant's tables and models -> one Parquet file each below DIR/<tenant>, and a manifest; read back and counted before anything is deleted.
 
-A row group at a time, so that a table of any size needs little memory. Types are kept exactly; a column with values that its type's Parquet counterpart
-cannot hold (a NaN among decimals, the end of time) is kept as the database writes it, and the manifest says so.
+A row group at a time, so that a table of any size needs little memory. Types are kept exactly. Where a value does not fit the Parquet type (a NaN among
+decimals, infinity as a date), the column is kept as the database writes it. The manifest says so.
 """
 
 import hashlib
@@ -55,7 +55,7 @@ def export_tables(warehouses: Sequence[Warehouse], folder: Path, tenant: str, re
             try:
                 files.append(_export(warehouse, relation, part, folder))
             except Exception:
-                # A view keeps nothing itself, and may well have been broken for years; but a full disk or a lost connection is no fault of the view's.
+                # A view keeps nothing itself, and may have been broken for years. But a full disk or a lost connection is not a fault of the view.
                 if relation.kind != "view" or not (reason := warehouse.find_fault(relation)):
                     raise
                 left.append({"schema": relation.schema, "view": relation.name, "reason": reason})

@@ -1,4 +1,4 @@
-"""A tenant's name -> where a text, or a file's bytes, names that tenant: as a key, a dataset, an op, a file; never as a plain word.
+"""A tenant's name -> where a text, or a file's bytes, names that tenant. It looks for a key, a dataset, an op or a file, never for a plain word.
 
 A tenant may be called `shop`, and others have sources of that name; or `acme` beside `acme_two`. So what is looked for is what `naming.py` makes of the
 name, and other tenants' names that begin with it are left out, however they go on.
@@ -50,7 +50,7 @@ class Mentions:
         return _search(self._bytes, self.tenant.encode(), content)
 
     def find_in_file(self, file: Path) -> str | None:
-        """The first place in a file of any size that names the tenant, with the words that do; None where there is none, or the file has gone."""
+        """The first match in a file of any size, with its words; None where nothing names the tenant, or the file has gone."""
         offset, tail = 0, b""
         try:
             with file.open("rb") as stream:

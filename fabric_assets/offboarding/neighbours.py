@@ -1,4 +1,5 @@
-"""The inboxes that are to go -> refused where another tenant's files could go with them: by a slip in its YAML, an offboarding that guesses, or a link."""
+"""The inboxes that are to be deleted -> refused where another tenant's files could go with them. A slip in its YAML, an offboarding that guesses, or a link can
+cause that."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -54,7 +55,7 @@ def _list_going(tenant: str, data_dir: Path, config: TenantConfig | None) -> Ite
 
 def _refuse(tenant: str, going: Iterable[tuple[str, set[Place]]], owner: str, path: str, data_dir: Path, *, is_wide: bool = False) -> None:
     """Args:
-    is_wide: whether the path may well hold what is no part of it: who reads a whole bucket need not read all that is in it.
+    is_wide: whether the path may hold what is not part of it: a source of a whole bucket need not read all of it.
     """
     taken = locate(path, data_dir)
     places = {taken, locate(str(Path("/", *taken[1:]).resolve()), data_dir)} if taken[0] == "file" else {taken}

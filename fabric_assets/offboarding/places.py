@@ -79,7 +79,7 @@ def get_foreign_paths(tenant: str, data_dir: Path, config: TenantConfig | None) 
 
 
 def is_anothers(path: Path, data_dir: Path, others: Container[str]) -> bool:
-    """Whether a file of the data folder is another tenant's own: what that keeps in it, whatever it names, is not ours to judge or to take away."""
+    """Whether a file of the data folder is another tenant's own. Offboarding neither judges nor deletes what that tenant keeps in it."""
     if not path.is_relative_to(data_dir):
         return False
     folder, *rest = path.relative_to(data_dir).parts

@@ -1,7 +1,7 @@
 """A tenant's tables on a Postgres server -> their rows, read so that nothing of the tenant's runs with another login than its own.
 
-What a table's name stands for is the tenant's choice: a view, a rule, a policy or an index may call a function of its making. So its own login reads. The
-login that drops the tenant reads plain tables alone, and locks each first (`plain_tables`, ADR 0022).
+What a table's name stands for is the tenant's choice. A view, a rule, a policy or an index may call a function of the tenant. So its own login reads. The login
+that drops the tenant reads plain tables alone, and locks each first (`plain_tables`, ADR 0022).
 """
 
 from collections.abc import Callable, Iterator, Mapping

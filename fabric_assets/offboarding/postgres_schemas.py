@@ -1,7 +1,7 @@
-"""A tenant's part of a Postgres server as the warehouse that is to go: its schemas, and where it is managed its roles and its database.
+"""A tenant's part of a Postgres server as the warehouse to delete: its schemas, and where it is managed its roles and its database.
 
-Which schemas are its own is told by what its YAML declares, by the ledger of what was ever loaded (a source that left the YAML long ago has left its tables),
-and by what its role owns. A name proves nothing: what is merely called like the tenant's is shown to who offboards it, and left.
+Three sources tell which schemas are its own: what its YAML declares, the ledger of all that was ever loaded, and what its role owns. The ledger also knows
+sources that left the YAML long ago. A name proves nothing: what is merely called like the tenant's is shown to who offboards it, and left.
 """
 
 from collections.abc import Iterator, Sequence
@@ -146,7 +146,7 @@ class PostgresSchemas(Warehouse):
             return list_belongings(server, estate, is_managed=self._is_managed)
 
     def _tell_own(self, server: Server) -> tuple[Estate, set[str]]:
-        """Add the schemas that the YAML names no more and the ledger does; and give all that have a name which only the tenant's would have."""
+        """Add the schemas that the YAML no longer names and the ledger does. Give all schemas with a name that only the tenant's can have."""
         estate, tenant = self._estate, self._mentions.tenant
         own, alike = set(estate.schemas), set[str]()
         known = {name for (name,) in server.ask("select datname::text from pg_catalog.pg_database where datallowconn")}

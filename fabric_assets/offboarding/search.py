@@ -1,4 +1,4 @@
-"""Folders -> where the bytes of their files, or the files' names, still name a tenant: the half of the proof that trusts no list of places."""
+"""Folders -> where the bytes of their files, or the files' names, still name a tenant. This half of the proof trusts no list of places."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path

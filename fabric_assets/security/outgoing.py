@@ -1,7 +1,7 @@
 """Requests to addresses that a tenant or its source names: held to their origin, and off the platform's own network.
 
-The check is on the address that is connected to, within the connection: a name is resolved once, every address it has is looked at,
-and the connection goes to one of these. A check before the request could be answered with another address than the request itself.
+The check is on the address that is connected to, within the connection. A name is resolved once, all its addresses are checked, and the connection goes to one
+of these. A check before the request could be answered with another address than the request itself.
 """
 
 import os
@@ -208,7 +208,7 @@ def _get_certificates() -> str | bool:
 class _Response(HTTPResponse):
     """An answer whose headers are whole.
 
-    The standard library takes headers that break off for all of them: with the others an answer's length is lost, and the link to the next page.
+    The standard library takes headers that break off for all of them. With the others an answer's length is lost, and the link to the next page.
     """
 
     def begin(self) -> None:

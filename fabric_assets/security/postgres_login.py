@@ -1,6 +1,6 @@
 """A Postgres login -> all that libpq would else look for elsewhere: in PG* variables, in ~/.pgpass, in a service file, in ~/.postgresql.
 
-What is left out of a login must stay out: the process serves many tenants, and what lies in its environment is another one's, or the operator's.
+What is left out of a login must stay out. The process serves many tenants, and what its environment holds is another one's, or the operator's.
 An empty value is a value for libpq: it keeps the variable out, and means what no value means.
 """
 

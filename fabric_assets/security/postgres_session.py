@@ -1,7 +1,7 @@
 """A login -> a psycopg2 session whose settings are the platform's, whatever role, database or connection pooler it goes through.
 
-The settings are sent by statement: pgbouncer refuses start-up options, or drops them. They win over those of the role and of the database, which the owner
-of a tenant's models can change: with another search_path a tenant's own function would answer for one of the server's.
+The settings are sent by statement: pgbouncer refuses start-up options, or drops them. They win over those of the role and of the database, which the owner of a
+tenant's models can change. With another search_path a tenant's own function would answer for one of the server's.
 """
 
 from collections.abc import Callable, Mapping

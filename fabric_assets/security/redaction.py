@@ -1,7 +1,7 @@
 """A secret that is given out -> a process that shows it nowhere: neither in its logs nor in what it prints when it dies.
 
-Called by whoever hands out a secret, so a process is guarded from its first secret on and there is nothing to install. All loggers of a process make their
-records by one factory, Dagster's, dlt's and SQLAlchemy's too; a filter on a logger would miss what the loggers below it pass up.
+Called by code that hands out a secret, so a process is guarded from its first secret on and there is nothing to install. All loggers of a process make their
+records by one factory, Dagster's, dlt's and SQLAlchemy's too. A filter on a logger would miss what the loggers below it pass up.
 """
 
 import logging

@@ -1,7 +1,7 @@
 """A tenant's sealed store under older keys -> the same store under the newest one.
 
-A tenant's file is replaced at one stroke, so a rotation that is killed leaves each file as it was or wholly rotated; both keys open both, and the next
-call goes on with what is left. A token says itself whether it is done: the newest key opens it.
+A tenant's file is replaced atomically, so a rotation that is killed leaves each file as it was or wholly rotated. Both keys open both, and the next call goes
+on with what is left. A token says itself whether it is done: the newest key opens it.
 """
 
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ def rotate_secrets(tenant: str, *, settings: Settings) -> Rotation:
     """Seal what older keys have sealed with the newest one; what cannot be opened, or was moved here from elsewhere, stays and is named.
 
     Raises:
-        ConfigurationError: the tenant's name is none.
+        ConfigurationError: the tenant's name is not valid.
         SecretError: there are no keys.
     """
     check_names(tenant)

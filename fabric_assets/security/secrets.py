@@ -1,7 +1,7 @@
 """A SecretRef -> its value, and the sealed store behind `{secret: NAME}`.
 
-The tenant's and the secret's name are sealed in with the value: a Fernet token says nothing about where it belongs, so without
-them a token copied into another tenant's file would open there. No message of this module holds a value, a key or a token.
+The tenant's and the secret's name are sealed in with the value. A Fernet token does not say where it belongs, so without them a token copied into another
+tenant's file would open there. No message of this module holds a value, a key or a token.
 """
 
 import json
@@ -74,7 +74,7 @@ def remove_secret(tenant: str, name: str, *, settings: Settings) -> None:
     """Forget a sealed value.
 
     Raises:
-        SecretError: there is none of that name.
+        SecretError: no secret has that name.
     """
     check_names(tenant, name)
     with locked(tenant, settings):
@@ -190,7 +190,7 @@ def get_fernets(settings: Settings, place: str) -> list[Fernet]:
 
 def check_names(tenant: str, name: str | None = None) -> None:
     """Raises:
-    ConfigurationError: a name that is none.
+    ConfigurationError: a name is not valid.
     """
     if error := naming.get_tenant_name_error(tenant):
         raise ConfigurationError(f"tenant name {tenant!r} {error}")

@@ -24,7 +24,7 @@ def read_tokens(tenant: str, settings: Settings) -> dict[str, str]:
     """Read a tenant's tokens by the secrets' names; none where it has no file.
 
     Raises:
-        SecretError: the file cannot be read, or is none of ours.
+        SecretError: the file cannot be read, or is not one of ours.
     """
     file = naming.sealed_secrets_file(settings.data_dir, tenant)
     try:

@@ -146,7 +146,7 @@ def _load(text: str, repeated: list[RepeatedNames]) -> Any:
 
 
 def _find_packing(response: Response) -> str | None:
-    """How an answer is packed that nobody has unpacked: as its header says, or by its first bytes."""
+    """How an answer that is still packed is packed: as its header says, or by its first bytes."""
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
     # These two are unpacked by the HTTP library.
     if encoding not in {"", "identity", "gzip", "deflate", "x-gzip"}:
@@ -155,7 +155,7 @@ def _find_packing(response: Response) -> str | None:
 
 
 def _look_up(name: str) -> str | None:
-    """The codec of a charset; None for one that nobody knows, or that is none of text."""
+    """The codec of a charset; None for one that is unknown, or that is not a charset of text."""
     try:
         "".encode(name)
         return codecs.lookup(name).name

@@ -1,7 +1,7 @@
 """The `auth:` of a rest_api source -> what puts the login into each request.
 
-Not dlt's auth classes: they are configuration objects, which dlt completes from its own look-up, and whose OAuth sends the
-word "None" where a server gives no token.
+Not dlt's auth classes: they are configuration objects, which dlt completes from its own look-up. Their OAuth sends the word "None" where a server gives no
+token.
 """
 
 import re
@@ -73,7 +73,7 @@ def resolve_url(value: str | SecretRef, context: SourceContext, field: str) -> s
     """Resolve an http(s) URL.
 
     Raises:
-        SecretError: what a reference points at is none, or carries a login.
+        SecretError: what a reference points at is not an address, or carries a login.
     """
     url = context.resolve(value, hidden=False) if isinstance(value, SecretRef) else value
     if not _HTTP_URL.fullmatch(url):

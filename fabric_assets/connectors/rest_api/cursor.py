@@ -1,8 +1,8 @@
 """The cursor of a rest_api stream: what the next load asks for, and which rows of the border it has already.
 
-Not dlt's incremental: it compares times as text, so that `…:00.5Z` sorts before `…:00Z` and rows are dropped as too old; and a
-parent's cursor would run on while only one of its children is loaded. Here every stream remembers how far it came itself.
-Positions stay in the API's own spelling, since the API reads them again.
+Not dlt's incremental. It compares times as text, so that `…:00.5Z` sorts before `…:00Z` and rows are dropped as too old. A parent's cursor would also run on
+while only one of its children is loaded. Here every stream remembers how far it came itself. Positions stay in the API's own spelling, since the API reads them
+again.
 """
 
 import hashlib
@@ -71,7 +71,7 @@ class RestCursorReader:
         return values[max(range(len(ranks)), key=ranks.__getitem__)] if values else None
 
     def has_gone_back(self, memory: StreamMemory, highest: Position | None) -> bool:
-        """Whether an API that was asked from a stream's position or before it ends before it: not even the row that stood there has come again."""
+        """Whether an API that was asked from a stream's position or before it ends before it. Then not even the row at that position has come again."""
         position = self.get_position(memory)
         return position is not None and highest is not None and self.sort(highest) < self.sort(position)
 
@@ -124,7 +124,7 @@ class RestCursorReader:
 
 
 def _read_number(value: Position) -> int | Decimal | None:
-    """A number, or the text of one, so that all of them can be compared exactly; None for what is none."""
+    """A number, or the text of one, so that all of them can be compared exactly; None for other values."""
     text = repr(value) if isinstance(value, float) else str(value)
     if _WHOLE.fullmatch(text):
         return int(text)

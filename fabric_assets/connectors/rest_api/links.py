@@ -1,7 +1,7 @@
 """A Link header (RFC 8288) -> the address of the next page.
 
-Not `Response.links` of requests: it misses several relations in one `rel`, names and values in another case, and splits at semicolons and commas within quotes
-and addresses. A link that is missed ends the load after its first page, as a success.
+Not `Response.links` of requests: that misses several relations in one `rel`, and names and values in another case. It splits at semicolons and commas within
+quotes and addresses. A link that is missed ends the load after its first page, as a success.
 """
 
 import re

@@ -1,7 +1,7 @@
 """One endpoint -> pages of rows, through dlt's REST client and paginators.
 
-What the client would guess or pass over is refused here, each with the field to declare: a selector that matches nothing looks
-like an empty stream, a page number that the server ignores like an endless one, a capped `limit` leaves rows out.
+What the client would guess or ignore is refused here, each with the field to declare. A selector that matches nothing looks like an empty stream, and a page
+number that the server ignores like an endless one. A capped `limit` leaves rows out.
 """
 
 import time

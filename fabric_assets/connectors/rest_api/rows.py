@@ -74,7 +74,7 @@ def find_value(row: Mapping[str, Any], path: str) -> Any:
 
 
 class KeyCheck:
-    """Finds out on a stream's first page that its key is none of the API's fields; single rows without one are the shaper's."""
+    """Finds out on a stream's first page that its key is not one of the API's fields; the shaper judges single rows without one."""
 
     def __init__(self, place: str, keys: tuple[str, ...]) -> None:
         self._place, self._unseen = place, keys

@@ -1,7 +1,7 @@
 """An origin -> an HTTP session that tries again what passes, renews a refused login once, and turns the rest into our errors.
 
-The login is put into a request as it goes out, where its address is known for certain: page links, redirects and paths made of row
-values all end here, and none of them can carry the tenant's token elsewhere. No error keeps a request or an answer.
+The login is put into a request as it goes out, where its address is known for certain. Page links, redirects and paths made of row values all end here, and
+none of them can carry the tenant's token elsewhere. No error keeps a request or an answer.
 """
 
 import random

@@ -1,8 +1,8 @@
 """A rest_api source -> its readers: an endpoint and the loaded ones below it are one pass over its pages.
 
-One pass, so that a parent is read once for itself and all its children, and a parent that nobody chose is read but not loaded.
-Built on dlt's REST client and paginators, not on its `rest_api_resources`: that one completes logins from dlt's own configuration,
-puts row values into paths as they are, and has no place for a stream's own errors.
+One pass, so that a parent is read once for itself and all its children. A parent that is not chosen is read but not loaded. Built on dlt's REST client and
+paginators, not on its `rest_api_resources`: it completes logins from dlt's own configuration. It puts row values into paths as they are, and has no place for a
+stream's own errors.
 """
 
 import time
@@ -31,7 +31,7 @@ def open_source(context: SourceContext) -> SourceReader:
     """Open the source for the context's chosen streams; nothing is asked before a group is read.
 
     Raises:
-        ConfigurationError: a secret that is not there, or an address that is none.
+        ConfigurationError: a secret is missing, or an address is not valid.
     """
     config = context.config
     if not isinstance(config, RestApiSource):

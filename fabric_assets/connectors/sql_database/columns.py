@@ -1,7 +1,7 @@
 """A reflected database column -> how to read it: the SQL expression, and the Arrow type that carries its values.
 
-Types with no counterpart in every warehouse travel as text that the source itself writes (uuid, inet, interval, enum,
-array, json): readable, exact, and castable in a model. What has no text form either is refused by name.
+Types with no counterpart in every warehouse (uuid, inet, interval, enum, array, json) travel as text that the source itself writes. It is readable, exact, and
+castable in a model. What has no text form either is refused by name.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """A `sql_database` source's url -> a database that is asked about tables and columns, and errors in plain words.
 
-The url is changed in two ways only: the driver that ships with us is named where the url names none, and connect and read
-time-outs are set, so that a black hole on the network ends a load instead of hanging it.
+The url is changed in two ways only. The driver that ships with us is named where the url names none. Connect and read time-outs are set, so that a network that
+drops packets ends a load instead of hanging it.
 """
 
 import time
@@ -218,7 +218,7 @@ class Database:
             options = f"-ctimezone=UTC -cstatement_timeout={seconds * 1000}"
             return complete_login({**self.login, "connect_timeout": connect, "options": options, "client_encoding": CLIENT_ENCODING})
         if self.url.drivername.endswith("+pymysql"):
-            # The server converts each text, whatever charset a column has; to any charset but this one it would write ? for a letter that has no place there.
+            # The server converts each text, whatever charset a column has. To any charset but this one it would write ? for a letter that the charset lacks.
             charset = {"charset": "utf8mb4", "collation": ""}
             return {"connect_timeout": connect, "read_timeout": seconds, "init_command": "set time_zone = '+00:00'", **charset}
         if self.url.get_backend_name() == "sqlite":
@@ -238,7 +238,7 @@ def parse_url(text: str, *, place: str, origin: str) -> URL:
         origin: where the url comes from, for the message; its value is never shown.
 
     Raises:
-        ConfigurationError: it is none.
+        ConfigurationError: it is not valid.
     """
     try:
         url = make_url(text.strip())

@@ -1,7 +1,7 @@
 """What a Postgres stream's last loads could not see -> the row versions that this one reads as well, whatever their cursor value.
 
 A transaction that commits late brings rows with a cursor value that a load has passed already. Each row version names the
-transaction that wrote it (`xmin`), so the state keeps the snapshot of a read, and a later load asks for all that it did not show (ADR 0029).
+transaction that wrote it (`xmin`), so the state keeps the snapshot of a read. A later load asks for all that the snapshot did not show (ADR 0029).
 """
 
 from datetime import UTC, datetime, timedelta

@@ -1,9 +1,8 @@
 """A query -> Arrow tables, from the rows of MySQL and MariaDB as they come over the wire.
 
-PyMySQL logs in and sends the statement; its way to take a row apart, value by value in Python, is left out, and takes ten times
-longer. A row is a packet: four bytes of header, then each value as its length and its text (`Text Resultset Row` of the protocol).
-So the n-th values of all rows are found by a few of Arrow's additions over whole columns. Numbers, dates and
-decimals travel as text, which Arrow reads exactly.
+PyMySQL logs in and sends the statement. Its way to split a row, value by value in Python, takes ten times longer and is not used. A row is a packet: four bytes
+of header, then each value as its length and its text (`Text Resultset Row` of the protocol). So the n-th values of all rows are found by a few of Arrow's
+additions over whole columns. Numbers, dates and decimals travel as text, which Arrow reads exactly.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -52,7 +51,7 @@ def read(database: Database, query: Query, place: str) -> Iterator[pa.Table]:
             for rows in _receive(connection):
                 yield _build_table(rows, query)
         except BaseException:
-            # What the server has still to send would be read first by whoever gets the connection next; PyMySQL itself would wait for the end of it.
+            # What the server has still to send would be read first by the next user of the connection. PyMySQL itself would wait for the end of it.
             if connection._result is not None:
                 connection._result.unbuffered_active = False
             connection._force_close()

@@ -1,7 +1,7 @@
 """A cursor that is read as text -> a refusal where its source counts by it, so that its order is not that of the texts.
 
-A column of numbers is read as text where one of them fits no type (NaN, an empty text among integers). Its values stay exact so;
-but as a cursor it would lose rows without a word: '10' comes before '9', and lies behind a load that has come to '9'.
+A column of numbers is read as text where one of them fits no type (NaN, an empty text among integers). Its values stay exact so. But as a cursor it would lose
+rows without a message: '10' sorts before '9', so a load that has come to '9' misses it.
 """
 
 import re
@@ -42,7 +42,7 @@ def check_order(database: Database, query: Query, column: SqlColumn, *, place: s
 
 
 def _judge_declared(column: SqlColumn, dialect: str) -> tuple[bool, str | None]:
-    """Whether the column is refused whatever it holds, and the condition of a value at fault; None where there is no telling it."""
+    """Whether the column is refused whatever it holds, and the condition of a wrong value; None where the type does not tell."""
     counts = _COUNTS.match(column.declared) is not None
     has_misfits = counts and dialect == "postgresql" and column.declared != "MONEY"
     return counts, UNDECLARED_MISFIT.replace("{c}", column.sql.removesuffix("::text")) if has_misfits else None

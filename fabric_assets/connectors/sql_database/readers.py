@@ -34,7 +34,7 @@ def open_database(config: SqlDatabaseSource, url: str, *, place: str) -> Databas
     url: the resolved one.
 
     Raises:
-        ConfigurationError, SourceError: the url is none, its driver is not installed, or its file does not exist.
+        ConfigurationError, SourceError: the url is not valid, its driver is not installed, or its file does not exist.
     """
     parsed = parse_url(url, place=place, origin=config.url.describe())
     kind = _get_reader("duckdb").DuckDatabase if parsed.get_backend_name() == "duckdb" else Database

@@ -1,7 +1,7 @@
 """A `sql_database` source's config -> one group of batches per stream.
 
-Tables and columns are looked up once for all streams, when the source is opened; a wrong name ends its own stream before a row
-is read, in words that name the nearest right one.
+Tables and columns are looked up once for all streams, when the source is opened. A wrong name ends its own stream before a row is read, with a message that
+names the nearest right one.
 """
 
 import os
@@ -134,7 +134,7 @@ def _check_file(database: Database, context: SourceContext) -> None:
 
 
 def _list_files(written: str) -> Iterator[Path]:
-    """Every file that a driver may take this for: some read URIs, with a host and with escapes, even where the url does not say that it is one."""
+    """Every file that a driver may take this for. Some read URIs, with a host and with escapes, even where the url does not say that it is one."""
     paths = [written]
     if uri := re.match("file:(?://[^/]*)?([^?#]*)", written):
         paths += [uri[1], unquote(uri[1])]

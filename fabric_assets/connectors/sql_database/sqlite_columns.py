@@ -1,7 +1,7 @@
 """A SQLite column's declared type and the values that it really holds -> the Arrow type that carries all of them.
 
-SQLite types values, not columns: an INTEGER column may hold a text. So before a stream's first load one query asks what each
-column holds, and the declared type is taken only if every value fits it; else the nearest type that loses nothing.
+SQLite types values, not columns: an INTEGER column may hold a text. So before a stream's first load one query asks what each column holds. The declared type is
+taken only if every value fits it, otherwise the nearest type that loses nothing.
 """
 
 # pyright: reportAttributeAccessIssue=false

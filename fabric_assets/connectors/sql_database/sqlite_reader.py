@@ -107,7 +107,7 @@ def _read_rows(database: Database, query: Query, place: str) -> Iterator[pa.Tabl
     try:
         with closing(database.engine.raw_connection()) as pooled:
             connection: Any = pooled.driver_connection
-            # A text that is none would end the load; so it comes as far as the engine, which sets its row aside.
+            # A text that is not valid UTF-8 would end the load. So it comes as far as the engine, which rejects its row.
             connection.text_factory = _decode
             cursor = connection.cursor()
             cursor.execute(query.build_sql("?", select=select), (query.bound[1],) if query.bound and query.bound[1] is not None else ())

@@ -1,6 +1,6 @@
 """A tenant's part of a server -> what is in it, and nothing of it any more.
 
-Each part goes in a transaction of its own and what is there is read anew each time, so a call that was killed is finished by the next one.
+Each part is dropped in a transaction of its own, and each call reads what is there. So a call that was killed is finished by the next one.
 """
 
 from collections.abc import Container, Iterable, Iterator, Sequence
@@ -86,7 +86,7 @@ class Belongings:
 
 
 def list_belongings(server: Server, estate: Estate, *, is_managed: bool = True) -> Belongings:
-    """Find what is there: the schemas that the estate names, and of a managed tenant its roles, its database and all schemas that its owner's role owns.
+    """Find what is there: the schemas that the estate names. Of a managed tenant find its roles, its database and all schemas that its owner's role owns too.
 
     Args:
         is_managed: an unmanaged tenant has no roles: only the schemas that the estate names are looked for.
@@ -141,7 +141,7 @@ def drop_belongings(server: Server, estate: Estate, *, is_managed: bool = True, 
 
 
 def _refuse_shared_roles(server: Server, estate: Estate) -> None:
-    """`fabric_acme_ro` reads for acme, and would own for a tenant acme_ro: where both are here, it is told by the roles that each of them alone has."""
+    """`fabric_acme_ro` reads for acme, and would own for a tenant acme_ro. Where both are here, the roles that each of them alone has tell which it is."""
     tenant = estate.tenant
     rivals = {naming.reader_role(f"{tenant}{suffix}"): f"{tenant}{suffix}" for suffix in ("_ro", "_bi")}
     for suffix in ("_ro", "_bi"):

@@ -79,7 +79,7 @@ _UNREADABLE = f"""{_HELD}
     where h.shown and c.relkind in ('r', 'p', 'v', 'm', 'f')
         and not exists (select from aclexplode(c.relacl) as a where a.grantee = h.reader_id and a.privilege_type = 'SELECT')
 """
-# What the roles own or may do in this database outside of all tenants' schemas, or with a type in them; what a session keeps for itself is gone with it.
+# What the roles own or may do in this database outside of all tenants' schemas, or with a type in them. What a session keeps for itself is gone with it.
 _OUTSIDE = f"""{_HELD}, dependent as materialized (
         select r.rolname, r.oid as role_id, s.classid, s.objid, s.objsubid, s.deptype,
             case s.classid
@@ -130,7 +130,7 @@ class DatabaseState:
     """What is inside of a database.
 
     Args:
-        defaults: role, schema (empty for all), kind of object -> who gets what of that the role will make; of a role that is no tenant's, which tenant.
+        defaults: role, schema (empty for all), kind of object -> who gets rights on what the role will make. Of a role that is not a tenant's: which tenant.
         strangers: schema, kind and name of an object, whose owner is not the schema's; and the owner.
         extras: schema, kind and name of an object, and who may do what with it although it is not his.
         unreadable: schemas that hold a table which the tenant's reader cannot read.
@@ -184,7 +184,7 @@ def read_database(server: Server, database: str, estates: Iterable[Estate]) -> D
 
 
 def find_holders(estates: Iterable[Estate], schemas: Mapping[str, SchemaState]) -> dict[str, Estate]:
-    """Say whose each schema of a database is, or is to be: one tenant's alone, though the names that another's models make may come out the same.
+    """Say whose each schema of a database is, or is to be. It is one tenant's alone, even if the names that another's models make are the same.
 
     Such a schema stays that tenant's who has it, chosen here or not. Before there is one it is for the longer of the two names, which its own begins with.
     """
@@ -200,7 +200,7 @@ def find_holders(estates: Iterable[Estate], schemas: Mapping[str, SchemaState]) 
 
 
 def get_rival(estate: Estate, name: str, schema: SchemaState) -> str | None:
-    """Give the other tenant that a schema is of, by its owner and its name; None for the tenant's own, even where somebody has changed the owner."""
+    """Give the other tenant that owns a schema, by its owner and its name. None for the tenant's own, even where its owner was changed."""
     rival = schema.owner.removeprefix("fabric_")
     is_rivals = schema.owner.startswith("fabric_") and schema.owner != estate.owner and name.startswith((f"{rival}_", f"stg_{rival}_"))
     return rival if is_rivals else None

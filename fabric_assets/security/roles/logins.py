@@ -1,4 +1,5 @@
-"""A tenant -> the passwords of its two logins, the owner's and the reader's: random, sealed before the role gets one, known to the server as a verifier alone.
+"""A tenant -> the passwords of its two logins, the owner's and the reader's. They are random, sealed before the role gets one, and known to the server as a
+verifier alone.
 
 The role's comment says for which password it was made, by digests that tell nothing: 256 random bits cannot be guessed from them. So a killed call, a
 store that was restored and a password that somebody changed are all seen, without a login to try.

@@ -17,7 +17,7 @@ from fabric_assets.security.roles.server import Server
 from fabric_assets.security.roles.steps import Step
 from fabric_assets.security.roles.survey import survey
 
-# Tenants of one transaction: each schema and role that it makes takes a lock until its end, and a server has room for a few thousand.
+# Tenants of one transaction. Each schema and role that it makes takes a lock until its end, and a server has room for a few thousand.
 _BATCH = 50
 
 

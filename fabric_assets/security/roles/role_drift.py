@@ -83,7 +83,7 @@ def _find_powers(tenant: str, role: str, powers: tuple[str, ...] | list[str]) ->
 
 
 def _find_memberships(estate: Estate, state: ServerState) -> Iterator[Step]:
-    """Nobody acts as the owner or as the login that reads; whom an operator has made a member of the reader stays one, but no other tenant."""
+    """No role acts as the owner or as the login that reads. A member that an operator has given the reader stays one, unless it is another tenant."""
     own = {*estate.roles}
     for role, members in state.members.items():
         for member in members:
@@ -121,7 +121,7 @@ def _revoke_database(tenant: str, database: str, grantee: str, rights: frozenset
 
 
 def find_open_databases(state: ServerState, own: set[str]) -> Iterator[Step]:
-    """What lets PUBLIC connect lets every tenant's role connect. Whoever has something there keeps the right under his own name.
+    """What lets PUBLIC connect lets every tenant's role connect. A role that has something there keeps the right under its own name.
 
     Args:
         own: the tenants' databases.

@@ -9,8 +9,8 @@ from fabric_assets.security.roles.estate import Estate
 
 # What stands for a password's verifier, and for the comment that says which password it is, until the statement is sent: neither is ever shown.
 VERIFIER, MARK = "'***'", "'ETL Fabric: the tenant''s login ***'"
-# missing: what a tenant needs; without statements only a person can give it. surplus: what somebody has added, perhaps for a reason, and only --fix takes
-# away. unmendable: a person must look at it.
+# missing: what a tenant needs; without statements only a person can give it surplus: what somebody has added, perhaps for a reason, and only --fix takes away.
+# unmendable: a person must look at it.
 Kind = Literal["missing", "surplus", "unmendable"]
 
 # What a right is called that its holder may pass on, beside the right itself: as REVOKE takes it back.
