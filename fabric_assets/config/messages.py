@@ -15,12 +15,22 @@ from fabric_assets.config.base import PATTERNS, Misplaced, Path, SecretRef
 from fabric_assets.config.suggestions import suggest
 from fabric_assets.config.yaml_tree import Node
 
+_MAPPINGS = frozenset({"model_type", "model_attributes_type", "dict_type"})
+_LIST = "must be a list: put it in brackets, [...]"
+# What people call the types elsewhere, and the type's word here.
+_ALSO_CALLED = {
+    "sql_database": ("database", "db", "sql", "sqlite", "postgres", "postgresql", "mysql", "mariadb", "mssql", "oracle", "snowflake", "bigquery"),
+    "rest_api": ("api", "http", "https", "rest", "web"),
+    "files": ("csv", "file", "filesystem", "gcs", "json", "jsonl", "ndjson", "parquet", "s3"),
+    "csv_import": ("excel", "inbox", "spreadsheet", "upload", "workbook", "xls", "xlsx"),
+    "bearer": ("jwt", "token"),
+    "oauth2_client_credentials": ("oauth", "oauth2", "client_credentials"),
+    "page_number": ("page", "pages"),
+    "header_link": ("link", "links"),
+}
 _WORDS = {
-    "model_type": "must be a mapping (key: value)",
-    "model_attributes_type": "must be a mapping (key: value)",
-    "dict_type": "must be a mapping (key: value)",
-    "tuple_type": "must be a list",
-    "list_type": "must be a list",
+    "tuple_type": _LIST,
+    "list_type": _LIST,
     "string_type": "must be text",
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
@@ -119,7 +129,8 @@ def _explain(details: dict[str, Any], spot: _Spot) -> Iterator[Mistake]:
         else:
             yield Mistake(path, node, node.place, f"unknown key '{path[-1]}'{suggest(str(path[-1]), known)}")
     elif kind == "missing":
-        yield Mistake(path, node, node.place, "is missing")
+        only = get_args(spot.model) if get_origin(spot.model) is Literal else ()
+        yield Mistake(path, node, node.place, f"is missing; write {path[-1]}: {only[0]}" if len(only) == 1 else "is missing")
     elif kind in {"union_tag_invalid", "union_tag_not_found"}:
         key = context["discriminator"].strip("'")
         known = _get_tags(spot.model)
@@ -127,11 +138,12 @@ def _explain(details: dict[str, Any], spot: _Spot) -> Iterator[Mistake]:
         if below is None:
             yield Mistake((*path, key), node, node.place, f"is missing; known: {', '.join(known)}")
         else:
-            yield Mistake((*path, key), below, below.value_place, f"unknown {key}{suggest(str(below.value), known)}")
+            yield Mistake((*path, key), below, below.value_place, f"unknown {key}{suggest(str(below.value), known, _find_type(below.value, known))}")
     elif kind == "literal_error":
         words = re.findall(r"'([^']*)'", context["expected"])
-        text = f"is not one of the words allowed{suggest(str(node.value), words)}" if len(words) > 1 else f"must be {context['expected'].strip(chr(39))}"
-        yield Mistake(path, node, place, text)
+        only = context["expected"].strip("'")
+        as_text = ", without quotes" if not words and str(node.value) == only else ""
+        yield Mistake(path, node, place, f"is not one of the words allowed{suggest(str(node.value), words)}" if len(words) > 1 else f"must be {only}{as_text}")
     elif kind == "value_error":
         reason = context["error"]
         findings = reason.findings if isinstance(reason, Misplaced) else (((), str(reason)),)
@@ -140,7 +152,27 @@ def _explain(details: dict[str, Any], spot: _Spot) -> Iterator[Mistake]:
             # The finding names a key: show that, unless a value is what is wrong.
             yield Mistake((*path, *below), end, end.value_place if depth == len(below) else end.place, message)
     else:
-        yield Mistake(path, node, place, _WORDS.get(kind) or _count(kind, context) or details["msg"])
+        mapping = f"must be a mapping (key: value){_show_mapping(spot)}" if kind in _MAPPINGS else None
+        yield Mistake(path, node, place, mapping or _WORDS.get(kind) or _count(kind, context) or details["msg"])
+
+
+def _show_mapping(spot: _Spot) -> str:
+    """The tail of a message: what the mapping looks like that should stand here. Words of ours alone, for the input may be a secret."""
+    model, value = spot.model, spot.node.value
+    if get_origin(model) is dict:
+        return ", such as {name: ...}"
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        known = _get_tags(model)
+        named = value if value in known else _find_type(value, known) if isinstance(value, str) else ""
+        return f", such as {{type: {named or '...'}}}{suggest('', known)}"
+    required = [field.alias or name for name, field in model.model_fields.items() if field.is_required()]
+    if value is None and not required:
+        return "; write {} to accept all defaults"
+    return f", such as {{{(required or get_keys(model))[0]}: ...}}{suggest('', get_keys(model))}"
+
+
+def _find_type(word: object, known: Sequence[str]) -> str:
+    return next((name for name, others in _ALSO_CALLED.items() if name in known and str(word).lower() in others), "")
 
 
 def _count(kind: str, context: dict[str, Any]) -> str | None:

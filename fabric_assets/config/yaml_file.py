@@ -108,4 +108,4 @@ def _describe(error: yaml.YAMLError, text: str) -> Finding:
         line, column = text.count("\n", 0, position) + 1, position - text.rfind("\n", 0, position)
     else:
         line, column = mark.line + 1, mark.column + 1
-    return Finding(min(line, text.count("\n") + 1), column, (), f"is no valid YAML: {_PLAIN_WORDS.get(reason, reason)}")
+    return Finding(min(line, text.count("\n") + 1), column, (), f"is not valid YAML: {_PLAIN_WORDS.get(reason, reason)}")

@@ -230,7 +230,7 @@ def _get_key_finding(text: str, top: _Open, at: int, stack: list[_Open]) -> Find
     if text == "<<" and text not in top.items:
         return Finding(*unpack(at), (*parent, text), "merge keys (<<) are not allowed: use a template")
     line, _ = unpack(top.items[text].key_at)  # type: ignore[index, call-overload]
-    return Finding(*unpack(at), (*parent, text), f"the key stands twice; the first one is in line {line}")
+    return Finding(*unpack(at), (*parent, text), f"duplicate key; first defined in line {line}")
 
 
 def _get_path(stack: list[_Open]) -> KeyPath:
