@@ -64,7 +64,13 @@ class ConfigurationError(FabricError):
 
 
 class SecretError(ConfigurationError):
-    """A SecretRef could not be resolved."""
+    """A SecretRef could not be resolved.
+
+    Attributes:
+        reference: its key and name, such as `env` and `SHOP_URL`, as far as the caller knows them.
+    """
+
+    reference: tuple[str, str] | None = None
 
 
 class PermanentError(FabricError):

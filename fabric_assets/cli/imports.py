@@ -187,7 +187,9 @@ def _get_numbers(file: "DroppedFile") -> tuple[int, int, int] | None:
 def _explain(file: "DroppedFile") -> str:
     facts = file.facts
     tries = f" ({facts.attempts} attempts; the next after {_spell(facts.next_attempt_at)})" if file.status == "failed" and facts.next_attempt_at else ""
-    return ": ".join(part for part in (facts.reason, " ".join((facts.message or "").split())) if part) + tries
+    message, _, remedy = (facts.message or "").partition("\n  remedy: ")  # as FabricError writes it
+    words = [" ".join(part.split()) for part in (message, remedy) if part]
+    return ": ".join(part for part in (facts.reason, "; remedy: ".join(words)) if part) + tries
 
 
 def _spell(moment: datetime | None) -> str:

@@ -57,6 +57,13 @@ class Origins(Mapping[KeyPath, Origin]):
         node, _ = get_node(self._root, path)
         return Origin(node.file, *node.place)
 
+    def find_reference(self, below: KeyPath, key: str, name: str) -> Origin | None:
+        """Where the first reference to a secret stands below a path: its `key` is env, file or secret."""
+        for path in _iterate(get_node(self._root, below)[0], ()):
+            if path[-1:] == (key,) and (node := get_node(self._root, (*below, *path))[0]).value == name:
+                return Origin(node.file, *node.place)
+        return None
+
 
 @dataclass(frozen=True)
 class LoadedTenant:

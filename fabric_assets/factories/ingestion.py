@@ -15,7 +15,7 @@ from fabric_assets.config.loader import LoadedTenant
 from fabric_assets.config.problems import shorten
 from fabric_assets.config.sources.imports import CsvImportSource
 from fabric_assets.config.tenant import TenantConfig
-from fabric_assets.errors import DestinationError, DestinationUnavailable, FabricError, InternalError, LeaseHeld
+from fabric_assets.errors import DestinationError, DestinationUnavailable, FabricError, InternalError, LeaseHeld, SecretError
 from fabric_assets.factories.failures import build_retry_policy, raised_to_dagster
 from fabric_assets.factories.translators import FULL_REFRESH_TAG, DeclaredCheck, build_raw_spec, build_source_checks, get_severity, raw_key
 from fabric_assets.loading.dropped_files.expectations import ImportCheck
@@ -115,7 +115,10 @@ def find_declaration(error: FabricError, loaded: LoadedTenant, source: str, stre
     if isinstance(error, InternalError | LeaseHeld):
         return ""
     is_destination = error.at_destination or isinstance(error, DestinationError | DestinationUnavailable)
-    origin = loaded.get_origin(*(["destination"] if is_destination else ["sources", source, *(["streams", stream] if stream else [])]))
+    below = ["destination"] if is_destination else ["sources", source]
+    origin = loaded.get_origin(*below, *(["streams", stream] if stream and not is_destination else []))
+    if isinstance(error, SecretError) and error.reference:
+        origin = loaded.origins.find_reference(tuple(below), *error.reference) or origin
     return f"{show_name(shorten(origin.file))}:{origin.line}"
 
 

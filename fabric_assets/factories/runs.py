@@ -15,6 +15,7 @@ from time import perf_counter
 
 import dagster as dg
 
+from fabric_assets.config.base import describe_duration
 from fabric_assets.config.loader import LoadedTenant
 from fabric_assets.config.selection import select_keys
 from fabric_assets.errors import ConfigurationError, find_own_fault
@@ -284,5 +285,6 @@ def _translate(tenant: str, record: logging.LogRecord) -> RunEvent | None:
         message = _get_message(event)  # of failed checks the first line: each check has had a line of its own
         return RunEvent(tenant, "failure", message.splitlines()[0] if is_failed_checks(event) else message, passed=False)
     if event.event_type == dg.DagsterEventType.STEP_UP_FOR_RETRY:
-        return RunEvent(tenant, "log", event.message or "the step will be tried again")
+        wait = event.step_retry_data.seconds_to_wait  # Dagster's own sentence has all digits of it
+        return RunEvent(tenant, "log", "the step is tried again" + (f" in {describe_duration(wait)}" if wait else ""))
     return None

@@ -125,7 +125,7 @@ class Guard:
                 allowed = find_objection(address, allow_private_network=True) is None
                 raise SourceError(
                     f"{self.place}: {host} is {kind} address; it was not connected to",
-                    remedy="if the source is in your own network, let it say allow_private_network: true" if allowed else "name a host of the source's own",
+                    remedy="if the source is in your own network, add allow_private_network: true to it" if allowed else "name a host of the source's own",
                 )
         return addresses
 

@@ -29,12 +29,16 @@ def resolve_secret(ref: SecretRef, *, tenant: str, settings: Settings, hidden: b
     Raises:
         SecretError: nothing is there, or it may not or cannot be read.
     """
-    if ref.env is not None:
-        value = _read_variable(ref.env, tenant)
-    elif ref.file is not None:
-        value = _read_file(ref.file, tenant, settings)
-    else:
-        value = _unseal(ref.secret or "", tenant, settings)
+    try:
+        if ref.env is not None:
+            value = _read_variable(ref.env, tenant)
+        elif ref.file is not None:
+            value = _read_file(ref.file, tenant, settings)
+        else:
+            value = _unseal(ref.secret or "", tenant, settings)
+    except SecretError as error:
+        error.reference = next((key, name) for key, name in ref if name is not None)
+        raise
     if hidden:
         hide(value)
     return value
@@ -176,7 +180,8 @@ def get_fernets(settings: Settings, place: str) -> list[Fernet]:
         SecretError: there is none, or one is no key.
     """
     hide(*settings.secret_keys)
-    remedy = 'make a key with: python -c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())"'
+    # Without a package of ours: `python3` on the path is seldom the one of the project.
+    remedy = 'make a key with: python3 -c "import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())"'
     if not settings.secret_keys:
         raise SecretError(f"{place}: the sealed store needs FABRIC_SECRET_KEYS, which is not set", remedy=f"set it to the store's key; to begin, {remedy}")
     fernets = []
@@ -184,7 +189,7 @@ def get_fernets(settings: Settings, place: str) -> list[Fernet]:
         try:
             fernets.append(Fernet(key))
         except ValueError:
-            raise SecretError(f"{place}: key {position} of FABRIC_SECRET_KEYS is no Fernet key (32 bytes, base64url)", remedy=remedy) from None
+            raise SecretError(f"{place}: key {position} of FABRIC_SECRET_KEYS is not a Fernet key (32 bytes, base64url)", remedy=remedy) from None
     return fernets
 
 

@@ -103,7 +103,7 @@ def test_without_keys_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
     code, _, err = run("set", "acme", "key", stdin=CANARY)
     assert code == 2
     assert "FABRIC_SECRET_KEYS" in err
-    assert "Fernet.generate_key" in err
+    assert "make a key with: python3 -c" in err
 
 
 def test_a_removed_secret_is_gone(settings: Settings) -> None:

@@ -1,6 +1,7 @@
 """`fabric run` without the command line: what a run materialises, records and says when something is wrong."""
 
 import json
+import logging
 import os
 import signal
 import sqlite3
@@ -17,7 +18,7 @@ from fabric_assets import naming
 from fabric_assets.cli.headless import run_tenants
 from fabric_assets.cli.run import get_exit_code, print_results, to_json
 from fabric_assets.config.loader import load_fleet
-from fabric_assets.factories import tenant
+from fabric_assets.factories import runs, tenant
 from fabric_assets.factories.fleet import build_definitions
 from tests.factories.shop import STREAMS, get_tenant, make_shop
 
@@ -93,10 +94,25 @@ def test_the_summary_names_the_lines_of_the_yaml_that_failed_and_where_rejected_
     results, events = run("acme")
     error = results["acme"].error
     assert "did you mean 'orders'?" in error and f"\n  declared in: {file}:10" in error
-    assert "NO_SUCH_URL" in error and f"\n  declared in: {file}:11" in error
+    assert "NO_SUCH_URL" in error and f"\n  declared in: {file}:13" in error
     assert any(f"declared in: {file}:10" in event.message for event in events if event.kind == "failure")
     print_results(Console(highlight=False), list(results.values()))
     assert "acme: see the rejected rows and why: fabric rejects list acme\n" in capsys.readouterr().out
+
+
+def test_progress_says_in_how_many_seconds_a_step_is_tried_again():
+    @dg.op
+    def load(context: dg.OpExecutionContext) -> None:
+        if not context.retry_number:
+            raise dg.RetryRequested(max_retries=1, seconds_to_wait=1.4327)
+
+    @dg.job
+    def job() -> None:
+        load()  # pyright: ignore[reportCallIssue]
+
+    (event,) = [event for event in job.execute_in_process().all_events if event.event_type == dg.DagsterEventType.STEP_UP_FOR_RETRY]
+    said = runs._translate("acme", logging.makeLogRecord({"dagster_meta": {"dagster_event": event}}))
+    assert said == runs.RunEvent("acme", "log", "the step is tried again in 1s")
 
 
 def test_an_error_of_the_destination_names_its_line_whatever_its_kind(prepared, write_tenant, run, shop_url):

@@ -604,7 +604,7 @@ def test_a_folder_without_files_makes_an_empty_table_and_says_so(settings: Setti
     assert inbox.is_dir()
     tenant = build_tenant(settings, items=CSV)
     assert tenant.load()["items"].rows_total == 0
-    assert any("no file matches *.csv" in message for message in tenant.messages)
+    assert any(f"no file matches *.csv in {inbox}, so nothing is loaded" in message for message in tenant.messages)
     assert tenant.read("items", "_fabric_file") == []
 
 
@@ -632,7 +632,7 @@ def test_a_keyed_file_without_a_single_good_line_is_set_aside_whole(settings: Se
 
 def test_a_glob_that_misses_the_files_that_are_there_is_an_error(settings: Settings, inbox: Path) -> None:
     (inbox / "a.txt").write_text("id\n1\n")
-    assert "holds files, but none matches *.csv" in str(_fail(SourceError, build_tenant(settings, items=CSV)))
+    assert f"{inbox} holds files, but none matches *.csv" in str(_fail(SourceError, build_tenant(settings, items=CSV)))
 
 
 def test_a_missing_folder_is_named(settings: Settings) -> None:

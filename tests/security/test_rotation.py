@@ -106,7 +106,9 @@ def test_what_cannot_be_opened_is_named_and_the_rest_goes_on(settings: Settings,
     assert {name: after[name] for name in ("cut", "foreign", "moved")} == {"cut": tokens["cut"][:-30], "foreign": foreign, "moved": tokens["good"]}
 
 
-@pytest.mark.parametrize(("keys", "reason"), [((), "FABRIC_SECRET_KEYS, which is not set"), (("k3y-c4n4ry",), "key 1 of FABRIC_SECRET_KEYS is no Fernet key")])
+@pytest.mark.parametrize(
+    ("keys", "reason"), [((), "FABRIC_SECRET_KEYS, which is not set"), (("k3y-c4n4ry",), "key 1 of FABRIC_SECRET_KEYS is not a Fernet key")]
+)
 def test_without_a_good_key_nothing_is_touched(keys: tuple[str, ...], reason: str, settings: Settings) -> None:
     write_secret("acme", "key", CANARY, settings=settings)
     before = read_store(settings, "acme")

@@ -106,6 +106,8 @@ def _check_found(context: SourceContext, stream: FileStream, found: Sequence[Sou
     if found:
         return
     path = context.config.path if isinstance(context.config, FilesSource) else ""
+    if "://" not in path:  # in full: people put files below the project's folder, and it counts from FABRIC_DATA_DIR
+        path = str((context.settings.data_dir / path).absolute())
     if stream.disposition == "replace" and memory.get_highest(ROW) is not None:
         raise SourceError(
             f"{place}: no file matches {stream.glob} in {path} any more, and replace would empty the table",
