@@ -4,6 +4,7 @@ The server ends with the process that started it. It holds nothing of a tenant: 
 """
 
 import atexit
+import contextlib
 import json
 import os
 import select
@@ -13,7 +14,7 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 NUMBER = struct.Struct("i")
@@ -21,6 +22,8 @@ NUMBER = struct.Struct("i")
 IDLE_SECONDS = 20
 # Far more than the imports take on a busy machine.
 _START_SECONDS = 120
+# A server reports a worker's end at once, unless it is stopped or dead.
+_REPORT_SECONDS = 2
 LARGEST_ORDER = 1 << 17
 # The kernel tells a descriptor of a process's end, and keeps the bounds of messages, on Linux alone.
 IS_AVAILABLE = sys.platform == "linux"
@@ -39,6 +42,7 @@ class ForkServer:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._owner = os.getpid()
+        self._is_retired = False
         self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
@@ -55,8 +59,16 @@ class ForkServer:
         return self._process.pid
 
     def is_usable(self) -> bool:
-        """Whether this process started the server, and it runs."""
-        return self._owner == os.getpid() and self._process.poll() is None
+        """Whether this process started the server, and it runs and answers."""
+        return self._owner == os.getpid() and not self._is_retired and self.is_running()
+
+    def is_running(self) -> bool:
+        """Whether this process may have workers of it."""
+        return self._process.poll() is None
+
+    def retire(self) -> None:
+        """Order no more of a server that does not answer; it runs on for the workers that it has."""
+        self._is_retired = True
 
     def start(self, arguments: Sequence[str], streams: Sequence[int]) -> "ForkedProcess":
         """Order a worker; the server forks it once it has imported dbt.
@@ -73,10 +85,11 @@ class ForkServer:
             socket.send_fds(self._orders, [order], [*streams, write])
         except OSError as error:
             os.close(read)
+            self.retire()
             raise ServerEnded from error
         finally:
             os.close(write)
-        return ForkedProcess(read)
+        return ForkedProcess(read, retire=self.retire)
 
     def kill(self) -> None:
         """End the server, and with it its workers; in a process that did not start it, let go of it."""
@@ -89,13 +102,18 @@ class ForkServer:
 class ForkedProcess:
     """A worker that the server forks, as `subprocess.Popen` shows a process.
 
+    Its end is seen by itself: a server that is stopped reports none, and one that is killed leaves workers that end some time later.
+
     Args:
         report: where the server writes the worker's process id, then its exit code.
+        retire: called where the server does not answer in time.
     """
 
-    def __init__(self, report: int) -> None:
+    def __init__(self, report: int, *, retire: Callable[[], None]) -> None:
         self._report: int | None = report
+        self._retire = retire
         self._pid: int | None = None
+        self._handle: int | None = None
         self._code: int | None = None
 
     @property
@@ -105,12 +123,12 @@ class ForkedProcess:
         Raises:
             ServerEnded: there will be none.
         """
-        if not self.is_forked() or self._pid is None:
+        if not self.wait_until_forked() or self._pid is None:
             raise ServerEnded
         return self._pid
 
     def wait(self, timeout: float | None = None) -> int:
-        """The exit code, negative for the signal that ended the worker; as if by SIGKILL where the server was killed and nobody knows.
+        """The exit code, negative for the signal that ended the worker; as if by SIGKILL where the server does not report it.
 
         Raises:
             ServerEnded: there is no worker.
@@ -118,36 +136,50 @@ class ForkedProcess:
         """
         pid = self.pid
         if self._code is None:
-            if not self._is_readable(timeout):
+            if not _wait_for_input(timeout, self._report, self._handle):
                 raise subprocess.TimeoutExpired(str(pid), timeout or 0)
-            code = self._read_number()
+            code = self._read_number() if _wait_for_input(_REPORT_SECONDS, self._report) else None
+            if code is None:
+                self.kill()
+                _wait_for_input(None, self._handle)
             self._code = -signal.SIGKILL if code is None else code
             self.close()
         return self._code
 
-    def is_forked(self, timeout: float = _START_SECONDS) -> bool:
+    def kill(self) -> None:
+        """End the worker and its children; one that has ended already is left alone, since its number may be another process's."""
+        if self._pid is None or self._handle is None or _wait_for_input(0, self._handle):
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # a worker that was forked just now has no group yet
+            signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+
+    def is_forked(self, timeout: float = 0) -> bool:
         """Whether there is a worker.
 
         Args:
             timeout: seconds to wait for the server's word.
         """
-        if self._pid is None and self._is_readable(timeout):
+        if self._pid is None and _wait_for_input(timeout, self._report):
             self._pid = self._read_number()
+            if self._pid is not None:
+                with contextlib.suppress(ProcessLookupError):  # it has ended, and the server has reported it
+                    self._handle = os.pidfd_open(self._pid)
+        return self._pid is not None
+
+    def wait_until_forked(self) -> bool:
+        """Whether there is a worker, as soon as the server has answered; one that does not is given up."""
+        if not self.is_forked(_START_SECONDS) and self._report is not None and not _wait_for_input(0, self._report):
+            self._retire()
         return self._pid is not None
 
     def close(self) -> None:
         """Stop waiting for the worker."""
-        if self._report is not None:
-            os.close(self._report)
-            self._report = None
-
-    def _is_readable(self, timeout: float | None) -> bool:
-        if self._report is None:
-            return False
-        # Not by select(), which takes no descriptor above 1023.
-        poll = select.poll()
-        poll.register(self._report, select.POLLIN)
-        return bool(poll.poll(None if timeout is None else timeout * 1000))
+        for handle in (self._report, self._handle):
+            if handle is not None:
+                os.close(handle)
+        self._report = self._handle = None
 
     def _read_number(self) -> int | None:
         assert self._report is not None
@@ -155,7 +187,19 @@ class ForkedProcess:
         return NUMBER.unpack(written)[0] if written else None
 
 
+def _wait_for_input(timeout: float | None, *handles: int | None) -> bool:
+    """Whether one of these descriptors has something to read, or its other end is closed; at once False where there is no descriptor."""
+    # Not by select(), which takes no descriptor above 1023.
+    poll = select.poll()
+    known = [handle for handle in handles if handle is not None]
+    for handle in known:
+        poll.register(handle, select.POLLIN)
+    return bool(known and poll.poll(None if timeout is None else timeout * 1000))
+
+
 _servers: dict[tuple[tuple[str, str], ...], ForkServer] = {}
+# They run on for the workers that they have.
+_retired: list[ForkServer] = []
 _starting = threading.Lock()
 
 
@@ -166,14 +210,16 @@ def get_server(environment: Mapping[str, str]) -> ForkServer:
         server = _servers.get(key)
         if server is not None and server.is_usable():
             return server
-        if server is not None:
+        if server is not None and server.is_running():
+            _retired.append(server)
+        elif server is not None:
             server.kill()
         server = _servers[key] = ForkServer(environment)
         return server
 
 
 def _kill_servers() -> None:
-    for server in _servers.values():
+    for server in (*_servers.values(), *_retired):
         server.kill()
 
 

@@ -31,7 +31,7 @@ _FIXED = {
     "PGTZ": "UTC",
     "TZ": "UTC",
 }
-_KEPT_LINES = 40
+_KEPT_LINES, _KEPT_CHARACTERS = 40, 10_000
 _GRACE_SECONDS = 5
 
 
@@ -45,7 +45,11 @@ Streams = tuple[int, int, int]
 
 
 def _fork(arguments: Sequence[str], streams: Streams) -> ForkedProcess:
-    return get_server(build_environment()).start(arguments, streams)
+    try:
+        server = get_server(build_environment())
+    except OSError as error:  # no process, memory or descriptor for it
+        raise ServerEnded from error
+    return server.start(arguments, streams)
 
 
 def _spawn(arguments: Sequence[str], streams: Streams) -> "subprocess.Popen[bytes]":
@@ -112,7 +116,7 @@ class WorkerProcess:
     def close(self) -> None:
         """End the process, whatever it is doing; one that is not forked yet ends as it begins."""
         self._close_pipes()
-        if isinstance(self._process, ForkedProcess) and not self._process.is_forked(0):
+        if isinstance(self._process, ForkedProcess) and not self._process.is_forked():
             self._process.close()
             return
         try:
@@ -123,16 +127,24 @@ class WorkerProcess:
         self._drain.join(_GRACE_SECONDS)
 
     def _start(self, start: Callable[[Sequence[str], Streams], "subprocess.Popen[bytes] | ForkedProcess"]) -> None:
-        (stdin, to_stdin), (from_stdout, stdout), (from_stderr, stderr) = os.pipe(), os.pipe(), os.pipe()
-        try:
-            self._process = start(self._arguments, (stdin, stdout, stderr))
-        except BaseException:
-            for handle in (to_stdin, from_stdout, from_stderr):
-                os.close(handle)
-            raise
-        finally:
-            for handle in (stdin, stdout, stderr):
-                os.close(handle)
+        """Start the process with pipes to it.
+
+        Raises:
+            ServerEnded: the fork server is gone.
+            TransformError: the machine has no room for another process.
+        """
+        with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+            try:
+                stdin, to_stdin = _open_pipe(theirs, ours)
+                from_stdout, stdout = _open_pipe(ours, theirs)
+                from_stderr, stderr = _open_pipe(ours, theirs)
+                self._process = start(self._arguments, (stdin, stdout, stderr))
+            except OSError as error:
+                raise TransformError(
+                    f"no process can be started for dbt: {error.strerror}",
+                    remedy="let this user have more processes, open files (ulimit -u, ulimit -n) or memory, or run fewer tenants at the same time",
+                ) from error
+            ours.pop_all()
         self._stdin = os.fdopen(to_stdin, "w", encoding="utf-8", errors="replace")
         self._stdout = os.fdopen(from_stdout, encoding="utf-8", errors="replace")
         self._log: deque[str] = deque(maxlen=_KEPT_LINES)
@@ -141,14 +153,14 @@ class WorkerProcess:
 
     def _make_sure_of_start(self) -> None:
         """Wait for the fork; where the server has ended before it, start a process without it."""
-        if isinstance(self._process, subprocess.Popen) or self._process.is_forked():
+        if isinstance(self._process, subprocess.Popen) or self._process.wait_until_forked():
             return
         self._close_pipes()
         self._process.close()
         self._start_alone()
 
     def _start_alone(self) -> None:
-        _logger.warning("dbt's fork server has ended: a worker starts without it")
+        _logger.warning("dbt's fork server has ended or does not answer: a worker starts without it")
         self._start(_spawn)
 
     def _close_pipes(self) -> None:
@@ -175,11 +187,23 @@ class WorkerProcess:
         self._kill()
 
     def _kill(self) -> None:
+        if isinstance(self._process, ForkedProcess):
+            self._process.kill()
+            return
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
 
+def _open_pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:
+    """A pipe, whose ends are closed by these."""
+    read, write = os.pipe()
+    reader.callback(os.close, read)
+    writer.callback(os.close, write)
+    return read, write
+
+
 def _read_log(stderr: IO[str], log: deque[str]) -> None:
+    """Keep the last lines; of a line without an end, no more than its last part."""
     with stderr:
-        for line in stderr:
+        while line := stderr.readline(_KEPT_CHARACTERS):
             log.append(line.rstrip())

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -17,7 +18,7 @@ from fabric_assets.errors import TransformError
 from fabric_assets.settings import Settings
 from fabric_assets.transform import fork_server
 from fabric_assets.transform.build import BuildRequest, DbtWorker
-from fabric_assets.transform.process import build_environment
+from fabric_assets.transform.process import WorkerProcess, build_environment
 from tests.conftest import ROOT
 from tests.transform.conftest import build_tenant, get_raw_statements, make_tenant, run_duckdb
 from tests.transform.test_build import assert_ended, wait_for
@@ -28,6 +29,13 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, st
     """An environment that no other test's server has."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     return build_environment()
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def get_parent(pid: int) -> int:
@@ -66,7 +74,7 @@ def test_where_the_server_is_killed_before_it_forks_the_build_starts_a_process_o
     os.kill(fork_server.get_server(build_environment()).pid, signal.SIGKILL)
     request = BuildRequest(tenant=make_tenant("acme"), models=("model.fabric.stg_customers",), tests=(), settings=prepared, timeout_seconds=120)
     assert [result.status for result in worker.build(request)] == ["success"]
-    assert "dbt's fork server has ended: a worker starts without it" in caplog.text
+    assert "dbt's fork server has ended or does not answer: a worker starts without it" in caplog.text
     # And the next one has a server again.
     next_worker = DbtWorker.start(prepared)
     assert get_parent(get_parent(next_worker.pid)) == os.getpid()
@@ -197,3 +205,129 @@ def test_a_process_with_more_than_a_thousand_open_files_gets_its_worker(prepared
         worker.wait_until_ready()
         worker.close()
     assert_ended(worker.pid)
+
+
+# --- what a server suffers costs no build, and no worker outlives it
+
+
+def build_one(settings: Settings, worker: DbtWorker, model: str = "stg_customers", *, seconds: float = 120) -> list[str]:
+    request = BuildRequest(tenant=make_tenant("acme"), models=(f"model.fabric.{model}",), tests=(), settings=settings, timeout_seconds=seconds)
+    return [result.status for result in worker.build(request)]
+
+
+@pytest.mark.usefixtures("environment")
+@pytest.mark.timeout(300)
+def test_a_server_that_is_stopped_costs_no_build_and_no_time_limit(prepared: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_duckdb(prepared, "acme", *get_raw_statements("acme", amounts=[60]))
+    forked, endless = DbtWorker.start(prepared), DbtWorker.start(prepared)
+    server = get_parent(forked.pid)
+    endless.wait_until_ready()
+    ordered = DbtWorker.start(prepared)
+    ordered.wait_until_ready()
+    os.kill(server, signal.SIGSTOP)
+    try:
+        # The server does not report these ends.
+        assert build_one(prepared, forked) == ["success"]
+        with pytest.raises(TransformError, match="it took longer than 5 seconds"):
+            build_one(prepared, endless, "endless", seconds=5)
+        # Nor does it fork.
+        monkeypatch.setattr(fork_server, "_START_SECONDS", 2)
+        assert build_one(prepared, DbtWorker.start(prepared)) == ["success"]
+        monkeypatch.undo()
+        assert fork_server.get_server(build_environment()).pid != server
+        assert build_one(prepared, ordered) == ["success"]
+    finally:
+        os.kill(server, signal.SIGCONT)
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_worker_whose_server_is_killed_has_ended_before_its_build_is_given_up(prepared: Settings) -> None:
+    """Otherwise the next try meets it in the warehouse."""
+    run_duckdb(prepared, "acme", *get_raw_statements("acme", amounts=[60]))
+    worker = DbtWorker.start(prepared)
+    worker.wait_until_ready()
+    pid = worker.pid
+    # A worker that is stopped does not see that its server is gone.
+    os.kill(pid, signal.SIGSTOP)
+    os.kill(get_parent(pid), signal.SIGKILL)
+    worker.close()
+    assert not is_running(pid)
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_worker_that_cannot_import_its_adapter_says_so_and_the_others_go_on(prepared: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    run_duckdb(prepared, "acme", *get_raw_statements("acme", amounts=[60]))
+    sound, other = DbtWorker.start(prepared), WorkerProcess(["missing"])
+    with pytest.raises(TransformError, match="No module named 'dbt.adapters.missing'"):
+        other.wait_until_ready()
+        list(other.request({}))
+    other.close()
+    assert "a worker starts without it" not in caplog.text
+    assert build_one(prepared, sound) == ["success"]
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_server_that_may_open_no_more_files_drops_the_order_and_keeps_its_workers(prepared: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    run_duckdb(prepared, "acme", *get_raw_statements("acme", amounts=[60]))
+    first = DbtWorker.start(prepared)
+    server = get_parent(first.pid)
+    opened = len(list(Path(f"/proc/{server}/fd").iterdir()))
+    resource.prlimit(server, resource.RLIMIT_NOFILE, (opened + 2, opened + 2))
+    second = DbtWorker.start(prepared)
+    assert get_parent(second.pid) == os.getpid()
+    assert "a worker starts without it" in caplog.text
+    assert build_one(prepared, second) == ["success"]
+    assert build_one(prepared, first) == ["success"]
+
+
+def test_a_server_that_cannot_fork_drops_the_order_and_takes_the_next(environment: dict[str, str]) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    script = """
+import os
+from fabric_assets.transform.worker import server
+fork, calls = os.fork, []
+
+def fail_once():
+    calls.append(1)
+    if len(calls) == 1:
+        raise BlockingIOError
+    return fork()
+
+os.fork = fail_once
+server.main()
+"""
+    with theirs:
+        process = subprocess.Popen([sys.executable, "-P", "-c", script], env=environment | {"PYTHONPATH": str(ROOT)}, stdin=theirs.fileno())
+    reports = []
+    for _ in range(2):
+        stdin, to_stdin = os.pipe()
+        os.close(to_stdin)  # it ends as it begins
+        read, write = os.pipe()
+        socket.send_fds(ours, [json.dumps({"arguments": ["duckdb"], "folder": "/"}).encode()], [stdin, 2, 2, write])
+        os.close(stdin)
+        os.close(write)
+        reports.append(os.read(read, 4))
+        os.close(read)
+    assert reports[0] == b""
+    assert fork_server.NUMBER.unpack(reports[1])[0] > 0
+    ours.close()
+    assert process.wait(60) == 0
+
+
+def test_where_no_process_can_be_started_the_error_says_what_to_allow(prepared: Settings, environment: dict[str, str]) -> None:
+    script = f"""
+import resource
+from pathlib import Path
+from fabric_assets.settings import Settings
+from fabric_assets.transform.build import DbtWorker
+settings = Settings(tenants_dir=Path("x"), dbt_project_dir=Path({str(prepared.dbt_project_dir)!r}), data_dir=Path({str(prepared.data_dir)!r}))
+opened = sum(1 for _ in Path("/proc/self/fd").iterdir()) - 1
+resource.setrlimit(resource.RLIMIT_NOFILE, (opened + 3, opened + 3))
+try:
+    DbtWorker.start(settings)
+finally:
+    assert sum(1 for _ in Path("/proc/self/fd").iterdir()) - 1 == opened
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "TransformError: no process can be started for dbt: Too many open files\n  remedy: let this user have more processes" in done.stderr

@@ -10,6 +10,7 @@ import os
 import selectors
 import socket
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from fabric_assets.transform.worker import __main__ as worker
 from fabric_assets.transform.worker import warming
 
 _POLL_SECONDS = 1.0
+# Standard input, output and error of a worker, and its report.
+_HANDLES = 4
 
 
 def main() -> None:
@@ -35,48 +38,64 @@ def main() -> None:
 def _serve(orders: socket.socket, owner: int) -> list[str] | None:
     """Fork a worker per order. Gives the arguments in a worker; None in the server, once it takes no more orders and no worker is left.
 
-    It outlives its last worker, because workers end with their parent.
+    It outlives its last worker, because workers end with their parent. An order that it cannot serve it drops: the end of the report tells the owner so.
     """
     events = selectors.PollSelector()
     events.register(orders, selectors.EVENT_READ)
     served: frozenset[tuple[str, bool]] = frozenset()
     last = time.monotonic()
+    is_open = True
     while events.get_map():
-        for key, _ in events.select(_POLL_SECONDS):
-            last = time.monotonic()
+        ready = events.select(_POLL_SECONDS)
+        for key, _ in ready:
             if key.fileobj is not orders:
                 events.unregister(key.fileobj)
                 _report_end(*key.data, handle=key.fd)
                 continue
-            message, handles, _, _ = socket.recv_fds(orders, LARGEST_ORDER, 4)
-            if not message:
-                events.unregister(orders)
+            message, handles, _, _ = socket.recv_fds(orders, LARGEST_ORDER, _HANDLES)
+            is_open = bool(message)
+            if len(handles) < _HANDLES:  # the owner is gone, or this process may open no more files
+                _close(handles)
                 continue
             order, (*streams, report) = json.loads(message), handles
             served = _prepare_fork(order["arguments"], served)
-            _assert_alone()
-            pid = os.fork()
-            if not pid:
+            is_open = _is_alone()
+            pid = _fork() if is_open else None
+            if pid == 0:
                 others = [handle for other in events.get_map().values() if other.data for handle in (other.fd, other.data[1])]
                 orders.close()
                 return _become_worker(order, streams, [report, *others])
-            for stream in streams:
-                os.close(stream)
-            _write_number(report, pid)
+            _close(streams)
+            if pid is None:
+                os.close(report)
+                continue
             events.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, report))
+            _write_number(report, pid)
+        if ready:  # only now: the imports for an order may take longer than a server may be idle
+            last = time.monotonic()
         is_idle = len(events.get_map()) == 1 and time.monotonic() - last > IDLE_SECONDS
-        if orders in events.get_map() and (is_idle or os.getppid() != owner):
+        if orders.fileno() != -1 and (not is_open or is_idle or os.getppid() != owner):
             events.unregister(orders)
+            orders.close()  # ends the reports of orders that are still in it
     return None
+
+
+def _fork() -> int | None:
+    """The process id, 0 in the worker; None where there is no memory for a worker, or no process more."""
+    try:
+        return os.fork()
+    except OSError:
+        return None
 
 
 def _prepare_fork(arguments: list[str], served: frozenset[tuple[str, bool]]) -> frozenset[tuple[str, bool]]:
     """Do what each of several workers would do first. Gives the kinds of workers that were ordered: adapter, and whether it parses the project.
 
-    A first worker makes only the schemas that it needs; who orders a second one of its kind will order more.
+    A first worker makes only the schemas that it needs; who orders a second one of its kind will order more. What fails here fails in the worker too, which
+    says why; workers of another kind go on.
     """
     adapter, parses = arguments[0], len(arguments) == 1
-    with collect_nothing():
+    with collect_nothing(), contextlib.suppress(Exception):
         warming.import_dbt(adapter)
         if (adapter, parses) in served:
             warming.make_setting_schemas(adapter)
@@ -85,19 +104,17 @@ def _prepare_fork(arguments: list[str], served: frozenset[tuple[str, bool]]) -> 
     return served | {(adapter, parses)}
 
 
-def _assert_alone() -> None:
-    """A fork takes along no thread but its own: a lock that another thread holds stays locked for ever."""
+def _is_alone() -> bool:
+    """Whether a fork takes along every thread of this process: a lock that another thread holds stays locked for ever."""
     close_default_connection()
-    threads = [(thread / "comm").read_text().strip() for thread in Path("/proc/self/task").iterdir()]
-    assert len(threads) == 1, f"dbt's imports have started threads: {threads}"
+    return sum(1 for _ in Path("/proc/self/task").iterdir()) == 1
 
 
 def _become_worker(order: dict[str, Any], streams: list[int], others: list[int]) -> list[str]:
     os.setsid()
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
-    for handle in (*streams, *others):
-        os.close(handle)
+    _close([*streams, *others])
     os.chdir(order["folder"])
     return order["arguments"]
 
@@ -107,6 +124,11 @@ def _report_end(pid: int, report: int, *, handle: int) -> None:
     os.close(handle)
     _write_number(report, code)
     os.close(report)
+
+
+def _close(handles: Iterable[int]) -> None:
+    for handle in handles:
+        os.close(handle)
 
 
 def _write_number(report: int, number: int) -> None:
