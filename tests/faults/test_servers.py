@@ -1,5 +1,6 @@
 """The far end dies, goes silent or loses its answer in the middle of a load."""
 
+import contextlib
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from tests.faults.processes import Case, Process, wait_until
 from tests.faults.proxy import Proxy, reroute
 from tests.faults.world import STREAMS, World
 from tests.support.lengths import AT_FULL_LENGTH, choose
-from tests.support.services import PostgresServer
+from tests.support.services import PostgresServer, start_pgbouncer
 
 Start = Callable[[Case], Process]
 TIMEOUT = 4
@@ -57,6 +58,34 @@ def test_a_destination_that_crashes_in_the_middle_of_a_load(settings: Settings, 
     assert {len(world.read(stream)) for stream in STREAMS} <= {0, MANY}
     world.load_all()
     assert world.count() == NONE
+
+
+@pytest.mark.parametrize("sent", [1_000, *choose((20_000, 300_000, 1_000_000), 1)])
+def test_a_pooler_that_is_restarted_in_the_middle_of_a_load(
+    settings: Settings, postgres_server: PostgresServer, make_database: Callable[[], str], start: Start, sent: int
+) -> None:
+    """Args:
+    sent: bytes of the load, before or after which the pooler ends: as it connects, in its first statements, among its rows.
+    """
+    direct = make_database()
+    world = World(settings, direct, size=MANY)
+    world.add_day()
+    with contextlib.ExitStack() as pooler:
+        port = pooler.enter_context(start_pgbouncer(postgres_server, "session"))
+        with Proxy(port) as proxy:
+            world.set_warehouse(reroute(direct, proxy))
+            process = start(world.build_case(wait=True))
+            proxy.after(sent, pooler.close)
+            process.go()
+            assert "DestinationUnavailable" in get_failure(process)
+    world.set_warehouse(direct)
+    assert {len(world.read(stream)) for stream in STREAMS} <= {0, MANY}
+    with start_pgbouncer(postgres_server, "session") as port:
+        world.set_warehouse(direct.replace(f":{postgres_server.port}/", f":{port}/"))
+        world.load_all()
+        world.add_day()
+        world.load_all()
+        assert world.count() == NONE
 
 
 @pytest.mark.parametrize("stream", STREAMS)
