@@ -23,6 +23,9 @@ from tests.faults.processes import heeding_interrupts, stop_group
 LAUNCH = """mutation ($job: JobOrPipelineSelector!) {
     launchRun(executionParams: {selector: $job, runConfigData: {}}) { __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
 
+BACKFILL = """mutation ($backfill: LaunchBackfillParams!) {
+    launchPartitionBackfill(backfillParams: $backfill) { __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
+
 
 class Deployment:
     """A code server in a folder of its own, and a daemon beside it, as on a server."""
@@ -53,19 +56,28 @@ class Deployment:
 
     def launch(self, *assets: str) -> str:
         """As the UI's launchpad does."""
+        selector = {
+            "repositoryLocationName": "fabric",
+            "repositoryName": "__repository__",
+            "jobName": "__ASSET_JOB",
+            "assetSelection": [{"path": asset.split("/")} for asset in assets],
+        }
+        answer = self._ask(LAUNCH, job=selector)
+        assert answer["data"]["launchRun"]["__typename"] == "LaunchRunSuccess", answer
+        return answer["data"]["launchRun"]["run"]["runId"]
+
+    def launch_backfill(self, *assets: str) -> str:
+        """As the UI does for assets of which some have partitions, and for others by its API."""
+        answer = self._ask(BACKFILL, backfill={"partitionsByAssets": [{"assetKey": {"path": asset.split("/")}} for asset in assets]})
+        assert answer["data"]["launchPartitionBackfill"]["__typename"] == "LaunchBackfillSuccess", answer
+        return answer["data"]["launchPartitionBackfill"]["backfillId"]
+
+    def _ask(self, query: str, **variables: Any) -> Any:
         with (
             dg.DagsterInstance.from_config(str(self.home)) as instance,
             WorkspaceProcessContext(instance, WorkspaceFileTarget([str(self.workspace)])) as process,
         ):
-            selector = {
-                "repositoryLocationName": "fabric",
-                "repositoryName": "__repository__",
-                "jobName": "__ASSET_JOB",
-                "assetSelection": [{"path": asset.split("/")} for asset in assets],
-            }
-            answer: Any = execute_query(process, LAUNCH, {"job": selector})
-        assert answer["data"]["launchRun"]["__typename"] == "LaunchRunSuccess", answer
-        return answer["data"]["launchRun"]["run"]["runId"]
+            return execute_query(process, query, variables)
 
     def wait_for(self, happened: Callable[[], Any], seconds: float = 240) -> Any:
         deadline = time.monotonic() + seconds
@@ -123,3 +135,24 @@ def test_each_run_reads_the_env_file_of_its_code_servers_folder_and_carries_its_
         assert [entry.dagster_event for entry in instance.all_logs(second.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)] == []
         assert second.is_success
         assert [found.tags["tenant"] for found in (first, second)] == ["acme", "acme"]
+
+
+@pytest.mark.timeout(600)
+def test_runs_of_a_schedule_and_of_a_backfill_carry_their_tenant(deploy: Callable[..., Deployment], write_tenant: Callable[..., Path], shop_url: str) -> None:
+    source = {"type": "sql_database", "url": {"env": "SHOP_URL"}, "retries": {"max": 0}, "streams": {"orders": {"primary_key": "id"}}}
+    write_tenant("acme", {"sources": {"shop": source}, "schedules": {"often": {"cron": "* * * * *", "target": ["raw/shop/orders"]}}})
+    for tenant in ("globex", "initech"):
+        write_tenant(tenant, {"sources": {"shop": source}})
+    fleet = deploy(SHOP_URL=shop_url)
+    one, both = fleet.launch_backfill("globex/raw/shop/orders"), fleet.launch_backfill("globex/raw/shop/orders", "initech/raw/shop/orders")
+    with dg.DagsterInstance.from_config(str(fleet.home)) as instance:
+
+        def find(**tags: str) -> list[dg.DagsterRun]:
+            return [run for run in instance.get_runs(dg.RunsFilter(tags=tags)) if run.is_success]
+
+        def find_tenants() -> list[list[str]]:
+            wanted = ({"dagster/schedule_name": "acme__often"}, {"dagster/backfill": one}, {"dagster/backfill": both})
+            return [sorted({run.tags["tenant"] for run in find(**tags)}) for tags in wanted]
+
+        assert fleet.wait_for(lambda: all(find_tenants()) and find_tenants()) == [["acme"], ["globex"], ["several tenants"]]
+        assert [run.run_id for run in instance.get_runs() if "tenant" not in run.tags] == []
