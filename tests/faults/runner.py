@@ -26,9 +26,12 @@ from fabric_assets.loading.load import load_streams
 from fabric_assets.loading.older_forms import migration as older_forms
 from fabric_assets.loading.rejects import replay_file
 from fabric_assets.loading.shaping.shaper import Shaper
+from fabric_assets.offboarding import export
 from fabric_assets.offboarding.journal import Journal
 from fabric_assets.rows.reports import LoadRequest, StreamFailure
+from fabric_assets.security.roles.server import Server
 from fabric_assets.settings import Settings
+from fabric_assets.warehouse.session import Session
 from fabric_assets.warehouse.transaction import Transaction
 from fabric_assets.warehouse.warehouse import Warehouse
 from fabric_assets.warehouse.writing import StreamWriter
@@ -45,6 +48,9 @@ _POINTS: dict[str, tuple[Any, str]] = {
     "run": (Warehouse, "run"),
     "journal": (Journal, "finish"),
     "destination": (offboarding, "delete_destination"),
+    "exported": (export, "_export"),
+    "drop": (Server, "run"),
+    "renamed": (Session, "rename_columns"),
     "places": (offboarding, "delete_places"),
     "history": (removal, "delete_history"),
     "rename": (sharing, "rename_in_databases"),

@@ -199,3 +199,54 @@ def test_a_migration_that_was_killed_has_changed_each_stream_whole_or_not_at_all
         version, rows = read_form(older, stream)
         assert (version > first, rows) == (True, expected), how
     assert {report.warnings for report in older.load().values()} == {()}
+
+
+# --- a column that the YAML renames
+
+
+@pytest.fixture
+def to_rename(destination: str | None, settings: Settings, tmp_path: Path) -> Tenant:
+    """Two streams that exchange the names of two columns with their next load, which also brings changed and new rows."""
+    shop = SourceDatabase(build_sqlite_url(tmp_path), settings)
+    stream: dict[str, Any] = {"primary_key": "id", "cursor": {"field": "seq"}}
+    for name in STREAMS:
+        shop.run(f"create table {name} (id integer, seq integer, here integer, there integer)")
+        shop.fill(name, [(number, number, number, -number) for number in range(1, ROWS)])
+    tenant = Tenant(settings, shop.build_source(**dict.fromkeys(STREAMS, stream)), warehouse=destination)
+    tenant.load()
+    for name in STREAMS:
+        shop.run(f"update {name} set seq = {ROWS} where id < 3")
+        shop.fill(name, [(ROWS, ROWS + 1, ROWS, -ROWS)])
+    tenant.source["streams"] = {name: {**stream, "rename": {"here": "there", "there": "here"}} for name in STREAMS}
+    return tenant
+
+
+def load_and_die(start: Start, tenant: Tenant, how: str | int, *, broken: str | None = None) -> None:
+    settings = tenant.settings
+    paths = {name: str(getattr(settings, name)) for name in ("tenants_dir", "dbt_project_dir", "data_dir")}
+    load = {"tenant": tenant.config.model_dump(mode="json", exclude_unset=True), "source": "shop", "streams": ()}
+    fault: dict[str, Any] = {"kill": how} if isinstance(how, str) else {"within": SECONDS, "seed": how}
+    fault |= {"broken": broken} if broken else {}
+    process = start(Case(settings=paths, loads=(load,), keys=settings.secret_keys, **fault))
+    assert process.wait() in ({-signal.SIGKILL} if isinstance(how, str) else {0, -signal.SIGKILL}), process.log
+
+
+@pytest.mark.parametrize("how", [*choose(("renamed.after:1", "renamed.after:2", "commit.before:1", "commit.after:1"), 2), *choose_seeds(1)])
+def test_a_load_that_was_killed_as_it_renames_columns_has_renamed_them_with_its_rows_or_not_at_all(to_rename: Tenant, start: Start, how: str | int) -> None:
+    load_and_die(start, to_rename, how)
+    for stream in STREAMS:
+        found = to_rename.read(stream, "id", "here", "there")
+        numbers = range(1, ROWS + (len(found) == ROWS))
+        assert found == [(number, -number, number) if len(found) == ROWS else (number, number, -number) for number in numbers], how
+    assert {report.rows_total for report in to_rename.load().values()} == {ROWS}
+    for stream in STREAMS:
+        assert to_rename.read(stream, "id", "here", "there") == [(number, -number, number) for number in range(1, ROWS + 1)], how
+    assert {report.warnings for report in to_rename.load().values()} == {()}
+
+
+@AT_FULL_LENGTH
+def test_a_load_that_commits_its_renaming_by_itself_is_caught(to_rename: Tenant, start: Start) -> None:
+    load_and_die(start, to_rename, "commit.before:1", broken="autocommit")
+    to_rename.load()
+    right = [(number, -number, number) for number in range(1, ROWS + 1)]
+    assert [to_rename.read(stream, "id", "here", "there") for stream in STREAMS] != [right, right]

@@ -24,10 +24,12 @@ from tests.faults.processes import Case, Process
 from tests.offboarding import world as worlds
 from tests.offboarding.test_offboarding import finish
 from tests.offboarding.world import NAMED, canary, find_traces, get_environ, get_records_of_others, read_records
+from tests.support.lengths import choose
 from tests.support.services import PostgresServer
 
 Start = Callable[..., Process]
 SCHEMAS = "select nspname from pg_namespace where nspname ~ 'acm' order by 1"
+KILLS = choose(("exported.after:2", "destination.before", "drop.after:1", "drop.after:2", "drop.after:3", "destination.after"), 3)
 ROLES = "select rolname from pg_roles where rolname ~ 'acm' order by 1"
 
 
@@ -91,6 +93,11 @@ def test_roles_schemas_and_records_of_one_tenant_go_and_nothing_of_the_others(fl
     )
 
     command = ("offboard", "acme", "--yes", "--json", "--export", str(tmp_path))
+    # Each call goes on where the one before it was killed: in the export, before the deletion, in it, and after it.
+    for kill in KILLS:
+        killed = start(Case(command=command, kill=kill), environ={**get_environ(settings), "FABRIC_PROVISION_URL": warehouse})
+        assert killed.wait() == -signal.SIGKILL, (kill, killed.log)
+        assert {schema: ask(warehouse, f"select count(*) from {schema}_raw_shop.orders") for schema in counted} == counted
     certificate = finish(start(Case(command=command), environ={**get_environ(settings), "FABRIC_PROVISION_URL": warehouse}))
 
     assert ask(warehouse, SCHEMAS) == others
