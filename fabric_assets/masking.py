@@ -253,8 +253,8 @@ def _split_url(url: re.Match[str]) -> Iterator[str]:
     found = [password] if password not in plain else []
     if not password and url["scheme"] in {"http", "https"}:
         found.append(user)
-    # Where the @ or the / of a password is not escaped, drivers take what is behind it for the host, and name it.
-    found += [part for sign in "@/" if sign in password for part in password.split(sign)]
+    # Where the @ or the / of a password is not escaped, drivers take what is behind it for the host, and name it up to the next such character.
+    found += [part for signs in ("@", "/", "[@/?#:]") for part in re.split(signs, password) if part not in {password, *plain}]
     for value in found:
         yield value
         yield unquote(value)

@@ -167,6 +167,8 @@ def split_postgres_url(text: str, place: str, *, login: str = "user:password@") 
         raise ConfigurationError(f"{place} has the parameter dbname, which is not for it", remedy=remedy)
     refuse_foreign_logins(query, place)
     host, user = url.host or unquote(host), url.username or user
+    if "@" in host:
+        raise ConfigurationError(f"{place} has a character in its password that ends the password", remedy="write @ as %40, / as %2F, ? as %3F and # as %23")
     if not host or not url.database:
         raise ConfigurationError(f"{place} lacks a host or a database", remedy=remedy)
     return {"host": host, "port": url.port or 5432, "dbname": url.database, "user": user, "password": url.password or password, "query": query}

@@ -1,7 +1,6 @@
 """A tenant -> where its rows may be: its DuckDB file, and the Postgres server that its YAML names. Where the YAML is gone, FABRIC_PROVISION_URL names the
 server."""
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -18,7 +17,7 @@ from fabric_assets.offboarding.warehouses import Warehouse
 from fabric_assets.security.roles.estate import Estate, ServerLogin
 from fabric_assets.security.secrets import list_secrets, resolve_secret
 from fabric_assets.settings import Settings
-from fabric_assets.transform.estates import PROVISION_VARIABLE, build_estate, get_server_login, is_managed
+from fabric_assets.transform.estates import PROVISION_VARIABLE, build_estate, get_server_login, is_managed, read_provision_url
 from fabric_assets.transform.graph import ProjectGraph, load_graph
 
 UNKNOWN = (
@@ -68,7 +67,7 @@ def find_destinations(tenant: str, config: TenantConfig | None, settings: Settin
     file = naming.warehouse_file(settings.data_dir, tenant)
     files: tuple[Warehouse, ...] = (DuckDbFile(tenant, file),) if file.exists() else ()
     if config is None:
-        if text := os.environ.get(PROVISION_VARIABLE, "").strip():
+        if text := read_provision_url():
             parts = split_postgres_url(text, PROVISION_VARIABLE)
             login = _build_login(PROVISION_VARIABLE, parts)
             _refuse_shared_roles(tenant, mentions.others)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from fabric_assets import naming
 from fabric_assets.config.tenant import PostgresDestination, TenantConfig
 from fabric_assets.errors import ConfigurationError
+from fabric_assets.masking import remember
 from fabric_assets.security.roles.estate import Estate, ServerLogin
 from fabric_assets.settings import Settings
 from fabric_assets.transform.graph import ProjectGraph
@@ -71,6 +72,18 @@ def build_estate(tenant: TenantConfig, graph: ProjectGraph | None, settings: Set
     )
 
 
+def read_provision_url(environ: Mapping[str, str] | None = None) -> str:
+    """The value of FABRIC_PROVISION_URL, empty where it is not set; no text shows its password from now on.
+
+    Args:
+        environ: default `os.environ`.
+    """
+    text = (os.environ if environ is None else environ).get(PROVISION_VARIABLE, "").strip()
+    if text:
+        remember(text)
+    return text
+
+
 def get_server_login(tenant: TenantConfig, settings: Settings, environ: Mapping[str, str] | None = None) -> ServerLogin:
     """Give the login that may make and drop what a tenant has: FABRIC_PROVISION_URL where it is managed, else the destination's own.
 
@@ -87,7 +100,7 @@ def get_server_login(tenant: TenantConfig, settings: Settings, environ: Mapping[
         raise TypeError(destination.type)
     if not destination.managed:
         return _build_login(f"tenant {tenant.tenant}: the destination", parse_postgres_url(tenant, destination, settings))
-    text = (os.environ if environ is None else environ).get(PROVISION_VARIABLE, "").strip()
+    text = read_provision_url(environ)
     if not text:
         raise ConfigurationError(
             f"{PROVISION_VARIABLE} is not set, and tenant {tenant.tenant} has a managed destination",

@@ -351,6 +351,22 @@ def test_a_wrong_login_is_said_without_its_password(place: Place, write_tenant: 
     assert "hunter2" not in answer.out + answer.err
 
 
+@pytest.mark.parametrize(
+    "command", [("provision", "acme"), ("offboard", "acme", "--yes"), ("offboard", "gone", "--yes")], ids=["provision", "offboard", "no_yaml"]
+)
+@pytest.mark.parametrize("password", ["half@Hunter2#Hunter3", "half@Hunter2/Hunter3"])
+def test_a_login_whose_password_is_not_escaped_is_said_without_any_part_of_it(
+    place: Place, write_tenant: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, password: str, command: tuple[str, ...]
+) -> None:
+    write_tenant("acme", get_managed())
+    monkeypatch.setenv("FABRIC_PROVISION_URL", place.get_url("nobody", password))
+    answer = run_fabric(*command)
+    assert (answer.code in {1, 2}, "FABRIC_PROVISION_URL" in answer.err) == (True, True), answer
+    assert "Hunter" not in answer.out + answer.err
+    if "#" in password:
+        assert "remedy: write @ as %40, / as %2F, ? as %3F and # as %23" in answer.err
+
+
 def test_a_database_that_cannot_hold_every_text_is_a_finding(place: Place, write_tenant: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     place.run(f"create database {place.database}_old encoding 'LATIN1' template template0 lc_collate 'C' lc_ctype 'C'", database="postgres")
     monkeypatch.setenv("WAREHOUSE_ADDRESS", f"{place.address}_old")
