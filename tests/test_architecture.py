@@ -18,7 +18,9 @@ import pytest
 import yaml
 
 from fabric_assets.config.sources.any_source import AnySource
+from fabric_assets.config.tenant import AnyDestination
 from fabric_assets.connectors.registry import CONNECTORS
+from fabric_assets.drivers.kinds import KINDS
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "fabric_assets"
@@ -265,6 +267,51 @@ def test_a_source_type_is_in_the_published_schema(source_type: str) -> None:
 def test_adding_a_source_type_fits_in_six_lines() -> None:
     section = (ROOT / "CONTRIBUTING.md").read_text().split("## Add a source type\n")[1].split("\n## ")[0]
     assert re.findall(r"^\d+(?=\. )", section, re.MULTILINE) == ["1", "2", "3", "4", "5", "6"]
+
+
+# --- destinations: what asks a type by name must change with each new one (house rule 5)
+
+DESTINATIONS = get_args(get_args(AnyDestination)[0])
+DESTINATION_TYPES = [get_args(model.model_fields["type"].annotation)[0] for model in DESTINATIONS]
+DESTINATION_CLASSES = {model.__name__ for model in DESTINATIONS}
+# Where the same words mean something else: the models themselves, the dialects of sources, a database's name, a setting of a server.
+OTHER_MEANINGS = ("config/", "connectors/", "naming.py", "cli/stream_warnings.py", "security/postgres_session.py", "security/roles/role_drift.py")
+MOST_NAMED = 20
+
+
+def find_destination_names(module: Path) -> Iterator[str]:
+    """Lines that name a destination type, or compare one."""
+    for node in ast.walk(read_tree(module)):
+        named = isinstance(node, ast.Constant) and node.value in DESTINATION_TYPES
+        named |= isinstance(node, ast.Name) and node.id in DESTINATION_CLASSES
+        named |= isinstance(node, ast.Attribute) and node.attr in DESTINATION_CLASSES
+        compared = [node.left, *node.comparators] if isinstance(node, ast.Compare) else [node.subject] if isinstance(node, ast.Match) else []
+        if named or any(re.search(r"destination(\.type|\['type'\])$", ast.unparse(side)) for side in compared):
+            yield f"{name(module)}:{node.lineno}"  # type: ignore[attr-defined]
+
+
+def test_nothing_above_the_warehouse_and_the_drivers_asks_for_a_destination_by_name() -> None:
+    found = {line for module in MODULES for line in find_destination_names(module)}
+    inside = {line for line in found if line.startswith(("fabric_assets/warehouse/", "fabric_assets/drivers/"))}
+    other = {line for line in found if line.removeprefix("fabric_assets/").startswith(OTHER_MEANINGS)}
+    assert found - inside - other == set(), "ask for a capability that drivers/kinds.py declares"
+    assert 0 < len(inside) < MOST_NAMED
+
+
+def test_the_kinds_are_exactly_the_declared_destination_types() -> None:
+    assert sorted(KINDS) == sorted(DESTINATION_TYPES), "name the type in drivers/kinds.py"
+
+
+@pytest.mark.parametrize("destination_type", DESTINATION_TYPES)
+def test_a_destination_type_has_each_module_that_its_kind_names(destination_type: str) -> None:
+    kind = KINDS[destination_type]
+    adapter = f"fabric_assets.transform.worker.adapters.{kind.dbt_adapter}"
+    wanted = {kind.driver: "open_destination", kind.sessions: "open_sessions", kind.walls: "try_walls", adapter: "ADAPTER"}
+    for module, attribute in wanted.items():
+        body = read_tree(ROOT / f"{module.replace('.', '/')}.py").body
+        names = {node.name for node in body if isinstance(node, ast.FunctionDef)}
+        names |= {target.id for node in body if isinstance(node, ast.Assign) for target in node.targets if isinstance(target, ast.Name)}
+        assert attribute in names, module
 
 
 def test_no_pattern_repeats_a_group_possessively() -> None:

@@ -14,6 +14,7 @@ from fabric_assets.cli.run import get_exit_code, open_progress, print_event
 from fabric_assets.config.loader import Fleet, load_fleet
 from fabric_assets.config.sources.imports import CsvImportSource
 from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.drivers.kinds import get_kind
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.settings import Settings, load_settings
 
@@ -53,7 +54,7 @@ def demo(
         typer.echo(json.dumps({"tenants": [to_json(row) for row in rows], "equal": agree}, indent=2))
     else:
         # What comes next is typed where this was: on the tenants of the repository.
-        is_own = all(loaded.config.destination.type == "duckdb" for loaded in fleet.tenants.values())
+        is_own = all(get_kind(loaded.config).has_file for loaded in fleet.tenants.values())
         print_rows(Console(highlight=False, soft_wrap=True), rows, agree=agree, says_next=is_own)
     raise typer.Exit(get_exit_code(results) or int(not agree))
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from fabric_assets.config.loader import Fleet, LoadedTenant
+from fabric_assets.drivers.kinds import get_kind
 from fabric_assets.importing import collect_nothing
 from fabric_assets.settings import Settings
 from fabric_assets.transform.fleet import validate_fleet
@@ -89,4 +90,4 @@ def _warm_next(workers: Mapping[str, DbtWorkers], waiting: Iterable[LoadedTenant
 
 
 def _get_adapter(loaded: LoadedTenant) -> str:
-    return loaded.config.destination.type
+    return get_kind(loaded.config).dbt_adapter

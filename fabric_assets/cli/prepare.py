@@ -13,7 +13,7 @@ from fabric_assets.settings import load_settings
 
 def prepare(json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False) -> None:
     """Pre-parse the dbt project for DuckDB and Postgres. Run it on each deployment."""
-    from fabric_assets.transform.fingerprint import ADAPTERS
+    from fabric_assets.drivers.kinds import ADAPTERS
     from fabric_assets.transform.project import is_prepared, prepare_project
 
     settings = load_settings()

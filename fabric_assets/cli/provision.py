@@ -53,11 +53,11 @@ def _get_estates(fleet: Fleet, graph: "ProjectGraph | None", settings: Settings,
     Args:
         tells: of tenants that need no provisioning.
     """
-    from fabric_assets.transform.estates import build_estate, get_server_login, is_managed
+    from fabric_assets.transform.estates import build_estate, get_server_login
 
     login, estates, refused = None, [], False
     for name, loaded in fleet.tenants.items():
-        if not is_managed(loaded.config):
+        if not loaded.config.destination.managed:
             if tells:
                 typer.echo(f"{name}: its destination is not managed: nothing to provision", err=True)
             continue

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, JsonValue, Tag, WithJsonSchema, model_validator
@@ -67,6 +67,8 @@ class DuckDbDestination(FabricModel):
     """One file per tenant: FABRIC_DATA_DIR/warehouse/<tenant>.duckdb."""
 
     type: Literal["duckdb"] = Field(default="duckdb", description="One DuckDB file per tenant; DuckDB 1.3 and newer open it.")
+    # The file is the tenant's own without any role.
+    managed: ClassVar[bool] = False
 
 
 class PostgresLimits(FabricModel):

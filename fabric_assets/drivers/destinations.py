@@ -1,208 +1,64 @@
-"""A tenant's `destination:` block -> connections to its data.
+"""A tenant's `destination:` block -> connections to its data, whatever its type."""
 
-Each part of a login is set here: libpq fills what is left out from the process's environment, which would be another tenant's.
-"""
-
-import contextlib
-import os
-import tempfile
-from pathlib import Path
+from abc import ABC, abstractmethod
+from importlib import import_module
 from typing import Any
-from urllib.parse import unquote
 
-from fabric_assets import naming
-from fabric_assets.config.base import SecretRef
-from fabric_assets.config.tenant import DuckDbDestination, PostgresDestination, TenantConfig
-from fabric_assets.drivers.tls import get_tls_remedy
-from fabric_assets.errors import ConfigurationError, DestinationError, DestinationUnavailable, FabricError, SecretError
-from fabric_assets.private_files import make_private_folder
-from fabric_assets.security.postgres_login import complete_login, refuse_foreign_logins
-from fabric_assets.security.postgres_session import open_session
+from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.drivers.kinds import get_kind
+from fabric_assets.errors import FabricError
 from fabric_assets.settings import Settings
 
-CONNECT_TIMEOUT_SECONDS = 15
+
+class Destination(ABC):
+    """One tenant's destination. Its login is resolved where it is first needed, and then kept: one object serves a whole load."""
+
+    def __init__(self, tenant: TenantConfig, settings: Settings) -> None:
+        self.tenant, self.settings = tenant, settings
+
+    @property
+    @abstractmethod
+    def database(self) -> str:
+        """The first part of a fully qualified table name."""
+
+    @abstractmethod
+    def is_there(self) -> bool:
+        """Whether a connection can show anything; False where nothing has been loaded yet. It opens no socket."""
+
+    @abstractmethod
+    def connect(self, *, read_only: bool = False) -> Any:
+        """Open a DB-API connection (duckdb or psycopg2), its session in UTC.
+
+        Raises:
+            DestinationError: nothing has been loaded yet, or the login is refused.
+            DestinationUnavailable: no connection.
+        """
+
+    @abstractmethod
+    def get_dbt_login(self) -> dict[str, Any]:
+        """Give what dbt's adapter needs to connect."""
+
+
+def get_destination(tenant: TenantConfig, settings: Settings) -> Destination:
+    """Get the tenant's destination; nothing is connected or resolved yet."""
+    return import_module(get_kind(tenant).driver).open_destination(tenant, settings)
+
+
+def explain_damage(tenant: TenantConfig, reason: str, text: str, place: str) -> FabricError | None:
+    """Say in plain words that the stored data itself is damaged; None where the driver says nothing like it.
+
+    Args:
+        reason: for people.
+        text: all that the driver said.
+    """
+    return import_module(get_kind(tenant).driver).explain_damage(reason, text, place)
 
 
 def connect(tenant: TenantConfig, settings: Settings, *, read_only: bool = False) -> Any:
-    """Open a DB-API connection to the tenant's data (duckdb or psycopg2), its session in UTC.
+    """Open one connection to the tenant's data.
 
     Raises:
         DestinationError: nothing has been loaded yet, or the login is refused.
         DestinationUnavailable: no connection.
     """
-    if isinstance(tenant.destination, DuckDbDestination):
-        return _connect_duckdb(tenant, settings, read_only=read_only)
-    import psycopg2
-
-    url = parse_postgres_url(tenant, tenant.destination, settings)
-    extra = {key: value for key, value in url["query"].items() if key not in {"options", "connect_timeout", "client_encoding"}}
-    login = {key: url[key] for key in ("host", "port", "dbname", "user", "password")}
-    parameters = complete_login({**login, "connect_timeout": CONNECT_TIMEOUT_SECONDS, **extra})
-    try:
-        return open_session(parameters, {"default_transaction_read_only": "on"} if read_only else {}, place=describe_postgres(tenant))
-    except psycopg2.Error as error:
-        raise get_postgres_error(tenant, str(error)) from None
-
-
-def describe_postgres(tenant: TenantConfig) -> str:
-    """What messages call a tenant's Postgres destination."""
-    return f"tenant {tenant.tenant}: the destination (postgres)"
-
-
-def get_missing_schema_remedy(tenant: TenantConfig) -> str:
-    """What to do where a schema of a Postgres destination is missing and the login may not make it."""
-    is_managed = isinstance(tenant.destination, PostgresDestination) and tenant.destination.managed
-    return f"fabric provision {tenant.tenant}" if is_managed else "grant the login CREATE on the database, or make the schema for it"
-
-
-def refuse_other_encodings(connection: Any, tenant: TenantConfig) -> None:
-    """Make sure that a Postgres database can hold any text.
-
-    Raises:
-        DestinationError: its encoding is not UTF8, which lacks letters, or counts one letter as several.
-    """
-    if (encoding := connection.info.parameter_status("server_encoding")) != "UTF8":
-        name = connection.info.dbname
-        raise DestinationError(
-            f"{describe_postgres(tenant)}: the database {name} has the encoding {encoding}, which cannot hold every text exactly; it must be UTF8",
-            remedy="make another one and name it in the destination's url: create database NAME encoding 'UTF8' template template0 lc_collate 'C' lc_ctype 'C'",
-        )
-
-
-def get_database_name(tenant: TenantConfig, settings: Settings) -> str:
-    """The first part of a fully qualified table name: the DuckDB file's stem, or the Postgres database."""
-    if isinstance(tenant.destination, DuckDbDestination):
-        return naming.warehouse_file(settings.data_dir, tenant.tenant).stem
-    return parse_postgres_url(tenant, tenant.destination, settings)["dbname"]
-
-
-def get_postgres_error(tenant: TenantConfig, text: str) -> FabricError:
-    """Say in plain words why Postgres could not be reached; a refused login is permanent, the rest may pass."""
-    reason = " ".join(text.split())
-    place = describe_postgres(tenant)
-    if remedy := get_tls_remedy(reason):
-        return DestinationError(f"{place} gives no trusted TLS connection: {reason}", remedy=remedy)
-    is_managed = isinstance(tenant.destination, PostgresDestination) and tenant.destination.managed
-    provision = f"fabric provision {tenant.tenant}"
-    if any(word in reason for word in ("authentication failed", "no password supplied", "no pg_hba.conf entry", "is not permitted to log in")):
-        again = f"{provision}; if that finds nothing to do: fabric secrets remove {tenant.tenant} {naming.WAREHOUSE_LOGIN}, then provision once more"
-        return DestinationError(f"{place} refuses the login: {reason}", remedy=again if is_managed else "check the user and password in the destination's url")
-    if "permission denied for database" in reason:
-        grant = "grant the login of the destination's url CONNECT on the database"
-        return DestinationError(f"{place} denies access: {reason}", remedy=provision if is_managed else grant)
-    if "does not exist" in reason:
-        return DestinationError(f"{place} refuses: {reason}", remedy=provision if is_managed else "create it, or correct the destination's url")
-    return DestinationUnavailable(f"{place} cannot be reached: {reason}", remedy="check host, port and network of the destination's url")
-
-
-def parse_postgres_url(tenant: TenantConfig, destination: PostgresDestination, settings: Settings) -> dict[str, Any]:
-    """Give a destination's login in complete parts, for drivers and for dbt: whatever its url leaves out is set here, never looked up elsewhere.
-
-    Raises:
-        ConfigurationError: the url is none, or has a login where it must not have one.
-        SecretError: the url, or the login of a managed destination, is nowhere; it is `fabric provision` that seals the latter.
-    """
-    from fabric_assets.security.secrets import list_secrets, resolve_secret
-
-    name, place = tenant.tenant, f"tenant {tenant.tenant}: the destination's url ({destination.url.describe()})"
-    address = read_address(tenant, destination, settings)
-    if not destination.managed:
-        if not address["user"]:
-            raise ConfigurationError(
-                f"{place} has no user", remedy="write it as postgresql://user:password@host:port/database, or let the destination be managed: true"
-            )
-        return address
-    if naming.WAREHOUSE_LOGIN not in list_secrets(name, settings=settings):
-        raise SecretError(f"tenant {name}: the destination is managed, and its login has not been made yet", remedy=f"fabric provision {name}")
-    password = resolve_secret(SecretRef(secret=naming.WAREHOUSE_LOGIN), tenant=name, settings=settings)
-    return address | {"user": naming.owner_role(name), "password": password}
-
-
-def read_address(tenant: TenantConfig, destination: PostgresDestination, settings: Settings) -> dict[str, Any]:
-    """Split a destination's url; a managed one gives the tenant's database, and an empty user and password.
-
-    Raises:
-        ConfigurationError: it is no url, or has a login although the destination is managed.
-        SecretError: it is nowhere.
-    """
-    from fabric_assets.security.secrets import resolve_secret
-
-    place = f"tenant {tenant.tenant}: the destination's url ({destination.url.describe()})"
-    login = "" if destination.managed else "user:password@"
-    parts = split_postgres_url(resolve_secret(destination.url, tenant=tenant.tenant, settings=settings), place, login=login)
-    if not destination.managed:
-        return parts
-    if parts["user"] or parts["password"]:
-        raise ConfigurationError(
-            f"{place} carries a login, but the destination is managed: the tenant connects as {naming.owner_role(tenant.tenant)}",
-            remedy="take user and password out of the url, or drop managed: true",
-        )
-    return parts | ({"dbname": naming.tenant_database(tenant.tenant)} if destination.isolation == "database" else {})
-
-
-def split_postgres_url(text: str, place: str, *, login: str = "user:password@") -> dict[str, Any]:
-    """Split a URL into host, port, dbname, user, password (empty where it has none) and query.
-
-    Args:
-        place: what the URL is, for messages.
-        login: how it should have been written.
-
-    Raises:
-        ConfigurationError: it is none of Postgres, or lacks a host or a database.
-    """
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    remedy = f"write it as postgresql://{login}host:port/database"
-    try:
-        url = make_url(text.strip())
-    except (ArgumentError, ValueError):
-        raise ConfigurationError(f"{place} is no database URL", remedy=remedy) from None
-    if url.drivername.partition("+")[0] not in {"postgresql", "postgres"}:
-        raise ConfigurationError(f"{place} is for {url.drivername}, but must be for postgres", remedy=remedy)
-    query = {key: value if isinstance(value, str) else value[-1] for key, value in url.query.items()}
-    # libpq takes these from the query, too.
-    host, user, password = (query.pop(key, "") for key in ("host", "user", "password"))
-    if "dbname" in query:
-        raise ConfigurationError(f"{place} has the parameter dbname, which is not for it", remedy=remedy)
-    refuse_foreign_logins(query, place)
-    host, user = url.host or unquote(host), url.username or user
-    if "@" in host:
-        raise ConfigurationError(f"{place} has a character in its password that ends the password", remedy="write @ as %40, / as %2F, ? as %3F and # as %23")
-    if not host or not url.database:
-        raise ConfigurationError(f"{place} lacks a host or a database", remedy=remedy)
-    return {"host": host, "port": url.port or 5432, "dbname": url.database, "user": user, "password": url.password or password, "query": query}
-
-
-def _ensure_warehouse_file(tenant: TenantConfig, settings: Settings) -> Path:
-    """Create the tenant's DuckDB file, readable by its owner alone from the moment that it has its name."""
-    from fabric_assets.drivers.duckdb_files import make_file
-
-    path = naming.warehouse_file(settings.data_dir, tenant.tenant)
-    make_private_folder(path.parent)
-    path.parent.chmod(0o700)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        made = Path(folder) / path.name
-        make_file(made)
-        made.chmod(0o600)
-        # A link and not a renaming, which would take the place of a file that another process has made and filled meanwhile.
-        with contextlib.suppress(FileExistsError):
-            os.link(made, path)
-    return path
-
-
-def _connect_duckdb(tenant: TenantConfig, settings: Settings, *, read_only: bool) -> Any:
-    import duckdb
-
-    from fabric_assets.drivers.duckdb_files import build_open_error, open_file
-
-    path = naming.warehouse_file(settings.data_dir, tenant.tenant)
-    if not path.exists():
-        if read_only:
-            raise DestinationError(f"tenant {tenant.tenant}: nothing has been loaded yet, {path.name} does not exist", remedy="load the tenant's sources first")
-        _ensure_warehouse_file(tenant, settings)
-    try:
-        # What a reader reads may be a view of the tenant's; a writer runs statements of ours alone.
-        return open_file(path, read_only=read_only, sizes_may_change=not read_only)
-    except duckdb.Error as error:
-        raise build_open_error(error, f"tenant {tenant.tenant}: {path.name}") from None
+    return get_destination(tenant, settings).connect(read_only=read_only)

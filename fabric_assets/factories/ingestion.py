@@ -15,6 +15,7 @@ from fabric_assets.config.loader import LoadedTenant
 from fabric_assets.config.problems import shorten
 from fabric_assets.config.sources.imports import CsvImportSource
 from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.drivers.kinds import get_kind
 from fabric_assets.errors import DestinationError, DestinationUnavailable, FabricError, InternalError, LeaseHeld, SecretError
 from fabric_assets.factories.failures import build_retry_policy, raised_to_dagster
 from fabric_assets.factories.translators import FULL_REFRESH_TAG, DeclaredCheck, build_raw_spec, build_source_checks, get_severity, raw_key
@@ -148,8 +149,8 @@ def get_earlier_runs(context: dg.AssetExecutionContext) -> tuple[str, ...]:
 
 
 def get_pool(loaded: LoadedTenant) -> str | None:
-    """DuckDB takes one writer a file, so everything that writes the tenant's file shares a pool; Postgres takes many."""
-    return naming.pool(loaded.config.tenant) if loaded.config.destination.type == "duckdb" else None
+    """Where one process at a time may write, everything that writes the tenant's data shares a pool."""
+    return naming.pool(loaded.config.tenant) if get_kind(loaded.config).has_one_writer else None
 
 
 def describe_load(tenant: TenantConfig, source: str, report: StreamReport) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 import dagster as dg
 
 from fabric_assets import naming
+from fabric_assets.drivers.kinds import get_kind
 from fabric_assets.errors import ConfigurationError, DestinationError, LeaseHeld, SecretError
 from fabric_assets.factories.records import files, pausing, proof, removal, sharing
 from fabric_assets.factories.records.databases import get_shard_folder, list_shards, open_databases
@@ -124,9 +125,9 @@ class Offboarding:
         return runs
 
     def _wait_at_destination(self) -> None:
-        """Loads into Postgres hold a lease there, from whatever machine; once anything is deleted the login may be gone."""
+        """Loads into a server hold a lease there, from whatever machine; once anything is deleted the login may be gone."""
         config = self._leaving.config
-        if config is None or config.destination.type != "postgres":
+        if config is None or get_kind(config).has_one_writer:
             return
         for source in config.sources:
             try:

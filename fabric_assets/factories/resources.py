@@ -4,10 +4,9 @@ from collections.abc import Iterator, Mapping
 
 import dagster as dg
 
+from fabric_assets.drivers.kinds import ADAPTERS
 from fabric_assets.settings import Settings
 from fabric_assets.transform.workers import DbtWorkers
-
-ADAPTERS = ("duckdb", "postgres")
 
 
 def get_dbt_resource_key(adapter: str) -> str:

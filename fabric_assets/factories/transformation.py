@@ -13,6 +13,7 @@ import dagster as dg
 from fabric_assets import naming
 from fabric_assets.config.loader import LoadedTenant
 from fabric_assets.config.problems import shorten
+from fabric_assets.drivers.kinds import get_kind
 from fabric_assets.errors import TransformError
 from fabric_assets.factories.failures import raised_to_dagster
 from fabric_assets.factories.ingestion import get_pool
@@ -55,7 +56,7 @@ def build_transformation(
             checks[spec.key] = test
             check_specs.append(spec)
 
-    workers = get_dbt_resource_key(tenant.destination.type)
+    workers = get_dbt_resource_key(get_kind(tenant).dbt_adapter)
 
     @dg.multi_asset(
         name=naming.transform_op(tenant.tenant),

@@ -18,6 +18,7 @@ from fabric_assets.config.checks import AnyCheck, FreshnessCheck, get_check_name
 from fabric_assets.config.loader import LoadedTenant
 from fabric_assets.config.sources.imports import CsvImportSource
 from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.drivers.kinds import get_kind
 from fabric_assets.factories.run_tags import TENANT_TAG as TENANT_TAG  # noqa: PLC0414 - for those that need the other tags as well
 from fabric_assets.loading.dropped_files.expectations import ImportCheck, build_import_checks
 from fabric_assets.settings import Settings
@@ -46,7 +47,7 @@ def build_raw_spec(loaded: LoadedTenant, source: str, stream: str) -> dg.AssetSp
     config = tenant.sources[source]
     origin = loaded.get_origin("sources", source, "streams", stream)
     metadata: dict[str, Any] = {"dagster/code_references": _get_reference(origin.file, origin.line)}
-    if tenant.destination.type == "duckdb":  # elsewhere the database's name is part of a secret: each load reports it
+    if get_kind(tenant).has_file:  # elsewhere the database's name is part of a secret: each load reports it
         metadata["dagster/table_name"] = f"{tenant.tenant}.{naming.raw_dataset(tenant.tenant, source)}.{stream}"
     return dg.AssetSpec(
         raw_key(tenant.tenant, source, stream),
@@ -65,7 +66,7 @@ def build_model_spec(tenant: TenantConfig, model: ModelNode, *, selected: Iterab
     """Make the asset of one dbt model; its sources are the tenant's raw assets, so the lineage is one graph."""
     upstream = {node.unique_id: node for node in selected}
     metadata: dict[str, Any] = {"dagster/code_references": _get_reference(settings.dbt_project_dir / model.file, 1)}
-    if tenant.destination.type == "duckdb":
+    if get_kind(tenant).has_file:
         metadata["dagster/table_name"] = f"{tenant.tenant}.{naming.dbt_schema(tenant.tenant, model.schema)}.{model.name}"
     return dg.AssetSpec(
         model_key(tenant.tenant, model),

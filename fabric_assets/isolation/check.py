@@ -1,6 +1,9 @@
 """A tenant -> the report of its walls."""
 
-from fabric_assets.config.tenant import DuckDbDestination, TenantConfig
+from importlib import import_module
+
+from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.drivers.kinds import get_kind
 from fabric_assets.errors import FabricError
 from fabric_assets.isolation.report import Attempt, IsolationReport
 from fabric_assets.settings import Settings
@@ -8,21 +11,13 @@ from fabric_assets.settings import Settings
 
 def is_walled_by_us(tenant: TenantConfig) -> bool:
     """Whether the platform made the tenant's walls; else the tenant's login is the operator's own, and so is what it may do."""
-    return isinstance(tenant.destination, DuckDbDestination) or tenant.destination.managed
+    return get_kind(tenant).has_file or tenant.destination.managed
 
 
 def check_isolation(tenant: TenantConfig, settings: Settings) -> IsolationReport:
     """Try to leave the tenant's own data, as the tenant; nothing that succeeds is used or kept."""
-    destination = tenant.destination
     try:
-        if isinstance(destination, DuckDbDestination):
-            from fabric_assets.isolation.duckdb_walls import try_duckdb
-
-            attempts, notes = try_duckdb(tenant.tenant, settings)
-        else:
-            from fabric_assets.isolation.postgres_walls import try_postgres
-
-            attempts, notes = try_postgres(tenant, destination, settings)
+        attempts, notes = import_module(get_kind(tenant).walls).try_walls(tenant, settings)
     except FabricError as error:
         attempts, notes = [Attempt("connect to", "the tenant's own data", "untried", error.message)], []
     return IsolationReport(tenant.tenant, tuple(attempts), walls_are_ours=is_walled_by_us(tenant), notes=tuple(notes))

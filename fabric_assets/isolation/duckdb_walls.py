@@ -11,6 +11,7 @@ from pathlib import Path
 from random import SystemRandom
 
 from fabric_assets import naming
+from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.drivers import duckdb_files
 from fabric_assets.isolation.report import Attempt, Outcome
 from fabric_assets.private_files import FileLock, make_private_folder
@@ -51,9 +52,9 @@ _PLANTED = (
 _WORST: tuple[Outcome, ...] = ("denied", "untried", "succeeded")
 
 
-def try_duckdb(tenant: str, settings: Settings) -> tuple[list[Attempt], list[str]]:
+def try_walls(tenant: TenantConfig, settings: Settings) -> tuple[list[Attempt], list[str]]:
     """Try everything; give the attempts, and what is to be known of them."""
-    file = naming.warehouse_file(settings.data_dir, tenant)
+    file = naming.warehouse_file(settings.data_dir, tenant.tenant)
     others = sorted(other for other in file.parent.glob("*.duckdb") if other != file) if file.parent.is_dir() else []
     notes = [] if file.exists() else ["nothing has been loaded yet: the tenant has no file"]
     attempts = [*_look_at_modes(file)]

@@ -9,8 +9,8 @@ from contextlib import closing
 from typing import Any
 
 from fabric_assets import naming
-from fabric_assets.config.tenant import PostgresDestination, TenantConfig
-from fabric_assets.drivers.destinations import connect, get_postgres_error, parse_postgres_url
+from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.drivers.postgres_destination import get_block, get_postgres_error, open_destination
 from fabric_assets.isolation import postgres_questions as questions
 from fabric_assets.isolation.own_schemas import is_any_tenants, is_own_schema
 from fabric_assets.isolation.postgres_tries import Try, build_fixed_tries, build_relation_tries, build_role_tries, build_schema_tries, get_outcome
@@ -26,7 +26,7 @@ _SHARED = (
 )
 
 
-def try_postgres(tenant: TenantConfig, destination: PostgresDestination, settings: Settings) -> tuple[list[Attempt], list[str]]:
+def try_walls(tenant: TenantConfig, settings: Settings) -> tuple[list[Attempt], list[str]]:
     """Try everything; give the attempts, and what is to be known of them.
 
     Raises:
@@ -34,20 +34,21 @@ def try_postgres(tenant: TenantConfig, destination: PostgresDestination, setting
     """
     import psycopg2
 
-    with closing(connect(tenant, settings)) as connection:
+    destination = open_destination(tenant, settings)
+    with closing(destination.connect()) as connection:
         try:
-            walls = _Walls(connection, tenant, destination)
+            walls = _Walls(connection, tenant)
             attempts = [*walls.ask(), *walls.reset(), *walls.try_all()]
             databases = walls.query(questions.DATABASES, most=_MOST)
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
             raise get_postgres_error(tenant, str(error)) from None
-    login = parse_postgres_url(tenant, destination, settings)
-    attempts += [attempt for name, may_connect in databases for attempt in _try_database(login, name, may_connect=may_connect)]
+    attempts += [attempt for name, may_connect in databases for attempt in _try_database(destination.login, name, may_connect=may_connect)]
     return attempts, walls.notes
 
 
 class _Walls:
-    def __init__(self, connection: Any, tenant: TenantConfig, destination: PostgresDestination) -> None:
+    def __init__(self, connection: Any, tenant: TenantConfig) -> None:
+        destination = get_block(tenant)
         self._connection = connection
         self._tenant = tenant.tenant
         self._owns_database = destination.managed and destination.isolation == "database"

@@ -19,6 +19,7 @@ from fabric_assets.config.base import describe_duration
 from fabric_assets.config.checks import AcceptedValuesCheck, AnyCheck, FreshnessCheck, NotNullCheck, RowCountCheck, SchemaChangeCheck, UniqueCheck
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.drivers.destinations import connect
+from fabric_assets.drivers.kinds import get_kind
 from fabric_assets.errors import DestinationError
 from fabric_assets.findings import MOST_VALUES, count, describe_repeats, describe_unexpected
 from fabric_assets.loading import loaded_streams
@@ -110,8 +111,7 @@ def run_checks(
             rows, columns = read_table(connection, dataset, stream)
             names = tuple(column.name for column in columns)
             find_column = partial(loaded_streams.find_column, connection, tenant=tenant.tenant, source=source, stream=stream, columns=names)
-            mark = "?" if tenant.destination.type == "duckdb" else "%s"
-            table = _Table(connection, quote_table(dataset, stream), names, rows, mark, find_column, sensitive)
+            table = _Table(connection, quote_table(dataset, stream), names, rows, get_kind(tenant).parameter_mark, find_column, sensitive)
             return tuple(_run(check, table, tenant=tenant, source=source, stream=stream) for check in checks)
         finally:
             connection.close()

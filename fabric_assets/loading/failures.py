@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from fabric_assets.config.tenant import TenantConfig
-from fabric_assets.drivers.duckdb_damage import build_damage_error, is_damage
+from fabric_assets.drivers.destinations import explain_damage
 from fabric_assets.drivers.outages import is_outage
 from fabric_assets.errors import ConfigurationError, DestinationError, DestinationUnavailable, FabricError, SourceError, SourceUnavailable, find_own_fault
 from fabric_assets.masking import mask
@@ -52,8 +52,8 @@ def report_unrecorded(error: Exception, failure: BaseException, *, tenant: Tenan
 
 def _build_destination_error(chain: list[BaseException], reason: str, tenant: TenantConfig, place: str) -> FabricError:
     kind, low = tenant.destination.type, " ".join(str(part) for part in chain).lower()
-    if kind == "duckdb" and is_damage(low):
-        return build_damage_error(reason, f"{place}: the tenant's DuckDB file")
+    if damage := explain_damage(tenant, reason, low, place):
+        return damage
     if any(word in low for word in _REFUSED_LOGIN):
         return DestinationError(f"{place}: the destination ({kind}) refuses the login: {reason}", remedy="check the user and password in the destination's url")
     if 'database "' in low and "does not exist" in low:

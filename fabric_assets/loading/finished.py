@@ -8,19 +8,19 @@ import contextlib
 from collections.abc import Sequence
 
 from fabric_assets import naming
-from fabric_assets.drivers.destinations import connect, get_database_name
+from fabric_assets.drivers.destinations import Destination
 from fabric_assets.errors import PermanentError
 from fabric_assets.rows.reports import LoadRequest, StreamFailure, StreamReport, read_table
 from fabric_assets.warehouse.platform_tables import ledger
 
 
-def find_finished(request: LoadRequest, streams: Sequence[str]) -> list[StreamReport | StreamFailure]:
+def find_finished(request: LoadRequest, streams: Sequence[str], destination: Destination) -> list[StreamReport | StreamFailure]:
     """Find what is settled of these streams, in their order."""
     if not request.earlier_runs:
         return []
     tenant = request.tenant
-    dataset, database = naming.raw_dataset(tenant.tenant, request.source), get_database_name(tenant, request.settings)
-    with contextlib.closing(connect(tenant, request.settings)) as connection:
+    dataset, database = naming.raw_dataset(tenant.tenant, request.source), destination.database
+    with contextlib.closing(destination.connect()) as connection:
         found = ledger.read_successes(connection, tenant=tenant.tenant, source=request.source, run_ids=request.earlier_runs)
         given_up = (
             ledger.read_given_up(connection, tenant=tenant.tenant, source=request.source, run_id=request.run_id)

@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.registry import open_source
-from fabric_assets.drivers.destinations import get_database_name
+from fabric_assets.drivers.destinations import Destination, get_destination
 from fabric_assets.errors import ConfigurationError, FabricError, InternalError, RetriableError
 from fabric_assets.loading.failures import build_error, report_unrecorded
 from fabric_assets.loading.finished import find_finished
@@ -65,15 +65,18 @@ def load_streams(request: LoadRequest, *, report: Report = lambda message: None)
     try:
         with ExitStack() as stack:
             try:
-                stack.enter_context(load_lease(request.tenant, request.source, request.settings, timeout_seconds=LEASE_SECONDS, report=report))
-                warehouse = stack.enter_context(open_warehouse(request.tenant, request.source, request.settings))
+                # One for the whole load: a login is resolved once.
+                destination = get_destination(request.tenant, request.settings)
+                where = (request.tenant, request.source, request.settings)
+                stack.enter_context(load_lease(*where, timeout_seconds=LEASE_SECONDS, report=report, destination=destination))
+                warehouse = stack.enter_context(open_warehouse(*where, destination=destination))
             except FabricError as error:
                 error.at_destination = True
                 raise
             # Its time begins here: what it has waited for another run was no part of it.
             job = Job(place, context.config.timeout.total_seconds())
             job.call(warehouse.prepare)
-            yield from _load(request, replace(context, report=job.report), warehouse, job, report)
+            yield from _load(request, replace(context, report=job.report), destination, warehouse, job, report)
     except FabricError:
         raise
     except Exception as error:  # noqa: BLE001 - the one boundary where drivers and servers become our errors
@@ -129,8 +132,8 @@ def _build_context(request: LoadRequest, report: Report) -> SourceContext:
     )
 
 
-def _load(request: LoadRequest, context: SourceContext, warehouse: Warehouse, job: Job, report: Report) -> Iterator[Outcome]:
-    done = job.call(lambda: find_finished(request, context.streams))
+def _load(request: LoadRequest, context: SourceContext, destination: Destination, warehouse: Warehouse, job: Job, report: Report) -> Iterator[Outcome]:
+    done = job.call(lambda: find_finished(request, context.streams, destination))
     yield from done
     before = {found.stream for found in done}
     loaded = tuple(found.stream for found in done if isinstance(found, StreamReport))
@@ -153,7 +156,7 @@ def _load(request: LoadRequest, context: SourceContext, warehouse: Warehouse, jo
             layouts=job.call(warehouse.read_layouts),
             states=job.call(warehouse.read_states),
             records=records,
-            database=get_database_name(request.tenant, request.settings),
+            database=destination.database,
             job=job,
         )
         yield from _run_groups(reader, shared, report)

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from fabric_assets import naming
 from fabric_assets.connectors.context import SourceContext
+from fabric_assets.drivers.kinds import get_kind
 from fabric_assets.errors import DataError, InternalError, RetriableError
 from fabric_assets.loading.drift import describe_drift, describe_missing_rows, describe_repeats
 from fabric_assets.loading.failures import build_error, report_unrecorded
@@ -22,7 +23,6 @@ from fabric_assets.loading.memory import WarehouseMemory
 from fabric_assets.loading.older_forms.migration import describe_older_forms
 from fabric_assets.loading.shaping.shaper import Shaper
 from fabric_assets.rows.batches import Batch, Reject, StreamFailed, StreamPlan
-from fabric_assets.rows.column_names import RESERVED
 from fabric_assets.rows.imported_file import ImportedFile
 from fabric_assets.rows.reports import LoadRecord, LoadRequest, StreamFailure, StreamReport
 from fabric_assets.rows.stream_names import StreamNames
@@ -92,14 +92,14 @@ class StreamLoad:
         value_forms = self._state.value_forms if family else CURRENT
         # Names of the present form outlive the table; those of an earlier one go with it.
         kept = self._state.column_names if self._state.value_forms == value_forms else None
-        reserved = RESERVED.get(self._request.tenant.destination.type, frozenset())
+        reserved = get_kind(self._request.tenant).reserved_columns
         names = partial(StreamNames, plan.name, layout=family, kept=kept, value_forms=value_forms, reserved=reserved)
         self._names = names(rename=getattr(self._config, "rename", {}), place=self._place)
         self._shaper = Shaper(
             plan,
             names=self._names,
             contract=self._config.schema_contract,
-            destination=self._request.tenant.destination.type,
+            refuse_nul=not get_kind(self._request.tenant).takes_nul_in_text,
             load_id=self._record.load_id,
             place=self._place,
             value_forms=value_forms,

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from fabric_assets import naming
 from fabric_assets.config.base import SecretRef
 from fabric_assets.config.folder import get_tenant_files
-from fabric_assets.config.tenant import PostgresDestination, TenantConfig
-from fabric_assets.drivers.destinations import parse_postgres_url, split_postgres_url
+from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.drivers.kinds import get_kind
+from fabric_assets.drivers.postgres_destination import parse_postgres_url, split_postgres_url
 from fabric_assets.errors import ConfigurationError, FabricError, SecretError
 from fabric_assets.offboarding.duckdb_file import DuckDbFile
 from fabric_assets.offboarding.journal import PROVED, read_journal
@@ -17,7 +18,7 @@ from fabric_assets.offboarding.warehouses import Warehouse
 from fabric_assets.security.roles.estate import Estate, ServerLogin
 from fabric_assets.security.secrets import list_secrets, resolve_secret
 from fabric_assets.settings import Settings
-from fabric_assets.transform.estates import PROVISION_VARIABLE, build_estate, get_server_login, is_managed, read_provision_url
+from fabric_assets.transform.estates import PROVISION_VARIABLE, build_estate, get_server_login, read_provision_url
 from fabric_assets.transform.graph import ProjectGraph, load_graph
 
 UNKNOWN = (
@@ -79,19 +80,18 @@ def find_destinations(tenant: str, config: TenantConfig | None, settings: Settin
             return Destinations((*files, server), "unknown: there is no YAML")
         return Destinations(files, "unknown: there is no YAML", (UNKNOWN,))
     destination = config.destination
-    if not isinstance(destination, PostgresDestination):
+    if get_kind(config).has_file:
         return Destinations(files, destination.type)
     from fabric_assets.offboarding.postgres_schemas import PostgresSchemas
 
-    managed = is_managed(config)
     server = PostgresSchemas(
         mentions,
         build_estate(config, graph, settings),
         login=get_server_login(config, settings),
-        reader=_get_reader(config, destination, settings) if managed else None,
-        is_managed=managed,
+        reader=_get_reader(config, settings) if destination.managed else None,
+        is_managed=destination.managed,
     )
-    return Destinations((*files, server), f"{destination.type}, {'managed' if managed else 'with a login of the operator'}")
+    return Destinations((*files, server), f"{destination.type}, {'managed' if destination.managed else 'with a login of the operator'}")
 
 
 def _refuse_shared_roles(tenant: str, others: Iterable[str]) -> None:
@@ -105,9 +105,9 @@ def _refuse_shared_roles(tenant: str, others: Iterable[str]) -> None:
             )
 
 
-def _get_reader(config: TenantConfig, destination: PostgresDestination, settings: Settings) -> ServerLogin | None:
+def _get_reader(config: TenantConfig, settings: Settings) -> ServerLogin | None:
     try:
-        return _build_login("the tenant's login", parse_postgres_url(config, destination, settings))
+        return _build_login("the tenant's login", parse_postgres_url(config, settings))
     except SecretError:  # it was never made, or is gone already: then nothing can be read with it either
         return None
 

@@ -8,8 +8,6 @@ import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
 
-# Names that a destination keeps for its own columns, so that no table of ours can have them.
-RESERVED = {"postgres": frozenset({"xmin", "xmax", "cmin", "cmax", "ctid", "tableoid"})}
 SEPARATOR = "__"
 
 FIXED_POINT = r"_?[a-z][a-z0-9]*(_[a-z0-9]+|__[a-z][a-z0-9]*)*"

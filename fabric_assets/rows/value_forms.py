@@ -7,7 +7,7 @@ the column, and `fabric migrate-values` rewrites it in the warehouse, or says th
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 # Tables that were made before versions were recorded: UUIDs as bytes, arrays as the source spells them, `x` for names in other scripts.
 FIRST = 1
@@ -22,27 +22,15 @@ class OlderForm:
     """An earlier form of a column's values.
 
     Args:
-        words: what the values are, for messages.
-        rewrite: destination type -> the column's type there and the SQL of its present values, of `{column}`. Empty where the present
-            values cannot be derived from the stored ones.
+        words: what the values are, for messages. How a destination derives the present values is declared there (drivers/kinds.py).
     """
 
     words: str
-    rewrite: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
-# A binary key is stored as the text of its hexadecimal digits, other UUIDs as bytes: each expression takes both.
-_DUCKDB_HEX = "if(typeof({column}) = 'BLOB', hex({column}), cast({column} as varchar))"
-_POSTGRES_HEX = "replace({column}::text, '\\x', '')"
 OLDER_FORMS: Mapping[str, OlderForm] = {
-    "uuid": OlderForm(
-        "UUIDs as bytes",
-        {
-            "duckdb": ("varchar", f"cast(cast({_DUCKDB_HEX} as uuid) as varchar)"),
-            "postgres": ("text", f"{_POSTGRES_HEX}::uuid::text"),
-        },
-    ),
-    "json": OlderForm("JSON as text", {"duckdb": ("json", "cast({column} as json)"), "postgres": ("jsonb", "{column}::jsonb")}),
+    "uuid": OlderForm("UUIDs as bytes"),
+    "json": OlderForm("JSON as text"),
     # Followed by the words of the values' type: see name_list_form. The text is parsed (older_forms/lists.py), for no SQL of DuckDB reads Postgres's.
     "list": OlderForm("lists as text"),
     "text": OlderForm("another spelling"),

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fabric_assets import naming
-from fabric_assets.config.tenant import DuckDbDestination, TenantConfig
+from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.drivers.destinations import get_destination
+from fabric_assets.drivers.kinds import DEFAULT_ADAPTER, get_kind
 from fabric_assets.errors import ConfigurationError, DestinationError, DestinationUnavailable, InternalError, TransformError
 from fabric_assets.masking import mask
 from fabric_assets.settings import Settings
@@ -93,7 +95,7 @@ class DbtWorker:
         self._process = process
 
     @classmethod
-    def start(cls, settings: Settings, *, adapter: str = "duckdb") -> "DbtWorker":
+    def start(cls, settings: Settings, *, adapter: str = DEFAULT_ADAPTER) -> "DbtWorker":
         """Start a worker; it imports dbt, and rehearses on the prepared project, while the caller goes on.
 
         Args:
@@ -160,14 +162,7 @@ def _build_message(request: BuildRequest, destination: dict[str, Any]) -> dict[s
 
 
 def _get_destination(tenant: TenantConfig, settings: Settings) -> dict[str, Any]:
-    from fabric_assets.drivers.destinations import connect, parse_postgres_url
-
-    if isinstance(tenant.destination, DuckDbDestination):
-        file = naming.warehouse_file(settings.data_dir, tenant.tenant)
-        if not file.exists():  # a tenant without sources, or before its first load; DuckDB would let everyone read what it creates
-            connect(tenant, settings).close()
-        return {"type": "duckdb", "path": str(file)}
-    return {"type": "postgres", **parse_postgres_url(tenant, tenant.destination, settings)}
+    return {"type": get_kind(tenant).dbt_adapter, **get_destination(tenant, settings).get_dbt_login()}
 
 
 def _check_schemas(request: BuildRequest) -> None:
@@ -176,15 +171,12 @@ def _check_schemas(request: BuildRequest) -> None:
     Raises:
         DestinationError: a model's schema is not there, and the tenant's role may make none.
     """
-    from fabric_assets.drivers.destinations import connect
-    from fabric_assets.transform.estates import is_managed
-
-    if not is_managed(request.tenant):
+    if not request.tenant.destination.managed:
         return
     tenant, graph = request.tenant.tenant, load_graph(request.settings)
     nodes = [*(graph.models.get(name) for name in request.models), *(graph.tests.get(name) for name in request.tests)]
     wanted = {naming.dbt_schema(tenant, node.schema) for node in nodes if node is not None and node.schema}
-    with contextlib.closing(connect(request.tenant, request.settings, read_only=True)) as connection, connection.cursor() as cursor:
+    with contextlib.closing(get_destination(request.tenant, request.settings).connect(read_only=True)) as connection, connection.cursor() as cursor:
         cursor.execute("select nspname::text from pg_catalog.pg_namespace where nspname = any(%s)", (sorted(wanted),))
         if missing := sorted(wanted - {name for (name,) in cursor.fetchall()}):
             raise DestinationError(f"tenant {tenant}: there is no schema {missing[0]} for its models or tests", remedy=f"fabric provision {tenant}")

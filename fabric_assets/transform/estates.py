@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 
 from fabric_assets import naming
-from fabric_assets.config.tenant import PostgresDestination, TenantConfig
+from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.masking import remember
 from fabric_assets.security.roles.estate import Estate, ServerLogin
@@ -19,10 +19,6 @@ from fabric_assets.transform.tests import get_tests
 PROVISION_VARIABLE = "FABRIC_PROVISION_URL"
 # Made for everyone who is managed: a tenant that selects its first model needs no other provisioning for it.
 _DBT_SCHEMAS = ("staging", "intermediate", "marts")
-
-
-def is_managed(tenant: TenantConfig) -> bool:
-    return isinstance(tenant.destination, PostgresDestination) and tenant.destination.managed
 
 
 def list_schemas(tenant: TenantConfig, graph: ProjectGraph | None) -> tuple[str, ...]:
@@ -38,10 +34,10 @@ def list_schemas(tenant: TenantConfig, graph: ProjectGraph | None) -> tuple[str,
     for source in tenant.sources:
         names += [naming.raw_dataset(name, source), naming.load_staging_dataset(name, source)]
     # With a login of the operator's there may be a schema of such a name that is nobody's of ours: only models make it the tenant's.
-    usual = _DBT_SCHEMAS if is_managed(tenant) or (tenant.transform is not None and graph is None) else ()
+    usual = _DBT_SCHEMAS if tenant.destination.managed or (tenant.transform is not None and graph is None) else ()
     stored = sorted({test.schema for owned in tests.values() for test in owned if test.schema})
     # A test that has left the project leaves its rows. Nothing but dbt makes a schema of this name, so it needs no declaration to be the tenant's.
-    left = (naming.TEST_SCHEMA,) if tenant.transform is not None and not is_managed(tenant) else ()
+    left = (naming.TEST_SCHEMA,) if tenant.transform is not None and not tenant.destination.managed else ()
     names += [naming.dbt_schema(name, schema) for schema in (*usual, *(model.schema for model in models), *stored, *left)]
     return tuple(dict.fromkeys(names))
 
@@ -54,15 +50,13 @@ def build_estate(tenant: TenantConfig, graph: ProjectGraph | None, settings: Set
         SecretError: the url is nowhere.
         TypeError: the destination is no Postgres.
     """
-    from fabric_assets.drivers.destinations import read_address
+    from fabric_assets.drivers.postgres_destination import get_block, read_address
 
-    destination = tenant.destination
-    if not isinstance(destination, PostgresDestination):
-        raise TypeError(destination.type)
+    destination = get_block(tenant)
     limits = destination.limits
     return Estate(
         tenant=tenant.tenant,
-        database=read_address(tenant, destination, settings)["dbname"],
+        database=read_address(tenant, settings)["dbname"],
         schemas=list_schemas(tenant, graph),
         hidden=frozenset(naming.load_staging_dataset(tenant.tenant, source) for source in tenant.sources),
         has_own_database=destination.managed and destination.isolation == "database",
@@ -93,13 +87,11 @@ def get_server_login(tenant: TenantConfig, settings: Settings, environ: Mapping[
     Raises:
         ConfigurationError: FABRIC_PROVISION_URL is not set, or names another server than the destination's url.
     """
-    from fabric_assets.drivers.destinations import parse_postgres_url, read_address, split_postgres_url
+    from fabric_assets.drivers.postgres_destination import get_block, parse_postgres_url, read_address, split_postgres_url
 
-    destination = tenant.destination
-    if not isinstance(destination, PostgresDestination):
-        raise TypeError(destination.type)
+    destination = get_block(tenant)
     if not destination.managed:
-        return _build_login(f"tenant {tenant.tenant}: the destination", parse_postgres_url(tenant, destination, settings))
+        return _build_login(f"tenant {tenant.tenant}: the destination", parse_postgres_url(tenant, settings))
     text = read_provision_url(environ)
     if not text:
         raise ConfigurationError(
@@ -109,7 +101,7 @@ def get_server_login(tenant: TenantConfig, settings: Settings, environ: Mapping[
     login = split_postgres_url(text, PROVISION_VARIABLE)
     if not login["user"]:
         raise ConfigurationError(f"{PROVISION_VARIABLE} has no user", remedy="write it as postgresql://user:password@host:port/database")
-    address = read_address(tenant, destination, settings)
+    address = read_address(tenant, settings)
     if (_simplify_host(address["host"]), address["port"]) != (_simplify_host(login["host"]), login["port"]):
         raise ConfigurationError(
             f"tenant {tenant.tenant}: the destination's url ({destination.url.describe()}) is of the server {address['host']}:{address['port']},"

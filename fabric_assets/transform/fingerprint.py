@@ -13,11 +13,11 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from fabric_assets.drivers.kinds import ADAPTERS, DEFAULT_ADAPTER
 from fabric_assets.settings import Settings
 
 # Goes up with every change of what is kept, and of the rules: what was parsed under laxer ones is not served.
 FORMAT = 5
-ADAPTERS = ("duckdb", "postgres")
 
 # Below it lies a folder for each tenant that has models of its own.
 OWN_FOLDERS = "models/tenants"
@@ -38,7 +38,7 @@ def get_refused_file(settings: Settings) -> Path:
     return get_prepared_dir(settings) / "refused.json"
 
 
-def get_prepared_file(settings: Settings, adapter: str = "duckdb") -> Path:
+def get_prepared_file(settings: Settings, adapter: str = DEFAULT_ADAPTER) -> Path:
     return get_prepared_dir(settings) / f"{adapter}.manifest"
 
 

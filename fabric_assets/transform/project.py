@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
+from fabric_assets.drivers.kinds import ADAPTERS, DEFAULT_ADAPTER
 from fabric_assets.errors import ConfigurationError, InternalError, TransformError
 from fabric_assets.private_files import make_private_folder
 from fabric_assets.settings import Settings
-from fabric_assets.transform.fingerprint import ADAPTERS, get_fingerprint, get_graph_file, get_prepared_dir, get_prepared_file, get_refused_file
+from fabric_assets.transform.fingerprint import get_fingerprint, get_graph_file, get_prepared_dir, get_prepared_file, get_refused_file
 from fabric_assets.transform.process import WorkerProcess
 
 PARSE_TIMEOUT_SECONDS = 600
@@ -24,13 +25,13 @@ PARSE_LIMITS = {"seconds": 20, "megabytes": 512}
 _LONGEST_HEADING = 200
 
 
-def is_prepared(settings: Settings, adapter: str = "duckdb") -> bool:
+def is_prepared(settings: Settings, adapter: str = DEFAULT_ADAPTER) -> bool:
     """Whether the prepared project is there and still what the project's files say."""
     fingerprint = get_fingerprint(settings)
     return _read_fingerprint(get_prepared_file(settings, adapter)) == fingerprint and _read_graph_fingerprint(settings) == fingerprint
 
 
-def prepare_project(settings: Settings, adapter: str = "duckdb") -> Path:
+def prepare_project(settings: Settings, adapter: str = DEFAULT_ADAPTER) -> Path:
     """Parse the dbt project for a warehouse type, unless that is done and nothing has changed since.
 
     Safe for several processes at once: one parses, the others wait for it.

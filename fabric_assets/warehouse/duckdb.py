@@ -13,14 +13,11 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from fabric_assets import naming
-from fabric_assets.config.tenant import TenantConfig
-from fabric_assets.drivers.destinations import connect
+from fabric_assets.drivers.duckdb_destination import DuckDb
 from fabric_assets.errors import DestinationError
 from fabric_assets.quoting import quote, quote_all, quote_text
 from fabric_assets.rows.arrow_types import BIGINT, BINARY, BOOL, DATE, DOUBLE, JSON, TEXT, TIME, TIMESTAMP, TIMESTAMP_UTC
 from fabric_assets.rows.reports import ColumnReport
-from fabric_assets.settings import Settings
 from fabric_assets.warehouse.planted_sql import DUCKDB
 from fabric_assets.warehouse.session import Columns, Session, Table, WriteConflict
 
@@ -51,18 +48,18 @@ _KINDS = {name: kind for kind, name in _NAMES.items()} | {"INTEGER": BIGINT, "SM
 
 
 @contextmanager
-def open_duckdb(tenant: TenantConfig, settings: Settings) -> Iterator[Callable[[], Session]]:
+def open_sessions(destination: DuckDb) -> Iterator[Callable[[], Session]]:
     """Open the tenant's file, made private where it is new; gives what opens a session."""
-    file = naming.warehouse_file(settings.data_dir, tenant.tenant)
+    file = destination.file
     has_log = file.with_name(f"{file.name}.wal").exists()
-    connection = connect(tenant, settings)
+    connection = destination.connect()
     try:
         if has_log:
             # The last process did not bring its commits into the file itself: it was killed, or its memory did not do for long rows.
             with contextlib.suppress(duckdb.TransactionException):
                 connection.execute("checkpoint")
         instance = _Instance(connection)
-        yield lambda: DuckDbSession(connection.cursor(), instance, f"tenant {tenant.tenant}: the destination (duckdb)")
+        yield lambda: DuckDbSession(connection.cursor(), instance, f"tenant {destination.tenant.tenant}: the destination (duckdb)")
     finally:
         connection.close()
 

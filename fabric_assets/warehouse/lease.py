@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from fabric_assets import naming
-from fabric_assets.config.tenant import DuckDbDestination, TenantConfig
-from fabric_assets.drivers.destinations import connect, get_missing_schema_remedy, refuse_other_encodings
+from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.drivers.destinations import Destination, get_destination
+from fabric_assets.drivers.kinds import get_kind
 from fabric_assets.errors import LeaseHeld
 from fabric_assets.offboarded import refuse_offboarded
 from fabric_assets.private_files import make_private_folder
@@ -36,6 +37,7 @@ def load_lease(
     timeout_seconds: float = LEASE_SECONDS,
     report: Report | None = None,
     offboarding: bool = False,
+    destination: Destination | None = None,
 ) -> Iterator[None]:
     """Hold the right to load one source of a tenant for the block; not re-entrant.
 
@@ -43,6 +45,7 @@ def load_lease(
         timeout_seconds: longest wait for whoever holds it now.
         report: told once if there is a wait.
         offboarding: see `warehouse_lease`.
+        destination: the tenant's, whose login is resolved already; it is made where it is not given.
 
     Raises:
         LeaseHeld: it was not free in time.
@@ -50,13 +53,14 @@ def load_lease(
         DestinationUnavailable: no connection.
         ConfigurationError: the tenant was offboarded, or is being so.
     """
-    if isinstance(tenant.destination, DuckDbDestination):
+    if get_kind(tenant).has_one_writer:
         with warehouse_lease(tenant.tenant, settings, timeout_seconds=timeout_seconds, report=report, offboarding=offboarding):
             yield
         return
+    from fabric_assets.drivers.postgres_destination import get_missing_schema_remedy, refuse_other_encodings
     from fabric_assets.warehouse.postgres_lease import PostgresLease
 
-    with contextlib.closing(connect(tenant, settings)) as connection:
+    with contextlib.closing((destination or get_destination(tenant, settings)).connect()) as connection:
         if not offboarding:
             refuse_other_encodings(connection, tenant)
         key = int.from_bytes(hashlib.sha256(f"fabric load {tenant.tenant} {source}".encode()).digest()[:8], signed=True)

@@ -9,13 +9,11 @@ from typing import Any
 import pyarrow as pa
 from adbc_driver_postgresql import dbapi
 
-from fabric_assets.config.tenant import TenantConfig
-from fabric_assets.drivers.destinations import describe_postgres, get_missing_schema_remedy
 from fabric_assets.drivers.outages import is_outage
+from fabric_assets.drivers.postgres_destination import Postgres, describe_postgres, get_missing_schema_remedy
 from fabric_assets.errors import DestinationError, DestinationUnavailable
 from fabric_assets.quoting import quote, quote_all, quote_text
 from fabric_assets.rows.arrow_types import BIGINT, BINARY, BOOL, DATE, DOUBLE, JSON, TEXT, TIME, TIMESTAMP, TIMESTAMP_UTC
-from fabric_assets.settings import Settings
 from fabric_assets.warehouse.planted_sql import POSTGRES
 from fabric_assets.warehouse.postgres_arrow import encode_json, unwrap
 from fabric_assets.warehouse.postgres_connection import build_conninfo, connect
@@ -48,9 +46,9 @@ _TOO_MANY_COLUMNS, _TOO_LONG, _NOT_ALLOWED = "54011", "54000", "42501"
 
 
 @contextmanager
-def open_postgres(tenant: TenantConfig, settings: Settings, *, program: str = "fabric") -> Iterator[Callable[[], Session]]:
+def open_sessions(destination: Postgres, *, program: str = "fabric") -> Iterator[Callable[[], Session]]:
     """Give what opens a session."""
-    conninfo = build_conninfo(tenant, settings, program=program)
+    tenant, conninfo = destination.tenant, build_conninfo(destination, program=program)
     leases = get_lease_table(tenant.tenant)
     yield lambda: PostgresSession(connect(tenant, conninfo), describe_postgres(tenant), leases=leases, missing_schema_remedy=get_missing_schema_remedy(tenant))
 

@@ -4,13 +4,12 @@ from typing import Any
 
 from adbc_driver_postgresql import dbapi
 
-from fabric_assets.config.tenant import PostgresDestination, TenantConfig
+from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.drivers import postgres_adbc
-from fabric_assets.drivers.destinations import CONNECT_TIMEOUT_SECONDS, get_postgres_error, parse_postgres_url
+from fabric_assets.drivers.postgres_destination import CONNECT_TIMEOUT_SECONDS, Postgres, get_postgres_error
 from fabric_assets.security import postgres_login
 from fabric_assets.security.postgres_login import complete_login
 from fabric_assets.security.postgres_session import build_settings
-from fabric_assets.settings import Settings
 
 # Either side notices after half a minute that the other has gone, whether it waits for it or writes to it.
 _SESSION = {
@@ -36,13 +35,11 @@ _NETWORK = {
 }
 
 
-def build_conninfo(tenant: TenantConfig, settings: Settings, *, program: str) -> str:
+def build_conninfo(destination: Postgres, *, program: str) -> str:
     """Args:
     program: shown by pg_stat_activity.
     """
-    if not isinstance(tenant.destination, PostgresDestination):
-        raise TypeError(tenant.destination.type)
-    url = parse_postgres_url(tenant, tenant.destination, settings)
+    url = dict(destination.login)
     own = {key: value for key, value in url.pop("query").items() if key not in {"options", "connect_timeout", "client_encoding"}}
     return postgres_login.build_conninfo(complete_login({**_NETWORK, **own, **url, "application_name": program, "client_encoding": "UTF8"}))
 

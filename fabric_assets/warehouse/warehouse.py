@@ -4,11 +4,14 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
 
 import pyarrow as pa
 
 from fabric_assets import naming
-from fabric_assets.config.tenant import DuckDbDestination, TenantConfig
+from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.drivers.destinations import Destination, get_destination
+from fabric_assets.drivers.kinds import get_kind
 from fabric_assets.errors import DestinationUnavailable, FabricError
 from fabric_assets.rows.arrow_types import BIGINT, TEXT, TIMESTAMP_UTC
 from fabric_assets.rows.batches import Reject
@@ -28,24 +31,22 @@ _DLT_LOADS = {"load_id": TEXT, "schema_name": TEXT, "status": BIGINT, "inserted_
 
 
 @contextmanager
-def open_warehouse(tenant: TenantConfig, source: str, settings: Settings) -> Iterator["Warehouse"]:
+def open_warehouse(tenant: TenantConfig, source: str, settings: Settings, *, destination: Destination | None = None) -> Iterator["Warehouse"]:
     """Connect to the tenant's destination for a load of one source.
+
+    Args:
+        destination: the tenant's, whose login is resolved already; it is made where it is not given.
 
     Raises:
         DestinationError: the login is refused.
         DestinationUnavailable: no connection.
     """
     raw, platform = naming.raw_dataset(tenant.tenant, source), naming.platform_dataset(tenant.tenant)
-    if isinstance(tenant.destination, DuckDbDestination):
-        from fabric_assets.warehouse.duckdb import open_duckdb as open_sessions
-
-        datasets, never_waits = Datasets(raw, platform), True
-    else:
-        from fabric_assets.warehouse.postgres import open_postgres as open_sessions
-
-        datasets, never_waits = Datasets(raw, platform, naming.load_staging_dataset(tenant.tenant, source)), False
+    kind = get_kind(tenant)
+    datasets = Datasets(raw, platform, *([naming.load_staging_dataset(tenant.tenant, source)] if kind.needs_staging_dataset else []))
     with ExitStack() as place:
-        warehouse = Warehouse(place.enter_context(open_sessions(tenant, settings)), source, datasets, close=place.close, never_waits=never_waits)
+        connect = place.enter_context(import_module(kind.sessions).open_sessions(destination or get_destination(tenant, settings)))
+        warehouse = Warehouse(connect, source, datasets, close=place.close, never_waits=not kind.waits_for_locks)
         try:
             yield warehouse
         finally:

@@ -22,6 +22,7 @@ from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.files.listing import open_bucket
 from fabric_assets.connectors.sql_database import readers as sql_readers
 from fabric_assets.drivers.destinations import connect
+from fabric_assets.drivers.postgres_destination import Postgres
 from fabric_assets.errors import ConfigurationError, FabricError, SourceError
 from fabric_assets.offboarding.mentions import Mentions
 from fabric_assets.offboarding.postgres_schemas import PostgresSchemas
@@ -30,7 +31,7 @@ from fabric_assets.security.roles.estate import Estate
 from fabric_assets.security.roles.server import open_server
 from fabric_assets.settings import Settings
 from fabric_assets.transform.estates import get_server_login
-from fabric_assets.warehouse.postgres import open_postgres
+from fabric_assets.warehouse.postgres import open_sessions
 from tests.support.services import Bucket, PostgresServer
 
 
@@ -101,7 +102,7 @@ def build_tenant(url_variable: str = "TENANT_URL") -> TenantConfig:
 
 
 def _open_adbc(tenant: TenantConfig, settings: Settings) -> None:
-    with open_postgres(tenant, settings) as open_session:
+    with open_sessions(Postgres(tenant, settings)) as open_session:
         open_session().abort()
 
 

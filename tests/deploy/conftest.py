@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fabric_assets.transform.fingerprint import ADAPTERS
+from fabric_assets.drivers.kinds import ADAPTERS
 from tests.conftest import ROOT
 
 

@@ -15,7 +15,7 @@ import psycopg2
 import pytest
 import yaml
 
-from fabric_assets.transform.fingerprint import ADAPTERS
+from fabric_assets.drivers.kinds import ADAPTERS
 from tests.conftest import ROOT
 from tests.deploy.fleet import Fleet
 from tests.deploy.units import DEPLOY, FLEETS

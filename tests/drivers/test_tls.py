@@ -28,6 +28,7 @@ from fabric_assets.connectors.sql_database import readers as sql_readers
 from fabric_assets.connectors.sql_database.database import Database
 from fabric_assets.connectors.sql_database.query import Query
 from fabric_assets.drivers.destinations import connect
+from fabric_assets.drivers.postgres_destination import Postgres
 from fabric_assets.errors import ConfigurationError, DestinationError, FabricError, SourceError
 from fabric_assets.offboarding.mentions import Mentions
 from fabric_assets.offboarding.postgres_schemas import PostgresSchemas
@@ -38,7 +39,7 @@ from fabric_assets.settings import Settings
 from fabric_assets.transform.estates import get_server_login
 from fabric_assets.transform.process import build_environment
 from fabric_assets.warehouse.lease import load_lease
-from fabric_assets.warehouse.postgres import open_postgres
+from fabric_assets.warehouse.postgres import open_sessions
 from tests.conftest import ROOT
 from tests.support.certificates import Authority
 from tests.support.services import PostgresServer, get_free_port, report_missing
@@ -137,7 +138,7 @@ def read_rows(url: str, settings: Settings) -> list[Any]:
 
 
 def open_session(url: str, settings: Settings) -> list[Any]:
-    with open_postgres(make_tenant(url, settings), settings) as connect_session:
+    with open_sessions(Postgres(make_tenant(url, settings), settings)) as connect_session:
         session = connect_session()
         try:
             return [tuple(row.values()) for row in session.query("select id, name from public.stores order by id").to_pylist()]

@@ -19,7 +19,7 @@ import pytest
 from fabric_assets import naming
 from fabric_assets.config.loader import load_fleet
 from fabric_assets.config.tenant import TenantConfig
-from fabric_assets.drivers.destinations import split_postgres_url
+from fabric_assets.drivers.postgres_destination import split_postgres_url
 from fabric_assets.errors import ConfigurationError, DestinationError
 from fabric_assets.factories.broken import SENSOR
 from fabric_assets.factories.fleet import build_definitions

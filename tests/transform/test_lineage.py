@@ -60,14 +60,14 @@ CASES = {
 def test_every_column_is_traced_to_the_columns_it_is_made_from(case: str, dialect: str) -> None:
     sql, expected = CASES[case]
     short = {ORDERS: "o", CUSTOMERS: "c"}
-    found = LineageFinder(TABLES, dialect=dialect).find(sql)
+    found = LineageFinder(TABLES, dialect=dialect, folds_names=dialect == "duckdb").find(sql)
     assert {column.lower(): [f"{short[table]}.{name}" for table, name in leaves] for column, leaves in found.items()} == {
         column: sorted(origins) for column, origins in expected.items()
     }
 
 
 def test_a_column_keeps_its_spelling() -> None:
-    finder = LineageFinder({("raw", "Odd"): [("Net Total", "double")]}, dialect="duckdb")
+    finder = LineageFinder({("raw", "Odd"): [("Net Total", "double")]}, dialect="duckdb", folds_names=True)
     assert finder.find('select "net total" as total from raw.odd') == {"total": [(("raw", "Odd"), "Net Total")]}
 
 
@@ -75,4 +75,4 @@ def test_wide_models_over_many_steps_take_no_time() -> None:
     """A walk that does not remember doubles with every step: this one would take longer than the universe has."""
     steps = [f"s{number} as (select a + b as a, a - b as b from s{number - 1})" for number in range(1, 60)]
     sql = f"with s0 as (select id as a, amount as b from raw.orders), {', '.join(steps)} select a from s59"
-    assert LineageFinder(TABLES, dialect="duckdb").find(sql) == {"a": [(ORDERS, "amount"), (ORDERS, "id")]}
+    assert LineageFinder(TABLES, dialect="duckdb", folds_names=True).find(sql) == {"a": [(ORDERS, "amount"), (ORDERS, "id")]}

@@ -5,6 +5,7 @@ import pytest
 
 from fabric_assets import naming
 from fabric_assets.config.checks import AcceptedValuesCheck, RowCountCheck, UniqueCheck
+from fabric_assets.drivers.destinations import get_destination
 from fabric_assets.loading.checks import run_checks
 from fabric_assets.loading.finished import find_finished
 from fabric_assets.loading.rejects.reader import RejectedRow, open_rejects
@@ -51,7 +52,7 @@ def test_checks_and_what_has_finished_are_answered_from_the_table(tenant: Tenant
     outcomes = run_checks(checks, tenant=tenant.config, source="shop", stream="orders", settings=tenant.settings)
     assert [(outcome.passed, outcome.metadata.get("failures")) for outcome in outcomes] == [(True, None), (True, 0), (False, 2)]
     request = LoadRequest(tenant.config, "shop", ("orders",), tenant.settings, run_id="", earlier_runs=("",))
-    (report,) = find_finished(request, ["orders"])
+    (report,) = find_finished(request, ["orders"], get_destination(tenant.config, tenant.settings))
     assert isinstance(report, StreamReport)
     assert report.rows_total == 3
 

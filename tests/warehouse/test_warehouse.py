@@ -22,7 +22,8 @@ import pytest
 
 from fabric_assets import naming
 from fabric_assets.config.tenant import TenantConfig
-from fabric_assets.drivers.destinations import _ensure_warehouse_file, connect
+from fabric_assets.drivers.destinations import connect
+from fabric_assets.drivers.duckdb_destination import ensure_file
 from fabric_assets.errors import DestinationError, DestinationUnavailable, LeaseHeld
 from fabric_assets.loading import loaded_streams
 from fabric_assets.offboarding.places import find_places
@@ -789,7 +790,7 @@ def test_processes_that_make_the_file_at_once_have_one_and_lose_no_rows(settings
     tenant, file = build_tenant(settings, None), naming.warehouse_file(settings.data_dir, "acme")
     with contextlib.closing(connect(tenant, settings)) as connection:
         connection.execute("create table acme.main.kept as select 1 as id")
-    _ensure_warehouse_file(tenant, settings)
+    ensure_file(naming.warehouse_file(settings.data_dir, tenant.tenant))
     with contextlib.closing(connect(tenant, settings, read_only=True)) as connection:
         assert connection.execute("select id from kept").fetchall() == [(1,)]
     assert [path.name for path in file.parent.iterdir()] == ["acme.duckdb"]

@@ -12,7 +12,7 @@ from fabric_assets import naming
 from fabric_assets.config.sources.imports import CsvStream, ExpectConfig
 from fabric_assets.config.sources.rejects import RejectsConfig
 from fabric_assets.config.tenant import TenantConfig
-from fabric_assets.drivers.destinations import connect
+from fabric_assets.drivers.destinations import get_destination
 from fabric_assets.loading.checks import CheckOutcome, Metadata
 from fabric_assets.loading.dropped_files.expectations import NO_QUARANTINED_FILE, REJECT_SHARE, ImportCheck, find_due
 from fabric_assets.quoting import quote_table, quote_text
@@ -35,11 +35,12 @@ def run_import_checks(
     Raises:
         DestinationError, DestinationUnavailable, LeaseHeld: they could not be asked at all.
     """
-    if tenant.destination.type == "duckdb" and not naming.warehouse_file(settings.data_dir, tenant.tenant).exists():
+    destination = get_destination(tenant, settings)
+    if not destination.is_there():
         return tuple(_run(check, lambda _: [], tenant, source, stream, now or datetime.now(UTC)) for check in checks)
     with (
         warehouse_lease(tenant.tenant, settings, timeout_seconds=LEASE_SECONDS),
-        contextlib.closing(connect(tenant, settings, read_only=True)) as connection,
+        contextlib.closing(destination.connect(read_only=True)) as connection,
     ):
 
         def ask(sql: str) -> list[tuple[Any, ...]]:

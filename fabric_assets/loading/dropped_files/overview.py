@@ -9,10 +9,10 @@ from typing import Any
 
 from fabric_assets import naming
 from fabric_assets.config.sources.imports import CsvImportSource
-from fabric_assets.config.tenant import DuckDbDestination, TenantConfig
+from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.csv_import.inbox import Inbox, InboxFile, open_inbox
-from fabric_assets.drivers.destinations import connect
+from fabric_assets.drivers.destinations import get_destination
 from fabric_assets.errors import ConfigurationError, FabricError
 from fabric_assets.loading.rejects.csv_export import find_imports
 from fabric_assets.loading.rejects.reader import Ask, RejectedRow, find_rejects
@@ -118,10 +118,11 @@ def open_ledger(tenant: TenantConfig, settings: Settings) -> Iterator[Ask]:
     Raises:
         DestinationError, DestinationUnavailable: the connection.
     """
-    if isinstance(tenant.destination, DuckDbDestination) and not naming.warehouse_file(settings.data_dir, tenant.tenant).exists():
+    destination = get_destination(tenant, settings)
+    if not destination.is_there():
         yield lambda sql: []
         return
-    with contextlib.closing(connect(tenant, settings, read_only=True)) as connection:
+    with contextlib.closing(destination.connect(read_only=True)) as connection:
         cursor = connection.cursor()
 
         def ask(sql: str) -> list[tuple[Any, ...]]:

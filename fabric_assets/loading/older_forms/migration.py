@@ -10,6 +10,7 @@ from typing import Any
 
 from fabric_assets import naming
 from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.drivers.kinds import Rewrite, get_kind
 from fabric_assets.errors import FabricError
 from fabric_assets.loading.failures import build_error
 from fabric_assets.loading.older_forms.lists import rewrite_lists
@@ -134,12 +135,12 @@ def _migrate_stream(
             message=f"no load since the upgrade has read a row with {shown}, so what is stored there is not known; load rows that have it first: {select};"
             " or, where the source has it no more, drop the column or load the stream anew with --full-refresh",
         )
-    destination = tenant.destination.type
-    lost = [_describe_form(column, form) for column, form in former.older.forms.items() if not _can_rewrite(form, destination)]
+    rewrites = get_kind(tenant).rewrites
+    lost = [_describe_form(column, form) for column, form in former.older.forms.items() if not _can_rewrite(form, rewrites)]
     lost += [f"the invisible characters in the name of {name}" for _, path, name in former.list_columns() if not "".join(path).isprintable()]
     if lost:
         return Migrated(source, stream, "reload", message=f"cannot be derived in the warehouse: {', '.join(lost)}; load it anew: {select} --full-refresh")
-    plan = _plan(stream, former, family, rename=getattr(tenant.sources[source].streams[stream], "rename", {}), destination=destination)
+    plan = _plan(stream, former, family, rename=getattr(tenant.sources[source].streams[stream], "rename", {}), rewrites=rewrites)
     changed = [name for name in family[stream] if plan.columns.get(stream, {}).get(name, name) in {*plan.rewrites, *plan.lists}]
     views: dict[str, str] = {}
     renamed = {f"{table}.{old}": new for table, columns in plan.columns.items() for old, new in columns.items()} | plan.tables
@@ -164,8 +165,8 @@ def _migrate_stream(
     return Migrated(source, stream, "planned" if dry_run else "migrated", renamed, (*plan.rewrites, *plan.lists), gone)
 
 
-def _can_rewrite(form: str, destination: str) -> bool:
-    return destination in get_older_form(form).rewrite or get_list_values(form) is not None
+def _can_rewrite(form: str, rewrites: Mapping[str, Rewrite]) -> bool:
+    return form in rewrites or get_list_values(form) is not None
 
 
 def _find_unread(former: StreamNames, stream: str, family: Mapping[str, Mapping[str, Any]], *, key: Iterable[str], is_json: bool) -> list[str]:
@@ -192,7 +193,7 @@ def _may_be_older_name(name: str) -> bool:
     return not name.isascii() or name.endswith("x") or "_" in name
 
 
-def _plan(stream: str, former: StreamNames, family: Mapping[str, Mapping[str, Any]], *, rename: Mapping[str, str], destination: str) -> _Plan:
+def _plan(stream: str, former: StreamNames, family: Mapping[str, Mapping[str, Any]], *, rename: Mapping[str, str], rewrites: Mapping[str, Rewrite]) -> _Plan:
     present = StreamNames(stream, layout={}, rename=rename)
     tables = {stream: stream}
     # Parents first: a nested table's name begins with its parent's.
@@ -218,7 +219,7 @@ def _plan(stream: str, former: StreamNames, family: Mapping[str, Mapping[str, An
     return _Plan(
         columns,
         {old: new for old, new in tables.items() if old != new and old in family},
-        {column: get_older_form(form).rewrite[destination] for column, form in forms.items() if column not in lists},
+        {column: rewrites[form] for column, form in forms.items() if column not in lists},
         lists,
         layout[stream],
         {path[0]: former.older.forms[name] for table, path, name in former.list_columns() if table == stream and name in former.older.forms},

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fabric_assets import naming
-from fabric_assets.config.tenant import DuckDbDestination, TenantConfig
-from fabric_assets.drivers.destinations import connect
+from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.drivers.destinations import get_destination
 from fabric_assets.quoting import quote_text
 from fabric_assets.rows.imported_file import FILE, UNMAPPED
 from fabric_assets.settings import Settings
@@ -131,10 +131,11 @@ def open_rejects(
     Raises:
         DestinationError, DestinationUnavailable: the connection.
     """
-    if isinstance(tenant.destination, DuckDbDestination) and not naming.warehouse_file(settings.data_dir, tenant.tenant).exists():
+    destination = get_destination(tenant, settings)
+    if not destination.is_there():
         yield RejectedRows(lambda sql: [], tenant.tenant, ())
         return
-    with contextlib.closing(connect(tenant, settings, read_only=True)) as connection:
+    with contextlib.closing(destination.connect(read_only=True)) as connection:
         cursor = connection.cursor()
 
         def ask(sql: str) -> list[tuple[Any, ...]]:

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.drivers.kinds import get_kind
 from fabric_assets.loading.shaping.shaper import Shaper
 from fabric_assets.rows.batches import Batch, Reject, StreamPlan
-from fabric_assets.rows.column_names import RESERVED
 from fabric_assets.rows.imported_file import ImportedFile
 from fabric_assets.rows.reports import LoadRecord
 from fabric_assets.rows.stream_names import StreamNames
@@ -36,14 +36,14 @@ class StreamReplay:
             kept=kept,
             value_forms=self._value_forms,
             rename=getattr(config, "rename", {}),
-            reserved=RESERVED.get(tenant.destination.type, frozenset()),
+            reserved=get_kind(tenant).reserved_columns,
             place=describe(tenant, source, stream),
         )
         self._shaper = Shaper(
             plan,
             names=self.names,
             contract=config.schema_contract,
-            destination=tenant.destination.type,
+            refuse_nul=not get_kind(tenant).takes_nul_in_text,
             load_id=self.record.load_id,
             place=describe(tenant, source, stream),
             value_forms=self._value_forms,

@@ -51,6 +51,7 @@ class Shaper:
 
     Args:
         names: the columns of the stream's fields; their layout is that of the stream's own table and its children's.
+        refuse_nul: whether the destination takes no text with the character NUL.
         place: tenant, source and stream, for messages.
         value_forms: the version of the forms (value_forms.py) in which the values are written.
     """
@@ -61,13 +62,13 @@ class Shaper:
         *,
         names: StreamNames,
         contract: SchemaContract,
-        destination: str,
+        refuse_nul: bool,
         load_id: str,
         place: str,
         value_forms: int = CURRENT,
     ) -> None:
         self._plan, self._place, self._value_forms = plan, place, value_forms
-        self._refuse_nul = destination == "postgres"
+        self._refuse_nul = refuse_nul
         self._names, layout = names, names.layout
         # Named first, so that a key has the same column whatever comes with it.
         self._key = {names.get_column(plan.name, (compose(name),)): name for name in plan.key}

@@ -10,12 +10,13 @@ from typing import Any
 from dbt.contracts.graph.manifest import Manifest
 
 from fabric_assets.transform.folders import RunFolder
+from fabric_assets.transform.worker.adapters.adapter import get_adapter
 from fabric_assets.transform.worker.dbt_call import call_dbt, clean_message
 from fabric_assets.transform.worker.description import describe_models
 from fabric_assets.transform.worker.findings import describe_failures
 from fabric_assets.transform.worker.manifest import SELECTED_TAG, get_owner, load_manifest
-from fabric_assets.transform.worker.profiles import get_database, make_spill_folder, write_profile
-from fabric_assets.transform.worker.relations import open_warehouse, release_warehouse
+from fabric_assets.transform.worker.profiles import make_spill_folder, write_profile
+from fabric_assets.transform.worker.relations import open_warehouse
 from fabric_assets.transform.worker.sandbox import close_python
 from fabric_assets.transform.worker.unfinished import UnfinishedModels
 
@@ -46,9 +47,10 @@ def build(request: dict[str, Any], run: RunFolder, emit: Emit) -> None:
         ConfigurationError: the destination's url.
     """
     destination = request["destination"]
+    adapter = get_adapter(destination["type"])
     write_profile(run.path, destination)
     manifest = load_manifest(
-        Path(request["file"]), tenant=request["tenant"], database=get_database(destination), selected={*request["models"], *request["tests"]}
+        Path(request["file"]), tenant=request["tenant"], database=adapter.get_database(destination), selected={*request["models"], *request["tests"]}
     )
     left_out = _find_left_out(manifest, request)
     for unique_id in left_out:
@@ -65,7 +67,7 @@ def build(request: dict[str, Any], run: RunFolder, emit: Emit) -> None:
         manifest=manifest,
         on_event=results.receive,
     )
-    release_warehouse(destination)
+    adapter.release()
     if outcome.exception is not None:
         raise _build_failure(outcome.exception, run.path)
     spill = make_spill_folder(run.path)

@@ -7,8 +7,8 @@ from typing import Any
 
 from dbt.contracts.graph.manifest import Manifest
 
+from fabric_assets.transform.worker.adapters.adapter import get_adapter
 from fabric_assets.transform.worker.lineage import LineageFinder
-from fabric_assets.transform.worker.profiles import get_database
 from fabric_assets.transform.worker.relations import Table, Warehouse, open_warehouse
 
 # sqlglot warns of functions that it does not know: no news to anyone here.
@@ -21,9 +21,10 @@ def describe_models(manifest: Manifest, built: Mapping[str, dict[str, Any]], *, 
         return
     owners: dict[Table, Any] = {(node.schema, node.alias): node.unique_id for node in manifest.nodes.values() if node.resource_type == "model"}
     owners |= {(source.schema, source.identifier): (source.source_name, source.name) for source in manifest.sources.values()}
+    adapter = get_adapter(destination["type"])
     with open_warehouse(destination, spill=spill) as warehouse:
         tables = warehouse.get_columns(schema for schema, _ in owners)
-        finder = LineageFinder(tables, dialect=destination["type"])
+        finder = LineageFinder(tables, dialect=adapter.name, folds_names=adapter.folds_names)
         for unique_id, outcome in built.items():
             node = manifest.nodes[unique_id]
             table = (node.schema, node.alias)
@@ -38,7 +39,7 @@ def describe_models(manifest: Manifest, built: Mapping[str, dict[str, Any]], *, 
                 "rows": rows,
                 "columns": tables.get(table, []),
                 "lineage": lineage,
-                "table_name": ".".join((get_database(destination), *table)),
+                "table_name": ".".join((adapter.get_database(destination), *table)),
             }
 
 

@@ -27,13 +27,13 @@ class LineageFinder:
 
     Args:
         tables: of everything that a statement may read.
-        dialect: duckdb or postgres.
+        dialect: as sqlglot calls it.
+        folds_names: quoted names that differ in case alone are one name: sqlglot then writes them small.
     """
 
-    def __init__(self, tables: Mapping[Table, TableColumns], *, dialect: str) -> None:
+    def __init__(self, tables: Mapping[Table, TableColumns], *, dialect: str, folds_names: bool) -> None:
         self._dialect = dialect
-        # DuckDB takes names in any case, so sqlglot writes them small; Postgres has them small already, or means the case of a quoted one.
-        fold = str.lower if dialect == "duckdb" else str
+        fold = str.lower if folds_names else str
         self._leaves = {(*map(fold, table), fold(name)): (table, name) for table, columns in tables.items() for name, _ in columns}
         schema: dict[str, dict[str, dict[str, str]]] = {}
         for (dataset, table), columns in tables.items():

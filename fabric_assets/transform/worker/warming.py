@@ -10,6 +10,7 @@ from pathlib import Path
 from sys import stderr
 
 from fabric_assets.transform.folders import RunFolder
+from fabric_assets.transform.worker.adapters.adapter import get_adapter
 
 # dbt validates settings and files by JSON schemas, and makes each where a process first needs it: 0.8 s for every call, and 1.5 s more for a parse.
 _SETTINGS = (
@@ -38,14 +39,13 @@ _MODULES = ("dbt.cli.main", "dbt.task.build", "fabric_assets.transform.worker.bu
 
 def import_dbt(adapter: str) -> None:
     """Import what a build on this kind of warehouse needs."""
-    for module in (*_MODULES, f"dbt.adapters.{adapter}", f"sqlglot.dialects.{adapter}"):
+    for module in (*_MODULES, f"dbt.adapters.{adapter}", f"sqlglot.dialects.{adapter}", f"fabric_assets.transform.worker.adapters.{adapter}"):
         import_module(module)
 
 
 def make_setting_schemas(adapter: str) -> None:
     """Make the schemas of dbt's own settings, before several calls are forked from this process."""
-    credentials = {"duckdb": "dbt.adapters.duckdb.credentials:DuckDBCredentials", "postgres": "dbt.adapters.postgres.connections:PostgresCredentials"}
-    _make_schemas(*_SETTINGS, credentials[adapter])
+    _make_schemas(*_SETTINGS, get_adapter(adapter).credentials)
 
 
 def make_file_schemas() -> None:
@@ -71,14 +71,14 @@ def rehearse(adapter: str, project_dir: str, prepared: Path, *, hold: Callable[[
     from fabric_assets.transform.worker.dbt_call import call_dbt
     from fabric_assets.transform.worker.lineage import LineageFinder
     from fabric_assets.transform.worker.manifest import SELECTED_TAG, load_manifest
-    from fabric_assets.transform.worker.profiles import build_placeholder, write_profile
+    from fabric_assets.transform.worker.profiles import write_profile
 
     run = RunFolder(prepared.parent / "warming")
     hold(run)
     try:
-        write_profile(run.path, build_placeholder(adapter, run.path))
+        write_profile(run.path, get_adapter(adapter).build_placeholder(run.path))
         with redirect_stdout(stderr):
             call_dbt("list", "--quiet", "--select", f"tag:{SELECTED_TAG}", project_dir=project_dir, folder=run.path, manifest=load_manifest(prepared))
-        LineageFinder({}, dialect=adapter).find("with one as (select 1 as number) select number from one")
+        LineageFinder({}, dialect=adapter, folds_names=True).find("with one as (select 1 as number) select number from one")
     finally:
         run.remove()

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fabric_assets.config.sources.streams import SchemaContract
+from fabric_assets.drivers.kinds import KINDS
 from fabric_assets.errors import DataError, SourceError
 from fabric_assets.loading.shaping.shaper import Shaped, Shaper
 from fabric_assets.loading.shaping.table_types import Layout
@@ -41,7 +42,7 @@ class Warehouse:
         contract = SchemaContract.model_validate({"columns": columns, "data_type": data_type})
         plan = StreamPlan("orders", "merge" if key else "append", key)
         self.names = StreamNames("orders", layout=layout or {}, kept=kept, place=PLACE)
-        self.shaper = Shaper(plan, names=self.names, contract=contract, destination=destination, load_id="L1", place=PLACE)
+        self.shaper = Shaper(plan, names=self.names, contract=contract, refuse_nul=not KINDS[destination].takes_nul_in_text, load_id="L1", place=PLACE)
         self.batches: list[Shaped] = []
         self.rejects: list[Reject] = []
 

@@ -8,11 +8,12 @@ from fabric_assets.errors import ConfigurationError
 from fabric_assets.private_files import write_atomically
 from fabric_assets.transform.folders import RunFolder
 from fabric_assets.transform.graph import ProjectGraph, dump_graph, read_graph
+from fabric_assets.transform.worker.adapters.adapter import get_adapter
 from fabric_assets.transform.worker.manifest import save_manifest
 from fabric_assets.transform.worker.parse.limits import Limits
 from fabric_assets.transform.worker.parse.parsing import parse_project
 from fabric_assets.transform.worker.parse.refusals import Refusals
-from fabric_assets.transform.worker.profiles import build_placeholder, write_profile
+from fabric_assets.transform.worker.profiles import write_profile
 
 
 def prepare(request: dict[str, Any], run: RunFolder) -> None:
@@ -21,7 +22,7 @@ def prepare(request: dict[str, Any], run: RunFolder) -> None:
     Raises:
         ConfigurationError: the project does not parse, or breaks a rule.
     """
-    write_profile(run.path, build_placeholder(request["adapter"], run.path))
+    write_profile(run.path, get_adapter(request["adapter"]).build_placeholder(run.path))
     project, limits = Path(request["project_dir"]), Limits(**request["limits"])
     refusals = Refusals(Path(request["refused_file"]), project, str(limits))
     manifest, graph, stopped = parse_project(project, run.path, limits, refused=refusals.read())

@@ -1,0 +1,74 @@
+"""A tenant with a DuckDB file of its own -> connections to that file."""
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from fabric_assets import naming
+from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.drivers.destinations import Destination
+from fabric_assets.drivers.duckdb_damage import build_damage_error, is_damage
+from fabric_assets.errors import DestinationError, FabricError
+from fabric_assets.private_files import make_private_folder
+from fabric_assets.settings import Settings
+
+
+class DuckDb(Destination):
+    """The tenant's file; it needs no login."""
+
+    @property
+    def file(self) -> Path:
+        return naming.warehouse_file(self.settings.data_dir, self.tenant.tenant)
+
+    @property
+    def database(self) -> str:
+        return self.file.stem
+
+    def is_there(self) -> bool:
+        return self.file.exists()
+
+    def connect(self, *, read_only: bool = False) -> Any:
+        import duckdb
+
+        from fabric_assets.drivers.duckdb_files import build_open_error, open_file
+
+        path, name = self.file, self.tenant.tenant
+        if not path.exists():
+            if read_only:
+                raise DestinationError(f"tenant {name}: nothing has been loaded yet, {path.name} does not exist", remedy="load the tenant's sources first")
+            ensure_file(path)
+        try:
+            # What a reader reads may be a view of the tenant's; a writer runs statements of ours alone.
+            return open_file(path, read_only=read_only, sizes_may_change=not read_only)
+        except duckdb.Error as error:
+            raise build_open_error(error, f"tenant {name}: {path.name}") from None
+
+    def get_dbt_login(self) -> dict[str, Any]:
+        if not self.file.exists():  # a tenant without sources, or before its first load; DuckDB would let everyone read what it creates
+            self.connect().close()
+        return {"path": str(self.file)}
+
+
+def open_destination(tenant: TenantConfig, settings: Settings) -> DuckDb:
+    return DuckDb(tenant, settings)
+
+
+def explain_damage(reason: str, text: str, place: str) -> FabricError | None:
+    return build_damage_error(reason, f"{place}: the tenant's DuckDB file") if is_damage(text) else None
+
+
+def ensure_file(path: Path) -> None:
+    """Create a tenant's DuckDB file, readable by its owner alone from the moment that it has its name."""
+    from fabric_assets.drivers.duckdb_files import make_file
+
+    make_private_folder(path.parent)
+    path.parent.chmod(0o700)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        made = Path(folder) / path.name
+        make_file(made)
+        made.chmod(0o600)
+        # A link and not a renaming, which would take the place of a file that another process has made and filled meanwhile.
+        with contextlib.suppress(FileExistsError):
+            os.link(made, path)

@@ -1,0 +1,113 @@
+"""Destination type -> its modules and what it declares of itself: one literal mapping (house rule 5).
+
+Nothing outside of warehouse/ and drivers/ asks for a type by name: it asks for one of these capabilities. It lies below all rooms that ask. Modules are named,
+not imported: building definitions must not import an engine.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+
+from fabric_assets.config.tenant import DuckDbDestination, TenantConfig
+from fabric_assets.errors import ConfigurationError
+
+# The column's type and the SQL of its present values, of `{column}`.
+Rewrite = tuple[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What a destination type is capable of.
+
+    Args:
+        driver: the module whose `open_destination` reaches the tenant's data.
+        sessions: the module of warehouse/ whose `open_sessions` writes a load's rows.
+        walls: the module of isolation/ whose `try_walls` tries to leave the tenant's own data.
+        dbt_adapter: dbt's name for it, and the module's below transform/worker/adapters.
+        has_file: the data is a file of the tenant's below FABRIC_DATA_DIR, whose stem is the database's name; else a server holds it.
+        has_one_writer: one process at a time writes; else each source of a tenant has a lease of its own, which the server holds.
+        may_be_managed: `fabric provision` can make the tenant's role and schemas.
+        needs_staging_dataset: rows are collected in a dataset of their own before they are written to their tables.
+        waits_for_locks: a transaction waits for what another one holds.
+        takes_nul_in_text: a text may hold the character NUL.
+        parameter_mark: what a parameter of a statement is written as.
+        reserved_columns: names that the destination keeps for its own columns.
+        rewrites: a word of rows/value_forms.OLDER_FORMS -> how a column's stored values become the present ones.
+    """
+
+    driver: str
+    sessions: str
+    walls: str
+    dbt_adapter: str
+    has_file: bool
+    has_one_writer: bool
+    may_be_managed: bool
+    needs_staging_dataset: bool
+    waits_for_locks: bool
+    takes_nul_in_text: bool
+    parameter_mark: str
+    reserved_columns: frozenset[str] = frozenset()
+    rewrites: Mapping[str, Rewrite] = field(default_factory=dict)
+
+
+KINDS: Mapping[str, Kind] = {
+    "duckdb": Kind(
+        driver="fabric_assets.drivers.duckdb_destination",
+        sessions="fabric_assets.warehouse.duckdb",
+        walls="fabric_assets.isolation.duckdb_walls",
+        dbt_adapter="duckdb",
+        has_file=True,
+        has_one_writer=True,
+        may_be_managed=False,
+        needs_staging_dataset=False,
+        waits_for_locks=False,
+        takes_nul_in_text=True,
+        parameter_mark="?",
+        # A binary key is stored as the text of its hexadecimal digits, other UUIDs as bytes: the expression takes both.
+        rewrites={
+            "uuid": ("varchar", "cast(cast(if(typeof({column}) = 'BLOB', hex({column}), cast({column} as varchar)) as uuid) as varchar)"),
+            "json": ("json", "cast({column} as json)"),
+        },
+    ),
+    "postgres": Kind(
+        driver="fabric_assets.drivers.postgres_destination",
+        sessions="fabric_assets.warehouse.postgres",
+        walls="fabric_assets.isolation.postgres_walls",
+        dbt_adapter="postgres",
+        has_file=False,
+        has_one_writer=False,
+        may_be_managed=True,
+        needs_staging_dataset=True,
+        waits_for_locks=True,
+        takes_nul_in_text=False,
+        parameter_mark="%s",
+        reserved_columns=frozenset({"xmin", "xmax", "cmin", "cmax", "ctid", "tableoid"}),
+        rewrites={
+            "uuid": ("text", "replace({column}::text, '\\x', '')::uuid::text"),
+            "json": ("jsonb", "{column}::jsonb"),
+        },
+    ),
+}
+
+# dbt's names for all of them, each once.
+ADAPTERS = tuple(dict.fromkeys(kind.dbt_adapter for kind in KINDS.values()))
+# Of a tenant whose YAML names no destination; the dbt project is checked with it where no tenant is at hand.
+DEFAULT_ADAPTER = KINDS[DuckDbDestination().type].dbt_adapter
+
+
+def get_kind(tenant: TenantConfig) -> Kind:
+    """Get what the tenant's destination declares of itself."""
+    return get_kind_of_type(tenant.destination.type)
+
+
+def get_kind_of_type(name: str) -> Kind:
+    """Get what a destination type declares of itself.
+
+    Raises:
+        ConfigurationError: there is none of this name; names the known ones and the nearest.
+    """
+    if name in KINDS:
+        return KINDS[name]
+    nearest = get_close_matches(name, KINDS, n=1)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else ";"
+    raise ConfigurationError(f"no destination type {name!r}{hint} known: {', '.join(KINDS)}")

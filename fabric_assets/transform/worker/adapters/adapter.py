@@ -1,0 +1,68 @@
+"""What dbt and the worker need to know of a destination type; each has a module here, by dbt's name of its adapter (drivers/kinds.py)."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar
+
+# The login of a request: what drivers/destinations.py gives for dbt, and the adapter's name as `type`.
+Login = Mapping[str, Any]
+# dbt reads variables of this prefix for profiles alone.
+PASSWORD_VARIABLE = "DBT_ENV_SECRET_FABRIC_PASSWORD"  # noqa: S105 - a name
+
+
+class Adapter(ABC):
+    """One of dbt's adapters.
+
+    Args:
+        name: dbt's name for it, which is sqlglot's name of the dialect, too.
+
+    Attributes:
+        credentials: the class of dbt's settings for a connection, `module:name`.
+        folds_names: quoted names that differ in case alone are one name.
+        columns_query: gives schema, table, column and type of everything in the schemas `{}`, in the table's order.
+    """
+
+    credentials: ClassVar[str]
+    folds_names: ClassVar[bool]
+    columns_query: ClassVar[str]
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @abstractmethod
+    def get_database(self, login: Login) -> str:
+        """The first part of a fully qualified table name."""
+
+    @abstractmethod
+    def build_placeholder(self, folder: Path) -> dict[str, Any]:
+        """Make a login under which the project is parsed; nothing connects with it."""
+
+    @abstractmethod
+    def build_output(self, login: Login, *, spill: Path) -> dict[str, Any]:
+        """Make the profile's output, without the password, which `get_password` gives.
+
+        Args:
+            spill: the folder that the engine may spill to.
+
+        Raises:
+            ConfigurationError: the URL has a parameter that dbt cannot pass on.
+        """
+
+    @abstractmethod
+    def get_password(self, login: Login) -> str | None:
+        """The value of PASSWORD_VARIABLE, if the profile names it."""
+
+    @abstractmethod
+    def connect(self, login: Login, *, spill: Path) -> Any:
+        """Open a connection to read, in the session and under the lock that the models have."""
+
+    @abstractmethod
+    def release(self) -> None:
+        """Close what dbt keeps open until its process ends and nobody else could open beside it."""
+
+
+def get_adapter(name: str) -> Adapter:
+    """Get an adapter by its name."""
+    return import_module(f"fabric_assets.transform.worker.adapters.{name}").ADAPTER(name)
