@@ -147,6 +147,9 @@ def _load(request: LoadRequest, context: SourceContext, destination: Destination
         for record in records.values():
             _record_failure(record, error, request=request, warehouse=warehouse, job=job, report=report)
         raise
+    # What the plan says is what is done, and so what the ledger says.
+    dispositions = {plan.name: plan.disposition for group in reader.groups for plan in group.streams}
+    records = {name: replace(record, write_disposition=dispositions.get(name, record.write_disposition)) for name, record in records.items()}
     try:
         job.call(lambda: warehouse.start(list(records.values())))
         shared = LoadContext(
@@ -174,7 +177,10 @@ def _open_source(request: LoadRequest, context: SourceContext) -> SourceReader:
 
 
 def _start_records(request: LoadRequest, streams: Sequence[str]) -> dict[str, LoadRecord]:
-    """One row of the ledger per stream; a load's id is the time in seconds, as dlt's is, a microsecond apart from its neighbours."""
+    """One row of the ledger per stream; a load's id is the time in seconds, as dlt's is, a microsecond apart from its neighbours.
+
+    The disposition is the declared one, until there is a plan.
+    """
     begun, config = datetime.now(UTC), request.tenant.sources[request.source]
     return {
         stream: LoadRecord(

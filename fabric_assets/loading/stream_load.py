@@ -68,7 +68,6 @@ class StreamLoad:
     def __init__(self, plan: StreamPlan, context: LoadContext, after_commit: Callable[[str], None]) -> None:
         self._plan, self._context, self._after_commit = plan, context, after_commit
         self._request, self.job = context.request, context.job
-        self._config = self._request.tenant.sources[self._request.source].streams[plan.name]
         self._place = context.source.describe(plan.name)
         self._record = context.records[plan.name]
         self._started = self._told = time.monotonic()
@@ -94,11 +93,10 @@ class StreamLoad:
         kept = self._state.column_names if self._state.value_forms == value_forms else None
         reserved = get_kind(self._request.tenant).reserved_columns
         names = partial(StreamNames, plan.name, layout=family, kept=kept, value_forms=value_forms, reserved=reserved)
-        self._names = names(rename=getattr(self._config, "rename", {}), place=self._place)
+        self._names = names(rename=plan.rename, place=self._place)
         self._shaper = Shaper(
             plan,
             names=self._names,
-            contract=self._config.schema_contract,
             refuse_nul=not get_kind(self._request.tenant).takes_nul_in_text,
             load_id=self._record.load_id,
             place=self._place,
@@ -176,7 +174,7 @@ class StreamLoad:
                 f"{self._place}: a fault of ETL Fabric: {record.rows_read} rows, {record.rows_loaded} loaded, {record.rows_rejected} rejected; none is kept",
                 remedy="report it with this message",
             )
-        if not self._plan.is_judged and self._config.rejects.is_exceeded(record.rows_read, record.rows_rejected):
+        if not self._plan.is_judged and self._plan.rejects.is_exceeded(record.rows_read, record.rows_rejected):
             raise self._build_limit_error(record)
         written = writer.finish()
         self._names.older.note_forms(self.memory.older_forms, self._names.find_column)
@@ -200,7 +198,7 @@ class StreamLoad:
                 *self.memory.warnings,
                 *describe_acting(self._context.warehouse.list_planted(self._plan.name)),
                 *describe_older_forms(self._names, self._request.tenant.tenant),
-                *describe_drift(record.schema_changes, self._config.schema_contract, tables=self._shaper.tables, reads_all=reads_all),
+                *describe_drift(record.schema_changes, self._plan.contract, tables=self._shaper.tables, reads_all=reads_all),
                 *describe_repeats(written.repeats, self._plan.key),
                 *describe_missing_rows(written.missing, self._state.rows_total, reads_all=reads_all),
             ),

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from fabric_assets.config.sources.streams import WriteDisposition
+from fabric_assets.config.sources.rejects import RejectsConfig
+from fabric_assets.config.sources.streams import SchemaContract, StreamConfig, WriteDisposition
 from fabric_assets.errors import FabricError
 from fabric_assets.rows.imported_file import ImportedFile
 
@@ -66,7 +67,7 @@ class StreamFailed:
 
 @dataclass(frozen=True)
 class StreamPlan:
-    """How a stream's rows are written.
+    """How a stream's rows are written: what the engine goes by, whatever the YAML says.
 
     Args:
         key: the primary key, in the source's spelling; empty without one.
@@ -78,6 +79,10 @@ class StreamPlan:
         is_judged: the reader holds the rejected rows against the stream's limit itself, file by file.
         declares_columns: the source says which columns it has (database, Parquet, CSV header), so a column that is missing from its rows is gone.
         unread: columns that the source has and the stream leaves out, in the source's spelling.
+        is_json: rows come as JSON objects; else as columns.
+        contract: what may change in the tables.
+        rename: field in the source's spelling -> the name of its column.
+        rejects: how many rows may be rejected.
     """
 
     name: str
@@ -91,6 +96,20 @@ class StreamPlan:
     is_judged: bool = False
     declares_columns: bool = False
     unread: tuple[str, ...] = ()
+    is_json: bool = False
+    contract: SchemaContract = field(default_factory=SchemaContract)
+    rename: Mapping[str, str] = field(default_factory=dict)
+    rejects: RejectsConfig = field(default_factory=RejectsConfig)
+
+    @classmethod
+    def declared(cls, name: str, stream: StreamConfig, **more: Any) -> "StreamPlan":
+        """Plan what a stream's YAML declares.
+
+        Args:
+            more: other fields of the plan, which win.
+        """
+        known = {"disposition": stream.disposition, "key": stream.primary_key or (), "contract": stream.schema_contract, "rejects": stream.rejects}
+        return cls(name, **{**known, "rename": getattr(stream, "rename", {}), **more})
 
 
 class StreamMemory(Protocol):

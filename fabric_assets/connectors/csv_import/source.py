@@ -59,7 +59,7 @@ def build_plan(name: str, stream: CsvStream) -> StreamPlan:
     """Say how a stream's rows are written: those of a file's new version in the place of the old one's, or beside them."""
     merges = stream.disposition == "merge"
     replaced_by = FILE if stream.on_new_version == "replace_file" else HASH
-    return StreamPlan(name, stream.disposition, stream.primary_key or (), newest_by=ORDER if merges else None, replaced_by=replaced_by, is_judged=True)
+    return StreamPlan.declared(name, stream, newest_by=ORDER if merges else None, replaced_by=replaced_by, is_judged=True)
 
 
 class _StreamImport:

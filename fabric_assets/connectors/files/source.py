@@ -47,10 +47,9 @@ def open_source(context: SourceContext) -> SourceReader:
 def build_plan(name: str, stream: FileStream) -> StreamPlan:
     """Say how a stream's rows are written."""
     merges, appends = stream.disposition == "merge", stream.disposition == "append"
-    return StreamPlan(
+    return StreamPlan.declared(
         name,
-        stream.disposition,
-        stream.primary_key or (),
+        stream,
         newest_by=ORDER if merges else None,
         replaced_by=FILE if appends else None,
         declares_columns=stream.format in ("csv", "parquet"),

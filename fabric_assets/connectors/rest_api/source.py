@@ -65,7 +65,7 @@ class _Api:
         # Should the pages hold a key twice, its newest row wins; a nested field is no column.
         newest = stream.cursor.field if merged and stream.cursor and "." not in stream.cursor.field else None
         reads_all = all(self.config.streams[ancestor].cursor is None for ancestor in self.get_lineage(name))
-        return StreamPlan(name, stream.disposition, key=stream.primary_key or (), newest_by=newest, reads_all=reads_all)
+        return StreamPlan.declared(name, stream, newest_by=newest, reads_all=reads_all, is_json=True)
 
     def read(self, root: str, loaded: list[str], memories: Memories) -> Iterator[Batch | StreamFailed]:
         """Read a root endpoint's pages and, depth first, what is loaded from below its rows."""

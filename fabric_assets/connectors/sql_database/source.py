@@ -80,10 +80,9 @@ def open_source(context: SourceContext) -> SourceReader:
     for name, stream in streams.items():
         newest = stream.cursor.field if stream.cursor else None
         declared = tables.get(stream.table or name)
-        plan = StreamPlan(
+        plan = StreamPlan.declared(
             name,
-            stream.disposition,
-            key=stream.primary_key or (),
+            stream,
             newest_by=newest,
             reads_all=stream.cursor is None,
             declares_columns=True,

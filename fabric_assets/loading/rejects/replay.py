@@ -146,14 +146,13 @@ def _build_plans(name: str, config: AnySource, loads: Sequence[str]) -> Iterator
     stream = config.streams[name]
     cursor = getattr(stream, "cursor", None)
     newest_by = ORDER if isinstance(stream, FileStream) else cursor.field if cursor and "." not in cursor.field else None
-    key = stream.primary_key or ()
     if stream.disposition != "merge":
-        yield StreamPlan(name, "append", key, yields=True), None
+        yield StreamPlan.declared(name, stream, disposition="append", yields=True), None
     elif newest_by or not _IS_JSON[config.type]:
         # A database's stream without a cursor is read whole by each load: what the last one has rejected is newer than what it has left.
-        yield StreamPlan(name, "merge", key, newest_by=newest_by, yields=True), None
+        yield StreamPlan.declared(name, stream, newest_by=newest_by, yields=True), None
     else:
-        yield from ((StreamPlan(name, "merge", key, yields=True, read_by=load_id), load_id) for load_id in loads)
+        yield from ((StreamPlan.declared(name, stream, yields=True, read_by=load_id), load_id) for load_id in loads)
 
 
 def build_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, pa.DataType], find_column: Callable[[str], str]) -> pa.Table:

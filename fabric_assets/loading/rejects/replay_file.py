@@ -156,7 +156,7 @@ def _replay_stream(
 ) -> MendedStream:
     try:
         merges = config.disposition == "merge"
-        plan = StreamPlan(stream, config.disposition, config.primary_key or (), newest_by=ORDER if merges else None, yields=True)
+        plan = StreamPlan.declared(stream, config, newest_by=ORDER if merges else None, yields=True)
         with contextlib.closing(StreamReplay(tenant, warehouse, source, plan)) as load:
             return _FileReplay(tenant, warehouse, load, config).run(mended.header, pairs)
     except FabricError as error:

@@ -29,20 +29,19 @@ class StreamReplay:
         self.record = LoadRecord(f"{time.time():.6f}", "", source, stream, plan.disposition, now)
         self.family = {name: columns for name, columns in layouts.items() if name == stream or name.startswith(f"{stream}__")}
         self._value_forms = self._state.value_forms if self.family else CURRENT
-        kept, config = self._state.column_names if self._state.value_forms == self._value_forms else None, tenant.sources[source].streams[stream]
+        kept = self._state.column_names if self._state.value_forms == self._value_forms else None
         self.names = StreamNames(
             stream,
             layout=self.family,
             kept=kept,
             value_forms=self._value_forms,
-            rename=getattr(config, "rename", {}),
+            rename=plan.rename,
             reserved=get_kind(tenant).reserved_columns,
             place=describe(tenant, source, stream),
         )
         self._shaper = Shaper(
             plan,
             names=self.names,
-            contract=config.schema_contract,
             refuse_nul=not get_kind(tenant).takes_nul_in_text,
             load_id=self.record.load_id,
             place=describe(tenant, source, stream),

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fabric_assets.config.sources.streams import SchemaContract
 from fabric_assets.connectors.suggestions import build_missing_error
 from fabric_assets.errors import DataError
 from fabric_assets.loading.shaping.frames import Fault, Frame, build_frame, find_faults
@@ -61,7 +60,6 @@ class Shaper:
         plan: StreamPlan,
         *,
         names: StreamNames,
-        contract: SchemaContract,
         refuse_nul: bool,
         load_id: str,
         place: str,
@@ -78,7 +76,7 @@ class Shaper:
             key=tuple(self._key),
             newest_by=names.find_column(plan.newest_by) if plan.newest_by else None,
             names=names,
-            contract=contract,
+            contract=plan.contract,
             declared=declared,
             place=place,
             value_forms=value_forms,

@@ -40,9 +40,9 @@ class Warehouse:
         kept: str | None = None,
     ) -> None:
         contract = SchemaContract.model_validate({"columns": columns, "data_type": data_type})
-        plan = StreamPlan("orders", "merge" if key else "append", key)
+        plan = StreamPlan("orders", "merge" if key else "append", key, contract=contract)
         self.names = StreamNames("orders", layout=layout or {}, kept=kept, place=PLACE)
-        self.shaper = Shaper(plan, names=self.names, contract=contract, refuse_nul=not KINDS[destination].takes_nul_in_text, load_id="L1", place=PLACE)
+        self.shaper = Shaper(plan, names=self.names, refuse_nul=not KINDS[destination].takes_nul_in_text, load_id="L1", place=PLACE)
         self.batches: list[Shaped] = []
         self.rejects: list[Reject] = []
 
