@@ -65,7 +65,7 @@ _clean_environment()
 from fabric_assets import masking  # noqa: E402
 from fabric_assets.settings import Settings  # noqa: E402
 from fabric_assets.transform.project import prepare_project  # noqa: E402
-from tests.support.services import chromium, mariadb_url, postgres_database, postgres_server, postgres_url, redis_url, s3, s3_endpoint  # noqa: E402
+from tests.support.services import chromium, make_database, mariadb_url, postgres_database, postgres_server, postgres_url, redis_url, s3, s3_endpoint  # noqa: E402
 
 # A busy machine is slow, and no test is about that.
 hypothesis.settings.register_profile("fabric", deadline=None)
@@ -74,7 +74,7 @@ hypothesis.settings.load_profile("fabric")
 # What Dagster and dbt import is no garbage: to look through it each 700 objects takes a tenth of the tests' time.
 gc.set_threshold(50_000, 20, 20)
 
-__all__ = ["chromium", "mariadb_url", "postgres_database", "postgres_server", "postgres_url", "redis_url", "s3", "s3_endpoint"]
+__all__ = ["chromium", "make_database", "mariadb_url", "postgres_database", "postgres_server", "postgres_url", "redis_url", "s3", "s3_endpoint"]
 
 
 def pytest_collection_finish() -> None:

@@ -12,18 +12,18 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from fabric_assets.cli.app import app
-from fabric_assets.connectors.csv_import import inbox as import_inbox
 from fabric_assets.connectors.csv_import.bucket import BucketInbox
 from fabric_assets.connectors.csv_import.inbox import FolderInbox
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.loading.dropped_files import release as import_release
 from fabric_assets.settings import Settings
-from tests.loading.conftest import warehouse
+from tests.support.databases import warehouse
+from tests.support.folders import inbox, stable_at_once
 from tests.support.services import Bucket
 from tests.support.shop import Tenant, write_secret_file
 
-__all__ = ["warehouse"]
-pytestmark = pytest.mark.usefixtures("settings_environ")
+__all__ = ["inbox", "stable_at_once", "warehouse"]
+pytestmark = pytest.mark.usefixtures("settings_environ", "stable_at_once")
 COLUMNS = {"day": {"type": "date", "required": True}, "spend": {"type": "decimal"}}
 GOOD, UNCLOSED = "day,spend\n2026-01-01,1\n", 'day,spend\n2026-01-05,"1\n'
 
@@ -32,18 +32,6 @@ class Shop(Tenant):
     """A tenant whose YAML also lies where the command looks for it."""
 
     write: Callable[[], None]
-
-
-@pytest.fixture(autouse=True)
-def stable_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(import_inbox, "STABLE_SECONDS", 0.0)
-
-
-@pytest.fixture
-def inbox(settings: Settings) -> Path:
-    folder = settings.data_dir / "inbox" / "acme"
-    folder.mkdir(parents=True)
-    return folder
 
 
 @pytest.fixture

@@ -5,6 +5,9 @@ from pytest_httpserver import HTTPServer
 
 from fabric_assets.settings import Settings
 from tests.connectors.rest_api.rest import Api, Warehouse, skip_pauses
+from tests.support.databases import database, mariadb, postgres, sqlite
+
+__all__ = ["database", "mariadb", "postgres", "sqlite"]
 
 
 @pytest.fixture
@@ -25,8 +28,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.fixture(params=["duckdb", "postgres"])
-def any_warehouse(request: pytest.FixtureRequest, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> Warehouse:
+def any_warehouse(request: pytest.FixtureRequest, warehouse: Warehouse) -> Warehouse:
     if request.param == "postgres":
-        monkeypatch.setenv("WAREHOUSE_URL", request.getfixturevalue("postgres_database"))
-        warehouse.destination = {"type": "postgres", "url": {"env": "WAREHOUSE_URL"}}
+        warehouse.tenant.warehouse = request.getfixturevalue("postgres_database")
     return warehouse

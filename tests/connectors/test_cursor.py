@@ -2,7 +2,6 @@
 
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -11,24 +10,18 @@ import pytest
 from fabric_assets.errors import DataError
 from fabric_assets.rows.row_digests import digest_rows
 from fabric_assets.settings import Settings
-from tests.connectors.sql_database.sql import Memory, Reading
-from tests.support.duck import DuckSource
-from tests.support.shop import SourceDatabase, build_sqlite_url
+from tests.connectors.sql_database.sql import Reading
+from tests.support.memory import Memory
+from tests.support.shop import SourceDatabase
 
 MERGE = {"primary_key": "id", "cursor": {"field": "seen"}}
 APPEND = {"write_disposition": "append", "cursor": {"field": "seen"}}
 ROWS = [(1, "2024-01-01 10:00:00"), (2, "2024-01-01 11:00:00"), (3, "2024-01-01 11:00:00")]
 
 
-@pytest.fixture(params=["sqlite", "postgres", "mariadb", "duckdb"])
-def events(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) -> SourceDatabase:
+@pytest.fixture
+def events(database: SourceDatabase) -> SourceDatabase:
     """A database with a table of three events."""
-    if request.param == "duckdb":
-        database: SourceDatabase = DuckSource(tmp_path / "shop.duckdb", settings)
-    elif request.param == "sqlite":
-        database = SourceDatabase(build_sqlite_url(tmp_path), settings)
-    else:
-        database = SourceDatabase(request.getfixturevalue({"postgres": "postgres_database", "mariadb": "mariadb_url"}[request.param]), settings)
     database.run("create table events (id integer, seen timestamp null)")
     database.fill("events", ROWS)
     return database
@@ -36,7 +29,7 @@ def events(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) -
 
 def test_a_state_that_is_lost_is_read_from_the_warehouse(events: SourceDatabase, settings: Settings) -> None:
     reading = Reading(events, settings, events=MERGE)
-    reading.memories["events"] = Memory(_build_rows(events, [1, 2]))
+    reading.memories["events"] = Memory(table=_build_rows(events, [1, 2]))
     events.fill("events", [(4, "2024-01-01 10:30:00")])
     # What is older than the warehouse's newest row was loaded before the state was lost.
     assert _read_ids(reading) == [2, 3]
@@ -46,7 +39,7 @@ def test_a_state_that_is_lost_is_read_from_the_warehouse(events: SourceDatabase,
 def test_a_lost_state_doubles_nothing_in_an_append(events: SourceDatabase, settings: Settings) -> None:
     events.run("insert into events select * from events where id = 3")
     reading = Reading(events, settings, events=APPEND)
-    reading.memories["events"] = Memory(_build_rows(events, [1, 2, 3]))
+    reading.memories["events"] = Memory(table=_build_rows(events, [1, 2, 3]))
     assert _read_ids(reading) == [3]
     assert _read_ids(reading) == []
     events.fill("events", [(5, "2024-01-02 00:00:00")])
@@ -164,13 +157,12 @@ def test_an_infinite_cursor_is_merged_in_every_load_and_remembered_by_none(postg
         Reading(database, settings, events=APPEND).read()
 
 
-def test_another_cursor_begins_a_merge_again_and_stops_an_append(settings: Settings, tmp_path: Path) -> None:
-    database = SourceDatabase(build_sqlite_url(tmp_path), settings)
-    database.run("create table events (id integer, n integer)", "insert into events values (1, 5), (2, 6)")
+def test_another_cursor_begins_a_merge_again_and_stops_an_append(sqlite: SourceDatabase, settings: Settings) -> None:
+    sqlite.run("create table events (id integer, n integer)", "insert into events values (1, 5), (2, 6)")
     for disposition in ("merge", "append"):
-        first = Reading(database, settings, events={"primary_key": "id", "write_disposition": disposition, "cursor": {"field": "n"}})
+        first = Reading(sqlite, settings, events={"primary_key": "id", "write_disposition": disposition, "cursor": {"field": "n"}})
         first.read()
-        second = Reading(database, settings, events={"primary_key": "id", "write_disposition": disposition, "cursor": {"field": "id"}})
+        second = Reading(sqlite, settings, events={"primary_key": "id", "write_disposition": disposition, "cursor": {"field": "id"}})
         second.memories = first.memories
         if disposition == "merge":
             assert _read_ids(second) == [1, 2]

@@ -11,21 +11,7 @@ from fabric_assets.errors import ConfigurationError, DataError
 from fabric_assets.rows.arrow_types import TEXT
 from fabric_assets.settings import Settings
 from tests.support.duck import DuckSource
-from tests.support.shop import SourceDatabase, Tenant, build_sqlite_url
-
-
-@pytest.fixture(params=["sqlite", "postgres", "mariadb", "duckdb"])
-def database(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) -> SourceDatabase:
-    if request.param == "duckdb":
-        return DuckSource(tmp_path / "shop.duckdb", settings)
-    if request.param == "sqlite":
-        return SourceDatabase(build_sqlite_url(tmp_path), settings)
-    return SourceDatabase(request.getfixturevalue({"postgres": "postgres_database", "mariadb": "mariadb_url"}[request.param]), settings)
-
-
-@pytest.fixture
-def sqlite(settings: Settings, tmp_path: Path) -> SourceDatabase:
-    return SourceDatabase(build_sqlite_url(tmp_path), settings)
+from tests.support.shop import SourceDatabase, Tenant
 
 
 def make_tenant(database: SourceDatabase, settings: Settings, **cursor: Any) -> Tenant:

@@ -8,6 +8,9 @@ import pytest
 
 from fabric_assets.settings import Settings
 from tests.factories.shop import make_shop
+from tests.support.folders import inbox
+
+__all__ = ["inbox"]
 
 
 @pytest.fixture

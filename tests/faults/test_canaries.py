@@ -19,7 +19,7 @@ from tests.faults.canaries import CANARIES, Fleet, ProcessWatch, find, prepare_s
 from tests.faults.processes import wait_until
 from tests.faults.webserver import Webserver
 from tests.support.lengths import AT_FULL_LENGTH
-from tests.support.services import PostgresServer
+from tests.support.services import PostgresServer, start_server
 
 # One server and one process for all: these tests are about what is left behind.
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("canaries")]
@@ -27,13 +27,9 @@ pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("canaries")]
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
-    server = PostgresServer()
-    try:
-        server.start()
+    with start_server(asks_for_passwords=True) as server:
         prepare_server(server)
         yield server
-    finally:
-        server.remove()
 
 
 @pytest.fixture(scope="module")
@@ -139,22 +135,9 @@ def test_the_webserver_shows_no_secret_of_a_run_that_failed(fleet: Fleet) -> Non
     try:
         wait_until(webserver.is_up, 120)
         answers = [json.dumps(webserver.ask("{ assetNodes { assetKey { path } metadataEntries { label description __typename } tags { key value } } }"))]
-        (node,) = webserver.ask("{ repositoriesOrError { ... on RepositoryConnection { nodes { name location { name } } } } }")["repositoriesOrError"]["nodes"]
         paths = [asset["assetKey"]["path"] for asset in json.loads(answers[0])["assetNodes"]]
         assert len(paths) >= len(CANARIES)
-        launched = webserver.ask(
-            """mutation ($selector: JobOrPipelineSelector!) {
-                launchRun(executionParams: {selector: $selector, runConfigData: {}}) {
-                    __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
-                } }""",
-            selector={
-                "repositoryName": node["name"],
-                "repositoryLocationName": node["location"]["name"],
-                "jobName": "__ASSET_JOB",
-                "assetSelection": [{"path": path} for path in paths if path[1] == "raw"],
-            },
-        )["launchRun"]
-        run_id = launched["run"]["runId"]
+        run_id = webserver.launch(path for path in paths if path[1] == "raw")
         wait_until(lambda: webserver.get_status(run_id) in {"SUCCESS", "FAILURE"}, 240)
         answers.append(json.dumps(webserver.ask(EVENTS, id=run_id)))
         failures = answers[-1].count('"ExecutionStepFailureEvent"')

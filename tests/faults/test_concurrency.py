@@ -11,7 +11,7 @@ from tests.faults.oracle import NONE, add
 from tests.faults.processes import Case, Process, wait_until
 from tests.faults.world import World, provision_all
 from tests.support.lengths import IS_FULL
-from tests.support.services import PostgresServer
+from tests.support.services import PostgresServer, start_server
 
 Start = Callable[[Case], Process]
 TENANTS = 50 if IS_FULL else 20
@@ -93,12 +93,8 @@ def test_without_the_lease_a_duckdb_file_takes_one_of_them_only(settings: Settin
 
 @pytest.fixture(scope="module")
 def roomy_server() -> Iterator[PostgresServer]:
-    server = PostgresServer()
-    try:
-        server.start(connections=400)
+    with start_server(connections=400) as server:
         yield server
-    finally:
-        server.remove()
 
 
 def test_many_new_tenants_load_for_the_first_time_at_once(settings: Settings, roomy_server: PostgresServer, start: Start) -> None:

@@ -159,13 +159,13 @@ def webserver(world: World, environ: dict[str, str]) -> Iterator[Webserver]:
 @only_duckdb
 def test_a_run_that_is_terminated_frees_its_pool_for_the_next(world: World, shop: str, webserver: Webserver) -> None:
     with held(shop, "events") as is_awaited:
-        run_id = webserver.launch()
+        run_id = webserver.launch(["acme", "raw", "shop", stream] for stream in ("orders", "stores", "events"))
         wait_until(is_awaited, 60)
         webserver.terminate(run_id)
         wait_until(lambda: webserver.get_status(run_id) == "CANCELED", 60)
         wait_until(lambda: is_closed(world))
     assert world.read("events") == []
-    again = webserver.launch()
+    again = webserver.launch(["acme", "raw", "shop", stream] for stream in ("orders", "stores", "events"))
     wait_until(lambda: webserver.get_status(again) in {"SUCCESS", "FAILURE"}, 60)
     assert webserver.get_status(again) == "SUCCESS"
     assert world.count("orders", "stores", "events") == NONE

@@ -129,15 +129,8 @@ POISON = {
 GOOD = '{"id": %d, "day": "2024-02-29", "n": %d, "t": "ok"}'
 
 
-@pytest.fixture
-def inbox(settings: Settings) -> Path:
-    folder = settings.data_dir / "inbox_of_acme"
-    folder.mkdir()
-    return folder
-
-
 def build_files(format_: str, **stream: Any) -> dict[str, Any]:
-    return {"type": "files", "path": "inbox_of_acme", "streams": {"rows": {"glob": f"*.{format_}", "format": format_, **stream}}}
+    return {"type": "files", "path": "exports", "streams": {"rows": {"glob": f"*.{format_}", "format": format_, **stream}}}
 
 
 def write_poison(inbox: Path, *names: str) -> None:

@@ -14,7 +14,7 @@ from tests.faults.processes import Case, Process, wait_until
 from tests.faults.proxy import Proxy, reroute
 from tests.faults.world import STREAMS, World
 from tests.support.lengths import AT_FULL_LENGTH, choose
-from tests.support.services import PostgresServer, start_pgbouncer
+from tests.support.services import PostgresServer, start_pgbouncer, start_server
 
 Start = Callable[[Case], Process]
 TIMEOUT = 4
@@ -25,12 +25,8 @@ MANY = 20_000
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
     """A Postgres that a test may crash without taking another's databases down."""
-    server = PostgresServer()
-    try:
-        server.start()
+    with start_server() as server:
         yield server
-    finally:
-        server.remove()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,8 @@ class Webserver:
             return bool(self.ask("{ version }"))
         return False
 
-    def launch(self) -> str:
+    def launch(self, paths: Iterable[Sequence[str]]) -> str:
+        """Start a run of these assets; gives its id."""
         locations = self.ask("{ repositoriesOrError { ... on RepositoryConnection { nodes { name location { name } } } } }")
         (node,) = locations["repositoriesOrError"]["nodes"]
         launched = self.ask(
@@ -67,7 +68,7 @@ class Webserver:
                 "repositoryName": node["name"],
                 "repositoryLocationName": node["location"]["name"],
                 "jobName": "__ASSET_JOB",
-                "assetSelection": [{"path": ["acme", "raw", "shop", stream]} for stream in ("orders", "stores", "events")],
+                "assetSelection": [{"path": path} for path in paths],
             },
         )["launchRun"]
         return launched["run"]["runId"]

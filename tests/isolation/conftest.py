@@ -1,10 +1,8 @@
 """A sound fleet on a Postgres of these tests' own: two tenants that share a database, one with its own, all made by provisioning, each with a row."""
 
 import contextlib
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psycopg2
@@ -19,10 +17,9 @@ from fabric_assets.security.roles.provisioning import provision
 from fabric_assets.security.roles.server import open_server
 from fabric_assets.settings import Settings
 from fabric_assets.transform.estates import build_estate, get_server_login
-from tests.support.services import PostgresServer
+from tests.support.services import PostgresServer, start_server
 
 DATABASE = "warehouse"
-_HBA = "host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
 
 
 def make_tenant(name: str, destination: dict[str, Any]) -> TenantConfig:
@@ -63,33 +60,21 @@ def fill(place: Place, name: str) -> None:
 
 @pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    server = PostgresServer()
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        try:
-            (server.data / "pg_hba.conf").write_text(_HBA)
-            shutil.chown(server.data / "pg_hba.conf", *_get_owner(server.data))
-            server.start()
-            root = tmp_path_factory.mktemp("isolation")
-            settings = Settings(root / "tenants", root / "dbt", root / "data", secret_keys=(Fernet.generate_key().decode(),))
-            settings.data_dir.mkdir(mode=0o700)
-            monkeypatch.setenv("MANAGED_URL", f"postgresql://127.0.0.1:{server.port}/{DATABASE}")
-            monkeypatch.setenv("LOOSE_URL", server.get_url(DATABASE))
-            managed = {"type": "postgres", "url": {"env": "MANAGED_URL"}, "managed": True}
-            tenants = {name: make_tenant(name, managed) for name in ("acme", "globex")}
-            tenants["initech"] = make_tenant("initech", {**managed, "isolation": "database"})
-            made = Place(server, settings, tenants)
-            made.run(f"create database {DATABASE} template template0 strategy file_copy", database="postgres")
-            login = get_server_login(tenants["acme"], settings, {"FABRIC_PROVISION_URL": server.get_url(DATABASE)})
-            with open_server(login) as opened:
-                provision(opened, [build_estate(tenant, None, settings) for tenant in tenants.values()], Logins(settings))
-            for name in tenants:
-                fill(made, name)
-            tenants["loose"] = make_tenant("loose", {"type": "postgres", "url": {"env": "LOOSE_URL"}})
-            yield made
-        finally:
-            server.remove()
-
-
-def _get_owner(folder: Path) -> tuple[int, int]:
-    found = folder.stat()
-    return found.st_uid, found.st_gid
+    with start_server(asks_for_passwords=True) as server, pytest.MonkeyPatch.context() as monkeypatch:
+        root = tmp_path_factory.mktemp("isolation")
+        settings = Settings(root / "tenants", root / "dbt", root / "data", secret_keys=(Fernet.generate_key().decode(),))
+        settings.data_dir.mkdir(mode=0o700)
+        monkeypatch.setenv("MANAGED_URL", f"postgresql://127.0.0.1:{server.port}/{DATABASE}")
+        monkeypatch.setenv("LOOSE_URL", server.get_url(DATABASE))
+        managed = {"type": "postgres", "url": {"env": "MANAGED_URL"}, "managed": True}
+        tenants = {name: make_tenant(name, managed) for name in ("acme", "globex")}
+        tenants["initech"] = make_tenant("initech", {**managed, "isolation": "database"})
+        made = Place(server, settings, tenants)
+        made.run(f"create database {DATABASE} template template0 strategy file_copy", database="postgres")
+        login = get_server_login(tenants["acme"], settings, {"FABRIC_PROVISION_URL": server.get_url(DATABASE)})
+        with open_server(login) as opened:
+            provision(opened, [build_estate(tenant, None, settings) for tenant in tenants.values()], Logins(settings))
+        for name in tenants:
+            fill(made, name)
+        tenants["loose"] = make_tenant("loose", {"type": "postgres", "url": {"env": "LOOSE_URL"}})
+        yield made

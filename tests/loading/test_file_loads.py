@@ -28,13 +28,6 @@ from tests.support.services import Bucket, get_free_port
 from tests.support.shop import Tenant, write_secret_file
 
 
-@pytest.fixture
-def inbox(settings: Settings) -> Path:
-    folder = settings.data_dir / "exports"
-    folder.mkdir()
-    return folder
-
-
 def build_tenant(settings: Settings, *, warehouse: str | None = None, **streams: dict[str, Any]) -> Tenant:
     return Tenant(settings, {"type": "files", "path": "exports", "streams": streams}, warehouse=warehouse)
 

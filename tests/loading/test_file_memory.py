@@ -43,13 +43,6 @@ print(json.dumps({"rows": rows, "said": said, "megabytes": peak / 1024}))
 """
 
 
-@pytest.fixture
-def inbox(settings: Settings) -> Path:
-    folder = settings.data_dir / "exports"
-    folder.mkdir()
-    return folder
-
-
 def measure(settings: Settings, form: str, **limits: str) -> tuple[int | None, str]:
     """Load in a process of its own: its rows, and what it said instead."""
     # A file: DuckDB takes `python -c` for a person, and draws a bar into its output.

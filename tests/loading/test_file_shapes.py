@@ -20,13 +20,6 @@ from fabric_assets.settings import Settings
 from tests.support.shop import Tenant
 
 
-@pytest.fixture
-def inbox(settings: Settings) -> Path:
-    folder = settings.data_dir / "exports"
-    folder.mkdir()
-    return folder
-
-
 def build_tenant(settings: Settings, *, warehouse: str | None = None, limits: dict[str, Any] | None = None, **stream: Any) -> Tenant:
     source = {"type": "files", "path": "exports", "streams": {"items": {"glob": "*", "format": "csv", **stream}}}
     return Tenant(settings, source | ({"limits": limits} if limits else {}), warehouse=warehouse)

@@ -2,34 +2,25 @@
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import psycopg2
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from fabric_assets.errors import SourceError, SourceUnavailable
 from fabric_assets.settings import Settings
-from tests.support.services import PostgresServer
 from tests.support.shop import SourceDatabase, Tenant
 
 
 @pytest.fixture
-def latin_database(postgres_server: PostgresServer, request: pytest.FixtureRequest) -> Iterator[str]:
+def latin_database(make_database: Callable[..., str], request: pytest.FixtureRequest) -> str:
     """A Postgres database in the encoding that the test names."""
-    encoding = request.param
-    name = f"source_{encoding.lower()}"
-    admin = psycopg2.connect(postgres_server.get_url())
-    admin.autocommit = True
-    with contextlib.closing(admin), admin.cursor() as cursor:
-        cursor.execute(f"create database {name} encoding '{encoding}' template template0 lc_collate 'C' lc_ctype 'C'")
-        yield postgres_server.get_url(name)
-        cursor.execute(f"drop database {name} with (force)")
+    return make_database(request.param)
 
 
 @pytest.mark.parametrize(("latin_database", "word"), [("LATIN1", "café"), ("WIN1252", "5 €"), ("EUC_JP", "日本語")], indirect=["latin_database"])

@@ -25,10 +25,9 @@ from fabric_assets.security.roles.server import Server, open_server
 from fabric_assets.security.secrets import resolve_secret
 from fabric_assets.settings import Settings
 from fabric_assets.transform.estates import build_estate, get_server_login
-from tests.support.services import PostgresServer
+from tests.support.services import PostgresServer, start_server
 
 Rows = list[tuple[Any, ...]]
-_HBA = "host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
 
 
 @dataclass(frozen=True)
@@ -102,13 +101,8 @@ class Place:
 
 @pytest.fixture(scope="session")
 def walled_server() -> Iterator[PostgresServer]:
-    server = PostgresServer()
-    try:
-        (server.data / "pg_hba.conf").write_text(_HBA)
-        server.start()
+    with start_server(asks_for_passwords=True) as server:
         yield server
-    finally:
-        server.remove()
 
 
 @pytest.fixture

@@ -12,11 +12,9 @@ from tests.support.shop import SourceDatabase, build_sqlite_url
 @pytest.fixture(params=["sqlite", "postgres", "mariadb", "duckdb"])
 def database(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) -> SourceDatabase:
     """An empty database of each kind that is tested for real."""
-    if request.param == "sqlite":
-        return SourceDatabase(build_sqlite_url(tmp_path), settings)
     if request.param == "duckdb":
         return DuckSource(tmp_path / "shop.duckdb", settings)
-    return SourceDatabase(request.getfixturevalue({"postgres": "postgres_database", "mariadb": "mariadb_url"}[request.param]), settings)
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture
@@ -24,28 +22,17 @@ def sqlite(settings: Settings, tmp_path: Path) -> SourceDatabase:
     return SourceDatabase(build_sqlite_url(tmp_path), settings)
 
 
+@pytest.fixture
+def postgres(postgres_database: str, settings: Settings) -> SourceDatabase:
+    return SourceDatabase(postgres_database, settings)
+
+
+@pytest.fixture
+def mariadb(mariadb_url: str, settings: Settings) -> SourceDatabase:
+    return SourceDatabase(mariadb_url, settings)
+
+
 @pytest.fixture(params=["duckdb", "postgres"])
 def warehouse(request: pytest.FixtureRequest) -> str | None:
-    """A destination of each kind: None for DuckDB, else a Postgres url."""
-    if request.param == "duckdb":
-        return None
-    from tests.support.services import PostgresServer
-
-    server: PostgresServer = request.getfixturevalue("postgres_server")
-    import uuid
-
-    import psycopg2
-
-    name = f"wh_{uuid.uuid4().hex[:12]}"
-    admin = psycopg2.connect(server.get_url())
-    admin.autocommit = True
-    with admin.cursor() as cursor:
-        cursor.execute(f"create database {name} template template0 strategy file_copy")
-
-    def drop() -> None:
-        with admin.cursor() as cursor:
-            cursor.execute(f"drop database if exists {name} with (force)")
-        admin.close()
-
-    request.addfinalizer(drop)
-    return server.get_url(name)
+    """A fresh destination of each kind: None for DuckDB, else a Postgres URL."""
+    return None if request.param == "duckdb" else request.getfixturevalue("make_database")()

@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -43,15 +43,28 @@ def _name_database() -> str:
 # --- Postgres
 
 
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[PostgresServer]:
-    """The session's (each xdist worker's) own Postgres."""
+@contextlib.contextmanager
+def start_server(*, asks_for_passwords: bool = False, connections: int = 60) -> Iterator[PostgresServer]:
+    """A Postgres of the caller's own.
+
+    Args:
+        asks_for_passwords: of everyone but the superuser; else it trusts every login.
+    """
     server = PostgresServer()
     try:
-        server.start()
+        if asks_for_passwords:
+            (server.data / "pg_hba.conf").write_text("host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
+        server.start(connections=connections)
         yield server
     finally:
         server.remove()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """The session's (each xdist worker's) own Postgres."""
+    with start_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -61,18 +74,31 @@ def postgres_url(postgres_server: PostgresServer) -> str:
 
 
 @pytest.fixture
-def postgres_database(postgres_server: PostgresServer) -> Iterator[str]:
-    """postgresql:// URL of a fresh, empty database."""
+def make_database(postgres_server: PostgresServer) -> Iterator[Callable[..., str]]:
+    """Makes fresh, empty Postgres databases, in UTF-8 unless another encoding is named, and gives their URLs."""
     import psycopg2
 
-    name = _name_database()
+    made = list[str]()
     admin = psycopg2.connect(postgres_server.get_url())
     admin.autocommit = True
     with contextlib.closing(admin), admin.cursor() as cursor:
-        # By the write-ahead log, which is the default, it takes 240 ms instead of 36.
-        cursor.execute(f"create database {name} template template0 strategy file_copy")
-        yield postgres_server.get_url(name)
-        cursor.execute(f"drop database if exists {name} with (force)")
+
+        def make(encoding: str = "UTF8") -> str:
+            made.append(_name_database())
+            # By the write-ahead log, which is the default, it takes 240 ms instead of 36.
+            options = "strategy file_copy" if encoding == "UTF8" else f"encoding '{encoding}' lc_collate 'C' lc_ctype 'C'"
+            cursor.execute(f"create database {made[-1]} template template0 {options}")
+            return postgres_server.get_url(made[-1])
+
+        yield make
+        for name in made:
+            cursor.execute(f"drop database if exists {name} with (force)")
+
+
+@pytest.fixture
+def postgres_database(make_database: Callable[..., str]) -> str:
+    """postgresql:// URL of a fresh, empty database."""
+    return make_database()
 
 
 # --- what the machine offers

@@ -15,36 +15,39 @@ from fabric_assets.settings import Settings
 
 
 class Tenant:
-    """Args:
-    source: the one source, named shop.
-    messages: what the loads reported.
+    """A tenant with one source.
+
+    Args:
+        source: its block of the YAML.
+        warehouse: URL of a Postgres; None for DuckDB.
+        messages: what the loads reported.
     """
 
-    def __init__(self, settings: Settings, source: dict[str, Any], *, warehouse: str | None = None, name: str = "acme") -> None:
-        self.settings, self.source, self.name, self.messages = settings, source, name, list[str]()
-        self._warehouse = warehouse
+    def __init__(self, settings: Settings, source: dict[str, Any], *, warehouse: str | None = None, name: str = "acme", source_name: str = "shop") -> None:
+        self.settings, self.source, self.warehouse, self.name, self.source_name = settings, source, warehouse, name, source_name
+        self.messages = list[str]()
 
     @property
     def config(self) -> TenantConfig:
-        destination: dict[str, Any] = {"type": "duckdb"}
-        if self._warehouse:
-            write_secret_file(self.settings, f"{self.name}_warehouse", self._warehouse)
-            destination = {"type": "postgres", "url": {"file": f"{self.name}_warehouse"}}
-        return TenantConfig.model_validate({"version": 1, "tenant": self.name, "destination": destination, "sources": {"shop": self.source}})
+        destination = build_destination(self.settings, self.name, self.warehouse)
+        sources = {self.source_name: self.source} if self.source else {}
+        return TenantConfig.model_validate({"version": 1, "tenant": self.name, "destination": destination, "sources": sources})
 
     def load(self, *streams: str, full_refresh: bool = False) -> dict[str, StreamReport]:
-        request = LoadRequest(self.config, "shop", streams, self.settings, full_refresh)
+        request = LoadRequest(self.config, self.source_name, streams, self.settings, full_refresh)
         return {report.stream: report for report in run_load(request, report=self.messages.append)}
 
     def read(self, stream: str, *columns: str, order: str = "") -> list[tuple[Any, ...]]:
         """The rows of a raw table, sorted by the columns asked for."""
         listed = ", ".join(f'"{column}"' for column in columns)
-        return self.ask(f'select {listed} from "{self.name}_raw_shop"."{stream}" order by {order or listed}')
+        return self.ask(f'select {listed} from "{self.name}_raw_{self.source_name}"."{stream}" order by {order or listed}')
 
-    def ask(self, sql: str) -> list[tuple[Any, ...]]:
+    def ask(self, *statements: str) -> list[tuple[Any, ...]]:
+        """The rows of the last one."""
         with contextlib.closing(connect(self.config, self.settings, read_only=True)) as connection:
             cursor = connection.cursor()
-            cursor.execute(sql)
+            for statement in statements:
+                cursor.execute(statement)
             return list(cursor.fetchall())
 
     def change(self, sql: str) -> None:
@@ -73,6 +76,14 @@ class SourceDatabase:
 
     def build_source(self, **streams: dict[str, Any]) -> dict[str, Any]:
         return {"type": "sql_database", "url": {"file": "shop_url"}, "streams": streams}
+
+
+def build_destination(settings: Settings, tenant: str, url: str | None) -> dict[str, Any]:
+    """The `destination:` block of a Postgres, whose URL is put into a file; of a DuckDB file for None."""
+    if url is None:
+        return {"type": "duckdb"}
+    write_secret_file(settings, f"{tenant}_warehouse", url)
+    return {"type": "postgres", "url": {"file": f"{tenant}_warehouse"}}
 
 
 def write_secret_file(settings: Settings, name: str, value: str) -> None:

@@ -1,5 +1,5 @@
 """Fixtures of the warehouse' tests."""
 
-from tests.support.databases import database, sqlite, warehouse
+from tests.support.databases import database, mariadb, postgres, sqlite, warehouse
 
-__all__ = ["database", "sqlite", "warehouse"]
+__all__ = ["database", "mariadb", "postgres", "sqlite", "warehouse"]

@@ -10,7 +10,7 @@ import textwrap
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg2
@@ -21,7 +21,6 @@ from fabric_assets.drivers.destinations import connect
 from fabric_assets.errors import DestinationError, DestinationUnavailable, LeaseHeld
 from fabric_assets.settings import Settings
 from fabric_assets.warehouse.lease import load_lease
-from tests.support.services import PostgresServer
 from tests.support.shop import SourceDatabase, Tenant, write_secret_file
 
 
@@ -190,22 +189,15 @@ def test_what_stands_where_the_leases_should_be_is_named(settings: Settings, pos
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII", "WIN1252", "EUC_JP", "KOI8R"])
-def test_a_database_that_cannot_hold_every_text_is_refused_by_name(settings: Settings, postgres_server: PostgresServer, encoding: str) -> None:
-    name = f"other_{uuid.uuid4().hex[:8]}"
-    with contextlib.closing(psycopg2.connect(postgres_server.get_url())) as admin:
-        admin.autocommit = True
-        with admin.cursor() as cursor:
-            cursor.execute(f"create database {name} encoding '{encoding}' template template0 lc_collate 'C' lc_ctype 'C'")
-            try:
-                tenant = build_tenant(settings, postgres_server.get_url(name))
-                refusal = f"the database {name} has the encoding {encoding}.*\n  remedy: .*encoding 'UTF8'"
-                with pytest.raises(DestinationError, match=refusal), load_lease(tenant, "shop", settings):
-                    pass
-                with contextlib.closing(connect(tenant, settings)) as connection, connection.cursor() as inside:
-                    inside.execute("select count(*) from pg_namespace where nspname ~ 'acme'")
-                    assert inside.fetchone() == (0,)
-            finally:
-                cursor.execute(f"drop database {name} with (force)")
+def test_a_database_that_cannot_hold_every_text_is_refused_by_name(settings: Settings, make_database: Callable[..., str], encoding: str) -> None:
+    url = make_database(encoding)
+    tenant = build_tenant(settings, url)
+    refusal = f"the database {url.rsplit('/', 1)[1]} has the encoding {encoding}.*\n  remedy: .*encoding 'UTF8'"
+    with pytest.raises(DestinationError, match=refusal), load_lease(tenant, "shop", settings):
+        pass
+    with contextlib.closing(connect(tenant, settings)) as connection, connection.cursor() as inside:
+        inside.execute("select count(*) from pg_namespace where nspname ~ 'acme'")
+        assert inside.fetchone() == (0,)
 
 
 def test_a_server_that_is_not_there_is_unavailable(settings: Settings) -> None:

@@ -39,7 +39,7 @@ from fabric_assets.warehouse.transaction import Settlement, Transaction
 from fabric_assets.warehouse.warehouse import Warehouse, open_warehouse
 from fabric_assets.warehouse.writing import StreamWriter, Written
 from tests.conftest import ROOT
-from tests.support.shop import write_secret_file
+from tests.support.shop import build_destination
 
 _NUMBERS = count(1)
 REPLACE, APPEND = StreamPlan("orders", "replace"), StreamPlan("orders", "append")
@@ -48,11 +48,7 @@ BY_FILE = StreamPlan("orders", "append", replaced_by="file")
 
 
 def build_tenant(settings: Settings, warehouse: str | None, name: str = "acme") -> TenantConfig:
-    destination: dict[str, Any] = {"type": "duckdb"}
-    if warehouse:
-        write_secret_file(settings, f"{name}_warehouse", warehouse)
-        destination = {"type": "postgres", "url": {"file": f"{name}_warehouse"}}
-    return TenantConfig.model_validate({"version": 1, "tenant": name, "destination": destination})
+    return TenantConfig.model_validate({"version": 1, "tenant": name, "destination": build_destination(settings, name, warehouse)})
 
 
 class OpenStream:

@@ -8,24 +8,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pyarrow as pa
 import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from fabric_assets.config.sources.models import RestApiSource
-from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.rest_api.source import open_source
-from fabric_assets.drivers.destinations import connect
 from fabric_assets.errors import FabricError
-from fabric_assets.loading.load import run_load
-from fabric_assets.rows.batches import Batch, ReadGroup, SourceReader, Window
-from fabric_assets.rows.column_names import normalize_column
-from fabric_assets.rows.imported_file import ImportedFile
-from fabric_assets.rows.reports import LoadRequest, StreamReport
-from fabric_assets.rows.value_forms import CURRENT
+from fabric_assets.rows.batches import Batch, ReadGroup, SourceReader
+from fabric_assets.rows.reports import StreamReport
 from fabric_assets.settings import Settings
+from tests.support.memory import Memory
+from tests.support.shop import Tenant
 
 Handler = Callable[[Request], Any]
 
@@ -75,51 +70,6 @@ def skip_pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return pauses
 
 
-class Memory:
-    """What a stream knows of earlier loads, without a warehouse.
-
-    Args:
-        rows: that it holds, in the warehouse's spelling.
-    """
-
-    def __init__(self, *rows: dict[str, Any], value_forms: int = CURRENT) -> None:
-        self.state: dict[str, Any] = {}
-        self.window, self.warnings = Window(), list[str]()
-        self.value_forms, self.older_forms = value_forms, dict[str, str]()
-        self._rows = list(rows)
-
-    @property
-    def has_loaded(self) -> bool:
-        return bool(self.state)
-
-    def note_older_form(self, field: str, form: str) -> None:
-        self.older_forms[field] = form
-
-    def get_column(self, field: str) -> str:
-        return normalize_column(field)
-
-    def get_type(self, column: str) -> pa.DataType | None:
-        return self.get_rows_at(column, None).schema.field(column).type if self._rows else None
-
-    def get_highest(self, column: str) -> Any:
-        return max((row.get(column) for row in self._rows), default=None)
-
-    def get_rows_at(self, column: str, value: Any) -> pa.Table:
-        return pa.Table.from_pylist([row for row in self._rows if value is None or row[column] == value])
-
-    def find_known(self, rows: pa.Table) -> pa.Array:
-        raise AssertionError("rows of an API are recognised at the boundary alone")
-
-    def get_files(self) -> list[ImportedFile]:
-        return []
-
-    def record_file(self, file: ImportedFile) -> None:
-        raise AssertionError("nobody drops an API's rows")
-
-    def replace_rows_of(self, value: str) -> None:
-        raise AssertionError("an API's rows have no file")
-
-
 @dataclass
 class Reading:
     """What one pass over tenant acme's source `crm` gave, and what each stream remembers of it."""
@@ -162,14 +112,16 @@ def read(streams: Mapping[str, Any], *only: str, memories: dict[str, Memory] | N
     return reading
 
 
-@dataclass
 class Warehouse:
-    """Loads of tenant acme's source `crm`."""
+    """Loads of tenant acme's source `crm`.
 
-    settings: Settings
-    api: Api
-    destination: Mapping[str, Any] = field(default_factory=lambda: {"type": "duckdb"})
-    messages: list[str] = field(default_factory=list)
+    Args:
+        url: of a Postgres; None for DuckDB.
+    """
+
+    def __init__(self, settings: Settings, api: Api, url: str | None = None) -> None:
+        self.settings, self.api, self.tenant = settings, api, Tenant(settings, {}, warehouse=url, source_name="crm")
+        self.messages = self.tenant.messages
 
     def load(self, streams: Mapping[str, Any], *only: str, full_refresh: bool = False, **source: Any) -> dict[str, StreamReport]:
         """Args:
@@ -177,31 +129,15 @@ class Warehouse:
         only: the streams to load; default all.
         source: the rest of the source's block.
         """
-        declared = {"type": "rest_api", "base_url": self.api.url, "allow_private_network": True, "streams": streams, **source}
-        request = LoadRequest(tenant=self._build_tenant({"crm": declared}), source="crm", streams=only, settings=self.settings, full_refresh=full_refresh)
-        return {report.stream: report for report in run_load(request, report=self.messages.append)}
+        self.tenant.source = {"type": "rest_api", "base_url": self.api.url, "allow_private_network": True, "streams": streams, **source}
+        return self.tenant.load(*only, full_refresh=full_refresh)
 
     def read(self, query: str) -> list[tuple[Any, ...]]:
         """Args:
         query: SQL on the raw dataset, tables without a schema.
         """
-        connection = connect(self._build_tenant({}), self.settings, read_only=True)
-        try:
-            cursor = connection.cursor()
-            cursor.execute("set search_path = 'acme_raw_crm'")
-            cursor.execute(query)
-            return cursor.fetchall()
-        finally:
-            connection.close()
+        return self.tenant.ask("set search_path = 'acme_raw_crm'", query)
 
     def list_tables(self) -> list[str]:
-        connection = connect(self._build_tenant({}), self.settings, read_only=True)
-        try:
-            cursor = connection.cursor()
-            cursor.execute("select table_name from information_schema.tables where table_schema = 'acme_raw_crm' order by 1")
-            return [name for (name,) in cursor.fetchall() if not name.startswith("_dlt_")]
-        finally:
-            connection.close()
-
-    def _build_tenant(self, sources: Mapping[str, Any]) -> TenantConfig:
-        return TenantConfig.model_validate({"version": 1, "tenant": "acme", "destination": self.destination, "sources": sources})
+        tables = self.tenant.ask("select table_name from information_schema.tables where table_schema = 'acme_raw_crm' order by 1")
+        return [name for (name,) in tables if not name.startswith("_dlt_")]

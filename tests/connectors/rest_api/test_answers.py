@@ -8,7 +8,8 @@ import pytest
 from werkzeug import Request, Response
 
 from fabric_assets.errors import SourceError, SourceUnavailable
-from tests.connectors.rest_api.rest import Api, Memory, Reading, Warehouse, answer_json, read
+from tests.connectors.rest_api.rest import Api, Reading, Warehouse, answer_json, read
+from tests.support.memory import Memory
 
 ONE_PAGE = {"path": "contacts", "paginator": {"type": "single_page"}}
 ROWS = [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]

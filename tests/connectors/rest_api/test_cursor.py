@@ -7,7 +7,8 @@ import pytest
 from werkzeug import Request
 
 from fabric_assets.errors import ConfigurationError, DataError, SourceError
-from tests.connectors.rest_api.rest import Api, Memory, Reading, Warehouse, answer_json, read
+from tests.connectors.rest_api.rest import Api, Reading, Warehouse, answer_json, read
+from tests.support.memory import Memory
 
 Row = dict[str, Any]
 

@@ -58,12 +58,11 @@ def test_a_new_field_that_is_an_empty_list_is_no_change_to_refuse(api: Api, any_
     assert any_warehouse.read("select id from contacts order by id") == [(1,), (2,)]
 
 
-def test_a_table_that_was_made_without_columns_gives_way(api: Api, warehouse: Warehouse, postgres_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_that_was_made_without_columns_gives_way(api: Api, warehouse: Warehouse, postgres_database: str) -> None:
     """Earlier versions made one for a list that was empty in all rows, and then failed for good."""
     import psycopg2
 
-    monkeypatch.setenv("WAREHOUSE_URL", postgres_database)
-    warehouse.destination = {"type": "postgres", "url": {"env": "WAREHOUSE_URL"}}
+    warehouse.tenant.warehouse = postgres_database
     load(api, warehouse, {"id": 1})
     connection = psycopg2.connect(postgres_database)
     connection.autocommit = True

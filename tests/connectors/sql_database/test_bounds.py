@@ -15,16 +15,6 @@ STREAM = {"primary_key": "id", "cursor": {"field": "seen"}}
 TRUSTED = {**STREAM, "cursor": {"field": "seen", "trust": True}}
 
 
-@pytest.fixture
-def postgres(postgres_database: str, settings: Settings) -> SourceDatabase:
-    return SourceDatabase(postgres_database, settings)
-
-
-@pytest.fixture
-def mariadb(mariadb_url: str, settings: Settings) -> SourceDatabase:
-    return SourceDatabase(mariadb_url, settings)
-
-
 @pytest.mark.parametrize(
     ("declared", "value"),
     [

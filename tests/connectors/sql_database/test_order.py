@@ -9,14 +9,9 @@ from fabric_assets.errors import DataError
 from fabric_assets.settings import Settings
 from tests.connectors.sql_database.sql import Reading
 from tests.support.duck import DuckSource
-from tests.support.shop import SourceDatabase, build_sqlite_url
+from tests.support.shop import SourceDatabase
 
 STREAM = {"primary_key": "id", "cursor": {"field": "n"}}
-
-
-@pytest.fixture
-def sqlite(settings: Settings, tmp_path: Path) -> SourceDatabase:
-    return SourceDatabase(build_sqlite_url(tmp_path), settings)
 
 
 @pytest.mark.parametrize("value", ["", "n/a"])

@@ -20,33 +20,9 @@ from fabric_assets.settings import Settings
 from tests.connectors.sql_database.sql import Reading
 from tests.support.duck import DuckSource
 from tests.support.lengths import AT_FULL_LENGTH
-from tests.support.shop import SourceDatabase, build_sqlite_url, write_secret_file
+from tests.support.shop import SourceDatabase, write_secret_file
 
 _MEGABYTE = 1024 * 1024
-
-
-@pytest.fixture(params=["sqlite", "postgres", "mariadb", "duckdb"])
-def database(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) -> SourceDatabase:
-    if request.param == "duckdb":
-        return DuckSource(tmp_path / "shop.duckdb", settings)
-    if request.param == "sqlite":
-        return SourceDatabase(build_sqlite_url(tmp_path), settings)
-    return SourceDatabase(request.getfixturevalue({"postgres": "postgres_database", "mariadb": "mariadb_url"}[request.param]), settings)
-
-
-@pytest.fixture
-def postgres(postgres_database: str, settings: Settings) -> SourceDatabase:
-    return SourceDatabase(postgres_database, settings)
-
-
-@pytest.fixture
-def mariadb(mariadb_url: str, settings: Settings) -> SourceDatabase:
-    return SourceDatabase(mariadb_url, settings)
-
-
-@pytest.fixture
-def sqlite(settings: Settings, tmp_path: Path) -> SourceDatabase:
-    return SourceDatabase(build_sqlite_url(tmp_path), settings)
 
 
 def test_a_table_without_rows_gives_its_columns(database: SourceDatabase, settings: Settings) -> None:

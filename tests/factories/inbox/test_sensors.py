@@ -79,13 +79,6 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 
 @pytest.fixture
-def inbox(settings: Settings) -> Path:
-    folder = settings.data_dir / "inbox" / "acme"
-    folder.mkdir(parents=True)
-    return folder
-
-
-@pytest.fixture
 def build(settings: Settings, write_tenant: Callable[..., Path], instance: dg.DagsterInstance, inbox: Path) -> Callable[..., Sensor]:
     def build(**tenant: Any) -> Sensor:
         write_tenant("acme", get_ads(**tenant))

@@ -10,7 +10,6 @@ import pytest
 from pydantic import TypeAdapter
 
 from fabric_assets.config.sources.imports import CsvStream, ExpectConfig
-from fabric_assets.connectors.csv_import import inbox as import_inbox
 from fabric_assets.connectors.csv_import.inbox import FolderInbox
 from fabric_assets.loading.checks import CheckOutcome
 from fabric_assets.loading.dropped_files.checks import run_import_checks
@@ -19,21 +18,10 @@ from fabric_assets.settings import Settings
 from tests.support.shop import Tenant
 
 STREAM = {"glob": "*.csv", "columns": {"day": {"type": "date", "required": True}, "spend": {"type": "decimal"}}, "expect": {"every": "1d", "by": "08:00"}}
+pytestmark = pytest.mark.usefixtures("stable_at_once")
 EXPECT: TypeAdapter[ExpectConfig] = TypeAdapter(ExpectConfig)
 
 Build = Callable[..., Tenant]
-
-
-@pytest.fixture(autouse=True)
-def stable_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(import_inbox, "STABLE_SECONDS", 0.0)
-
-
-@pytest.fixture
-def inbox(settings: Settings) -> Path:
-    folder = settings.data_dir / "inbox" / "acme"
-    folder.mkdir(parents=True)
-    return folder
 
 
 @pytest.fixture

@@ -24,23 +24,11 @@ from fabric_assets.warehouse.platform_tables import ledger
 from tests.support.services import Bucket
 from tests.support.shop import Tenant, write_secret_file
 
+pytestmark = pytest.mark.usefixtures("stable_at_once")
 STREAM = {"glob": "*.csv", "columns": {"day": {"type": "date", "required": True}, "spend": {"type": "decimal", "min": 0}}}
 GOOD = "day,spend\n2026-01-01,1.50\n2026-01-02,2.50\n"
 BAD_ROW = "day,spend\n2026-01-03,3\nyesterday,4\n"
 UNCLOSED = 'day,spend\n2026-01-05,"1\n'
-
-
-@pytest.fixture(autouse=True)
-def stable_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that has just been written is waited for; here once for all, in the tests of that."""
-    monkeypatch.setattr(import_inbox, "STABLE_SECONDS", 0.0)
-
-
-@pytest.fixture
-def inbox(settings: Settings) -> Path:
-    folder = settings.data_dir / "inbox" / "acme"
-    folder.mkdir(parents=True)
-    return folder
 
 
 def build(settings: Settings, warehouse: str | None = None, *, source: dict[str, Any] | None = None, **stream: Any) -> Tenant:

@@ -74,15 +74,13 @@ def test_a_state_that_is_lost_takes_no_version_with_it(tenant: Tenant, version: 
     assert get_version(tenant) == (version, version)
 
 
-def test_a_full_refresh_that_meets_no_rows_keeps_the_columns_and_their_forms(warehouse: str | None, settings: Settings) -> None:
-    folder = settings.data_dir / "exports"
-    folder.mkdir()
-    write_lines(folder / "a.jsonl", {"id": 1})
+def test_a_full_refresh_that_meets_no_rows_keeps_the_columns_and_their_forms(warehouse: str | None, settings: Settings, inbox: Path) -> None:
+    write_lines(inbox / "a.jsonl", {"id": 1})
     source = {"type": "files", "path": "exports", "streams": {"orders": {"glob": "*.jsonl", "format": "jsonl", "primary_key": "id"}}}
     tenant = Tenant(settings, source, warehouse=warehouse)
     tenant.load()
     forget_versions(tenant)
-    write_lines(folder / "a.jsonl")
+    write_lines(inbox / "a.jsonl")
     tenant.load(full_refresh=True)
     assert tenant.ask("select count(*) from acme_raw_shop.orders") == [(0,)]
     assert get_version(tenant) == (FIRST, FIRST)
@@ -92,13 +90,11 @@ def write_lines(path: Path, *rows: dict[str, int]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def test_a_run_names_what_keeps_an_earlier_form_and_the_migration_rewrites_it(warehouse: str | None, settings: Settings) -> None:
+def test_a_run_names_what_keeps_an_earlier_form_and_the_migration_rewrites_it(warehouse: str | None, settings: Settings, inbox: Path) -> None:
     """The table is made as the earlier release made it: UUIDs as bytes, and x for a name in another script."""
     key = uuid.UUID("6f8a2f0e-0000-4000-8000-000000000002")
-    folder = settings.data_dir / "exports"
-    folder.mkdir()
     table = pa.table({"id": [1], "город": ["Oslo"], "key": pa.ExtensionArray.from_storage(pa.uuid(), pa.array([key.bytes], pa.binary(16)))})
-    pq.write_table(table.select(["id"]), folder / "1.parquet")
+    pq.write_table(table.select(["id"]), inbox / "1.parquet")
     source = {"type": "files", "path": "exports", "streams": {"orders": {"glob": "*.parquet", "format": "parquet", "primary_key": "id"}}}
     tenant = Tenant(settings, source, warehouse=warehouse)
     tenant.load()
@@ -108,7 +104,7 @@ def test_a_run_names_what_keeps_an_earlier_form_and_the_migration_rewrites_it(wa
     (unknown,) = migrate(tenant.config, settings)
     assert (unknown.status, "a row with id, x, key," in unknown.message) == ("unknown", True)
 
-    pq.write_table(table, folder / "2.parquet")
+    pq.write_table(table, inbox / "2.parquet")
     report = tenant.load()["orders"]
     expected = "keeps forms of an earlier release: the name of x (город), UUIDs as bytes in key; rewrite them with `fabric migrate-values acme`"
     assert [warning.partition(", or load")[0] for warning in report.warnings] == [expected]
@@ -124,17 +120,15 @@ def test_a_run_names_what_keeps_an_earlier_form_and_the_migration_rewrites_it(wa
     assert [found.status for found in migrate(tenant.config, settings)] == ["current"]
 
 
-def test_what_cannot_be_derived_changes_nothing_and_names_the_way(sqlite: SourceDatabase, warehouse: str | None, settings: Settings) -> None:
-    folder = settings.data_dir / "exports"
-    folder.mkdir()
-    (folder / "1.csv").write_text("code,город\n10.1,Oslo\n")
+def test_what_cannot_be_derived_changes_nothing_and_names_the_way(sqlite: SourceDatabase, warehouse: str | None, settings: Settings, inbox: Path) -> None:
+    (inbox / "1.csv").write_text("code,город\n10.1,Oslo\n")
     source = {"type": "files", "path": "exports", "streams": {"orders": {"glob": "*.csv", "format": "csv", "primary_key": "code"}}}
     tenant = Tenant(settings, source, warehouse=warehouse)
     tenant.load()
     forget_versions(tenant)
     tenant.change("alter table acme_raw_shop.orders rename column gorod to x")
     tenant.change("alter table acme_raw_shop.orders alter column code type double precision using cast(code as double precision)")
-    (folder / "2.csv").write_text("code,город\n20.5,Bergen\n")
+    (inbox / "2.csv").write_text("code,город\n20.5,Bergen\n")
     assert "codes as numbers in code" in tenant.load()["orders"].warnings[0]
     (found,) = migrate(tenant.config, settings)
     assert (found.status, "raw/shop/orders --full-refresh" in found.message) == ("reload", True)
@@ -143,12 +137,10 @@ def test_what_cannot_be_derived_changes_nothing_and_names_the_way(sqlite: Source
 
 
 @pytest.mark.parametrize("columns", [0, 150])
-def test_a_key_stored_as_a_number_takes_one_spelling_of_it(warehouse: str | None, settings: Settings, columns: int) -> None:
+def test_a_key_stored_as_a_number_takes_one_spelling_of_it(warehouse: str | None, settings: Settings, columns: int, inbox: Path) -> None:
     """The other spellings may be other codes: they are rejected by name, in a replay too, until a full refresh makes texts of all."""
-    folder = settings.data_dir / "exports"
-    folder.mkdir()
     more = "".join(f",c{number}" for number in range(columns))
-    (folder / "1.csv").write_text(f"code,name{more}\n10.1,a{',' * columns}\n7,b{',' * columns}\n")
+    (inbox / "1.csv").write_text(f"code,name{more}\n10.1,a{',' * columns}\n7,b{',' * columns}\n")
     stream = {"glob": "*.csv", "format": "csv", "primary_key": "code", "rejects": {"max": "100%"}}
     tenant = Tenant(settings, {"type": "files", "path": "exports", "streams": {"orders": stream}}, warehouse=warehouse)
     tenant.load()
@@ -156,7 +148,7 @@ def test_a_key_stored_as_a_number_takes_one_spelling_of_it(warehouse: str | None
     # The earlier release has chosen this type.
     tenant.change("alter table acme_raw_shop.orders alter column code type double precision using cast(code as double precision)")
     codes = ["10.10", "10.1", "1e5", "100000", "007", "-0", "0", "5.0", "-2.5", "100000.5"]
-    (folder / "2.csv").write_text(f"code,name{more}\n" + "".join(f"{code},{code}{',' * columns}\n" for code in codes))
+    (inbox / "2.csv").write_text(f"code,name{more}\n" + "".join(f"{code},{code}{',' * columns}\n" for code in codes))
     report = tenant.load()["orders"]
     loaded = [(-2.5, "-2.5"), (0.0, "0"), (7.0, "b"), (10.1, "10.1"), (100000.0, "100000"), (100000.5, "100000.5")]
     assert tenant.read("orders", "code", "name") == loaded
@@ -174,13 +166,11 @@ def test_a_key_stored_as_a_number_takes_one_spelling_of_it(warehouse: str | None
     assert tenant.ask("select count(*) from acme_fabric.rejected_rows") == [(0,)]
 
 
-def test_a_load_that_met_no_rows_is_no_reason_to_migrate(warehouse: str | None, settings: Settings) -> None:
+def test_a_load_that_met_no_rows_is_no_reason_to_migrate(warehouse: str | None, settings: Settings, inbox: Path) -> None:
     """It knows the key alone: the forms of an earlier release would meet today's in the next load, and rows would be doubled."""
     keys = [uuid.UUID(int=number) for number in (1, 2)]
-    folder = settings.data_dir / "exports"
-    folder.mkdir()
     table = pa.table({"id": pa.ExtensionArray.from_storage(pa.uuid(), pa.array([key.bytes for key in keys], pa.binary(16))), "n": [1, 2]})
-    pq.write_table(table, folder / "1.parquet")
+    pq.write_table(table, inbox / "1.parquet")
     source = {"type": "files", "path": "exports", "streams": {"orders": {"glob": "*.parquet", "format": "parquet", "primary_key": "id"}}}
     tenant = Tenant(settings, source, warehouse=warehouse)
     tenant.load()
@@ -190,10 +180,10 @@ def test_a_load_that_met_no_rows_is_no_reason_to_migrate(warehouse: str | None, 
     tenant.load()
     assert [found.status for found in migrate(tenant.config, settings)] == ["unknown"]
 
-    pq.write_table(table.slice(1), folder / "2.parquet")
+    pq.write_table(table.slice(1), inbox / "2.parquet")
     tenant.load()
     assert tenant.read("orders", "id", order="id") == [(key.hex,) for key in keys]
     assert [(found.status, found.rewritten) for found in migrate(tenant.config, settings)] == [("migrated", ("id",))]
-    pq.write_table(table.slice(0, 1), folder / "3.parquet")
+    pq.write_table(table.slice(0, 1), inbox / "3.parquet")
     tenant.load()
     assert tenant.read("orders", "id", order="id") == [(str(key),) for key in keys]

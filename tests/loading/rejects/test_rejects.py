@@ -1,21 +1,14 @@
 """Rejected rows: kept with their place, given back in order, and loaded again once they can be, never over anything newer."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import psycopg2
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
 from pytest_httpserver import HTTPServer
 from werkzeug import Response
 
@@ -23,16 +16,10 @@ from fabric_assets.errors import DataError
 from fabric_assets.loading.rejects.reader import RejectedRow, open_rejects
 from fabric_assets.loading.rejects.replay import Replayed, build_table, replay
 from fabric_assets.settings import Settings
+from tests.loading.rejects.killed_replays import kill_while_it_waits
 from tests.support.shop import SourceDatabase, Tenant
 
 CSV = {"glob": "*.csv", "format": "csv"}
-
-
-@pytest.fixture
-def inbox(settings: Settings) -> Path:
-    folder = settings.data_dir / "exports"
-    folder.mkdir()
-    return folder
 
 
 def build_tenant(settings: Settings, warehouse: str | None = None, **streams: dict[str, Any]) -> Tenant:
@@ -308,18 +295,6 @@ def test_one_stream_that_cannot_be_replayed_does_not_hold_up_the_others(settings
     assert [row.stream for row in read_rejects(tenant)] == ["one"]
 
 
-KILLED = """
-from pathlib import Path
-import yaml
-from fabric_assets.config.tenant import TenantConfig
-from fabric_assets.loading.rejects.replay import replay
-from fabric_assets.settings import Settings
-folder = Path({data!r})
-print("begun", flush=True)
-print(list(replay(TenantConfig.model_validate(yaml.safe_load({tenant!r})), Settings(folder, folder, folder))), flush=True)
-"""
-
-
 def test_a_replay_that_is_killed_has_done_nothing(settings: Settings, inbox: Path, postgres_database: str) -> None:
     (inbox / "a.csv").write_text("id\n1\n")
     tenant = build_tenant(settings, postgres_database, items={**CSV, "schema_contract": "discard"})
@@ -327,25 +302,9 @@ def test_a_replay_that_is_killed_has_done_nothing(settings: Settings, inbox: Pat
     (inbox / "b.csv").write_text("id\nx\ny\n")
     tenant.load()
     let_evolve(tenant)
-    program = KILLED.format(data=str(settings.data_dir), tenant=yaml.safe_dump(tenant.config.model_dump(mode="json", by_alias=True, exclude_unset=True)))
-    holder = psycopg2.connect(postgres_database)
-    with holder.cursor() as cursor:
-        # The replay has written its rows, and waits to let the rejected ones go.
-        cursor.execute("select 1 from acme_fabric.rejected_rows for update")
-        process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-        waiting, deadline = [], time.monotonic() + 60
-        while not waiting and time.monotonic() < deadline:
-            time.sleep(0.1)
-            watcher = psycopg2.connect(postgres_database)
-            with watcher.cursor() as other:
-                other.execute("select 1 from pg_stat_activity where wait_event_type = 'Lock' and query like 'delete%rejected_rows%'")
-                waiting = other.fetchall()
-            watcher.close()
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate(timeout=30)
-    holder.rollback()
-    holder.close()
-    assert waiting
+    # The replay has written its rows, and waits to delete the rejected ones.
+    program = "from fabric_assets.loading.rejects.replay import replay\nlist(replay(tenant, settings))"
+    kill_while_it_waits(tenant, program, table="rejected_rows")
     assert tenant.ask("select count(*) from acme_raw_shop.items") == [(1,)]
     assert len(read_rejects(tenant)) == 2
     assert run_replay(tenant) == [Replayed("shop", "items", replayed=2)]

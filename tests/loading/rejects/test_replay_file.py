@@ -2,18 +2,12 @@
 
 import csv
 import io
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psycopg2
 import pytest
-import yaml
 
-from fabric_assets.connectors.csv_import import inbox as import_inbox
 from fabric_assets.errors import ConfigurationError, DataError
 from fabric_assets.loading.rejects.csv_export import RejectsCsv
 from fabric_assets.loading.rejects.reader import open_rejects
@@ -22,25 +16,17 @@ from fabric_assets.loading.rejects.replay_file import MendedReplay, MendedStream
 from fabric_assets.settings import Settings
 from tests.connectors.csv_import.workbooks import row as build_row
 from tests.connectors.csv_import.workbooks import write_workbook
+from tests.loading.rejects.killed_replays import kill_while_it_waits
+from tests.support.folders import inbox, stable_at_once
 from tests.support.shop import Tenant
 
+__all__ = ["inbox", "stable_at_once"]
+pytestmark = pytest.mark.usefixtures("stable_at_once")
 COLUMNS = {"day": {"type": "date", "required": True}, "spend": {"type": "decimal", "min": 0}, "campaign": {}}
 STREAM = {"glob": "*.csv", "mapping": {"Kosten": "spend", "Spend": "spend", "Tag": "day"}, "columns": COLUMNS}
 JAN = "Day,Spend,campaign,Note\n2026-01-01,1.50,brand,a\nyesterday,2.5,=cmd(),b\n2026-01-03,-3,-x,c\n2026-01-04,4,search\n"
 Row = dict[str, str]
 Mend = Callable[[Row], None]
-
-
-@pytest.fixture(autouse=True)
-def stable_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(import_inbox, "STABLE_SECONDS", 0.0)
-
-
-@pytest.fixture
-def inbox(settings: Settings) -> Path:
-    folder = settings.data_dir / "inbox" / "acme"
-    folder.mkdir(parents=True)
-    return folder
 
 
 def build(settings: Settings, warehouse: str | None = None, **stream: Any) -> Tenant:
@@ -333,43 +319,14 @@ def test_a_plain_replay_names_both_ways(settings: Settings, inbox: Path) -> None
     assert "fabric rejects replay acme --file mended.csv" in result.error
 
 
-KILLED = """
-from pathlib import Path
-import yaml
-from fabric_assets.config.tenant import TenantConfig
-from fabric_assets.loading.rejects.replay_file import replay_file
-from fabric_assets.settings import Settings
-folder = Path({data!r})
-print(replay_file(TenantConfig.model_validate(yaml.safe_load({tenant!r})), Settings(folder, folder, folder), {file!r}), flush=True)
-"""
-
-
 def test_a_replay_of_a_file_that_is_killed_has_done_nothing(settings: Settings, inbox: Path, postgres_database: str, tmp_path: Path) -> None:
     (inbox / "jan.csv").write_text(JAN)
     tenant = build(settings, postgres_database)
     tenant.load()
     path = save(tmp_path / "mended.csv", [{**row, "Day": "2026-01-02"} for row in export(tenant)])
-    program = KILLED.format(
-        data=str(settings.data_dir), tenant=yaml.safe_dump(tenant.config.model_dump(mode="json", by_alias=True, exclude_unset=True)), file=path
-    )
-    holder = psycopg2.connect(postgres_database)
-    with holder.cursor() as cursor:
-        # The replay has written its rows, and let the rejected ones go; it waits to change the file's numbers.
-        cursor.execute("select 1 from acme_fabric.imported_files for update")
-        process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-        waiting, deadline = [], time.monotonic() + 60
-        while not waiting and time.monotonic() < deadline:
-            time.sleep(0.1)
-            watcher = psycopg2.connect(postgres_database)
-            with watcher.cursor() as other:
-                other.execute("select 1 from pg_stat_activity where wait_event_type = 'Lock' and query like 'delete%imported_files%'")
-                waiting = other.fetchall()
-            watcher.close()
-        process.kill()
-        process.communicate(timeout=30)
-    holder.rollback()
-    holder.close()
-    assert waiting
+    # The replay has written its rows, and deleted the rejected ones; it waits to change the file's numbers.
+    program = f"from fabric_assets.loading.rejects.replay_file import replay_file\nreplay_file(tenant, settings, {path!r})"
+    kill_while_it_waits(tenant, program, table="imported_files")
     assert len(read(tenant)) == 1
     assert get_numbers(tenant) == [("jan.csv", "loaded", 4, 1, 3)]
     assert run(tenant, path).streams[0].replayed == 2
