@@ -31,6 +31,8 @@ from fabric_assets.offboarding.journal import Journal
 from fabric_assets.rows.reports import LoadRequest, StreamFailure
 from fabric_assets.security.roles.server import Server
 from fabric_assets.settings import Settings
+from fabric_assets.warehouse.duckdb import DuckDbSession
+from fabric_assets.warehouse.postgres import PostgresSession
 from fabric_assets.warehouse.session import Session
 from fabric_assets.warehouse.transaction import Transaction
 from fabric_assets.warehouse.warehouse import Warehouse
@@ -42,6 +44,8 @@ _POINTS: dict[str, tuple[Any, str]] = {
     "write": (StreamWriter, "write"),
     "finish": (StreamWriter, "finish"),
     "commit": (Transaction, "commit"),
+    "duckdb_commit": (DuckDbSession, "commit"),
+    "postgres_commit": (PostgresSession, "commit"),
     "move": (FolderInbox, "move"),
     "mended": (replay_file, "settle_mended"),
     "apply": (older_forms, "_apply"),

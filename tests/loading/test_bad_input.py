@@ -127,16 +127,6 @@ def test_a_dialect_without_driver_is_named(settings: Settings) -> None:
     assert "no driver for a oracle url" in str(_fail(ConfigurationError, tenant))
 
 
-def test_a_null_in_the_primary_key_sets_the_row_aside(database: SourceDatabase, settings: Settings) -> None:
-    database.run(ORDERS, "insert into orders values (null, 1.5, null), (2, 1, null)")
-    tenant = Tenant(settings, database.build_source(orders={"primary_key": "id"}))
-    report = tenant.load()["orders"]
-    assert (report.record.rows_read, report.rows_loaded, report.rows_rejected) == (2, 1, 1)
-    ((reason, column, raw),) = tenant.ask("select reason, column_name, raw from acme_fabric.rejected_rows")
-    assert (reason, column) == ("null_key", "id") and '"amount": "1.50"' in raw
-    assert any("1 row is rejected; see: fabric rejects list acme" in message for message in tenant.messages)
-
-
 def test_more_rejected_rows_than_allowed_fail_the_stream_and_are_kept(database: SourceDatabase, warehouse: str | None, settings: Settings) -> None:
     database.run(ORDERS, "insert into orders values (1, 1, null)")
     tenant = Tenant(settings, database.build_source(orders={"primary_key": "id", "rejects": {"max": "40%"}}), warehouse=warehouse)
@@ -259,17 +249,6 @@ def test_a_destination_that_may_not_be_opened_is_told_what_to_grant(sqlite: Sour
     error = _fail(DestinationError, tenant)
     assert "permission denied for database" in str(error)
     assert error.remedy == "grant the login of the destination's url CONNECT on the database"
-
-
-def test_a_failed_stream_leaves_the_others_loaded(sqlite: SourceDatabase, settings: Settings) -> None:
-    sqlite.run(ORDERS, "insert into orders values (1, 1, '2024-01-01 10:00:00')", "create table other (id integer)")
-    streams = {"orders": {"primary_key": "id", "cursor": {"field": "updated_at"}}, "other": {"primary_key": "id"}}
-    tenant = Tenant(settings, sqlite.build_source(**streams))
-    tenant.load()
-    sqlite.run("insert into orders values (2, 1, '2024-01-02 10:00:00')", "drop table other")
-    assert "stream other" in str(_fail(SourceError, tenant))
-    assert tenant.read("orders", "id") == [(1,), (2,)]
-    assert tenant.ask("select stream, status from acme_fabric.loads order by load_id desc limit 2") == [("other", "failed"), ("orders", "success")]
 
 
 def test_a_load_that_takes_too_long_is_ended(sqlite: SourceDatabase, settings: Settings) -> None:

@@ -18,32 +18,6 @@ FIRST = [(1, "10.50", "new", "2024-01-01 10:00:00"), (2, "20.00", "new", "2024-0
 MERGE = {"primary_key": "id", "cursor": {"field": "updated_at"}}
 
 
-def test_every_database_loads_into_every_warehouse_and_then_only_what_is_new(database: SourceDatabase, warehouse: str | None, settings: Settings) -> None:
-    database.run(ORDERS)
-    database.fill("orders", FIRST)
-    tenant = Tenant(settings, database.build_source(orders=MERGE), warehouse=warehouse)
-
-    first = tenant.load()["orders"]
-    assert (first.rows_loaded, first.rows_total, first.first_run) == (3, 3, True)
-    assert first.table_name.endswith(".acme_raw_shop.orders")
-    assert [column.name for column in first.columns] == ["id", "amount", "status", "updated_at"]
-
-    database.run("update orders set status = 'paid', updated_at = '2024-01-02 09:00:00' where id = 1")
-    database.fill("orders", [(4, "5.00", "new", "2024-01-02 10:00:00")])
-    second = tenant.load()["orders"]
-    # The two rows at the last value are read again, and merging them changes nothing.
-    assert (second.rows_loaded, second.rows_total, second.first_run) == (4, 4, False)
-    assert [(id_, str(amount), status) for id_, amount, status in tenant.read("orders", "id", "amount", "status")] == [
-        (1, "10.50", "paid"),
-        (2, "20.00", "new"),
-        (3, "0.10", "paid"),
-        (4, "5.00", "new"),
-    ]
-
-    third = tenant.load()["orders"]
-    assert (third.rows_loaded, third.rows_total) == (1, 4)
-
-
 def test_a_second_change_within_the_same_cursor_value_is_not_missed(database: SourceDatabase, settings: Settings) -> None:
     database.run(ORDERS)
     database.fill("orders", FIRST)
@@ -237,14 +211,6 @@ def test_the_ledger_tells_each_load(sqlite: SourceDatabase, warehouse: str | Non
     assert rows == [(report.record.load_id, "shop", "orders", report.rows_loaded, report.rows_total) for report in reports]
     loaded_at = tenant.ask("select min(loaded_at) from acme_fabric.loads")[0][0]
     assert isinstance(loaded_at, datetime) and loaded_at.tzinfo is not None
-
-
-def test_no_rows_stay_in_the_working_folder(sqlite: SourceDatabase, settings: Settings) -> None:
-    sqlite.run(ORDERS)
-    sqlite.fill("orders", FIRST)
-    Tenant(settings, sqlite.build_source(orders=MERGE)).load()
-    assert not [path for path in (settings.data_dir / "dlt").rglob("*") if path.suffix in {".parquet", ".gz", ".jsonl"}]
-    assert not (settings.data_dir / "dlt" / "acme" / "shop").exists()
 
 
 def test_the_warehouse_file_is_readable_by_its_owner_alone(sqlite: SourceDatabase, settings: Settings) -> None:

@@ -1,0 +1,23 @@
+"""One line per source type and destination kind: all that a new one needs to be held to the contract."""
+
+from tests.contract import destinations
+from tests.contract.databases import DuckDb, MariaDb, Postgres, Sqlite
+from tests.contract.files import Csv, DroppedCsv, DroppedWorkbook, Json, Jsonl, Parquet
+from tests.contract.rest_api import RestApi
+from tests.contract.source import Destination, Source
+
+SOURCES: dict[str, type[Source]] = {
+    "sqlite": Sqlite,
+    "duckdb": DuckDb,
+    "postgres": Postgres,
+    "mariadb": MariaDb,
+    "rest_api": RestApi,
+    "csv": Csv,
+    "jsonl": Jsonl,
+    "json": Json,
+    "parquet": Parquet,
+    "csv_import": DroppedCsv,
+    "xlsx_import": DroppedWorkbook,
+}
+DESTINATIONS: dict[str, type[Destination]] = {"duckdb": destinations.DuckDb, "postgres": destinations.Postgres}
+EVERY_PAIR = [(source, destination) for source in SOURCES for destination in DESTINATIONS]
