@@ -520,7 +520,7 @@ def test_wide_rows_are_read_in_parts_of_the_file(settings: Settings, inbox: Path
     [
         ("bad.csv", "id,a\0b\n1,2\n", "bad.csv has a header that holds a NUL"),
         ("bad.csv", 'id,"n"x\n1,2\n', "a header whose quotes are not closed"),
-        ("bad.csv", "\nid,n\n1,2\n", "begins with an empty line"),
+        ("bad.csv", "\n\n", "has nothing but empty lines"),
         ("bad.jsonl", '{"id": 1, "ID": 2}\n', "ID"),
         ("bad.csv", "_fabric_row\n1\n", "a name that the platform gives"),
         ("bad.csv", "id,n\n1,2\n".encode("utf-16-le"), "bad.csv is not UTF-8 text: it looks like UTF-16"),
@@ -607,7 +607,7 @@ def test_a_keyed_stream_waits_for_its_first_row(settings: Settings, inbox: Path,
         (inbox / "a.csv").write_text(content)
     tenant = build_tenant(settings, items={**CSV, "primary_key": "id"}, warehouse=warehouse)
     if content == "\n":
-        assert "begins with an empty line" in str(_fail(DataError, tenant))
+        assert "has nothing but empty lines" in str(_fail(DataError, tenant))
     else:
         assert tenant.load()["items"].rows_total == 0
     (inbox / "a.csv").write_text("id,n\n1,2\n")

@@ -65,10 +65,6 @@ def check_header(cells: Sequence[str], limits: ImportLimits) -> list[str]:
     return names
 
 
-def count_from(first: int, count: int) -> pa.Array:
-    return pc.add(pc.cumulative_sum(pa.repeat(pa.scalar(1, pa.int64()), count)), first - 1)
-
-
 def drop_blanks(cells: Cells) -> Cells:
     """Make blank cells null, and leave out rows without any other."""
     columns = [pc.if_else(blank, None, column) if pc.any(blank := pc.utf8_is_space(column)).as_py() else column for column in cells.columns]

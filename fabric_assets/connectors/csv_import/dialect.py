@@ -1,4 +1,4 @@
-"""The beginning of a CSV file, and the columns it should have -> how it is written.
+"""The beginning of a dropped CSV file, and the columns it should have -> how it is written, and its header.
 
 Delimiter and quote are those under which the header names the most columns that are known, not those that look frequent: data may
 be full of commas, a header that reads as expected is no accident. What stays undecided is refused, never guessed.
@@ -9,45 +9,56 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from fabric_assets.config.sources.imports import DELIMITERS, NUMBERS, CsvStream, ImportColumn, ImportLimits, fold
-from fabric_assets.connectors.csv_import.records import Grammar, Record
+from fabric_assets.config.sources.imports import NUMBERS, CsvStream, ImportColumn, ImportLimits, fold
+from fabric_assets.connectors.csv.dialect import Beginning, Dialect, Reading, choose, find_beginning, find_unused, list_delimiters, read_headers
+from fabric_assets.connectors.csv.foreign_formats import find_markup, is_json
+from fabric_assets.connectors.csv.records import UNCLOSED_QUOTE, Grammar, Record
 from fabric_assets.connectors.csv_import.values import BadCell, parse_number
 from fabric_assets.errors import QuarantinedFile
+from fabric_assets.rows.column_names import drop_hidden
 
 SAMPLE_ROWS = 1000
 WORKBOOK = "workbook"
 # Most numbers, without reading them: what stands before anything but three digits stands before a fraction.
 _SURE = re.compile(r"[+-]?[0-9]{1,30}([.,])(?:[0-9]{1,2}|[0-9]{4,30})")
 _NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+_UNREADABLE = {"bad_quotes": "text follows a closing quote", "bad_encoding": "it holds bytes that the file's encoding lacks"}
 
 
 @dataclass(frozen=True)
-class Dialect:
-    """Args:
-    newline: "\\n" (also after "\\r"), or "\\r".
-    mark: what stands before a fraction; None where no number says.
-    first_line: of the header, or without one of the first row; 2 after a line `sep=;`.
+class TextDialect:
+    """How a dropped file is written.
+
+    Args:
+        text: None for a workbook.
+        mark: what stands before a fraction; None where no number says.
     """
 
     encoding: str
-    delimiter: str = ","
-    quote: str = '"'
-    newline: str = "\n"
+    text: Dialect | None = None
     mark: str | None = None
-    first_line: int = 1
 
     def describe(self) -> str:
-        if self.encoding == WORKBOOK:
+        """Say it in words."""
+        if self.text is None:
             return WORKBOOK
         mark = f", decimal {_NAMES[self.mark]}" if self.mark == "," else ""
-        return f"{self.encoding}, {_NAMES[self.delimiter]}{mark}"
-
-    def build_grammar(self, limits: ImportLimits) -> Grammar:
-        return Grammar(self.delimiter, self.quote, self.newline, field_chars=limits.field_chars, most=limits.columns)
+        return f"{self.encoding}, {_NAMES.get(self.text.delimiter) or repr(self.text.delimiter)}{mark}"
 
 
-def detect_dialect(head: str, stream: CsvStream, limits: ImportLimits, *, encoding: str, whole: bool, tabs: bool) -> tuple[Dialect, str]:
-    """Find how a file is written, and the text that begins with its header.
+def build_grammar(dialect: Dialect, limits: ImportLimits) -> Grammar:
+    return Grammar(dialect.delimiter, dialect.quote, dialect.newline, field_chars=limits.field_chars, most=limits.columns)
+
+
+def build_unclosed(record: Record) -> QuarantinedFile:
+    """The refusal of a file in which it is not known where a cell ends."""
+    return QuarantinedFile(
+        "unclosed_quote", f"the quote opened in line {record.opened} is not closed", remedy="close or double the quote, and drop the file again"
+    )
+
+
+def detect_dialect(head: str, stream: CsvStream, limits: ImportLimits, *, encoding: str, whole: bool, tabs: bool) -> tuple[TextDialect, list[str]]:
+    """Find how a file is written, and the cells of its header, or without a header of its first row.
 
     Args:
         head: its first characters, as many as one block.
@@ -55,98 +66,75 @@ def detect_dialect(head: str, stream: CsvStream, limits: ImportLimits, *, encodi
         tabs: whether the file's name says that tabs delimit.
 
     Raises:
-        QuarantinedFile: it is empty, has too many columns, or may be written in several ways.
+        QuarantinedFile: it is empty, is not CSV, or may be written in several ways.
     """
-    newline, skipped = _find_newline(head), stream.lines_before_header
-    for _ in range(skipped):
-        head = head.partition(newline)[2]
-    hint, head, first_line = _cut_hint(head, newline)
-    first_line += skipped
-    if not head.strip(" \t\r\n"):
+    if foreign := find_markup(head):
+        raise QuarantinedFile("not_text", f"it is {foreign.what}, not CSV", remedy=foreign.remedy)
+    if is_json(head):
+        raise QuarantinedFile("not_text", "it is JSON, not CSV", remedy="save it as CSV")
+    beginning = find_beginning(head, stream.lines_before_header)
+    if not beginning.text.strip(" \t\r\n"):
         raise QuarantinedFile("empty_file", "it is empty")
-    delimiters = (stream.delimiter or hint,) if stream.delimiter or hint else ("\t",) if tabs else DELIMITERS
-    quotes = (stream.quote,) if stream.quote else _find_quotes(head, newline)
-    candidates = [Dialect(encoding, each, quote, newline, first_line=first_line) for each in delimiters if each for quote in quotes]
-    dialect = _choose(candidates, head, stream, limits, whole=whole)
-    return Dialect(
-        encoding, dialect.delimiter, dialect.quote, newline, stream.decimal or _find_mark(dialect, head, stream, limits, whole=whole), first_line
-    ), head
+    delimiters = ("\t",) if tabs and not (stream.delimiter or beginning.hint) else list_delimiters(stream.delimiter, beginning.hint)
+    quotes = (stream.quote,) if stream.quote else _find_quotes(beginning)
+    readings = read_headers(beginning, delimiters, quotes, final=whole, field_chars=limits.field_chars, most=limits.columns)
+    best, is_known = _choose(readings, stream) if readings else ([], False)
+    if not is_known and len(readings) < len(delimiters) * len(quotes):
+        # By some delimiter, nothing but blank records.
+        if whole:
+            raise QuarantinedFile("empty_file", "it is empty")
+        raise QuarantinedFile("line_too_long", f"its first line has more than {len(beginning.text):,} characters")
+    chosen = best[0] if len(best) == 1 or not is_known else find_unused(best, beginning.text)
+    if chosen is None:
+        found = " or ".join(_NAMES[each.dialect.delimiter] for each in best)
+        raise QuarantinedFile("unknown_delimiter", f"its delimiter may be {found}", remedy="declare the stream's delimiter")
+    if "\0" in chosen.header.text and not stream.get_declared_header():
+        raise QuarantinedFile("bad_header", "its header holds a NUL byte", remedy="correct its header")
+    mark = stream.decimal or _find_mark(chosen, beginning.text, stream, limits, whole=whole)
+    return TextDialect(encoding, chosen.dialect, mark), list(chosen.cells)
 
 
-def _find_newline(head: str) -> str:
-    at = min((found for found in (head.find("\n"), head.find("\r")) if found >= 0), default=0)
-    return "\r" if head[at : at + 1] == "\r" and head[at + 1 : at + 2] != "\n" else "\n"
-
-
-def _cut_hint(head: str, newline: str) -> tuple[str, str, int]:
-    """Take off the line `sep=;` that spreadsheets write and understand."""
-    line, _, rest = head.partition(newline)
-    word, _, mark = line.strip('\r"').partition("=")
-    return (mark, rest, 2) if word.lower() == "sep" and mark in DELIMITERS else ("", head, 1)
-
-
-def _find_quotes(head: str, newline: str) -> tuple[str, ...]:
-    first_line = head.lstrip("\r\n ").partition(newline)[0]
+def _find_quotes(beginning: Beginning) -> tuple[str, ...]:
+    first_line = beginning.text.lstrip("\r\n ").partition(beginning.newline)[0]
     return ('"', "'") if "'" in first_line and '"' not in first_line else ('"',)
 
 
-def _choose(candidates: Sequence[Dialect], head: str, stream: CsvStream, limits: ImportLimits, *, whole: bool) -> Dialect:
-    names, declared = stream.get_names(), stream.get_declared_header()
-    scores: dict[Dialect, int] = {}
-    fault: QuarantinedFile | None = None
-    for dialect in candidates:
-        try:
-            header = read_header(dialect, head, limits, whole=whole)
-        except QuarantinedFile as error:
-            fault = fault or error
-            continue
-        cells = header.cells or []
-        # Without a header the one that gives the first row as many cells as there are columns.
-        scores[dialect] = int(len(cells) == len(declared)) if declared else len({names[fold(cell)] for cell in cells if fold(cell) in names})
-    if fault is not None and not any(scores.values()):
-        raise fault
-    best = [dialect for dialect in scores if scores[dialect] == max(scores.values())]
-    marks: dict[str, Dialect] = {}
-    for dialect in best:
-        marks.setdefault(dialect.delimiter, dialect)
-    if len(marks) == 1 or max(scores.values()) == 0:
-        return best[0]
-    # Where the header is one column under all of them, a mark that the file does not hold leaves its rows whole.
-    first_line = head[: read_header(best[0], head, limits, whole=whole).end]
-    unused = [] if any(mark in first_line for mark in marks) else [mark for mark in marks if mark not in head]
-    if not unused:
-        found = " or ".join(_NAMES[mark] for mark in marks)
-        raise QuarantinedFile("unknown_delimiter", f"its delimiter may be {found}", remedy="declare the stream's delimiter")
-    return marks[unused[0]]
+def _choose(readings: Sequence[Reading], stream: CsvStream) -> tuple[list[Reading], bool]:
+    """The readings that say most, one for each delimiter, and whether they name a column that is known."""
+    declared = stream.get_declared_header()
+    known = {drop_hidden(name): target for name, target in stream.get_names().items()}
+
+    def count_known(reading: Reading) -> int:
+        """The columns that a header names; without a header whether the first row has as many cells as there are columns."""
+        if declared:
+            return int(len(reading.cells) == len(declared))
+        return len({known[name] for cell in reading.cells if (name := fold(drop_hidden(cell))) in known})
+
+    best = choose(readings, count_known)
+    if count_known(best[0]):
+        return best, True
+    if bad := next((each.header for each in readings if each.header.cells is None), None):
+        raise _build_header_error(bad)
+    # So that a message shows its names one by one.
+    return choose(readings, lambda reading: len(reading.cells)), False
 
 
-def read_header(dialect: Dialect, head: str, limits: ImportLimits, *, whole: bool) -> Record:
-    """The first record that is not blank.
-
-    Raises:
-        QuarantinedFile: there is none, or it is bad.
-    """
-    for record in dialect.build_grammar(limits).scan(head, dialect.first_line, final=whole):
-        if record.cells is None:
-            raise QuarantinedFile("bad_header", f"its header is none: {record.message}")
-        if any(cell.strip() for cell in record.cells):
-            return record
-    if whole:
-        raise QuarantinedFile("empty_file", "it is empty")
-    raise QuarantinedFile("line_too_long", f"its first line has more than {len(head):,} characters")
+def _build_header_error(header: Record) -> QuarantinedFile:
+    if header.reason == UNCLOSED_QUOTE:
+        return build_unclosed(header)
+    what = _UNREADABLE.get(header.reason, "it holds a line end of another kind than the file's")
+    return QuarantinedFile("bad_header", f"its header cannot be read ({header.where}): {what}", remedy="correct its header")
 
 
-def _find_mark(dialect: Dialect, head: str, stream: CsvStream, limits: ImportLimits, *, whole: bool) -> str | None:
+def _find_mark(chosen: Reading, text: str, stream: CsvStream, limits: ImportLimits, *, whole: bool) -> str | None:
     """The mark that some of the first rows' numbers cannot do without; None if there is none, or if there are two."""
-    names, columns = stream.get_names(), stream.get_columns()
-    header, declared = read_header(dialect, head, limits, whole=whole), stream.get_declared_header()
-    numbers = [index for index, cell in enumerate(declared or header.cells or ()) if _is_number(names, columns, cell)]
+    names, columns, declared = stream.get_names(), stream.get_columns(), stream.get_declared_header()
+    numbers = [index for index, cell in enumerate(declared or chosen.cells) if _is_number(names, columns, cell)]
     if not numbers:
         return None
     found = set()
-    end = 0 if declared else header.end
-    records = dialect.build_grammar(limits).scan(head[end:], dialect.first_line + head.count(dialect.newline, 0, end), final=whole)
-    for record in islice(records, SAMPLE_ROWS):
+    end = 0 if declared else chosen.header.end
+    for record in islice(build_grammar(chosen.dialect, limits).scan(text[end:], 1, final=whole), SAMPLE_ROWS):
         for index in numbers:
             if record.cells and index < len(record.cells) and ("," in record.cells[index] or "." in record.cells[index]):
                 found |= _find_marks(record.cells[index])

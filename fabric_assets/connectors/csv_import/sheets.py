@@ -22,7 +22,7 @@ from fabric_assets.config.sources.imports import CsvStream, ImportLimits
 from fabric_assets.connectors.csv_import import sheet_worker as import_sheet_worker
 from fabric_assets.connectors.csv_import.cells import BadRow, Cells, check_header, drop_blanks
 from fabric_assets.connectors.csv_import.content import BLOCK, build_size_error, open_regular
-from fabric_assets.connectors.csv_import.dialect import WORKBOOK, Dialect
+from fabric_assets.connectors.csv_import.dialect import WORKBOOK, TextDialect
 from fabric_assets.errors import QuarantinedFile
 from fabric_assets.rows.value_forms import CURRENT
 
@@ -41,7 +41,7 @@ class SheetFile:
     """A sheet whose header has been read; its rows are read once."""
 
     header: list[str]
-    dialect: Dialect
+    dialect: TextDialect
     limits: ImportLimits
     _rows: Iterator[Row]
     _line: int = 1
@@ -105,13 +105,13 @@ def open_sheet(path: Path, stream: CsvStream, limits: ImportLimits, *, value_for
             if names:
                 header = names + [""] * (len(row) - len(names))
                 filled = (each + [None] * (len(header) - len(each)) for each in chain([row], rows))
-                return SheetFile(header, Dialect(WORKBOOK, mark=stream.decimal), limits, filled, line)
+                return SheetFile(header, TextDialect(WORKBOOK, mark=stream.decimal), limits, filled, line)
             cells = [_get_text(cell) or "" for cell in row]
             width = len(cells)
             while not cells[-1].strip():
                 cells.pop()
             header = check_header(cells, limits)
-            return SheetFile(header + [""] * (width - len(header)), Dialect(WORKBOOK, mark=stream.decimal), limits, rows, line + 1)
+            return SheetFile(header + [""] * (width - len(header)), TextDialect(WORKBOOK, mark=stream.decimal), limits, rows, line + 1)
     raise QuarantinedFile("empty_file", "the sheet is empty")
 
 

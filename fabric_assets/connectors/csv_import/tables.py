@@ -7,24 +7,34 @@ anything else, or a row of another length, the records are split one by one.
 # pyright: reportAttributeAccessIssue=false
 # pyarrow.compute makes its functions while it is imported, where no type checker sees them.
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pcsv
 
-from fabric_assets.config.sources.imports import CsvStream, ImportLimits
-from fabric_assets.connectors.csv_import.cells import BadRow, Cells, check_header, count_from, drop_blanks
+from fabric_assets.config.sources.imports import CsvStream, ImportLimits, fold
+from fabric_assets.connectors.csv.arrow_blocks import count_from, has_longer, is_utf8, is_well_quoted, parse
+from fabric_assets.connectors.csv.dialect import LINE_END, Dialect
+from fabric_assets.connectors.csv.encodings import show_bytes
+from fabric_assets.connectors.csv.records import BAD_ENCODING, BAD_QUOTES, STRAY_LINE_END, UNCLOSED_QUOTE, Record
+from fabric_assets.connectors.csv_import.cells import BadRow, Cells, check_header, drop_blanks
 from fabric_assets.connectors.csv_import.content import BLOCK, detect_encoding, open_content, read_blocks
-from fabric_assets.connectors.csv_import.dialect import Dialect, detect_dialect, read_header
-from fabric_assets.connectors.csv_import.records import Record
+from fabric_assets.connectors.csv_import.dialect import TextDialect, build_grammar, build_unclosed, detect_dialect
 from fabric_assets.errors import QuarantinedFile
+from fabric_assets.rows.column_names import drop_hidden
 
 LONGEST_LINE = 16 * 1024 * 1024
 _TRIES = 64
-_WORTH_THREADS = 256 * 1024
+_MOST_EMPTY = 64
+_FAULTS = {
+    BAD_QUOTES: ": text follows a closing quote",
+    BAD_ENCODING: " holds bytes that the file's encoding lacks",
+    STRAY_LINE_END: " holds a line end of another kind than the file's",
+}
+_LINE_END = re.compile(LINE_END.encode())
 
 
 @dataclass(frozen=True)
@@ -37,7 +47,7 @@ class TextFile:
 
     path: Path
     packed: bool
-    dialect: Dialect
+    dialect: TextDialect
     header: list[str]
     limits: ImportLimits
     has_header: bool = True
@@ -49,8 +59,9 @@ class TextFile:
         Raises:
             QuarantinedFile: the rest of the file is none.
         """
+        assert self.dialect.text
         with open_content(self.path, packed=self.packed, limit=self.limits.bytes) as content:
-            reader = _Reader(self.dialect, len(self.header), self.limits, has_header=self.has_header)
+            reader = _Reader(self.dialect.text, self.header, self.limits, has_header=self.has_header)
             yield from reader.read(read_blocks(content, self.dialect.encoding, self.block))
 
 
@@ -69,18 +80,24 @@ def open_text(path: Path, stream: CsvStream, limits: ImportLimits, *, packed: bo
         while len(head) < BLOCK and (block := next(blocks, None)):
             head += block
         whole = next(blocks, None) is None
-    text = _decode(head)
-    dialect, text = detect_dialect(text, stream, limits, encoding=encoding, whole=whole, tabs=tabs)
-    header = read_header(dialect, text, limits, whole=whole).cells or []
+    dialect, header = detect_dialect(_decode(head), stream, limits, encoding=encoding, whole=whole, tabs=tabs)
     if declared := stream.get_declared_header():
-        return TextFile(path, packed, dialect, declared, limits, has_header=False)
+        # As in `files`, a line that spells the declared names is not a row.
+        is_named = not isinstance(stream.header, bool) and list(map(_spell, header)) == list(map(_spell, declared))
+        return TextFile(path, packed, dialect, declared, limits, has_header=is_named)
     return TextFile(path, packed, dialect, check_header(header, limits), limits)
 
 
+def _spell(name: str) -> str:
+    return fold(drop_hidden(name))
+
+
 class _Reader:
-    def __init__(self, dialect: Dialect, width: int, limits: ImportLimits, *, has_header: bool) -> None:
-        self._dialect, self._width, self._limits = dialect, width, limits
-        self._grammar = dialect.build_grammar(limits)
+    def __init__(self, dialect: Dialect, header: Sequence[str], limits: ImportLimits, *, has_header: bool) -> None:
+        self._dialect, self._width, self._limits = dialect, len(header), limits
+        # Columns without a name at the end need not be in a row.
+        self._least = max((number for number, name in enumerate(header, start=1) if name), default=len(header))
+        self._grammar = build_grammar(dialect, limits)
         self._newline, self._quote = dialect.newline.encode(), dialect.quote.encode()
         self._line, self._header = 1, has_header
 
@@ -98,11 +115,11 @@ class _Reader:
     def _take(self, piece: bytes, *, final: bool) -> tuple[bytes, Cells | None]:
         """Read the records that are whole; the rest is left for later."""
         while self._line < self._dialect.first_line and piece:
-            # Lines before the header are no records: their quotes mean nothing.
-            _, newline, rest = piece.partition(self._newline)
-            if not newline and not final:
+            # Lines before the header are not records: their quotes mean nothing.
+            end = _LINE_END.search(piece)
+            if not end and not final:
                 return piece, None
-            self._line, piece = self._line + 1, rest
+            self._line, piece = self._line + 1, piece[end.end() :] if end else b""
         if self._header:
             return self._skip_header(piece, final=final), None
         if piece:
@@ -115,7 +132,7 @@ class _Reader:
     def _skip_header(self, piece: bytes, *, final: bool) -> bytes:
         text = _decode(piece)
         for record in self._grammar.scan(text, self._line, final=final):
-            if any(cell.strip() for cell in record.cells or ()):
+            if not record.is_blank:
                 self._header = False
                 self._line += text.count(self._dialect.newline, 0, record.end)
                 return text[record.end :].encode("utf-8", "surrogateescape")
@@ -139,73 +156,53 @@ class _Reader:
 
     def _read_fast(self, piece: bytes) -> Cells | None:
         quoted = self._quote in piece
-        if b"\0" in piece or not _is_utf8(piece) or self._has_stray(piece) or (quoted and not self._is_well_quoted(piece)):
+        if b"\0" in piece or not is_utf8(piece) or self._has_stray(piece) or (quoted and not is_well_quoted(piece, self._dialect)):
             return None
         skipped: list[tuple[int, str]] = []
         try:
-            table = self._parse(piece, quoted=quoted)
+            columns = self._parse_any(piece, quoted=quoted)
         except pa.ArrowInvalid:
             # Rows of another length: read the others, one thread telling which they are.
             try:
-                table = self._parse(piece, quoted=quoted, skipped=skipped)
+                columns = parse(piece, self._dialect, self._width, quoted=quoted, skipped=skipped)
             except pa.ArrowInvalid:
                 return None
-        columns = [column.combine_chunks() if column.num_chunks != 1 else column.chunk(0) for column in table.columns]
-        if any(_has_longer(column, self._limits.field_chars) for column in columns):
+        if columns is None or any(has_longer(column, self._limits.field_chars) for column in columns):
             return None
-        lines = self._number_lines(piece, columns, table.num_rows + len(skipped), quoted=quoted and not skipped)
+        count = len(columns[0]) + len(skipped)
+        lines = self._number_lines(piece, columns, count, quoted=quoted and not skipped)
         if lines is None:
             return None
-        bad = [fault for number, text in skipped if (fault := self._find_ragged(text, self._line + number - 1)) is not None]
+        bad: list[BadRow] = []
+        for number, text in skipped:
+            record = next(self._grammar.scan(text, self._line + number - 1, final=True))
+            if record.is_blank:
+                continue
+            found = self._take_record(record)
+            if not isinstance(found, BadRow):
+                return None  # It is a row in spite of its length.
+            bad.append(found)
         if skipped:
             lines = lines.filter(pc.invert(pc.is_in(lines, value_set=pa.array([self._line + number - 1 for number, _ in skipped], pa.int64()))))
         return drop_blanks(Cells(columns, lines, bad))
 
-    def _parse(self, piece: bytes, *, quoted: bool, skipped: list[tuple[int, str]] | None = None) -> pa.Table:
-        """Read a block; the rows of another length than the header are noted with their numbers, or an error."""
-        names = [str(number) for number in range(self._width)]
-
-        def skip(row: pcsv.InvalidRow) -> str:
-            assert skipped is not None
-            skipped.append((row.number, row.text))
-            return "skip"
-
-        return pcsv.read_csv(
-            pa.py_buffer(piece),
-            pcsv.ReadOptions(column_names=names, use_threads=skipped is None and len(piece) >= _WORTH_THREADS),
-            pcsv.ParseOptions(
-                delimiter=self._dialect.delimiter,
-                quote_char=self._dialect.quote if quoted else False,
-                newlines_in_values=quoted,
-                invalid_row_handler=None if skipped is None else skip,
-            ),
-            pcsv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string()), null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=True, check_utf8=False
-            ),
-        )
-
-    def _find_ragged(self, text: str, line: int) -> BadRow | None:
-        record = next(self._grammar.scan(text, line, final=True))
-        return None if self._is_blank(record) else self._find_fault(record)
+    def _parse_any(self, piece: bytes, *, quoted: bool) -> list[pa.Array] | None:
+        """Read a block whose rows have the header's length, or all another one whose difference holds nothing; None if it holds something."""
+        try:
+            return parse(piece, self._dialect, self._width, quoted=quoted)
+        except pa.ArrowInvalid:
+            length = piece[: piece.find(self._newline)].count(self._dialect.delimiter.encode()) + 1
+            if not (self._least <= length < self._width or self._width < length <= self._width + _MOST_EMPTY):
+                raise
+        columns = parse(piece, self._dialect, length, quoted=quoted)
+        if any(column.null_count < len(column) for column in columns[self._width :]) or (quoted and length > self._width):
+            return None
+        return [*columns[: self._width], *(pa.nulls(len(columns[0]), pa.string()) for _ in range(self._width - length))]
 
     def _has_stray(self, piece: bytes) -> bool:
         if self._newline == b"\r":
             return b"\n" in piece
         return piece.count(b"\r") != piece.count(b"\r\n")
-
-    def _is_well_quoted(self, piece: bytes) -> bool:
-        """Whether each opening quote begins a field, and each closing one ends it; a doubled quote closes and opens again."""
-        size = len(piece)
-        array = pa.Array.from_buffers(pa.uint8(), size, [None, pa.py_buffer(piece)])
-        found = pc.indices_nonzero(pc.equal(array, pa.scalar(self._quote[0], pa.uint8()))).cast(pa.int64())
-        if len(found) % 2:
-            return False
-        even = pc.multiply(count_from(0, len(found) // 2), 2)
-        opened, closed = found.take(even), found.take(pc.add(even, 1))
-        ends = pa.array([*self._dialect.delimiter.encode(), *b"\r\n", *self._quote], pa.uint8())
-        before, after = pc.subtract(opened, 1), pc.add(closed, 1)
-        before, after = before.filter(pc.greater_equal(before, 0)), after.filter(pc.less(after, size))
-        return pc.all(pc.is_in(array.take(before), value_set=ends)).as_py() and pc.all(pc.is_in(array.take(after), value_set=ends)).as_py()
 
     def _number_lines(self, piece: bytes, columns: Sequence[pa.Array], count: int, *, quoted: bool) -> pa.Array | None:
         breaks = piece.count(self._newline) + (not piece.endswith(self._newline))
@@ -231,49 +228,43 @@ class _Reader:
         end = 0
         for record in self._grammar.scan(text, self._line, final=final):
             end = record.end
-            if self._is_blank(record):
+            if record.is_blank:
                 continue
-            if (fault := self._find_fault(record)) is not None:
-                bad.append(fault)
+            found = self._take_record(record)
+            if isinstance(found, BadRow):
+                bad.append(found)
             else:
-                rows.append([cell or None for cell in record.cells or ()])
+                rows.append([cell or None for cell in found])
                 lines.append(record.line)
         self._line += text.count(self._dialect.newline, 0, end)
         columns = [pa.array(column, pa.string()) for column in zip(*rows, strict=True)] or [pa.array([], pa.string())] * self._width
         return text[end:].encode("utf-8", "surrogateescape"), drop_blanks(Cells(columns, pa.array(lines, pa.int64()), bad))
 
-    def _is_blank(self, record: Record) -> bool:
-        # Of a record with too many cells only some are known.
-        known = record.cells is not None and len(record.cells) <= self._limits.columns
-        return known and not any(cell and not cell.isspace() for cell in record.cells or ())
+    def _take_record(self, record: Record) -> list[str | None] | BadRow:
+        """A record's cells as the header has columns, or what is wrong with it.
 
-    def _find_fault(self, record: Record) -> BadRow | None:
-        raw = record.text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        Raises:
+            QuarantinedFile: it is not known where its cells end.
+        """
+        if record.reason == UNCLOSED_QUOTE:
+            raise build_unclosed(record)
         if record.cells is None:
-            return BadRow(record.line, None, record.reason, record.message, text=raw)
-        if len(record.cells) != self._width:
+            return _build_bad(record, record.reason, f"{record.where}{_FAULTS[record.reason]}")
+        if "\0" in record.text:
+            return _build_bad(record, "nul_byte", f"line {record.line} holds a NUL byte")
+        cells = self._grammar.fit(record, self._least, self._width)
+        if cells is None:
             count = len(record.cells) if len(record.cells) <= self._limits.columns else f"more than {self._limits.columns}"
-            return BadRow(record.line, None, "ragged_row", f"line {record.line} has {count} fields, the header {self._width}", text=raw)
+            return _build_bad(record, "ragged_row", f"line {record.line} has {count} fields, the header {self._width}")
         if len(record.text) > self._limits.field_chars:
-            for index, cell in enumerate(record.cells):
-                if len(cell) > self._limits.field_chars:
-                    return BadRow(record.line, index, "field_too_long", f"it has more than {self._limits.field_chars} characters", record.cells)
-        return None
+            for index, cell in enumerate(cells):
+                if cell and len(cell) > self._limits.field_chars:
+                    return BadRow(record.line, index, "field_too_long", f"it has more than {self._limits.field_chars} characters", cells)
+        return cells
 
 
-def _has_longer(column: pa.Array, limit: int) -> bool:
-    # Bytes are at least as many as characters, and cost nothing to count.
-    return (pc.max(pc.binary_length(column)).as_py() or 0) > limit and pc.max(pc.utf8_length(column)).as_py() > limit
-
-
-def _is_utf8(piece: bytes) -> bool:
-    if piece.isascii():
-        return True
-    try:
-        piece.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+def _build_bad(record: Record, reason: str, message: str) -> BadRow:
+    return BadRow(record.line, None, reason, message, text=show_bytes(record.text))
 
 
 def _decode(piece: bytes) -> str:

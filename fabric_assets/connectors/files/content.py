@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from fabric_assets.config.sources.files import FileLimits, FileStream
+from fabric_assets.connectors.csv.dialect import LINE_END, find_beginning
+from fabric_assets.connectors.csv.encodings import decode, find_mark, get_errors
+from fabric_assets.connectors.csv.foreign_formats import find_foreign, find_markup, is_json
 from fabric_assets.connectors.files.json_array import find_array, split_array
 from fabric_assets.connectors.files.listing import FetchedFile, refuse_size
 from fabric_assets.errors import DataError
@@ -22,32 +25,8 @@ _BLOCK = 1024 * 1024
 _HEAD = 64 * 1024
 # A Zstandard file may begin with a frame to be skipped, as those of pzstd do.
 _PACKED = {"gzip": re.compile(rb"\x1f\x8b"), "zstd": re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18", re.DOTALL)}
-_BOMS = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _TEXTS = {"csv": "CSV", "jsonl": "JSON Lines", "json": "JSON"}
-_FOREIGN = (
-    (b"PK\x03\x04", "a ZIP archive or an Excel workbook", "unpack it; workbooks are for type: csv_import"),
-    (b"PK\x05\x06", "an empty ZIP archive", "unpack it"),
-    (b"\xd0\xcf\x11\xe0", "an old or an encrypted Office file", "save it as CSV in UTF-8"),
-    (b"PAR1", "a Parquet file", "declare format: parquet"),
-    (b"PARE", "an encrypted Parquet file", "write it without encryption, with format: parquet"),
-    (b"%PDF", "a PDF", "save it as CSV in UTF-8"),
-    (b"BZh", "a bzip2 file", "pack it with gzip or zstd, or not at all"),
-    (b"\xfd7zXZ", "an xz file", "pack it with gzip or zstd, or not at all"),
-    (b"7z\xbc\xaf", "a 7-Zip archive", "unpack it"),
-    (b"Rar!", "a RAR archive", "unpack it"),
-    (b"\x1f\x8b", "a gzip file", "declare compression: gzip, or leave the key out"),
-    (b"\x28\xb5\x2f\xfd", "a Zstandard file", "declare compression: zstd, or leave the key out"),
-    (b"Obj\x01", "an Avro file", "write CSV, JSON Lines or Parquet"),
-    (b"ORC", "an ORC file", "write CSV, JSON Lines or Parquet"),
-    (b"ARROW1", "an Arrow file", "write CSV, JSON Lines or Parquet"),
-    (b"SQLite format 3\0", "a SQLite database", "read it with type: sql_database"),
-    (b"\x89PNG", "a picture", "correct the stream's glob"),
-    (b"\xff\xd8\xff", "a picture", "correct the stream's glob"),
-)
-_MARKUP = re.compile(r"\s*<(!doctype|html|head|body|\?xml|rss|svg|error|!--)", re.IGNORECASE)
-_JSON_ROW = re.compile(r'\s*(?:\[\s*)?\{\s*(?:"(?:[^"\\]|\\.)*"\s*:|\})|\s*\[\s*\]\s*\Z')
 _BAD_BYTE = re.compile("[\udc80-\udcff]")
-_SEP = re.compile(r'"?sep=(.)"?\r?\n', re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -92,17 +71,17 @@ class _Preparation:
             return self._write_bytes() if self._packing else Content(self._file.path)
         head = self._read_head()
         self._refuse_foreign(head)
-        encoding = self._stream.encoding or next((name for bom, name in _BOMS if head.startswith(bom)), "utf-8")
+        encoding = self._stream.encoding or find_mark(head) or "utf-8"
         text = self._decode_head(head, encoding)
         self._refuse_markup(text)
-        hint = _SEP.match(text) if self._stream.format == "csv" and not self._stream.delimiter and not self._stream.skip_rows else None
-        skipped = 1 if hint else self._stream.skip_rows
+        beginning = find_beginning(text, self._stream.skip_rows) if self._stream.format == "csv" else None
+        skipped = beginning.skipped if beginning else 0
         is_array = self._stream.format == "json" or (self._stream.format == "jsonl" and find_array(text, is_whole=len(head) < _HEAD))
         is_copy = bool(self._packing or skipped or is_array or encoding not in ("utf-8", "utf-8-sig"))
         if is_copy:
             self._write_text(encoding, skipped, is_array=is_array)
         path = self._target if is_copy else self._file.path
-        return Content(path, encoding, skipped, hint[1] if hint else "", is_array, is_copy)
+        return Content(path, encoding, skipped, beginning.hint if beginning else "", is_array, is_copy)
 
     # --- bytes
 
@@ -152,17 +131,13 @@ class _Preparation:
     # --- what it is
 
     def _refuse_foreign(self, head: bytes) -> None:
-        for magic, words, remedy in _FOREIGN:
-            if head.startswith(magic) and (len(magic) > 3 or not head[:64].isascii()):
-                raise DataError(f"{self._name} is {words}, not {_TEXTS[self._stream.format]}", remedy=remedy)
+        if foreign := find_foreign(head):
+            raise DataError(f"{self._name} is {foreign.what}, not {_TEXTS[self._stream.format]}", remedy=foreign.remedy)
 
     def _refuse_markup(self, text: str) -> None:
-        kind = _TEXTS[self._stream.format]
-        if _MARKUP.match(text):
-            raise DataError(
-                f"{self._name} is an HTML or XML page, not {kind}", remedy="see whether the program that wrote it got an error or a login page instead of data"
-            )
-        if self._stream.format == "csv" and _JSON_ROW.match(text):
+        if page := find_markup(text):
+            raise DataError(f"{self._name} is {page.what}, not {_TEXTS[self._stream.format]}", remedy=page.remedy)
+        if self._stream.format == "csv" and is_json(text):
             raise DataError(f"{self._name} is JSON, not CSV", remedy="declare format: jsonl (one object a line) or format: json (an array of objects)")
 
     def _decode_head(self, head: bytes, encoding: str) -> str:
@@ -183,7 +158,7 @@ class _Preparation:
 
     def _write_text(self, encoding: str, skipped: int, *, is_array: bool) -> None:
         texts = self._read_lines(encoding, skipped) if skipped else self._read_texts(encoding)
-        with self._target.open("w", encoding="utf-8", errors="surrogateescape", newline="") as target:
+        with self._target.open("w", encoding="utf-8", errors=get_errors(encoding), newline="") as target:
             try:
                 for text in split_array(texts, self._name) if is_array else texts:
                     target.write(text)
@@ -194,17 +169,11 @@ class _Preparation:
                 raise
 
     def _read_texts(self, encoding: str) -> Iterator[str]:
-        """Bytes that the encoding lacks become surrogates, and bytes again in the copy: only the rows that hold them are rejected."""
-        decoder = codecs.getincrementaldecoder(encoding)("surrogateescape")
-        is_first = True
+        """Bytes that the encoding lacks are bytes again in the copy: only the rows that hold them are rejected."""
         try:
-            for block in self._read_blocks():
-                text = decoder.decode(block)
+            for text in decode(self._read_blocks(), encoding):
                 self._has_bad_bytes = self._has_bad_bytes or bool(_BAD_BYTE.search(text))
-                if is_first and text:
-                    text, is_first = text.removeprefix("\ufeff"), False
-                yield _escape_halves(text)
-            yield _escape_halves(decoder.decode(b"", True))
+                yield text
         except UnicodeError:
             raise self._build_encoding_error(encoding) from None
 
@@ -212,19 +181,10 @@ class _Preparation:
         left, kept = skipped, ""
         for text in self._read_texts(encoding):
             kept += text
-            while left and (end := re.search(r"\r\n|\n|\r(?=[^\n])", kept)):
+            while left and (end := re.search(LINE_END, kept)):
                 kept, left = kept[end.end() :], left - 1
             if not left:
                 yield kept
                 kept = ""
         if left:
             raise DataError(f"{self._name} has fewer than the {skipped} lines of the stream's skip_rows", remedy="correct skip_rows, or the stream's glob")
-
-
-def _escape_halves(text: str) -> str:
-    """Make bytes that no UTF-8 text has of halves of surrogate pairs, which are not bytes that were escaped."""
-    try:
-        text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape")
-    return text

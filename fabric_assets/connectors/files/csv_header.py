@@ -1,24 +1,22 @@
-"""The first lines of a CSV file -> its delimiter and its columns' names; a first line that is no header is refused.
+"""The first records of a CSV file -> its columns' names; a first line that is no header is refused.
 
 A file without a header would lose its first row, and each day's file would add columns of its own. What tells a row from a header are its values: a
 number, a date, a time, or a text that its column holds again below.
 """
 
-import csv
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from io import StringIO
-from itertools import islice, pairwise
+from itertools import pairwise
 
-from fabric_assets.connectors.files.salvage import Fragment
+from fabric_assets.config.sources.imports import DELIMITERS
+from fabric_assets.connectors.csv.records import BAD_ENCODING, STRAY_LINE_END, Record
 from fabric_assets.connectors.suggestions import LONGEST_NAME
 from fabric_assets.errors import DataError
 from fabric_assets.rows.column_names import drop_hidden
 
-DELIMITERS = ",;\t|"
-_SAMPLE = 20
+SAMPLE = 20
 _DECLARE = "declare header: false, or the columns' names as header: [...]; or header: true where this line does name the columns"
 _TRUTH = "truth value"
 _KINDS = {
@@ -28,7 +26,6 @@ _KINDS = {
     "id": re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE),
     "address": re.compile(r"\S+@\S+\.\S+|https?://\S+|\d{1,3}(\.\d{1,3}){3}"),
 }
-_QUOTED = re.compile(r'"[^"]*"')
 _LABEL = re.compile(r"\d{1,4}")
 
 
@@ -45,17 +42,12 @@ class Header:
     notes: tuple[str, ...] = ()
 
 
-def find_delimiter(first: str) -> str:
-    """The one of the usual delimiters that a line has most, outside of quotes."""
-    first = _QUOTED.sub("", first)
-    return max(DELIMITERS, key=lambda mark: (first.count(mark), -DELIMITERS.index(mark)))
-
-
 def read_header(
-    fragments: Iterator[Fragment],
-    delimiter: str,
+    first: Record | None,
+    rows: Sequence[Sequence[str]],
     declared: bool | tuple[str, ...] | None,
     *,
+    delimiter: str,
     name: str,
     encoding: str,
     is_known: Callable[[str], bool],
@@ -65,7 +57,8 @@ def read_header(
     """Find the columns' names.
 
     Args:
-        fragments: of the file, its first record first.
+        first: the first record that is not blank; None for a file without one.
+        rows: the first good ones after it.
         declared: the stream's `header`.
         name: of the file, for errors.
         is_known: whether the stream's table has a column of that name.
@@ -75,47 +68,39 @@ def read_header(
     Raises:
         DataError: the first line is no header.
     """
-    first = next(fragments, Fragment("")).text
-    cells = [drop_hidden(cell) if cleans else cell.strip() for cell in _read_cells(first, delimiter, name, encoding)]
+    cells = [drop_hidden(cell) if cleans else cell.strip() for cell in (first.cells or () if first else ())]
     if isinstance(declared, tuple):
         # A line that differs from the names by case, Unicode form or unseen characters names the columns too; as a row it would be one too many.
         return Header(declared, [_fold(cell) for cell in cells] == [_fold(name) for name in declared])
-    if not cells:
+    if first is None:
         return Header((), True)
     if declared is False:
-        return Header(tuple(f"column_{number}" for number in range(1, len(cells) + 1)), False)
-    rows = [_read_row(fragment.text, delimiter) for fragment in islice((each for each in fragments if each.is_row and not each.reason), _SAMPLE)]
+        width = len(cells) or max(map(len, rows), default=0)
+        return Header(tuple(f"column_{number}" for number in range(1, width + 1)), False)
+    _refuse_unreadable(first, name, encoding)
+    below = [[cell.strip() for cell in row] for row in rows]
     if declared is None and not all(map(is_known, cells)):
-        _refuse_preamble(cells, first, rows, delimiter, name, skips=skips)
-        _refuse_row(cells, [row for row in rows if row[: len(cells)] != cells], name, is_known)
-    return _name_columns(cells, rows)
+        _refuse_preamble(cells, first.text, below, delimiter, name, skips=skips)
+        # A file that was put together of several has their marks (BOM) in it.
+        others = [row for row in below if [row[0].removeprefix("\ufeff"), *row[1 : len(cells)]] != cells]
+        _refuse_row(cells, others, name, is_known)
+    return _name_columns(cells, below)
 
 
 def _fold(name: str) -> str:
     return drop_hidden(name).casefold()
 
 
-def _read_cells(line: str, delimiter: str, name: str, encoding: str) -> list[str]:
-    try:
-        line.encode()
-        cells = next(csv.reader(StringIO(line, newline=""), delimiter=delimiter, skipinitialspace=True), [])
-    except UnicodeError:
+def _refuse_unreadable(first: Record, name: str, encoding: str) -> None:
+    if first.reason == BAD_ENCODING:
         wanted = "declare the stream's encoding, e.g. encoding: cp1252, or save it as UTF-8" if encoding == "utf-8" else "correct the stream's encoding"
-        raise DataError(f"{name} has a header that is not valid {encoding.upper()}", remedy=wanted) from None
-    except csv.Error as error:
-        raise DataError(f"{name} has a header that is not CSV: {error}", remedy="correct its first line") from None
-    if "\0" in line:
+        raise DataError(f"{name} has a header that is not valid {encoding.upper()}", remedy=wanted)
+    if first.reason == STRAY_LINE_END:
+        raise DataError(f"{name} has a header with a line end of another kind than the file's in it", remedy="correct its first line")
+    if first.cells is None:
+        raise DataError(f"{name} has a header whose quotes are not closed, or have text right after them", remedy="correct its first line")
+    if "\0" in first.text:
         raise DataError(f"{name} has a header that holds a NUL: it is no text", remedy="correct the stream's glob or format, or declare its encoding")
-    return cells
-
-
-def _read_row(line: str, delimiter: str) -> list[str]:
-    try:
-        # A file that was put together of several has their marks (BOM) in it.
-        text = line.removeprefix("\ufeff")
-        return [cell.strip() for cell in next(csv.reader(StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True), [])]
-    except csv.Error:
-        return []
 
 
 # --- lines that are no header

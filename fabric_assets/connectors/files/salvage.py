@@ -1,12 +1,10 @@
 """A csv or jsonl file with lines that are no rows of its format -> a copy without them, and those lines as rejected rows.
 
-Only for files that DuckDB refuses or would misread: it reads the copy as fast as any other file. A quote that is never closed, or followed by
-text, may have swallowed whole rows: every line that it spans is rejected by itself, and nothing inside is taken for a row.
+Only for files that DuckDB refuses or would misread: it reads the copy as fast as any other file.
 """
 
 import json
 import mmap
-import re
 import sys
 from array import array
 from bisect import bisect_right
@@ -18,6 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from fabric_assets.connectors.csv.encodings import show_bytes
 from fabric_assets.connectors.files.listing import FetchedFile
 from fabric_assets.errors import DataError
 from fabric_assets.rows.batches import Reject
@@ -27,7 +26,7 @@ MAX_LINE, PART_BYTES = 32 * 1024 * 1024, 8 * 1024 * 1024
 _REJECTS_AT_ONCE = 1_000
 # So much stays in the processor's cache.
 _LOOK_BYTES = 256 * 1024
-_BAD_BYTES = "is not valid {}; if the file has another encoding, declare it as the stream's `encoding`"
+BAD_BYTES = "is not valid {}; if the file has another encoding, declare it as the stream's `encoding`"
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def salvage(fragments: Iterator[Fragment], file: FetchedFile) -> Salvage:
                 good.write(fragment.text)
                 continue
             found.gaps.append(number - len(found.gaps))
-            raw = fragment.text.rstrip("\r\n").encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            raw = show_bytes(fragment.text.rstrip("\r\n"))
             bad.write(json.dumps(asdict(Reject(file.source.name, number, None, fragment.reason, fragment.message, raw))) + "\n")
     return found
 
@@ -113,26 +112,6 @@ def cut(fragments: Iterator[Fragment], path: Path, most: int = PART_BYTES, rows:
         yield path
 
 
-def split_csv(
-    path: Path, *, columns: int | None, delimiter: str, name: str, has_header: bool = True, encoding: str = "utf-8", skipped: int = 0
-) -> Iterator[Fragment]:
-    """Split a CSV file: its header first.
-
-    Args:
-        columns: as many as the header has; None where that is not known yet.
-        name: of the file, for errors.
-        encoding: of the original, for messages.
-        skipped: lines of the original that are not in this copy.
-
-    Raises:
-        DataError: its header is broken, or a line is longer than MAX_LINE.
-    """
-    with path.open("rb") as opened:
-        head = opened.read(1_000_000)
-    newline = "\r" if b"\r" in head and b"\n" not in head else "\n"
-    return _split_csv(_read_lines(path, newline, name), columns, delimiter, name, has_header=has_header, encoding=encoding, number=skipped)
-
-
 def is_misread(path: Path) -> bool:
     """Whether DuckDB would misread a JSON Lines file without a word.
 
@@ -161,16 +140,20 @@ def split_json(path: Path, *, name: str, encoding: str = "utf-8", unit: str = "l
     Raises:
         DataError: it holds no JSON Lines, or a line is longer than MAX_LINE.
     """
-    return _split_json(_read_lines(path, "\n", name), name, encoding, unit)
+    return _split_json(_read_lines(path, name), name, encoding, unit)
 
 
-def _read_lines(path: Path, newline: str, name: str) -> Iterator[str]:
+def _read_lines(path: Path, name: str) -> Iterator[str]:
     """Lines with their ends; bytes that are no UTF-8 become surrogates, to be told by `_is_utf8`."""
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline=newline) as lines:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as lines:
         while line := lines.readline(MAX_LINE + 1):
             if len(line) > MAX_LINE:
-                raise DataError(f"{name} holds a line of more than {MAX_LINE // 1024**2} MB", remedy="correct the file; no row of it has been loaded")
+                raise build_length_error(name)
             yield line
+
+
+def build_length_error(name: str) -> DataError:
+    return DataError(f"{name} holds a line of more than {MAX_LINE // 1024**2} MB", remedy="correct the file; no row of it has been loaded")
 
 
 def _is_utf8(text: str) -> bool:
@@ -179,81 +162,6 @@ def _is_utf8(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-# --- CSV
-
-
-class _Grammar:
-    """What DuckDB takes for a row: RFC 4180, a space before a quoted field and some after it, and quotes within unquoted ones."""
-
-    def __init__(self, delimiter: str) -> None:
-        mark = re.escape(delimiter)
-        # Atomic groups: Python before 3.11.5 gets a group that is repeated possessively wrong (gh-106052).
-        inside = '(?>(?:[^"]++|"")*)'
-        field = rf' ?"{inside}" *+|(?! ?")[^{mark}\r\n]*+'
-        self._field = re.compile(rf"(?:{field})({mark}|\Z)")
-        self._inside = re.compile(inside)
-        self._whole = re.compile(rf"(?:{field})(?>(?:{mark}(?:{field}))*)")
-        self._open = re.compile(rf'(?>(?:(?:{field}){mark})*) ?"{inside}')
-        self._delimiter = delimiter
-
-    def read(self, text: str, *, is_open: bool) -> bool | None:
-        """Read on with a line.
-
-        Args:
-            is_open: the line before ended within quotes.
-
-        Returns:
-            whether this one does; None where it is no part of a row.
-        """
-        if '"' not in text:
-            return is_open if is_open or "\r" not in text else None
-        if is_open:
-            end = self._inside.match(text).end()  # type: ignore[union-attr]
-            if end == len(text):
-                return True
-            text = '""' + text[end + 1 :]  # in place of the field that ends here
-        if self._whole.fullmatch(text):
-            return False
-        return True if self._open.fullmatch(text) else None
-
-    def count(self, text: str, columns: int) -> int:
-        """The fields of a whole row; empty ones beyond its columns do not count."""
-        if '"' not in text:
-            fields = text.count(self._delimiter) + 1
-        else:
-            fields = sum(1 for match in self._field.finditer(text) if match[0]) + text.endswith(self._delimiter)
-        beyond = fields - columns
-        return columns if beyond > 0 and text.endswith(self._delimiter * beyond) else fields
-
-
-def _split_csv(lines: Iterator[str], columns: int | None, delimiter: str, name: str, *, has_header: bool, encoding: str, number: int) -> Iterator[Fragment]:
-    grammar, header = _Grammar(delimiter), has_header
-    for line in lines:
-        begin = number = number + 1
-        parts, size, is_open = [line], len(line), grammar.read(line.rstrip("\r\n"), is_open=False)
-        while is_open and size <= MAX_LINE and (more := next(lines, "")):
-            number, size = number + 1, size + len(more)
-            parts.append(more)
-            is_open = grammar.read(more.rstrip("\r\n"), is_open=True)
-        text = "".join(parts).rstrip("\r\n")
-        if is_open is not False:
-            if header:
-                raise DataError(f"{name} has a header whose quotes are not closed, or have text right after them", remedy="correct its first line")
-            at = f"line {begin}" if number == begin else f"lines {begin} to {number}"
-            yield from (
-                Fragment(part, "bad_csv", f"{at}: a quote that is not closed, or text right after one, or a line end of another kind") for part in parts
-            )
-        elif header or (not text and columns != 1):
-            yield Fragment(text + "\n", is_row=False)
-        elif not _is_utf8(text):
-            yield Fragment(text, "bad_encoding", f"line {begin} {_BAD_BYTES.format(encoding.upper())}")
-        elif columns is not None and (fields := grammar.count(text, columns)) != columns:
-            yield Fragment(text, "ragged_row", f"line {begin}: {columns} fields expected, {fields} found")
-        else:
-            yield Fragment(text + "\n")
-        header = False
 
 
 # --- JSON Lines
@@ -266,7 +174,7 @@ def _split_json(lines: Iterator[str], name: str, encoding: str, unit: str) -> It
         if not text:
             continue
         first = first or text[0]
-        reason, message = _find_fault(text) if _is_utf8(text) else ("bad_encoding", _BAD_BYTES.format(encoding.upper()))
+        reason, message = _find_fault(text) if _is_utf8(text) else ("bad_encoding", BAD_BYTES.format(encoding.upper()))
         any_row = any_row or not reason
         whole = line if line.endswith("\n") else line + "\n"
         yield Fragment(whole if reason else quote_long_numbers(whole), reason, f"{unit} {number} {message}")

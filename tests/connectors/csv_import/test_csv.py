@@ -50,6 +50,10 @@ ROWS = [("1", "2", "3"), ("4", "5", "6")]
         pytest.param(b"a,b,c\n#1,2,3\n//4,5,6\n", [("#1", "2", "3"), ("//4", "5", "6")], [2, 3], id="no comments"),
         pytest.param(b"a,b,c\n\\N,NULL,n/a\n", [("\\N", "NULL", "n/a")], [2], id="no words for null"),
         pytest.param(b"sep=;\na;b;c\n1;2;3\n", [("1", "2", "3")], [3], id="a line for spreadsheets"),
+        pytest.param(b'a,b,c\n1, "2" , "3,4"\n', [("1", "2", "3,4")], [2], id="spaces beside quotes"),
+        pytest.param(b"a,b,c\n1,2,3,\n4,5,6,,\n", ROWS, [2, 3], id="empty fields after the last column"),
+        pytest.param(b"a,b,c,,\n1,2,3\n4,5,6,\n", ROWS, [2, 3], id="no fields for columns without a name"),
+        pytest.param(b"a,b,c\r\r\n1,2,3\r\r\n4,5,6\r\r\n", ROWS, [2, 3], id="two CR before LF"),
     ],
 )
 def test_a_file_says_what_it_says_cell_by_cell(content: bytes, rows: list[tuple[Any, ...]], lines: list[int]) -> None:
@@ -87,6 +91,7 @@ def test_a_file_of_one_column_needs_no_delimiter_as_long_as_its_rows_hold_none()
         ("utf-16", "utf-16-le, comma"),
         ("utf-16-le", "utf-16-le, comma"),
         ("utf-16-be", "utf-16-be, comma"),
+        ("utf-32", "utf-32, comma"),
         ("windows-1252", "windows-1252, comma"),
     ],
 )
@@ -116,7 +121,6 @@ def test_utf16_without_a_mark_is_found_out_in_any_script(encoding: str, words: s
         ("서울", "euc-kr"),
         ("台北市", "big5"),
         ("東京", "euc-jp"),
-        ("abc", "utf-32"),
     ],
 )
 def test_another_encoding_is_refused_not_guessed(text: str, encoding: str) -> None:
@@ -165,11 +169,10 @@ def test_half_a_surrogate_pair_in_utf_16_rejects_its_row_alone() -> None:
     ("line", "reason", "message"),
     [
         (b"1,2", "ragged_row", "line 3 has 2 fields, the header 3"),
-        (b"1,2,3,", "ragged_row", "line 3 has 4 fields, the header 3"),
         (b"1,2,3,4", "ragged_row", "line 3 has 4 fields, the header 3"),
         (b"x", "ragged_row", "line 3 has 1 fields, the header 3"),
         (b'"1","2"x,3', "bad_quotes", "line 3: text follows a closing quote"),
-        (b'1,"2" ,3', "bad_quotes", "line 3: text follows a closing quote"),
+        (b'1,"2" x,3', "bad_quotes", "line 3: text follows a closing quote"),
         (b"1,\x00,3", "nul_byte", "line 3 holds a NUL byte"),
         (b"1,2\r2,3", "stray_line_end", "line 3 holds a line end of another kind than the file's"),
     ],
