@@ -54,11 +54,13 @@ def write_fleet(folder: Path, tenants: int) -> dict[str, str]:
 
 
 def prepare(environment: dict[str, str]) -> None:
-    """Parse the dbt project, as a deployment does once."""
+    """Parse the dbt project and evaluate what the tenants select, as a deployment does once."""
+    from fabric_assets.config.loader import load_fleet
     from fabric_assets.settings import load_settings
-    from fabric_assets.transform.project import prepare_project
+    from fabric_assets.transform.evaluation import prepare_graph
 
-    prepare_project(load_settings(environment))
+    settings = load_settings(environment)
+    prepare_graph([loaded.config for loaded in load_fleet(settings).tenants.values()], settings)
 
 
 def measure(module: str, tenants: int, environment: dict[str, str]) -> Measurement:

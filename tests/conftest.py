@@ -63,7 +63,10 @@ def _clean_environment() -> None:
 _clean_environment()
 
 from fabric_assets import masking  # noqa: E402
+from fabric_assets.config.tenant import TenantConfig  # noqa: E402
 from fabric_assets.settings import Settings  # noqa: E402
+from fabric_assets.transform.evaluation import evaluate_selections  # noqa: E402
+from fabric_assets.transform.graph import load_graph  # noqa: E402
 from fabric_assets.transform.project import prepare_project  # noqa: E402
 from tests.support.services import chromium, make_database, mariadb_url, postgres_database, postgres_server, postgres_url, redis_url, s3, s3_endpoint  # noqa: E402
 
@@ -104,17 +107,27 @@ def _remember_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(masking, "_KNOWN", masking._KnownValues())
 
 
+# What most tests' tenants select of the repository's dbt project.
+SELECTIONS = (["staging.shop", "marts.sales"], ["staging.shop"], ["+marts.marketing"])
+
+
+def _build_selecting(select: list[str]) -> TenantConfig:
+    return TenantConfig.model_validate({"version": 1, "tenant": "anyone", "transform": {"select": select}})
+
+
 @pytest.fixture(scope="session")
 def prepared_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `dbt/prepared` folder of the repository's dbt project, parsed once for all of pytest's workers; to be copied, not changed."""
+    """The `dbt/prepared` folder of the repository's dbt project, parsed once for all of pytest's workers; to be copied, not changed. With `SELECTIONS`."""
     root = tmp_path_factory.getbasetemp()
     folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "prepared-project"
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
             data = tmp_path_factory.mktemp("prepared")
+            settings = Settings(tenants_dir=data, dbt_project_dir=ROOT / "dbt_project", data_dir=data)
             for adapter in ("duckdb", "postgres"):
-                prepare_project(Settings(tenants_dir=data, dbt_project_dir=ROOT / "dbt_project", data_dir=data), adapter)
+                prepare_project(settings, adapter)
+            evaluate_selections(map(_build_selecting, SELECTIONS), load_graph(settings), settings)
             data.rename(folder)
     return folder / "dbt" / "prepared"
 

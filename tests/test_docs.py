@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from fabric_assets.cli.app import app
 from fabric_assets.config.loader import load_fleet
 from fabric_assets.settings import load_settings
+from fabric_assets.transform.evaluation import prepare_graph
 from fabric_assets.transform.fleet import validate_fleet
-from fabric_assets.transform.graph import load_graph
 from scripts.reference import REFERENCES, build_page, get_commands, get_models
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,7 +47,7 @@ def test_every_yaml_example_is_a_valid_tenant(tmp_path: Path, prepared_data: Pat
         settings = load_settings({"FABRIC_TENANTS_DIR": str(tmp_path / f"{number}"), "FABRIC_DATA_DIR": str(tmp_path / "data")}, root=ROOT)
         fleet = load_fleet(settings)
         if any(loaded.config.transform for loaded in fleet.tenants.values()):
-            fleet = validate_fleet(fleet, load_graph(settings))
+            fleet = validate_fleet(fleet, prepare_graph([loaded.config for loaded in fleet.tenants.values()], settings))
         assert [str(problem) for problems in fleet.broken.values() for problem in problems] == []
         assert list(fleet.tenants) == [name[1]]
     assert len(examples) >= 5

@@ -7,9 +7,9 @@ from fabric_assets.config.loader import Fleet, LoadedTenant
 from fabric_assets.drivers.kinds import get_kind
 from fabric_assets.importing import collect_nothing
 from fabric_assets.settings import Settings
+from fabric_assets.transform.evaluation import prepare_graph
 from fabric_assets.transform.fleet import validate_fleet
-from fabric_assets.transform.graph import ProjectGraph, load_graph
-from fabric_assets.transform.project import prepare_project
+from fabric_assets.transform.graph import ProjectGraph
 from fabric_assets.transform.workers import DbtWorkers
 
 if TYPE_CHECKING:
@@ -17,11 +17,10 @@ if TYPE_CHECKING:
 
 
 def get_valid_fleet(fleet: Fleet, settings: Settings) -> tuple[Fleet, ProjectGraph | None]:
-    """Check the tenants against the dbt project, which is parsed first if it has changed."""
+    """Check the tenants against the dbt project, which is prepared first: parsed if it has changed, and asked what tenants select that is new."""
     if not any(loaded.config.transform for loaded in fleet.tenants.values()):
         return validate_fleet(fleet, None), None
-    prepare_project(settings)
-    graph = load_graph(settings)
+    graph = prepare_graph((loaded.config for loaded in fleet.tenants.values()), settings)
     return validate_fleet(fleet, graph), graph
 
 

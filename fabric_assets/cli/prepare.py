@@ -1,6 +1,6 @@
-"""`fabric prepare`: the dbt project parsed ahead, so that no code server and no run does it.
+"""`fabric prepare`: the dbt project parsed ahead, and what tenants select of it evaluated, so that no code server does it.
 
-Loading a code location starts no process, so somebody parses before: a deployment, as a step of its own, for every kind of warehouse.
+Loading a code location starts no process, so somebody prepares before: a deployment, as a step of its own, for every kind of warehouse.
 """
 
 import json
@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
-from fabric_assets.settings import load_settings
+from fabric_assets.config.loader import load_fleet
+from fabric_assets.settings import Settings, load_settings
 
 
 def prepare(json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False) -> None:
-    """Pre-parse the dbt project for DuckDB and Postgres. Run it on each deployment."""
+    """Pre-parse the dbt project for DuckDB and Postgres, and evaluate what tenants select of it. Run it on each deployment."""
     from fabric_assets.drivers.kinds import ADAPTERS
     from fabric_assets.transform.project import is_prepared, prepare_project
 
@@ -21,8 +22,31 @@ def prepare(json_: Annotated[bool, typer.Option("--json", help="Print the result
     for adapter in ADAPTERS:
         states[adapter] = "unchanged" if is_prepared(settings, adapter) else "parsed"
         prepare_project(settings, adapter)
+    evaluated, wrong = _evaluate(settings)
+    if wrong:
+        typer.echo(f"{len(wrong)} wrong: {', '.join(wrong)}; `fabric validate` says why", err=True)
     if json_:
-        typer.echo(json.dumps({"project": str(settings.dbt_project_dir), "adapters": states}, indent=2))
-    else:
-        for adapter, state in states.items():
-            typer.echo(f"{adapter}: {state}")
+        typer.echo(json.dumps({"project": str(settings.dbt_project_dir), "adapters": states, "selections_evaluated": evaluated, "wrong": wrong}, indent=2))
+        return
+    for adapter, state in states.items():
+        typer.echo(f"{adapter}: {state}")
+    typer.echo(f"selections: {f'{evaluated} evaluated' if evaluated else 'unchanged'}")
+
+
+def _evaluate(settings: Settings) -> tuple[int, list[str]]:
+    """Give the number of selections that were new, and the tenants whose selection is wrong. The image of a container is built without tenants."""
+    from fabric_assets.transform.evaluation import evaluate_selections, list_unknown
+    from fabric_assets.transform.graph import load_graph
+    from fabric_assets.transform.selection import get_evaluation
+
+    if not settings.tenants_dir.is_dir():
+        return 0, []
+    tenants = [loaded.config for loaded in load_fleet(settings).tenants.values()]
+    graph = load_graph(settings)
+    evaluated = len(list_unknown(tenants, graph))
+    graph = evaluate_selections(tenants, graph, settings)
+    wrong = []
+    for tenant in tenants:
+        if tenant.transform is not None and (found := get_evaluation(graph, tenant=tenant.tenant, transform=tenant.transform)) and found.wrong:
+            wrong.append(tenant.tenant)
+    return evaluated, wrong

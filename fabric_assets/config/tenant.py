@@ -112,8 +112,8 @@ AnyDestination = Annotated[DuckDbDestination | PostgresDestination, Field(discri
 class TransformConfig(FabricModel):
     """Which models of the shared dbt project the tenant gets; its own under models/tenants/<tenant>/ come by themselves."""
 
-    select: tuple[Text, ...] = Field(default=(), max_length=200, description="dbt selectors; a row of them is a union.")
-    exclude: tuple[Text, ...] = Field(default=(), max_length=200, description="dbt selectors of models to leave out.")
+    select: tuple[Text, ...] = Field(default=(), max_length=200, description="dbt selectors, in all of dbt's methods; a row of them is a union.")
+    exclude: tuple[Text, ...] = Field(default=(), max_length=200, description="dbt selectors of models, and of tests, to leave out.")
     vars: dict[Text, JsonValue] = Field(default={}, description="dbt variables.")
 
 

@@ -19,14 +19,17 @@ from fabric_assets.transform.fleet import validate_fleet
 from fabric_assets.transform.graph import ProjectGraph, load_graph
 
 
-def build_definitions(settings: Settings) -> dg.Definitions:
+def build_definitions(settings: Settings, *, prepares: bool = False) -> dg.Definitions:
     """Make the definitions of all tenants that this process serves.
+
+    Args:
+        prepares: whether dbt may be started to parse a project, or to evaluate a selection, that has changed.
 
     Raises:
         ConfigurationError: a tenant is broken and FABRIC_STRICT is 1.
     """
     fleet = load_fleet(settings)
-    graph = get_graph(fleet, settings)
+    graph = get_graph(fleet, settings, prepares=prepares)
     fleet = validate_fleet(fleet, graph)
     gone = {name: problems for name, problems in fleet.broken.items() if find_offboarding(name, settings.data_dir)}
     fleet = replace(fleet, broken={name: problems for name, problems in fleet.broken.items() if name not in gone})
@@ -67,6 +70,16 @@ def _build_tenants(fleet: Fleet, graph: ProjectGraph | None, settings: Settings)
     return tenants, unbuilt
 
 
-def get_graph(fleet: Fleet, settings: Settings) -> ProjectGraph | None:
-    """The dbt project, if any tenant has models."""
-    return load_graph(settings) if any(loaded.config.transform for loaded in fleet.tenants.values()) else None
+def get_graph(fleet: Fleet, settings: Settings, *, prepares: bool = False) -> ProjectGraph | None:
+    """The dbt project, if any tenant has models.
+
+    Args:
+        prepares: as of `build_definitions`.
+    """
+    if not any(loaded.config.transform for loaded in fleet.tenants.values()):
+        return None
+    if not prepares:
+        return load_graph(settings)
+    from fabric_assets.transform.evaluation import prepare_graph  # a code server has no need of it
+
+    return prepare_graph((loaded.config for loaded in fleet.tenants.values()), settings)

@@ -19,6 +19,7 @@ from fabric_assets.security.roles.estate import Estate, ServerLogin
 from fabric_assets.security.secrets import list_secrets, resolve_secret
 from fabric_assets.settings import Settings
 from fabric_assets.transform.estates import PROVISION_VARIABLE, build_estate, get_server_login, read_provision_url
+from fabric_assets.transform.evaluation import evaluate_selections
 from fabric_assets.transform.graph import ProjectGraph, load_graph
 
 UNKNOWN = (
@@ -51,7 +52,8 @@ def get_graph(config: TenantConfig | None, settings: Settings) -> tuple[ProjectG
     if config is not None and config.transform is None:
         return None, ()
     try:
-        return load_graph(settings), ()
+        graph = load_graph(settings)
+        return (evaluate_selections([config], graph, settings) if config is not None else graph), ()
     except FabricError:
         return None, (_UNPREPARED,) if config is not None else ()
 

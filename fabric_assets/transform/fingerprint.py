@@ -14,10 +14,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from fabric_assets.drivers.kinds import ADAPTERS, DEFAULT_ADAPTER
+from fabric_assets.private_files import make_private_folder
 from fabric_assets.settings import Settings
 
 # Goes up with every change of what is kept, and of the rules: what was parsed under laxer ones is not served.
-FORMAT = 5
+FORMAT = 6
 
 # Below it lies a folder for each tenant that has models of its own.
 OWN_FOLDERS = "models/tenants"
@@ -32,6 +33,15 @@ def get_prepared_dir(settings: Settings) -> Path:
 
 def get_graph_file(settings: Settings) -> Path:
     return get_prepared_dir(settings) / "graph.json"
+
+
+def get_selections_file(settings: Settings) -> Path:
+    return get_prepared_dir(settings) / "selections.json"
+
+
+def get_lock_file(settings: Settings) -> Path:
+    """Give the file to lock before what is prepared changes; its folder is made where it is missing."""
+    return make_private_folder(get_prepared_dir(settings)) / ".lock"
 
 
 def get_refused_file(settings: Settings) -> Path:

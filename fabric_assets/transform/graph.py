@@ -4,14 +4,15 @@ Read from a small `graph.json`: definitions are built in every process, and impo
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.settings import Settings
-from fabric_assets.transform.fingerprint import get_fingerprint, get_graph_file
+from fabric_assets.transform.fingerprint import get_fingerprint, get_graph_file, get_selections_file
+from fabric_assets.transform.selections import Evaluation, Selection, read_selections
 
 # source, stream
 Origin = tuple[str, str]
@@ -120,6 +121,7 @@ class ProjectGraph:
         sources: by unique_id.
         unattached: tests that belong to no one asset, as dagster-dbt has it: several parents and no `meta.dagster.ref.name`.
         mistakes: shared models that dbt cannot parse, by unique_id; stand-ins took their place while the rest was parsed.
+        selections: what tenants' blocks select, as far as it has been evaluated.
         broken: tenants whose own files dbt cannot parse, or that break a rule, with what is wrong; the project was parsed without them.
     """
 
@@ -128,6 +130,26 @@ class ProjectGraph:
     unattached: tuple[TestNode, ...] = ()
     broken: dict[str, str] = field(default_factory=dict)
     mistakes: dict[str, Mistake] = field(default_factory=dict)
+    selections: dict[Selection, Evaluation] = field(default_factory=dict)
+
+    @cached_property
+    def own_models(self) -> dict[str, frozenset[str]]:
+        """Of each tenant that has models of its own, their unique ids."""
+        found: dict[str, set[str]] = {}
+        for unique_id, model in self.models.items():
+            if model.tenant is not None:
+                found.setdefault(model.tenant, set()).add(unique_id)
+        return {tenant: frozenset(models) for tenant, models in found.items()}
+
+    @cached_property
+    def _listed(self) -> dict[frozenset[str], tuple[ModelNode, ...]]:
+        return {}
+
+    def list_models(self, chosen: frozenset[str]) -> tuple[ModelNode, ...]:
+        """List the chosen models that have tables, parents before children; most tenants of a fleet share a few selections, so each is listed once."""
+        if chosen not in self._listed:
+            self._listed[chosen] = tuple(model for unique_id, model in self.models.items() if unique_id in chosen and not model.is_ephemeral)
+        return self._listed[chosen]
 
     @cached_property
     def stopped(self) -> dict[str, Mistake]:
@@ -165,7 +187,7 @@ class ProjectGraph:
 
 
 def load_graph(settings: Settings) -> ProjectGraph:
-    """Read the prepared project's graph; a file that has not changed is read once.
+    """Read the prepared project's graph with what is known of tenants' selections; a file that has not changed is read once.
 
     Raises:
         ConfigurationError: the project is not prepared, or has changed since.
@@ -182,7 +204,7 @@ def load_graph(settings: Settings) -> ProjectGraph:
         raise ConfigurationError(f"the prepared dbt project is damaged: {file} cannot be read", remedy=remedy) from None
     if fingerprint != get_fingerprint(settings):
         raise ConfigurationError(f"the dbt project {settings.dbt_project_dir} has changed since it was prepared", remedy=remedy)
-    return graph
+    return replace(graph, selections=read_selections(get_selections_file(settings), fingerprint=fingerprint))
 
 
 def read_graph(file: Path) -> tuple[str, ProjectGraph]:

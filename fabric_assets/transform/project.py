@@ -3,20 +3,16 @@
 A parse takes seconds and a run must not pay for it; so it is made once for each warehouse type (their macros differ), under a placeholder for the tenant.
 """
 
-import fcntl
 import hashlib
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
 from fabric_assets.drivers.kinds import ADAPTERS, DEFAULT_ADAPTER
 from fabric_assets.errors import ConfigurationError, InternalError, TransformError
-from fabric_assets.private_files import make_private_folder
+from fabric_assets.private_files import FileLock
 from fabric_assets.settings import Settings
-from fabric_assets.transform.fingerprint import get_fingerprint, get_graph_file, get_prepared_dir, get_prepared_file, get_refused_file
+from fabric_assets.transform.fingerprint import get_fingerprint, get_graph_file, get_lock_file, get_prepared_dir, get_prepared_file, get_refused_file
 from fabric_assets.transform.process import WorkerProcess
 
 PARSE_TIMEOUT_SECONDS = 600
@@ -47,7 +43,7 @@ def prepare_project(settings: Settings, adapter: str = DEFAULT_ADAPTER) -> Path:
         return file
     if not (settings.dbt_project_dir / "dbt_project.yml").is_file():
         raise ConfigurationError(f"{settings.dbt_project_dir} holds no dbt_project.yml", remedy="set FABRIC_DBT_PROJECT_DIR to the dbt project's folder")
-    with _locked(get_prepared_dir(settings)):
+    with FileLock(get_lock_file(settings)):
         if not is_prepared(settings, adapter):
             _parse(settings, adapter, file)
     return file
@@ -102,13 +98,3 @@ def _read_graph_fingerprint(settings: Settings) -> str | None:
         return json.loads(get_graph_file(settings).read_text())["fingerprint"]
     except (OSError, ValueError, KeyError):
         return None
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    descriptor = os.open(make_private_folder(folder) / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -5,10 +5,8 @@ from collections.abc import Iterator
 from fabric_assets import naming
 from fabric_assets.config.loader import LoadedTenant, Problem
 from fabric_assets.config.suggestions import suggest
-from fabric_assets.config.tenant import TransformConfig
-from fabric_assets.errors import ConfigurationError
 from fabric_assets.transform.graph import ModelNode, ProjectGraph
-from fabric_assets.transform.selection import select_models
+from fabric_assets.transform.selection import UNKNOWN, get_evaluation, select_models
 
 
 def find_problems(loaded: LoadedTenant, graph: ProjectGraph) -> tuple[Problem, ...]:
@@ -19,20 +17,14 @@ def find_problems(loaded: LoadedTenant, graph: ProjectGraph) -> tuple[Problem, .
     if message := graph.broken.get(loaded.config.tenant):
         text = " ".join(message.split())
         return (loaded.make_problem(("transform",), f"tenant {loaded.config.tenant}'s own dbt models cannot be used; mend them: {text}"),)
-    if wrong := [*_find_wrong_selectors(loaded, transform, graph)]:
-        return tuple(wrong)
+    evaluation = get_evaluation(graph, tenant=loaded.config.tenant, transform=transform)
+    if evaluation is None:
+        return (loaded.make_problem(("transform", "select" if transform.select else "exclude"), UNKNOWN),)
+    if evaluation.wrong:
+        return tuple(loaded.make_problem(("transform", wrong.field, wrong.index), wrong.message) for wrong in evaluation.wrong)
     models = select_models(graph, tenant=loaded.config.tenant, transform=transform)
     messages = [*_find_missing_inputs(loaded, models, graph), *_find_doubles(models), *_find_others_schemas(loaded, models)]
     return tuple(loaded.make_problem(("transform", "select"), message) for message in messages)
-
-
-def _find_wrong_selectors(loaded: LoadedTenant, transform: TransformConfig, graph: ProjectGraph) -> Iterator[Problem]:
-    for field, selectors in (("select", transform.select), ("exclude", transform.exclude)):
-        for index, selector in enumerate(selectors):
-            try:
-                select_models(graph, tenant=loaded.config.tenant, transform=TransformConfig(select=(selector,)))
-            except ConfigurationError as error:
-                yield loaded.make_problem(("transform", field, index), error.message)
 
 
 def _find_missing_inputs(loaded: LoadedTenant, models: tuple[ModelNode, ...], graph: ProjectGraph) -> Iterator[str]:

@@ -167,6 +167,28 @@ class TestValidateAgainstDbt:
         assert [problem["file"] for problem in json.loads(done.stdout)] == [str(project)]
 
 
+class TestPrepare:
+    def test_what_tenants_select_is_evaluated_once_and_a_wrong_selection_keeps_nobody_else_from_it(
+        self, fabric: Run, write_tenant: Write, parsed_project: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("FABRIC_DATA_DIR", str(parsed_project))
+        write_tenant("acme", ACME + "transform: {select: [stg_orders]}\n")
+        write_tenant("globex", ACME.replace("acme", "globex") + "transform: {select: [stg_ordres]}\n")
+        write_tenant("hooli", ACME.replace("acme", "hooli") + "transform: {select: [stg_orders]}\n")
+        done = fabric("prepare")
+        assert (done.returncode, done.stdout) == (0, "duckdb: unchanged\npostgres: unchanged\nselections: 2 evaluated\n")
+        assert done.stderr == "1 wrong: globex; `fabric validate` says why\n"
+        again = json.loads(fabric("prepare", "--json").stdout)
+        assert again["adapters"] == {"duckdb": "unchanged", "postgres": "unchanged"}
+        assert (again["selections_evaluated"], again["wrong"]) == (0, ["globex"])
+
+    def test_the_image_of_a_container_is_prepared_without_tenants(self, fabric: Run, parsed_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("FABRIC_DATA_DIR", str(parsed_project))
+        monkeypatch.setenv("FABRIC_TENANTS_DIR", str(parsed_project / "nowhere"))
+        done = fabric("prepare")
+        assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "selections: unchanged")
+
+
 class TestSchema:
     def test_it_prints_the_schema_that_the_repository_holds(self, fabric: Run) -> None:
         held = ROOT / "schemas" / "tenant.schema.json"

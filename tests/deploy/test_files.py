@@ -184,7 +184,12 @@ def start(tmp_path: Path):
     for name in ("secrets", "prepared", "data"):
         (tmp_path / name).mkdir()
     (tmp_path / "prepared" / "graph.json").write_text("new")
-    environ = {"PATH": "/usr/bin:/bin", "SECRETS_DIR": f"{tmp_path}/secrets", "PREPARED_DIR": f"{tmp_path}/prepared", "FABRIC_DATA_DIR": f"{tmp_path}/data"}
+    environ = {
+        "PATH": f"{tmp_path}:/usr/bin:/bin",
+        "SECRETS_DIR": f"{tmp_path}/secrets",
+        "PREPARED_DIR": f"{tmp_path}/prepared",
+        "FABRIC_DATA_DIR": f"{tmp_path}/data",
+    }
 
     def start(*command: str) -> str:
         return subprocess.run([str(DEPLOY / "with-secrets"), *command], env=environ, capture_output=True, text=True, check=True).stdout
@@ -208,6 +213,16 @@ def test_the_images_parse_takes_the_place_of_an_older_one_and_stays_when_it_is_t
     start("true")
     assert sorted(file.name for file in kept.iterdir()) == ["graph.json"]
     assert (kept / "graph.json").read_text() == "newer"
+
+
+def test_before_a_code_server_what_its_tenants_select_is_evaluated_and_before_nothing_else(start, tmp_path: Path) -> None:
+    for name in ("fabric", "dagster"):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho "{name} $*" >> {tmp_path}/calls\n')
+        (tmp_path / name).chmod(0o755)
+    start("env", "dagster", "code-server")
+    start(f"{tmp_path}/dagster", "api")
+    start("dagster", "code-server", "start", "--socket", "/x")
+    assert (tmp_path / "calls").read_text().splitlines() == ["dagster code-server", "dagster api", "fabric prepare", "dagster code-server start --socket /x"]
 
 
 # --- systemd

@@ -11,6 +11,7 @@ from datetime import timedelta
 import dagster as dg
 import pytest
 
+from fabric_assets.definitions import defs as location
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.factories.fleet import build_definitions
 from tests.conftest import ROOT
@@ -149,6 +150,23 @@ def test_a_mistake_that_was_mended_and_made_again_is_reported_again(prepared, wr
         os.utime(file, ns=(1, 1))
         second = sensor.evaluate_tick(dg.build_sensor_context(instance=instance, cursor=first.cursor))
     assert len(second.asset_events) == 1
+
+
+def test_a_selection_that_nobody_evaluated_breaks_its_tenant_until_a_reload_under_dev_or_prepare(
+    prepared, write_tenant, settings_environ, monkeypatch, tmp_path
+):
+    write_tenant("acme", get_tenant())
+    write_tenant("globex", get_tenant(transform={"select": ["stg_stores"]}, schedules={}, checks={}))
+    monkeypatch.chdir(tmp_path)
+    for environ, is_broken in (({}, True), ({"DAGSTER_IS_DEV_CLI": "1"}, False), ({}, False)):
+        for name in ("DAGSTER_IS_DEV_CLI", "DAGSTER_IS_DEFS_VALIDATION_CLI"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in environ.items():
+            monkeypatch.setenv(name, value)
+        specs = get_specs(location())
+        assert ("globex/staging/stg_stores" in specs) is not is_broken
+        assert ("globex/config" in specs) is is_broken
+        assert "acme/marts/orders" in specs
 
 
 def test_strict_settings_refuse_the_whole_fleet_for_one_broken_tenant(prepared, write_tenant):

@@ -15,6 +15,7 @@ from fabric_assets.security.roles.provisioning import provision
 from fabric_assets.security.secrets import list_secrets, remove_secret
 from fabric_assets.transform.estates import list_schemas
 from fabric_assets.transform.graph import ModelNode, ProjectGraph
+from fabric_assets.transform.selections import Evaluation, Selection
 from tests.provision.conftest import Place, get_managed, run_fabric
 
 pytestmark = pytest.mark.xdist_group("provision")
@@ -167,7 +168,8 @@ def test_a_password_that_somebody_changed_or_forgot_is_set_anew(acme: Place) -> 
 def test_the_schemas_of_a_tenants_models_are_among_its_schemas() -> None:
     model = ModelNode("model.fabric.pulse", "pulse", "reports", ("fabric", "reports", "pulse"), "pulse.sql", "table")
     tenant = TenantConfig.model_validate({"version": 1, "tenant": "acme", **get_managed(), "transform": {"select": ["pulse"]}})
-    assert set(list_schemas(tenant, ProjectGraph({model.unique_id: model}))) == SCHEMAS | {"acme_reports"}
+    known = {Selection("", ("pulse",), ()): Evaluation(frozenset({model.unique_id}))}
+    assert set(list_schemas(tenant, ProjectGraph({model.unique_id: model}, selections=known))) == SCHEMAS | {"acme_reports"}
     assert set(list_schemas(tenant, None)) == SCHEMAS
 
 

@@ -12,8 +12,7 @@ from fabric_assets import naming
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.settings import Settings
 from fabric_assets.transform.build import BuildRequest, DbtWorker, ModelResult, TestResult
-from fabric_assets.transform.graph import load_graph
-from fabric_assets.transform.project import prepare_project
+from fabric_assets.transform.evaluation import prepare_graph
 from fabric_assets.transform.selection import select_models
 from fabric_assets.transform.tests import get_tests
 from tests.conftest import ROOT
@@ -31,10 +30,10 @@ def copy_project(folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def prepared_project(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Settings over the fixture project, parsed for DuckDB; read-only."""
+    """Settings over the fixture project, parsed for DuckDB; read-only. What `make_tenant` selects by default is evaluated."""
     root = tmp_path_factory.mktemp("transform")
     settings = Settings(tenants_dir=root / "tenants", dbt_project_dir=copy_project(root / "project"), data_dir=root / "data")
-    prepare_project(settings)
+    prepare_graph([make_tenant(name) for name in ("acme", "globex", "initech")], settings)
     return settings
 
 
@@ -107,7 +106,7 @@ class Outcome:
 def build_tenant(settings: Settings, tenant: TenantConfig, *, full_refresh: bool = False) -> Outcome:
     """Build the tenant's models with the tests that are its own."""
     assert tenant.transform
-    graph = load_graph(settings)
+    graph = prepare_graph([tenant], settings)
     models = select_models(graph, tenant=tenant.tenant, transform=tenant.transform)
     tests = {test.unique_id: test.name for owned in get_tests(graph, tenant, models).values() for test in owned}
     request = BuildRequest(

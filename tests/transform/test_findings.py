@@ -17,7 +17,7 @@ from fabric_assets.errors import ConfigurationError, FabricError
 from fabric_assets.offboarding.destinations import get_mentions
 from fabric_assets.settings import Settings
 from fabric_assets.transform.estates import list_schemas
-from fabric_assets.transform.graph import load_graph
+from fabric_assets.transform.evaluation import prepare_graph
 from fabric_assets.transform.project import prepare_project
 from tests.faults.processes import wait_until
 from tests.support.lengths import choose
@@ -251,11 +251,12 @@ models:
     name = "accepted_values_orders_by_name_customer_name__Ada"
     assert outcome.tests[name].message == "customer_name has 1 unexpected value: 'Bob' (1 row)"
     assert run_duckdb(own_project, "acme", f"select value_field from acme_dbt_test__audit.{name}") == [("Bob",)]
-    graph = load_graph(own_project)
     managed = make_tenant("acme", destination={"type": "postgres", "managed": True, "url": {"env": "X"}}, select=["orders_by_name"], exclude=["tenants"])
-    assert {"acme_dbt_test__audit", "acme_quality"} <= set(list_schemas(managed, graph))
-    assert "acme_dbt_test__audit" not in list_schemas(make_tenant("acme", destination=managed.destination.model_dump(), select=["people"]), graph)
+    untested = make_tenant("acme", destination=managed.destination.model_dump(), select=["people"])
     unmanaged = make_tenant("acme", destination={"type": "postgres", "url": {"env": "X"}}, select=["people"], exclude=["tenants"])
+    graph = prepare_graph([managed, untested, unmanaged], own_project)
+    assert {"acme_dbt_test__audit", "acme_quality"} <= set(list_schemas(managed, graph))
+    assert "acme_dbt_test__audit" not in list_schemas(untested, graph)
     assert "acme_dbt_test__audit" in list_schemas(unmanaged, graph)  # the test has left the project; its rows have not
     assert get_mentions("acme", replace(own_project, tenants_dir=own_project.dbt_project_dir), graph).is_like_own("acme_dbt_test__audit")
     write_only(own_project, {"models/marts/sales/by_name.yml": yml.replace("schema: quality", "schema: raw_shop")})

@@ -12,6 +12,7 @@ import pytest
 from fabric_assets.config.loader import load_fleet
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.settings import Settings
+from fabric_assets.transform.evaluation import prepare_graph
 from fabric_assets.transform.fingerprint import get_prepared_file
 from fabric_assets.transform.graph import load_graph
 from fabric_assets.transform.project import prepare_project
@@ -128,7 +129,6 @@ def test_a_link_in_a_tenants_folder_is_refused(own_project: Settings, tmp_path: 
 
 def test_the_problem_is_shown_as_that_tenants(own_project: Settings, tmp_path: Path) -> None:
     (own_project.dbt_project_dir / GLOBEX / "plain.sql").write_text(ONE)
-    prepare_project(own_project)
     sources = {
         source: {"type": "sql_database", "url": {"env": "NOWHERE"}, "streams": {stream: {"primary_key": "id"} for stream in streams}}
         for source, streams in STREAMS.items()
@@ -139,7 +139,7 @@ def test_the_problem_is_shown_as_that_tenants(own_project: Settings, tmp_path: P
         body = {"version": 1, "tenant": name, "sources": sources, "transform": {"select": ["staging", "marts"]}}
         (tenants / f"{name}.yaml").write_text(json.dumps(body, indent=2))
     fleet = load_fleet(replace(own_project, tenants_dir=tenants))
-    graph = load_graph(own_project)
+    graph = prepare_graph([loaded.config for loaded in fleet.tenants.values()], own_project)
     assert find_problems(fleet.tenants["acme"], graph) == ()
     (problem,) = find_problems(fleet.tenants["globex"], graph)
     assert problem.message.startswith(

@@ -9,9 +9,9 @@ import pytest
 
 from fabric_assets.config.loader import load_fleet
 from fabric_assets.settings import Settings
+from fabric_assets.transform.evaluation import evaluate_selections, prepare_graph
 from fabric_assets.transform.fleet import validate_fleet
 from fabric_assets.transform.graph import load_graph
-from fabric_assets.transform.project import prepare_project
 from fabric_assets.transform.validation import find_problems
 from tests.transform.conftest import STREAMS, copy_project
 
@@ -28,7 +28,7 @@ def problems(prepared_project: Settings, settings: Settings, write_tenant: Calla
     def find(transform: dict[str, Any], sources: dict[str, Any] = SOURCES) -> list[str]:
         write_tenant("acme", {"sources": sources, "transform": transform})
         loaded = load_fleet(replace(settings, dbt_project_dir=prepared_project.dbt_project_dir)).tenants["acme"]
-        found = find_problems(loaded, load_graph(prepared_project))
+        found = find_problems(loaded, evaluate_selections([loaded.config], load_graph(prepared_project), prepared_project))
         lines = loaded.file.read_text().splitlines()
         return [f"{lines[problem.line - 1].strip()} | {problem.path}: {problem.message}" for problem in found]
 
@@ -63,13 +63,13 @@ def test_a_schema_that_would_be_another_tenants_by_its_name_is_refused(settings:
     settings = replace(settings, dbt_project_dir=copy_project(tmp_path / "project"), tenants=("acme", "globex"))
     own = settings.dbt_project_dir / "models" / "tenants" / "acme" / "acme__takings.sql"
     own.write_text("{{ config(schema='eu_marts') }}\nselect 1 as id")
-    prepare_project(settings)
     for name in ("acme", "globex"):
         write_tenant(name, {"sources": SOURCES, "transform": {"select": ["staging", "marts"]}})
-    assert validate_fleet(load_fleet(settings), load_graph(settings)).broken == {}
+    graph = prepare_graph([loaded.config for loaded in load_fleet(settings).tenants.values()], settings)
+    assert validate_fleet(load_fleet(settings), graph).broken == {}
     # Served elsewhere, and not even healthy: its tables are in the same warehouse all the same.
     write_tenant("acme_eu", {"destination": "nowhere"})
-    fleet = validate_fleet(load_fleet(settings), load_graph(settings))
+    fleet = validate_fleet(load_fleet(settings), graph)
     assert list(fleet.tenants) == ["globex"]
     assert [problem.message for problem in fleet.broken["acme"]] == [
         "model eu_marts.takings makes the schema acme_eu_marts, which is tenant acme_eu's by its name; give the model another schema"

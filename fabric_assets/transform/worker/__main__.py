@@ -103,10 +103,13 @@ def _warm(channel: Channel, adapter: str, project_dir: str = "", prepared: str =
 def _serve(request: dict[str, Any], run: RunFolder, channel: Channel) -> None:
     from fabric_assets.transform.worker.building import BuildFailed, build
     from fabric_assets.transform.worker.parse.preparing import prepare
+    from fabric_assets.transform.worker.selecting import select
 
     try:
         if request["do"] == "prepare":
             prepare(request, run)
+        elif request["do"] == "select":
+            select(request, run, channel.emit)
         else:
             build(request, run, channel.emit)
     except ConfigurationError as error:

@@ -25,7 +25,11 @@ SELECTED_TAG = "fabric_selected"
 
 _OWN_FILE = re.compile(rf"{OWN_FOLDERS}/([^/]+)/")
 
-PARTS = ("nodes", "sources", "macros", "groups", "metadata", "unit_tests", "fixtures")
+PARTS = (
+    *("nodes", "sources", "macros", "groups", "metadata", "unit_tests", "fixtures"),
+    # Nothing of these is built; selectors such as +exposure:dashboard go through them.
+    *("exposures", "metrics", "semantic_models", "saved_queries"),
+)
 
 
 class _Pickler(pickle.Pickler):
@@ -57,9 +61,7 @@ def load_manifest(file: Path, *, tenant: str = TENANT_PLACEHOLDER, database: str
         selected: unique ids of the models and tests to build. Tests that are not among them are left out, and so is what lies in other tenants' own files:
             nothing that a model refers to at run time can then reach it.
     """
-    with file.open("rb") as stream:
-        stream.readline()
-        parts = _Unpickler(stream, tenant=tenant, database=database).load()
+    parts = load_parts(file, tenant=tenant, database=database)
     for part in ("nodes", "unit_tests"):
         parts[part] = {key: node for key, node in parts[part].items() if _is_visible(node, tenant, selected)}
     for unique_id in selected:
@@ -68,6 +70,13 @@ def load_manifest(file: Path, *, tenant: str = TENANT_PLACEHOLDER, database: str
     manifest = Manifest(**parts)
     manifest.build_flat_graph()
     return manifest
+
+
+def load_parts(file: Path, *, tenant: str = TENANT_PLACEHOLDER, database: str = DATABASE_PLACEHOLDER) -> dict[str, Any]:
+    """Read all parts of the manifest, with every tenant's own files."""
+    with file.open("rb") as stream:
+        stream.readline()
+        return _Unpickler(stream, tenant=tenant, database=database).load()
 
 
 def _is_visible(node: Any, tenant: str, selected: Collection[str]) -> bool:

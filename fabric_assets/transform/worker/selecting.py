@@ -1,0 +1,139 @@
+"""Tenants' selections -> the models that dbt's own selector finds for them in the prepared project: what the request `select` does.
+
+A tenant sees the shared nodes and its own: the others' are cut out of the manifest and of the graph before dbt's selector gets them.
+"""
+
+import signal
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from dbt.cli.flags import Flags
+from dbt.cli.types import Command
+from dbt.compilation import Linker
+from dbt.config.runtime import load_profile, load_project
+from dbt.contracts.graph.manifest import Manifest
+from dbt.flags import set_flags
+from dbt.graph.graph import Graph
+from dbt_common.events.contextvars import task_contextvars
+
+from fabric_assets.errors import find_own_fault
+from fabric_assets.transform.folders import RunFolder
+from fabric_assets.transform.worker.adapters.adapter import get_adapter
+from fabric_assets.transform.worker.manifest import get_owner, load_parts
+from fabric_assets.transform.worker.profiles import write_profile
+from fabric_assets.transform.worker.selectors import NamedSelectors, Refused, SelectorFinder, shorten
+
+_TESTS = ("test.", "unit_test.")
+
+
+class _TooLong(BaseException):
+    """A selection has used up its processor time; no `except Exception` of dbt's stops it."""
+
+
+def select(request: dict[str, Any], run: RunFolder, emit: Callable[[dict[str, Any]], None]) -> None:
+    """Evaluate all selections, emitting what came of each."""
+    project_dir = request["project_dir"]
+    write_profile(run.path, get_adapter(request["adapter"]).build_placeholder(run.path))
+    folders = {"project_dir": project_dir, "profiles_dir": str(run.path), "target_path": str(run.path / "target"), "log_path": str(run.path)}
+    # Tests come with the models that they read, not by a selection; `empty` keeps them out unless a selector itself names them.
+    set_flags(Flags.from_dict(Command.LIST, {**folders, "indirect_selection": "empty"}))
+    evaluator = _Evaluator(Path(request["file"]), _load_named(project_dir), seconds=request["seconds"])
+    with task_contextvars(project_root=project_dir):
+        for index, selection in enumerate(request["selections"]):
+            emit({"event": "selection", "index": index, **evaluator.evaluate(**selection)})
+
+
+def _load_named(project_dir: str) -> NamedSelectors:
+    """Load the selectors of the project's selectors.yml; what it holds the parse has checked."""
+    if not (Path(project_dir) / "selectors.yml").is_file():
+        return {}
+    named: Any = load_project(project_dir, False, load_profile(project_dir, {}), {}).selectors
+    return {name: entry["definition"] for name, entry in named.items()}
+
+
+class _Evaluator:
+    """Evaluates selections on one prepared project.
+
+    Args:
+        file: the prepared manifest.
+        seconds: of processor time for each selection.
+    """
+
+    def __init__(self, file: Path, named: NamedSelectors, *, seconds: float) -> None:
+        self._parts = load_parts(file)
+        self._named, self._seconds = named, seconds
+        manifest = Manifest(**self._parts)
+        linker = Linker()
+        linker.link_graph(manifest)
+        self._graph = linker.graph
+        nodes = {**manifest.nodes, **manifest.unit_tests}
+        self._owners = {key: owner for key, node in nodes.items() if (owner := get_owner(node.original_file_path))}
+        self._tenant, self._finder = "", self._build_finder("")
+        # Of texts that took too long, the message: another tenant's selection does not pay for such a text again.
+        self._slow = dict[str, str]()
+
+    def evaluate(self, tenant: str, select: list[str], exclude: list[str]) -> dict[str, Any]:
+        """Evaluate one selection.
+
+        Args:
+            tenant: whose own models it sees beside the shared ones; empty for nobody's.
+        """
+        if tenant != self._tenant:
+            self._tenant, self._finder = tenant, self._build_finder(tenant)
+        found: dict[str, set[str]] = {"select": set(), "exclude": set()}
+        wrong = list[tuple[str, int, str]]()
+        lasting = True
+        field, index, text = "select", 0, ""
+        try:
+            with _limited(self._seconds):
+                for field, index, text in [*(("select", *item) for item in enumerate(select)), *(("exclude", *item) for item in enumerate(exclude))]:
+                    try:
+                        found[field] |= self._find(text, field)
+                    except Refused as error:
+                        wrong.append((field, index, str(error)))
+                    except Exception as error:  # noqa: BLE001 - whatever one tenant's text brings about, the others' selections are evaluated
+                        fault = find_own_fault(error, f"the selector '{shorten(text)}'")
+                        lasting = lasting and fault is None
+                        traceback.print_exception(error)
+                        message = f"dbt cannot evaluate the selector '{shorten(text)}': {type(error).__name__}: {error}"
+                        wrong.append((field, index, fault.message if fault else message))
+        except _TooLong:
+            self._slow[text] = f"the selector '{shorten(text)}' takes more than {self._seconds:g} s of processor time to evaluate; write a simpler one"
+            wrong.append((field, index, self._slow[text]))
+        own = {key for key, owner in self._owners.items() if owner == tenant}
+        models = {key for key in (own | found["select"]) - found["exclude"] if key.startswith("model.")}
+        left_out = {key for key in found["exclude"] if key.startswith(_TESTS)}
+        return {"models": sorted(models), "left_out": sorted(left_out), "wrong": wrong, "lasting": lasting}
+
+    def _find(self, text: str, field: str) -> set[str]:
+        if text in self._slow:
+            raise Refused(self._slow[text])
+        return self._finder.find(text, needs_models=field == "select")
+
+    def _build_finder(self, tenant: str) -> SelectorFinder:
+        """Build what selects among the shared nodes and the tenant's own."""
+        hidden = {key for key, owner in self._owners.items() if owner != tenant}
+        parts = {part: {key: node for key, node in self._parts[part].items() if key not in hidden} for part in ("nodes", "unit_tests")}
+        graph = self._graph.copy()
+        graph.remove_nodes_from(hidden)
+        return SelectorFinder(Manifest(**{**self._parts, **parts}), Graph(graph), self._named)
+
+
+@contextmanager
+def _limited(seconds: float) -> Iterator[None]:
+    """Raise `_TooLong` once, in the block or as it ends, after some seconds of processor time."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise _TooLong
+
+    old = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, old)
