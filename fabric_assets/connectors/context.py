@@ -6,14 +6,18 @@ connector reads secrets only while an op runs, and only the ones that its own co
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from fabric_assets.config.base import SecretRef
-from fabric_assets.config.sources.any_source import AnySource
+from fabric_assets.config.sources.models import SourceConfig
 from fabric_assets.settings import Settings
+
+# Of the connector: it needs no look at what it is given.
+ConfigT_co = TypeVar("ConfigT_co", bound=SourceConfig, covariant=True)
 
 
 @dataclass(frozen=True)
-class SourceContext:
+class SourceContext(Generic[ConfigT_co]):
     """One load of one source.
 
     Args:
@@ -27,7 +31,7 @@ class SourceContext:
 
     tenant: str
     name: str
-    config: AnySource
+    config: ConfigT_co
     streams: tuple[str, ...]
     settings: Settings
     full_refresh: bool = False

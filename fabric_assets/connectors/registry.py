@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from fabric_assets.config.sources.any_source import AnySource
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.errors import ConfigurationError
 
@@ -21,7 +22,7 @@ CONNECTORS: dict[str, str] = {
 }
 
 
-def open_source(context: SourceContext) -> "SourceReader":
+def open_source(context: SourceContext[AnySource]) -> "SourceReader":
     """Open the source that the context's chosen streams are read from; connects, so only inside a running load."""
     return import_module(get_connector(context.config.type)).open_source(context)
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
 
+from fabric_assets.config.sources.any_source import AnySource
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.registry import open_source
 from fabric_assets.drivers.destinations import Destination, get_destination
@@ -111,7 +112,7 @@ def _make_visible(report: Report) -> Report:
     return lambda message: report(show_text(message))
 
 
-def _build_context(request: LoadRequest, report: Report) -> SourceContext:
+def _build_context(request: LoadRequest, report: Report) -> SourceContext[AnySource]:
     sources = request.tenant.sources
     if request.source not in sources:
         raise ConfigurationError(f"tenant {request.tenant.tenant} has no source {request.source}; known: {', '.join(sorted(sources)) or 'none'}")
@@ -132,7 +133,9 @@ def _build_context(request: LoadRequest, report: Report) -> SourceContext:
     )
 
 
-def _load(request: LoadRequest, context: SourceContext, destination: Destination, warehouse: Warehouse, job: Job, report: Report) -> Iterator[Outcome]:
+def _load(
+    request: LoadRequest, context: SourceContext[AnySource], destination: Destination, warehouse: Warehouse, job: Job, report: Report
+) -> Iterator[Outcome]:
     done = job.call(lambda: find_finished(request, context.streams, destination))
     yield from done
     before = {found.stream for found in done}
@@ -167,7 +170,7 @@ def _load(request: LoadRequest, context: SourceContext, destination: Destination
         reader.close()
 
 
-def _open_source(request: LoadRequest, context: SourceContext) -> SourceReader:
+def _open_source(request: LoadRequest, context: SourceContext[AnySource]) -> SourceReader:
     try:
         return open_source(context)
     except FabricError:

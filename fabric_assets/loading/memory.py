@@ -30,8 +30,6 @@ class WarehouseMemory:
         state: the reader's own, changed in place; saved with the rows.
         query: asks the warehouse, outside of the load's transaction: what earlier loads have committed.
         forget_value: takes a value of `replaced_by` whose rows go.
-        read_files: asks for the dropped files that earlier loads have dealt with.
-        keep_file: takes what became of one in this load.
     """
 
     table: str
@@ -40,8 +38,6 @@ class WarehouseMemory:
     state: dict[str, Any]
     query: Callable[[str], pa.Table]
     forget_value: Callable[[str], None]
-    read_files: Callable[[], Sequence[ImportedFile]]
-    keep_file: Callable[[ImportedFile], None]
     window: Window = field(default_factory=Window)
     value_forms: int = CURRENT
     older_forms: dict[str, str] = field(default_factory=dict)
@@ -94,14 +90,27 @@ class WarehouseMemory:
         same = " and ".join(f't."{name}" = v.c{index}' for index, name in enumerate(names))
         return self.query(f"select v.n from (values {listed}) as v({columns}) where exists (select 1 from {self.table} as t where {same})")["n"].to_pylist()
 
+    def replace_rows_of(self, value: str) -> None:
+        self.forget_value(value)
+
+
+@dataclass(kw_only=True)
+class WarehouseDropMemory(WarehouseMemory):
+    """Implements `batches.DropMemory`.
+
+    Args:
+        read_files: asks for the dropped files that earlier loads have dealt with.
+        keep_file: takes what became of one in this load.
+    """
+
+    read_files: Callable[[], Sequence[ImportedFile]]
+    keep_file: Callable[[ImportedFile], None]
+
     def get_files(self) -> Sequence[ImportedFile]:
         return self.read_files()
 
     def record_file(self, file: ImportedFile) -> None:
         self.keep_file(file)
-
-    def replace_rows_of(self, value: str) -> None:
-        self.forget_value(value)
 
 
 def _quote_value(value: Any, kind: pa.DataType) -> str:

@@ -19,7 +19,7 @@ from fabric_assets.errors import DataError, InternalError, RetriableError
 from fabric_assets.loading.drift import describe_drift, describe_missing_rows, describe_repeats
 from fabric_assets.loading.failures import build_error, report_unrecorded
 from fabric_assets.loading.job import Job
-from fabric_assets.loading.memory import WarehouseMemory
+from fabric_assets.loading.memory import WarehouseDropMemory, WarehouseMemory
 from fabric_assets.loading.older_forms.migration import describe_older_forms
 from fabric_assets.loading.shaping.shaper import Shaper
 from fabric_assets.rows.batches import Batch, Reject, StreamFailed, StreamPlan
@@ -103,7 +103,8 @@ class StreamLoad:
             value_forms=value_forms,
         )
         dataset = naming.raw_dataset(self._request.tenant.tenant, self._request.source)
-        self.memory = WarehouseMemory(
+        remember = partial(WarehouseDropMemory, read_files=self._read_files, keep_file=self._files.add) if plan.drops_files else WarehouseMemory
+        self.memory = remember(
             table=str(Table(dataset, plan.name)),
             columns=family.get(plan.name, {}),
             names=names(),
@@ -111,8 +112,6 @@ class StreamLoad:
             state={} if self._is_new else dict(self._state.state),
             query=context.warehouse.query,
             forget_value=self._forgotten.append,
-            read_files=self._read_files,
-            keep_file=self._files.add,
             has_loaded=self._state.version > 0,
             value_forms=value_forms,
         )

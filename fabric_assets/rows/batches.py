@@ -79,6 +79,7 @@ class StreamPlan:
         is_judged: the reader holds the rejected rows against the stream's limit itself, file by file.
         declares_columns: the source says which columns it has (database, Parquet, CSV header), so a column that is missing from its rows is gone.
         unread: columns that the source has and the stream leaves out, in the source's spelling.
+        drops_files: its reader keeps account of dropped files, and so gets a `DropMemory`.
         is_json: rows come as JSON objects; else as columns.
         contract: what may change in the tables.
         rename: field in the source's spelling -> the name of its column.
@@ -96,6 +97,7 @@ class StreamPlan:
     is_judged: bool = False
     declares_columns: bool = False
     unread: tuple[str, ...] = ()
+    drops_files: bool = False
     is_json: bool = False
     contract: SchemaContract = field(default_factory=SchemaContract)
     rename: Mapping[str, str] = field(default_factory=dict)
@@ -158,6 +160,10 @@ class StreamMemory(Protocol):
         """Let rows with this value of the plan's `replaced_by` go, though no new ones come (a file that has become empty)."""
         ...
 
+
+class DropMemory(StreamMemory, Protocol):
+    """What is known of a stream whose plan `drops_files`."""
+
     def get_files(self) -> Sequence[ImportedFile]:
         """The dropped files that earlier loads have dealt with."""
         ...
@@ -186,7 +192,8 @@ class ReadGroup:
     """
 
     streams: tuple[StreamPlan, ...]
-    read: Callable[[Mapping[str, StreamMemory]], Iterator[Batch | StreamFailed]]
+    # Of each stream a StreamMemory; a DropMemory where its plan says so.
+    read: Callable[[Mapping[str, Any]], Iterator[Batch | StreamFailed]]
     after_commit: Callable[[str], None] = lambda stream: None
 
 

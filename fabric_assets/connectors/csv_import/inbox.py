@@ -137,7 +137,7 @@ def _split(listing: Listing, is_ready: Callable[[InboxFile], bool]) -> tuple[Lis
     return Listing(ready, listing.refused, listing.done), [file for file in listing.files if not is_ready(file)]
 
 
-def open_inbox(context: SourceContext) -> Inbox:
+def open_inbox(context: SourceContext[CsvImportSource]) -> Inbox:
     """Open the source's inbox; a folder of ours that is missing is made.
 
     Raises:
@@ -145,7 +145,6 @@ def open_inbox(context: SourceContext) -> Inbox:
         SourceError: the folder does not exist.
     """
     config, place = context.config, context.describe()
-    assert isinstance(config, CsvImportSource)
     if "://" in config.path and not config.path.startswith("file://"):
         from fabric_assets.connectors.csv_import.bucket import BucketInbox
 

@@ -22,7 +22,7 @@ _Key = tuple[str, str]
 class PutAway:
     """Shared by the streams of one load."""
 
-    def __init__(self, context: SourceContext, config: CsvImportSource) -> None:
+    def __init__(self, context: SourceContext[CsvImportSource], config: CsvImportSource) -> None:
         self._context, self._config, self._lock = context, config, threading.Lock()
         self._read: dict[str, tuple[Inbox, Sequence[ImportedFile]]] = {}
         # A file's name and version -> what became of it, by the streams whose rows are committed.

@@ -31,7 +31,7 @@ from fabric_assets.connectors.files.listing import make_empty_folder
 from fabric_assets.connectors.files.source import ORDER, ROWS_BITS
 from fabric_assets.errors import QuarantinedFile, SourceError, SourceUnavailable, find_own_fault
 from fabric_assets.rows.arrow_types import BIGINT, TIMESTAMP_UTC
-from fabric_assets.rows.batches import Batch, ReadGroup, SourceReader, StreamMemory, StreamPlan
+from fabric_assets.rows.batches import Batch, DropMemory, ReadGroup, SourceReader, StreamPlan
 from fabric_assets.rows.column_names import compose
 from fabric_assets.rows.imported_file import ARCHIVE, FILE, HASH, MAX_ATTEMPTS, MENDED, QUARANTINE, ROW, ImportedFile, build_place, find_next_attempt
 from fabric_assets.visible import show_name
@@ -42,10 +42,9 @@ _SHOWN = 5
 _OURS = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
-def open_source(context: SourceContext) -> SourceReader:
+def open_source(context: SourceContext[CsvImportSource]) -> SourceReader:
     """Give a group per stream; nothing is listed or read before the group is."""
     config = context.config
-    assert isinstance(config, CsvImportSource)
     folder = Path(tempfile.mkdtemp(dir=make_empty_folder(naming.files_dir(context.settings.data_dir, context.tenant, context.name))))
     put_away = PutAway(context, config)
     groups = []
@@ -59,20 +58,20 @@ def build_plan(name: str, stream: CsvStream) -> StreamPlan:
     """Say how a stream's rows are written: those of a file's new version in the place of the old one's, or beside them."""
     merges = stream.disposition == "merge"
     replaced_by = FILE if stream.on_new_version == "replace_file" else HASH
-    return StreamPlan.declared(name, stream, newest_by=ORDER if merges else None, replaced_by=replaced_by, is_judged=True)
+    return StreamPlan.declared(name, stream, newest_by=ORDER if merges else None, replaced_by=replaced_by, is_judged=True, drops_files=True)
 
 
 class _StreamImport:
     """One stream's files in one load."""
 
-    def __init__(self, context: SourceContext, config: CsvImportSource, name: str, folder: Path, put_away: PutAway) -> None:
+    def __init__(self, context: SourceContext[CsvImportSource], config: CsvImportSource, name: str, folder: Path, put_away: PutAway) -> None:
         self._context, self._config, self._name, self._folder = context, config, name, folder
         self._stream, self._place = config.streams[name], context.describe(name)
         self._ends = time.monotonic() + config.timeout.total_seconds()
         self._put_away, self._done = put_away, list[ImportedFile]()
         self._taken, self._now = 0, datetime.now(UTC)
 
-    def read(self, memories: Mapping[str, StreamMemory]) -> Iterator[Batch]:
+    def read(self, memories: Mapping[str, DropMemory]) -> Iterator[Batch]:
         self._memory, self._inbox = memories[self._name], open_inbox(self._context)
         self._known = self._memory.get_files()
         # By name and version: what need not be opened. By content, and by the name in its composed form (NFC): what is in the table.

@@ -107,7 +107,7 @@ class FetchedFile:
             raise _build_change_error(self.source, place)
 
 
-def list_files(context: SourceContext, stream: FileStream, *, place: str) -> tuple[list[SourceFile], bool]:
+def list_files(context: SourceContext[FolderSource], stream: FileStream, *, place: str) -> tuple[list[SourceFile], bool]:
     """Find the stream's files, by name, and whether the source's path holds any file at all.
 
     Raises:
@@ -116,7 +116,6 @@ def list_files(context: SourceContext, stream: FileStream, *, place: str) -> tup
         SourceUnavailable: the bucket cannot be reached.
     """
     config = context.config
-    assert isinstance(config, FolderSource)
     scheme, separator, rest = config.path.partition("://")
     if not separator or scheme == "file":
         folder, path = get_folder(context, config), rest if separator else config.path

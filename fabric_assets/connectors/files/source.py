@@ -34,10 +34,9 @@ ROWS_BITS = 36
 _ANY = frozenset(file_types.CANDIDATES)
 
 
-def open_source(context: SourceContext) -> SourceReader:
+def open_source(context: SourceContext[FilesSource]) -> SourceReader:
     """Give a group per stream; nothing is listed or read before the group is."""
     config = context.config
-    assert isinstance(config, FilesSource)
     # What a killed load has left goes; a folder of its own keeps this load apart from a thread that an earlier one has given up.
     folder = Path(tempfile.mkdtemp(dir=make_empty_folder(naming.files_dir(context.settings.data_dir, context.tenant, context.name))))
     groups = tuple(ReadGroup((build_plan(name, config.streams[name]),), partial(_read, context, name, folder)) for name in context.streams)
@@ -56,9 +55,8 @@ def build_plan(name: str, stream: FileStream) -> StreamPlan:
     )
 
 
-def _read(context: SourceContext, name: str, folder: Path, memories: Mapping[str, StreamMemory]) -> Iterator[Batch]:
+def _read(context: SourceContext[FilesSource], name: str, folder: Path, memories: Mapping[str, StreamMemory]) -> Iterator[Batch]:
     memory, place = memories[name], context.describe(name)
-    assert isinstance(context.config, FilesSource)
     if memory.value_forms < CURRENT and context.config.streams[name].format == "csv":
         for field in context.config.streams[name].primary_key or ():
             if memory.get_type(field) not in (None, arrow_types.TEXT):
@@ -101,10 +99,12 @@ def _check_time(end: float, place: str) -> None:
         raise SourceUnavailable(f"{place}: the load took longer than the source's timeout", remedy="raise the source's timeout")
 
 
-def _check_found(context: SourceContext, stream: FileStream, found: Sequence[SourceFile], any_file: bool, memory: StreamMemory, place: str) -> None:
+def _check_found(
+    context: SourceContext[FilesSource], stream: FileStream, found: Sequence[SourceFile], any_file: bool, memory: StreamMemory, place: str
+) -> None:
     if found:
         return
-    path = context.config.path if isinstance(context.config, FilesSource) else ""
+    path = context.config.path
     if "://" not in path:  # in full: people put files below the project's folder, and it counts from FABRIC_DATA_DIR
         path = str((context.settings.data_dir / path).absolute())
     if stream.disposition == "replace" and memory.get_highest(ROW) is not None:

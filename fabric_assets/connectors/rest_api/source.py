@@ -27,15 +27,13 @@ from fabric_assets.rows.value_forms import CURRENT, WHOLE_STREAM
 Memories = Mapping[str, StreamMemory]
 
 
-def open_source(context: SourceContext) -> SourceReader:
+def open_source(context: SourceContext[RestApiSource]) -> SourceReader:
     """Open the source for the context's chosen streams; nothing is asked before a group is read.
 
     Raises:
         ConfigurationError: a secret is missing, or an address is not valid.
     """
     config = context.config
-    if not isinstance(config, RestApiSource):
-        raise TypeError(f"{context.describe()} is no rest_api source")
     ends = time.monotonic() + config.timeout.total_seconds()
     line = Line(ends, others=config.allowed_origins, allow_private_network=config.allow_private_network, report=context.report)
     # A token's request carries the client's secret: it goes nowhere but to its own address.
@@ -52,7 +50,7 @@ def open_source(context: SourceContext) -> SourceReader:
 class _Api:
     """What the groups of one load share."""
 
-    context: SourceContext
+    context: SourceContext[RestApiSource]
     config: RestApiSource
     base_url: str
     login: Login

@@ -48,7 +48,7 @@ class _Reading:
         moments: that the source's streams share; None where it has none.
     """
 
-    context: SourceContext
+    context: SourceContext[SqlDatabaseSource]
     name: str
     config: SqlStream
     database: Database
@@ -64,14 +64,13 @@ class _Reading:
         return self.config.table or self.name
 
 
-def open_source(context: SourceContext) -> SourceReader:
+def open_source(context: SourceContext[SqlDatabaseSource]) -> SourceReader:
     """Connect, and look up the tables of the context's streams.
 
     Raises:
         ConfigurationError, SourceError, SourceUnavailable: the url or the connection.
     """
     config = context.config
-    assert isinstance(config, SqlDatabaseSource)
     database = sql_readers.open_database(config, context.resolve(config.url), place=context.describe())
     _check_file(database, context)
     streams = {name: config.streams[name] for name in context.streams}
@@ -213,7 +212,6 @@ def _build_proof(reading: _Reading, column: sql_columns.SqlColumn, memory: Strea
 
 def _get_late_rows(reading: _Reading) -> timedelta | None:
     """How often late rows are asked for; None where the stream could not tell them from rows that it has."""
-    assert isinstance(reading.context.config, SqlDatabaseSource)
     return None if reading.config.disposition == "append" and not reading.config.primary_key else reading.context.config.late_rows
 
 
