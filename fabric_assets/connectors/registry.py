@@ -12,7 +12,7 @@ from fabric_assets.connectors.context import SourceContext
 from fabric_assets.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from fabric_assets.rows.batches import SourceReader
+    from fabric_assets.rows.batches import SourceReader, StreamPlan
 
 CONNECTORS: dict[str, str] = {
     "sql_database": "fabric_assets.connectors.sql_database.source",
@@ -25,6 +25,11 @@ CONNECTORS: dict[str, str] = {
 def open_source(context: SourceContext[AnySource]) -> "SourceReader":
     """Open the source that the context's chosen streams are read from; connects, so only inside a running load."""
     return import_module(get_connector(context.config.type)).open_source(context)
+
+
+def plan_stream(config: AnySource, name: str) -> "StreamPlan":
+    """Plan a stream by what its YAML declares, without opening the source."""
+    return import_module(get_connector(config.type)).plan_stream(config, name)
 
 
 def get_connector(source_type: str) -> str:

@@ -21,7 +21,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from fabric_assets import naming
-from fabric_assets.config.sources.imports import CsvImportSource, CsvStream
+from fabric_assets.config.sources.imports import CsvImportSource
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.csv_import.content import build_size_error
 from fabric_assets.connectors.csv_import.files import CheckedFile, build_schema, check_file
@@ -50,12 +50,13 @@ def open_source(context: SourceContext[CsvImportSource]) -> SourceReader:
     groups = []
     for name in context.streams:
         load = _StreamImport(context, config, name, folder, put_away)
-        groups.append(ReadGroup((build_plan(name, config.streams[name]),), load.read, put_away.settle))
+        groups.append(ReadGroup((plan_stream(config, name),), load.read, put_away.settle))
     return SourceReader(tuple(groups), connections=config.max_connections, close=partial(shutil.rmtree, folder, ignore_errors=True))
 
 
-def build_plan(name: str, stream: CsvStream) -> StreamPlan:
+def plan_stream(config: CsvImportSource, name: str) -> StreamPlan:
     """Say how a stream's rows are written: those of a file's new version in the place of the old one's, or beside them."""
+    stream = config.streams[name]
     merges = stream.disposition == "merge"
     replaced_by = FILE if stream.on_new_version == "replace_file" else HASH
     return StreamPlan.declared(name, stream, newest_by=ORDER if merges else None, replaced_by=replaced_by, is_judged=True, drops_files=True)

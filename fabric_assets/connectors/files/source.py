@@ -39,12 +39,13 @@ def open_source(context: SourceContext[FilesSource]) -> SourceReader:
     config = context.config
     # What a killed load has left goes; a folder of its own keeps this load apart from a thread that an earlier one has given up.
     folder = Path(tempfile.mkdtemp(dir=make_empty_folder(naming.files_dir(context.settings.data_dir, context.tenant, context.name))))
-    groups = tuple(ReadGroup((build_plan(name, config.streams[name]),), partial(_read, context, name, folder)) for name in context.streams)
+    groups = tuple(ReadGroup((plan_stream(config, name),), partial(_read, context, name, folder)) for name in context.streams)
     return SourceReader(groups, connections=config.max_connections, close=partial(shutil.rmtree, folder, ignore_errors=True))
 
 
-def build_plan(name: str, stream: FileStream) -> StreamPlan:
+def plan_stream(config: FilesSource, name: str) -> StreamPlan:
     """Say how a stream's rows are written."""
+    stream = config.streams[name]
     merges, appends = stream.disposition == "merge", stream.disposition == "append"
     return StreamPlan.declared(
         name,

@@ -41,9 +41,26 @@ def open_source(context: SourceContext[RestApiSource]) -> SourceReader:
     api = _Api(context, config, base_url=resolve_url(config.base_url, context, "base_url"), login=login, line=line)
     roots: dict[str, list[str]] = {}
     for name in context.streams:
-        roots.setdefault(api.get_lineage(name)[-1], []).append(name)
-    groups = [ReadGroup(tuple(map(api.build_plan, loaded)), partial(api.read, root, loaded)) for root, loaded in roots.items()]
+        roots.setdefault(get_lineage(config, name)[-1], []).append(name)
+    groups = [ReadGroup(tuple(plan_stream(config, name) for name in loaded), partial(api.read, root, loaded)) for root, loaded in roots.items()]
     return SourceReader(tuple(groups), connections=config.max_connections, close=login.close)
+
+
+def plan_stream(config: RestApiSource, name: str) -> StreamPlan:
+    """Say how a stream's rows are written."""
+    stream = config.streams[name]
+    # Should the pages hold a key twice, its newest row wins; a nested field is no column.
+    newest = stream.cursor.field if stream.disposition == "merge" and stream.cursor and "." not in stream.cursor.field else None
+    reads_all = all(config.streams[each].cursor is None for each in get_lineage(config, name))
+    return StreamPlan.declared(name, stream, newest_by=newest, reads_all=reads_all, is_json=True)
+
+
+def get_lineage(config: RestApiSource, name: str) -> list[str]:
+    """The stream and its ancestors, nearest first."""
+    lineage = [name]
+    while parent := config.streams[lineage[-1]].get_parent():
+        lineage.append(parent)
+    return lineage
 
 
 @dataclass(frozen=True)
@@ -56,14 +73,6 @@ class _Api:
     login: Login
     line: Line
     said: set[str] = field(default_factory=set)
-
-    def build_plan(self, name: str) -> StreamPlan:
-        stream = self.config.streams[name]
-        merged = stream.disposition == "merge"
-        # Should the pages hold a key twice, its newest row wins; a nested field is no column.
-        newest = stream.cursor.field if merged and stream.cursor and "." not in stream.cursor.field else None
-        reads_all = all(self.config.streams[ancestor].cursor is None for ancestor in self.get_lineage(name))
-        return StreamPlan.declared(name, stream, newest_by=newest, reads_all=reads_all, is_json=True)
 
     def read(self, root: str, loaded: list[str], memories: Memories) -> Iterator[Batch | StreamFailed]:
         """Read a root endpoint's pages and, depth first, what is loaded from below its rows."""
@@ -104,13 +113,6 @@ class _Api:
                 f" to take the objects themselves, load {name} with --full-refresh; to keep the list, declare `data: {selector}`"
             )
 
-    def get_lineage(self, name: str) -> list[str]:
-        """The stream and its ancestors, nearest first."""
-        lineage = [name]
-        while parent := self.config.streams[lineage[-1]].get_parent():
-            lineage.append(parent)
-        return lineage
-
 
 class _Pass:
     """One pass over a root endpoint. A stream that fails is left out from there on; the others go on.
@@ -125,9 +127,9 @@ class _Pass:
         # Each endpoint on the way to a loaded stream, with the loaded ones that take rows from it; parents first.
         self._below: dict[str, list[str]] = {}
         for name in memories:
-            for endpoint in api.get_lineage(name):
+            for endpoint in get_lineage(api.config, name):
                 self._below.setdefault(endpoint, []).append(name)
-        endpoints = sorted(self._below, key=lambda name: len(api.get_lineage(name)))
+        endpoints = sorted(self._below, key=lambda name: len(get_lineage(api.config, name)))
         self._readers = {
             name: api.open_pages(name, stack, loaded=self._below[name], is_entity=self._takes_entity(name), warn=partial(self._warn, name))
             for name in endpoints

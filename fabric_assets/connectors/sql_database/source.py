@@ -77,16 +77,9 @@ def open_source(context: SourceContext[SqlDatabaseSource]) -> SourceReader:
     tables = database.reflect({stream.table or name for name, stream in streams.items()})
     groups, moments = [], _open_moments(database, config, streams)
     for name, stream in streams.items():
-        newest = stream.cursor.field if stream.cursor else None
         declared = tables.get(stream.table or name)
-        plan = StreamPlan.declared(
-            name,
-            stream,
-            newest_by=newest,
-            reads_all=stream.cursor is None,
-            declares_columns=True,
-            unread=tuple(column for column in declared or () if stream.columns and column not in stream.columns),
-        )
+        unread = tuple(column for column in declared or () if stream.columns and column not in stream.columns)
+        plan = replace(plan_stream(config, name), unread=unread)
         groups.append(ReadGroup((plan,), partial(_read, _Reading(context, name, stream, database, declared, moments))))
 
     def close() -> None:
@@ -96,6 +89,13 @@ def open_source(context: SourceContext[SqlDatabaseSource]) -> SourceReader:
 
     # The streams of a moment that one connection shows wait for each other.
     return SourceReader(tuple(groups), connections=1 if config.consistent and not (moments and moments.are_shared) else config.max_connections, close=close)
+
+
+def plan_stream(config: SqlDatabaseSource, name: str) -> StreamPlan:
+    """Say how a stream's rows are written; which columns it leaves out is for the database to tell."""
+    stream = config.streams[name]
+    newest = stream.cursor.field if stream.cursor else None
+    return StreamPlan.declared(name, stream, newest_by=newest, reads_all=stream.cursor is None, declares_columns=True)
 
 
 def _open_moments(database: Database, config: SqlDatabaseSource, streams: Mapping[str, SqlStream]) -> Moments | None:

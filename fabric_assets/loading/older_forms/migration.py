@@ -10,6 +10,7 @@ from typing import Any
 
 from fabric_assets import naming
 from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.connectors.registry import plan_stream
 from fabric_assets.drivers.kinds import Rewrite, get_kind
 from fabric_assets.errors import FabricError
 from fabric_assets.loading.failures import build_error
@@ -126,7 +127,7 @@ def _migrate_stream(
     select = f"fabric run {tenant.tenant} --select raw/{source}/{stream}"
     former = StreamNames(stream, layout=family, kept=state.column_names, value_forms=FIRST)
     config = tenant.sources[source]
-    if unread := _find_unread(former, stream, family, key=config.streams[stream].primary_key or (), is_json=config.type == "rest_api"):
+    if unread := _find_unread(former, stream, family, key=config.streams[stream].primary_key or (), is_json=plan_stream(config, stream).is_json):
         shown = f"{', '.join(unread[:_SHOWN])}{f' and {len(unread) - _SHOWN} more' if len(unread) > _SHOWN else ''}"
         return Migrated(
             source,

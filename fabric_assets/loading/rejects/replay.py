@@ -15,10 +15,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from fabric_assets.config.sources.any_source import AnySource
-from fabric_assets.config.sources.files import FileStream
 from fabric_assets.config.tenant import TenantConfig
-from fabric_assets.connectors.files.source import ORDER
+from fabric_assets.connectors.registry import plan_stream
 from fabric_assets.errors import ConfigurationError, FabricError
 from fabric_assets.loading.failures import build_error
 from fabric_assets.loading.rejects.reader import find_rejects, open_rejects
@@ -32,8 +30,6 @@ from fabric_assets.warehouse.warehouse import Warehouse, open_warehouse
 Report = Callable[[str], None]
 # No table can hold these, whatever changes; they are kept as the source spells them, and as texts they would fit.
 _HOPELESS = "out_of_range"
-# Rows of these come as objects; the others' as columns. What people drop is mended first (replay_file.py).
-_IS_JSON = {"rest_api": True, "sql_database": False, "files": False}
 
 
 @dataclass(frozen=True)
@@ -75,13 +71,15 @@ def replay(
             with open_rejects(tenant, settings, source=name, stream=stream, settled=True) as found:
                 for row in (row for portion in found.read() for row in portion if row.stream in config.streams):
                     loads.setdefault(row.stream, Counter())[row.load_id] += 1
-            if config.type not in _IS_JSON:
-                yield from (Replayed(name, kept, unreadable=counts.total(), error=_build_ways(tenant.tenant, name, kept)) for kept, counts in loads.items())
-            elif loads:
+            plans = {kept: plan_stream(config, kept) for kept in loads}
+            # What people drop is mended first (replay_file.py).
+            for kept in [kept for kept, plan in plans.items() if plan.drops_files]:
+                yield Replayed(name, kept, unreadable=loads.pop(kept).total(), error=_build_ways(tenant.tenant, name, kept))
+            if loads:
                 with open_warehouse(tenant, name, settings) as warehouse:
                     warehouse.prepare()
                     for kept, counts in loads.items():
-                        yield _replay_stream(tenant, warehouse, name, kept, loads=sorted(counts, reverse=True))
+                        yield _replay_stream(tenant, warehouse, name, plans[kept], loads=sorted(counts, reverse=True))
 
 
 def _build_ways(tenant: str, source: str, stream: str) -> str:
@@ -92,10 +90,11 @@ def _build_ways(tenant: str, source: str, stream: str) -> str:
     )
 
 
-def _replay_stream(tenant: TenantConfig, warehouse: Warehouse, source: str, stream: str, *, loads: Sequence[str]) -> Replayed:
+def _replay_stream(tenant: TenantConfig, warehouse: Warehouse, source: str, planned: StreamPlan, *, loads: Sequence[str]) -> Replayed:
+    stream = planned.name
     done = Replayed(source, stream)
     try:
-        for plan, load_id in _build_plans(stream, tenant.sources[source], loads):
+        for plan, load_id in _build_plans(planned, loads):
             done = _add(done, _load(tenant, warehouse, source, plan, load_id))
     except FabricError as error:
         return replace(done, error=str(error))
@@ -111,7 +110,6 @@ def _add(one: Replayed, other: Replayed) -> Replayed:
 
 def _load(tenant: TenantConfig, warehouse: Warehouse, source: str, plan: StreamPlan, load_id: str | None) -> Replayed:
     stream, unreadable, hopeless = plan.name, 0, 0
-    is_json = _IS_JSON[tenant.sources[source].type]
     with contextlib.closing(StreamReplay(tenant, warehouse, source, plan)) as load:
         if plan.disposition == "merge" and not (plan.newest_by or plan.read_by) and load.has_cursor:
             raise ConfigurationError(
@@ -125,7 +123,7 @@ def _load(tenant: TenantConfig, warehouse: Warehouse, source: str, plan: StreamP
             unreadable += len(tried) - len(readable)
             rows = [fields for _, fields in readable]
             if rows:
-                load.write(rows if is_json else build_table(rows, load.columns, load.names.find_column), [row.row_id for row, _ in readable])
+                load.write(rows if plan.is_json else build_table(rows, load.columns, load.names.find_column), [row.row_id for row, _ in readable])
         repeats = load.commit()
     return Replayed(source, stream, replayed=load.record.rows_loaded, superseded=repeats, rejected=load.record.rows_rejected + hopeless, unreadable=unreadable)
 
@@ -134,25 +132,24 @@ def ask(warehouse: Warehouse, sql: str) -> list[tuple[Any, ...]]:
     return list(zip(*(column.to_pylist() for column in warehouse.query(sql).columns), strict=True))
 
 
-def _build_plans(name: str, config: AnySource, loads: Sequence[str]) -> Iterator[tuple[StreamPlan, str | None]]:
+def _build_plans(planned: StreamPlan, loads: Sequence[str]) -> Iterator[tuple[StreamPlan, str | None]]:
     """How the rows are written: beside those that are there, or in their place if they are newer.
 
     Args:
+        planned: how a load writes them.
         loads: that have rejected rows, the latest first.
 
     Returns:
         a plan for all the rows; or, where nothing but the load says which row is newer, for each load's. The latest come first: what they write is newer.
     """
-    stream = config.streams[name]
-    cursor = getattr(stream, "cursor", None)
-    newest_by = ORDER if isinstance(stream, FileStream) else cursor.field if cursor and "." not in cursor.field else None
-    if stream.disposition != "merge":
-        yield StreamPlan.declared(name, stream, disposition="append", yields=True), None
-    elif newest_by or not _IS_JSON[config.type]:
+    plan = replace(planned, yields=True, replaced_by=None, reads_all=False, declares_columns=False)
+    if plan.disposition != "merge":
+        yield replace(plan, disposition="append", newest_by=None), None
+    elif plan.newest_by or not plan.is_json:
         # A database's stream without a cursor is read whole by each load: what the last one has rejected is newer than what it has left.
-        yield StreamPlan.declared(name, stream, newest_by=newest_by, yields=True), None
+        yield plan, None
     else:
-        yield from ((StreamPlan.declared(name, stream, yields=True, read_by=load_id), load_id) for load_id in loads)
+        yield from ((replace(plan, read_by=load_id), load_id) for load_id in loads)
 
 
 def build_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, pa.DataType], find_column: Callable[[str], str]) -> pa.Table:
