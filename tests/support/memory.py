@@ -38,7 +38,8 @@ class Memory:
         return self.rows.schema.field(column).type if column in self.rows.column_names else None
 
     def get_highest(self, column: str) -> Any:
-        return max((value for value in self.rows[column].to_pylist() if value is not None), default=None) if self.rows.num_rows else None
+        values = self.rows[column].to_pylist() if column in self.rows.column_names else []
+        return max((value for value in values if value is not None), default=None)
 
     def get_rows_at(self, column: str, value: Any) -> pa.Table:
         return self.rows.filter([other == value for other in self.rows[column].to_pylist()])
