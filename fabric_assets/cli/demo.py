@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -103,15 +102,15 @@ def _build_row(fleet: Fleet, result: "TenantResult", before: Mapping[str, int] |
 
 def _read_files(tenant: TenantConfig, settings: Settings) -> "list[ImportedFile]":
     """What became of each dropped file, the oldest first."""
-    from fabric_assets.drivers.destinations import connect
+    from fabric_assets.drivers.destinations import open_ask
     from fabric_assets.warehouse.platform_tables.imported_files import read_files
 
-    with closing(connect(tenant, settings, read_only=True)) as connection, closing(connection.cursor()) as cursor:
+    with open_ask(tenant, settings) as ask:
         files = [
             file
             for name, source in tenant.sources.items()
             if isinstance(source, CsvImportSource)
             for stream in source.streams
-            for file in read_files(cursor, tenant.tenant, name, stream)
+            for file in read_files(ask, tenant.tenant, name, stream)
         ]
     return sorted(files, key=lambda file: (file.modified_at, file.name))

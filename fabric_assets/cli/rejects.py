@@ -41,7 +41,8 @@ def list_rows(
     json_: AsJson = False,
 ) -> None:
     """Show rejected rows and quarantined files, and why each was rejected."""
-    from fabric_assets.loading.dropped_files.overview import list_quarantined, open_ledger
+    from fabric_assets.drivers.destinations import open_ask
+    from fabric_assets.loading.dropped_files.overview import list_quarantined
     from fabric_assets.loading.rejects.reader import open_rejects
     from fabric_assets.visible import show_name
 
@@ -53,7 +54,7 @@ def list_rows(
             rows.extend((config, row) for portion in found.read(limit) for row in portion)
             if len(found) > limit:
                 typer.echo(f"{config.tenant}: the first {limit} of {len(found)} rejected rows; `fabric rejects export` gives all", err=True)
-        with open_ledger(config, settings) as ask:
+        with open_ask(config, settings) as ask:
             files.extend((config.tenant, file) for file in list_quarantined(ask, config, source=source, stream=stream))
 
     code = run_for_each(tenants, all_, source, stream, take)

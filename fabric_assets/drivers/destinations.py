@@ -1,10 +1,13 @@
 """A tenant's `destination:` block -> connections to its data, whatever its type."""
 
+import contextlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
 from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.drivers.asking import Ask, build_ask
 from fabric_assets.drivers.kinds import get_kind
 from fabric_assets.errors import FabricError
 from fabric_assets.settings import Settings
@@ -62,3 +65,18 @@ def connect(tenant: TenantConfig, settings: Settings, *, read_only: bool = False
         DestinationUnavailable: no connection.
     """
     return get_destination(tenant, settings).connect(read_only=read_only)
+
+
+@contextlib.contextmanager
+def open_ask(tenant: TenantConfig, settings: Settings) -> Iterator[Ask]:
+    """Connect to read a tenant's data; where nothing has been loaded into a file yet, each answer is empty.
+
+    Raises:
+        DestinationError, DestinationUnavailable: the connection.
+    """
+    destination = get_destination(tenant, settings)
+    if not destination.is_there():
+        yield lambda _: []
+        return
+    with contextlib.closing(destination.connect(read_only=True)) as connection:
+        yield build_ask(connection)

@@ -30,7 +30,6 @@ class Kind:
         needs_staging_dataset: rows are collected in a dataset of their own before they are written to their tables.
         waits_for_locks: a transaction waits for what another one holds.
         takes_nul_in_text: a text may hold the character NUL.
-        parameter_mark: what a parameter of a statement is written as.
         reserved_columns: names that the destination keeps for its own columns.
         rewrites: a word of rows/value_forms.OLDER_FORMS -> how a column's stored values become the present ones.
     """
@@ -45,7 +44,6 @@ class Kind:
     needs_staging_dataset: bool
     waits_for_locks: bool
     takes_nul_in_text: bool
-    parameter_mark: str
     reserved_columns: frozenset[str] = frozenset()
     rewrites: Mapping[str, Rewrite] = field(default_factory=dict)
 
@@ -62,7 +60,6 @@ KINDS: Mapping[str, Kind] = {
         needs_staging_dataset=False,
         waits_for_locks=False,
         takes_nul_in_text=True,
-        parameter_mark="?",
         # A binary key is stored as the text of its hexadecimal digits, other UUIDs as bytes: the expression takes both.
         rewrites={
             "uuid": ("varchar", "cast(cast(if(typeof({column}) = 'BLOB', hex({column}), cast({column} as varchar)) as uuid) as varchar)"),
@@ -80,7 +77,6 @@ KINDS: Mapping[str, Kind] = {
         needs_staging_dataset=True,
         waits_for_locks=True,
         takes_nul_in_text=False,
-        parameter_mark="%s",
         reserved_columns=frozenset({"xmin", "xmax", "cmin", "cmax", "ctid", "tableoid"}),
         rewrites={
             "uuid": ("text", "replace({column}::text, '\\x', '')::uuid::text"),

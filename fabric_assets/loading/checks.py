@@ -18,13 +18,13 @@ from fabric_assets import naming
 from fabric_assets.config.base import describe_duration
 from fabric_assets.config.checks import AcceptedValuesCheck, AnyCheck, FreshnessCheck, NotNullCheck, RowCountCheck, SchemaChangeCheck, UniqueCheck
 from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.drivers.asking import Ask, build_ask
 from fabric_assets.drivers.destinations import connect
-from fabric_assets.drivers.kinds import get_kind
 from fabric_assets.errors import DestinationError
 from fabric_assets.findings import MOST_VALUES, count, describe_repeats, describe_unexpected
 from fabric_assets.loading import loaded_streams
 from fabric_assets.loading.drift import describe_change
-from fabric_assets.quoting import quote, quote_table
+from fabric_assets.quoting import quote, quote_table, quote_text
 from fabric_assets.rows.reports import read_table
 from fabric_assets.settings import Settings
 from fabric_assets.warehouse.lease import LEASE_SECONDS, warehouse_lease
@@ -51,21 +51,12 @@ class _Unanswerable(Exception):
 
 @dataclass(frozen=True)
 class _Table:
-    connection: Any
+    ask: Ask
     name: str
     columns: tuple[str, ...]
     rows: int
-    mark: str
     find_column: Callable[[str], str]
     sensitive: frozenset[str] = frozenset()
-
-    def ask(self, sql: str, *values: Any) -> tuple[Any, ...]:
-        return self.ask_all(sql, *values)[0]
-
-    def ask_all(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        cursor = self.connection.cursor()
-        cursor.execute(sql, values) if values else cursor.execute(sql)
-        return cursor.fetchall()
 
     def hides(self, columns: Iterable[str]) -> bool:
         """Whether values of these columns are shown nowhere: the dbt project tags one of them `sensitive`."""
@@ -108,10 +99,11 @@ def run_checks(
             return tuple(CheckOutcome(False, {"message": str(error)}) for _ in checks)
         try:
             dataset = naming.raw_dataset(tenant.tenant, source)
-            rows, columns = read_table(connection, dataset, stream)
+            ask = build_ask(connection)
+            rows, columns = read_table(ask, dataset, stream)
             names = tuple(column.name for column in columns)
-            find_column = partial(loaded_streams.find_column, connection, tenant=tenant.tenant, source=source, stream=stream, columns=names)
-            table = _Table(connection, quote_table(dataset, stream), names, rows, get_kind(tenant).parameter_mark, find_column, sensitive)
+            find_column = partial(loaded_streams.find_column, ask, tenant=tenant.tenant, source=source, stream=stream, columns=names)
+            table = _Table(ask, quote_table(dataset, stream), names, rows, find_column, sensitive)
             return tuple(_run(check, table, tenant=tenant, source=source, stream=stream) for check in checks)
         finally:
             connection.close()
@@ -150,9 +142,9 @@ def _check_row_count(check: RowCountCheck, table: _Table) -> CheckOutcome:
 
 def _check_not_null(check: NotNullCheck, table: _Table) -> CheckOutcome:
     quoted = [table.quote(column) for column in check.columns]
-    counts = table.ask(f"select {', '.join(f'count(*) - count({column})' for column in quoted)} from {table.name}")
+    (counts,) = table.ask(f"select {', '.join(f'count(*) - count({column})' for column in quoted)} from {table.name}")
     missing = {column: missed for column, missed in zip(check.columns, counts, strict=True) if missed}
-    (failures,) = table.ask(f"select count(*) from {table.name} where {' or '.join(f'{column} is null' for column in quoted)}")
+    ((failures,),) = table.ask(f"select count(*) from {table.name} where {' or '.join(f'{column} is null' for column in quoted)}")
     metadata: Metadata = {"failures": failures}
     if missing:
         metadata["message"] = ", ".join(f"{column} is NULL in {count(rows, 'row')}" for column, rows in missing.items())
@@ -164,12 +156,12 @@ def _check_unique(check: UniqueCheck, table: _Table) -> CheckOutcome:
     # As in SQL and dbt, NULL equals nothing: a row with a NULL among the columns repeats no other.
     known = " and ".join(f"{column} is not null" for column in quoted)
     repeated = f"select {', '.join(quoted)}, count(*) as n from {table.name} where {known} group by {', '.join(quoted)} having count(*) > 1"
-    groups, surplus = table.ask(f"select count(*), coalesce(sum(n - 1), 0) from ({repeated}) as repeated")
+    ((groups, surplus),) = table.ask(f"select count(*), coalesce(sum(n - 1), 0) from ({repeated}) as repeated")
     metadata: Metadata = {"failures": int(surplus)}
     if groups:
         texts = ", ".join(f"cast({column} as text)" for column in quoted)
         wanted = f"select {texts}, n from ({repeated}) as repeated order by n desc, {texts} limit {MOST_VALUES}"
-        shown = [] if table.hides(check.columns) else table.ask_all(wanted)
+        shown = [] if table.hides(check.columns) else table.ask(wanted)
         metadata |= describe_repeats(check.columns, groups, [(row[:-1], row[-1]) for row in shown])
     return CheckOutcome(not groups, metadata)
 
@@ -178,12 +170,12 @@ def _check_accepted_values(check: AcceptedValuesCheck, table: _Table) -> CheckOu
     # Compared as text: one list may name 1 and 'a', which no database compares with one column. Both write a flag as true.
     subject = f"cast({table.quote(check.column)} as text)"
     values = [str(value).lower() if isinstance(value, bool) else str(value) for value in check.values]
-    condition = f"{subject} not in ({', '.join([table.mark] * len(values))})"
-    failures, distinct = table.ask(f"select count(*), count(distinct {subject}) from {table.name} where {condition}", *values)
+    condition = f"{subject} not in ({', '.join(map(quote_text, values))})"
+    ((failures, distinct),) = table.ask(f"select count(*), count(distinct {subject}) from {table.name} where {condition}")
     metadata: Metadata = {"failures": failures}
     if failures:
         found = f"select {subject}, count(*) from {table.name} where {condition} group by 1 order by 2 desc, 1 limit {MOST_VALUES}"
-        shown = [] if table.hides((check.column,)) else table.ask_all(found, *values)
+        shown = [] if table.hides((check.column,)) else table.ask(found)
         metadata |= describe_unexpected(check.column, distinct, failures, shown)
     return CheckOutcome(not failures, metadata)
 
@@ -191,9 +183,9 @@ def _check_accepted_values(check: AcceptedValuesCheck, table: _Table) -> CheckOu
 def _check_freshness(check: FreshnessCheck, table: _Table, *, tenant: TenantConfig, source: str, stream: str) -> CheckOutcome:
     column = check.column or _get_cursor_column(tenant, source, stream, table)
     if column is None:
-        newest, subject = loaded_streams.get_last_load(table.connection, tenant=tenant.tenant, source=source, stream=stream), "the last load"
+        newest, subject = loaded_streams.get_last_load(table.ask, tenant=tenant.tenant, source=source, stream=stream), "the last load"
     else:
-        newest, subject = _as_moment(table.ask(f"select max({table.quote(column)}) from {table.name}")[0], column), f"the newest {column}"
+        newest, subject = _as_moment(table.ask(f"select max({table.quote(column)}) from {table.name}")[0][0], column), f"the newest {column}"
     if newest is None:
         return CheckOutcome(False, {"message": f"{subject} is unknown: there is none"})
     age = (datetime.now(UTC) - newest).total_seconds()
@@ -205,7 +197,7 @@ def _check_freshness(check: FreshnessCheck, table: _Table, *, tenant: TenantConf
 
 
 def _check_schema_change(check: SchemaChangeCheck, table: _Table, *, tenant: TenantConfig, source: str, stream: str) -> CheckOutcome:
-    changes = ledger.get_last_changes(table.connection, tenant=tenant.tenant, source=source, stream=stream)
+    changes = ledger.get_last_changes(table.ask, tenant=tenant.tenant, source=source, stream=stream)
     found = [change for change in changes if change.change in check.changes and (change.change != "column_missing" or change.declared)]
     metadata: Metadata = {"changes": len(found)}
     if found:
@@ -221,7 +213,7 @@ def _get_cursor_column(tenant: TenantConfig, source: str, stream: str, table: _T
     if cursor is None:
         return None
     try:
-        (value,) = table.ask(f"select max({table.quote(cursor.field)}) from {table.name}")
+        ((value,),) = table.ask(f"select max({table.quote(cursor.field)}) from {table.name}")
         _as_moment(value, cursor.field)
     except _Unanswerable:
         return None

@@ -8,6 +8,7 @@ import contextlib
 from collections.abc import Sequence
 
 from fabric_assets import naming
+from fabric_assets.drivers.asking import build_ask
 from fabric_assets.drivers.destinations import Destination
 from fabric_assets.errors import PermanentError
 from fabric_assets.rows.reports import LoadRequest, StreamFailure, StreamReport, read_table
@@ -21,17 +22,16 @@ def find_finished(request: LoadRequest, streams: Sequence[str], destination: Des
     tenant = request.tenant
     dataset, database = naming.raw_dataset(tenant.tenant, request.source), destination.database
     with contextlib.closing(destination.connect()) as connection:
-        found = ledger.read_successes(connection, tenant=tenant.tenant, source=request.source, run_ids=request.earlier_runs)
+        ask = build_ask(connection)
+        found = ledger.read_successes(ask, tenant=tenant.tenant, source=request.source, run_ids=request.earlier_runs)
         given_up = (
-            ledger.read_given_up(connection, tenant=tenant.tenant, source=request.source, run_id=request.run_id)
-            if request.run_id in request.earlier_runs
-            else {}
+            ledger.read_given_up(ask, tenant=tenant.tenant, source=request.source, run_id=request.run_id) if request.run_id in request.earlier_runs else {}
         )
         reports = [
             StreamReport(
                 record=found[stream],
                 table_name=f"{database}.{dataset}.{stream}",
-                columns=read_table(connection, dataset, stream)[1],
+                columns=read_table(ask, dataset, stream)[1],
                 destination=tenant.destination.type,
                 dataset=dataset,
                 first_run=False,

@@ -7,6 +7,7 @@ policy, a column or a child table; writers of rows go on.
 from collections.abc import Callable
 from typing import Any
 
+from fabric_assets.drivers.asking import Ask
 from fabric_assets.quoting import quote, quote_text
 
 # Even to plan a query, Postgres calls functions of expression indexes, statistics and constraints. The lock keeps others from adding any of these.
@@ -43,7 +44,7 @@ _OWNER = """
 _IS_TABLE = "select c.relkind = 'r' from pg_catalog.pg_class as c where c.oid = pg_catalog.to_regclass({name})"
 
 
-def lock_plain(table: str, *, run: Callable[[str], Any], ask: Callable[[str], list[tuple[Any, ...]]], pid: int) -> bool:
+def lock_plain(table: str, *, run: Callable[[str], Any], ask: Ask, pid: int) -> bool:
     """Lock a table in the caller's transaction; False if it is not plain.
 
     Args:

@@ -12,6 +12,7 @@ import psycopg2
 from adbc_driver_postgresql import dbapi
 
 from fabric_assets.drivers import postgres_adbc
+from fabric_assets.drivers.asking import build_ask
 from fabric_assets.errors import DestinationError
 from fabric_assets.offboarding.plain_tables import lock_plain
 from fabric_assets.offboarding.warehouses import Relation
@@ -118,7 +119,7 @@ class PostgresRows:
             return
         with closing(self._connect_arrow(self._login, relation.database)) as connection:
             try:
-                ((pid,),) = _ask(connection, _PID)
+                ((pid,),) = build_ask(connection)(_PID)
                 connection.rollback()
                 _run(connection, "set transaction isolation level repeatable read")
                 self._lock_plain(relation, lambda sql: _run(connection, sql), pid)
@@ -176,9 +177,9 @@ class PostgresRows:
             return _fetch(cursor, _MAY_USE.format(schema=quote_text(relation.schema))) == [(True,)] and _fetch(cursor, _MAY_READ.format(name=name)) == [(True,)]
 
     def _lock_plain(self, relation: Relation, run: Callable[[str], Any], pid: int) -> None:
-        with closing(self._connect(self._login, relation.database)) as checks, checks.cursor() as cursor:
+        with closing(self._connect(self._login, relation.database)) as checks:
             checks.autocommit = True
-            if not lock_plain(_name(relation), run=run, pid=pid, ask=lambda sql: _fetch(cursor, sql)):
+            if not lock_plain(_name(relation), run=run, pid=pid, ask=build_ask(checks)):
                 raise self._refuse(relation)
 
     def _refuse(self, relation: Relation, error: Exception | None = None) -> Unreadable:
@@ -246,12 +247,6 @@ def _run(connection: Any, statement: str) -> None:
     with connection.cursor() as cursor:
         cursor.adbc_statement.set_sql_query(statement)
         cursor.adbc_statement.execute_update()
-
-
-def _ask(connection: Any, query: str) -> list[tuple[Any, ...]]:
-    with connection.cursor() as cursor:
-        cursor.execute(query)
-        return cursor.fetchall()
 
 
 def _shorten(error: Exception) -> str:

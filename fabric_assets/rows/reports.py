@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.drivers.asking import Ask
 from fabric_assets.errors import FabricError
 from fabric_assets.quoting import quote_table, quote_text
 from fabric_assets.rows.imported_file import ImportedFile
@@ -144,22 +145,20 @@ class StreamFailure:
     error: FabricError = field(compare=False)
 
 
-def read_table(connection: Any, dataset: str, table: str) -> tuple[int, tuple[ColumnReport, ...]]:
+def read_table(ask: Ask, dataset: str, table: str) -> tuple[int, tuple[ColumnReport, ...]]:
     """Read a table's row count and columns; (0, ()) where it does not exist."""
-    cursor = connection.cursor()
-    cursor.execute(
+    found = ask(
         "select column_name, data_type, is_nullable, numeric_precision, numeric_scale from information_schema.columns"
         f" where table_schema = {quote_text(dataset)} and table_name = {quote_text(table)} order by ordinal_position"
     )
     columns = tuple(
         ColumnReport(name, _describe(kind, precision, scale), nullable == "YES")
-        for name, kind, nullable, precision, scale in cursor.fetchall()
+        for name, kind, nullable, precision, scale in found
         if not name.startswith("_dlt_")
     )
     if not columns:
         return 0, ()
-    cursor.execute(f"select count(*) from {quote_table(dataset, table)}")
-    return cursor.fetchone()[0], columns
+    return ask(f"select count(*) from {quote_table(dataset, table)}")[0][0], columns
 
 
 def _describe(kind: str, precision: int | None, scale: int | None) -> str:

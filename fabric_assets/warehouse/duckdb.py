@@ -119,10 +119,6 @@ class DuckDbSession(Session):
         with self._use():
             return _unwrap(self._cursor.execute(self._in_transaction(sql)).to_arrow_table())
 
-    def ask(self, sql: str) -> tuple[Any, ...]:
-        with self._use():
-            return self._cursor.execute(self._in_transaction(sql)).fetchone()
-
     def insert(self, table: Table, rows: pa.Table) -> int:
         names = quote_all(rows.column_names)
         self._inserted += rows.num_rows
@@ -139,7 +135,7 @@ class DuckDbSession(Session):
         if table.schema == self.temporary_schema:
             return self._delete_in_parts(table, condition)
         # A table with deleted rows that were never committed is written row by row at the commit, all of it in memory: so it is made anew.
-        (found,) = self.ask(f"select count(*) from {table} as t where {condition}")
+        ((found,),) = self.ask(f"select count(*) from {table} as t where {condition}")
         if found:
             self.execute(f"create or replace table {table} as select t.* from {table} as t where not coalesce({condition}, false)")
         return found

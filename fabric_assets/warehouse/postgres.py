@@ -79,7 +79,7 @@ class PostgresSession(Session):
 
     def create_schema(self, name: str) -> None:
         # Asked first: "if not exists" wants the right to make one even where it exists.
-        if not self.ask(f"select exists (select 1 from pg_catalog.pg_namespace where nspname = {quote_text(name)})")[0]:
+        if not self.ask(f"select exists (select 1 from pg_catalog.pg_namespace where nspname = {quote_text(name)})")[0][0]:
             try:
                 self.execute(f"create schema {quote(name)}")
             except dbapi.Error as error:
@@ -145,7 +145,7 @@ class PostgresSession(Session):
 
     def lock_definitions(self) -> None:
         # Without the table nobody holds a lease, and nobody loads. Who holds one goes on: a row's lock does not conflict with this.
-        if self.ask(f"select pg_catalog.to_regclass({quote_text(str(self._leases))}) is not null")[0]:
+        if self.ask(f"select pg_catalog.to_regclass({quote_text(str(self._leases))}) is not null")[0][0]:
             self.execute(f"lock table {self._leases} in share update exclusive mode")
 
     def find_kept_key(self, table: Table) -> tuple[str, ...] | None:

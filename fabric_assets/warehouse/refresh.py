@@ -37,10 +37,10 @@ def _refill(session: Session, shown: Table, made: StreamTable, former: Columns, 
         kept = None
     names = quote_all(made.columns)
     moved = session.execute(f"insert into {shown} ({names}) select {names} from {made.table}")
-    (rows,) = session.ask(f"select count(*) from {made.table}")
+    ((rows,),) = session.ask(f"select count(*) from {made.table}")
     if moved != rows:
         raise build_count_error(shown, rows, moved)
-    if counts_exactly and (held := session.ask(f"select count(*) from {shown}")[0]) != rows:
+    if counts_exactly and (held := session.ask(f"select count(*) from {shown}")[0][0]) != rows:
         raise build_count_error(shown, rows, held)
     session.execute(f"drop table {made.table}")
     if possible is not None and kept is None:

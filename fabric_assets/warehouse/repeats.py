@@ -38,7 +38,7 @@ def delete_repeats(session: Session, table: Table, key: Sequence[str], newest_by
     """
     names = quote_all(key)
     repeated = f"select {names} from {table} group by {names} having count(*) > 1"
-    if not session.ask(f"select exists ({repeated})")[0]:
+    if not session.ask(f"select exists ({repeated})")[0][0]:
         return 0
     order = [f"t.{quote(newest_by)} desc nulls last"] if newest_by else []
     window = f"partition by {quote_all(key, table='t')} order by {', '.join([*order, f'{session.write_order} desc'])}"

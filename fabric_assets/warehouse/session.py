@@ -9,10 +9,11 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pyarrow as pa
 
+from fabric_assets.drivers.asking import Rows
 from fabric_assets.errors import DestinationUnavailable
 from fabric_assets.quoting import quote, quote_table
 from fabric_assets.rows.reports import ColumnReport, read_table
@@ -44,23 +45,6 @@ class Table:
 
     def __str__(self) -> str:
         return quote_table(*self.schema.split("."), self.name)
-
-
-class Cursor:
-    """The part of a DB-API cursor that asks questions."""
-
-    def __init__(self, session: "Session") -> None:
-        self._session, self._rows = session, list[tuple[Any, ...]]()
-
-    def execute(self, sql: str) -> None:
-        columns = self._session.query(sql).columns
-        self._rows = list(zip(*(column.to_pylist() for column in columns), strict=True))
-
-    def fetchone(self) -> tuple[Any, ...] | None:
-        return self._rows[0] if self._rows else None
-
-    def fetchall(self) -> list[tuple[Any, ...]]:
-        return self._rows
 
 
 class Session(ABC):
@@ -96,9 +80,8 @@ class Session(ABC):
     @abstractmethod
     def query(self, sql: str) -> pa.Table: ...
 
-    def ask(self, sql: str) -> tuple[Any, ...]:
-        """The one row of an answer."""
-        return tuple(column[0].as_py() for column in self.query(sql).columns)
+    def ask(self, sql: str) -> Rows:
+        return list(zip(*(column.to_pylist() for column in self.query(sql).columns), strict=True))
 
     @abstractmethod
     def insert(self, table: Table, rows: pa.Table) -> int:
@@ -120,10 +103,6 @@ class Session(ABC):
             condition: calls the table t.
         """
         return self.delete(table, condition)
-
-    def cursor(self) -> "Cursor":
-        """What a DB-API connection would give: for code that asks a plain connection as well."""
-        return Cursor(self)
 
     @abstractmethod
     def create_schema(self, name: str) -> None:
@@ -185,10 +164,10 @@ class Session(ABC):
         if made is None:
             return self._read_table(table)
         columns = (ColumnReport(name, self.name_type(kind).lower(), nullable=True) for name, kind in made.items() if not name.startswith("_dlt_"))
-        return self.ask(f"select count(*) from {table}")[0], tuple(columns)
+        return self.ask(f"select count(*) from {table}")[0][0], tuple(columns)
 
     def _read_table(self, table: Table) -> tuple[int, tuple[ColumnReport, ...]]:
-        return read_table(self, table.schema, table.name)
+        return read_table(self.ask, table.schema, table.name)
 
     @staticmethod
     @abstractmethod

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from fabric_assets import naming
 from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.drivers.asking import Rows
 from fabric_assets.drivers.destinations import Destination, get_destination
 from fabric_assets.drivers.kinds import get_kind
 from fabric_assets.errors import DestinationUnavailable, FabricError
@@ -126,12 +127,16 @@ class Warehouse:
 
     def read_files(self, tenant: str, stream: str) -> list[ImportedFile]:
         with self._borrow() as session:
-            return import_ledger.read_files(session.cursor(), tenant, self._source, stream)
+            return import_ledger.read_files(session.ask, tenant, self._source, stream)
 
     def query(self, sql: str) -> pa.Table:
         """Ask outside of every stream's transaction: what is committed."""
         with self._borrow() as session:
             return session.query(sql)
+
+    def ask(self, sql: str) -> Rows:
+        with self._borrow() as session:
+            return session.ask(sql)
 
     def run(self, work: Callable[[Session], None]) -> None:
         """Do some work in a transaction of its own, all of it or nothing."""

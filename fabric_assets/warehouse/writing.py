@@ -191,7 +191,7 @@ class StreamWriter:
         self._begun = True
         raw, root = self._datasets.raw, self._plan.name
         if self._counts_exactly and self._former and not self._is_alone:
-            (self._held,) = self._session.ask(f"select count(*) from {Table(raw, root)}")
+            ((self._held,),) = self._session.ask(f"select count(*) from {Table(raw, root)}")
         if self._full_refresh:
             if self._is_aside and self._datasets.staging:
                 self._session.create_schema(self._datasets.staging)
@@ -207,7 +207,7 @@ class StreamWriter:
         elif self._plan.disposition == "merge" and root in self._family:
             self._kept_key = self._session.find_kept_key(Table(raw, root))
             # Into an empty table rows go straight: it is the first load's way, and the fastest.
-            self._waits = self._kept_key is not None or self._session.ask(f"select exists (select 1 from {Table(raw, root)})")[0]
+            self._waits = self._kept_key is not None or self._session.ask(f"select exists (select 1 from {Table(raw, root)})") == [(True,)]
 
     def _find(self, name: str) -> StreamTable:
         if name not in self._tables:

@@ -156,7 +156,7 @@ def test_a_failure_that_the_ledger_cannot_take_is_said_in_one_form(
         raise SourceError("gone")
 
     def drop_ledger(warehouse: Warehouse, *arguments: Any, **named: Any) -> Any:
-        warehouse.run(lambda session: session.cursor().execute("drop table acme_fabric.loads"))
+        warehouse.run(lambda session: session.ask("drop table acme_fabric.loads"))
         return original(warehouse, *arguments, **named)
 
     sqlite.run("create table orders (id integer)")

@@ -22,6 +22,7 @@ import pytest
 
 from fabric_assets import naming
 from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.drivers.asking import build_ask
 from fabric_assets.drivers.destinations import connect
 from fabric_assets.drivers.duckdb_destination import ensure_file
 from fabric_assets.errors import DestinationError, DestinationUnavailable, LeaseHeld
@@ -99,9 +100,7 @@ class Shop:
 
     def ask(self, sql: str) -> list[tuple[Any, ...]]:
         with contextlib.closing(connect(self.tenant, self.settings)) as connection:
-            cursor = connection.cursor()
-            cursor.execute(sql)
-            return list(cursor.fetchall())
+            return build_ask(connection)(sql)
 
     def read(self, columns: str, table: str = "orders") -> list[tuple[Any, ...]]:
         return self.ask(
@@ -171,8 +170,7 @@ def test_rows_that_are_many_times_as_large_as_what_is_sent_at_once_arrive_each_a
 def test_a_load_reports_the_columns_that_any_connection_reads(shop: Shop) -> None:
     rows = pa.table({name: pa.array([*values, None], kind) for name, (kind, values) in TYPED.items()} | {"body": pa.array(["{}"] * 3, JSON)})
     written = shop.load(REPLACE, rows)
-    with contextlib.closing(connect(shop.tenant, shop.settings)) as connection:
-        assert (written.rows_total, written.columns) == read_table(connection, "acme_raw_shop", "orders")
+    assert (written.rows_total, written.columns) == read_table(shop.ask, "acme_raw_shop", "orders")
     assert written.rows_total == 3
 
 
@@ -581,7 +579,7 @@ def test_deferred_statements_come_before_whatever_is_next(shop: Shop) -> None:
         defer(2)
         assert session.execute(f"update {table} set id = 12 where id = 2") == 1
         defer(3)
-        assert session.ask(f"select count(*) from {table}") == (3,)
+        assert session.ask(f"select count(*) from {table}") == [(3,)]
         defer(4)
         assert session.insert(table, pa.table({"id": pa.array([5], BIGINT)})) == 1
         defer(6)
@@ -611,11 +609,10 @@ def test_a_load_writes_one_row_of_the_ledger(shop: Shop) -> None:
     writer.finish()
     done = replace(record, status="success", loaded_at=datetime.now(UTC), rows_read=2, rows_loaded=1, rows_rejected=1, rows_total=1, bytes=16, seconds=0.25)
     writer.commit(done, {})
-    with contextlib.closing(connect(shop.tenant, shop.settings)) as connection:
-        assert ledger.read_successes(connection, tenant="acme", source="shop", run_ids=["run-0", "run-1"]) == {"orders": done}
-        assert ledger.read_successes(connection, tenant="acme", source="shop", run_ids=["run-2"]) == {}
-        assert loaded_streams.get_last_load(connection, tenant="acme", source="shop", stream="orders") == done.loaded_at
-        assert loaded_streams.get_last_load(connection, tenant="acme", source="shop", stream="other") is None
+    assert ledger.read_successes(shop.ask, tenant="acme", source="shop", run_ids=["run-0", "run-1"]) == {"orders": done}
+    assert ledger.read_successes(shop.ask, tenant="acme", source="shop", run_ids=["run-2"]) == {}
+    assert loaded_streams.get_last_load(shop.ask, tenant="acme", source="shop", stream="orders") == done.loaded_at
+    assert loaded_streams.get_last_load(shop.ask, tenant="acme", source="shop", stream="other") is None
     assert shop.ask("select load_id, schema_name, status from acme_raw_shop._dlt_loads") == [(record.load_id, "shop", 0)]
 
 
@@ -625,8 +622,7 @@ def test_a_failed_load_says_so_and_keeps_its_rejected_rows(shop: Shop) -> None:
     shop.opened.record_failure(replace(record, status="failed", error="no\0pe \ud800", loaded_at=datetime.now(UTC)), [reject(1)])
     assert shop.ask("select status, error from acme_fabric.loads") == [("failed", "no\ufffdpe ?")]
     assert shop.ask("select load_id, run_id, reason from acme_fabric.rejected_rows") == [(record.load_id, "run-1", "null_key")]
-    with contextlib.closing(connect(shop.tenant, shop.settings)) as connection:
-        assert loaded_streams.get_last_load(connection, tenant="acme", source="shop", stream="orders") is None
+    assert loaded_streams.get_last_load(shop.ask, tenant="acme", source="shop", stream="orders") is None
 
 
 def test_a_failure_is_not_written_over_a_success_whose_answer_was_lost(shop: Shop) -> None:

@@ -3,16 +3,15 @@
 Asked over a read-only connection, like declared checks; before the first load, when there is no table, no file is one that is wrong.
 """
 
-import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from fabric_assets import naming
 from fabric_assets.config.sources.imports import CsvStream, ExpectConfig
 from fabric_assets.config.sources.rejects import RejectsConfig
 from fabric_assets.config.tenant import TenantConfig
-from fabric_assets.drivers.destinations import get_destination
+from fabric_assets.drivers.asking import Ask, has_table
+from fabric_assets.drivers.destinations import get_destination, open_ask
 from fabric_assets.loading.checks import CheckOutcome, Metadata
 from fabric_assets.loading.dropped_files.expectations import NO_QUARANTINED_FILE, REJECT_SHARE, ImportCheck, find_due
 from fabric_assets.quoting import quote_table, quote_text
@@ -20,8 +19,6 @@ from fabric_assets.settings import Settings
 from fabric_assets.warehouse.lease import LEASE_SECONDS, warehouse_lease
 
 _SHOWN = 5
-
-Ask = Callable[[str], list[tuple[Any, ...]]]
 
 
 def run_import_checks(
@@ -35,21 +32,10 @@ def run_import_checks(
     Raises:
         DestinationError, DestinationUnavailable, LeaseHeld: they could not be asked at all.
     """
-    destination = get_destination(tenant, settings)
-    if not destination.is_there():
+    if not get_destination(tenant, settings).is_there():
         return tuple(_run(check, lambda _: [], tenant, source, stream, now or datetime.now(UTC)) for check in checks)
-    with (
-        warehouse_lease(tenant.tenant, settings, timeout_seconds=LEASE_SECONDS),
-        contextlib.closing(destination.connect(read_only=True)) as connection,
-    ):
-
-        def ask(sql: str) -> list[tuple[Any, ...]]:
-            cursor = connection.cursor()
-            cursor.execute(sql)
-            return list(cursor.fetchall())
-
-        dataset = naming.platform_dataset(tenant.tenant)
-        exists = ask(f"select 1 from information_schema.tables where table_schema = '{dataset}' and table_name = 'imported_files'")
+    with warehouse_lease(tenant.tenant, settings, timeout_seconds=LEASE_SECONDS), open_ask(tenant, settings) as ask:
+        exists = has_table(ask, naming.platform_dataset(tenant.tenant), "imported_files")
         return tuple(_run(check, ask if exists else lambda _: [], tenant, source, stream, now or datetime.now(UTC)) for check in checks)
 
 

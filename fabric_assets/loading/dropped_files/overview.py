@@ -1,21 +1,19 @@
 """A tenant's dropped files -> what became of each: the ledger, and a look at what lies in the inboxes now."""
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from typing import Any
 
 from fabric_assets import naming
 from fabric_assets.config.sources.imports import CsvImportSource
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.csv_import.inbox import Inbox, InboxFile, open_inbox
-from fabric_assets.drivers.destinations import get_destination
+from fabric_assets.drivers.asking import Ask, has_table
+from fabric_assets.drivers.destinations import open_ask
 from fabric_assets.errors import ConfigurationError, FabricError
 from fabric_assets.loading.rejects.csv_export import find_imports
-from fabric_assets.loading.rejects.reader import Ask, RejectedRow, find_rejects
+from fabric_assets.loading.rejects.reader import RejectedRow, find_rejects
 from fabric_assets.quoting import quote_all, quote_text
 from fabric_assets.rows.imported_file import ARCHIVE, QUARANTINE, ImportedFile, build_place
 from fabric_assets.settings import Settings
@@ -76,7 +74,7 @@ def list_files(
     Raises:
         DestinationError, DestinationUnavailable: the ledger cannot be read.
     """
-    with open_ledger(tenant, settings) as ask:
+    with open_ask(tenant, settings) as ask:
         known, running = read_known(ask, tenant, source=source, stream=stream), _read_running(ask, tenant)
     return known + list(_look(tenant, settings, known, running, source, stream, report))
 
@@ -95,7 +93,7 @@ def tell_files(tenant: TenantConfig, settings: Settings, name: str, *, source: s
     """
     files = [file for file in list_files(tenant, settings, source=source, stream=stream) if name in (file.name, file.place)]
     stories = []
-    with open_ledger(tenant, settings) as ask:
+    with open_ask(tenant, settings) as ask:
         inboxes = dict(find_inboxes(tenant, settings, {file.source for file in files}))
         for file in files:
             found = find_rejects(ask, tenant.tenant, source=file.source, stream=file.stream) if file.status == "loaded" else None
@@ -111,31 +109,10 @@ def find_inboxes(tenant: TenantConfig, settings: Settings, sources: Sequence[str
             yield name, open_inbox(SourceContext(tenant=tenant.tenant, name=name, config=config, streams=tuple(config.streams), settings=settings))
 
 
-@contextmanager
-def open_ledger(tenant: TenantConfig, settings: Settings) -> Iterator[Ask]:
-    """Connect to read; nothing is known where nothing has been loaded yet.
-
-    Raises:
-        DestinationError, DestinationUnavailable: the connection.
-    """
-    destination = get_destination(tenant, settings)
-    if not destination.is_there():
-        yield lambda sql: []
-        return
-    with contextlib.closing(destination.connect(read_only=True)) as connection:
-        cursor = connection.cursor()
-
-        def ask(sql: str) -> list[tuple[Any, ...]]:
-            cursor.execute(sql)
-            return cursor.fetchall()
-
-        yield ask
-
-
 def read_known(ask: Ask, tenant: TenantConfig, *, source: str | None = None, stream: str | None = None) -> list[DroppedFile]:
     """What the ledger holds, by stream and name, the oldest version first."""
     dataset = naming.platform_dataset(tenant.tenant)
-    if not ask(f"select 1 from information_schema.tables where table_schema = '{dataset}' and table_name = 'imported_files'"):
+    if not has_table(ask, dataset, "imported_files"):
         return []
     names = [field.name for field in fields(ImportedFile)]
     wanted = [f"{column} = {quote_text(value)}" for column, value in (("source", source), ("stream", stream)) if value is not None]
@@ -150,7 +127,7 @@ def read_known(ask: Ask, tenant: TenantConfig, *, source: str | None = None, str
 
 def _read_running(ask: Ask, tenant: TenantConfig) -> set[tuple[str, str]]:
     dataset = naming.platform_dataset(tenant.tenant)
-    if not ask(f"select 1 from information_schema.tables where table_schema = '{dataset}' and table_name = 'loads'"):
+    if not has_table(ask, dataset, "loads"):
         return set()
     return {(source, stream) for source, stream in ask(f"select source, stream from {Table(dataset, 'loads')} where status = 'running'")}
 

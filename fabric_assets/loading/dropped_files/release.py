@@ -10,9 +10,9 @@ from fabric_assets import naming
 from fabric_assets.config.sources.imports import CsvImportSource
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.connectors.csv_import.inbox import Inbox
-from fabric_assets.drivers.destinations import connect
+from fabric_assets.drivers.destinations import connect, open_ask
 from fabric_assets.errors import ConfigurationError, DataError
-from fabric_assets.loading.dropped_files.overview import DroppedFile, Report, choose_file, find_inboxes, open_ledger, read_known
+from fabric_assets.loading.dropped_files.overview import DroppedFile, Report, choose_file, find_inboxes, read_known
 from fabric_assets.quoting import quote_text
 from fabric_assets.rows.imported_file import ARCHIVE, MENDED, QUARANTINE, REASON_SUFFIX, ImportedFile, build_place
 from fabric_assets.settings import Settings
@@ -51,7 +51,7 @@ def settle_mended(tenant: TenantConfig, settings: Settings, source: str, place: 
     """Put a file of rejected rows away that was quarantined for being one, once all its rows are replayed."""
     change = _Change(tenant, settings, report)
     with load_lease(tenant, source, settings, timeout_seconds=LEASE_SECONDS, report=report):
-        with open_ledger(tenant, settings) as ask:
+        with open_ask(tenant, settings) as ask:
             known = [file for file in read_known(ask, tenant, source=source) if build_place(QUARANTINE, file.name, file.facts.mark) == place]
         ((_, inbox),) = find_inboxes(tenant, settings, {source})
         # Also one that an earlier replay has settled, and was killed before it was moved.
@@ -83,7 +83,7 @@ class _Change:
             return self._release(file)
 
     def _choose(self, name: str, source: str | None, stream: str | None) -> DroppedFile:
-        with open_ledger(self._tenant, self._settings) as ask:
+        with open_ask(self._tenant, self._settings) as ask:
             return choose_file(read_known(ask, self._tenant, source=source, stream=stream), self._tenant, name)
 
     def _release(self, file: DroppedFile) -> str:

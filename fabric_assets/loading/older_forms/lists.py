@@ -143,7 +143,7 @@ def _convert(session: Session, table: Table, column: str, form: ListForm) -> tup
 
 
 def _read_portions(session: Session, texts: Table) -> Iterator[list[str]]:
-    (count,) = session.ask(f"select count(*) from {texts}")
+    ((count,),) = session.ask(f"select count(*) from {texts}")
     for first in range(1, count + 1, _PORTION):
         yield session.query(f"select value from {texts} where number between {first} and {first + _PORTION - 1}")["value"].to_pylist()
 

@@ -30,13 +30,7 @@ def rewrite_rejects(session: Session, tenant: str, source: str, stream: str, for
     if not converts:
         return
     table, copies = Table(naming.platform_dataset(tenant), "rejected_rows"), Counter[str]()
-    cursor = session.cursor()
-
-    def ask(sql: str) -> list[tuple[Any, ...]]:
-        cursor.execute(sql)
-        return cursor.fetchall()
-
-    for portion in find_rejects(ask, tenant, source=source, stream=stream).read():
+    for portion in find_rejects(session.ask, tenant, source=source, stream=stream).read():
         changed = []
         for row in portion:
             fields = row.parse()

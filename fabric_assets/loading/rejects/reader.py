@@ -1,8 +1,7 @@
 """A tenant's `rejected_rows` -> the rows themselves, a portion at a time: there may be more of them than fit in memory."""
 
-import contextlib
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
@@ -10,7 +9,8 @@ from typing import Any
 
 from fabric_assets import naming
 from fabric_assets.config.tenant import TenantConfig
-from fabric_assets.drivers.destinations import get_destination
+from fabric_assets.drivers.asking import Ask, has_table
+from fabric_assets.drivers.destinations import open_ask
 from fabric_assets.quoting import quote_text
 from fabric_assets.rows.imported_file import FILE, UNMAPPED
 from fabric_assets.settings import Settings
@@ -18,7 +18,6 @@ from fabric_assets.warehouse.platform_tables.ledger import select_failed_loads
 from fabric_assets.warehouse.session import Table
 
 PORTION = 1_000
-Ask = Callable[[str], list[tuple[Any, ...]]]
 # A connector could not read these at all: their raw text is a line of a file, not a row.
 UNREADABLE = frozenset({"ragged_row", "bad_csv", "bad_json", "bad_encoding", "bad_quotes", "nul_byte", "stray_line_end"})
 
@@ -112,13 +111,12 @@ def find_rejects(
         settled: only those of loads that succeeded; what a failed one has read is read again by the next.
     """
     dataset = naming.platform_dataset(tenant)
-    known = ask(f"select 1 from information_schema.tables where table_schema = '{dataset}' and table_name = 'rejected_rows'")
     wanted = [f"{column} = {quote_text(value)}" for column, value in (("source", source), ("stream", stream), ("load_id", load_id)) if value is not None]
     if settled:
         wanted.append(f"load_id not in ({select_failed_loads(dataset)})")
     where = f" where {' and '.join(wanted)}" if wanted else ""
     order = "source, stream, rejected_at, origin, row_number, row_id"
-    ids = ask(f"select row_id from {Table(dataset, 'rejected_rows')}{where} order by {order}") if known else []
+    ids = ask(f"select row_id from {Table(dataset, 'rejected_rows')}{where} order by {order}") if has_table(ask, dataset, "rejected_rows") else []
     return RejectedRows(ask, tenant, [row_id for (row_id,) in ids])
 
 
@@ -131,17 +129,7 @@ def open_rejects(
     Raises:
         DestinationError, DestinationUnavailable: the connection.
     """
-    destination = get_destination(tenant, settings)
-    if not destination.is_there():
-        yield RejectedRows(lambda sql: [], tenant.tenant, ())
-        return
-    with contextlib.closing(destination.connect(read_only=True)) as connection:
-        cursor = connection.cursor()
-
-        def ask(sql: str) -> list[tuple[Any, ...]]:
-            cursor.execute(sql)
-            return cursor.fetchall()
-
+    with open_ask(tenant, settings) as ask:
         yield find_rejects(ask, tenant.tenant, source=source, stream=stream, settled=settled)
 
 

@@ -10,7 +10,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -116,7 +115,7 @@ def _load(tenant: TenantConfig, warehouse: Warehouse, source: str, plan: StreamP
                 f"{describe(tenant, source, stream)}: the cursor that its last load had is gone from the YAML, so nothing says which rows are newer",
                 remedy=f"load it first, which reads all of it again: fabric run {tenant.tenant} --select raw/{source}/{stream}",
             )
-        for portion in find_rejects(partial(ask, warehouse), tenant.tenant, source=source, stream=stream, load_id=load_id, settled=True).read():
+        for portion in find_rejects(warehouse.ask, tenant.tenant, source=source, stream=stream, load_id=load_id, settled=True).read():
             tried = [row for row in portion if row.reason != _HOPELESS]
             readable = [(row, fields) for row in tried if (fields := row.parse()) is not None]
             hopeless += len(portion) - len(tried)
@@ -126,10 +125,6 @@ def _load(tenant: TenantConfig, warehouse: Warehouse, source: str, plan: StreamP
                 load.write(rows if plan.is_json else build_table(rows, load.columns, load.names.find_column), [row.row_id for row, _ in readable])
         repeats = load.commit()
     return Replayed(source, stream, replayed=load.record.rows_loaded, superseded=repeats, rejected=load.record.rows_rejected + hopeless, unreadable=unreadable)
-
-
-def ask(warehouse: Warehouse, sql: str) -> list[tuple[Any, ...]]:
-    return list(zip(*(column.to_pylist() for column in warehouse.query(sql).columns), strict=True))
 
 
 def _build_plans(planned: StreamPlan, loads: Sequence[str]) -> Iterator[tuple[StreamPlan, str | None]]:

@@ -7,11 +7,10 @@ replay of the same file finds nothing left to do.
 import contextlib
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -29,7 +28,7 @@ from fabric_assets.loading.rejects.csv_export import find_imports
 from fabric_assets.loading.rejects.mended_file import MendedFile, MendedRow, read_mended
 from fabric_assets.loading.rejects.mended_rows import CheckedRows, Pair, StillBad, build_bad, check_rows, get_row_number
 from fabric_assets.loading.rejects.reader import RejectedRow, find_rejects
-from fabric_assets.loading.rejects.replay import Report, ask
+from fabric_assets.loading.rejects.replay import Report
 from fabric_assets.loading.rejects.stream_replay import StreamReplay, describe
 from fabric_assets.masking import mask_values
 from fabric_assets.private_files import make_private_folder
@@ -137,7 +136,7 @@ def _fetch(tenant: TenantConfig, settings: Settings, file: str, sources: Sequenc
 
 def _find_pairs(tenant: TenantConfig, warehouse: Warehouse, source: str, streams: Mapping[str, CsvStream], mended: MendedFile) -> dict[str, list[Pair]]:
     """The rejected rows that the file has mended, by stream, in the file's order."""
-    found = find_rejects(partial(ask, warehouse), tenant.tenant, source=source, settled=True).choose(mended.rows)
+    found = find_rejects(warehouse.ask, tenant.tenant, source=source, settled=True).choose(mended.rows)
     pairs: dict[str, list[Pair]] = defaultdict(list)
     for reject in (row for portion in found.read() for row in portion):
         if reject.stream in streams:
@@ -147,7 +146,7 @@ def _find_pairs(tenant: TenantConfig, warehouse: Warehouse, source: str, streams
 
 def _find_elsewhere(tenant: TenantConfig, warehouse: Warehouse, chosen: Collection[tuple[str, str]], left: Mapping[str, MendedRow]) -> list[int]:
     """The lines of rows that wait in other streams' rejects: they look as if they were done with, and are not."""
-    found = find_rejects(partial(ask, warehouse), tenant.tenant, settled=True).choose(left)
+    found = find_rejects(warehouse.ask, tenant.tenant, settled=True).choose(left)
     return sorted(left[row.row_id].line for portion in found.read() for row in portion if (row.source, row.stream) not in chosen)
 
 
@@ -169,7 +168,7 @@ class _FileReplay:
     """The mended rows of one stream."""
 
     def __init__(self, tenant: TenantConfig, warehouse: Warehouse, load: StreamReplay, config: CsvStream) -> None:
-        self._ask: Callable[[str], list[tuple]] = partial(ask, warehouse)
+        self._ask = warehouse.ask
         self._load, self._config, self._now = load, config, datetime.now(UTC)
         self._source, self._stream = load.record.source, load.record.stream
         self._table, self._loads = Table(naming.raw_dataset(tenant.tenant, self._source), self._stream), Table(naming.platform_dataset(tenant.tenant), "loads")

@@ -1,10 +1,11 @@
 """The built tables as the warehouse shows them, over one connection: columns, types, rows."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from fabric_assets.drivers.asking import Rows, build_ask
 from fabric_assets.quoting import quote_table, quote_text
 from fabric_assets.transform.worker.adapters.adapter import Login, get_adapter
 
@@ -22,7 +23,7 @@ class Warehouse:
     """
 
     def __init__(self, connection: Any, columns_query: str) -> None:
-        self._cursor, self._columns_query = connection.cursor(), columns_query
+        self._connection, self._columns_query, self.ask = connection, columns_query, build_ask(connection)
 
     def get_columns(self, schemas: Iterable[str]) -> dict[Table, TableColumns]:
         """Read the columns of everything in the schemas."""
@@ -30,25 +31,20 @@ class Warehouse:
         if not names:
             return {}
         literals = ", ".join(map(quote_text, names))
-        self._cursor.execute(self._columns_query.format(literals))
         tables: dict[Table, TableColumns] = {}
-        for schema, table, column, kind in self._cursor.fetchall():
+        for schema, table, column, kind in self.ask(self._columns_query.format(literals)):
             tables.setdefault((schema, table), []).append((column, kind))
         return tables
 
-    def ask(self, query: str) -> list[tuple[Any, ...]]:
-        self._cursor.execute(query)
-        return self._cursor.fetchall()
-
-    def ask_named(self, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+    def ask_named(self, query: str) -> tuple[list[str], Rows]:
         """Give the names of the columns, too."""
-        rows = self.ask(query)
-        return [column[0] for column in self._cursor.description], rows
+        with closing(self._connection.cursor()) as cursor:
+            cursor.execute(query)
+            return [column[0] for column in cursor.description], cursor.fetchall()
 
     def count_rows(self, table: Table) -> int:
         """Count; of a view this runs its query, and raises the driver's own error where that fails."""
-        self._cursor.execute(f"select count(*) from {quote_table(*table)}")
-        return self._cursor.fetchone()[0]
+        return self.ask(f"select count(*) from {quote_table(*table)}")[0][0]
 
 
 @contextmanager

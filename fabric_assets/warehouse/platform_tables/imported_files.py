@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
-from typing import Any
 
 import pyarrow as pa
 
 from fabric_assets import naming
+from fabric_assets.drivers.asking import Ask
 from fabric_assets.quoting import quote_all, quote_text
 from fabric_assets.rows.arrow_types import BIGINT, TEXT, TIMESTAMP_UTC
 from fabric_assets.rows.imported_file import ImportedFile
@@ -33,18 +33,14 @@ IMPORTED_FILES = {"file_id": TEXT, "source": TEXT, "stream": TEXT, **_FILE, "loa
 _PORTION = 10_000
 
 
-def read_files(cursor: Any, tenant: str, source: str, stream: str) -> list[ImportedFile]:
-    """Read what became of a stream's files.
-
-    Args:
-        cursor: of any DB-API connection, or of a session.
-    """
+def read_files(ask: Ask, tenant: str, source: str, stream: str) -> list[ImportedFile]:
+    """Read what became of a stream's files."""
     names = [field.name for field in fields(ImportedFile)]
-    cursor.execute(
+    found = ask(
         f"select {quote_all(names)} from {Table(naming.platform_dataset(tenant), 'imported_files')}"
         f" where source = {quote_text(source)} and stream = {quote_text(stream)}"
     )
-    return [ImportedFile(**dict(zip(names, values, strict=True))) for values in cursor.fetchall()]
+    return [ImportedFile(**dict(zip(names, values, strict=True))) for values in found]
 
 
 def write_files(session: Session, platform: str, record: LoadRecord, files: Sequence[ImportedFile], known: Sequence[ImportedFile]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from fabric_assets import naming
+from fabric_assets.drivers.asking import Ask
 from fabric_assets.errors import DestinationError, LeaseHeld
 from fabric_assets.quoting import quote, quote_all, quote_text
 from fabric_assets.rows.arrow_types import BIGINT, BOOL, DOUBLE, JSON, TEXT, TIMESTAMP_UTC
@@ -206,7 +207,7 @@ def write_ends(session: Session, platform: str, records: Sequence[LoadRecord]) -
     written = session.execute(f"update {table} as t set {new} from (values {rows}) as v ({quote_all(columns)}) where {same} and t.status <> 'success'")
     if written == len(records):
         return True
-    missing = [record for record in records if not session.ask(f"select exists (select 1 from {table} where {_name_load(record)})")[0]]
+    missing = [record for record in records if not session.ask(f"select exists (select 1 from {table} where {_name_load(record)})")[0][0]]
     write_records(session, platform, missing)
     return written + len(missing) == len(records)
 
@@ -253,42 +254,38 @@ def select_failed_loads(platform: str) -> str:
     return f"select load_id from {Table(platform, 'loads')} where status = 'failed'"
 
 
-# --- afterwards, over any DB-API connection
+# --- afterwards, over any connection
 
 
-def read_successes(connection: Any, *, tenant: str, source: str, run_ids: Sequence[str]) -> dict[str, LoadRecord]:
+def read_successes(ask: Ask, *, tenant: str, source: str, run_ids: Sequence[str]) -> dict[str, LoadRecord]:
     """Read what these runs have loaded: the newest load of each stream."""
-    names, cursor = [field.name for field in fields(LoadRecord)], connection.cursor()
-    cursor.execute(
+    names, found = [field.name for field in fields(LoadRecord)], {}
+    rows = ask(
         f"select {quote_all(names)} from {Table(naming.platform_dataset(tenant), 'loads')}"
         f" where source = {quote_text(source)} and status = 'success' and run_id in ({', '.join(map(quote_text, run_ids))}) order by loaded_at"
     )
-    found = {}
-    for values in cursor.fetchall():
+    for values in rows:
         row = dict(zip(names, values, strict=True))
         found[row["stream"]] = LoadRecord(**{**row, "schema_changes": _parse_changes(row["schema_changes"])})
     return found
 
 
-def read_given_up(connection: Any, *, tenant: str, source: str, run_id: str) -> dict[str, str]:
+def read_given_up(ask: Ask, *, tenant: str, source: str, run_id: str) -> dict[str, str]:
     """Read which streams a run has failed to load for good, and why."""
-    cursor = connection.cursor()
-    cursor.execute(
+    rows = ask(
         f"select stream, error from {Table(naming.platform_dataset(tenant), 'loads')}"
         f" where source = {quote_text(source)} and run_id = {quote_text(run_id)} and status = 'failed' and not retriable"
     )
-    return dict(cursor.fetchall())
+    return dict(rows)
 
 
-def get_last_changes(connection: Any, *, tenant: str, source: str, stream: str) -> tuple[SchemaChange, ...]:
+def get_last_changes(ask: Ask, *, tenant: str, source: str, stream: str) -> tuple[SchemaChange, ...]:
     """Read what the stream's last successful load found changed in the source's shape."""
-    cursor = connection.cursor()
-    cursor.execute(
+    rows = ask(
         f"select schema_changes from {Table(naming.platform_dataset(tenant), 'loads')} where source = {quote_text(source)} and stream = {quote_text(stream)}"
         " and status = 'success' order by loaded_at desc limit 1"
     )
-    row = cursor.fetchone()
-    return _parse_changes(row[0]) if row else ()
+    return _parse_changes(rows[0][0]) if rows else ()
 
 
 def _parse_changes(value: Any) -> tuple[SchemaChange, ...]:

@@ -1,0 +1,25 @@
+"""A connection -> `Ask`: a query in, its rows out. Code that only reads takes an `Ask`, whatever the database behind it."""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+from fabric_assets.quoting import quote_text
+
+Rows = list[tuple[Any, ...]]
+Ask = Callable[[str], Rows]
+
+
+def build_ask(connection: Any) -> Ask:
+    """Ask over a DB-API connection, which stays the caller's."""
+
+    def ask(sql: str) -> Rows:
+        with contextlib.closing(connection.cursor()) as cursor:
+            cursor.execute(sql)
+            return list(cursor.fetchall())
+
+    return ask
+
+
+def has_table(ask: Ask, schema: str, table: str) -> bool:
+    return bool(ask(f"select 1 from information_schema.tables where table_schema = {quote_text(schema)} and table_name = {quote_text(table)}"))
