@@ -31,20 +31,29 @@ def write_atomically(file: Path, write: Callable[[BinaryIO], object]) -> None:
 class FileLock:
     """A lock on a file, which is made where it is missing; held until it is released or its process ends, however it ends."""
 
-    def __init__(self, file: Path, *, wait: bool = True) -> None:
+    def __init__(self, file: Path, *, wait: bool = True, on_held: Callable[[str], None] | None = None) -> None:
         """Args:
-            wait: for whoever holds it now.
+            wait: until the process that holds it now releases it.
+            on_held: called again and again while another process holds it, with what that process has noted; it sleeps, or raises.
 
         Raises:
             BlockingIOError: it is held, and waiting was not wanted.
         """
+        # One descriptor for the whole wait: a file that is deleted meanwhile, as offboarding does, is not made again.
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
+            while on_held is not None and not _try(descriptor):
+                on_held(os.pread(descriptor, 20, 0).decode())
             fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BaseException:
             os.close(descriptor)
             raise
         self._held = [descriptor]
+
+    def note(self, text: str) -> None:
+        """Write into the file who holds it."""
+        os.ftruncate(self._held[0], 0)
+        os.pwrite(self._held[0], text.encode(), 0)
 
     def release(self) -> None:
         """Release the lock; a second call does nothing, since its descriptor's number may be another file's by then."""
@@ -56,3 +65,11 @@ class FileLock:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+def _try(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

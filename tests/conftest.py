@@ -4,7 +4,6 @@ The environment is cleaned while pytest loads this file: dlt, dbt and Dagster re
 """
 
 import atexit
-import fcntl
 import gc
 import os
 import shutil
@@ -64,6 +63,7 @@ _clean_environment()
 
 from fabric_assets import masking  # noqa: E402
 from fabric_assets.config.tenant import TenantConfig  # noqa: E402
+from fabric_assets.private_files import FileLock  # noqa: E402
 from fabric_assets.settings import Settings  # noqa: E402
 from fabric_assets.transform.evaluation import evaluate_selections  # noqa: E402
 from fabric_assets.transform.graph import load_graph  # noqa: E402
@@ -120,8 +120,7 @@ def prepared_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The `dbt/prepared` folder of the repository's dbt project, parsed once for all of pytest's workers; to be copied, not changed. With `SELECTIONS`."""
     root = tmp_path_factory.getbasetemp()
     folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "prepared-project"
-    with folder.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(folder.with_suffix(".lock")):
         if not folder.exists():
             data = tmp_path_factory.mktemp("prepared")
             settings = Settings(tenants_dir=data, dbt_project_dir=ROOT / "dbt_project", data_dir=data)

@@ -80,6 +80,10 @@ def test_sql_is_quoted_in_one_module() -> None:
     assert [name(module) for module in MODULES if by_hand.search(module.read_text(encoding="utf-8"))] == ["fabric_assets/quoting.py"]
 
 
+def test_files_are_locked_in_one_module() -> None:
+    assert [name(module) for module in MODULES if "fcntl" in get_imports(module)] == ["fabric_assets/private_files.py"]
+
+
 def test_no_private_part_of_a_library_is_imported() -> None:
     foreign = [(name(module), imported) for module in MODULES for imported in get_imports(module) if not imported.startswith(("fabric_assets", "__future__"))]
     private = {module for module, imported in foreign if re.search(r"(^|\.)_(?!_)", imported)}

@@ -5,24 +5,21 @@ from its CSV files. The folder appears under its name only when it is whole: a m
 """
 
 import csv
-import fcntl
 import importlib.metadata
 import json
-import os
 import secrets
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from fabric_assets.demo.ads import write_inbox
 from fabric_assets.demo.shop import TABLES, write_database, write_exports
 from fabric_assets.errors import ConfigurationError
-from fabric_assets.private_files import make_private_folder
+from fabric_assets.private_files import FileLock, make_private_folder, write_atomically
 
 # Of this module's folder layout: a folder of another layout is made anew.
 _LAYOUT = 1
@@ -69,7 +66,7 @@ def prepare_demo(data_dir: Path, *, max_orders: int | None = None, report: Calla
     """
     make_private_folder(data_dir)
     shop = DemoShop(data_dir / "demo")
-    with _one_at_a_time(data_dir / "demo.lock"):
+    with FileLock(data_dir / "demo.lock"):
         if not _is_whole(shop):
             report("making a shop's year with jafgen (once, some seconds)")
             _make(shop, max_orders=max_orders)
@@ -87,10 +84,7 @@ def read_table(raw: Path, table: str) -> Iterator[dict[str, str]]:
 
 def write_private(path: Path, text: str) -> None:
     """Put a file in place at once, readable by its owner alone."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    Path(name).replace(path)
+    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def _is_whole(shop: DemoShop) -> bool:
@@ -150,10 +144,3 @@ def _rewrite(raw: Path, table: str, rows: list[dict[str, str]]) -> None:
         writer = csv.DictWriter(file, fieldnames=TABLES[table])
         writer.writeheader()
         writer.writerows(rows)
-
-
-@contextmanager
-def _one_at_a_time(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

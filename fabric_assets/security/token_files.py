@@ -4,7 +4,6 @@ A token is opened by `secrets.py`; nothing here knows a key.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import tempfile
@@ -14,7 +13,7 @@ from pathlib import Path
 from fabric_assets import naming
 from fabric_assets.errors import SecretError
 from fabric_assets.offboarded import refuse_offboarded
-from fabric_assets.private_files import make_private_folder
+from fabric_assets.private_files import FileLock, make_private_folder
 from fabric_assets.settings import Settings
 
 _DRAFT = ".draft"
@@ -78,8 +77,7 @@ def locked(tenant: str, settings: Settings, *, offboarding: bool = False) -> Ite
     folder = naming.sealed_secrets_file(settings.data_dir, tenant).parent
     make_private_folder(folder)
     folder.chmod(0o700)
-    with os.fdopen(os.open(folder / f".{tenant}.lock", os.O_RDWR | os.O_CREAT, 0o600), "rb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(folder / f".{tenant}.lock"):
         # Asked with the lock in hand: who offboards takes it too, once the mark stands.
         if not offboarding:
             refuse_offboarded(tenant, settings.data_dir)

@@ -6,7 +6,6 @@ behind: the kernel drops its flock, the server its session.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import time
@@ -19,7 +18,7 @@ from fabric_assets.drivers.destinations import Destination, get_destination
 from fabric_assets.drivers.kinds import get_kind
 from fabric_assets.errors import LeaseHeld
 from fabric_assets.offboarded import refuse_offboarded
-from fabric_assets.private_files import make_private_folder
+from fabric_assets.private_files import FileLock, make_private_folder
 from fabric_assets.settings import Settings
 
 # Longest that a step waits for another one of the same tenant.
@@ -91,26 +90,19 @@ def warehouse_lease(
         refuse_offboarded(tenant, settings.data_dir)
     path = naming.lock_file(settings.data_dir, tenant)
     make_private_folder(path.parent)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        _wait(descriptor, tenant, timeout_seconds, report)
+    with FileLock(path, on_held=_build_wait(tenant, timeout_seconds, report)) as lock:
         if not offboarding:
             refuse_offboarded(tenant, settings.data_dir)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        lock.note(str(os.getpid()))
         yield
-    finally:
-        os.close(descriptor)
 
 
-def _wait(descriptor: int, tenant: str, timeout_seconds: float, report: Report | None) -> None:
+def _build_wait(tenant: str, timeout_seconds: float, report: Report | None) -> Callable[[str], None]:
     deadline, told = time.monotonic() + timeout_seconds, False
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            holder = os.pread(descriptor, 20, 0).decode() or "unknown"
+
+    def wait(holder: str) -> None:
+        nonlocal told
+        holder = holder or "unknown"
         if time.monotonic() >= deadline:
             raise LeaseHeld(
                 f"tenant {tenant}: the warehouse is in use by another run (process {holder}); waited {timeout_seconds:g} s",
@@ -120,3 +112,5 @@ def _wait(descriptor: int, tenant: str, timeout_seconds: float, report: Report |
             report(f"tenant {tenant}: waiting for the run of process {holder} to release the warehouse")
             told = True
         time.sleep(_POLL_SECONDS)
+
+    return wait
