@@ -20,15 +20,9 @@ Messages name the tenant, the place and the cause; `remedy` says what to do next
 whatever a driver or a server put into it. Characters that change what a terminal shows are spelt out.
 """
 
-import traceback
-from pathlib import Path
-
 from fabric_assets.masking import mask
 from fabric_assets.visible import show_text
 
-# What Python raises of a mistake in a program.
-_MISTAKES = (TypeError, AttributeError, LookupError, NameError, AssertionError)
-_PACKAGE = Path(__file__).resolve().parent
 _LONGEST_TRACEBACK = 20_000
 
 
@@ -44,8 +38,10 @@ class FabricError(Exception):
         at_destination: it was raised as the destination was opened, whatever its kind.
     """
 
-    # Of a fault of ours: where it happened.
+    # Of a fault of ours: where it happened, the file with it as messages show it, and whether that or the log keeps it (`own_faults.py`).
     traceback = ""
+    traceback_file = ""
+    is_kept = False
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
         self.message = show_text(mask(message))
@@ -53,6 +49,14 @@ class FabricError(Exception):
         self.where = ""
         self.at_destination = False
         super().__init__(self.message)
+
+    def set_traceback(self, traceback: str) -> None:
+        # Masked before it is cut, which could leave half of a secret.
+        self.traceback = mask(traceback)[-_LONGEST_TRACEBACK:]
+
+    def add_to_message(self, text: str) -> None:
+        self.message += show_text(mask(text))
+        self.args = (self.message,)
 
     def __str__(self) -> str:
         lines = [self.message, *([f"  remedy: {self.remedy}"] if self.remedy else []), *([f"  declared in: {self.where}"] if self.where else [])]
@@ -125,9 +129,9 @@ class InternalError(PermanentError):
         traceback: where it happened, for those who correct it; masked as the message is.
     """
 
-    def __init__(self, message: str, *, remedy: str = "", traceback: str = "") -> None:
+    def __init__(self, message: str, *, remedy: str = "report it with this message and its traceback", traceback: str = "") -> None:
         super().__init__(message, remedy=remedy)
-        self.traceback = mask(traceback)[-_LONGEST_TRACEBACK:]
+        self.set_traceback(traceback)
 
 
 class RetriableError(FabricError):
@@ -144,36 +148,3 @@ class DestinationUnavailable(RetriableError):
 
 class LeaseHeld(RetriableError):
     """Another run holds the lease on this tenant's data."""
-
-
-def find_own_fault(error: BaseException, place: str) -> InternalError | None:
-    """Turn an exception that a mistake in our own code has raised into an error of ours; None for any other exception.
-
-    Args:
-        place: what the message begins with.
-    """
-    frames = traceback.extract_tb(error.__traceback__)
-    # What Python's own library raises of a wrong argument is the mistake of its caller.
-    while frames and _is_in_library(frames[-1].filename):
-        frames.pop()
-    if not isinstance(error, _MISTAKES) or not frames or _PACKAGE not in Path(frames[-1].filename).resolve().parents:
-        return None
-    where = f"{Path(frames[-1].filename).resolve().relative_to(_PACKAGE.parent)}:{frames[-1].lineno}"
-    # Masked before it is cut, which could leave half of a secret.
-    reason = mask(" ".join(str(error).split()))[:600] or type(error).__name__
-    return InternalError(
-        f"{place}: a fault of ETL Fabric ({type(error).__name__} at {where}): {reason}",
-        remedy="report it with this message and its traceback",
-        traceback="".join(traceback.format_exception(error)),
-    )
-
-
-def _is_in_library(name: str) -> bool:
-    file = Path(name)
-    if not file.is_absolute():
-        return name.startswith("<frozen ")
-    import sysconfig  # read at a fault alone: it costs each start some milliseconds
-
-    library, *installed = (Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib"))
-    parents = file.resolve().parents
-    return library in parents and not any(folder in parents for folder in installed)

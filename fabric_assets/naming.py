@@ -130,7 +130,7 @@ def pool(tenant: str) -> str:
 # Folders of FABRIC_DATA_DIR that no tenant's YAML may name: they hold other tenants' rows, secrets and runs.
 # Processes and their environments, devices, sockets, mounted secrets: no source reads there.
 MACHINE_FOLDERS = ("/proc", "/sys", "/dev", "/run", "/var/run")
-PLATFORM_FOLDERS = frozenset({"warehouse", "dbt", "loads", "locks", "secrets", "dagster", "offboarded"})
+PLATFORM_FOLDERS = frozenset({"warehouse", "dbt", "loads", "locks", "secrets", "dagster", "offboarded", "errors"})
 # Nor may a secret come from there: the inbox holds what customers send.
 SECRETLESS_FOLDERS = PLATFORM_FOLDERS | {"inbox"}
 # Variables of the platform's own, secrets among them, which no tenant's reference may name.
@@ -159,6 +159,16 @@ def files_dir(data_dir: Path, tenant: str, source: str) -> Path:
 def dbt_dir(data_dir: Path, tenant: str) -> Path:
     """Holds one folder a run, removed when the run ends."""
     return data_dir / "dbt" / tenant
+
+
+def errors_dir(data_dir: Path, tenant: str | None = None) -> Path:
+    """Holds the tracebacks of the platform's own faults.
+
+    Args:
+        tenant: whose work failed; empty for the folder of what is no single tenant's, None for the folder of all. No tenant's name begins with `_`.
+    """
+    folder = data_dir / "errors"
+    return folder if tenant is None else folder / (tenant or "_platform")
 
 
 def lock_file(data_dir: Path, tenant: str) -> Path:

@@ -5,6 +5,7 @@ Results go to standard output, progress and logs to standard error. Exit codes: 
 
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,8 +14,9 @@ from fabric_assets.cli import config_commands, demo, imports, isolation, migrate
 from fabric_assets.cli.console.streams import describe_unwritable, discard_output, is_closed
 from fabric_assets.env_file import load_env_file
 from fabric_assets.errors import ConfigurationError, FabricError
+from fabric_assets.own_faults import keep_traceback, report_own_fault
 from fabric_assets.security.redaction import describe_masked
-from fabric_assets.settings import forget_provisioning
+from fabric_assets.settings import forget_provisioning, load_settings
 
 app = typer.Typer(
     name="fabric",
@@ -79,7 +81,8 @@ def run_command() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except FabricError as error:
-        print(f"{error.traceback}error: {error}", file=sys.stderr)
+        keep_traceback(error, data_dir=_find_data_dir())
+        print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
         if is_closed(error):
@@ -94,8 +97,19 @@ def run_command() -> int:
 
 
 def _tell_unforeseen(error: Exception) -> int:
+    if fault := report_own_fault(error, "this command", data_dir=_find_data_dir()):
+        print(f"error: {fault}", file=sys.stderr)
+        return 1
     # Without one, typer's own traceback is the more readable.
     if (traceback := describe_masked(error)) is None:
         raise error
     print(traceback, file=sys.stderr)
     return 1
+
+
+def _find_data_dir() -> Path | None:
+    """Where tracebacks are kept; None where the settings themselves are wrong."""
+    try:
+        return load_settings().data_dir
+    except (ConfigurationError, OSError):  # the current folder may be gone
+        return None

@@ -14,6 +14,7 @@ from fabric_assets.config.loader import load_fleet, load_outlines
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.errors import ConfigurationError, FabricError, PermanentError
 from fabric_assets.masking import redact
+from fabric_assets.own_faults import report_own_fault
 from fabric_assets.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def offboard(
         except FabricError:
             raise
         except Exception as error:
+            if fault := report_own_fault(error, f"{tenant}: its offboarding", data_dir=settings.data_dir, tenant=tenant):
+                raise fault from error
             # Of a driver's own words only the first line: what follows may quote a row.
             first = redact(str(error), settings.secret_keys).partition("\n")[0]
             raise PermanentError(f"{tenant}: {type(error).__name__}: {first}", remedy="fix the cause, then run this again: it goes on from here") from error

@@ -7,9 +7,11 @@ from typing import Any
 import dagster as dg
 
 from fabric_assets.config.base import RetriesConfig
-from fabric_assets.errors import FabricError, RetriableError, find_own_fault
+from fabric_assets.errors import FabricError, RetriableError
 from fabric_assets.masking import mask
+from fabric_assets.own_faults import keep_traceback, report_own_fault
 from fabric_assets.security.redaction import describe_masked
+from fabric_assets.settings import Settings
 
 _BACKOFFS = {"constant": None, "linear": dg.Backoff.LINEAR, "exponential": dg.Backoff.EXPONENTIAL}
 INTERRUPTED = "Cancelled. Committed streams are kept; the next run resumes."
@@ -20,8 +22,8 @@ class RunInterrupted(dg.DagsterError, dg.DagsterExecutionInterruptedError):
 
 
 @contextmanager
-def raised_to_dagster() -> Iterator[None]:
-    """Turn our errors into a step failure that carries the message and the remedy.
+def raised_to_dagster(settings: Settings, tenant: str) -> Iterator[None]:
+    """Turn our errors into a step failure that carries the message and the remedy; of a fault of ours the traceback is kept.
 
     The cause is cut off: a driver's own text may hold a URL with its password, ours never does. So is an exception that nobody foresaw, where it holds a
     secret: Dagster would write its text and its causes' into the event log.
@@ -33,9 +35,10 @@ def raised_to_dagster() -> Iterator[None]:
     except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt):
         raise RunInterrupted(INTERRUPTED) from None
     except FabricError as error:
+        keep_traceback(error, data_dir=settings.data_dir, tenant=tenant)
         raise _build_failure(error) from None
     except Exception as error:
-        if fault := find_own_fault(error, "this step"):
+        if fault := report_own_fault(error, f"tenant {tenant}: this step", data_dir=settings.data_dir, tenant=tenant):
             raise _build_failure(fault) from None
         if (traceback := describe_masked(error)) is None:
             raise

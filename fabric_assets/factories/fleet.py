@@ -1,19 +1,19 @@
 """All tenants -> one code location."""
 
-import sys
 from dataclasses import replace
 
 import dagster as dg
 
 from fabric_assets.config.loader import Fleet, load_fleet
 from fabric_assets.config.problems import Problem
-from fabric_assets.errors import ConfigurationError, find_own_fault
+from fabric_assets.errors import ConfigurationError
 from fabric_assets.factories.broken import build_broken_definitions, build_offboarded_specs
 from fabric_assets.factories.isolation import build_isolation_definitions
 from fabric_assets.factories.resources import build_dbt_resources
 from fabric_assets.factories.run_rules import run_executor
 from fabric_assets.factories.tenant import TenantDefinitions, build_tenant_definitions
 from fabric_assets.offboarded import find_offboarding
+from fabric_assets.own_faults import prune_tracebacks, report_own_fault
 from fabric_assets.settings import Settings
 from fabric_assets.transform.fleet import validate_fleet
 from fabric_assets.transform.graph import ProjectGraph, load_graph
@@ -28,6 +28,7 @@ def build_definitions(settings: Settings, *, prepares: bool = False) -> dg.Defin
     Raises:
         ConfigurationError: a tenant is broken and FABRIC_STRICT is 1.
     """
+    prune_tracebacks(settings.data_dir)
     fleet = load_fleet(settings)
     graph = get_graph(fleet, settings, prepares=prepares)
     fleet = validate_fleet(fleet, graph)
@@ -61,11 +62,12 @@ def _build_tenants(fleet: Fleet, graph: ProjectGraph | None, settings: Settings)
         try:
             tenants.append(build_tenant_definitions(loaded, graph, settings=settings))
         except Exception as error:
-            if settings.strict:
-                raise
             what = "its definitions cannot be built"
-            if fault := find_own_fault(error, what):
-                print(fault.traceback, file=sys.stderr)
+            fault = report_own_fault(error, what, data_dir=settings.data_dir, tenant=name)
+            if settings.strict:
+                if fault is None:
+                    raise
+                raise fault from error
             unbuilt[name] = (loaded.make_problem((), str(fault or f"{what}: {error}")),)
     return tenants, unbuilt
 

@@ -51,7 +51,7 @@ def build_ingestion(loaded: LoadedTenant, source: str, *, settings: Settings, se
         op_tags={"tenant": tenant.tenant, "source": source},
     )
     def load_source(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
-        with raised_to_dagster():
+        with raised_to_dagster(settings, tenant.tenant):
             yield from load_and_check(context)
 
     def load_and_check(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:

@@ -10,6 +10,7 @@ from dagster._core.instance.ref import InstanceRef
 from fabric_assets import naming
 from fabric_assets.errors import ConfigurationError, FabricError, RetriableError
 from fabric_assets.factories import event_log
+from fabric_assets.own_faults import is_own_fault
 from fabric_assets.private_files import FileLock, make_private_folder
 from fabric_assets.settings import Settings
 
@@ -44,7 +45,10 @@ def get_instance(settings: Settings, *, root: Path | None = None) -> dg.DagsterI
     except dg.DagsterInvalidConfigError as error:
         reasons = "; ".join(" ".join(problem.message.partition("Stack Trace")[0].split()) for problem in error.errors)
         raise ConfigurationError(f"{home}/{CONFIG} cannot be used: {reasons}", remedy="set what it names, or correct it") from None
-    except Exception as error:  # noqa: BLE001 - the storage is a class that dagster.yaml names, with a driver of its own
+    except Exception as error:
+        if is_own_fault(error):
+            raise
+        # The storage is a class that dagster.yaml names, with a driver of its own.
         raise _explain(error, f"the storage that {home}/{CONFIG} names") from None
 
 

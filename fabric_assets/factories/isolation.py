@@ -10,6 +10,7 @@ import dagster as dg
 
 from fabric_assets import naming
 from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.factories.failures import raised_to_dagster
 from fabric_assets.factories.schedules import get_default_status
 from fabric_assets.factories.translators import TENANT_TAG, build_isolation_spec, get_severity
 from fabric_assets.isolation.report import Attempt, IsolationReport
@@ -40,7 +41,8 @@ def _build_op(checks: dict[dg.AssetCheckKey, TenantConfig], settings: Settings) 
         from fabric_assets.isolation.check import check_isolation
 
         for key in sorted(context.selected_asset_check_keys):
-            report = check_isolation(checks[key], settings)
+            with raised_to_dagster(settings, checks[key].tenant):
+                report = check_isolation(checks[key], settings)
             context.log.log("INFO" if report.passed else "WARNING", f"{report.tenant}: {report.message}")
             yield _build_result(key, report)
 

@@ -173,7 +173,7 @@ class Offboarding:
 
     def _delete_here(self, journal: Journal, own: Sequence[str]) -> None:
         places = self._find_places(own)
-        for kind in ("warehouse", "loads", "dbt", "inbox"):
+        for kind in ("warehouse", "loads", "dbt", "inbox", "errors"):
             self._report(f"deleting files: {kind}")
             delete_places(places[kind])
         self._report("deleting its history in Dagster")
@@ -204,7 +204,7 @@ class Offboarding:
         return find_left_places({kind: places[kind] for kind in _LAST})
 
     def _find_places(self, own: Sequence[str]) -> dict[str, list[Path]]:
-        return find_places(self._tenant, self._data_dir, self._leaving.config, own)
+        return find_places(self._tenant, self._data_dir, self._leaving.config, own, names=self._leaving.mentions.found_in_file)
 
     def _get_folders(self) -> list[Path]:
         folders = [self._data_dir, Path(self._instance.root_directory), *files.get_folders(self._instance)]

@@ -18,7 +18,7 @@ import dagster as dg
 from fabric_assets.config.base import describe_duration
 from fabric_assets.config.loader import LoadedTenant
 from fabric_assets.config.selection import select_keys
-from fabric_assets.errors import ConfigurationError, find_own_fault
+from fabric_assets.errors import ConfigurationError
 from fabric_assets.factories.execution import ExecutedRun, execute_job
 from fabric_assets.factories.failures import INTERRUPTED
 from fabric_assets.factories.resources import build_dbt_resources
@@ -26,6 +26,7 @@ from fabric_assets.factories.run_marks import mark_run
 from fabric_assets.factories.run_rules import describe_failed_check, get_reason, is_failed_checks, run_executor
 from fabric_assets.factories.tenant import TenantDefinitions, build_tenant_definitions
 from fabric_assets.factories.translators import FULL_REFRESH_TAG, TENANT_TAG
+from fabric_assets.own_faults import report_own_fault
 from fabric_assets.settings import Settings
 from fabric_assets.transform.graph import ProjectGraph
 from fabric_assets.transform.workers import DbtWorkers
@@ -129,8 +130,7 @@ def run_tenant(
         return TenantResult(tenant, "failure", seconds=perf_counter() - started, error=str(error))
     except Exception as error:  # noqa: BLE001 - the boundary between tenants: what one cannot be built for must not stop the next
         what = f"{tenant}: its definitions cannot be built"
-        if fault := find_own_fault(error, what):
-            on_event(RunEvent(tenant, "log", fault.traceback))
+        fault = report_own_fault(error, what, data_dir=settings.data_dir, tenant=tenant)
         return TenantResult(tenant, "failure", seconds=perf_counter() - started, error=str(fault or f"{what}: {error}"))
     job = dg.Definitions(
         assets=definitions.assets,

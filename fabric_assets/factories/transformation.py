@@ -69,6 +69,10 @@ def build_transformation(
         op_tags={"tenant": tenant.tenant},
     )
     def transform(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+        with raised_to_dagster(settings, tenant.tenant):
+            yield from build_and_test(context)
+
+    def build_and_test(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         chosen = {key: nodes[key] for key in nodes if key in context.selected_asset_keys}
         selected = {key: test for key, test in checks.items() if key in context.selected_asset_check_keys}
         held_up = {key: (stopped or {})[model.unique_id] for key, model in chosen.items() if model.unique_id in (stopped or {})}
@@ -84,7 +88,7 @@ def build_transformation(
             full_refresh=context.run.tags.get(FULL_REFRESH_TAG) == "true",
             timeout_seconds=int(TRANSFORM_TIMEOUT.total_seconds()),
         )
-        with raised_to_dagster(), warehouse_lease(tenant.tenant, settings, timeout_seconds=LEASE_SECONDS, report=context.log.info):
+        with warehouse_lease(tenant.tenant, settings, timeout_seconds=LEASE_SECONDS, report=context.log.info):
             results = getattr(context.resources, workers).build(request) if chosen or wanted else iter(())
             failed = [_describe_stopped(key, mistake, settings) for key, mistake in held_up.items()]
             yield from _translate(results, tenant.tenant, models=chosen, tests=wanted, assets=assets, failed=failed, warn=context.log.warning)

@@ -1,17 +1,24 @@
 """Whatever a load raises -> one of our errors, in plain words, without a secret."""
 
+import logging
+import traceback
 from collections.abc import Callable, Iterator
 
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.drivers.destinations import explain_damage
 from fabric_assets.drivers.outages import is_outage
-from fabric_assets.errors import ConfigurationError, DestinationError, DestinationUnavailable, FabricError, SourceError, SourceUnavailable, find_own_fault
+from fabric_assets.errors import ConfigurationError, DestinationError, DestinationUnavailable, FabricError, RetriableError, SourceError, SourceUnavailable
 from fabric_assets.masking import mask
+from fabric_assets.own_faults import is_own_fault, keep_traceback, report_own_fault
+from fabric_assets.settings import Settings
 
+_log = logging.getLogger(__name__)
 _REFUSED_LOGIN = ("authentication failed", "no password supplied", "no pg_hba.conf entry")
 
 
-def build_error(error: BaseException, *, tenant: TenantConfig, place: str, writing: bool = False, after: BaseException | None = None) -> FabricError:
+def build_error(
+    error: BaseException, *, tenant: TenantConfig, settings: Settings, place: str, writing: bool = False, after: BaseException | None = None
+) -> FabricError:
     """Find the cause in a chain of exceptions and say it in our words; an error of ours comes out as it is.
 
     Args:
@@ -19,9 +26,11 @@ def build_error(error: BaseException, *, tenant: TenantConfig, place: str, writi
         after: an earlier error, which was being handled as this one was raised, and is not its cause.
     """
     chain = list(_walk(error, after))
-    for part in chain:
-        if isinstance(part, FabricError):
-            return part
+    known = next((part for part in chain if isinstance(part, FabricError)), None)
+    # A mistake of ours as an outage is dealt with changes nothing: another try may succeed. After a refusal, the refusal may be its work.
+    if known is not None and (isinstance(known, RetriableError) or not is_own_fault(error)):
+        keep_traceback(known, data_dir=settings.data_dir, tenant=tenant.tenant)
+        return known
     names = {type(part).__name__ for part in chain}
     reason = _describe(chain[-1])
     # DuckDB's own is none of Python's, and is raised in its words as a source and as a destination.
@@ -31,8 +40,10 @@ def build_error(error: BaseException, *, tenant: TenantConfig, place: str, writi
         )
     if isinstance(error, ImportError):
         return ConfigurationError(f"{place}: a Python package is missing or damaged: {reason}", remedy="install the project's packages again: make setup")
-    if fault := find_own_fault(error, place):
+    if fault := report_own_fault(error, place, data_dir=settings.data_dir, tenant=tenant.tenant):
         return fault
+    if _log.isEnabledFor(logging.DEBUG):
+        _log.debug("%s: %s", place, mask("".join(traceback.format_exception(error))))
     if writing:
         return _build_destination_error(chain, reason, tenant, place)
     if names & {"ConnectionError", "ConnectTimeout", "ReadTimeout", "Timeout", "MaxRetryError"} or any(map(is_outage, chain)):
@@ -40,13 +51,13 @@ def build_error(error: BaseException, *, tenant: TenantConfig, place: str, writi
     return SourceError(f"{place}: reading failed: {reason}", remedy="check the source's settings against what it answers")
 
 
-def report_unrecorded(error: Exception, failure: BaseException, *, tenant: TenantConfig, place: str, report: Callable[[str], None]) -> None:
+def report_unrecorded(error: Exception, failure: BaseException, *, tenant: TenantConfig, settings: Settings, place: str, report: Callable[[str], None]) -> None:
     """Tell the reader of a run that a stream's failure, which stays the stream's outcome, is missing in the ledger.
 
     Args:
         error: why it could not be written.
     """
-    reason = build_error(error, tenant=tenant, place=place, writing=True, after=failure).message
+    reason = build_error(error, tenant=tenant, settings=settings, place=place, writing=True, after=failure).message
     report(f"{place}: the failure could not be written to the ledger: {reason.removeprefix(f'{place}: ')}")
 
 

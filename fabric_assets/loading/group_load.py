@@ -56,12 +56,19 @@ def load_group(group: ReadGroup, context: LoadContext, together: Together[Stream
 def _fail_all(group: ReadGroup, context: LoadContext, error: BaseException) -> None:
     """Give each stream its outcome where none could even be begun."""
     for plan in group.streams:
-        ours = build_error(error, tenant=context.request.tenant, place=context.source.describe(plan.name))
+        ours = build_error(error, tenant=context.request.tenant, settings=context.request.settings, place=context.source.describe(plan.name))
         failed = replace(context.records[plan.name], status="failed", error=str(ours), loaded_at=datetime.now(UTC), retriable=isinstance(ours, RetriableError))
         try:
             context.warehouse.record_failure(failed, [])
         except Exception as second:  # noqa: BLE001 - as in StreamLoad.fail: the load waits for each outcome
-            report_unrecorded(second, error, tenant=context.request.tenant, place=context.source.describe(plan.name), report=context.job.report)
+            report_unrecorded(
+                second,
+                error,
+                tenant=context.request.tenant,
+                settings=context.request.settings,
+                place=context.source.describe(plan.name),
+                report=context.job.report,
+            )
         context.job.finish(StreamFailure(plan.name, ours))
 
 
@@ -92,7 +99,7 @@ def _commit_at_once(loads: Sequence[StreamLoad], context: LoadContext) -> bool:
         for load in loads:
             load.close()
         place = context.source.describe()
-        reason = build_error(error, tenant=context.request.tenant, place=place, writing=True).message
+        reason = build_error(error, tenant=context.request.tenant, settings=context.request.settings, place=place, writing=True).message
         context.job.report(f"{place}: {len(loads)} streams could not be committed together, so each is committed by itself: {reason}")
         return False
     return True

@@ -80,8 +80,8 @@ def load_streams(request: LoadRequest, *, report: Report = lambda message: None)
             yield from _load(request, replace(context, report=job.report), destination, warehouse, job, report)
     except FabricError:
         raise
-    except Exception as error:  # noqa: BLE001 - the one boundary where drivers and servers become our errors
-        raise build_error(error, tenant=request.tenant, place=place, writing=True) from None
+    except Exception as error:
+        raise build_error(error, tenant=request.tenant, settings=request.settings, place=place, writing=True) from error
 
 
 def join_failures(failures: list[StreamFailure], *, of: int) -> FabricError:
@@ -104,6 +104,7 @@ def join_failures(failures: list[StreamFailure], *, of: int) -> FabricError:
         lines.append(f"- and {', '.join(rest)}")
     joined = type(first)("\n".join(lines))
     joined.traceback = "\n".join(error.traceback for error in errors if error.traceback)
+    joined.is_kept = any(error.is_kept for error in errors)
     return joined
 
 
@@ -175,8 +176,8 @@ def _open_source(request: LoadRequest, context: SourceContext[AnySource]) -> Sou
         return open_source(context)
     except FabricError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever a driver raises becomes one of our errors
-        raise build_error(error, tenant=request.tenant, place=context.describe()) from None
+    except Exception as error:
+        raise build_error(error, tenant=request.tenant, settings=request.settings, place=context.describe()) from error
 
 
 def _start_records(request: LoadRequest, streams: Sequence[str]) -> dict[str, LoadRecord]:
@@ -244,4 +245,5 @@ def _record_failure(record: LoadRecord, error: FabricError, *, request: LoadRequ
     try:
         job.call(lambda: warehouse.record_failure(failed, []), grace=_GRACE_SECONDS)
     except Exception as second:  # noqa: BLE001 - the stream's outcome is the first one
-        report_unrecorded(second, error, tenant=request.tenant, place=f"{job.place}, stream {record.stream}", report=report)
+        place = f"{job.place}, stream {record.stream}"
+        report_unrecorded(second, error, tenant=request.tenant, settings=request.settings, place=place, report=report)

@@ -170,8 +170,7 @@ class StreamLoad:
         writer, record = self._write(), self._finish_record()
         if record.rows_read != record.rows_loaded + record.rows_rejected:
             raise InternalError(
-                f"{self._place}: a fault of ETL Fabric: {record.rows_read} rows, {record.rows_loaded} loaded, {record.rows_rejected} rejected; none is kept",
-                remedy="report it with this message",
+                f"{self._place}: a fault of ETL Fabric: {record.rows_read} rows, {record.rows_loaded} loaded, {record.rows_rejected} rejected; none is kept"
             )
         if not self._plan.is_judged and self._plan.rejects.is_exceeded(record.rows_read, record.rows_rejected):
             raise self._build_limit_error(record)
@@ -222,7 +221,7 @@ class StreamLoad:
             return
         self.is_over = True
         self.close()
-        ours = build_error(error, tenant=self._request.tenant, place=self._place, writing=writing)
+        ours = build_error(error, tenant=self._request.tenant, settings=self._request.settings, place=self._place, writing=writing)
         ours = self._context.warehouse.explain_refusal(ours, self._plan.name, report=self.job.report)
         record = replace(self._finish_record(), status="failed", rows_loaded=0, error=str(ours), loaded_at=datetime.now(UTC))
         record = replace(record, retriable=isinstance(ours, RetriableError))
@@ -232,7 +231,8 @@ class StreamLoad:
             if not self._context.warehouse.record_failure(record, self._rejects) and self._report:
                 outcome = self._report
         except Exception as second:  # noqa: BLE001 - whatever it is: without an outcome the load would wait until its time is up
-            report_unrecorded(second, error, tenant=self._request.tenant, place=self._place, report=self.job.report)
+            asked = {"tenant": self._request.tenant, "settings": self._request.settings, "place": self._place}
+            report_unrecorded(second, error, **asked, report=self.job.report)
         self.job.finish(outcome)
 
     def close(self) -> None:

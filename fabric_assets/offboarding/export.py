@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from fabric_assets.errors import ConfigurationError, DestinationError
 from fabric_assets.offboarding.journal import sync_folder, write_durably
 from fabric_assets.offboarding.warehouses import Column, Relation, Warehouse, carry
+from fabric_assets.own_faults import is_own_fault
 from fabric_assets.private_files import make_private_folder
 
 MANIFEST = "manifest.json"
@@ -54,9 +55,9 @@ def export_tables(warehouses: Sequence[Warehouse], folder: Path, tenant: str, re
             report(f"export: {relation.schema}.{relation.name}")
             try:
                 files.append(_export(warehouse, relation, part, folder))
-            except Exception:
+            except Exception as error:
                 # A view keeps nothing itself, and may have been broken for years. But a full disk or a lost connection is not a fault of the view.
-                if relation.kind != "view" or not (reason := warehouse.find_fault(relation)):
+                if is_own_fault(error) or relation.kind != "view" or not (reason := warehouse.find_fault(relation)):
                     raise
                 left.append({"schema": relation.schema, "view": relation.name, "reason": reason})
                 report(f"not exported: the view {relation.schema}.{relation.name}, which the database cannot execute ({reason})")

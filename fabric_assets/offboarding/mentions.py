@@ -100,7 +100,7 @@ class Mentions:
                 rf"\[\s*{quote}{name}{quote}\s*,\s*{quote}(?:{parts}){quote}",  # ... and as Dagster stores them
                 rf"{quote}(?:tenant|group_name){quote}\s*[:,]\s*(?:{quote}value{quote}\s*:\s*)?{quote}{name}{quote}",
                 rf"(?<![A-Za-z0-9_]){name}\.(?:duckdb|lock|yaml|yml){end}",
-                rf"(?<![A-Za-z0-9_])(?:loads|dbt|inbox|warehouse|secrets)/\.?{name}(?![A-Za-z0-9_-])",
+                rf"(?<![A-Za-z0-9_])(?:loads|dbt|inbox|warehouse|secrets|errors)/\.?{name}(?![A-Za-z0-9_-])",
                 rf"(?<![A-Za-z0-9_])tenant '?{name}(?![A-Za-z0-9_'-])",  # our own messages
             )
         )

@@ -5,7 +5,7 @@ Links are removed, never followed: what they lead to is not ours to delete, and 
 
 import os
 import shutil
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from fabric_assets.config.sources.imports import CsvImportSource
 from fabric_assets.config.tenant import TenantConfig
 
 # Folders in which each tenant has a file or a folder of its name.
-_OWNED = ("warehouse", "loads", "dbt", "inbox", "secrets")
+_OWNED = ("warehouse", "loads", "dbt", "inbox", "secrets", "errors")
 
 
 @dataclass
@@ -31,10 +31,13 @@ class Count:
         return {key: value for key, value in asdict(self).items() if key != "parts" or value}
 
 
-def find_places(tenant: str, data_dir: Path, config: TenantConfig | None, runs: Iterable[str] = ()) -> dict[str, list[Path]]:
+def find_places(
+    tenant: str, data_dir: Path, config: TenantConfig | None, runs: Iterable[str] = (), *, names: Callable[[Path], bool] = lambda file: False
+) -> dict[str, list[Path]]:
     """The tenant's own paths that exist, by kind.
 
     Args:
+        names: whether a file names the tenant: a traceback of no single tenant's work goes with each one that it names.
         config: without it, inboxes elsewhere than inbox/<tenant> are not known.
         runs: ids of its runs, which may have left a mark.
     """
@@ -46,6 +49,7 @@ def find_places(tenant: str, data_dir: Path, config: TenantConfig | None, runs: 
         "loads": [naming.files_dir(data_dir, tenant, "any").parent],
         "dbt": [naming.dbt_dir(data_dir, tenant)],
         "inbox": [*find_inboxes(tenant, data_dir, config)],
+        "errors": [naming.errors_dir(data_dir, tenant), *filter(names, _glob(naming.errors_dir(data_dir, ""), "*"))],
         "secrets": [secrets, *_glob(secrets.parent, f".{secrets.name}.*"), secrets.parent / f".{tenant}.lock"],
         "locks": [naming.lock_file(data_dir, tenant), *(marks / run for run in runs)],
     }

@@ -12,6 +12,7 @@ from fabric_assets.offboarding.destinations import Destinations
 from fabric_assets.offboarding.mentions import Mentions
 from fabric_assets.offboarding.places import count_places, find_places, get_foreign_paths
 from fabric_assets.offboarding.warehouses import Relation, Warehouse
+from fabric_assets.own_faults import is_own_fault
 from fabric_assets.security.secrets import list_secrets
 from fabric_assets.settings import Settings
 
@@ -37,6 +38,7 @@ def survey(leaving: Leaving, *, runs: Sequence[str]) -> dict[str, Any]:
     """Count tables, files, objects and secrets."""
     tenant, settings = leaving.tenant, leaving.settings
     relations, database, unreadable = [], {}, []
+    places = find_places(tenant, settings.data_dir, leaving.config, runs, names=leaving.mentions.found_in_file)
     for warehouse in leaving.destinations.warehouses:
         found, reason = _list_relations(warehouse)
         relations += found
@@ -47,7 +49,7 @@ def survey(leaving: Leaving, *, runs: Sequence[str]) -> dict[str, Any]:
         "found": {
             "relations": [{"schema": each.schema, "table": each.name, "kind": each.kind, "rows": each.rows} for each in relations],
             "database": database,
-            "files": {kind: count for kind, count in count_places(find_places(tenant, settings.data_dir, leaving.config, runs)).items() if count["files"]},
+            "files": {kind: count for kind, count in count_places(places).items() if count["files"]},
             "buckets": {path: count for path, count in _count_objects(leaving).items() if count["objects"]},
             "secrets": _list_secrets(leaving),
         },
@@ -103,5 +105,8 @@ def _list_relations(warehouse: Warehouse) -> tuple[list[Relation], str]:
         return warehouse.list_relations(), ""
     except FabricError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever DuckDB makes of a broken file
+    except Exception as error:
+        if is_own_fault(error):
+            raise
+        # Whatever DuckDB makes of a broken file.
         return [], f"{warehouse.place}, which cannot be read ({type(error).__name__})"

@@ -15,6 +15,7 @@ from fabric_assets.drivers.destinations import get_destination
 from fabric_assets.drivers.kinds import DEFAULT_ADAPTER, get_kind
 from fabric_assets.errors import ConfigurationError, DestinationError, DestinationUnavailable, InternalError, TransformError
 from fabric_assets.masking import mask
+from fabric_assets.own_faults import keep_traceback
 from fabric_assets.settings import Settings
 from fabric_assets.transform.fingerprint import get_prepared_file
 from fabric_assets.transform.folders import sweep_folders
@@ -126,6 +127,9 @@ class DbtWorker:
             _check_schemas(request)
             for event in self._receive(_build_message(request, destination), request.timeout_seconds, place):
                 yield _read_event(event, place)
+        except InternalError as error:
+            keep_traceback(error, data_dir=request.settings.data_dir, tenant=request.tenant.tenant)
+            raise
         finally:
             self.close()
             sweep_folders(naming.dbt_dir(request.settings.data_dir, request.tenant.tenant))
@@ -153,6 +157,7 @@ def _build_message(request: BuildRequest, destination: dict[str, Any]) -> dict[s
         "file": str(prepare_project(settings, destination["type"])),
         "folder": str(naming.dbt_dir(settings.data_dir, tenant.tenant)),
         "run_id": request.run_id,
+        "data_dir": str(settings.data_dir),
         "destination": destination,
         "models": list(request.models),
         "tests": list(request.tests),
@@ -198,7 +203,7 @@ def _read_event(event: dict[str, Any], place: str) -> ModelResult | TestResult:
     if kind == "refused":
         raise ConfigurationError(f"{place}: {event['message']}", remedy=event["remedy"])
     if kind == "fault":
-        raise InternalError(f"{place}: {event['message']}", remedy=event["remedy"], traceback=event["traceback"])
+        raise InternalError(f"{place}: {event['message']}", traceback=event["traceback"])
     if event["unreachable"]:
         raise DestinationUnavailable(f"{place}: the warehouse cannot be reached: {event['message']}", remedy="it is tried again as the retry policy says")
     raise TransformError(f"{place}: dbt could not build anything: {event['message']}", remedy="mend what the message names, then run the transformation again")

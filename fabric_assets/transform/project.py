@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fabric_assets.drivers.kinds import ADAPTERS, DEFAULT_ADAPTER
 from fabric_assets.errors import ConfigurationError, InternalError, TransformError
+from fabric_assets.own_faults import keep_traceback
 from fabric_assets.private_files import FileLock
 from fabric_assets.settings import Settings
 from fabric_assets.transform.fingerprint import get_fingerprint, get_graph_file, get_lock_file, get_prepared_dir, get_prepared_file, get_refused_file
@@ -60,6 +61,7 @@ def _parse(settings: Settings, adapter: str, file: Path) -> None:
         "refused_file": str(get_refused_file(settings)),
         "limits": PARSE_LIMITS,
         "fingerprint": get_fingerprint(settings),
+        "data_dir": str(settings.data_dir),
     }
     process = WorkerProcess([adapter])
     try:
@@ -67,7 +69,9 @@ def _parse(settings: Settings, adapter: str, file: Path) -> None:
             if event["event"] == "refused":
                 raise ConfigurationError(f"the dbt project {settings.dbt_project_dir} cannot be used:\n{event['message']}", remedy=event["remedy"])
             if event["event"] == "fault":
-                raise InternalError(f"the dbt project {settings.dbt_project_dir}: {event['message']}", remedy=event["remedy"], traceback=event["traceback"])
+                fault = InternalError(f"the dbt project {settings.dbt_project_dir}: {event['message']}", traceback=event["traceback"])
+                keep_traceback(fault, data_dir=settings.data_dir)
+                raise fault
     except TransformError as error:
         raise TransformError(f"the dbt project {settings.dbt_project_dir} could not be parsed: {error.message}", remedy=error.remedy) from None
     finally:

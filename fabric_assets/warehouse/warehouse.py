@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
+from functools import partial
 
 import pyarrow as pa
 
@@ -14,6 +15,7 @@ from fabric_assets.drivers.asking import Rows
 from fabric_assets.drivers.destinations import Destination, get_destination
 from fabric_assets.drivers.kinds import get_kind
 from fabric_assets.errors import DestinationUnavailable, FabricError
+from fabric_assets.own_faults import ReportFault, report_own_fault
 from fabric_assets.rows.arrow_types import BIGINT, TEXT, TIMESTAMP_UTC
 from fabric_assets.rows.batches import Reject
 from fabric_assets.rows.imported_file import ImportedFile
@@ -46,8 +48,9 @@ def open_warehouse(tenant: TenantConfig, source: str, settings: Settings, *, des
     kind = get_kind(tenant)
     datasets = Datasets(raw, platform, *([naming.load_staging_dataset(tenant.tenant, source)] if kind.needs_staging_dataset else []))
     with ExitStack() as place:
+        report = partial(report_own_fault, data_dir=settings.data_dir, tenant=tenant.tenant)
         connect = place.enter_context(import_module(kind.sessions).open_sessions(destination or get_destination(tenant, settings)))
-        warehouse = Warehouse(connect, source, datasets, close=place.close, never_waits=not kind.waits_for_locks)
+        warehouse = Warehouse(connect, source, datasets, close=place.close, never_waits=not kind.waits_for_locks, report_fault=report)
         try:
             yield warehouse
         finally:
@@ -61,10 +64,20 @@ class Warehouse:
         connect: opens a session.
         close: ends what all sessions share.
         never_waits: no transaction waits for what another one holds.
+        report_fault: keeps the traceback of a fault of ours.
     """
 
-    def __init__(self, connect: Callable[[], Session], source: str, datasets: Datasets, *, close: Callable[[], None], never_waits: bool) -> None:
-        self.never_waits = never_waits
+    def __init__(
+        self,
+        connect: Callable[[], Session],
+        source: str,
+        datasets: Datasets,
+        *,
+        close: Callable[[], None],
+        never_waits: bool,
+        report_fault: ReportFault,
+    ) -> None:
+        self.never_waits, self._report_fault = never_waits, report_fault
         self._connect, self._source, self._datasets, self._close = connect, source, datasets, close
         self._lock, self._closing = threading.Lock(), threading.Lock()
         self._free: list[Session] = []
@@ -118,7 +131,9 @@ class Warehouse:
             with self._borrow() as session:
                 return explain_refusal(error, session, self._datasets.raw, stream)
         except Exception as second:  # noqa: BLE001 - of a driver: the first error is the one to be told
-            report(f"{self._source}.{stream}: the destination could not be asked for objects that refuse rows: {type(second).__name__}: {second}")
+            what = f"{self._source}.{stream}: the destination could not be asked for objects that refuse rows"
+            fault = self._report_fault(second, what)
+            report(fault.message if fault else f"{what}: {type(second).__name__}: {second}")
             return error
 
     def read_states(self) -> dict[str, StreamState]:

@@ -19,6 +19,7 @@ from fabric_assets.loading import load
 from fabric_assets.rows.batches import ReadGroup, SourceReader
 from fabric_assets.settings import load_settings
 from tests.factories.shop import get_tenant
+from tests.support.tracebacks import read_traceback
 
 STREAMS: dict[str, Any] = {
     "orders": {"primary_key": "id"},
@@ -180,3 +181,4 @@ def test_a_fault_of_ours_is_told_as_ours_and_its_traceback_is_kept_with_the_step
     assert "a fault of ETL Fabric (TypeError at fabric_assets/loading/shaping/shaper.py:" in failure.description
     assert failure.metadata["kind"].value == "InternalError"
     assert "build_frame(" in failure.metadata["traceback"].value
+    assert "build_frame(" in read_traceback(load_settings(), "acme", failure.description)

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from fabric_assets import naming
+from fabric_assets.errors import InternalError
+from fabric_assets.own_faults import keep_traceback
 from fabric_assets.settings import Settings
 from tests.faults.processes import Case, Process
 from tests.offboarding.world import NAMED, canary, find_traces, get_environ, get_files_of_others, get_records_of_others, read_records
@@ -58,6 +60,16 @@ def test_the_certificate_says_what_was_deleted_and_holds_no_secret_and_no_row(wo
         assert canary("acme") not in text
     assert "| acme_raw_shop | orders | table | 20 |" in kept.with_suffix(".md").read_text()
     assert kept.stat().st_mode & 0o077 == 0
+
+
+def test_tracebacks_of_our_faults_go_with_the_tenant_and_are_counted(world: Settings, start: Start) -> None:
+    for tenant, message in (("acme", "a"), ("acm", "tenant acme is named in another's"), ("", "tenant acme failed"), ("", "tenant acm failed")):
+        keep_traceback(InternalError(message, traceback=f"Traceback: {message}"), data_dir=world.data_dir, tenant=tenant)
+    certificate = finish(start(GO, environ=get_environ(world)))
+    assert certificate["deleted"]["files"]["errors"]["files"] == 2
+    assert certificate["proof"]["left"] == []
+    left = sorted(file.read_text().split("Traceback: ")[1] for file in naming.errors_dir(world.data_dir).rglob("*.txt"))
+    assert left == ["tenant acm failed", "tenant acme is named in another's"]
 
 
 # --- what is refused

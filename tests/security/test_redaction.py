@@ -100,10 +100,10 @@ def test_every_error_of_ours_masks_itself_as_it_is_made(token: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["unforeseen", "chained", "ours", "logged"])
-def test_dagster_keeps_nothing_of_it_when_a_step_fails(kind: str, token: str, tmp_path: Path) -> None:
+def test_dagster_keeps_nothing_of_it_when_a_step_fails(kind: str, token: str, settings: Settings, tmp_path: Path) -> None:
     @dg.op
     def step(context: dg.OpExecutionContext) -> None:
-        with raised_to_dagster():
+        with raised_to_dagster(settings, "acme"):
             context.log.info(f"about to use {token}")
             if kind == "logged":
                 try:
@@ -141,8 +141,8 @@ def test_dagster_keeps_nothing_of_it_when_a_step_fails(kind: str, token: str, tm
         assert data.error.cause.cls_name == "RuntimeError"
 
 
-def test_an_unforeseen_exception_without_a_secret_reaches_dagster_as_it_is(token: str) -> None:
-    with pytest.raises(KeyError, match="nothing secret"), raised_to_dagster():
+def test_an_unforeseen_exception_without_a_secret_reaches_dagster_as_it_is(token: str, settings: Settings) -> None:
+    with pytest.raises(KeyError, match="nothing secret"), raised_to_dagster(settings, "acme"):
         raise KeyError("nothing secret")
 
 

@@ -25,6 +25,7 @@ from fabric_assets.settings import Settings
 from fabric_assets.transform import build, project
 from fabric_assets.transform.build import BuildRequest, DbtWorker, ModelResult, TestResult
 from fabric_assets.transform.process import WorkerProcess
+from tests.support.tracebacks import read_traceback
 from tests.transform.conftest import Outcome, build_tenant, get_raw_statements, make_tenant, run_duckdb
 
 
@@ -337,6 +338,7 @@ def test_a_fault_of_ours_in_dbts_process_is_told_as_ours(prepared: Settings, mon
         build_tenant(prepared, make_tenant("acme"))
     assert "tenant acme: the dbt process: a fault of ETL Fabric (KeyError at fabric_assets/transform/worker/building.py:" in caught.value.message
     assert "KeyError: 'models'" in caught.value.traceback
+    assert "KeyError: 'models'" in read_traceback(prepared, "acme", caught.value.message)
     assert list_leftovers(prepared, "acme") == []
 
 
@@ -354,3 +356,4 @@ def test_a_fault_of_ours_as_the_project_is_prepared_is_told_as_ours(own_project:
     with pytest.raises(InternalError, match=message) as caught:
         project.prepare_project(own_project)
     assert "KeyError: 'graph_file'" in caught.value.traceback
+    assert "KeyError: 'graph_file'" in read_traceback(own_project, "", caught.value.message)

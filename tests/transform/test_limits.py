@@ -16,6 +16,7 @@ from fabric_assets.transform.worker.parse import parsing
 from fabric_assets.transform.worker.parse.limits import Limits, Meter, run_limited
 from fabric_assets.transform.worker.parse.refusals import Refusals
 from tests.support.lengths import choose
+from tests.support.tracebacks import read_traceback
 
 LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}select 1 as one"
 TIME, MEMORY = "takes more than 2 s of processor time to parse", "takes more than 200 MB of memory to parse"
@@ -121,9 +122,10 @@ def test_a_fault_of_ours_as_the_project_is_parsed_is_no_mistake_of_the_project(t
 def test_a_fault_of_ours_at_one_tenants_files_stops_that_tenant_alone(limited: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(limited, "evil__one.sql", "select 1 as one")
     monkeypatch.setattr(parsing, "find_file_problems", lambda folder: compose(5) if folder.name == "evil" else [])  # type: ignore[arg-type]
-    found = parsing._Parser(limited.dbt_project_dir, tmp_path, Limits(2, 200), {}).find_file_problems()
+    found = parsing._Parser(limited.dbt_project_dir, tmp_path, Limits(2, 200), {}, limited.data_dir).find_file_problems()
     assert list(found) == ["evil"]
     assert "models/tenants/evil: a fault of ETL Fabric (AttributeError at fabric_assets/rows/column_names.py:" in found["evil"]
+    assert "compose(5)" in read_traceback(limited, "evil", found["evil"])
 
 
 CHANGES = {

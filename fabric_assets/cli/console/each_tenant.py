@@ -10,6 +10,7 @@ from fabric_assets.config.loader import load_fleet
 from fabric_assets.config.suggestions import suggest
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.errors import ConfigurationError, FabricError
+from fabric_assets.own_faults import keep_traceback
 from fabric_assets.settings import Settings, load_settings
 
 
@@ -32,13 +33,14 @@ def run_for_each(patterns: list[str] | None, all_: bool, source: str | None, str
         try:
             work(fleet.tenants[name].config, settings)
         except FabricError as error:
-            typer.echo(f"{error.traceback}error: {error}", err=True)
+            keep_traceback(error, data_dir=settings.data_dir, tenant=name)
+            typer.echo(f"error: {error}", err=True)
             code = 1
         except Exception as error:  # noqa: BLE001 - a driver's own error is this tenant's failure, too; the other tenants' warehouses may be well
             from fabric_assets.loading.failures import build_error
 
-            ours = build_error(error, tenant=fleet.tenants[name].config, place=f"tenant {name}", writing=True)
-            typer.echo(f"{ours.traceback}error: {ours}", err=True)
+            ours = build_error(error, tenant=fleet.tenants[name].config, settings=settings, place=f"tenant {name}", writing=True)
+            typer.echo(f"error: {ours}", err=True)
             code = 1
     return code
 

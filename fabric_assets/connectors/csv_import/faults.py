@@ -1,4 +1,4 @@
-"""The bad cells of a batch's rows -> one rejection a row, which names them all."""
+"""The bad cells of a batch's rows -> one rejection a row, which names them all; and what reading a file raised -> the file's message."""
 
 # pyright: reportAttributeAccessIssue=false
 # pyarrow.compute makes its functions while it is imported, where no type checker sees them.
@@ -10,8 +10,11 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.csv_import.cells import BadRow, Cells
+from fabric_assets.errors import InternalError
 from fabric_assets.masking import mask_values
+from fabric_assets.own_faults import keep_traceback, report_own_fault
 from fabric_assets.rows.batches import Reject
 
 # One more than the warehouse keeps of a row, so that it sees that there was more.
@@ -99,3 +102,14 @@ def _build_raw(texts: Sequence[str | None], header: Sequence[str]) -> str:
 def _cut(raw: str) -> str:
     """Cut a long row, without leaving half of a secret; what is cut is known by its length."""
     return raw if len(raw) <= LONGEST_RAW else mask_values(raw)[:LONGEST_RAW].ljust(LONGEST_RAW)
+
+
+def describe_failure(error: Exception, context: SourceContext) -> str:
+    """Say why a file could not be read; of a fault of ours the traceback is kept."""
+    what, data_dir = "it could not be read", context.settings.data_dir
+    if isinstance(error, InternalError):
+        keep_traceback(error, data_dir=data_dir, tenant=context.tenant)
+        return error.message
+    if fault := report_own_fault(error, what, data_dir=data_dir, tenant=context.tenant):
+        return fault.message
+    return f"{what}: {error.strerror or error if isinstance(error, OSError) else error}"

@@ -15,6 +15,7 @@ import json
 import re
 import resource
 import sys
+import traceback
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -22,7 +23,8 @@ from xml.parsers import expat
 
 MEMORY = 768 * 1024 * 1024
 SECONDS = 120
-NO_SHEET, NO_WORKBOOK = 3, 4
+NO_SHEET, NO_WORKBOOK, OWN_FAULT = 3, 4, 5
+_MISTAKES = (TypeError, AttributeError, LookupError, NameError, AssertionError)
 NO_RESULT, ERROR = "no_result", "error_cell"
 _LAST_ROW = 1_048_576
 # Whole numbers below have all their digits in a float.
@@ -59,13 +61,20 @@ def main(path: str, sheet: str, part: str, value_forms: str) -> int:
         print(json.dumps(names))
         if not names or (sheet and sheet not in names):
             return NO_SHEET
+        if not part:
+            return NO_WORKBOOK
         rows = _open_sheet(book, path, part, sheet or names[0])
         first = (rows.start or (0, 0))[1]
         no_dates = _NoDates(path, part)
         for row in _add_facts(rows.iter_rows(), first, rows.width, _find_facts(path, part), no_dates, spells_hours=int(value_forms) >= 2):
             print(json.dumps(row))
-    except (calamine.CalamineError, expat.ExpatError, OSError, ValueError, KeyError):
+    except (calamine.CalamineError, expat.ExpatError, OSError, ValueError):
         return NO_WORKBOOK
+    except _MISTAKES as error:
+        line = traceback.extract_tb(error.__traceback__)[-1].lineno
+        message = f"it could not be read: a fault of ETL Fabric ({type(error).__name__} at fabric_assets/connectors/csv_import/sheet_worker.py:{line}): {error}"
+        json.dump({"message": message, "traceback": traceback.format_exc()}, sys.stderr)
+        return OWN_FAULT
     return 0
 
 

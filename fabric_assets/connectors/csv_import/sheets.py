@@ -7,6 +7,7 @@ import json
 import posixpath
 import subprocess
 import sys
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -23,7 +24,7 @@ from fabric_assets.connectors.csv_import import sheet_worker as import_sheet_wor
 from fabric_assets.connectors.csv_import.cells import BadRow, Cells, check_header, drop_blanks
 from fabric_assets.connectors.csv_import.content import BLOCK, build_size_error, open_regular
 from fabric_assets.connectors.csv_import.dialect import WORKBOOK, TextDialect
-from fabric_assets.errors import QuarantinedFile
+from fabric_assets.errors import InternalError, QuarantinedFile
 from fabric_assets.rows.value_forms import CURRENT
 
 _ROWS = 10_000
@@ -121,7 +122,10 @@ def _get_text(cell: Any) -> str | None:
 
 def _run_worker(path: Path, sheet: str, part: str, value_forms: int) -> Iterator[Row]:
     command = [sys.executable, "-I", import_sheet_worker.__file__, str(path), sheet, part, str(value_forms)]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={}) as worker:
+    with (
+        tempfile.TemporaryFile() as log,
+        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env={}) as worker,
+    ):
         assert worker.stdout is not None
         try:
             names = worker.stdout.readline()
@@ -131,6 +135,9 @@ def _run_worker(path: Path, sheet: str, part: str, value_forms: int) -> Iterator
             code = worker.wait()
         finally:
             worker.kill()
+        log.seek(0)
+        if code == import_sheet_worker.OWN_FAULT:
+            raise InternalError(**json.load(log))
     if code == import_sheet_worker.NO_SHEET:
         known = ", ".join(json.loads(names or b"[]")[:20]) or "none"
         raise QuarantinedFile("no_sheet", f"it has no sheet {sheet!r}; it has: {known}", remedy="name the sheet as the stream does")
@@ -158,7 +165,7 @@ def _screen(path: Path, sheet: str, limits: ImportLimits) -> str:
             for part in parts:
                 left = _read_part(book, part, left, limits)
             return _find_part(book, sheet)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, KeyError, ElementTree.ParseError, OSError):
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, ElementTree.ParseError, OSError):
         raise _build_no_workbook() from None
 
 
@@ -169,6 +176,8 @@ def _find_part(book: zipfile.ZipFile, sheet: str) -> str:
     workbook = next((target for kind, target in top.values() if kind.endswith("/officeDocument")), "/xl/workbook.xml")
     folder = posixpath.dirname(workbook)
     relations = _read_relations(book, names, f"{folder}/_rels/{posixpath.basename(workbook)}.rels", folder)
+    if workbook not in names:
+        raise zipfile.BadZipFile
     for entry in _parse(book, names[workbook]).iter():
         relation = next((value for key, value in entry.attrib.items() if key.endswith("/relationships}id")), "")
         kind, target = relations.get(relation, ("", ""))

@@ -24,12 +24,13 @@ from fabric_assets import naming
 from fabric_assets.config.sources.imports import CsvImportSource
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.csv_import.content import build_size_error
+from fabric_assets.connectors.csv_import.faults import describe_failure
 from fabric_assets.connectors.csv_import.files import CheckedFile, build_schema, check_file
 from fabric_assets.connectors.csv_import.inbox import InboxFile, open_inbox
 from fabric_assets.connectors.csv_import.put_away import PutAway
 from fabric_assets.connectors.files.listing import make_empty_folder
 from fabric_assets.connectors.files.source import ORDER, ROWS_BITS
-from fabric_assets.errors import QuarantinedFile, SourceError, SourceUnavailable, find_own_fault
+from fabric_assets.errors import QuarantinedFile, SourceError, SourceUnavailable
 from fabric_assets.rows.arrow_types import BIGINT, TIMESTAMP_UTC
 from fabric_assets.rows.batches import Batch, DropMemory, ReadGroup, SourceReader, StreamPlan
 from fabric_assets.rows.column_names import compose
@@ -210,14 +211,13 @@ class _StreamImport:
                 yield from self._take(found, file.name)
 
     def _record_failure(self, record: ImportedFile, error: Exception) -> None:
-        attempts, fault = record.attempts + 1, find_own_fault(error, "it could not be read")
-        message = fault.message if fault else f"it could not be read: {error.strerror or error if isinstance(error, OSError) else error}"
+        attempts, message = record.attempts + 1, describe_failure(error, self._context)
         if attempts < MAX_ATTEMPTS:
             record = replace(record, status="failed", reason="unreadable", message=message, next_attempt_at=find_next_attempt(datetime.now(UTC), attempts))
         else:
             record = replace(record, status="quarantined", reason="gave_up", message=f"{message} (tried {attempts} times)")
         self._record(replace(record, attempts=attempts))
-        self._report(f"{record.shown}: {record.message}" + (f"\n{fault.traceback}" if fault else ""))
+        self._report(f"{record.shown}: {record.message}")
 
     def _record(self, file: ImportedFile) -> None:
         self._memory.record_file(file)

@@ -22,6 +22,7 @@ from fabric_assets.connectors.rest_api.paginators import EntityPaginator, Offset
 from fabric_assets.connectors.rest_api.rows import Page, build_page
 from fabric_assets.connectors.rest_api.session import ApiSession, build_timeout_error
 from fabric_assets.errors import FabricError, RefusedRequest, SourceError, SourceUnavailable
+from fabric_assets.own_faults import is_own_fault
 from fabric_assets.security.outgoing import show_url
 
 
@@ -136,8 +137,9 @@ class PageReader:
             raise
         except PagingError as error:
             raise SourceError(f"{self._place}: {error.message}", remedy=error.remedy) from None
-        except (ValueError, TypeError, KeyError, AttributeError):
-            pass
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            if is_own_fault(error):
+                raise
         # dlt's own message quotes the whole answer.
         wanted = getattr(self._config, "total", None) or getattr(self._config, "next", None)
         names = f" in `{wanted}`" if wanted else ""

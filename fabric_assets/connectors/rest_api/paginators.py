@@ -25,6 +25,7 @@ from fabric_assets.config.sources import rest_paging as config
 from fabric_assets.connectors.rest_api.links import find_link
 from fabric_assets.connectors.rest_api.more import find_claim, find_header_signs, find_signs, is_empty
 from fabric_assets.errors import ConfigurationError
+from fabric_assets.own_faults import is_own_fault
 
 # True and False are 1 and 0 as well.
 _TRUTH = {True: True, False: False, "true": True, "false": False, "1": True, "0": False}
@@ -250,5 +251,8 @@ def compile_path(path: str, field: str, place: str) -> Any:
     """
     try:
         return jsonpath.compile_path(path)
-    except Exception as error:  # noqa: BLE001 the parser raises plain Exception
+    except Exception as error:
+        if is_own_fault(error):
+            raise
+        # The parser raises plain Exception.
         raise ConfigurationError(f"{place}: {field} `{path}` is not a valid JSONPath: {error}", remedy="e.g. results, or data.items") from None

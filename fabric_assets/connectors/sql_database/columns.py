@@ -99,8 +99,9 @@ def describe_type(kind: sa.TypeEngine[Any]) -> str:
         return kind.name
     if isinstance(kind, sa.Enum) and kind.name:
         return f"ENUM {kind.name}"  # SQLAlchemy writes it as the VARCHAR that other databases have in its place
+    dialect = _get_dialect()
     try:
-        return kind.compile(dialect=_get_dialect())
+        return kind.compile(dialect=dialect)
     except Exception:  # noqa: BLE001 - a type of a foreign dialect may fail in any way to write itself down
         return type(kind).__name__
 

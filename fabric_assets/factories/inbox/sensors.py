@@ -53,7 +53,7 @@ def _build_sensor(tenant: TenantConfig, name: str, source: CsvImportSource, pare
     def look(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         if gone := find_offboarding(tenant.tenant, settings.data_dir):  # of a code location that was not reloaded since
             return dg.SensorResult(skip_reason=dg.SkipReason(f"the tenant {gone[0]}"))
-        with raised_to_dagster():
+        with raised_to_dagster(settings, tenant.tenant):
             return inbox.look(context.instance, context.cursor)
 
     return look

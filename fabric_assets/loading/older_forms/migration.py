@@ -118,11 +118,19 @@ def migrate(tenant: TenantConfig, settings: Settings, *, dry_run: bool = False, 
                 if not family or state.value_forms >= CURRENT:
                     yield Migrated(source, stream, "current")
                     continue
-                yield _migrate_stream(tenant, warehouse, source, stream, family, state, dry_run=dry_run)
+                yield _migrate_stream(tenant, settings, warehouse, source, stream, family, state, dry_run=dry_run)
 
 
 def _migrate_stream(
-    tenant: TenantConfig, warehouse: Warehouse, source: str, stream: str, family: Mapping[str, Mapping[str, Any]], state: StreamState, *, dry_run: bool
+    tenant: TenantConfig,
+    settings: Settings,
+    warehouse: Warehouse,
+    source: str,
+    stream: str,
+    family: Mapping[str, Mapping[str, Any]],
+    state: StreamState,
+    *,
+    dry_run: bool,
 ) -> Migrated:
     select = f"fabric run {tenant.tenant} --select raw/{source}/{stream}"
     former = StreamNames(stream, layout=family, kept=state.column_names, value_forms=FIRST)
@@ -157,11 +165,9 @@ def _migrate_stream(
 
     try:
         warehouse.run(work)
-    except FabricError as error:
-        return Migrated(source, stream, "failed", message=str(error))
     except Exception as error:  # noqa: BLE001 - the one boundary where drivers and servers become our errors
         place = f"tenant {tenant.tenant}, source {source}, stream {stream}"
-        return Migrated(source, stream, "failed", message=str(build_error(error, tenant=tenant, place=place, writing=True)))
+        return Migrated(source, stream, "failed", message=str(build_error(error, tenant=tenant, settings=settings, place=place, writing=True)))
     gone = f"views on rewritten columns are dropped, and the next run builds those of models again: {', '.join(views)}" if views else ""
     return Migrated(source, stream, "planned" if dry_run else "migrated", renamed, (*plan.rewrites, *plan.lists), gone)
 

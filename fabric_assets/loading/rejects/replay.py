@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.connectors.registry import plan_stream
-from fabric_assets.errors import ConfigurationError, FabricError
+from fabric_assets.errors import ConfigurationError
 from fabric_assets.loading.failures import build_error
 from fabric_assets.loading.rejects.reader import find_rejects, open_rejects
 from fabric_assets.loading.rejects.stream_replay import StreamReplay, describe
@@ -78,7 +78,7 @@ def replay(
                 with open_warehouse(tenant, name, settings) as warehouse:
                     warehouse.prepare()
                     for kept, counts in loads.items():
-                        yield _replay_stream(tenant, warehouse, name, plans[kept], loads=sorted(counts, reverse=True))
+                        yield _replay_stream(tenant, settings, warehouse, name, plans[kept], loads=sorted(counts, reverse=True))
 
 
 def _build_ways(tenant: str, source: str, stream: str) -> str:
@@ -89,16 +89,14 @@ def _build_ways(tenant: str, source: str, stream: str) -> str:
     )
 
 
-def _replay_stream(tenant: TenantConfig, warehouse: Warehouse, source: str, planned: StreamPlan, *, loads: Sequence[str]) -> Replayed:
+def _replay_stream(tenant: TenantConfig, settings: Settings, warehouse: Warehouse, source: str, planned: StreamPlan, *, loads: Sequence[str]) -> Replayed:
     stream = planned.name
     done = Replayed(source, stream)
     try:
         for plan, load_id in _build_plans(planned, loads):
             done = _add(done, _load(tenant, warehouse, source, plan, load_id))
-    except FabricError as error:
-        return replace(done, error=str(error))
     except Exception as error:  # noqa: BLE001 - the one boundary where drivers and servers become our errors
-        return replace(done, error=str(build_error(error, tenant=tenant, place=describe(tenant, source, stream), writing=True)))
+        return replace(done, error=str(build_error(error, tenant=tenant, settings=settings, place=describe(tenant, source, stream), writing=True)))
     return done
 
 

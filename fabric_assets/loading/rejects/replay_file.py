@@ -20,7 +20,7 @@ from fabric_assets.config.sources.imports import CsvStream
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.connectors.csv_import.source import IMPORTED_AT
 from fabric_assets.connectors.files.source import ORDER, ROWS_BITS
-from fabric_assets.errors import ConfigurationError, DataError, FabricError
+from fabric_assets.errors import ConfigurationError, DataError
 from fabric_assets.loading.dropped_files.overview import find_inboxes
 from fabric_assets.loading.dropped_files.release import settle_mended
 from fabric_assets.loading.failures import build_error
@@ -108,7 +108,7 @@ def replay_file(
             for each, pairs in _find_pairs(tenant, warehouse, name, streams, mended).items():
                 for pair in pairs:
                     del left[pair.reject.row_id]
-                result.streams.append(_replay_stream(tenant, warehouse, name, each, streams[each], mended, pairs))
+                result.streams.append(_replay_stream(tenant, settings, warehouse, name, each, streams[each], mended, pairs))
             result.elsewhere = _find_elsewhere(tenant, warehouse, imports.keys(), left)
     result.gone = sorted({row.line for row in left.values()} - set(result.elsewhere))
     if owner and result.is_complete:
@@ -151,17 +151,17 @@ def _find_elsewhere(tenant: TenantConfig, warehouse: Warehouse, chosen: Collecti
 
 
 def _replay_stream(
-    tenant: TenantConfig, warehouse: Warehouse, source: str, stream: str, config: CsvStream, mended: MendedFile, pairs: Sequence[Pair]
+    tenant: TenantConfig, settings: Settings, warehouse: Warehouse, source: str, stream: str, config: CsvStream, mended: MendedFile, pairs: Sequence[Pair]
 ) -> MendedStream:
     try:
         merges = config.disposition == "merge"
         plan = StreamPlan.declared(stream, config, newest_by=ORDER if merges else None, yields=True)
         with contextlib.closing(StreamReplay(tenant, warehouse, source, plan)) as load:
             return _FileReplay(tenant, warehouse, load, config).run(mended.header, pairs)
-    except FabricError as error:
-        return MendedStream(source, stream, error=str(error))
     except Exception as error:  # noqa: BLE001 - the one boundary where drivers and servers become our errors
-        return MendedStream(source, stream, error=str(build_error(error, tenant=tenant, place=describe(tenant, source, stream), writing=True)))
+        return MendedStream(
+            source, stream, error=str(build_error(error, tenant=tenant, settings=settings, place=describe(tenant, source, stream), writing=True))
+        )
 
 
 class _FileReplay:

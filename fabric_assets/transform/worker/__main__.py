@@ -14,8 +14,9 @@ from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Any, TextIO
 
-from fabric_assets.errors import ConfigurationError, InternalError, find_own_fault
+from fabric_assets.errors import ConfigurationError, InternalError
 from fabric_assets.importing import collect_nothing
+from fabric_assets.own_faults import find_own_fault
 from fabric_assets.transform.folders import RunFolder
 
 _PARENT_POLL_SECONDS = 1.0
@@ -97,7 +98,8 @@ def _warm(channel: Channel, adapter: str, project_dir: str = "", prepared: str =
         try:
             warming.rehearse(adapter, project_dir, Path(prepared), hold=channel.hold)
         except Exception as error:  # noqa: BLE001 - what is wrong with the project is said by the build itself
-            print(f"not warmed: {error}", file=sys.stderr)
+            fault = find_own_fault(error, "the dbt process")
+            print("not warmed:", *([fault.message, fault.traceback] if fault else [error]), file=sys.stderr)
 
 
 def _serve(request: dict[str, Any], run: RunFolder, channel: Channel) -> None:
@@ -119,7 +121,7 @@ def _serve(request: dict[str, Any], run: RunFolder, channel: Channel) -> None:
     except Exception as error:
         if (fault := error if isinstance(error, InternalError) else find_own_fault(error, "the dbt process")) is None:
             raise
-        channel.emit({"event": "fault", "message": fault.message, "remedy": fault.remedy, "traceback": fault.traceback})
+        channel.emit({"event": "fault", "message": fault.message, "traceback": fault.traceback})
 
 
 if __name__ == "__main__":

@@ -4,11 +4,13 @@ A test that fails is reported when dbt is done: what it found is read then, when
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dbt.contracts.graph.manifest import Manifest
 
+from fabric_assets.own_faults import report_own_fault
 from fabric_assets.transform.folders import RunFolder
 from fabric_assets.transform.worker.adapters.adapter import get_adapter
 from fabric_assets.transform.worker.dbt_call import call_dbt, clean_message
@@ -71,8 +73,9 @@ def build(request: dict[str, Any], run: RunFolder, emit: Emit) -> None:
     if outcome.exception is not None:
         raise _build_failure(outcome.exception, run.path)
     spill = make_spill_folder(run.path)
-    results.finish(outcome.result, lambda failed: describe_failures(manifest, failed, destination=destination, spill=spill))
-    for model in describe_models(manifest, results.built, destination=destination, spill=spill):
+    report = partial(report_own_fault, data_dir=Path(request["data_dir"]), tenant=request["tenant"])
+    results.finish(outcome.result, lambda failed: describe_failures(manifest, failed, destination=destination, spill=spill, report=report))
+    for model in describe_models(manifest, results.built, destination=destination, spill=spill, report=report):
         emit(model)
 
 

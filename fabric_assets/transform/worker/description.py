@@ -8,6 +8,7 @@ from typing import Any
 from dbt.contracts.graph.manifest import Manifest
 
 from fabric_assets.transform.worker.adapters.adapter import get_adapter
+from fabric_assets.own_faults import ReportFault
 from fabric_assets.transform.worker.lineage import LineageFinder
 from fabric_assets.transform.worker.relations import Table, Warehouse, open_warehouse
 
@@ -15,8 +16,14 @@ from fabric_assets.transform.worker.relations import Table, Warehouse, open_ware
 logging.getLogger("sqlglot").setLevel(logging.ERROR)
 
 
-def describe_models(manifest: Manifest, built: Mapping[str, dict[str, Any]], *, destination: Mapping[str, Any], spill: Path) -> Iterator[dict[str, Any]]:
-    """Yield an event for each built model. What cannot be found out is said in its message; the model is built all the same."""
+def describe_models(
+    manifest: Manifest, built: Mapping[str, dict[str, Any]], *, destination: Mapping[str, Any], spill: Path, report: ReportFault
+) -> Iterator[dict[str, Any]]:
+    """Yield an event for each built model. What cannot be found out is said in its message; the model is built all the same.
+
+    Args:
+        report: keeps the traceback of a fault of ours.
+    """
     if not built:
         return
     owners: dict[Table, Any] = {(node.schema, node.alias): node.unique_id for node in manifest.nodes.values() if node.resource_type == "model"}
@@ -28,8 +35,8 @@ def describe_models(manifest: Manifest, built: Mapping[str, dict[str, Any]], *, 
         for unique_id, outcome in built.items():
             node = manifest.nodes[unique_id]
             table = (node.schema, node.alias)
-            rows, problem = _count_rows(warehouse, table)
-            lineage, doubt = _find_lineage(node, finder, owners)
+            rows, problem = _count_rows(warehouse, table, report)
+            lineage, doubt = _find_lineage(node, finder, owners, report)
             yield {
                 "event": "model",
                 "unique_id": unique_id,
@@ -43,21 +50,23 @@ def describe_models(manifest: Manifest, built: Mapping[str, dict[str, Any]], *, 
             }
 
 
-def _count_rows(warehouse: Warehouse, table: Table) -> tuple[int | None, str]:
+def _count_rows(warehouse: Warehouse, table: Table, report: ReportFault) -> tuple[int | None, str]:
     try:
         return warehouse.count_rows(table), ""
     except Exception as error:  # noqa: BLE001 - a view's query fails in as many ways as there are models
-        return None, f"its rows could not be counted: {str(error).strip()}"
+        what = "its rows could not be counted"
+        return None, fault.message if (fault := report(error, what)) else f"{what}: {str(error).strip()}"
 
 
-def _find_lineage(node: Any, finder: LineageFinder, owners: Mapping[Table, Any]) -> tuple[dict[str, list[Any]], str]:
+def _find_lineage(node: Any, finder: LineageFinder, owners: Mapping[Table, Any], report: ReportFault) -> tuple[dict[str, list[Any]], str]:
     own = (node.schema, node.alias)
     if not node.compiled_code or node.language != "sql":  # a microbatch model has a statement for each batch, a Python model has none
         return {}, "its column lineage is unknown: it is not built by one SQL statement"
     try:
         found = finder.find(node.compiled_code)
     except Exception as error:  # noqa: BLE001 - sqlglot raises KeyError and the like for SQL that it does not know; the model is built
-        return {}, f"its column lineage is unknown: {(str(error).splitlines() or [type(error).__name__])[0]}"
+        what = "its column lineage is unknown"
+        return {}, fault.message if (fault := report(error, what)) else f"{what}: {(str(error).splitlines() or [type(error).__name__])[0]}"
     # An incremental model reads itself.
     known = {column: [(owners[table], name) for table, name in leaves if table in owners and table != own] for column, leaves in found.items()}
     return known, ""

@@ -12,6 +12,7 @@ from typing import Any
 from dbt.contracts.graph.manifest import Manifest
 
 from fabric_assets.findings import MOST_VALUES, Words, count, describe_repeats, describe_rows, describe_unexpected, describe_unmatched
+from fabric_assets.own_faults import ReportFault
 from fabric_assets.transform.worker.relations import Warehouse, open_warehouse
 
 SENSITIVE_TAG = "sensitive"
@@ -22,11 +23,14 @@ def find_sensitive(node: Any) -> set[str]:
     return {name.lower() for name, column in node.columns.items() if SENSITIVE_TAG in {*column.tags, *column.config.tags}}
 
 
-def describe_failures(manifest: Manifest, failed: Mapping[str, tuple[Any, int]], *, destination: Mapping[str, Any], spill: Path) -> Iterable[tuple[str, Words]]:
+def describe_failures(
+    manifest: Manifest, failed: Mapping[str, tuple[Any, int]], *, destination: Mapping[str, Any], spill: Path, report: ReportFault
+) -> Iterable[tuple[str, Words]]:
     """Yield what each failed test found.
 
     Args:
         failed: the compiled node of each test, and the failures that dbt counted.
+        report: keeps the traceback of a fault of ours.
     """
     if not failed:
         return
@@ -35,7 +39,12 @@ def describe_failures(manifest: Manifest, failed: Mapping[str, tuple[Any, int]],
             try:
                 yield unique_id, _describe(node, warehouse, manifest)
             except Exception as error:  # noqa: BLE001 - the test has failed either way; a driver's text may hold values, so its kind alone is shown
-                yield unique_id, {"message": f"{count(failures, 'row')} found; their values could not be read ({type(error).__name__})"}
+                yield unique_id, {"message": f"{count(failures, 'row')} found; their values could not be read ({_describe_kind(error, report)})"}
+
+
+def _describe_kind(error: Exception, report: ReportFault) -> str:
+    fault = report(error, "the values that a test has found")
+    return f"a fault of ETL Fabric: {type(error).__name__}; traceback: {fault.traceback_file or 'in the log'}" if fault else type(error).__name__
 
 
 def _describe(node: Any, warehouse: Warehouse, manifest: Manifest) -> Words:

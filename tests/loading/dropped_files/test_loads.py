@@ -23,6 +23,7 @@ from fabric_assets.settings import Settings
 from fabric_assets.warehouse.platform_tables import ledger
 from tests.support.services import Bucket
 from tests.support.shop import Tenant, write_secret_file
+from tests.support.tracebacks import read_traceback
 
 pytestmark = pytest.mark.usefixtures("stable_at_once")
 STREAM = {"glob": "*.csv", "columns": {"day": {"type": "date", "required": True}, "spend": {"type": "decimal", "min": 0}}}
@@ -555,7 +556,8 @@ def test_a_fault_of_ours_is_not_told_as_the_files(settings: Settings, inbox: Pat
     ((status, message),) = tenant.ask("select status, message from acme_fabric.imported_files")
     assert status == "failed"
     assert "a fault of ETL Fabric (TypeError at fabric_assets/connectors/csv_import/files.py:" in message
-    assert any("Traceback (most recent call last)" in line for line in tenant.messages)
+    assert "open_text(" in read_traceback(settings, "acme", message)
+    assert any(message in line for line in tenant.messages)
     tenant.change("update acme_fabric.imported_files set next_attempt_at = null")
     tenant.load()
     assert get_fates(tenant) == [("a.csv", "loaded", 2, 2, 0)]

@@ -20,7 +20,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fabric_assets.errors import InternalError, find_own_fault
+from fabric_assets.errors import InternalError
+from fabric_assets.own_faults import find_own_fault
 from fabric_assets.transform.worker.manifest import get_owner
 
 T = TypeVar("T")

@@ -6,7 +6,6 @@ of its messages name no file, some name two tenants', and a hostile file puts in
 
 import pickle
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
@@ -16,7 +15,8 @@ from typing import Any
 from dbt.contracts.graph.manifest import Manifest
 
 from fabric_assets import naming
-from fabric_assets.errors import ConfigurationError, find_own_fault
+from fabric_assets.errors import ConfigurationError
+from fabric_assets.own_faults import report_own_fault
 from fabric_assets.transform.fingerprint import OWN_FOLDERS
 from fabric_assets.transform.graph import Mistake, ProjectGraph
 from fabric_assets.transform.worker.dbt_call import call_dbt, clean_message
@@ -36,7 +36,7 @@ _MOST_MEGABYTES = 16
 _REMEDY = "look for loops, repeated texts and recursion in the Jinja of that file; it is parsed again when a file of the project changes"
 
 
-def parse_project(project: Path, folder: Path, limits: Limits, *, refused: Mapping[str, str]) -> tuple[Manifest, ProjectGraph, dict[str, str]]:
+def parse_project(project: Path, folder: Path, limits: Limits, *, refused: Mapping[str, str], data_dir: Path) -> tuple[Manifest, ProjectGraph, dict[str, str]]:
     """Parse the project and hold it to the rules.
 
     Args:
@@ -50,7 +50,7 @@ def parse_project(project: Path, folder: Path, limits: Limits, *, refused: Mappi
     Raises:
         ConfigurationError: what all tenants share does not parse, or breaks a rule; with all that was found.
     """
-    parser = _Parser(project, folder, limits, refused)
+    parser = _Parser(project, folder, limits, refused, data_dir)
     broken = {**parser.stopped, **parser.find_file_problems()}
     while True:
         left = [tenant for tenant in parser.tenants if tenant not in broken]
@@ -74,8 +74,8 @@ def parse_project(project: Path, folder: Path, limits: Limits, *, refused: Mappi
 class _Parser:
     """Parses the project with the own files of some tenants, or of none."""
 
-    def __init__(self, project: Path, folder: Path, limits: Limits, refused: Mapping[str, str]) -> None:
-        self._project, self._folder, self._limits = project, folder, limits
+    def __init__(self, project: Path, folder: Path, limits: Limits, refused: Mapping[str, str], data_dir: Path) -> None:
+        self._project, self._folder, self._limits, self._data_dir = project, folder, limits, data_dir
         self._copies = 0
         self._parses = 0
         # Of the last parse, where it kept the rules. Made in the child, where dbt has its flags.
@@ -131,9 +131,8 @@ class _Parser:
                     found[tenant] = "\n".join(find_file_problems(self._project / OWN_FOLDERS / tenant))
             except Exception as error:
                 # Whatever in this tenant's files brings it about, the others go on.
-                if (fault := find_own_fault(error, f"{OWN_FOLDERS}/{tenant}")) is None:
+                if (fault := report_own_fault(error, f"{OWN_FOLDERS}/{tenant}", data_dir=self._data_dir, tenant=tenant)) is None:
                     raise
-                print(fault.traceback, file=sys.stderr)
                 found[tenant] = fault.message
         return found
 

@@ -25,7 +25,7 @@ def prepare(request: dict[str, Any], run: RunFolder) -> None:
     write_profile(run.path, get_adapter(request["adapter"]).build_placeholder(run.path))
     project, limits = Path(request["project_dir"]), Limits(**request["limits"])
     refusals = Refusals(Path(request["refused_file"]), project, str(limits))
-    manifest, graph, stopped = parse_project(project, run.path, limits, refused=refusals.read())
+    manifest, graph, stopped = parse_project(project, run.path, limits, refused=refusals.read(), data_dir=Path(request["data_dir"]))
     refusals.write(stopped)
     _save_graph(graph, Path(request["graph_file"]), fingerprint=request["fingerprint"])
     save_manifest(manifest, Path(request["file"]), fingerprint=request["fingerprint"])
