@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from fabric_assets.env_file import load_env_file
-from fabric_assets.factories.instance import prepare_home
+from fabric_assets.factories.instance.opening import prepare_home
 from fabric_assets.settings import load_settings
 
 ROOT = Path(__file__).resolve().parent.parent

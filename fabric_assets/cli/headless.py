@@ -46,8 +46,8 @@ def run_tenants(
     try:
         _warm_next(workers, healthy)
         with collect_nothing():
-            from fabric_assets.factories.instance import get_instance
-            from fabric_assets.factories.run_marks import end_dead_runs
+            from fabric_assets.factories.instance.opening import get_instance
+            from fabric_assets.factories.instance.run_marks import end_dead_runs
             from fabric_assets.factories.runs import RunEvent, TenantResult, run_tenant
             from fabric_assets.factories.translators import TENANT_TAG
 

@@ -41,7 +41,7 @@ def offboard(
         )
     _check_export(export, settings)
     leaving = _find(tenant, settings)
-    from fabric_assets.factories.instance import get_instance
+    from fabric_assets.factories.instance.opening import get_instance
     from fabric_assets.factories.offboarding import Offboarding
     from fabric_assets.offboarding.certificate import to_markdown
 

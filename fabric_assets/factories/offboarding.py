@@ -16,10 +16,10 @@ import dagster as dg
 from fabric_assets import naming
 from fabric_assets.drivers.kinds import get_kind
 from fabric_assets.errors import ConfigurationError, DestinationError, LeaseHeld, SecretError
-from fabric_assets.factories.records import files, pausing, proof, removal, sharing
-from fabric_assets.factories.records.databases import get_shard_folder, list_shards, open_databases
-from fabric_assets.factories.records.runs import TenantRuns, find_runs, find_unfinished
-from fabric_assets.factories.run_marks import end_dead_runs
+from fabric_assets.factories.instance.records import files, pausing, proof, removal, sharing
+from fabric_assets.factories.instance.records.databases import get_shard_folder, list_shards, open_databases
+from fabric_assets.factories.instance.records.runs import TenantRuns, find_runs, find_unfinished
+from fabric_assets.factories.instance.run_marks import end_dead_runs
 from fabric_assets.offboarding.certificate import build_certificate, write_certificate
 from fabric_assets.offboarding.export import check_export, export_tables, prepare_export
 from fabric_assets.offboarding.journal import PROVED, Journal, get_now, open_journal, read_journal

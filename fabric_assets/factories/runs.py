@@ -21,8 +21,8 @@ from fabric_assets.config.selection import select_keys
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.factories.execution import ExecutedRun, execute_job
 from fabric_assets.factories.failures import INTERRUPTED
+from fabric_assets.factories.instance.run_marks import mark_run
 from fabric_assets.factories.resources import build_dbt_resources
-from fabric_assets.factories.run_marks import mark_run
 from fabric_assets.factories.run_rules import describe_failed_check, get_reason, is_failed_checks, run_executor
 from fabric_assets.factories.tenant import TenantDefinitions, build_tenant_definitions
 from fabric_assets.factories.translators import FULL_REFRESH_TAG, TENANT_TAG

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from fabric_assets.cli.app import app
 from fabric_assets.errors import ConfigurationError
-from fabric_assets.factories.instance import prepare_home
+from fabric_assets.factories.instance.opening import prepare_home
 
 
 def test_the_version_is_that_of_the_package():

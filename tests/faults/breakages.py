@@ -13,7 +13,7 @@ from typing import Any
 
 from fabric_assets import masking
 from fabric_assets.factories import offboarding
-from fabric_assets.factories.records import removal
+from fabric_assets.factories.instance.records import removal
 from fabric_assets.loading import job, load
 from fabric_assets.quoting import quote_text
 from fabric_assets.warehouse.platform_tables import ledger

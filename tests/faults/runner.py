@@ -21,7 +21,7 @@ from typing import Any
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.connectors.csv_import.inbox import FolderInbox
 from fabric_assets.factories import offboarding
-from fabric_assets.factories.records import removal, sharing
+from fabric_assets.factories.instance.records import removal, sharing
 from fabric_assets.loading.load import load_streams
 from fabric_assets.loading.older_forms import migration as older_forms
 from fabric_assets.loading.rejects import replay_file

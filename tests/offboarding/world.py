@@ -29,7 +29,7 @@ from dagster._core.snap import snapshot_from_execution_plan
 
 from fabric_assets.config.loader import load_fleet
 from fabric_assets.factories.fleet import build_definitions
-from fabric_assets.factories.records.databases import list_shards, open_databases, open_shard
+from fabric_assets.factories.instance.records.databases import list_shards, open_databases, open_shard
 from fabric_assets.factories.runs import run_tenant
 from fabric_assets.security.secrets import write_secret
 from fabric_assets.settings import Settings

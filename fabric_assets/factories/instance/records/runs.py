@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fabric_assets.factories.records.databases import Database, Transaction
+from fabric_assets.factories.instance.records.databases import Database, Transaction
 from fabric_assets.factories.translators import TENANT_TAG
 from fabric_assets.offboarding.mentions import Mentions
 

@@ -15,9 +15,9 @@ from dagster._core.storage.event_log import AssetKeyTable, SqliteEventLogStorage
 from dagster._core.storage.sql import check_alembic_revision, get_alembic_config
 from dagster_shared.serdes import deserialize_value, serialize_value
 
-from fabric_assets.factories import event_log
-from fabric_assets.factories.event_log import KeptEventLog
-from fabric_assets.factories.instance import get_instance
+from fabric_assets.factories.instance import event_log
+from fabric_assets.factories.instance.event_log import KeptEventLog
+from fabric_assets.factories.instance.opening import get_instance
 from fabric_assets.settings import Settings
 from tests.faults.processes import wait_until
 
@@ -25,7 +25,7 @@ _MANY = 25
 PROGRAM = """
 import os, signal
 import dagster as dg
-from fabric_assets.factories.instance import get_instance
+from fabric_assets.factories.instance.opening import get_instance
 from fabric_assets.settings import load_settings
 
 @dg.asset
@@ -46,7 +46,7 @@ OPENING = """
 import sys, time
 from pathlib import Path
 import dagster as dg
-from fabric_assets.factories.instance import get_instance
+from fabric_assets.factories.instance.opening import get_instance
 from fabric_assets.settings import load_settings
 
 settings = load_settings()

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 import dagster as dg
 
 from fabric_assets.errors import LeaseHeld
-from fabric_assets.factories.records.databases import Database
-from fabric_assets.factories.records.runs import find_unfinished
-from fabric_assets.factories.run_marks import is_marked
+from fabric_assets.factories.instance.records.databases import Database
+from fabric_assets.factories.instance.records.runs import find_unfinished
+from fabric_assets.factories.instance.run_marks import is_marked
 from fabric_assets.settings import Settings
 
 _POLL_SECONDS = 0.25

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fabric_assets.factories.records.databases import Database, Transaction, open_shard
-from fabric_assets.factories.records.removal import is_own
-from fabric_assets.factories.records.runs import escape, get_key_pattern
+from fabric_assets.factories.instance.records.databases import Database, Transaction, open_shard
+from fabric_assets.factories.instance.records.removal import is_own
+from fabric_assets.factories.instance.records.runs import escape, get_key_pattern
 from fabric_assets.offboarding.journal import write_durably
 from fabric_assets.offboarding.mentions import Mentions
 

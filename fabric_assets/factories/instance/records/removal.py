@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fabric_assets.factories.records.databases import Database, Transaction, open_shard
-from fabric_assets.factories.records.runs import escape, get_key_pattern, read_owners, split
+from fabric_assets.factories.instance.records.databases import Database, Transaction, open_shard
+from fabric_assets.factories.instance.records.runs import escape, get_key_pattern, read_owners, split
 from fabric_assets.offboarding.mentions import Mentions
 
 _RUN = "run_id in :runs"

@@ -9,7 +9,7 @@ from dagster._core.instance.ref import InstanceRef
 
 from fabric_assets import naming
 from fabric_assets.errors import ConfigurationError, FabricError, RetriableError
-from fabric_assets.factories import event_log
+from fabric_assets.factories.instance import event_log
 from fabric_assets.own_faults import is_own_fault
 from fabric_assets.private_files import FileLock, make_private_folder
 from fabric_assets.settings import Settings
@@ -66,7 +66,7 @@ def _explain(error: Exception, storage: str) -> FabricError:
 def prepare_home(settings: Settings, *, root: Path) -> Path:
     """Make the default DAGSTER_HOME and put the project's dagster.yaml in force there."""
     home = make_private_folder(naming.dagster_home(settings.data_dir))
-    package = Path(__file__).resolve().parent.parent
+    package = Path(__file__).resolve().parent.parent.parent
     # The project's own; else ours, in an installed package or a checkout: without one Dagster would turn telemetry on.
     for folder in (root, package, package.parent):
         if (folder / CONFIG).is_file():

@@ -4,7 +4,7 @@ import dagster as dg
 import pytest
 
 from fabric_assets import naming
-from fabric_assets.factories.run_marks import end_dead_runs, mark_run
+from fabric_assets.factories.instance.run_marks import end_dead_runs, mark_run
 from fabric_assets.settings import Settings
 
 

@@ -10,8 +10,8 @@ import zlib
 from collections import Counter
 from collections.abc import Sequence
 
-from fabric_assets.factories.records.databases import Database, Transaction
-from fabric_assets.factories.records.runs import escape
+from fabric_assets.factories.instance.records.databases import Database, Transaction
+from fabric_assets.factories.instance.records.runs import escape
 from fabric_assets.factories.translators import TENANT_TAG
 from fabric_assets.offboarding.mentions import Mentions
 
