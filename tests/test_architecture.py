@@ -84,14 +84,6 @@ def test_files_are_locked_in_one_module() -> None:
     assert [name(module) for module in MODULES if "fcntl" in get_imports(module)] == ["fabric_assets/private_files.py"]
 
 
-def test_no_private_part_of_a_library_is_imported() -> None:
-    foreign = [(name(module), imported) for module in MODULES for imported in get_imports(module) if not imported.startswith(("fabric_assets", "__future__"))]
-    private = {module for module, imported in foreign if re.search(r"(^|\.)_(?!_)", imported)}
-    # ADR 0011: where Dagster itself asks for the paths of its own modules, in dagster.yaml, to exchange a storage. ADR 0031: rules of every run.
-    factories = {"event_log.py", "instance.py", "execution.py", "run_rules.py", "run_tags.py", "env_secrets.py"}
-    assert private == {f"fabric_assets/factories/{module}" for module in factories}
-
-
 def get_room(module: Path) -> str:
     return module.relative_to(PACKAGE).parts[0].removesuffix(".py")
 

@@ -20,6 +20,7 @@ from fabric_assets.errors import DestinationError, DestinationUnavailable, Fabri
 from fabric_assets.factories.failures import build_retry_policy, raised_to_dagster
 from fabric_assets.factories.translators import FULL_REFRESH_TAG, DeclaredCheck, build_raw_spec, build_source_checks, get_severity, raw_key
 from fabric_assets.loading.dropped_files.expectations import ImportCheck
+from fabric_assets.private_parts import is_verified
 from fabric_assets.rows.imported_file import ImportedFile, Status
 from fabric_assets.rows.reports import LoadRecord, LoadRequest, StreamFailure, StreamReport
 from fabric_assets.settings import Settings
@@ -125,6 +126,8 @@ def find_declaration(error: FabricError, loaded: LoadedTenant, source: str, stre
 
 def _remember_outputs(context: dg.AssetExecutionContext) -> None:
     """Have Dagster look up the step's assets once, and not anew for each one that is given: of 200 streams that would be 40,000 look-ups."""
+    if not is_verified("dagster"):
+        return
     step = context.get_step_execution_context()
     keys = step.get_output_asset_keys()
     step.get_output_asset_keys = lambda: keys

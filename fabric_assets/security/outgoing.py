@@ -22,6 +22,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import NameResolutionError
 
 from fabric_assets.errors import SourceError
+from fabric_assets.private_parts import is_verified
 
 Origin = tuple[str, str, int | None]
 
@@ -243,6 +244,7 @@ class _Lines:
 
 def _build_pool_classes(outgoing: Outgoing) -> dict[str, type[HTTPConnectionPool]]:
     """Pools whose connections ask the guard. urllib3 takes classes here, not objects."""
+    is_verified("urllib3")
 
     class Guarded(HTTPConnection):
         response_class = _Response

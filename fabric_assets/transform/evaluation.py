@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.drivers.kinds import DEFAULT_ADAPTER
 from fabric_assets.errors import InternalError, TransformError
+from fabric_assets.own_faults import keep_traceback
 from fabric_assets.private_files import FileLock
 from fabric_assets.settings import Settings
 from fabric_assets.transform.fingerprint import get_fingerprint, get_lock_file, get_prepared_dir, get_selections_file
@@ -87,7 +88,9 @@ def _evaluate(selections: list[Selection], manifest: str, settings: Settings) ->
     try:
         for event in process.request(request, timeout_seconds=_TIMEOUT_SECONDS):
             if event["event"] == "fault":
-                raise InternalError(f"{place}: {event['message']}", remedy=event["remedy"], traceback=event["traceback"])
+                fault = InternalError(f"{place}: {event['message']}", traceback=event["traceback"])
+                keep_traceback(fault, data_dir=settings.data_dir)
+                raise fault
             selection = selections[event["index"]]
             found[selection] = read_evaluation(event)
             if event["lasting"]:

@@ -4,8 +4,8 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from importlib import import_module
 from functools import partial
+from importlib import import_module
 
 import pyarrow as pa
 

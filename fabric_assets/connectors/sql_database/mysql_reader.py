@@ -8,20 +8,28 @@ additions over whole columns. Numbers, dates and decimals travel as text, which 
 # pyright: reportAttributeAccessIssue=false
 # pyarrow.compute makes its functions while it is imported, where no type checker sees them.
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pymysql
+from pymysql.connections import Connection
+from pymysql.cursors import SSCursor
 from pymysql.protocol import MysqlPacket
 from sqlalchemy.exc import SQLAlchemyError
 
+from fabric_assets.connectors.sql_database import row_reader
 from fabric_assets.connectors.sql_database.database import Database
 from fabric_assets.connectors.sql_database.query import BATCH_BYTES, Query, carry
+from fabric_assets.private_parts import is_verified
 from fabric_assets.rows import arrow_types
 
+_ROWS = 5_000
+_log = logging.getLogger(__name__)
 _HEADER, _LONGEST_PACKET, _RECEIVE_BYTES = 4, 0xFFFFFF, 1 << 20
 # First byte of a value: its length up to 250, NULL, or how many bytes tell the length.
 _NULL, _LENGTH_BYTES = 251, {252: 2, 253: 3, 254: 8}
@@ -41,6 +49,10 @@ class _Rows:
 
 
 def read(database: Database, query: Query, place: str) -> Iterator[pa.Table]:
+    """Read the rows; by the driver's documented calls where PyMySQL is not as it is known here."""
+    if not has_known_parts():
+        yield from _read_moment(database, query, place) if query.moment else row_reader.read(database, query, place)
+        return
     try:
         # A moment's connection stays open for the next stream; it is no longer the pool's.
         pooled = None if query.moment else database.engine.raw_connection()
@@ -63,6 +75,39 @@ def read(database: Database, query: Query, place: str) -> Iterator[pa.Table]:
                 pooled.close()
     except (SQLAlchemyError, pymysql.MySQLError, OSError) as error:
         raise database.explain(error, place=place) from None
+
+
+def _read_moment(database: Database, query: Query, place: str) -> Iterator[pa.Table]:
+    """Read by the moment's own connection, which SQLAlchemy does not know: another one would read another moment."""
+    assert query.moment is not None
+    connection: Any = query.moment.connection
+    try:
+        try:
+            value = connection.cursor().mogrify("%s", (query.bound[1],)) if query.bound else ""
+            with connection.cursor(SSCursor) as cursor:
+                cursor.execute(query.build_sql(value))
+                while rows := cursor.fetchmany(_ROWS):
+                    yield row_reader.build_table(rows, query)
+        except BaseException:
+            connection.close()
+            raise
+    except (pymysql.MySQLError, OSError) as error:
+        raise database.explain(error, place=place) from None
+
+
+def has_known_parts() -> bool:
+    """Whether PyMySQL has the attributes that are used here, as far as one can tell without a connection; warns once where it lacks them."""
+    return is_verified("pymysql") and _has_attributes()
+
+
+@cache
+def _has_attributes() -> bool:
+    connection = Connection(defer_connect=True)
+    missing = [name for name in ("_result", "_rfile", "_force_close") if not hasattr(connection, name)]
+    missing += [] if hasattr(MysqlPacket, "check_error") else ["MysqlPacket.check_error"]
+    if missing:
+        _log.warning("PyMySQL lacks %s, which ETL Fabric reads rows by: SQLAlchemy reads them, slower", ", ".join(missing))
+    return not missing
 
 
 def _receive(connection: Any) -> Iterator[_Rows]:

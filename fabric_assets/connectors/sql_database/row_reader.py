@@ -26,7 +26,7 @@ def read(database: Database, query: Query, place: str) -> Iterator[pa.Table]:
             try:
                 result = connection.execute(statement, {"value": query.bound[1]} if query.bound else {})
                 while rows := result.fetchmany(size):
-                    table = _build_table(rows, query)
+                    table = build_table(rows, query)
                     size = max(1, min(_MOST_ROWS, size * 8, int(len(rows) * BATCH_BYTES / max(table.nbytes, 1))))
                     yield table
             except BaseException:
@@ -37,7 +37,7 @@ def read(database: Database, query: Query, place: str) -> Iterator[pa.Table]:
         raise database.explain(error, place=place) from None
 
 
-def _build_table(rows: Sequence[Any], query: Query) -> pa.Table:
+def build_table(rows: Sequence[Any], query: Query) -> pa.Table:
     columns = zip(query.columns, zip(*rows, strict=True), strict=True)
     return pa.table([_build_array(values, column, get_kind(column)) for column, values in columns], names=query.names)
 

@@ -12,6 +12,7 @@ from fabric_assets.errors import ConfigurationError, FabricError, RetriableError
 from fabric_assets.factories.instance import event_log
 from fabric_assets.own_faults import is_own_fault
 from fabric_assets.private_files import FileLock, make_private_folder
+from fabric_assets.private_parts import is_verified
 from fabric_assets.settings import Settings
 
 CONFIG = "dagster.yaml"
@@ -36,7 +37,7 @@ def get_instance(settings: Settings, *, root: Path | None = None) -> dg.DagsterI
     try:
         ref = InstanceRef.from_dir(home)
         kept = ref.storage_data
-        if kept is None or kept.class_name != "DagsterSqliteStorage":
+        if kept is None or kept.class_name != "DagsterSqliteStorage" or not is_verified("dagster"):
             return dg.DagsterInstance.from_ref(ref)
         ref = ref._replace(storage_data=kept._replace(module_name=event_log.__name__, class_name=event_log.KeptStorage.__name__))
         # Of two processes that find the files missing Dagster lets one fail, and may leave a file that none can open.

@@ -7,8 +7,8 @@ from typing import Any
 
 from dbt.contracts.graph.manifest import Manifest
 
-from fabric_assets.transform.worker.adapters.adapter import get_adapter
 from fabric_assets.own_faults import ReportFault
+from fabric_assets.transform.worker.adapters.adapter import get_adapter
 from fabric_assets.transform.worker.lineage import LineageFinder
 from fabric_assets.transform.worker.relations import Table, Warehouse, open_warehouse
 

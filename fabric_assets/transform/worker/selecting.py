@@ -20,7 +20,7 @@ from dbt.flags import set_flags
 from dbt.graph.graph import Graph
 from dbt_common.events.contextvars import task_contextvars
 
-from fabric_assets.errors import find_own_fault
+from fabric_assets.own_faults import find_own_fault
 from fabric_assets.transform.folders import RunFolder
 from fabric_assets.transform.worker.adapters.adapter import get_adapter
 from fabric_assets.transform.worker.manifest import get_owner, load_parts

@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from sys import stderr
 
+from fabric_assets.private_parts import VERIFIED, is_verified
 from fabric_assets.transform.folders import RunFolder
 from fabric_assets.transform.worker.adapters.adapter import get_adapter
 
@@ -38,7 +39,9 @@ _MODULES = ("dbt.cli.main", "dbt.task.build", "fabric_assets.transform.worker.bu
 
 
 def import_dbt(adapter: str) -> None:
-    """Import what a build on this kind of warehouse needs."""
+    """Import what a build on this kind of warehouse needs; a version of dbt that is not known here is warned of, once."""
+    for library in {"dbt-core", "dbt-adapters", "dbt-common", "jinja2", f"dbt-{adapter}"} & VERIFIED.keys():
+        is_verified(library)
     for module in (*_MODULES, f"dbt.adapters.{adapter}", f"sqlglot.dialects.{adapter}", f"fabric_assets.transform.worker.adapters.{adapter}"):
         import_module(module)
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 import sqlalchemy as sqla
 
+from fabric_assets.connectors.sql_database import mysql_reader
 from fabric_assets.drivers import postgres_adbc
 from fabric_assets.errors import SourceError, SourceUnavailable
 from fabric_assets.rows import arrow_types
@@ -260,3 +261,28 @@ def test_a_connection_to_postgres_does_not_read_the_columns_of_every_table(postg
         assert cursor.fetch_arrow_table()["one"].to_pylist() == [1]
     time.sleep(1.5)
     assert count_columns_read() - before < 3_000
+
+
+def test_mariadb_is_read_by_the_drivers_public_calls_where_pymysql_has_changed(
+    mariadb: SourceDatabase, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    mariadb.run(
+        "create table kinds (id bigint, price decimal(12, 3), day date, moment datetime(6), body longtext, raw varbinary(9))",
+        "insert into kinds values (1, 12345678.125, '2026-02-28', '2026-02-28 01:02:03.000004', 'é:word', x'00ff'), (2, null, null, null, null, null)",
+        "insert into kinds select seq, seq, null, null, 'x', null from seq_3_to_20000",
+    )
+    fast = pa.concat_tables(Reading(mariadb, settings, kinds={}).read())
+    monkeypatch.setattr(mysql_reader, "MysqlPacket", object)  # as in a version that has it elsewhere
+    mysql_reader._has_attributes.cache_clear()
+    try:
+        slow = pa.concat_tables(Reading(mariadb, settings, kinds={}).read())
+        options = {"consistent": True}
+        at_one_moment = pa.concat_tables(Reading(mariadb, settings, options=options, kinds={}).read())
+    finally:
+        mysql_reader._has_attributes.cache_clear()
+    assert fast.num_rows == 20_000
+    assert slow.sort_by("id").equals(fast.sort_by("id"))
+    assert at_one_moment.sort_by("id").equals(fast.sort_by("id"))
+    warnings = [record.getMessage() for record in caplog.records if record.name.endswith("mysql_reader")]
+    assert len(warnings) == 1
+    assert "PyMySQL lacks MysqlPacket.check_error" in warnings[0]

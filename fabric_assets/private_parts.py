@@ -1,0 +1,261 @@
+"""Every private part of a library that the platform uses, and the versions that each was verified against: one list to go through at an upgrade (ADR 0039).
+
+A part is private where its name begins with an underscore, where its library does not document it, where the platform puts something else in its place, and
+where SQL reads or writes the library's own tables.
+"""
+
+import logging
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+
+_log = logging.getLogger(__name__)
+
+# By distribution: the versions' beginnings. A version beyond them goes in here once its parts below were looked at and their tests have passed.
+VERIFIED: dict[str, tuple[str, ...]] = {
+    "dagster": ("1.13.",),
+    "dbt-adapters": ("1.16.", "1.17.", "1.18.", "1.19.", "1.20.", "1.21.", "1.22.", "1.23.", "1.24."),
+    "dbt-common": ("1.3",),
+    "dbt-core": ("1.11.",),
+    "dbt-duckdb": ("1.10.", "1.11."),
+    "dlt": ("1.30.", "1.31."),
+    "jinja2": ("3.1.",),
+    "pymysql": ("1.2.",),
+    "pyyaml": ("6.0.",),
+    "sqlalchemy": ("2.0.",),
+    "urllib3": ("2.",),
+}
+
+
+@dataclass(frozen=True)
+class PrivateParts:
+    """What one module of ours uses of one library.
+
+    Args:
+        parts: modules, names and attributes as the module writes them; in words where no name stands for it.
+        otherwise: what happens at a version that is not verified, where there is a public way.
+        tests: which tests show that they still do what is expected.
+    """
+
+    distribution: str
+    module: str
+    parts: tuple[str, ...]
+    tests: str
+    otherwise: str = ""
+
+
+PARTS: tuple[PrivateParts, ...] = (
+    PrivateParts(
+        "dagster",
+        "factories/env_secrets.py",
+        ("dagster._core.secrets.loader.SecretsLoader", "dagster._serdes.ConfigurableClass", "dagster._serdes.ConfigurableClassData"),
+        tests="tests/test_env_file.py",
+    ),
+    PrivateParts(
+        "dagster",
+        "factories/execution.py",
+        (
+            "dagster._core.definitions.job_base.InMemoryJob",
+            "dagster._core.definitions.repository_definition.SINGLETON_REPOSITORY_NAME",
+            "dagster._core.execution.api.ExecuteRunWithPlanIterable",
+            "dagster._core.execution.api.create_execution_plan",
+            "dagster._core.execution.api.job_execution_iterator",
+            "dagster._core.execution.context_creation_job.PlanOrchestrationContextManager",
+            "dagster._core.execution.context_creation_job.orchestration_context_event_generator",
+            "dagster._core.remote_origin.ManagedGrpcPythonEnvCodeLocationOrigin",
+            "dagster._core.remote_origin.RemoteJobOrigin",
+            "dagster._core.remote_origin.RemoteRepositoryOrigin",
+            "dagster._core.types.loadable_target_origin.LoadableTargetOrigin",
+        ),
+        tests="tests/factories/test_runs.py",
+    ),
+    PrivateParts(
+        "dagster",
+        "factories/ingestion.py",
+        ("get_output_asset_keys",),
+        tests="tests/factories/test_loads.py",
+        otherwise="Dagster looks its keys up for each asset, slower",
+    ),
+    PrivateParts(
+        "dagster",
+        "factories/instance/event_log.py",
+        (
+            "_base_dir",
+            "_connect",
+            "_db_lock",
+            "_event_log_storage",
+            "_event_to_row",
+            "_initdb",
+            "_tags_for_asset_event",
+            "alembic_version",
+            "dagster._core.storage.event_log.AssetKeyTable",
+            "dagster._core.storage.event_log.SqlEventLogStorageMetadata",
+            "dagster._core.storage.event_log.SqlEventLogStorageTable",
+            "dagster._core.storage.event_log.SqliteEventLogStorage",
+            "dagster._core.storage.event_log.schema.AssetEventTagsTable",
+            "dagster._core.storage.event_log.sqlite.sqlite_event_log.INDEX_SHARD_NAME",
+            "dagster._core.storage.sqlite_storage.DagsterSqliteStorage",
+            "dagster._time.datetime_from_timestamp",
+        ),
+        tests="tests/factories/instance/test_event_log.py",
+        otherwise="Dagster's own event log is used, slower",
+    ),
+    PrivateParts("dagster", "factories/instance/opening.py", ("dagster._core.instance.ref.InstanceRef",), tests="tests/factories/instance/test_event_log.py"),
+    PrivateParts("dagster", "factories/instance/records/removal.py", ("asset_keys",), tests="tests/offboarding/test_offboarding.py"),
+    PrivateParts(
+        "dagster",
+        "factories/run_rules.py",
+        (
+            "dagster._core.events.DagsterEvent",
+            "dagster._core.execution.context.system.PlanOrchestrationContext",
+            "dagster._core.execution.plan.objects.StepFailureData",
+            "dagster._core.execution.plan.objects.UserFailureData",
+            "dagster._core.execution.plan.plan.ExecutionPlan",
+            "dagster._core.execution.retries.RetryMode",
+            "dagster_shared.error.SerializableErrorInfo",
+        ),
+        tests="tests/factories/test_run_rules.py",
+    ),
+    PrivateParts(
+        "dagster",
+        "factories/run_tags.py",
+        ("dagster._core.run_coordinator.QueuedRunCoordinator", "dagster._core.run_coordinator.SubmitRunContext"),
+        tests="tests/factories/test_run_rules.py",
+    ),
+    PrivateParts(
+        "dbt-adapters",
+        "transform/worker/sandbox.py",
+        (
+            "dbt.adapters.base.column.Column",
+            "dbt.adapters.base.impl.BaseAdapter",
+            "dbt.adapters.base.query_headers.QueryHeaderContextWrapper",
+            "dbt.adapters.base.relation.BaseRelation",
+            "dbt.adapters.contracts.connection.AdapterResponse",
+            "submit_python_job",
+        ),
+        tests="tests/transform/test_sandbox.py",
+    ),
+    PrivateParts("dbt-common", "transform/worker/parse/own_files.py", ("dbt_common.exceptions.DbtBaseException",), tests="tests/transform/test_limits.py"),
+    PrivateParts(
+        "dbt-common",
+        "transform/worker/sandbox.py",
+        (
+            "dbt_common.behavior_flags.Behavior",
+            "dbt_common.behavior_flags.BehaviorFlagRendered",
+            "dbt_common.clients.jinja.MacroFuzzEnvironment",
+            "dbt_common.exceptions.DbtRuntimeError",
+            "is_safe_attribute",
+            "unsafe_undefined",
+        ),
+        tests="tests/transform/test_sandbox.py",
+    ),
+    PrivateParts("dbt-core", "transform/worker/attachment.py", ("dbt.contracts.graph.manifest.Manifest",), tests="tests/transform/test_build.py"),
+    PrivateParts("dbt-core", "transform/worker/building.py", ("dbt.contracts.graph.manifest.Manifest",), tests="tests/transform/test_build.py"),
+    PrivateParts("dbt-core", "transform/worker/dbt_call.py", ("dbt.contracts.graph.manifest.Manifest",), tests="tests/transform/test_build.py"),
+    PrivateParts("dbt-core", "transform/worker/description.py", ("dbt.contracts.graph.manifest.Manifest",), tests="tests/transform/test_build.py"),
+    PrivateParts("dbt-core", "transform/worker/findings.py", ("dbt.contracts.graph.manifest.Manifest",), tests="tests/transform/test_build.py"),
+    PrivateParts("dbt-core", "transform/worker/inspection.py", ("dbt.contracts.graph.manifest.Manifest",), tests="tests/transform/test_build.py"),
+    PrivateParts("dbt-core", "transform/worker/manifest.py", ("dbt.contracts.graph.manifest.Manifest",), tests="tests/transform/test_build.py"),
+    PrivateParts(
+        "dbt-core",
+        "transform/worker/parse/limits.py",
+        ("_process_docs_for_node", "dbt.parser.base.BaseParser", "dbt.parser.manifest", "dbt.parser.read_files", "load_source_file", "parse_file"),
+        tests="tests/transform/test_limits.py",
+    ),
+    PrivateParts("dbt-core", "transform/worker/parse/own_files.py", ("dbt.clients.checked_load.checked_load",), tests="tests/transform/test_limits.py"),
+    PrivateParts("dbt-core", "transform/worker/parse/parsing.py", ("dbt.contracts.graph.manifest.Manifest",), tests="tests/transform/test_limits.py"),
+    PrivateParts(
+        "dbt-core",
+        "transform/worker/sandbox.py",
+        (
+            "dbt.context.base.Var",
+            "dbt.context.providers.BaseDatabaseWrapper",
+            "dbt.context.providers.ParseConfigObject",
+            "dbt.context.providers.RelationProxy",
+            "dbt.context.providers.RuntimeConfigObject",
+        ),
+        tests="tests/transform/test_sandbox.py",
+    ),
+    PrivateParts("dbt-core", "transform/worker/unfinished.py", ("dbt.contracts.graph.manifest.Manifest",), tests="tests/transform/test_build.py"),
+    PrivateParts(
+        "dbt-core", "transform/worker/warming.py", ("dbt.artifacts.resources", "dbt.contracts.project", "json_schema"), tests="tests/transform/test_build.py"
+    ),
+    PrivateParts(
+        "dbt-duckdb", "transform/worker/adapters/duckdb_plugin.py", ("dbt.adapters.duckdb.plugins.BasePlugin",), tests="tests/transform/test_build.py"
+    ),
+    PrivateParts(
+        "dbt-duckdb", "transform/worker/adapters/duckdb.py", ("dbt.adapters.duckdb.connections.DuckDBConnectionManager",), tests="tests/transform/test_build.py"
+    ),
+    PrivateParts("dlt", "connectors/rest_api/pages.py", ("dlt.common.jsonpath",), tests="tests/connectors/rest_api"),
+    PrivateParts(
+        "dlt",
+        "connectors/rest_api/paginators.py",
+        ("dlt.common.jsonpath", "dlt.sources.helpers.rest_client.detector.json_links_detector"),
+        tests="tests/connectors/rest_api",
+    ),
+    PrivateParts("dlt", "rows/column_names.py", ("dlt.common.normalizers.naming.snake_case.NamingConvention",), tests="tests/rows"),
+    PrivateParts("jinja2", "transform/worker/sandbox.py", ("_env", "get_field"), tests="tests/transform/test_sandbox.py"),
+    PrivateParts(
+        "pymysql",
+        "connectors/sql_database/mysql_reader.py",
+        ("_force_close", "_result", "_rfile", "pymysql.protocol.MysqlPacket"),
+        tests="tests/connectors/sql_database/test_readers.py",
+        otherwise="rows are read by SQLAlchemy, slower",
+    ),
+    PrivateParts("pyyaml", "config/problems.py", ("yaml.cyaml.CParser",), tests="tests/config"),
+    PrivateParts("pyyaml", "config/yaml_tree.py", ("yaml.cyaml.CParser",), tests="tests/config"),
+    PrivateParts("sqlalchemy", "connectors/sql_database/database.py", ("ischema_names",), tests="tests/connectors/sql_database/test_readers.py"),
+    PrivateParts("urllib3", "security/outgoing.py", ("_dns_host", "_new_conn", "pool_classes_by_scheme"), tests="tests/security"),
+    PrivateParts("dbt-common", "transform/worker/selecting.py", ("dbt_common.events.contextvars.task_contextvars",), tests="tests/transform/test_build.py"),
+    PrivateParts("dbt-common", "transform/worker/selectors.py", ("dbt_common.exceptions.DbtBaseException",), tests="tests/transform/test_build.py"),
+    PrivateParts(
+        "dbt-core",
+        "transform/worker/selecting.py",
+        (
+            "dbt.cli.flags.Flags",
+            "dbt.cli.types.Command",
+            "dbt.compilation.Linker",
+            "dbt.config.runtime.load_profile",
+            "dbt.config.runtime.load_project",
+            "dbt.contracts.graph.manifest.Manifest",
+            "dbt.flags.set_flags",
+            "dbt.graph.graph.Graph",
+        ),
+        tests="tests/transform/test_build.py",
+    ),
+    PrivateParts(
+        "dbt-core",
+        "transform/worker/selectors.py",
+        (
+            "dbt.artifacts.resources.types.NodeType",
+            "dbt.contracts.graph.manifest.Manifest",
+            "dbt.exceptions.InvalidSelectorError",
+            "dbt.graph.graph.Graph",
+            "dbt.graph.selector.NodeSelector",
+            "dbt.graph.selector_methods.MethodName",
+            "dbt.graph.selector_spec.RAW_SELECTOR_PATTERN",
+            "dbt.graph.selector_spec.SelectionCriteria",
+            "dbt.graph.selector_spec.SelectionSpec",
+        ),
+        tests="tests/transform/test_build.py",
+    ),
+)
+
+
+@lru_cache
+def is_verified(library: str) -> bool:
+    """Whether the installed version is one that the private parts were verified against; warns once in a process where it is not."""
+    installed = get_version(library)
+    if installed is None or installed.startswith(VERIFIED[library]):
+        return True
+    ways = "; ".join(part.otherwise for part in PARTS if part.distribution == library and part.otherwise) or "report what does not work"
+    known = ", ".join(f"{each}x" for each in VERIFIED[library])
+    _log.warning("%s %s is not among the versions that ETL Fabric was verified against (%s): %s", library, installed, known, ways)
+    return False
+
+
+def get_version(library: str) -> str | None:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
