@@ -29,6 +29,7 @@ SELECTORS_FILE = """selectors:
         - exclude: [{method: path, value: models/staging/shop/stg_orders.sql}]
   - name: both
     definition: {intersection: [{method: selector, value: people}, marts]}
+  - {name: takings, definition: {method: fqn, value: orders}}
   - {name: of_earlier_runs, definition: {method: state, value: modified}}
 """
 EXPOSURES = """exposures:
@@ -85,6 +86,8 @@ REACHING = (
     *("customers+", "@customers", "1+exposure:vips", "+exposure:*", "access:protected", "version:none"),
 )
 NAMING = ("globex__vip_customers", "path:models/tenants/globex", "tenants.globex", "file:globex__*", "globex*")
+# What `dbt ls` has no words for.
+AROUND_NAMED = {"+selector:takings": "+orders", "@selector:takings": "@orders", "2+selector:takings,staging": "2+orders,staging"}
 UNIONS = {
     (("staging", "marts"), ()),
     (("staging.crm", "customers"), ("stg_*",)),
@@ -110,7 +113,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 def graph(project: Settings) -> ProjectGraph:
     """The project's graph with everything that this module selects: evaluated in one process, as a fleet's selections are."""
     wanted = [
-        *(make_tenant("initech", select=[selector]) for selector in (*SELECTORS, *WRONG)),
+        *(make_tenant("initech", select=[selector]) for selector in (*SELECTORS, *WRONG, *AROUND_NAMED, *AROUND_NAMED.values())),
         *(make_tenant("initech", select=["orders"], exclude=[selector]) for selector in WRONG),
         *(make_tenant(tenant, select=list(select), exclude=list(exclude)) for tenant in ("initech", "acme", "globex") for select, exclude in UNIONS),
         *(make_tenant("acme", select=[selector]) for selector in (*REACHING, *NAMING)),
@@ -151,6 +154,11 @@ def test_a_selector_names_the_models_that_dbt_names(selector: str, graph: Projec
     expected = answers[selector] & visible
     assert expected, "a selector that dbt finds nothing for proves nothing"
     assert set(select(graph, selector)) == expected
+
+
+@pytest.mark.parametrize(("named", "plain"), AROUND_NAMED.items())
+def test_operators_around_a_named_selector_mean_what_they_mean_around_what_it_names(graph: ProjectGraph, named: str, plain: str) -> None:
+    assert select(graph, named) == select(graph, plain)
 
 
 def test_parents_come_before_children(graph: ProjectGraph) -> None:
