@@ -18,7 +18,7 @@ from fabric_assets.private_files import make_private_folder
 from fabric_assets.settings import Settings
 
 # Goes up with every change of what is kept, and of the rules: what was parsed under laxer ones is not served.
-FORMAT = 6
+FORMAT = 7
 
 # Below it lies a folder for each tenant that has models of its own.
 OWN_FOLDERS = "models/tenants"

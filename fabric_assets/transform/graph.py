@@ -51,7 +51,7 @@ class ModelNode:
         name: of its table; a tenant-only model's is without the tenant's prefix.
         schema: without the tenant's prefix, e.g. `marts`.
         depends_on_models: models whose tables it reads; ephemeral ones, which have none, are replaced by what they read.
-        file: relative to the dbt project, as is `patch_file`, the YAML that describes it.
+        file: relative to the dbt project.
         tenant: the only tenant that has it; None for a shared model.
         parents: unique ids of what it refers to directly, sources and ephemeral models included.
     """
@@ -71,8 +71,6 @@ class ModelNode:
     tenant: str | None = None
     checks: tuple[TestNode, ...] = ()
     parents: tuple[str, ...] = ()
-    patch_file: str | None = None
-    versioned: bool = False
 
     @property
     def is_ephemeral(self) -> bool:

@@ -94,8 +94,6 @@ def _build_model(node: Any, *, parents: tuple[str, ...], tables: list[str], orig
         tenant=tenant,
         checks=tuple(checks),
         parents=parents,
-        patch_file=node.patch_path.split("://", 1)[-1] if node.patch_path else None,
-        versioned=node.is_versioned,
     )
 
 
