@@ -84,6 +84,12 @@ def test_files_are_locked_in_one_module() -> None:
     assert [name(module) for module in MODULES if "fcntl" in get_imports(module)] == ["fabric_assets/private_files.py"]
 
 
+def test_similar_names_are_looked_for_in_one_module() -> None:
+    # problems.py asks whether a key may be a misspelt word for a secret, which suggests nothing.
+    near = {name(module) for module in MODULES for imported in get_imports(module) if imported.startswith("difflib")}
+    assert near == {"fabric_assets/suggestions.py", "fabric_assets/config/problems.py"}
+
+
 def get_room(module: Path) -> str:
     return module.relative_to(PACKAGE).parts[0].removesuffix(".py")
 

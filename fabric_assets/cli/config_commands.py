@@ -14,9 +14,9 @@ from fabric_assets.cli.tenants import get_tenants, narrow
 from fabric_assets.config.effective import EffectiveValue, get_effective_values
 from fabric_assets.config.loader import Fleet, Problem, load_fleet
 from fabric_assets.config.problems import shorten
-from fabric_assets.config.suggestions import suggest
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.settings import Settings, load_settings
+from fabric_assets.suggestions import suggest
 
 if TYPE_CHECKING:
     from fabric_assets.transform.graph import ProjectGraph

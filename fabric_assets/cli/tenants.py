@@ -5,8 +5,8 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from fabric_assets.config.loader import Fleet
-from fabric_assets.config.suggestions import suggest
 from fabric_assets.errors import ConfigurationError
+from fabric_assets.suggestions import suggest
 
 
 def get_tenants(fleet: Fleet, patterns: Iterable[str] | None, all_: bool) -> tuple[str, ...]:

@@ -7,9 +7,9 @@ from pathlib import Path
 from fabric_assets.config.folder import DEFAULTS, TEMPLATES, get_shared_file, get_template_names
 from fabric_assets.config.overlay import overlay
 from fabric_assets.config.problems import Problem, make_problem
-from fabric_assets.config.suggestions import suggest
 from fabric_assets.config.yaml_file import Document, load_document
 from fabric_assets.config.yaml_tree import Finding, Node, unpack
+from fabric_assets.suggestions import suggest
 
 _OWN_KEYS = ("tenant", "extends")
 

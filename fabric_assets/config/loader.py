@@ -19,12 +19,12 @@ from fabric_assets.config.messages import Mistake, get_mistakes, get_node, place
 from fabric_assets.config.outlines import get_outline, get_parents
 from fabric_assets.config.problems import Origin, Problem, make_problem
 from fabric_assets.config.references import Outline, find_dangling
-from fabric_assets.config.suggestions import suggest
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.config.yaml_tree import Node, to_plain
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.offboarded import find_offboarding
 from fabric_assets.settings import Settings
+from fabric_assets.suggestions import suggest
 
 # A file that has more is wrong as a whole, or meant to keep us busy.
 _SHOWN = 200

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 from pydantic import BaseModel, Tag, ValidationError
 
 from fabric_assets.config.base import PATTERNS, Misplaced, Path, SecretRef
-from fabric_assets.config.suggestions import suggest
 from fabric_assets.config.yaml_tree import Node
+from fabric_assets.suggestions import suggest
 
 _MAPPINGS = frozenset({"model_type", "model_attributes_type", "dict_type"})
 _LIST = "must be a list: put it in brackets, [...]"

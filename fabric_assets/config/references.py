@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from fabric_assets import naming
 from fabric_assets.config.base import Path
-from fabric_assets.config.suggestions import suggest
+from fabric_assets.suggestions import suggest
 
 # What Postgres keeps of a name.
 _LONGEST = 63

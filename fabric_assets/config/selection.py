@@ -3,11 +3,11 @@
 Used by schedule targets and `fabric run --select`. Jobs get the keys, not a selection to evaluate: at a thousand tenants that is a third of the load time.
 """
 
-import difflib
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
 from fabric_assets.errors import ConfigurationError
+from fabric_assets.suggestions import build_hint
 
 Key = tuple[str, ...]
 
@@ -37,10 +37,9 @@ def _select(parents: Mapping[Key, Iterable[Key]], tenant: str, selection: str) -
     found = {key for key in parents if len(parts) < len(key) and all(map(fnmatchcase, key[1:], parts))}
     if not path or not found:
         known = sorted({"/".join(key[1:depth]) for key in parents for depth in range(2, len(key) + 1)})
-        near = difflib.get_close_matches(path, known, n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
         raise ConfigurationError(
-            f"{tenant}: the selection '{selection}' matches no asset{hint}", remedy=f"select one of: {', '.join(known[:40]) or 'nothing is declared'}"
+            f"{tenant}: the selection '{selection}' matches no asset{build_hint(path, known)}",
+            remedy=f"select one of: {', '.join(known[:40]) or 'nothing is declared'}",
         )
     result = set(found)
     if selection.startswith("+"):

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
-from difflib import get_close_matches
 from pathlib import PurePosixPath
 from typing import Annotated, ClassVar, Literal
 from zoneinfo import ZoneInfo, available_timezones
@@ -15,6 +14,7 @@ from fabric_assets.config.checks import AnyCheck
 from fabric_assets.config.cron import get_cron_error
 from fabric_assets.config.references import Outline, find_dangling
 from fabric_assets.config.sources.any_source import AnySource
+from fabric_assets.suggestions import build_hint
 
 
 def _check_tenant_name(value: str) -> str:
@@ -29,8 +29,7 @@ def _check_timezone(value: str) -> str:
             raise ValueError
         ZoneInfo(value)
     except (OSError, ValueError, KeyError) as error:
-        near = get_close_matches(value[:80], available_timezones(), n=1)
-        raise ValueError(f"is no IANA time zone; did you mean '{near[0]}'?" if near else "is no IANA time zone (Europe/Berlin, UTC)") from error
+        raise ValueError(f"is no IANA time zone{build_hint(value, available_timezones()) or ' (Europe/Berlin, UTC)'}") from error
     return value
 
 

@@ -3,13 +3,13 @@
 Module names instead of functions: a load imports the one connector that it needs, and nothing registers itself on import.
 """
 
-from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from fabric_assets.config.sources.any_source import AnySource
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.errors import ConfigurationError
+from fabric_assets.suggestions import suggest
 
 if TYPE_CHECKING:
     from fabric_assets.rows.batches import SourceReader, StreamPlan
@@ -40,6 +40,4 @@ def get_connector(source_type: str) -> str:
     """
     if source_type in CONNECTORS:
         return CONNECTORS[source_type]
-    nearest = get_close_matches(source_type, CONNECTORS, n=1)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    raise ConfigurationError(f"no connector for the source type {source_type!r}{hint}; known: {', '.join(sorted(CONNECTORS))}")
+    raise ConfigurationError(f"no connector for the source type {source_type!r}{suggest(source_type, CONNECTORS)}")

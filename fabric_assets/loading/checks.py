@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
@@ -27,6 +26,7 @@ from fabric_assets.loading.drift import describe_change
 from fabric_assets.quoting import quote, quote_table, quote_text
 from fabric_assets.rows.reports import read_table
 from fabric_assets.settings import Settings
+from fabric_assets.suggestions import suggest
 from fabric_assets.warehouse.lease import LEASE_SECONDS, warehouse_lease
 from fabric_assets.warehouse.platform_tables import ledger
 
@@ -70,9 +70,7 @@ class _Table:
         found = column if column in self.columns else self.find_column(column)
         if found in self.columns:
             return found
-        nearest = get_close_matches(column, self.columns, n=1, cutoff=0.5)
-        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-        raise _Unanswerable(f"the table has no column {column!r}{hint}; it has: {', '.join(self.columns)}")
+        raise _Unanswerable(f"the table has no column {column!r}{suggest(column, self.columns)}")
 
 
 def run_check(check: AnyCheck, *, tenant: TenantConfig, source: str, stream: str, settings: Settings) -> CheckOutcome:

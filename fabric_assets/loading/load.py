@@ -25,6 +25,7 @@ from fabric_assets.loading.stream_load import LoadContext, StreamLoad
 from fabric_assets.loading.together import Together
 from fabric_assets.rows.batches import ReadGroup, SourceReader
 from fabric_assets.rows.reports import LoadRecord, LoadRequest, StreamFailure, StreamReport
+from fabric_assets.suggestions import suggest
 from fabric_assets.visible import show_text
 from fabric_assets.warehouse.lease import LEASE_SECONDS, load_lease
 from fabric_assets.warehouse.warehouse import Warehouse, open_warehouse
@@ -116,13 +117,11 @@ def _make_visible(report: Report) -> Report:
 def _build_context(request: LoadRequest, report: Report) -> SourceContext[AnySource]:
     sources = request.tenant.sources
     if request.source not in sources:
-        raise ConfigurationError(f"tenant {request.tenant.tenant} has no source {request.source}; known: {', '.join(sorted(sources)) or 'none'}")
+        raise ConfigurationError(f"tenant {request.tenant.tenant} has no source {request.source}{suggest(request.source, sources)}")
     config = sources[request.source]
     for stream in request.streams:
         if stream not in config.streams:
-            raise ConfigurationError(
-                f"tenant {request.tenant.tenant}, source {request.source}: there is no stream {stream}; known: {', '.join(sorted(config.streams))}"
-            )
+            raise ConfigurationError(f"tenant {request.tenant.tenant}, source {request.source}: there is no stream {stream}{suggest(stream, config.streams)}")
     return SourceContext(
         tenant=request.tenant.tenant,
         name=request.source,

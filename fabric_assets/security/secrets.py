@@ -16,6 +16,7 @@ from fabric_assets.errors import ConfigurationError, SecretError
 from fabric_assets.security.redaction import hide
 from fabric_assets.security.token_files import locked, read_tokens, write_tokens
 from fabric_assets.settings import Settings
+from fabric_assets.suggestions import suggest
 
 MAXIMUM_BYTES = 64 * 1024
 
@@ -84,7 +85,7 @@ def remove_secret(tenant: str, name: str, *, settings: Settings) -> None:
     with locked(tenant, settings):
         tokens = read_tokens(tenant, settings)
         if name not in tokens:
-            raise SecretError(f"tenant {tenant} has no sealed secret {name}; known: {', '.join(sorted(tokens)) or 'none'}")
+            raise SecretError(f"tenant {tenant} has no sealed secret {name}{suggest(name, tokens)}")
         write_tokens(tenant, {other: token for other, token in tokens.items() if other != name}, settings)
 
 
@@ -146,7 +147,7 @@ def _unseal(name: str, tenant: str, settings: Settings) -> str:
     place = f"tenant {tenant}, secret {name}"
     tokens = read_tokens(tenant, settings)
     if name not in tokens:
-        raise SecretError(f"{place} is not in the sealed store; known: {', '.join(sorted(tokens)) or 'none'}", remedy=f"fabric secrets set {tenant} {name}")
+        raise SecretError(f"{place} is not in the sealed store{suggest(name, tokens)}", remedy=f"fabric secrets set {tenant} {name}")
     return open_token(_get_fernet(settings, place), tokens[name], tenant, name)
 
 

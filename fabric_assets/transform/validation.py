@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from fabric_assets import naming
 from fabric_assets.config.loader import LoadedTenant, Problem
-from fabric_assets.config.suggestions import suggest
+from fabric_assets.suggestions import suggest
 from fabric_assets.transform.graph import ModelNode, ProjectGraph
 from fabric_assets.transform.selection import UNKNOWN, get_evaluation, select_models
 

@@ -26,10 +26,10 @@ ORDERS = "create table orders (id integer, amount decimal(10,2), updated_at time
 @pytest.mark.parametrize(
     ("stream", "message"),
     [
-        ({"table": "order"}, "the source has no table 'order'; did you mean 'orders'?; it has: orders"),
+        ({"table": "order"}, "the source has no table 'order'; did you mean 'orders'? known: orders"),
         (
             {"table": "orders", "columns": ["id", "amout"]},
-            "table orders: the source has no column 'amout'; did you mean 'amount'?; it has: amount, id, updated_at",
+            "table orders: the source has no column 'amout'; did you mean 'amount'? known: amount, id, updated_at",
         ),
         ({"table": "orders", "primary_key": "ID"}, "no primary_key column 'ID'; did you mean 'id'?"),
         ({"table": "orders", "primary_key": "id", "cursor": {"field": "update_at"}}, "no cursor field 'update_at'; did you mean 'updated_at'?"),
@@ -56,7 +56,7 @@ def test_a_schema_without_a_table_that_the_login_sees_is_answered_with_the_right
     source = SourceDatabase(postgres_database, settings)
     source.run("create schema hidden")
     error = _fail(SourceError, Tenant(settings, {**source.build_source(orders={}), "schema": "hidden"}))
-    assert "the source has no table 'orders'; it has: nothing" in str(error)
+    assert "the source has no table 'orders'; known: none" in str(error)
     assert "usage on the schema" in error.remedy
 
 

@@ -7,11 +7,11 @@ from rich.console import Console
 
 from fabric_assets.cli.tenants import get_tenants
 from fabric_assets.config.loader import load_fleet
-from fabric_assets.config.suggestions import suggest
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.errors import ConfigurationError, FabricError
 from fabric_assets.own_faults import keep_traceback
 from fabric_assets.settings import Settings, load_settings
+from fabric_assets.suggestions import suggest
 
 
 def run_for_each(patterns: list[str] | None, all_: bool, source: str | None, stream: str | None, work: Callable[[TenantConfig, Settings], None]) -> int:

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from fabric_assets.config.base import IDENTIFIER, FabricModel, Name, Path, Size, Text, Whole
 from fabric_assets.config.sources.models import FolderSource
 from fabric_assets.config.sources.streams import RenamingStream, WriteDisposition
-from fabric_assets.config.suggestions import suggest
+from fabric_assets.suggestions import suggest
 
 FileFormat = Literal["csv", "jsonl", "json", "parquet"]
 Compression = Literal["auto", "gzip", "zstd", "none"]

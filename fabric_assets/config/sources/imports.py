@@ -19,7 +19,7 @@ from fabric_assets.config.sources.files import TextEncoding
 from fabric_assets.config.sources.models import FolderSource
 from fabric_assets.config.sources.rejects import RejectsConfig
 from fabric_assets.config.sources.streams import StreamConfig, WriteDisposition
-from fabric_assets.config.suggestions import suggest
+from fabric_assets.suggestions import suggest
 
 ColumnType = Literal["text", "bigint", "decimal", "double", "bool", "date", "timestamp"]
 Delimiter = Literal[",", ";", "\t", "|"]

@@ -26,7 +26,7 @@ from fabric_assets.config.base import (
 )
 from fabric_assets.config.sources.rest import AuthConfig, PaginatorConfig, RestStream, find_forgotten_children, find_orphans, is_credential, is_origin
 from fabric_assets.config.sources.streams import ColumnNames, CursorConfig, RenamingStream, find_cursor_contradictions, find_same_columns
-from fabric_assets.config.suggestions import suggest
+from fabric_assets.suggestions import suggest
 
 _SCHEMES = ("s3", "gs", "az", "file")
 

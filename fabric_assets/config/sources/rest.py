@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 from fabric_assets.config.base import FabricModel, HttpUrlOrReference, Identifier, Name, Path, SecretRef, Text, TextOrReference
 from fabric_assets.config.sources.rest_paging import PaginatorConfig
 from fabric_assets.config.sources.streams import CursorConfig, RenamingStream, find_cursor_contradictions
-from fabric_assets.config.suggestions import suggest
+from fabric_assets.suggestions import suggest
 
 _FIELD = r"([a-z][a-z0-9_]*)\.([A-Za-z_][A-Za-z0-9_.]*)"
 # `{stream.field}`; in two braces it stands for itself. Of text with other braces, such as JSON, nothing is meant.

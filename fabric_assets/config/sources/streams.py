@@ -12,7 +12,7 @@ from pydantic_core import CoreSchema
 
 from fabric_assets.config.base import IDENTIFIER, FabricModel, Identifier, Path, Text, format_duration, parse_duration, refuse
 from fabric_assets.config.sources.rejects import RejectsConfig
-from fabric_assets.config.suggestions import suggest
+from fabric_assets.suggestions import suggest
 
 WriteDisposition = Literal["append", "replace", "merge"]
 ContractWord = Literal["evolve", "freeze", "discard"]

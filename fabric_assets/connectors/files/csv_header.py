@@ -12,9 +12,9 @@ from itertools import pairwise
 
 from fabric_assets.config.sources.imports import DELIMITERS
 from fabric_assets.connectors.csv.records import BAD_ENCODING, STRAY_LINE_END, Record
-from fabric_assets.connectors.suggestions import LONGEST_NAME
 from fabric_assets.errors import DataError
 from fabric_assets.rows.column_names import drop_hidden
+from fabric_assets.suggestions import LONGEST_NAME
 
 SAMPLE = 20
 _DECLARE = "declare header: false, or the columns' names as header: [...]; or header: true where this line does name the columns"

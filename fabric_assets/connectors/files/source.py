@@ -22,12 +22,12 @@ from fabric_assets.connectors.files.listing import FetchedFile, SourceFile, list
 from fabric_assets.connectors.files.news import find_news
 from fabric_assets.connectors.files.piece import Piece, Reader, Reading
 from fabric_assets.connectors.files.readers import build_reader
-from fabric_assets.connectors.suggestions import build_missing_error
 from fabric_assets.errors import DataError, SourceError, SourceUnavailable
 from fabric_assets.rows import arrow_types
 from fabric_assets.rows.batches import Batch, ReadGroup, SourceReader, StreamMemory, StreamPlan
 from fabric_assets.rows.nested_types import declare, is_list
 from fabric_assets.rows.value_forms import CURRENT
+from fabric_assets.suggestions import build_missing_error
 
 FILE, HASH, ROW, ORDER = "_fabric_file", "_fabric_file_sha256", "_fabric_row", "_fabric_order"
 ROWS_BITS = 36

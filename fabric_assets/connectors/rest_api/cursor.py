@@ -18,9 +18,9 @@ from typing import Any
 from fabric_assets.config.sources.rest import RestCursor
 from fabric_assets.connectors.cursor_values import describe_if_ahead
 from fabric_assets.connectors.rest_api.rows import MISSING, find_value
-from fabric_assets.connectors.suggestions import build_missing_error
 from fabric_assets.errors import ConfigurationError, DataError
 from fabric_assets.rows.batches import Row, StreamMemory
+from fabric_assets.suggestions import build_missing_error
 
 # Every row in the warehouse has one.
 _LOAD_ID = "_dlt_load_id"

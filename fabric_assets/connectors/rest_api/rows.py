@@ -10,9 +10,9 @@ from urllib.parse import quote
 
 from fabric_assets.config.sources.rest import PLACEHOLDER, RestStream
 from fabric_assets.connectors.rest_api.json_objects import find_repeated, write_pairs
-from fabric_assets.connectors.suggestions import build_missing_error
 from fabric_assets.errors import SourceError
 from fabric_assets.rows.batches import Reject, Row
+from fabric_assets.suggestions import build_missing_error
 
 # What `find_value` gives where there is no such field; null is a value.
 MISSING = object()

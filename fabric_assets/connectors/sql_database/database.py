@@ -22,11 +22,11 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, NoSuchT
 
 from fabric_assets.connectors.sql_database.columns import SqlColumn, UnknownType, build_column
 from fabric_assets.connectors.sql_database.failures import FILES, explain_reason
-from fabric_assets.connectors.suggestions import build_missing_error
 from fabric_assets.drivers.outages import is_outage
 from fabric_assets.drivers.tls import check_mysql_parameters
 from fabric_assets.errors import ConfigurationError, FabricError, SourceError, SourceUnavailable
 from fabric_assets.security.postgres_login import complete_login, refuse_foreign_logins
+from fabric_assets.suggestions import build_missing_error
 
 # It names neither tenant nor stream; a column of such a type is refused by name, or left out by the YAML.
 warnings.filterwarnings("ignore", "Did not recognize type", SAWarning)

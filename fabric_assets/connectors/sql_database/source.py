@@ -29,11 +29,11 @@ from fabric_assets.connectors.sql_database.database import Database
 from fabric_assets.connectors.sql_database.late_rows import LateRows
 from fabric_assets.connectors.sql_database.moments import Moment, MomentGone, Moments
 from fabric_assets.connectors.sql_database.query import Query
-from fabric_assets.connectors.suggestions import build_missing_error
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.rows.batches import Batch, ReadGroup, SourceReader, StreamMemory, StreamPlan
 from fabric_assets.rows.former_forms import find_declared_form
 from fabric_assets.rows.value_forms import CURRENT, FIRST
+from fabric_assets.suggestions import build_missing_error
 
 # The last one reads the present.
 _MOST_ATTEMPTS = 4

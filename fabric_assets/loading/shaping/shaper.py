@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fabric_assets.connectors.suggestions import build_missing_error
 from fabric_assets.errors import DataError
 from fabric_assets.loading.shaping.frames import Fault, Frame, build_frame, find_faults
 from fabric_assets.loading.shaping.json_rows import ROOT_ID, JsonRows
@@ -28,6 +27,7 @@ from fabric_assets.rows.nested_types import spell_spans
 from fabric_assets.rows.reports import SchemaChange
 from fabric_assets.rows.stream_names import StreamNames
 from fabric_assets.rows.value_forms import CURRENT
+from fabric_assets.suggestions import build_missing_error
 
 
 @dataclass(frozen=True)

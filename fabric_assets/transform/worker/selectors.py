@@ -16,7 +16,7 @@ from dbt.graph.selector_methods import MethodName
 from dbt.graph.selector_spec import RAW_SELECTOR_PATTERN, SelectionCriteria, SelectionSpec
 from dbt_common.exceptions import DbtBaseException
 
-from fabric_assets.config.suggestions import suggest
+from fabric_assets.suggestions import suggest
 
 # By name, the entries of the project's selectors.yml.
 NamedSelectors = Mapping[str, SelectionSpec]

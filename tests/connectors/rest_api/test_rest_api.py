@@ -453,13 +453,13 @@ def test_a_broken_jsonpath_is_a_mistake_of_the_yaml(api: Api, warehouse: Warehou
 
 def test_rows_without_their_primary_key_are_refused(api: Api, warehouse: Warehouse) -> None:
     api.serve("/v1/contacts", [{"contact_id": 1, "name": "a"}])
-    with pytest.raises(SourceError, match="the source has no primary_key column 'id'; it has: contact_id, name"):
+    with pytest.raises(SourceError, match="the source has no primary_key column 'id'; known: contact_id, name"):
         load_contacts(warehouse)
 
 
 def test_an_object_whose_list_is_taken_for_the_rows_is_loaded_as_the_remedy_says(api: Api, warehouse: Warehouse) -> None:
     api.serve("/v1/contacts", {"id": 1, "name": "a", "tags": [{"tag": "x"}]})
-    with pytest.raises(SourceError, match="it has: tag") as caught:
+    with pytest.raises(SourceError, match="known: tag") as caught:
         load_contacts(warehouse)
     assert "let `data` be their JSONPath, `$` for the whole answer" in caught.value.remedy
     assert load_contacts(warehouse, {"data": "$"}) == [(1, "a")]

@@ -164,7 +164,7 @@ def test_a_missing_table_ends_its_own_stream_alone(database: SourceDatabase, set
     database.run("create table orders (id integer)", "insert into orders values (1)")
     reading = Reading(database, settings, orders={}, order={})
     assert reading.read_rows("orders") == [{"id": 1}]
-    with pytest.raises(SourceError, match=r"stream order: the source has no table 'order'; did you mean 'orders'\?; it has: orders"):
+    with pytest.raises(SourceError, match=r"stream order: the source has no table 'order'; did you mean 'orders'\? known: orders"):
         reading.read("order")
 
 

@@ -356,7 +356,7 @@ def test_a_key_of_mixed_types_is_null_only_where_no_type_has_a_value() -> None:
 
 @pytest.mark.parametrize("rows", [arrow(contact_id=[1]), [{"contact_id": 1}]])
 def test_a_key_that_the_source_does_not_have_is_named(rows: Any) -> None:
-    with pytest.raises(SourceError, match="the source has no primary_key column 'id'.*it has: contact_id"):
+    with pytest.raises(SourceError, match="the source has no primary_key column 'id'.*known: contact_id"):
         Warehouse(key=("id",)).load(rows)
 
 

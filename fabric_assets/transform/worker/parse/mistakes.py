@@ -6,9 +6,9 @@ A model that dbt cannot parse is replaced by a stand-in while the rest is parsed
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 
+from fabric_assets.suggestions import build_hint
 from fabric_assets.transform.fingerprint import OWN_FOLDERS
 from fabric_assets.transform.graph import Mistake
 
@@ -63,8 +63,8 @@ def build_stand_in(found: Found, text: str) -> str:
 
 def suggest_name(found: Found, known: Iterable[str]) -> Mistake:
     """Add the nearest name that there is."""
-    near = get_close_matches(found.missing, sorted(known), n=1) if found.missing else []
-    return replace(found.mistake, message=f"{found.mistake.message}; did you mean '{near[0]}'?") if near else found.mistake
+    hint = build_hint(found.missing, known) if found.missing else ""
+    return replace(found.mistake, message=found.mistake.message + hint)
 
 
 def _find_line(text: str, name: str) -> int:
