@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from fabric_assets.cli.console.options import AsJson
 from fabric_assets.cli.console.output import open_output
 from fabric_assets.cli.tenants import get_tenants, narrow
 from fabric_assets.config.effective import EffectiveValue, get_effective_values
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from fabric_assets.transform.graph import ProjectGraph
 
 Tenants = Annotated[list[str] | None, typer.Argument(help="Names or globs of tenants; default: all.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 class Listed(StrEnum):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from fabric_assets.cli.console.options import AsJson
 from fabric_assets.cli.demo_table import DemoRow, Dropped, print_rows, shorten, to_json
 from fabric_assets.cli.headless import run_tenants
 from fabric_assets.cli.run import get_exit_code, open_progress, print_event
@@ -28,7 +29,7 @@ TENANTS = (*SHOPS, ADS)
 
 def demo(
     prepare: Annotated[bool, typer.Option("--prepare", help="Only make the source data.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    json_: AsJson = False,
 ) -> None:
     """Make a shop's simulated year, load it from a database, from files and from an API, and its ad spend from dropped files; model and test it."""
     from fabric_assets.demo.data import prepare_demo

@@ -12,6 +12,7 @@ import typer
 from rich.table import Table
 
 from fabric_assets.cli.console.each_tenant import get_console, run_for_each
+from fabric_assets.cli.console.options import All, AsJson, Tenants
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.errors import ConfigurationError, FabricError
 from fabric_assets.settings import Settings
@@ -36,18 +37,16 @@ class Status(StrEnum):
     GONE = "gone"
 
 
-Tenants = Annotated[list[str] | None, typer.Argument(help="Names or globs of tenants.", show_default=False)]
 Tenant = Annotated[str, typer.Argument(help="Name of a tenant.", show_default=False)]
 Files = Annotated[list[str], typer.Argument(help="Names of files as they were dropped, or their places in quarantine/.", show_default=False)]
 Source = Annotated[str | None, typer.Option("--source", help="Only files of this source.", show_default=False)]
 Stream = Annotated[str | None, typer.Option("--stream", help="Only files of this stream.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 @app.command("list")
 def list_(
     tenants: Tenants = None,
-    all_: Annotated[bool, typer.Option("--all", help="Every tenant.")] = False,
+    all_: All = False,
     source: Source = None,
     stream: Stream = None,
     status: Annotated[Status | None, typer.Option(help="Only files of this status.", show_default=False)] = None,

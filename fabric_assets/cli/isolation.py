@@ -1,12 +1,13 @@
 """`fabric isolation`: try now whether tenants can get at anything but their own data."""
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 from rich.table import Table
 
 from fabric_assets.cli.console.each_tenant import get_console, run_for_each
+from fabric_assets.cli.console.options import All, AsJson, Tenants
 
 if TYPE_CHECKING:
     from fabric_assets.config.tenant import TenantConfig
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def isolation(
-    tenants: Annotated[list[str] | None, typer.Argument(help="Names or globs of tenants.", show_default=False)] = None,
-    all_: Annotated[bool, typer.Option("--all", help="Every tenant.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    tenants: Tenants = None,
+    all_: All = False,
+    json_: AsJson = False,
 ) -> None:
     """Test tenant isolation: log in as each tenant, try to access other data, roll back, report what succeeded (exit code 1)."""
     from fabric_assets.isolation.check import check_isolation

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fabric_assets.cli.console.each_tenant import run_for_each
+from fabric_assets.cli.console.options import All, AsJson, Tenants
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.settings import Settings
 
@@ -18,10 +19,10 @@ _WORDS = {"migrated": "migrated", "planned": "would be migrated", "unknown": "le
 
 
 def migrate_values(
-    tenants: Annotated[list[str] | None, typer.Argument(help="Names or globs of tenants.", show_default=False)] = None,
-    all_: Annotated[bool, typer.Option("--all", help="Every tenant.")] = False,
+    tenants: Tenants = None,
+    all_: All = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be changed, and change nothing.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    json_: AsJson = False,
 ) -> None:
     """Rewrite columns that an earlier release has made in the present names and forms, each stream in one transaction."""
     from fabric_assets.loading.older_forms.migration import migrate

@@ -4,15 +4,15 @@ Loading a code location starts no process, so somebody prepares before: a deploy
 """
 
 import json
-from typing import Annotated
 
 import typer
 
+from fabric_assets.cli.console.options import AsJson
 from fabric_assets.config.loader import load_fleet
 from fabric_assets.settings import Settings, load_settings
 
 
-def prepare(json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False) -> None:
+def prepare(json_: AsJson = False) -> None:
     """Pre-parse the dbt project for DuckDB and Postgres, and evaluate what tenants select of it. Run it on each deployment."""
     from fabric_assets.drivers.kinds import ADAPTERS
     from fabric_assets.transform.project import is_prepared, prepare_project

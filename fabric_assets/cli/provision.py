@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fabric_assets.cli.console.options import All, AsJson, Tenants
 from fabric_assets.cli.headless import get_valid_fleet
 from fabric_assets.cli.tenants import get_tenants, narrow
 from fabric_assets.config.loader import Fleet, load_fleet
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
 
 
 def provision(
-    tenants: Annotated[list[str] | None, typer.Argument(help="Names or globs of tenants.", show_default=False)] = None,
-    all_: Annotated[bool, typer.Option("--all", help="Every tenant.")] = False,
+    tenants: Tenants = None,
+    all_: All = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the SQL and change nothing; with --fix, that too.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Print what differs, a line each, and change nothing; exit code 1 if anything does.")] = False,
     fix: Annotated[bool, typer.Option("--fix", help="Also remove what was added by hand: grants, memberships, attributes, owners.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    json_: AsJson = False,
 ) -> None:
     """Create missing Postgres roles, databases, schemas and grants for tenants with `managed: true`."""
     if check and (fix or dry_run):

@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from fabric_assets.cli.console.each_tenant import get_console, run_for_each
+from fabric_assets.cli.console.options import All, AsJson, Tenants
 from fabric_assets.cli.console.output import open_output
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.errors import ConfigurationError
@@ -24,11 +25,8 @@ _SUPERSEDED = "{} of them left out, as a newer row with their key is there"
 
 app = typer.Typer(name="rejects", help="Rows that loads have rejected.", no_args_is_help=True)
 
-Tenants = Annotated[list[str] | None, typer.Argument(help="Names or globs of tenants.", show_default=False)]
-All = Annotated[bool, typer.Option("--all", help="Every tenant.")]
 Source = Annotated[str | None, typer.Option("--source", help="Only rows of this source.", show_default=False)]
 Stream = Annotated[str | None, typer.Option("--stream", help="Only rows of this stream.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 @app.command("list")

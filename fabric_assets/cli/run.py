@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from fabric_assets.cli.console.options import All, AsJson, Tenants
 from fabric_assets.cli.headless import run_tenants
 from fabric_assets.cli.tenants import get_tenants
 from fabric_assets.config.loader import load_fleet
@@ -19,13 +20,13 @@ if TYPE_CHECKING:
 
 
 def run(
-    tenants: Annotated[list[str] | None, typer.Argument(help="Names or globs of tenants.", show_default=False)] = None,
-    all_: Annotated[bool, typer.Option("--all", help="Every tenant.")] = False,
+    tenants: Tenants = None,
+    all_: All = False,
     select: Annotated[
         str | None, typer.Option(help="Parts of the tenant: raw/shop, marts/orders, +marts (with what is upstream); several by comma.", show_default=False)
     ] = None,
     full_refresh: Annotated[bool, typer.Option("--full-refresh", help="Load everything anew and rebuild incremental models.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    json_: AsJson = False,
 ) -> None:
     """Load, model and check tenants now, with progress; a failing tenant does not hold up the others."""
     selection = [part.strip() for part in (select or "").split(",") if part.strip()]

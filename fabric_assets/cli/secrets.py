@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from fabric_assets.cli.console.options import AsJson
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.offboarded import find_offboarding, refuse_offboarded
 from fabric_assets.settings import Settings, load_settings
@@ -19,7 +20,6 @@ Tenant = Annotated[str, typer.Argument(metavar="TENANT", help="A tenant's name, 
 SecretName = Annotated[str | None, typer.Argument(metavar="NAME", help="The secret's name, as in {secret: NAME}.", show_default=False)]
 Tenants = Annotated[list[str] | None, typer.Argument(metavar="[TENANT]...", help="Names or globs of tenants.", show_default=False)]
 EverySealed = Annotated[bool, typer.Option("--all", help="All tenants that have sealed secrets, with or without a YAML file.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("set")
