@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from fabric_assets.cli.console.each_tenant import get_console
 from fabric_assets.cli.console.options import AsJson
 from fabric_assets.cli.console.output import open_output
 from fabric_assets.cli.tenants import get_tenants, narrow
@@ -95,7 +95,7 @@ def list_(
         table = Table(*(name.replace("_", " ") for name in rows[0]), box=None, pad_edge=False)
         for row in rows:
             table.add_row(*(_to_cell(value) for value in row.values()))
-        _get_console().print(table)
+        get_console().print(table)
     if fleet.broken:
         typer.echo(f"{len(fleet.broken)} broken: {', '.join(fleet.broken)}; `fabric validate` says why", err=True)
     raise typer.Exit(2 if fleet.broken else 0)
@@ -126,7 +126,7 @@ def explain(
     table = Table("value", "from", box=None, pad_edge=False, show_header=False)
     for value in chosen:
         table.add_row(f"{value.dotted}: {json.dumps(value.value, ensure_ascii=False)}", _get_place(value))
-    _get_console().print(table)
+    get_console().print(table)
 
 
 def _summarise(fleet: Fleet, graph: "ProjectGraph | None", held_up: list[str], *, problems: int, warnings: int) -> str:
@@ -188,9 +188,3 @@ def _to_cell(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(str(item) for item in value)
     return "" if value is None else str(value)
-
-
-def _get_console() -> Console:
-    """Tables go to standard output; piped, they are as wide as their content."""
-    console = Console(highlight=False, markup=False, emoji=False)
-    return console if console.is_terminal else Console(highlight=False, markup=False, emoji=False, width=400)

@@ -5,10 +5,10 @@ hundred thousands of names. What each pattern means in words stands in PATTERNS,
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, PlainSerializer, Strict, Tag, WithJsonSchema, model_validator
 
@@ -64,6 +64,20 @@ def refuse(findings: Iterable[tuple[Path, str]]) -> None:
     """
     if found := tuple(findings):
         raise Misplaced(*found)
+
+
+class CheckedModel(FabricModel):
+    """Base of models whose fields must also fit each other."""
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        # One validator for a whole family: pydantic runs a base's and a child's one after the other, and stops at the first that raises.
+        refuse(self.find_contradictions())
+        return self
+
+    def find_contradictions(self) -> Iterator[tuple[Path, str]]:
+        """Yield the path and the reason of what does not fit."""
+        yield from ()
 
 
 def parse_duration(value: object) -> timedelta:

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, JsonValue, Tag, WithJsonSchema, model_validator
 
 from fabric_assets import naming
-from fabric_assets.config.base import OWNER, SELECTION, Duration, FabricModel, Flag, Name, Path, SecretRef, Size, Text, Whole, refuse
+from fabric_assets.config.base import OWNER, SELECTION, CheckedModel, Duration, FabricModel, Flag, Name, Path, SecretRef, Size, Text, Whole, refuse
 from fabric_assets.config.checks import AnyCheck
 from fabric_assets.config.cron import get_cron_error
 from fabric_assets.config.references import Outline, find_dangling
@@ -127,7 +127,7 @@ class ScheduleConfig(FabricModel):
     )
 
 
-class TenantConfig(FabricModel):
+class TenantConfig(CheckedModel):
     """A customer: where the data comes from, where it goes, what is built from it and when."""
 
     version: Literal[1] = Field(description="Version of this format.")
@@ -141,11 +141,6 @@ class TenantConfig(FabricModel):
     transform: TransformConfig | None = Field(default=None, description="The models of the tenant.")
     checks: dict[Text, tuple[AnyCheck, ...]] = Field(default={}, description="Checks per raw asset, keyed raw/<source>/<stream>.")
     schedules: dict[Name, ScheduleConfig] = Field(default={}, max_length=200, description="When the tenant's assets are materialised.")
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "TenantConfig":
-        refuse(self.find_contradictions())
-        return self
 
     def find_contradictions(self) -> Iterator[tuple[Path, str]]:
         """Yield what names something that is not there, or makes names that a database would cut."""

@@ -2,14 +2,13 @@
 
 import codecs
 from collections.abc import Iterator
-from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from fabric_assets.config.base import IDENTIFIER, FabricModel, Name, Path, Size, Text, Whole
 from fabric_assets.config.sources.models import FolderSource
-from fabric_assets.config.sources.streams import RenamingStream, WriteDisposition
+from fabric_assets.config.sources.streams import FolderStream, RenamingStream, WriteDisposition
 from fabric_assets.suggestions import suggest
 
 FileFormat = Literal["csv", "jsonl", "json", "parquet"]
@@ -73,7 +72,7 @@ class FileLimits(FabricModel):
     )
 
 
-class FileStream(RenamingStream):
+class FileStream(FolderStream, RenamingStream):
     """The files of one shape; each row also carries its file, the file's SHA-256 and its row number."""
 
     glob: Text = Field(description="Pattern below the source's path, e.g. tickets/*.jsonl.")
@@ -95,16 +94,9 @@ class FileStream(RenamingStream):
         default=None, description="Default: merge where a primary key is declared; else append, keyed by file and row number."
     )
 
-    @property
-    def disposition(self) -> WriteDisposition:
-        """The disposition in force, the default included."""
-        return self.write_disposition or ("merge" if self.primary_key else "append")
-
     def find_contradictions(self) -> Iterator[tuple[Path, str]]:
         """Yield what would lose rows, has no meaning for the format, or reads files outside of the source's folder."""
         yield from super().find_contradictions()
-        if self.glob.startswith("/") or "://" in self.glob or ".." in PurePosixPath(self.glob).parts:
-            yield ("glob",), "must stay below the source's path: no leading / and no .."
         if self.format != "csv":
             for key in ("delimiter", "header", "skip_rows"):
                 if getattr(self, key) != type(self).model_fields[key].default:

@@ -8,17 +8,16 @@ import unicodedata
 from collections.abc import Iterator
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
-from pathlib import PurePosixPath
 from typing import Annotated, Literal, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 
-from fabric_assets.config.base import NO_CONTROL, Duration, FabricModel, Flag, Name, Path, Size, Text, Whole, refuse
+from fabric_assets.config.base import NO_CONTROL, CheckedModel, Duration, FabricModel, Flag, Name, Path, Size, Text, Whole
 from fabric_assets.config.sources.files import TextEncoding
 from fabric_assets.config.sources.models import FolderSource
 from fabric_assets.config.sources.rejects import RejectsConfig
-from fabric_assets.config.sources.streams import StreamConfig, WriteDisposition
+from fabric_assets.config.sources.streams import FolderStream, WriteDisposition
 from fabric_assets.suggestions import suggest
 
 ColumnType = Literal["text", "bigint", "decimal", "double", "bool", "date", "timestamp"]
@@ -64,7 +63,7 @@ class ImportLimits(FabricModel):
     name_chars: Whole = Field(default=200, ge=1, le=1000, description="Characters of a column's name in its header.")
 
 
-class ImportColumn(FabricModel):
+class ImportColumn(CheckedModel):
     """What the cells of one canonical column must be; a row with a cell that is not is rejected."""
 
     type: ColumnType = Field(default="text", description="What the cells are read as.")
@@ -80,11 +79,6 @@ class ImportColumn(FabricModel):
     min: Bound | None = Field(default=None, description="The lowest value allowed.")
     max: Bound | None = Field(default=None, description="The highest value allowed.")
     scale: Whole | None = Field(default=None, ge=0, le=18, description="Digits after the decimal mark of a decimal; default: 9.")
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "ImportColumn":
-        refuse(self.find_contradictions())
-        return self
 
     def find_contradictions(self) -> Iterator[tuple[Path, str]]:
         """Yield the keys that have no meaning for the column's type, and values that are none of its type."""
@@ -151,7 +145,7 @@ class ExpectConfig(FabricModel):
     by: ClockTime | None = Field(default=None, description="Time of day, in the tenant's time zone, by which it should be there: 08:00.")
 
 
-class CsvStream(StreamConfig):
+class CsvStream(FolderStream):
     """Files of one shape -> one table of canonical columns."""
 
     glob: Text = Field(description="Pattern below the source's path, case ignored, e.g. *.csv; .csv, .tsv, both also as .gz, and .xlsx are read.")
@@ -187,16 +181,9 @@ class CsvStream(StreamConfig):
     )
     rejects: RejectsConfig = Field(default=RejectsConfig(), description="How many rows of a file may be rejected before it is quarantined.")
 
-    @property
-    def disposition(self) -> WriteDisposition:
-        """The disposition in force, the default included."""
-        return self.write_disposition or ("merge" if self.primary_key else "append")
-
     def find_contradictions(self) -> Iterator[tuple[Path, str]]:
         """Yield what would lose rows, leave a column without a meaning, or read files outside of the source's folder."""
         yield from super().find_contradictions()
-        if self.glob.startswith("/") or "://" in self.glob or ".." in PurePosixPath(self.glob).parts:
-            yield ("glob",), "must stay below the source's path: no leading / and no .."
         if self.write_disposition == "replace":
             yield ("write_disposition",), "replace would drop the rows of all earlier files; use append, or merge with a primary_key"
         if not self.mapping and not self.columns:

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
 
 from fabric_assets.config.base import (
+    CheckedModel,
     Duration,
     FabricModel,
     Flag,
@@ -61,7 +62,7 @@ LateRows = Annotated[
 ]
 
 
-class SourceConfig(FabricModel):
+class SourceConfig(CheckedModel):
     """Base of every source."""
 
     # Whether dlt's code requests the rows; the kind `dlt` in Dagster's UI says so.
@@ -138,11 +139,6 @@ class RestApiSource(SourceConfig):
     )
     max_connections: Whole = Field(default=1, ge=1, le=32, description="Endpoints that are read at a time; a child is read with its parent.")
     streams: dict[Name, RestStream] = Field(min_length=1, max_length=2000, description="The endpoints to load, by the name that they get.")
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "RestApiSource":
-        refuse(self.find_contradictions())
-        return self
 
     def find_contradictions(self) -> Iterator[tuple[Path, str]]:
         """Yield headers that are credentials, addresses that are no origins, and streams without their parent."""

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from fabric_assets.config.base import FabricModel, Path, Text, Whole, refuse
+from fabric_assets.config.base import CheckedModel, FabricModel, Path, Text, Whole
 
 
 class HeaderLinkPaginator(FabricModel):
@@ -15,16 +15,11 @@ class HeaderLinkPaginator(FabricModel):
     rel: Text = Field(default="next", description="Relation of the link to the next page.")
 
 
-class EndedPaginator(FabricModel):
+class EndedPaginator(CheckedModel):
     """Base of the paginators of answers that may say themselves whether they are the last."""
 
     has_more: Text | None = Field(default=None, description="JSONPath of a truth value that is false on the last page, e.g. has_more.")
     done: Text | None = Field(default=None, description="JSONPath of a truth value that is true on the last page, e.g. end_of_stream.")
-
-    @model_validator(mode="after")
-    def _ends_one_way(self) -> "EndedPaginator":
-        refuse(self.find_contradictions())
-        return self
 
     def find_contradictions(self) -> Iterator[tuple[Path, str]]:
         """Yield the keys that say a second time which page is the last."""

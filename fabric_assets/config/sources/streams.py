@@ -4,13 +4,14 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from pathlib import PurePosixPath
 from typing import Annotated, Literal, get_args
 
-from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 from pydantic.annotated_handlers import GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 
-from fabric_assets.config.base import IDENTIFIER, FabricModel, Identifier, Path, Text, format_duration, parse_duration, refuse
+from fabric_assets.config.base import IDENTIFIER, CheckedModel, FabricModel, Identifier, Path, Text, format_duration, parse_duration
 from fabric_assets.config.sources.rejects import RejectsConfig
 from fabric_assets.suggestions import suggest
 
@@ -108,7 +109,7 @@ class _OneWordForBoth:
         return {"anyOf": [{"type": "string", "enum": list(get_args(ContractWord))}, handler(schema)]}
 
 
-class StreamConfig(FabricModel):
+class StreamConfig(CheckedModel):
     """Base of every stream."""
 
     description: Text | None = Field(default=None, description="Shown on the asset.")
@@ -126,17 +127,27 @@ class StreamConfig(FabricModel):
         """The disposition in force, the default included."""
         return self.write_disposition or ("merge" if self.primary_key else "replace")
 
-    @model_validator(mode="after")
-    def _can_keep_the_promise(self) -> "StreamConfig":
-        # One validator for the whole family: pydantic runs a base's and a child's one after the other, and stops at the first that raises.
-        refuse(self.find_contradictions())
-        return self
-
     def find_contradictions(self) -> Iterator[tuple[Path, str]]:
         """Yield the path and the reason of what would lose, double or confuse rows."""
         if self.write_disposition == "merge" and not self.primary_key:
             yield ("write_disposition",), "merge needs a primary_key to know which rows are the same; declare one, or use replace"
         yield from find_same_columns(self.primary_key or (), "primary_key")
+
+
+class FolderStream(StreamConfig):
+    """Base of streams that are read from the files of a folder."""
+
+    @property
+    def disposition(self) -> WriteDisposition:
+        """The disposition in force, the default included."""
+        return self.write_disposition or ("merge" if self.primary_key else "append")
+
+    def find_contradictions(self) -> Iterator[tuple[Path, str]]:
+        """Yield a pattern that leaves the source's folder."""
+        yield from super().find_contradictions()
+        glob = str(getattr(self, "glob", ""))
+        if glob.startswith("/") or "://" in glob or ".." in PurePosixPath(glob).parts:
+            yield ("glob",), "must stay below the source's path: no leading / and no .."
 
 
 class RenamingStream(StreamConfig):
