@@ -6,10 +6,10 @@ not imported: building definitions must not import an engine.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 
 from fabric_assets.config.tenant import DuckDbDestination, TenantConfig
 from fabric_assets.errors import ConfigurationError
+from fabric_assets.suggestions import suggest
 
 # The column's type and the SQL of its present values, of `{column}`.
 Rewrite = tuple[str, str]
@@ -104,6 +104,4 @@ def get_kind_of_type(name: str) -> Kind:
     """
     if name in KINDS:
         return KINDS[name]
-    nearest = get_close_matches(name, KINDS, n=1)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else ";"
-    raise ConfigurationError(f"no destination type {name!r}{hint} known: {', '.join(KINDS)}")
+    raise ConfigurationError(f"no destination type {name!r}{suggest(name, KINDS)}")
