@@ -197,7 +197,7 @@ def test_secrets_are_listed_by_name_replaced_and_removed(settings: Settings) -> 
 
 def test_removing_what_is_not_there_names_what_is(settings: Settings) -> None:
     write_secret("acme", "a_key", CANARY, settings=settings)
-    with pytest.raises(SecretError, match="no sealed secret b_key; known: a_key"):
+    with pytest.raises(SecretError, match=r"no sealed secret b_key; did you mean 'a_key'\? known: a_key"):
         remove_secret("acme", "b_key", settings=settings)
 
 
