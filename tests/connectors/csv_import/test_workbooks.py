@@ -9,6 +9,10 @@ from typing import Any
 
 import pytest
 
+from fabric_assets.config.sources.imports import CsvStream, ImportLimits
+from fabric_assets.connectors.csv_import import sheet_worker
+from fabric_assets.connectors.csv_import.sheets import open_sheet
+from fabric_assets.errors import InternalError
 from tests.connectors.csv_import.imports import Dropped, drop, get_quarantine
 from tests.connectors.csv_import.workbooks import row, write_workbook
 
@@ -212,3 +216,15 @@ def test_parts_that_unpack_to_more_than_the_limit_are_refused(book: Path) -> Non
             part.write(bytes(4 * 1024 * 1024))
     assert book.stat().st_size < 300_000
     assert get_quarantine(book, "drop.xlsx", limits={"bytes": "200MB"})[0] == "too_large"
+
+
+def test_a_fault_of_ours_in_the_process_that_reads_a_sheet_is_not_told_as_the_sheets(book: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "broken_worker.py"
+    source = Path(sheet_worker.__file__).read_text()
+    broken.write_text(source.replace('if __name__ == "__main__":', '_build_cell = None\nif __name__ == "__main__":'))
+    monkeypatch.setattr(sheet_worker, "__file__", str(broken))
+    write_workbook(book, {"Sheet1": row(1, A="<v>1</v>") + row(2, A="<v>2</v>")})
+    with pytest.raises(InternalError) as caught:
+        list(open_sheet(book, CsvStream.model_validate({"glob": "*.xlsx", "columns": {"a": {"type": "text"}}}), ImportLimits()).read())
+    assert "it could not be read: a fault of ETL Fabric (TypeError at fabric_assets/connectors/csv_import/sheet_worker.py:" in caught.value.message
+    assert "_build_cell(" in caught.value.traceback
