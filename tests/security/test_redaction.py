@@ -11,9 +11,11 @@ import pytest
 from fabric_assets.config.base import SecretRef
 from fabric_assets.errors import SourceError
 from fabric_assets.factories.failures import raised_to_dagster
+from fabric_assets.rows.column_names import compose
 from fabric_assets.security.secrets import resolve_secret
 from fabric_assets.settings import Settings
 from tests.conftest import ROOT
+from tests.support.tracebacks import read_traceback
 
 CANARY = "c4n4ry/of+redaction"
 BEGIN = """
@@ -139,6 +141,15 @@ def test_dagster_keeps_nothing_of_it_when_a_step_fails(kind: str, token: str, se
         assert data.user_failure_data.metadata["traceback"].value.count("ValueError: dsn: host=x password=***") == 1
     if kind == "logged":
         assert data.error.cause.cls_name == "RuntimeError"
+
+
+def test_a_fault_of_ours_in_a_step_is_a_failure_that_names_its_file(token: str, settings: Settings) -> None:
+    with pytest.raises(dg.Failure) as caught, raised_to_dagster(settings, "acme"):
+        compose(5)  # type: ignore[arg-type] - our own line fails at it
+    told = str(caught.value.description)
+    assert told.startswith("tenant acme: this step: a fault of ETL Fabric (AttributeError at fabric_assets/rows/column_names.py:")
+    assert "compose(5)" in read_traceback(settings, "acme", told)
+    assert not caught.value.allow_retries
 
 
 def test_an_unforeseen_exception_without_a_secret_reaches_dagster_as_it_is(token: str, settings: Settings) -> None:
