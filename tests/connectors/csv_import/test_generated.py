@@ -80,7 +80,9 @@ def read_slowly(text: str, delimiter: str, quote: str) -> tuple[Rows, Bad] | Non
         if fault:
             bad += [(number, fault) for number in range(first, line + 1)]
         else:
-            cells.append((cell.rstrip("\r") if state == "plain" else cell, state))
+            if state == "plain" and not (cell := cell.rstrip("\r")):
+                state = "begin"
+            cells.append((cell, state))
             values = [each for each, _ in cells]
             while len(cells) > len(HEADER) and cells[-1] == ("", "begin"):
                 cells.pop()
@@ -130,6 +132,7 @@ def read_in_blocks(content: bytes, stream: CsvStream, block: int) -> tuple[Rows,
     quote=st.sampled_from(['"', "'"]),
 )
 @example(body=['""', "\r", "x"], block=1, delimiter=",", quote='"')
+@example(body=[",", ',"2" ,', "\r\n"], block=1, delimiter=",", quote='"')
 def test_no_text_is_split_otherwise_than_character_by_character(body: list[str], block: int, delimiter: str, quote: str) -> None:
     text = ("a,b,c\n" + "".join(body)).replace(",", delimiter).replace('"', quote)
     stream = CsvStream.model_validate({"glob": "*", "mapping": {"a": "a"}, "delimiter": delimiter, "quote": quote, "encoding": "utf-8"})
