@@ -206,6 +206,17 @@ def test_help_comes_without_the_engines(arguments: list[str]) -> None:
     assert (HEAVY | {"dagster"}) & set(json.loads(child.stdout.splitlines()[-1])) == set()
 
 
+def test_a_dbt_process_imports_no_models_of_the_yaml() -> None:
+    """Each build would pay for them: 0.1 s of its 2."""
+    script = (
+        "import json, sys\nfrom fabric_assets.transform.worker import __main__, warming\nwarming.import_dbt('duckdb')\nprint(json.dumps(list(sys.modules)))"
+    )
+    child = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    modules = json.loads(child.stdout.splitlines()[-1])
+    assert "dbt.cli.main" in modules
+    assert [name for name in modules if name.startswith("fabric_assets.config")] == []
+
+
 def test_a_load_imports_no_readers_and_drivers_of_other_sources(tmp_path: Path) -> None:
     """Each costs every load its share of the start: half a second of a run is imports."""
     with sqlite3.connect(tmp_path / "shop.db") as database:

@@ -6,10 +6,14 @@ not imported: building definitions must not import an engine.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from fabric_assets.config.tenant import DuckDbDestination, TenantConfig
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.suggestions import suggest
+
+if TYPE_CHECKING:
+    # dbt's processes ask here too, and would pay for the models of the YAML: 0.1 s each.
+    from fabric_assets.config.tenant import TenantConfig
 
 # The column's type and the SQL of its present values, of `{column}`.
 Rewrite = tuple[str, str]
@@ -88,10 +92,10 @@ KINDS: Mapping[str, Kind] = {
 # dbt's names for all of them, each once.
 ADAPTERS = tuple(dict.fromkeys(kind.dbt_adapter for kind in KINDS.values()))
 # Of a tenant whose YAML names no destination; the dbt project is checked with it where no tenant is at hand.
-DEFAULT_ADAPTER = KINDS[DuckDbDestination().type].dbt_adapter
+DEFAULT_ADAPTER = KINDS["duckdb"].dbt_adapter
 
 
-def get_kind(tenant: TenantConfig) -> Kind:
+def get_kind(tenant: "TenantConfig") -> Kind:
     """Get what the tenant's destination declares of itself."""
     return get_kind_of_type(tenant.destination.type)
 
