@@ -26,7 +26,10 @@ import gc
 from fabric_assets.importing import collect_nothing
 with collect_nothing():
     import fabric_assets.cli.run, fabric_assets.factories.runs, fabric_assets.loading.load
-    from fabric_assets.factories.instance.opening import get_instance
+    try:
+        from fabric_assets.factories.instance.opening import get_instance
+    except ImportError:  # an older checkout
+        from fabric_assets.factories.instance import get_instance
     from fabric_assets.settings import load_settings
 with get_instance(load_settings()): pass
 gc.freeze()
