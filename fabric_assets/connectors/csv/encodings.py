@@ -98,7 +98,7 @@ def detect_narrow(blocks: Iterator[bytes]) -> str | None:
     if seen.utf8:
         return "utf-8"
     if seen.multibyte:
-        # Damaged UTF-8, or two encodings in one file: the rows that are none are rejected one by one.
+        # Damaged UTF-8, or two encodings in one file: the rows that are not UTF-8 are rejected one by one.
         return "utf-8"
     if seen.implausible or (seen.rare and not seen.common):
         return None

@@ -131,4 +131,4 @@ def read_blocks(content: Any, encoding: str, size: int = BLOCK) -> Iterator[byte
         for text in decode(iter(partial(content.read, size), b""), encoding):
             yield text.encode("utf-8", get_errors(encoding))
     except UnicodeError:
-        raise QuarantinedFile("bad_encoding", f"it is declared or marked as {encoding.upper()}, but its bytes are none") from None
+        raise QuarantinedFile("bad_encoding", f"its bytes are not {encoding.upper()}, as which it is declared or marked") from None
