@@ -12,7 +12,7 @@ from itertools import islice
 from fabric_assets.config.sources.imports import NUMBERS, CsvStream, ImportColumn, ImportLimits, fold
 from fabric_assets.connectors.csv.dialect import Beginning, Dialect, Reading, choose, find_beginning, find_unused, list_delimiters, read_headers
 from fabric_assets.connectors.csv.foreign_formats import find_markup, is_json
-from fabric_assets.connectors.csv.records import UNCLOSED_QUOTE, Grammar, Record
+from fabric_assets.connectors.csv.records import BAD_ENCODING, BAD_QUOTES, STRAY_LINE_END, UNCLOSED_QUOTE, Grammar, Record
 from fabric_assets.connectors.csv_import.values import BadCell, parse_number
 from fabric_assets.errors import QuarantinedFile
 from fabric_assets.rows.column_names import drop_hidden
@@ -22,7 +22,12 @@ WORKBOOK = "workbook"
 # Most numbers, without reading them: what stands before anything but three digits stands before a fraction.
 _SURE = re.compile(r"[+-]?[0-9]{1,30}([.,])(?:[0-9]{1,2}|[0-9]{4,30})")
 _NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
-_UNREADABLE = {"bad_quotes": "text follows a closing quote", "bad_encoding": "it holds bytes that the file's encoding lacks"}
+# What is wrong with a record that has no cells.
+FAULTS = {
+    BAD_QUOTES: "text follows a closing quote",
+    BAD_ENCODING: "it holds bytes that the file's encoding lacks",
+    STRAY_LINE_END: "it holds a line end of another kind than the file's",
+}
 
 
 @dataclass(frozen=True)
@@ -122,8 +127,7 @@ def _choose(readings: Sequence[Reading], stream: CsvStream) -> tuple[list[Readin
 def _build_header_error(header: Record) -> QuarantinedFile:
     if header.reason == UNCLOSED_QUOTE:
         return build_unclosed(header)
-    what = _UNREADABLE.get(header.reason, "it holds a line end of another kind than the file's")
-    return QuarantinedFile("bad_header", f"its header cannot be read ({header.where}): {what}", remedy="correct its header")
+    return QuarantinedFile("bad_header", f"its header cannot be read ({header.where}): {FAULTS[header.reason]}", remedy="correct its header")
 
 
 def _find_mark(chosen: Reading, text: str, stream: CsvStream, limits: ImportLimits, *, whole: bool) -> str | None:

@@ -19,21 +19,16 @@ from fabric_assets.config.sources.imports import CsvStream, ImportLimits, fold
 from fabric_assets.connectors.csv.arrow_blocks import count_from, has_longer, is_utf8, is_well_quoted, parse
 from fabric_assets.connectors.csv.dialect import LINE_END, Dialect
 from fabric_assets.connectors.csv.encodings import show_bytes
-from fabric_assets.connectors.csv.records import BAD_ENCODING, BAD_QUOTES, STRAY_LINE_END, UNCLOSED_QUOTE, Record
+from fabric_assets.connectors.csv.records import UNCLOSED_QUOTE, Record
 from fabric_assets.connectors.csv_import.cells import BadRow, Cells, check_header, drop_blanks
 from fabric_assets.connectors.csv_import.content import BLOCK, detect_encoding, open_content, read_blocks
-from fabric_assets.connectors.csv_import.dialect import TextDialect, build_grammar, build_unclosed, detect_dialect
+from fabric_assets.connectors.csv_import.dialect import FAULTS, TextDialect, build_grammar, build_unclosed, detect_dialect
 from fabric_assets.errors import QuarantinedFile
 from fabric_assets.rows.column_names import drop_hidden
 
 LONGEST_LINE = 16 * 1024 * 1024
 _TRIES = 64
 _MOST_EMPTY = 64
-_FAULTS = {
-    BAD_QUOTES: ": text follows a closing quote",
-    BAD_ENCODING: " holds bytes that the file's encoding lacks",
-    STRAY_LINE_END: " holds a line end of another kind than the file's",
-}
 _LINE_END = re.compile(LINE_END.encode())
 
 
@@ -249,7 +244,7 @@ class _Reader:
         if record.reason == UNCLOSED_QUOTE:
             raise build_unclosed(record)
         if record.cells is None:
-            return _build_bad(record, record.reason, f"{record.where}{_FAULTS[record.reason]}")
+            return _build_bad(record, record.reason, f"{record.where}: {FAULTS[record.reason]}")
         if "\0" in record.text:
             return _build_bad(record, "nul_byte", f"line {record.line} holds a NUL byte")
         cells = self._grammar.fit(record, self._least, self._width)
