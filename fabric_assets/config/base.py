@@ -48,8 +48,8 @@ class FabricModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
 
-class Misplaced(ValueError):
-    """What a validator found, each finding with the path, below its model, that an editor should jump to."""
+class LocatedError(ValueError):
+    """The findings of a validator: each a path below its model, to which an editor should jump, and a message."""
 
     def __init__(self, *findings: tuple[Path, str]) -> None:
         super().__init__("; ".join(message for _, message in findings))
@@ -57,13 +57,13 @@ class Misplaced(ValueError):
 
 
 def refuse(findings: Iterable[tuple[Path, str]]) -> None:
-    """Raise what a rule found.
+    """Raise a rule's findings, if there are any.
 
     Raises:
-        Misplaced: there are findings.
+        LocatedError: there are findings.
     """
     if found := tuple(findings):
-        raise Misplaced(*found)
+        raise LocatedError(*found)
 
 
 class CheckedModel(FabricModel):

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 
 from pydantic import BaseModel, Tag, ValidationError
 
-from fabric_assets.config.base import PATTERNS, Misplaced, Path, SecretRef
+from fabric_assets.config.base import PATTERNS, LocatedError, Path, SecretRef
 from fabric_assets.config.yaml_tree import Node
 from fabric_assets.suggestions import suggest
 
@@ -146,7 +146,7 @@ def _explain(details: dict[str, Any], spot: _Spot) -> Iterator[Mistake]:
         yield Mistake(path, node, place, f"is not one of the words allowed{suggest(str(node.value), words)}" if len(words) > 1 else f"must be {only}{as_text}")
     elif kind == "value_error":
         reason = context["error"]
-        findings = reason.findings if isinstance(reason, Misplaced) else (((), str(reason)),)
+        findings = reason.findings if isinstance(reason, LocatedError) else (((), str(reason)),)
         for below, message in findings:
             end, depth = get_node(node, below)
             # The finding names a key: show that, unless a value is what is wrong.
