@@ -10,7 +10,7 @@ import typer
 
 from fabric_assets import naming
 from fabric_assets.config.folder import get_tenant_files
-from fabric_assets.config.loader import load_fleet, load_outlines
+from fabric_assets.config.loader import load_fleet, load_tenant_names
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.errors import ConfigurationError, FabricError, PermanentError
 from fabric_assets.masking import redact
@@ -75,7 +75,7 @@ def _find(tenant: str, settings: Settings) -> "Leaving":
     from fabric_assets.offboarding.survey import Leaving
 
     config, notes = _load(tenant, settings)
-    refuse_shared_inboxes(tenant, settings.data_dir, config, load_outlines(settings))
+    refuse_shared_inboxes(tenant, settings.data_dir, config, load_tenant_names(settings))
     graph, unread = get_graph(config, settings)
     mentions = get_mentions(tenant, settings, graph)
     return Leaving(tenant, config, settings, mentions, find_destinations(tenant, config, settings, mentions=mentions, graph=graph), (*notes, *unread))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from fabric_assets import naming
 from fabric_assets.config.base import Path
-from fabric_assets.config.references import Outline
+from fabric_assets.config.references import TenantNames
 
 _DBT_SCHEMAS = ("staging", "intermediate", "marts")
 
@@ -24,22 +24,22 @@ class _Inbox(NamedTuple):
     path: str
 
 
-def find_collisions(outlines: Iterable[Outline], data_dir: PurePath) -> Iterator[tuple[str, Path, str]]:
+def find_collisions(tenants: Iterable[TenantNames], data_dir: PurePath) -> Iterator[tuple[str, Path, str]]:
     """Yield tenant, path and reason of each name, or inbox, that is another's, too; both are named.
 
     Args:
         data_dir: what the paths of inboxes are relative to.
     """
-    outlines = list(outlines)
-    yield from _find_machine_folders(outlines, data_dir)
-    yield from _find_shared_names(outlines)
-    yield from _find_shared_inboxes(outlines, data_dir)
-    yield from _find_read_inboxes(outlines, data_dir)
+    tenants = list(tenants)
+    yield from _find_machine_folders(tenants, data_dir)
+    yield from _find_shared_names(tenants)
+    yield from _find_shared_inboxes(tenants, data_dir)
+    yield from _find_read_inboxes(tenants, data_dir)
 
 
-def _find_machine_folders(outlines: Iterable[Outline], data_dir: PurePath) -> Iterator[tuple[str, Path, str]]:
+def _find_machine_folders(tenants: Iterable[TenantNames], data_dir: PurePath) -> Iterator[tuple[str, Path, str]]:
     """Where a path leads to processes, devices and secrets; by `/proc/self/root` also to any other folder, under a name that no comparison knows."""
-    for each in outlines:
+    for each in tenants:
         for source, path in {**(each.inboxes or {}), **(each.folders or {})}.items():
             if machine := get_machine_folder(locate(path, data_dir), data_dir):
                 reason = f"lies in {machine}, where this machine keeps processes, devices and secrets"
@@ -54,11 +54,11 @@ def get_machine_folder(place: tuple[str, ...], data_dir: PurePath) -> str:
     return next((root for root in naming.MACHINE_FOLDERS if place[: root.count("/") + 1] == ("file", *root.strip("/").split("/"))), "")
 
 
-def _find_shared_names(outlines: Iterable[Outline]) -> Iterator[tuple[str, Path, str]]:
+def _find_shared_names(tenants: Iterable[TenantNames]) -> Iterator[tuple[str, Path, str]]:
     owners: dict[tuple[str, str], list[tuple[str, Path]]] = defaultdict(list)
-    for outline in outlines:
-        for kind, name, path in _get_names(outline):
-            owners[kind, name].append((outline.tenant, path))
+    for names in tenants:
+        for kind, name, path in _get_names(names):
+            owners[kind, name].append((names.tenant, path))
     told: set[tuple[str, Path, str]] = set()
     for (kind, name), holders in owners.items():
         for tenant, path in holders:
@@ -68,9 +68,9 @@ def _find_shared_names(outlines: Iterable[Outline]) -> Iterator[tuple[str, Path,
                     yield tenant, path, f"makes the {kind} {name}, which is also tenant {other}'s: rename one of the two"
 
 
-def _find_shared_inboxes(outlines: Iterable[Outline], data_dir: PurePath) -> Iterator[tuple[str, Path, str]]:
+def _find_shared_inboxes(tenants: Iterable[TenantNames], data_dir: PurePath) -> Iterator[tuple[str, Path, str]]:
     """One other is named of each inbox: where a template gives all tenants the same folder, it is the same mistake each time."""
-    inboxes = [_Inbox(locate(path, data_dir), each.tenant, source, path) for each in outlines for source, path in (each.inboxes or {}).items()]
+    inboxes = [_Inbox(locate(path, data_dir), each.tenant, source, path) for each in tenants for source, path in (each.inboxes or {}).items()]
     holders: dict[tuple[str, ...], list[_Inbox]] = defaultdict(list)
     for inbox in inboxes:
         holders[inbox.place].append(inbox)
@@ -82,7 +82,7 @@ def _find_shared_inboxes(outlines: Iterable[Outline], data_dir: PurePath) -> Ite
             for outer in holders.get(inbox.place[:depth], ()):
                 others.setdefault(inbox, ("lies in", outer))
                 others.setdefault(outer, ("holds", inbox))
-    homes = {locate(str(naming.inbox_dir(data_dir, each.tenant)), data_dir): each.tenant for each in outlines}
+    homes = {locate(str(naming.inbox_dir(data_dir, each.tenant)), data_dir): each.tenant for each in tenants}
     for inbox in inboxes:
         if found := _find_anothers_home(inbox, homes):
             others.setdefault(inbox, found)
@@ -104,16 +104,16 @@ def _find_anothers_home(inbox: _Inbox, homes: Mapping[tuple[str, ...], str]) -> 
     return how, _Inbox(home, tenant, "", f"inbox/{tenant}")
 
 
-def _find_read_inboxes(outlines: Iterable[Outline], data_dir: PurePath) -> Iterator[tuple[str, Path, str]]:
+def _find_read_inboxes(tenants: Iterable[TenantNames], data_dir: PurePath) -> Iterator[tuple[str, Path, str]]:
     """Where a source reads what is dropped for another tenant, the one that reads is at fault. Its own inbox a tenant may read as it likes."""
     held, below = defaultdict[tuple[str, ...], list[_Inbox]](list), defaultdict[tuple[str, ...], list[_Inbox]](list)
-    for each in outlines:
+    for each in tenants:
         for source, path in (each.inboxes or {}).items():
             inbox = _Inbox(locate(path, data_dir), each.tenant, source, path)
             held[inbox.place].append(inbox)
             for depth in range(1, len(inbox.place)):
                 below[inbox.place[:depth]].append(inbox)
-    for each in outlines:
+    for each in tenants:
         for source, path in (each.folders or {}).items():
             place = locate(path, data_dir)
             around = [("lies in", held.get(place[:depth], ())) for depth in range(1, len(place))]
@@ -169,9 +169,9 @@ def _get_heads(name: str) -> Iterator[str]:
         start = ended.find("_raw_", start + 1)
 
 
-def _get_names(outline: Outline) -> Iterator[tuple[str, str, Path]]:
-    tenant = outline.tenant
-    for source in outline.sources:
+def _get_names(names: TenantNames) -> Iterator[tuple[str, str, Path]]:
+    tenant = names.tenant
+    for source in names.sources:
         yield "dataset", naming.raw_dataset(tenant, source), ("sources", source)
         yield "dataset", naming.load_staging_dataset(tenant, source), ("sources", source)
     yield "dataset", naming.platform_dataset(tenant), ("tenant",)

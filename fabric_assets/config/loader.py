@@ -16,10 +16,10 @@ from fabric_assets.config.collisions import find_collisions, get_longer_names, g
 from fabric_assets.config.folder import TenantFiles, get_tenant_files
 from fabric_assets.config.layers import Layers, Stack
 from fabric_assets.config.messages import Mistake, get_mistakes, get_node, place_finding
-from fabric_assets.config.outlines import get_outline, get_parents
 from fabric_assets.config.problems import Origin, Problem, make_problem
-from fabric_assets.config.references import Outline, find_dangling
+from fabric_assets.config.references import TenantNames, find_dangling
 from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.config.tenant_names import find_missing_parents, get_tenant_names
 from fabric_assets.config.yaml_tree import Node, to_plain
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.offboarded import find_offboarding
@@ -31,7 +31,7 @@ _SHOWN = 200
 
 _log = logging.getLogger(__name__)
 
-__all__ = ["Fleet", "LoadedTenant", "Origin", "Problem", "load_fleet", "load_outlines"]
+__all__ = ["Fleet", "LoadedTenant", "Origin", "Problem", "load_fleet", "load_tenant_names"]
 
 
 class Origins(Mapping[KeyPath, Origin]):
@@ -134,8 +134,8 @@ def load_fleet(settings: Settings, *, offboarded: bool = False) -> Fleet:
         rival = layers.stack(files.paths[name])
         if rival.root is not None:
             roots[name] = rival.root
-    outlines = [get_outline(name, roots[name]) if name in roots else Outline(name, {}) for name in files.paths]
-    for name, path, message in find_collisions(outlines, settings.data_dir.resolve()):
+    all_names = [get_tenant_names(name, roots[name]) if name in roots else TenantNames(name, {}) for name in files.paths]
+    for name, path, message in find_collisions(all_names, settings.data_dir.resolve()):
         if name in served and name in roots:
             healthy.pop(name, None)
             mistake = place_finding(roots[name], path, message)
@@ -143,7 +143,7 @@ def load_fleet(settings: Settings, *, offboarded: bool = False) -> Fleet:
     return Fleet(healthy, {name: _sort(broken[name]) for name in served if name in broken}, layers.find_problems())
 
 
-def load_outlines(settings: Settings) -> Iterator[Outline]:
+def load_tenant_names(settings: Settings) -> Iterator[TenantNames]:
     """The names in the YAML of all tenants that there are, whoever serves them and whatever is wrong with it; nothing is validated.
 
     Raises:
@@ -152,7 +152,7 @@ def load_outlines(settings: Settings) -> Iterator[Outline]:
     layers = Layers(settings.tenants_dir)
     for name, file in get_tenant_files(settings.tenants_dir).paths.items():
         root = layers.stack(file).root
-        yield get_outline(name, root) if root is not None else Outline(name, {})
+        yield get_tenant_names(name, root) if root is not None else TenantNames(name, {})
 
 
 def _get_served(settings: Settings, files: TenantFiles) -> list[str]:
@@ -202,7 +202,7 @@ def _validate(name: str, stack: Stack, files: TenantFiles) -> tuple[TenantConfig
 
 def _find_cross_mistakes(name: str, root: Node) -> Iterator[Mistake]:
     """Apply the rules that look across the file to a file that has other mistakes: pydantic gives up before it comes to them."""
-    findings = [*find_dangling(get_outline(name, root)), *get_parents(root)]
+    findings = [*find_dangling(get_tenant_names(name, root)), *find_missing_parents(root)]
     return (place_finding(root, path, message) for path, message in findings)
 
 

@@ -1,6 +1,6 @@
 """What one part of a tenant's YAML says of another -> findings: checks and schedules name streams, sources make names of datasets.
 
-Works on an outline, not on the model: a file with mistakes has no model, and still all of its mistakes are to be shown at once.
+The rules read names, not the model: a file with mistakes has no model, but all of its mistakes are shown at once.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ _LONGEST = 63
 
 
 @dataclass(frozen=True)
-class Outline:
+class TenantNames:
     """The names in a tenant's YAML.
 
     Args:
@@ -33,35 +33,35 @@ class Outline:
     folders: Mapping[str, str] | None = None
 
 
-def find_dangling(outline: Outline) -> Iterator[tuple[Path, str]]:
+def find_dangling(names: TenantNames) -> Iterator[tuple[Path, str]]:
     """Yield the path and the reason of each name that leads nowhere or is too long."""
-    for source in outline.sources:
-        longest = naming.load_staging_dataset(outline.tenant, source)
+    for source in names.sources:
+        longest = naming.load_staging_dataset(names.tenant, source)
         if len(longest) > _LONGEST:
             yield (
                 ("sources", source),
                 f"makes the dataset {longest}, and databases keep {_LONGEST} characters of a name: shorten the source's by {len(longest) - _LONGEST}",
             )
-    streams = [f"raw/{source}/{stream}" for source, names in outline.sources.items() for stream in names]
+    streams = [f"raw/{source}/{stream}" for source, its_streams in names.sources.items() for stream in its_streams]
     known = frozenset(streams)
-    for key in outline.checks:
+    for key in names.checks:
         if key not in known:
             yield ("checks", key), f"'{key}' is no stream of this tenant{suggest(key, streams)}"
-    for schedule, selections in (outline.targets or {}).items():
+    for schedule, selections in (names.targets or {}).items():
         for index, selection in enumerate(selections):
-            if error := _get_target_error(selection, outline):
+            if error := _get_target_error(selection, names):
                 yield ("schedules", schedule, "target", index), error
 
 
-def _get_target_error(selection: str, outline: Outline) -> str | None:
+def _get_target_error(selection: str, names: TenantNames) -> str | None:
     layer, *parts = selection.removeprefix("+").removesuffix("+").split("/")
-    if layer == outline.tenant and parts:
+    if layer == names.tenant and parts:
         return f"the tenant's name is implied: write {'/'.join(parts)}"
     if layer != "raw" or not parts or any(sign in selection for sign in "*?"):
         return None  # dbt's part is checked against the dbt project
     source = parts[0]
-    if source not in outline.sources:
-        return f"'{source}' is no source of this tenant{suggest(source, outline.sources)}"
-    if len(parts) > 1 and parts[1] not in outline.sources[source]:
-        return f"'{parts[1]}' is no stream of {source}{suggest(parts[1], outline.sources[source])}"
+    if source not in names.sources:
+        return f"'{source}' is no source of this tenant{suggest(source, names.sources)}"
+    if len(parts) > 1 and parts[1] not in names.sources[source]:
+        return f"'{parts[1]}' is no stream of {source}{suggest(parts[1], names.sources[source])}"
     return None

@@ -12,7 +12,7 @@ from fabric_assets import naming
 from fabric_assets.config.base import OWNER, SELECTION, CheckedModel, Duration, FabricModel, Flag, Name, Path, SecretRef, Size, Text, Whole, refuse
 from fabric_assets.config.checks import AnyCheck
 from fabric_assets.config.cron import get_cron_error
-from fabric_assets.config.references import Outline, find_dangling
+from fabric_assets.config.references import TenantNames, find_dangling
 from fabric_assets.config.sources.any_source import AnySource
 from fabric_assets.suggestions import build_hint
 
@@ -146,4 +146,4 @@ class TenantConfig(CheckedModel):
         """Yield what names something that is not there, or makes names that a database would cut."""
         sources = {name: tuple(source.streams) for name, source in self.sources.items()}
         targets = {name: () if schedule.target == "all" else schedule.target for name, schedule in self.schedules.items()}
-        return find_dangling(Outline(self.tenant, sources, tuple(self.checks), targets))
+        return find_dangling(TenantNames(self.tenant, sources, tuple(self.checks), targets))

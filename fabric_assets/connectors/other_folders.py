@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from fabric_assets import naming
 from fabric_assets.config.collisions import get_machine_folder, locate
 from fabric_assets.config.folder import TEMPLATES, get_tenant_files
-from fabric_assets.config.loader import load_outlines
+from fabric_assets.config.loader import load_tenant_names
 from fabric_assets.config.yaml_file import read_text
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.settings import Settings
@@ -106,12 +106,12 @@ def _list(settings: Settings) -> Iterator[Declared]:
         yield Declared(name, "", str(naming.inbox_dir(settings.data_dir.resolve(), name)), is_inbox=True)
     # Most fleets load from databases and APIs: there, no YAML is read a second time.
     if any(kind in read_text(file) for file in settings.tenants_dir.rglob("*.y*ml") for kind in _KINDS):
-        for outline in load_outlines(settings):
-            for folders, is_inbox in ((outline.inboxes, True), (outline.folders, False)):
+        for names in load_tenant_names(settings):
+            for folders, is_inbox in ((names.inboxes, True), (names.folders, False)):
                 for source, path in (folders or {}).items():
                     local = path.removeprefix("file://")
                     if "://" not in local:
-                        yield Declared(outline.tenant, source, local, is_inbox)
+                        yield Declared(names.tenant, source, local, is_inbox)
 
 
 def _get_id(folder: Path) -> _Id | None:

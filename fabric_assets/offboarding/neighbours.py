@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fabric_assets import naming
 from fabric_assets.config.collisions import locate
-from fabric_assets.config.references import Outline
+from fabric_assets.config.references import TenantNames
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.offboarding.places import find_inboxes, get_csv_sources
@@ -15,11 +15,11 @@ from fabric_assets.offboarding.places import find_inboxes, get_csv_sources
 Place = tuple[str, ...]
 
 
-def refuse_shared_inboxes(tenant: str, data_dir: Path, config: TenantConfig | None, outlines: Iterable[Outline]) -> None:
+def refuse_shared_inboxes(tenant: str, data_dir: Path, config: TenantConfig | None, tenants: Iterable[TenantNames]) -> None:
     """Let no inbox go that is another tenant's, holds one or lies in one.
 
     Args:
-        outlines: of all tenants, served here or elsewhere.
+        tenants: the names of all tenants, served here or elsewhere.
 
     Raises:
         ConfigurationError: one is, or another's YAML cannot be read, and so does not say which are its own.
@@ -27,19 +27,19 @@ def refuse_shared_inboxes(tenant: str, data_dir: Path, config: TenantConfig | No
     going = list(_list_going(tenant, data_dir, config))
     for folder in naming.PLATFORM_FOLDERS:
         _refuse(tenant, going, "the platform's own", str(data_dir / folder), data_dir)
-    for outline in outlines:
-        other = outline.tenant
+    for names in tenants:
+        other = names.tenant
         if other == tenant:
             continue
-        if outline.inboxes is None and going:
+        if names.inboxes is None and going:
             raise ConfigurationError(
                 f"the YAML of {other} cannot be read, so it is not known whether {going[0][0]}, which is to go with {tenant}, is its inbox as well",
                 remedy=f"correct the YAML of {other} first (`fabric validate {other}`), or remove it if that tenant is no more",
             )
         _refuse(tenant, going, f"tenant {other}'s", str(naming.inbox_dir(data_dir, other)), data_dir)
-        for source, path in (outline.inboxes or {}).items():
+        for source, path in (names.inboxes or {}).items():
             _refuse(tenant, going, f"the inbox of tenant {other}'s source {source}", path, data_dir)
-        for source, path in (outline.folders or {}).items():
+        for source, path in (names.folders or {}).items():
             _refuse(tenant, going, f"what tenant {other}'s source {source} reads", path, data_dir, is_wide=True)
 
 

@@ -13,7 +13,7 @@ from fabric_assets import naming
 from fabric_assets.config.base import format_duration, parse_duration
 from fabric_assets.config.collisions import find_collisions, get_rivals
 from fabric_assets.config.loader import load_fleet
-from fabric_assets.config.references import Outline
+from fabric_assets.config.references import TenantNames
 from fabric_assets.config.yaml_tree import resolve_scalar
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.settings import Settings
@@ -285,8 +285,8 @@ PARTS = st.lists(st.sampled_from(["a", "raw", "ro", "bi", "marts", "fabric", "st
 @given(st.dictionaries(PARTS, st.lists(PARTS, max_size=3, unique=True), min_size=2, max_size=6))
 def test_no_clash_with_a_tenant_served_elsewhere_is_missed(fleet: dict[str, list[str]]) -> None:
     tenants = {tenant: sources for tenant, sources in fleet.items() if naming.get_tenant_name_error(tenant) is None}
-    outlines = [Outline(tenant, dict.fromkeys(sources, ("orders",))) for tenant, sources in tenants.items()]
-    clashes = {(tenant, message.split("tenant ")[1].split("'s")[0]) for tenant, _, message in find_collisions(outlines, Path("/data"))}
+    all_names = [TenantNames(tenant, dict.fromkeys(sources, ("orders",))) for tenant, sources in tenants.items()]
+    clashes = {(tenant, message.split("tenant ")[1].split("'s")[0]) for tenant, _, message in find_collisions(all_names, Path("/data"))}
     for tenant, other in clashes:
         assert other in get_rivals([tenant], tenants)
         assert (other, tenant) in clashes

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fabric_assets.config.loader import load_fleet, load_outlines
+from fabric_assets.config.loader import load_fleet, load_tenant_names
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.offboarding.mentions import Mentions
 from fabric_assets.offboarding.neighbours import refuse_shared_inboxes
@@ -31,7 +31,7 @@ def check(settings: Settings, tenant: str = "acme") -> None:
     config = None
     if (settings.tenants_dir / f"{tenant}.yaml").exists():
         config = load_fleet(replace(settings, tenants=(tenant,))).tenants[tenant].config
-    refuse_shared_inboxes(tenant, settings.data_dir, config, load_outlines(settings))
+    refuse_shared_inboxes(tenant, settings.data_dir, config, load_tenant_names(settings))
 
 
 @pytest.mark.parametrize("has_yaml", [True, False], ids=["yaml", "no_yaml"])
@@ -79,10 +79,10 @@ def test_no_inbox_goes_that_is_anothers_of_another_code_location(
     loaded = load_fleet(replace(settings, tenants=("acme",))).tenants["acme"].config
     write_tenant(other, get_inbox(theirs.format(other=other)))
     if reason is None:
-        refuse_shared_inboxes("acme", settings.data_dir, loaded, load_outlines(settings))
+        refuse_shared_inboxes("acme", settings.data_dir, loaded, load_tenant_names(settings))
         return
     with pytest.raises(ConfigurationError) as refused:
-        refuse_shared_inboxes("acme", settings.data_dir, loaded, load_outlines(settings))
+        refuse_shared_inboxes("acme", settings.data_dir, loaded, load_tenant_names(settings))
     assert reason.format(other=other) in str(refused.value)
     assert f"tenant {other}'s source ads" in str(refused.value)
 

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 
 from fabric_assets.config.base import Path
-from fabric_assets.config.references import Outline
+from fabric_assets.config.references import TenantNames
 from fabric_assets.config.sources.rest import Templates, find_orphans
 from fabric_assets.config.yaml_tree import Node
 
 
-def get_outline(tenant: str, root: Node) -> Outline:
+def get_tenant_names(tenant: str, root: Node) -> TenantNames:
     """Read the names off a tree.
 
     Args:
@@ -20,10 +20,10 @@ def get_outline(tenant: str, root: Node) -> Outline:
     for name, source in _get_items(_get(root, "sources")):
         if (path := _get(source, "path")) and isinstance(path.value, str):
             (inboxes if (kind := _get(source, "type")) and kind.value == "csv_import" else folders)[name] = path.value
-    return Outline(tenant, sources, tuple(key for key, _ in _get_items(_get(root, "checks"))), targets, inboxes, folders)
+    return TenantNames(tenant, sources, tuple(key for key, _ in _get_items(_get(root, "checks"))), targets, inboxes, folders)
 
 
-def get_parents(root: Node) -> Iterator[tuple[Path, str]]:
+def find_missing_parents(root: Node) -> Iterator[tuple[Path, str]]:
     """Yield the streams of all APIs that name a parent which is not there."""
     for source, node in _get_items(_get(root, "sources")):
         kind = _get(node, "type")
