@@ -10,20 +10,20 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from fabric_assets.errors import RetriableError
+from fabric_assets.loading.commit_batcher import CommitBatcher
 from fabric_assets.loading.failures import build_error, report_unrecorded
 from fabric_assets.loading.job import LoadAbandoned
 from fabric_assets.loading.read_ahead import ReadAhead
 from fabric_assets.loading.stream_load import LoadContext, StreamLoad, is_small
-from fabric_assets.loading.together import Together
 from fabric_assets.rows.batches import Batch, ReadGroup, StreamFailed
 from fabric_assets.rows.reports import StreamFailure
 
 
-def load_group(group: ReadGroup, context: LoadContext, together: Together[StreamLoad]) -> None:
+def load_group(group: ReadGroup, context: LoadContext, batcher: CommitBatcher[StreamLoad]) -> None:
     """Load a group's streams.
 
     Args:
-        together: takes those whose rows are few, to `commit_together`.
+        batcher: gets the streams with few rows, for `commit_together`.
     """
     loads: dict[str, StreamLoad] = {}
     try:
@@ -36,7 +36,7 @@ def load_group(group: ReadGroup, context: LoadContext, together: Together[Stream
                 if all(load.is_over for load in loads.values()):
                     break
         for name in [name for name, load in loads.items() if load.may_share]:
-            together.add(loads.pop(name))
+            batcher.add(loads.pop(name))
         for load in loads.values():
             if not load.is_over:
                 _attempt(load, lambda load=load: _commit([load]))

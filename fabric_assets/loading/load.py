@@ -17,12 +17,12 @@ from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.registry import open_source
 from fabric_assets.drivers.destinations import Destination, get_destination
 from fabric_assets.errors import ConfigurationError, FabricError, InternalError, RetriableError
+from fabric_assets.loading.commit_batcher import CommitBatcher
 from fabric_assets.loading.failures import build_error, report_unrecorded
 from fabric_assets.loading.finished import find_finished
 from fabric_assets.loading.group_load import commit_together, load_group
 from fabric_assets.loading.job import Job
 from fabric_assets.loading.stream_load import LoadContext, StreamLoad
-from fabric_assets.loading.together import Together
 from fabric_assets.rows.batches import ReadGroup, SourceReader
 from fabric_assets.rows.reports import LoadRecord, LoadRequest, StreamFailure, StreamReport
 from fabric_assets.suggestions import suggest
@@ -210,12 +210,12 @@ def _run_groups(reader: SourceReader, shared: LoadContext, report: Report) -> It
                 group = groups.get_nowait()
             except Empty:
                 break
-            load_group(group, shared, together)
+            load_group(group, shared, batcher)
         if not others.acquire(blocking=False) and not job.is_over:
             # The last one, and all outcomes are final: DuckDB writes its log into the file while the caller still deals with them.
             shared.warehouse.close()
 
-    together = Together[StreamLoad](lambda loads: commit_together(loads, shared), job.check)
+    batcher = CommitBatcher[StreamLoad](lambda loads: commit_together(loads, shared), job.check)
     number = min(reader.connections, len(reader.groups))
     others = threading.Semaphore(number - 1)
     threads = [threading.Thread(target=work, daemon=True, name=f"{job.place}: {index}") for index in range(number)]

@@ -1,4 +1,4 @@
-"""What several threads bring one by one -> handled by one of them at a time, together with all that has come meanwhile."""
+"""Items that several threads add one by one -> batches, each handled by one of these threads with everything added meanwhile."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -6,15 +6,17 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-# So many wait at most: whoever brings more waits until they are taken.
+# The longest queue: a thread that adds more waits until a batch is taken from it.
 _MOST = 16
 _POLL_SECONDS = 0.1
 
 
-class Together(Generic[T]):
-    """Args:
-    handle: takes what has come; must not raise but to end the work as a whole.
-    check: called now and then while there is too much; what it raises ends the waiting.
+class CommitBatcher(Generic[T]):
+    """A queue of what is ready to be committed. The thread that finds nobody at work commits all of it at once.
+
+    Args:
+        handle: commits a batch; raises only to end the load as a whole.
+        check: called now and then while the queue is full; what it raises ends the waiting.
     """
 
     def __init__(self, handle: Callable[[Sequence[T]], None], check: Callable[[], None]) -> None:
@@ -23,7 +25,7 @@ class Together(Generic[T]):
         self._is_busy, self._changed = False, threading.Condition()
 
     def add(self, item: T) -> None:
-        """Bring an item, and handle what is there if nobody else does."""
+        """Add an item. If no other thread is at work, handle all items until none is left."""
         with self._changed:
             while len(self._items) >= _MOST:
                 self._changed.wait(_POLL_SECONDS)
@@ -32,10 +34,10 @@ class Together(Generic[T]):
             if self._is_busy:
                 return
             self._is_busy = True
-        while items := self._take():
+        while items := self._next_batch():
             self._handle(items)
 
-    def _take(self) -> list[T]:
+    def _next_batch(self) -> list[T]:
         with self._changed:
             items, self._items = self._items, []
             self._is_busy = bool(items)
