@@ -482,7 +482,8 @@ def test_a_clock_that_goes_wrong_does_not_change_the_wait(no_waiting: list[float
     """The end of the window is a time of the server's, and so is its Date."""
     then = 1_700_000_000
     head = (
-        f"HTTP/1.1 403 No\r\nDate: {formatdate(then, usegmt=True)}\r\nX-RateLimit-Remaining: 0\r\nX-RateLimit-Reset: {then + 30}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        f"HTTP/1.1 403 No\r\nDate: {formatdate(then, usegmt=True)}\r\nX-RateLimit-Remaining: 0\r\nX-RateLimit-Reset: {then + 30}\r\n"
+        "Content-Length: 0\r\nConnection: close\r\n\r\n"
     )
     with Wire(head.encode(), WHOLE) as url:
         assert read({"contacts": ALL}, base_url=url).get_rows("contacts") == ROWS
