@@ -30,31 +30,31 @@ ReportFault = Callable[[Exception, str], InternalError | None]
 _log = logging.getLogger(__name__)
 
 
-def report_own_fault(error: BaseException, place: str, *, data_dir: Path | None, tenant: str = "") -> InternalError | None:
+def report_own_fault(error: BaseException, where: str, *, data_dir: Path | None, tenant: str = "") -> InternalError | None:
     """Turn a mistake of our own code into an error of ours and keep its traceback; None for any other exception.
 
     Args:
-        place: what the message begins with.
+        where: what the message begins with.
         data_dir: None where it is not known: the traceback is logged as an error instead.
         tenant: whose work it was; empty where it was no single tenant's.
     """
-    fault = find_own_fault(error, place)
+    fault = find_own_fault(error, where)
     if fault is not None:
         keep_traceback(fault, data_dir=data_dir, tenant=tenant)
     return fault
 
 
-def find_own_fault(error: BaseException, place: str) -> InternalError | None:
+def find_own_fault(error: BaseException, where: str) -> InternalError | None:
     """Turn a mistake of our own code into an error of ours; None for any other exception.
 
     Args:
-        place: what the message begins with.
+        where: what the message begins with.
     """
     for part in _list_parts(error):
-        if (where := _find_own_line(part)) is not None:
+        if (code_line := _find_own_line(part)) is not None:
             # Masked before it is cut, which could leave half of a secret.
             reason = mask(" ".join(str(part).split()))[:_LONGEST_REASON] or type(part).__name__
-            return InternalError(f"{place}: a fault of ETL Fabric ({type(part).__name__} at {where}): {reason}", traceback=_format(error))
+            return InternalError(f"{where}: a fault of ETL Fabric ({type(part).__name__} at {code_line}): {reason}", traceback=_format(error))
     return None
 
 

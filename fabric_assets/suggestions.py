@@ -39,12 +39,12 @@ def suggest(word: str, known: Iterable[str], meant: str = "") -> str:
     return f"{hint} known: {', '.join(names[:_SHOWN]) or 'none'}{more}"
 
 
-def build_missing_error(place: str, *, kind: str, name: str, known: Iterable[str], remedy: str) -> SourceError:
+def build_missing_error(where: str, *, kind: str, name: str, known: Iterable[str], remedy: str) -> SourceError:
     """A source that lacks what the YAML names.
 
     Args:
-        place: tenant, source and stream.
+        where: tenant, source and stream.
         kind: what is missing, in the YAML's words: `table`, `cursor field`.
         known: the names that the source does have.
     """
-    return SourceError(f"{place}: the source has no {kind} {name!r}{suggest(name, known)}", remedy=remedy)
+    return SourceError(f"{where}: the source has no {kind} {name!r}{suggest(name, known)}", remedy=remedy)

@@ -125,7 +125,7 @@ def explain(
         return
     table = Table("value", "from", box=None, pad_edge=False, show_header=False)
     for value in chosen:
-        table.add_row(f"{value.dotted}: {json.dumps(value.value, ensure_ascii=False)}", _get_place(value))
+        table.add_row(f"{value.dotted}: {json.dumps(value.value, ensure_ascii=False)}", _describe_origin(value))
     get_console().print(table)
 
 
@@ -180,7 +180,7 @@ def _explain_as_json(value: EffectiveValue) -> dict[str, object]:
     return {"path": value.dotted, "value": value.value, "default": origin is None, **where}
 
 
-def _get_place(value: EffectiveValue) -> str:
+def _describe_origin(value: EffectiveValue) -> str:
     return f"{shorten(value.origin.file)}:{value.origin.line}" if value.origin else "default"
 
 

@@ -18,7 +18,13 @@ _DBT_SCHEMAS = ("staging", "intermediate", "marts")
 
 
 class _Inbox(NamedTuple):
-    place: tuple[str, ...]
+    """An inbox.
+
+    Args:
+        steps: as `locate` gives them.
+    """
+
+    steps: tuple[str, ...]
     tenant: str
     source: str
     path: str
@@ -46,12 +52,12 @@ def _find_machine_folders(tenants: Iterable[TenantNames], data_dir: PurePath) ->
                 yield each.tenant, ("sources", source, "path"), f"{reason}: copy the files to a folder of their own, and name that"
 
 
-def get_machine_folder(place: tuple[str, ...], data_dir: PurePath) -> str:
-    """The folder of the machine that a place lies in, or nothing; the data folder may lie in one, too."""
+def get_machine_folder(steps: tuple[str, ...], data_dir: PurePath) -> str:
+    """Find the folder of the machine, such as /proc, in which a path lies; empty for none, and for a path in the data folder."""
     home = locate(".", data_dir)
-    if place[: len(home)] == home:
+    if steps[: len(home)] == home:
         return ""
-    return next((root for root in naming.MACHINE_FOLDERS if place[: root.count("/") + 1] == ("file", *root.strip("/").split("/"))), "")
+    return next((root for root in naming.MACHINE_FOLDERS if steps[: root.count("/") + 1] == ("file", *root.strip("/").split("/"))), "")
 
 
 def _find_shared_names(tenants: Iterable[TenantNames]) -> Iterator[tuple[str, Path, str]]:
@@ -73,13 +79,13 @@ def _find_shared_inboxes(tenants: Iterable[TenantNames], data_dir: PurePath) -> 
     inboxes = [_Inbox(locate(path, data_dir), each.tenant, source, path) for each in tenants for source, path in (each.inboxes or {}).items()]
     holders: dict[tuple[str, ...], list[_Inbox]] = defaultdict(list)
     for inbox in inboxes:
-        holders[inbox.place].append(inbox)
+        holders[inbox.steps].append(inbox)
     others: dict[_Inbox, tuple[str, _Inbox]] = {}
     for inbox in inboxes:
-        if twin := next((other for other in holders[inbox.place] if other != inbox), None):
+        if twin := next((other for other in holders[inbox.steps] if other != inbox), None):
             others[inbox] = ("is", twin)
-        for depth in range(1, len(inbox.place)):
-            for outer in holders.get(inbox.place[:depth], ()):
+        for depth in range(1, len(inbox.steps)):
+            for outer in holders.get(inbox.steps[:depth], ()):
                 others.setdefault(inbox, ("lies in", outer))
                 others.setdefault(outer, ("holds", inbox))
     homes = {locate(str(naming.inbox_dir(data_dir, each.tenant)), data_dir): each.tenant for each in tenants}
@@ -95,12 +101,12 @@ def _find_shared_inboxes(tenants: Iterable[TenantNames], data_dir: PurePath) -> 
 def _find_anothers_home(inbox: _Inbox, homes: Mapping[tuple[str, ...], str]) -> tuple[str, _Inbox] | None:
     """The folder of another tenant's name that an inbox is, lies in or holds."""
     (*root, _) = next(iter(homes))
-    home = inbox.place[: len(root) + 1]
+    home = inbox.steps[: len(root) + 1]
     holds = home == tuple(root[: len(home)])
     tenant = next((tenant for tenant in homes.values() if tenant != inbox.tenant), "") if holds else homes.get(home, inbox.tenant)
     if tenant in ("", inbox.tenant):
         return None
-    how = "holds" if holds else "is" if home == inbox.place else "lies in"
+    how = "holds" if holds else "is" if home == inbox.steps else "lies in"
     return how, _Inbox(home, tenant, "", f"inbox/{tenant}")
 
 
@@ -110,14 +116,14 @@ def _find_read_inboxes(tenants: Iterable[TenantNames], data_dir: PurePath) -> It
     for each in tenants:
         for source, path in (each.inboxes or {}).items():
             inbox = _Inbox(locate(path, data_dir), each.tenant, source, path)
-            held[inbox.place].append(inbox)
-            for depth in range(1, len(inbox.place)):
-                below[inbox.place[:depth]].append(inbox)
+            held[inbox.steps].append(inbox)
+            for depth in range(1, len(inbox.steps)):
+                below[inbox.steps[:depth]].append(inbox)
     for each in tenants:
         for source, path in (each.folders or {}).items():
-            place = locate(path, data_dir)
-            around = [("lies in", held.get(place[:depth], ())) for depth in range(1, len(place))]
-            pairs = [("is", held.get(place, ())), *around, ("holds", below.get(place, ()))]
+            steps = locate(path, data_dir)
+            around = [("lies in", held.get(steps[:depth], ())) for depth in range(1, len(steps))]
+            pairs = [("is", held.get(steps, ())), *around, ("holds", below.get(steps, ()))]
             if found := next(((how, inbox) for how, inboxes in pairs for inbox in inboxes if inbox.tenant != each.tenant), None):
                 how, inbox = found
                 reason = f"{how} {inbox.path}, which is the inbox of tenant {inbox.tenant}'s source {inbox.source}"

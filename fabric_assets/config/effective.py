@@ -1,4 +1,4 @@
-"""A loaded tenant -> every value in force with the place that it comes from; what `fabric explain` shows."""
+"""A loaded tenant -> every value in force with the file and line that it comes from; what `fabric explain` shows."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -15,7 +15,7 @@ from fabric_assets.config.base import Path as KeyPath
 from fabric_assets.config.collisions import find_collisions, get_longer_names, get_rivals
 from fabric_assets.config.folder import TenantFiles, get_tenant_files
 from fabric_assets.config.layers import Layers, Stack
-from fabric_assets.config.messages import Mistake, get_mistakes, get_node, place_finding
+from fabric_assets.config.messages import Mistake, get_mistakes, get_node, locate_finding
 from fabric_assets.config.problems import Origin, Problem, make_problem
 from fabric_assets.config.references import TenantNames, find_dangling
 from fabric_assets.config.tenant import TenantConfig
@@ -35,7 +35,7 @@ __all__ = ["Fleet", "LoadedTenant", "Origin", "Problem", "load_fleet", "load_ten
 
 
 class Origins(Mapping[KeyPath, Origin]):
-    """Path -> where it stands, read off the tree when asked: most places of a large fleet nobody ever asks for."""
+    """Mapping of each path to its file, line and column, which are looked up when asked for: most of a large fleet's never are."""
 
     def __init__(self, root: Node) -> None:
         self._root = root
@@ -44,7 +44,7 @@ class Origins(Mapping[KeyPath, Origin]):
         node, depth = get_node(self._root, path)
         if depth < len(path) and isinstance(node.value, dict | list):  # one word may stand for a mapping
             raise KeyError(path)
-        return Origin(node.file, *node.place)
+        return Origin(node.file, *node.location)
 
     def __iter__(self) -> Iterator[KeyPath]:
         return _iterate(self._root, ())
@@ -55,13 +55,13 @@ class Origins(Mapping[KeyPath, Origin]):
     def get_nearest(self, path: KeyPath) -> Origin:
         """Where a path, or for want of it the nearest key above, stands."""
         node, _ = get_node(self._root, path)
-        return Origin(node.file, *node.place)
+        return Origin(node.file, *node.location)
 
     def find_reference(self, below: KeyPath, key: str, name: str) -> Origin | None:
         """Where the first reference to a secret stands below a path: its `key` is env, file or secret."""
         for path in _iterate(get_node(self._root, below)[0], ()):
             if path[-1:] == (key,) and (node := get_node(self._root, (*below, *path))[0]).value == name:
-                return Origin(node.file, *node.place)
+                return Origin(node.file, *node.location)
         return None
 
 
@@ -83,7 +83,7 @@ class LoadedTenant:
         return self.origins.get_nearest(path)
 
     def make_problem(self, path: KeyPath, message: str) -> Problem:
-        """Report a mistake that only shows elsewhere (in the dbt project) at its place in the YAML."""
+        """Report a mistake that only another part (the dbt project) shows, with its line in the YAML."""
         origin = self.get_origin(*path)
         return make_problem(self.config.tenant, origin.file, (origin.line, origin.column), path, message, text=_read_again(origin.file))
 
@@ -138,7 +138,7 @@ def load_fleet(settings: Settings, *, offboarded: bool = False) -> Fleet:
     for name, path, message in find_collisions(all_names, settings.data_dir.resolve()):
         if name in served and name in roots:
             healthy.pop(name, None)
-            mistake = place_finding(roots[name], path, message)
+            mistake = locate_finding(roots[name], path, message)
             broken.setdefault(name, []).append(_to_problem(name, mistake, _read_again(mistake.node.file)))
     return Fleet(healthy, {name: _sort(broken[name]) for name in served if name in broken}, layers.find_problems())
 
@@ -186,14 +186,14 @@ def _validate(name: str, stack: Stack, files: TenantFiles) -> tuple[TenantConfig
     except ValidationError as error:
         mistakes += islice(get_mistakes(error, stack.root, TenantConfig), _SHOWN)
         if (count := error.error_count()) > _SHOWN:
-            mistakes.append(place_finding(stack.root, (), f"... and about {count - _SHOWN} more mistakes"))
+            mistakes.append(locate_finding(stack.root, (), f"... and about {count - _SHOWN} more mistakes"))
         mistakes += _find_cross_mistakes(name, stack.root)
     if (declared := stack.root.value.get("tenant")) and isinstance(declared.value, str) and declared.value != name:  # type: ignore[union-attr]
-        mistakes.append(place_finding(stack.root, ("tenant",), f"must equal the file's name: write '{name}', or rename the file"))
+        mistakes.append(locate_finding(stack.root, ("tenant",), f"must equal the file's name: write '{name}', or rename the file"))
     poisoned = [finding.path for _, finding in stack.findings if finding.path]
     seen: set[tuple[Path, tuple[int, int], KeyPath, str]] = set()
     for mistake in mistakes:
-        key = (mistake.node.file, mistake.place, mistake.path, mistake.message)
+        key = (mistake.node.file, mistake.location, mistake.path, mistake.message)
         if key not in seen and not any(mistake.path[: len(path)] == path for path in poisoned):
             seen.add(key)
             problems.append(_to_problem(name, mistake, stack.texts.get(mistake.node.file, "")))
@@ -203,11 +203,11 @@ def _validate(name: str, stack: Stack, files: TenantFiles) -> tuple[TenantConfig
 def _find_cross_mistakes(name: str, root: Node) -> Iterator[Mistake]:
     """Apply the rules that look across the file to a file that has other mistakes: pydantic gives up before it comes to them."""
     findings = [*find_dangling(get_tenant_names(name, root)), *find_missing_parents(root)]
-    return (place_finding(root, path, message) for path, message in findings)
+    return (locate_finding(root, path, message) for path, message in findings)
 
 
 def _to_problem(tenant: str, mistake: Mistake, text: str) -> Problem:
-    return make_problem(tenant, mistake.node.file, mistake.place, mistake.path, mistake.message, text=text)
+    return make_problem(tenant, mistake.node.file, mistake.location, mistake.path, mistake.message, text=text)
 
 
 def _sort(problems: list[Problem]) -> tuple[Problem, ...]:

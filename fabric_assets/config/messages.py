@@ -1,7 +1,7 @@
 """pydantic's errors -> places in the YAML, and what is wrong in plain words.
 
 An error's `loc` is walked through the models and the tree at once: only the models tell a union's tag, which pydantic puts into `loc`, from a key.
-Input values are never quoted: any of them could be a secret in the wrong place.
+Input values are never quoted: any of them could be a secret that was written under the wrong key.
 """
 
 import re
@@ -49,13 +49,13 @@ class Mistake(NamedTuple):
 
     Args:
         path: real keys and indexes only.
-        place: line and column in the node's file.
+        location: line and column in the node's file.
         node: the deepest node that exists on the path.
     """
 
     path: Path
     node: Node
-    place: tuple[int, int]
+    location: tuple[int, int]
     message: str
 
 
@@ -67,7 +67,7 @@ class _Spot(NamedTuple):
 
 
 def get_mistakes(error: ValidationError, root: Node, model: type[BaseModel]) -> Iterator[Mistake]:
-    """Turn a validation error into one mistake per place."""
+    """Turn a validation error into mistakes, one for each place in the YAML."""
     scalars: dict[Path, list[str]] = {}
     spots: dict[Path, _Spot] = {}
     explained: set[Path] = set()
@@ -92,7 +92,7 @@ def get_mistakes(error: ValidationError, root: Node, model: type[BaseModel]) -> 
             hint = "; put it in quotes"
         elif messages == ["must be true or false"] and str(spot.node.value).lower() in {"true", "false"}:
             hint = ", without quotes"
-        yield Mistake(path, spot.node, spot.node.value_place, words + hint)
+        yield Mistake(path, spot.node, spot.node.value_location, words + hint)
 
 
 def get_node(root: Node, path: Sequence[str | int]) -> tuple[Node, int]:
@@ -106,10 +106,10 @@ def get_node(root: Node, path: Sequence[str | int]) -> tuple[Node, int]:
     return node, len(path)
 
 
-def place_finding(root: Node, path: Path, message: str) -> Mistake:
-    """Give a rule's finding its place: the value of the path, or the nearest key that exists."""
+def locate_finding(root: Node, path: Path, message: str) -> Mistake:
+    """Find the line and column of a rule's finding: of the value at the path, or of the nearest key above that exists."""
     node, depth = get_node(root, path)
-    return Mistake(path[:depth] or path, node, node.value_place if depth == len(path) else node.place, message)
+    return Mistake(path[:depth] or path, node, node.value_location if depth == len(path) else node.location, message)
 
 
 def get_keys(model: type[BaseModel]) -> list[str]:
@@ -119,41 +119,43 @@ def get_keys(model: type[BaseModel]) -> list[str]:
 
 def _explain(details: dict[str, Any], spot: _Spot) -> Iterator[Mistake]:
     kind, context = details["type"], details.get("ctx", {})
-    path, node, place = spot.path, spot.node, spot.node.value_place
+    path, node, location = spot.path, spot.node, spot.node.value_location
     if kind == "too_short" and node.value:
         return  # pydantic leaves out the entries that have mistakes of their own
     if kind == "extra_forbidden":
         known = get_keys(spot.model)
         if spot.model is SecretRef:  # the key itself may be the secret
-            yield Mistake(path[:-1], node, node.place, f"unknown key; known: {', '.join(known)}")
+            yield Mistake(path[:-1], node, node.location, f"unknown key; known: {', '.join(known)}")
         else:
-            yield Mistake(path, node, node.place, f"unknown key '{path[-1]}'{suggest(str(path[-1]), known)}")
+            yield Mistake(path, node, node.location, f"unknown key '{path[-1]}'{suggest(str(path[-1]), known)}")
     elif kind == "missing":
         only = get_args(spot.model) if get_origin(spot.model) is Literal else ()
-        yield Mistake(path, node, node.place, f"is missing; write {path[-1]}: {only[0]}" if len(only) == 1 else "is missing")
+        yield Mistake(path, node, node.location, f"is missing; write {path[-1]}: {only[0]}" if len(only) == 1 else "is missing")
     elif kind in {"union_tag_invalid", "union_tag_not_found"}:
         key = context["discriminator"].strip("'")
         known = _get_tags(spot.model)
         below = _get_child(node, key)
         if below is None:
-            yield Mistake((*path, key), node, node.place, f"is missing; known: {', '.join(known)}")
+            yield Mistake((*path, key), node, node.location, f"is missing; known: {', '.join(known)}")
         else:
-            yield Mistake((*path, key), below, below.value_place, f"unknown {key}{suggest(str(below.value), known, _find_type(below.value, known))}")
+            yield Mistake((*path, key), below, below.value_location, f"unknown {key}{suggest(str(below.value), known, _find_type(below.value, known))}")
     elif kind == "literal_error":
         words = re.findall(r"'([^']*)'", context["expected"])
         only = context["expected"].strip("'")
         as_text = ", without quotes" if not words and str(node.value) == only else ""
-        yield Mistake(path, node, place, f"is not one of the words allowed{suggest(str(node.value), words)}" if len(words) > 1 else f"must be {only}{as_text}")
+        yield Mistake(
+            path, node, location, f"is not one of the words allowed{suggest(str(node.value), words)}" if len(words) > 1 else f"must be {only}{as_text}"
+        )
     elif kind == "value_error":
         reason = context["error"]
         findings = reason.findings if isinstance(reason, LocatedError) else (((), str(reason)),)
         for below, message in findings:
             end, depth = get_node(node, below)
             # The finding names a key: show that, unless a value is what is wrong.
-            yield Mistake((*path, *below), end, end.value_place if depth == len(below) else end.place, message)
+            yield Mistake((*path, *below), end, end.value_location if depth == len(below) else end.location, message)
     else:
         mapping = f"must be a mapping (key: value){_show_mapping(spot)}" if kind in _MAPPINGS else None
-        yield Mistake(path, node, place, mapping or _WORDS.get(kind) or _count(kind, context) or details["msg"])
+        yield Mistake(path, node, location, mapping or _WORDS.get(kind) or _count(kind, context) or details["msg"])
 
 
 def _show_mapping(spot: _Spot) -> str:

@@ -65,16 +65,16 @@ class Problem:
         return where + (f"{self.path}: " if self.path else "") + self.message + (f"\n{self.snippet}" if self.snippet else "")
 
 
-def make_problem(tenant: str, file: Path, place: tuple[int, int], path: KeyPath, message: str, *, text: str) -> Problem:
+def make_problem(tenant: str, file: Path, location: tuple[int, int], path: KeyPath, message: str, *, text: str) -> Problem:
     """Make a problem that is safe to show to anybody.
 
     Args:
-        place: line and column.
+        location: line and column.
         text: the file's, for the snippet.
     """
     dotted = clean(".".join(str(part) for part in path))
     hide = any(isinstance(part, str) and is_secret_key(part) for part in path[-2:])
-    return Problem(tenant, file, *place, dotted, clean(message), get_snippet(text, place, hide=hide))
+    return Problem(tenant, file, *location, dotted, clean(message), get_snippet(text, location, hide=hide))
 
 
 def shorten(file: Path) -> str:
@@ -100,13 +100,14 @@ def is_secret_key(key: str) -> bool:
     return any(word in _SECRET_WORDS for word in words) or any(len(word) > 3 and difflib.get_close_matches(word, _SECRET_WORDS, 1, 0.8) for word in words)
 
 
-def get_snippet(text: str, place: tuple[int, int], *, hide: bool = False) -> str:
-    """Quote a line, or what is around the place of a long one, with a caret under the place.
+def get_snippet(text: str, location: tuple[int, int], *, hide: bool = False) -> str:
+    """Quote a line with a caret under the column; of a long line only the part around the column.
 
     Args:
-        hide: mask the place's own value, too.
+        location: line and column.
+        hide: also mask the value at the column.
     """
-    line, column = place
+    line, column = location
     quoted = _read(text)
     if not 0 < line <= len(quoted.lines):
         return ""

@@ -38,13 +38,14 @@ _COLUMNS = 20
 
 
 class Node:
-    """A value, its file, and the places of the value and of its key, packed as line << 20 | column (both from 1).
+    """A value, its file, and where the value and its key begin.
 
-    Packed, and with slots: a large fleet holds hundreds of thousands of them.
+    A large fleet holds hundreds of thousands of nodes: hence the slots, and line and column packed into one number.
 
     Args:
         value: a scalar, or a dict or list of nodes.
-        key_at: 0 for list items and the root.
+        at: line << 20 | column of the value, both counted from 1.
+        key_at: the same of its key; 0 for list items and the root.
     """
 
     __slots__ = ("at", "file", "key_at", "value")
@@ -56,24 +57,24 @@ class Node:
         self.key_at = key_at
 
     @property
-    def place(self) -> tuple[int, int]:
-        """Where the node begins: its key, or for want of one the value."""
+    def location(self) -> tuple[int, int]:
+        """Line and column of the key, or of the value where the node has no key."""
         return unpack(self.key_at or self.at)
 
     @property
-    def value_place(self) -> tuple[int, int]:
-        """Where a scalar stands; for mappings and lists the key, which is what people look for."""
-        return self.place if isinstance(self.value, dict | list) else unpack(self.at)
+    def value_location(self) -> tuple[int, int]:
+        """Line and column of a scalar; of the key of a mapping or list, which is what people look for."""
+        return self.location if isinstance(self.value, dict | list) else unpack(self.at)
 
 
 Scalar = str | int | float | bool | None
 
 
 class Finding(NamedTuple):
-    """Something wrong at a place of one file.
+    """A mistake in one file, with its line and column.
 
     Args:
-        path: keys from the root; a model error below it would only be noise.
+        path: keys from the root; errors of the model below it are not shown, as they follow from this one.
     """
 
     line: int
@@ -97,7 +98,7 @@ def resolve_scalar(text: str) -> Scalar:
 
 
 def to_plain(node: Node) -> object:
-    """Drop the places: what pydantic validates."""
+    """Return the bare values of a tree, which pydantic validates."""
     value = node.value
     if isinstance(value, dict):
         return {key: to_plain(child) for key, child in value.items()}
@@ -107,13 +108,13 @@ def to_plain(node: Node) -> object:
 
 
 def pack(mark: yaml.Mark) -> int:
-    """Turn a mark (from 0) into a place (from 1)."""
+    """Pack the line and column of a mark, which count from 0, into one number; they count from 1 in it."""
     return (mark.line + 1) << _COLUMNS | (mark.column + 1)
 
 
-def unpack(place: int) -> tuple[int, int]:
-    """Turn a packed place into line and column."""
-    return place >> _COLUMNS, place & ((1 << _COLUMNS) - 1)
+def unpack(packed: int) -> tuple[int, int]:
+    """Turn a packed number into line and column."""
+    return packed >> _COLUMNS, packed & ((1 << _COLUMNS) - 1)
 
 
 class _Open:
