@@ -18,7 +18,7 @@ from fabric_assets.own_faults import report_own_fault
 from fabric_assets.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from fabric_assets.offboarding.survey import Leaving
+    from fabric_assets.offboarding.survey import OffboardingRequest
 
 
 def offboard(
@@ -40,13 +40,13 @@ def offboard(
             remedy=f"call this in the part of the fleet that serves it; or, if this is the one, with FABRIC_TENANTS={tenant}",
         )
     _check_export(export, settings)
-    leaving = _find(tenant, settings)
+    request = _find(tenant, settings)
     from fabric_assets.factories.instance.opening import get_instance
     from fabric_assets.factories.offboarding import Offboarding
     from fabric_assets.offboarding.certificate import to_markdown
 
     with get_instance(settings) as instance:
-        work = Offboarding(leaving, instance, lambda line: typer.echo(f"{tenant}: {line}", err=True))
+        work = Offboarding(request, instance, lambda line: typer.echo(f"{tenant}: {line}", err=True))
         if not yes and not _ask(tenant, work.preview(), as_json=json_):
             raise typer.Exit(2)
         try:
@@ -64,21 +64,21 @@ def offboard(
         typer.echo(f"error: something of {tenant} is left, so there is no certificate; call this again, which goes on", err=True)
         raise typer.Exit(1)
     typer.echo(f"{tenant}: certificate: {naming.offboarding_certificate(settings.data_dir, tenant)}, and .md", err=True)
-    if leaving.config is not None:
+    if request.config is not None:
         typer.echo(f"{tenant}: now remove its YAML and reload the code locations; until then Dagster may record its name anew", err=True)
 
 
-def _find(tenant: str, settings: Settings) -> "Leaving":
+def _find(tenant: str, settings: Settings) -> "OffboardingRequest":
     """Load that one tenant, if its YAML is there and right, and of all others what is theirs."""
-    from fabric_assets.offboarding.destinations import find_destinations, get_graph, get_mentions
+    from fabric_assets.offboarding.destinations import build_name_matcher, find_destinations, get_graph
     from fabric_assets.offboarding.neighbours import refuse_shared_inboxes
-    from fabric_assets.offboarding.survey import Leaving
+    from fabric_assets.offboarding.survey import OffboardingRequest
 
     config, notes = _load(tenant, settings)
     refuse_shared_inboxes(tenant, settings.data_dir, config, load_tenant_names(settings))
     graph, unread = get_graph(config, settings)
-    mentions = get_mentions(tenant, settings, graph)
-    return Leaving(tenant, config, settings, mentions, find_destinations(tenant, config, settings, mentions=mentions, graph=graph), (*notes, *unread))
+    matcher = build_name_matcher(tenant, settings, graph)
+    return OffboardingRequest(tenant, config, settings, matcher, find_destinations(tenant, config, settings, matcher=matcher, graph=graph), (*notes, *unread))
 
 
 def _load(tenant: str, settings: Settings) -> tuple[TenantConfig | None, tuple[str, ...]]:

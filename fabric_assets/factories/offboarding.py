@@ -25,7 +25,7 @@ from fabric_assets.offboarding.export import check_export, export_tables, prepar
 from fabric_assets.offboarding.journal import PROVED, Journal, get_now, open_journal, read_journal
 from fabric_assets.offboarding.places import delete_places, find_places, is_anothers
 from fabric_assets.offboarding.search import get_outermost, search_folders
-from fabric_assets.offboarding.survey import Leaving, delete_destination, find_left_at_destination, find_left_places, is_empty, survey
+from fabric_assets.offboarding.survey import OffboardingRequest, delete_destination, find_left_at_destination, find_left_places, is_empty, survey
 from fabric_assets.private_files import FileLock, make_private_folder
 from fabric_assets.security.token_files import locked
 from fabric_assets.warehouse.lease import load_lease, warehouse_lease
@@ -44,9 +44,9 @@ class Offboarding:
         report: told what goes on.
     """
 
-    def __init__(self, leaving: Leaving, instance: dg.DagsterInstance, report: Report, *, wait_seconds: float = WAIT_SECONDS) -> None:
-        self._leaving, self._instance, self._report, self._wait = leaving, instance, report, wait_seconds
-        self._tenant, self._data_dir = leaving.tenant, leaving.settings.data_dir
+    def __init__(self, request: OffboardingRequest, instance: dg.DagsterInstance, report: Report, *, wait_seconds: float = WAIT_SECONDS) -> None:
+        self._request, self._instance, self._report, self._wait = request, instance, report, wait_seconds
+        self._tenant, self._data_dir = request.tenant, request.settings.data_dir
         self._databases = open_databases(instance)
 
     def preview(self) -> dict[str, Any]:
@@ -98,7 +98,7 @@ class Offboarding:
         file = naming.offboarding_journal(self._data_dir, self._tenant)
         journal = read_journal(file)
         if journal is None:
-            if self._leaving.config is None and is_empty(self.preview()["found"]):
+            if self._request.config is None and is_empty(self.preview()["found"]):
                 raise ConfigurationError(f"there is no tenant {self._tenant}, and nothing of one anywhere", remedy="see `fabric list tenants`")
             journal = open_journal(self._tenant, self._data_dir, {"export": wanted})
             self._report(f"begun: {self._tenant} takes no work any more")
@@ -110,7 +110,7 @@ class Offboarding:
         return journal
 
     def _pause(self, journal: Journal) -> TenantRuns:
-        settings = self._leaving.settings
+        settings = self._request.settings
         pausing.stop_instigators(self._instance, self._tenant)
         end_dead_runs(self._instance, settings)
         runs = self._find_runs()
@@ -126,12 +126,12 @@ class Offboarding:
 
     def _wait_at_destination(self) -> None:
         """Loads into a server hold a lease there, from whatever machine; once anything is deleted the login may be gone."""
-        config = self._leaving.config
+        config = self._request.config
         if config is None or get_kind(config).has_one_writer:
             return
         for source in config.sources:
             try:
-                with load_lease(config, source, self._leaving.settings, timeout_seconds=self._wait, report=self._report, offboarding=True):
+                with load_lease(config, source, self._request.settings, timeout_seconds=self._wait, report=self._report, offboarding=True):
                     pass
             except (DestinationError, SecretError) as error:
                 # Nobody loads with a login that is refused, or was never made.
@@ -147,9 +147,9 @@ class Offboarding:
             )
 
     def _survey(self, runs: TenantRuns) -> dict[str, Any]:
-        found = survey(self._leaving, runs=runs.own)
+        found = survey(self._request, runs=runs.own)
         shards = list_shards(self._instance, self._databases)
-        history = removal.count_history(self._databases, shards, runs.own, self._leaving.mentions)
+        history = removal.count_history(self._databases, shards, runs.own, self._request.matcher)
         if runs.shared:
             history["runs shared with other tenants, in which its part was deleted and its name replaced"] = len(runs.shared)
         return {**found, "found": {**found["found"], "history": history}, "searched": self._describe_searched()}
@@ -160,15 +160,15 @@ class Offboarding:
         if "export" not in journal.steps:
             folder = Path(journal.request["export"]) / self._tenant
             prepare_export(folder, journal.begun)
-            journal.finish("export", export_tables(self._leaving.destinations.warehouses, folder, self._tenant, self._report))
+            journal.finish("export", export_tables(self._request.destinations.warehouses, folder, self._tenant, self._report))
         elif "destination" not in journal.steps:
             check_export(journal.steps["export"])
 
     # --- from here on things are gone
 
     def _delete_at_destination(self, journal: Journal) -> None:
-        self._report(f"deleting its data: {', '.join(warehouse.place for warehouse in self._leaving.destinations.warehouses) or 'no warehouse'}")
-        delete_destination(self._leaving)
+        self._report(f"deleting its data: {', '.join(warehouse.place for warehouse in self._request.destinations.warehouses) or 'no warehouse'}")
+        delete_destination(self._request)
         journal.finish("destination", {"at": get_now()})
 
     def _delete_here(self, journal: Journal, own: Sequence[str]) -> None:
@@ -178,33 +178,33 @@ class Offboarding:
             delete_places(places[kind])
         self._report("deleting its history in Dagster")
         shards = list_shards(self._instance, self._databases)
-        mentions, substitute = self._leaving.mentions, self._get_substitute(journal)
+        matcher, substitute = self._request.matcher, self._get_substitute(journal)
         for run in own:
             self._instance.compute_log_manager.delete_logs(prefix=[run])
-        removal.delete_history(self._databases, shards, own, mentions)
-        sharing.rename_in_databases(self._databases, list_shards(self._instance, self._databases), own, mentions, substitute)
+        removal.delete_history(self._databases, shards, own, matcher)
+        sharing.rename_in_databases(self._databases, list_shards(self._instance, self._databases), own, matcher, substitute)
         delete_places(path for path in list(files.find_own_files(self._instance, self._tenant, own)) if path.exists())
         captured = (file for file in files.find_captured_output(self._instance) if not self._is_no_evidence(file))
-        sharing.rename_in_files(captured, mentions, substitute)
+        sharing.rename_in_files(captured, matcher, substitute)
 
     def _find_left(self, own: Sequence[str]) -> list[str]:
         places = self._find_places(own)
         kept = {path.parent.resolve() / path.name for kind in _LAST for path in places.pop(kind)}
-        left = [*find_left_at_destination(self._leaving), *find_left_places(places)]
+        left = [*find_left_at_destination(self._request), *find_left_places(places)]
         left += [f"run {run}" for run in self._find_runs().own]
-        left += proof.search_databases(self._databases, self._leaving.mentions)
-        return left + search_folders(self._get_folders(), self._leaving.mentions, skip=lambda path: path in kept or self._is_no_evidence(path))
+        left += proof.search_databases(self._databases, self._request.matcher)
+        return left + search_folders(self._get_folders(), self._request.matcher, skip=lambda path: path in kept or self._is_no_evidence(path))
 
     def _delete_secrets(self, own: Sequence[str]) -> list[str]:
         """And the locks, which keep others out while there is something to protect."""
         self._report("deleting its sealed secrets")
-        with locked(self._tenant, self._leaving.settings, offboarding=True):
+        with locked(self._tenant, self._request.settings, offboarding=True):
             delete_places([path for kind in _LAST for path in self._find_places(own)[kind]])
         places = self._find_places(own)
         return find_left_places({kind: places[kind] for kind in _LAST})
 
     def _find_places(self, own: Sequence[str]) -> dict[str, list[Path]]:
-        return find_places(self._tenant, self._data_dir, self._leaving.config, own, names=self._leaving.mentions.found_in_file)
+        return find_places(self._tenant, self._data_dir, self._request.config, own, names=self._request.matcher.found_in_file)
 
     def _get_folders(self) -> list[Path]:
         folders = [self._data_dir, Path(self._instance.root_directory), *files.get_folders(self._instance)]
@@ -216,15 +216,15 @@ class Offboarding:
     def _is_no_evidence(self, path: Path) -> bool:
         data_dir = self._data_dir.resolve()
         own, parsed = naming.offboarding_journal(data_dir, self._tenant).parent, data_dir / "dbt" / "prepared"
-        return own in path.parents or parsed in path.parents or is_anothers(path, data_dir, self._leaving.mentions.others)
+        return own in path.parents or parsed in path.parents or is_anothers(path, data_dir, self._request.matcher.others)
 
     def _describe_searched(self) -> list[str]:
-        places = [warehouse.place for warehouse in self._leaving.destinations.warehouses]
+        places = [warehouse.place for warehouse in self._request.destinations.warehouses]
         databases = [f"every table and column of Dagster's {database.place}" for database in self._databases]
         return [*places, *databases, *(f"every byte below {folder}, but for other tenants' own files" for folder in get_outermost(self._get_folders()))]
 
     def _find_runs(self) -> TenantRuns:
-        return find_runs(self._databases, self._leaving.mentions)
+        return find_runs(self._databases, self._request.matcher)
 
     def _get_substitute(self, journal: Journal) -> str:
         return f"offboarded_{hashlib.sha256(f'{self._tenant} {journal.begun}'.encode()).hexdigest()[:8]}"

@@ -13,7 +13,7 @@ from fabric_assets.drivers.postgres_destination import parse_postgres_url, split
 from fabric_assets.errors import ConfigurationError, FabricError, SecretError
 from fabric_assets.offboarding.duckdb_file import DuckDbFile
 from fabric_assets.offboarding.journal import PROVED, read_journal
-from fabric_assets.offboarding.mentions import Mentions
+from fabric_assets.offboarding.tenant_name_matcher import TenantNameMatcher
 from fabric_assets.offboarding.warehouses import Warehouse
 from fabric_assets.security.roles.estate import Estate, ServerLogin
 from fabric_assets.security.secrets import list_secrets, resolve_secret
@@ -42,9 +42,9 @@ class Destinations:
     is_gone: bool = False
 
 
-def get_mentions(tenant: str, settings: Settings, graph: ProjectGraph | None) -> Mentions:
+def build_name_matcher(tenant: str, settings: Settings, graph: ProjectGraph | None) -> TenantNameMatcher:
     """What names the tenant, beside all others that there are."""
-    return Mentions(tenant, others=_list_tenants(settings), schemas=graph.schemas if graph else ())
+    return TenantNameMatcher(tenant, others=_list_tenants(settings), schemas=graph.schemas if graph else ())
 
 
 def get_graph(config: TenantConfig | None, settings: Settings) -> tuple[ProjectGraph | None, tuple[str, ...]]:
@@ -58,7 +58,7 @@ def get_graph(config: TenantConfig | None, settings: Settings) -> tuple[ProjectG
         return None, (_UNPREPARED,) if config is not None else ()
 
 
-def find_destinations(tenant: str, config: TenantConfig | None, settings: Settings, *, mentions: Mentions, graph: ProjectGraph | None) -> Destinations:
+def find_destinations(tenant: str, config: TenantConfig | None, settings: Settings, *, matcher: TenantNameMatcher, graph: ProjectGraph | None) -> Destinations:
     """Say where to look; a DuckDB file counts also where the destination is another one by now.
 
     Raises:
@@ -73,12 +73,12 @@ def find_destinations(tenant: str, config: TenantConfig | None, settings: Settin
         if text := read_provision_url():
             parts = split_postgres_url(text, PROVISION_VARIABLE)
             login = _build_login(PROVISION_VARIABLE, parts)
-            _refuse_shared_roles(tenant, mentions.others)
+            _refuse_shared_roles(tenant, matcher.others)
             estate = Estate(tenant, login.database, ())
             from fabric_assets.offboarding.postgres_schemas import PostgresSchemas
 
             reader = _get_sealed_login(tenant, login, settings)
-            server = PostgresSchemas(mentions, estate, login=login, reader=reader, is_managed=True)
+            server = PostgresSchemas(matcher, estate, login=login, reader=reader, is_managed=True)
             return Destinations((*files, server), "unknown: there is no YAML")
         return Destinations(files, "unknown: there is no YAML", (UNKNOWN,))
     destination = config.destination
@@ -87,7 +87,7 @@ def find_destinations(tenant: str, config: TenantConfig | None, settings: Settin
     from fabric_assets.offboarding.postgres_schemas import PostgresSchemas
 
     server = PostgresSchemas(
-        mentions,
+        matcher,
         build_estate(config, graph, settings),
         login=get_server_login(config, settings),
         reader=_get_reader(config, settings) if destination.managed else None,

@@ -13,8 +13,8 @@ from adbc_driver_postgresql import dbapi
 
 from fabric_assets import naming
 from fabric_assets.errors import DestinationError
-from fabric_assets.offboarding.mentions import Mentions
 from fabric_assets.offboarding.postgres_rows import PostgresRows, Unreadable
+from fabric_assets.offboarding.tenant_name_matcher import TenantNameMatcher
 from fabric_assets.offboarding.warehouses import Column, Relation, Warehouse
 from fabric_assets.quoting import quote
 from fabric_assets.security.roles.belongings import Belongings, drop_belongings, list_belongings
@@ -51,9 +51,9 @@ class PostgresSchemas(Warehouse):
     reader: the tenant's own login, which reads the rows; None where it is lost.
     """
 
-    def __init__(self, mentions: Mentions, estate: Estate, *, login: ServerLogin, reader: ServerLogin | None, is_managed: bool) -> None:
+    def __init__(self, matcher: TenantNameMatcher, estate: Estate, *, login: ServerLogin, reader: ServerLogin | None, is_managed: bool) -> None:
         self.place = f"Postgres {login.place}, database {estate.own_database if estate.has_own_database else estate.database}"
-        self._mentions, self._estate, self._login, self._is_managed = mentions, estate, login, is_managed
+        self._matcher, self._estate, self._login, self._is_managed = matcher, estate, login, is_managed
         self._reader = reader if is_managed else login
         self._unread = dict[str, str]()
 
@@ -138,7 +138,7 @@ class PostgresSchemas(Warehouse):
             drop_belongings(server, estate, is_managed=self._is_managed)
 
     def _open_rows(self) -> PostgresRows:
-        return PostgresRows(self._mentions.tenant, own=self._reader, login=self._login, place=self.place)
+        return PostgresRows(self._matcher.tenant, own=self._reader, login=self._login, place=self.place)
 
     def _list(self) -> Belongings:
         with open_server(self._login) as server:
@@ -147,7 +147,7 @@ class PostgresSchemas(Warehouse):
 
     def _tell_own(self, server: Server) -> tuple[Estate, set[str]]:
         """Add the schemas that the YAML no longer names and the ledger does. Give all schemas with a name that only the tenant's can have."""
-        estate, tenant = self._estate, self._mentions.tenant
+        estate, tenant = self._estate, self._matcher.tenant
         own, alike = set(estate.schemas), set[str]()
         known = {name for (name,) in server.ask("select datname::text from pg_catalog.pg_database where datallowconn")}
         for database in {estate.database, estate.own_database} & known if self._is_managed else {estate.database}:
@@ -159,9 +159,9 @@ class PostgresSchemas(Warehouse):
             if ledger in names and server.ask(_LEDGER, (f"{quote(ledger)}.loads",), database=database) == [(True,)]:
                 sources = self._ask_ledger(database, ledger)
                 own |= {ledger, *(name(tenant, source) for source in sources for name in (naming.raw_dataset, naming.load_staging_dataset))}
-            alike |= {name for name in names if self._mentions.is_like_own(name) and not self._mentions.is_like_anothers(name)}
+            alike |= {name for name in names if self._matcher.is_like_own(name) and not self._matcher.is_like_anothers(name)}
         # A model's own schema, or a source of long ago, may make a name that is another tenant's.
-        own = {name for name in own if not self._mentions.is_like_anothers(name)}
+        own = {name for name in own if not self._matcher.is_like_anothers(name)}
         return replace(estate, schemas=tuple(sorted(own))), alike
 
     def _ask_ledger(self, database: str, schema: str) -> list[str]:

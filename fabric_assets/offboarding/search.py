@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from fabric_assets.offboarding.mentions import Mentions
 from fabric_assets.offboarding.places import walk
+from fabric_assets.offboarding.tenant_name_matcher import TenantNameMatcher
 
 
-def search_folders(folders: Iterable[Path], mentions: Mentions, *, skip: Callable[[Path], bool]) -> list[str]:
+def search_folders(folders: Iterable[Path], matcher: TenantNameMatcher, *, skip: Callable[[Path], bool]) -> list[str]:
     """Name each file that names the tenant, with the first place where it does.
 
     Args:
@@ -18,9 +18,9 @@ def search_folders(folders: Iterable[Path], mentions: Mentions, *, skip: Callabl
         for file in walk(folder):
             if skip(file):
                 continue
-            if mentions.found_in(str(file.relative_to(folder))):
+            if matcher.found_in(str(file.relative_to(folder))):
                 found.append(f"path {file}")
-            elif not file.is_symlink() and file.is_file() and (place := mentions.find_in_file(file)):
+            elif not file.is_symlink() and file.is_file() and (place := matcher.find_in_file(file)):
                 found.append(f"file {file}: {place}")
     return sorted(found)
 

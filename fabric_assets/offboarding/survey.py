@@ -9,8 +9,8 @@ from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.errors import FabricError, SecretError
 from fabric_assets.offboarding import buckets
 from fabric_assets.offboarding.destinations import Destinations
-from fabric_assets.offboarding.mentions import Mentions
 from fabric_assets.offboarding.places import count_places, find_places, get_foreign_paths
+from fabric_assets.offboarding.tenant_name_matcher import TenantNameMatcher
 from fabric_assets.offboarding.warehouses import Relation, Warehouse
 from fabric_assets.own_faults import is_own_fault
 from fabric_assets.security.secrets import list_secrets
@@ -18,48 +18,48 @@ from fabric_assets.settings import Settings
 
 
 @dataclass(frozen=True)
-class Leaving:
-    """The tenant that goes.
+class OffboardingRequest:
+    """A request to offboard one tenant, with what is known of it.
 
     Args:
-        config: None where there is no YAML any more, or none that can be read.
-        unknown: what can not be looked at, in words.
+        config: None where its YAML no longer exists or cannot be read.
+        unknown: what cannot be searched, in words.
     """
 
     tenant: str
     config: TenantConfig | None
     settings: Settings
-    mentions: Mentions
+    matcher: TenantNameMatcher
     destinations: Destinations
     unknown: tuple[str, ...] = ()
 
 
-def survey(leaving: Leaving, *, runs: Sequence[str]) -> dict[str, Any]:
+def survey(request: OffboardingRequest, *, runs: Sequence[str]) -> dict[str, Any]:
     """Count tables, files, objects and secrets."""
-    tenant, settings = leaving.tenant, leaving.settings
+    tenant, settings = request.tenant, request.settings
     relations, database, unreadable = [], {}, []
-    places = find_places(tenant, settings.data_dir, leaving.config, runs, names=leaving.mentions.found_in_file)
-    for warehouse in leaving.destinations.warehouses:
+    places = find_places(tenant, settings.data_dir, request.config, runs, names=request.matcher.found_in_file)
+    for warehouse in request.destinations.warehouses:
         found, reason = _list_relations(warehouse)
         relations += found
         unreadable += [reason] if reason else []
         database |= {kind: names for kind, names in warehouse.describe().items() if names}
     return {
-        "destination": leaving.destinations.kind,
+        "destination": request.destinations.kind,
         "found": {
             "relations": [{"schema": each.schema, "table": each.name, "kind": each.kind, "rows": each.rows} for each in relations],
             "database": database,
             "files": {kind: count for kind, count in count_places(places).items() if count["files"]},
-            "buckets": {path: count for path, count in _count_objects(leaving).items() if count["objects"]},
-            "secrets": _list_secrets(leaving),
+            "buckets": {path: count for path, count in _count_objects(request).items() if count["objects"]},
+            "secrets": _list_secrets(request),
         },
         "outside": [
-            *leaving.unknown,
-            *leaving.destinations.unknown,
-            *(entry for warehouse in leaving.destinations.warehouses for entry in warehouse.find_namesakes()),
-            *(entry for warehouse in leaving.destinations.warehouses for entry in warehouse.find_uncounted()),
+            *request.unknown,
+            *request.destinations.unknown,
+            *(entry for warehouse in request.destinations.warehouses for entry in warehouse.find_namesakes()),
+            *(entry for warehouse in request.destinations.warehouses for entry in warehouse.find_uncounted()),
             *(f"rows of {reason}" for reason in unreadable),
-            *(f"{path}, which its YAML names and which is not the platform's" for path in get_foreign_paths(tenant, settings.data_dir, leaving.config)),
+            *(f"{path}, which its YAML names and which is not the platform's" for path in get_foreign_paths(tenant, settings.data_dir, request.config)),
         ],
     }
 
@@ -68,31 +68,31 @@ def is_empty(found: Mapping[str, Any]) -> bool:
     return not any(found.values())
 
 
-def delete_destination(leaving: Leaving) -> None:
+def delete_destination(request: OffboardingRequest) -> None:
     """Delete what takes a login to reach: while there are secrets yet."""
-    for warehouse in leaving.destinations.warehouses:
+    for warehouse in request.destinations.warehouses:
         warehouse.delete()
-    if not leaving.destinations.is_gone:
-        buckets.delete_objects(leaving.config, leaving.settings)
+    if not request.destinations.is_gone:
+        buckets.delete_objects(request.config, request.settings)
 
 
-def find_left_at_destination(leaving: Leaving) -> list[str]:
+def find_left_at_destination(request: OffboardingRequest) -> list[str]:
     """The second look at databases and buckets."""
-    left = [entry for warehouse in leaving.destinations.warehouses if warehouse.has_catalog for entry in warehouse.find_left()]
-    return left + [f"{count['objects']} objects in {path}" for path, count in _count_objects(leaving).items() if count["objects"]]
+    left = [entry for warehouse in request.destinations.warehouses if warehouse.has_catalog for entry in warehouse.find_left()]
+    return left + [f"{count['objects']} objects in {path}" for path, count in _count_objects(request).items() if count["objects"]]
 
 
-def _count_objects(leaving: Leaving) -> dict[str, dict[str, int]]:
-    return {} if leaving.destinations.is_gone else buckets.count_objects(leaving.config, leaving.settings)
+def _count_objects(request: OffboardingRequest) -> dict[str, dict[str, int]]:
+    return {} if request.destinations.is_gone else buckets.count_objects(request.config, request.settings)
 
 
 def find_left_places(places: Mapping[str, Sequence[Path]]) -> list[str]:
     return [f"{kind}: {path}" for kind, paths in places.items() for path in paths]
 
 
-def _list_secrets(leaving: Leaving) -> list[str]:
+def _list_secrets(request: OffboardingRequest) -> list[str]:
     try:
-        return [*list_secrets(leaving.tenant, settings=leaving.settings)]
+        return [*list_secrets(request.tenant, settings=request.settings)]
     except SecretError:  # a damaged store is deleted as well as a sound one
         return ["(the sealed store cannot be read)"]
 

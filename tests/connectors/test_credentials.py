@@ -24,8 +24,8 @@ from fabric_assets.connectors.sql_database import readers as sql_readers
 from fabric_assets.drivers.destinations import connect
 from fabric_assets.drivers.postgres_destination import Postgres
 from fabric_assets.errors import ConfigurationError, FabricError, SourceError
-from fabric_assets.offboarding.mentions import Mentions
 from fabric_assets.offboarding.postgres_schemas import PostgresSchemas
+from fabric_assets.offboarding.tenant_name_matcher import TenantNameMatcher
 from fabric_assets.offboarding.warehouses import Relation
 from fabric_assets.security.roles.estate import Estate
 from fabric_assets.security.roles.server import open_server
@@ -131,7 +131,7 @@ def _provision(tenant: TenantConfig, settings: Settings) -> None:
 
 def _export(tenant: TenantConfig, settings: Settings) -> None:
     login = get_server_login(tenant, settings)
-    schemas = PostgresSchemas(Mentions("acme"), Estate("acme", "postgres", ()), login=login, reader=None, is_managed=False)
+    schemas = PostgresSchemas(TenantNameMatcher("acme"), Estate("acme", "postgres", ()), login=login, reader=None, is_managed=False)
     schemas.get_columns(Relation("public", "secrets", database="postgres"), as_text=False)
 
 

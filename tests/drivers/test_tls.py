@@ -30,8 +30,8 @@ from fabric_assets.connectors.sql_database.query import Query
 from fabric_assets.drivers.destinations import connect
 from fabric_assets.drivers.postgres_destination import Postgres
 from fabric_assets.errors import ConfigurationError, DestinationError, FabricError, SourceError
-from fabric_assets.offboarding.mentions import Mentions
 from fabric_assets.offboarding.postgres_schemas import PostgresSchemas
+from fabric_assets.offboarding.tenant_name_matcher import TenantNameMatcher
 from fabric_assets.offboarding.warehouses import Relation
 from fabric_assets.security.roles.estate import Estate
 from fabric_assets.security.roles.server import open_server
@@ -196,7 +196,7 @@ def provision(url: str, settings: Settings) -> list[Any]:
 
 def export(url: str, settings: Settings) -> list[Any]:
     login = get_server_login(make_tenant(url, settings), settings)
-    schemas = PostgresSchemas(Mentions("acme"), Estate("acme", login.database, ()), login=login, reader=None, is_managed=False)
+    schemas = PostgresSchemas(TenantNameMatcher("acme"), Estate("acme", login.database, ()), login=login, reader=None, is_managed=False)
     relation = Relation("public", "stores", database=login.database)
     with schemas.read(relation, schemas.get_columns(relation, as_text=False)) as (_, batches):
         return sorted(tuple(row.values()) for row in batches.read_all().to_pylist())

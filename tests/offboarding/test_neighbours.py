@@ -9,8 +9,8 @@ import pytest
 
 from fabric_assets.config.loader import load_fleet, load_tenant_names
 from fabric_assets.errors import ConfigurationError
-from fabric_assets.offboarding.mentions import Mentions
 from fabric_assets.offboarding.neighbours import refuse_shared_inboxes
+from fabric_assets.offboarding.tenant_name_matcher import TenantNameMatcher
 from fabric_assets.settings import Settings
 from tests.faults.processes import Case, Process
 from tests.offboarding.world import get_environ, make_home
@@ -135,5 +135,5 @@ def test_without_the_folder_of_all_tenants_nobody_goes(settings: Settings, start
     ],
 )  # fmt: skip
 def test_a_schema_is_called_like_a_tenants_as_a_whole_or_not_at_all(schema: str, own: bool, anothers: bool) -> None:
-    acme = Mentions("acme", others=("acm", "acme_two", "acme_raw", "acme_raw_b", "acme_ro"), schemas=("metrics",))
+    acme = TenantNameMatcher("acme", others=("acm", "acme_two", "acme_raw", "acme_raw_b", "acme_ro"), schemas=("metrics",))
     assert (acme.is_like_own(schema), acme.is_like_anothers(schema)) == (own, anothers)

@@ -28,9 +28,9 @@ from fabric_assets.offboarding.certificate import build_certificate, to_markdown
 from fabric_assets.offboarding.duckdb_file import DuckDbFile
 from fabric_assets.offboarding.export import MANIFEST, check_export, export_tables, prepare_export
 from fabric_assets.offboarding.journal import open_journal
-from fabric_assets.offboarding.mentions import Mentions
 from fabric_assets.offboarding.places import delete_places, find_places, get_foreign_paths
 from fabric_assets.offboarding.postgres_schemas import PostgresSchemas
+from fabric_assets.offboarding.tenant_name_matcher import TenantNameMatcher
 from fabric_assets.offboarding.warehouses import Warehouse
 from fabric_assets.security.roles.estate import Estate, ServerLogin
 from fabric_assets.settings import Settings
@@ -161,7 +161,7 @@ def test_a_postgres_view_is_left_out_for_its_own_fault_alone(postgres_database: 
     parts = split_postgres_url(postgres_database, "here")
     login = ServerLogin("here", parts["host"], parts["port"], parts["dbname"], parts["user"], parts["password"], {})
     estate = Estate("acme", parts["dbname"], ("acme_marts",))
-    warehouse = PostgresSchemas(Mentions("acme"), estate, login=login, reader=None, is_managed=False)
+    warehouse = PostgresSchemas(TenantNameMatcher("acme"), estate, login=login, reader=None, is_managed=False)
     assert export(warehouse, tmp_path / "out")["views_left_out"] == [{"schema": "acme_marts", "view": "numbers", "reason": "InvalidTextRepresentation"}]
 
     with contextlib.closing(psycopg2.connect(postgres_database)) as connection, connection, connection.cursor() as cursor:

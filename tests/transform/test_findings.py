@@ -14,7 +14,7 @@ import pytest
 
 from fabric_assets import naming
 from fabric_assets.errors import ConfigurationError, FabricError
-from fabric_assets.offboarding.destinations import get_mentions
+from fabric_assets.offboarding.destinations import build_name_matcher
 from fabric_assets.settings import Settings
 from fabric_assets.transform.estates import list_schemas
 from fabric_assets.transform.evaluation import prepare_graph
@@ -258,7 +258,7 @@ models:
     assert {"acme_dbt_test__audit", "acme_quality"} <= set(list_schemas(managed, graph))
     assert "acme_dbt_test__audit" not in list_schemas(untested, graph)
     assert "acme_dbt_test__audit" in list_schemas(unmanaged, graph)  # the test has left the project; its rows have not
-    assert get_mentions("acme", replace(own_project, tenants_dir=own_project.dbt_project_dir), graph).is_like_own("acme_dbt_test__audit")
+    assert build_name_matcher("acme", replace(own_project, tenants_dir=own_project.dbt_project_dir), graph).is_like_own("acme_dbt_test__audit")
     write_only(own_project, {"models/marts/sales/by_name.yml": yml.replace("schema: quality", "schema: raw_shop")})
     with pytest.raises(ConfigurationError, match=r"not_null_orders_by_name_customer_name: the schema raw_shop is the platform's own"):
         prepare_project(own_project)

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from fabric_assets.factories.instance.records.databases import Database, Transaction
 from fabric_assets.factories.instance.records.runs import escape
 from fabric_assets.factories.translators import TENANT_TAG
-from fabric_assets.offboarding.mentions import Mentions
+from fabric_assets.offboarding.tenant_name_matcher import TenantNameMatcher
 
 # How what Dagster packs for a column of text begins: zlib's header in base64.
 _PACKED = ("eJ", "eN", "eA")
 
 
-def search_databases(databases: Sequence[Database], mentions: Mentions) -> list[str]:
+def search_databases(databases: Sequence[Database], matcher: TenantNameMatcher) -> list[str]:
     """Name each table and column, with the number of rows that name the tenant."""
     found = []
     for database in databases:
@@ -29,21 +29,21 @@ def search_databases(databases: Sequence[Database], mentions: Mentions) -> list[
                 texts = set(database.get_text_columns(table))
                 for column, kind in columns.items():
                     if column in texts:
-                        counts[f"{table}.{column}"] += _count_texts(database, sql, table, column, mentions)
+                        counts[f"{table}.{column}"] += _count_texts(database, sql, table, column, matcher)
                     elif "blob" in kind or "bytea" in kind or "binary" in kind:
-                        counts[f"{table}.{column}"] += sum(mentions.found_in(_unpack(body)) for (body,) in sql.stream(f'select "{column}" from {table}'))
+                        counts[f"{table}.{column}"] += sum(matcher.found_in(_unpack(body)) for (body,) in sql.stream(f'select "{column}" from {table}'))
                 if {"key", "value"} <= columns.keys():
-                    ((tags,),) = sql.ask(f"select count(*) from {table} where key = :key and value = :value", key=TENANT_TAG, value=mentions.tenant)
+                    ((tags,),) = sql.ask(f"select count(*) from {table} where key = :key and value = :value", key=TENANT_TAG, value=matcher.tenant)
                     counts[f"{table}.value"] += tags
         found += [f"Dagster's storage, {database.place}: {place}, {number} rows" for place, number in counts.items() if number]
     return found
 
 
-def _count_texts(database: Database, sql: Transaction, table: str, column: str, mentions: Mentions) -> int:
+def _count_texts(database: Database, sql: Transaction, table: str, column: str, matcher: TenantNameMatcher) -> int:
     text = f'cast("{column}" as text)' if "json" in database.tables[table][column] else f'"{column}"'
-    plain = sql.stream(f"select {text} from {table} where {text} like :some escape '!'", some=f"%{escape(mentions.tenant)}%")
+    plain = sql.stream(f"select {text} from {table} where {text} like :some escape '!'", some=f"%{escape(matcher.tenant)}%")
     packed = sql.stream(f"select {text} from {table} where {' or '.join(f'{text} like :p{number}' for number in range(len(_PACKED)))}", **_get_beginnings())
-    return sum(mentions.found_in(value) for (value,) in plain) + sum(mentions.found_in(_unpack_text(value)) for (value,) in packed)
+    return sum(matcher.found_in(value) for (value,) in plain) + sum(matcher.found_in(_unpack_text(value)) for (value,) in packed)
 
 
 def _get_beginnings() -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from fabric_assets.factories.instance.records.databases import Database, Transaction, open_shard
 from fabric_assets.factories.instance.records.runs import escape, get_key_pattern, read_owners, split
-from fabric_assets.offboarding.mentions import Mentions
+from fabric_assets.offboarding.tenant_name_matcher import TenantNameMatcher
 
 _RUN = "run_id in :runs"
 _KEY = "asset_key like :key escape '!'"
@@ -36,7 +36,7 @@ _CALLED = {"jobs": "schedules and sensors", "instigators": "schedules and sensor
 _BODIES = {"jobs": "job_body", "instigators": "instigator_body", "job_ticks": "tick_body"}
 
 
-def count_history(databases: Sequence[Database], shards: Sequence[Path], runs: Sequence[str], mentions: Mentions) -> dict[str, int]:
+def count_history(databases: Sequence[Database], shards: Sequence[Path], runs: Sequence[str], matcher: TenantNameMatcher) -> dict[str, int]:
     """How many records of each kind are the tenant's."""
     counts: Counter[str] = Counter({called: 0 for called, _ in _TABLES.values()})
     for database in [*databases, *_open_shards(shards, runs)]:
@@ -45,25 +45,25 @@ def count_history(databases: Sequence[Database], shards: Sequence[Path], runs: S
                 called, _ = _TABLES[table]
                 # SQLite keeps some events of a run a second time, beside its own file.
                 mirrored = bool(shards) and table == "event_logs" and not database.shard
-                counts[called] += _count(database, sql, table, conditions, runs, mentions, mirrored=mirrored)
-            for table, ids in _find_by_content(database, sql, mentions):
+                counts[called] += _count(database, sql, table, conditions, runs, matcher, mirrored=mirrored)
+            for table, ids in _find_by_content(database, sql, matcher):
                 counts[_CALLED.get(table, "events" if table == "event_logs" else "other records")] += len(ids)
         if database.shard:
             database.dispose()
     return {called: number for called, number in counts.items() if number}
 
 
-def delete_history(databases: Sequence[Database], shards: Sequence[Path], runs: Sequence[str], mentions: Mentions) -> None:
+def delete_history(databases: Sequence[Database], shards: Sequence[Path], runs: Sequence[str], matcher: TenantNameMatcher) -> None:
     """Delete the tenant's records; call it again after whatever end it has come to."""
     own = set(runs)
     for file in shards:
         if file.stem in own:
             for path in (file.with_name(f"{file.name}-wal"), file.with_name(f"{file.name}-shm"), file.with_name(f"{file.name}-journal"), file):
                 path.unlink(missing_ok=True)
-    shared = [open_shard(file) for file in shards if file.stem not in own and mentions.found_in_file(file)]
+    shared = [open_shard(file) for file in shards if file.stem not in own and matcher.found_in_file(file)]
     for database in [*shared, *databases]:
         with database.begin() as sql:
-            for table, ids in list(_find_by_content(database, sql, mentions)):
+            for table, ids in list(_find_by_content(database, sql, matcher)):
                 for portion in split(ids):
                     sql.change(f"delete from {table} where id in :ids", ids=portion)
             for table, conditions in _list_conditions(database):
@@ -72,7 +72,7 @@ def delete_history(databases: Sequence[Database], shards: Sequence[Path], runs: 
                         for portion in split(list(runs)):
                             sql.change(f"delete from {table} where {_RUN}", runs=portion)
                     else:
-                        sql.change(f"delete from {table} where {condition}", **_get_parameters(condition, mentions))
+                        sql.change(f"delete from {table} where {condition}", **_get_parameters(condition, matcher))
         if database.shard:
             database.dispose()
 
@@ -83,30 +83,32 @@ def _list_conditions(database: Database) -> Iterator[tuple[str, list[str]]]:
             yield table, known
 
 
-def _get_parameters(condition: str, mentions: Mentions) -> dict[str, str]:
-    return {"key": get_key_pattern(mentions.tenant)} if ":key" in condition else {"step": f"{escape(mentions.tenant)}!_!_%"}
+def _get_parameters(condition: str, matcher: TenantNameMatcher) -> dict[str, str]:
+    return {"key": get_key_pattern(matcher.tenant)} if ":key" in condition else {"step": f"{escape(matcher.tenant)}!_!_%"}
 
 
-def _count(database: Database, sql: Transaction, table: str, conditions: Sequence[str], runs: Sequence[str], mentions: Mentions, *, mirrored: bool) -> int:
+def _count(
+    database: Database, sql: Transaction, table: str, conditions: Sequence[str], runs: Sequence[str], matcher: TenantNameMatcher, *, mirrored: bool
+) -> int:
     own, total = set(runs), 0
     if _RUN in conditions and not mirrored:
         total += sum(sql.ask(f"select count(*) from {table} where {_RUN}", runs=portion)[0][0] for portion in split(list(runs)))
     others = [condition for condition in conditions if condition != _RUN]
     if others:
-        parameters = {name: value for condition in others for name, value in _get_parameters(condition, mentions).items()}
+        parameters = {name: value for condition in others for name, value in _get_parameters(condition, matcher).items()}
         run = "run_id" if database.has(table, "run_id") else "null"
         found = sql.ask(f"select {run}, count(*) from {table} where {' or '.join(others)} group by 1", **parameters)
         total += sum(number for owner, number in found if owner not in own and not (mirrored and owner))
     return total
 
 
-def _find_by_content(database: Database, sql: Transaction, mentions: Mentions) -> Iterator[tuple[str, list[Any]]]:
+def _find_by_content(database: Database, sql: Transaction, matcher: TenantNameMatcher) -> Iterator[tuple[str, list[Any]]]:
     """Rows whose owner stands within their JSON alone, by table."""
-    some = f"%{escape(mentions.tenant)}%"
+    some = f"%{escape(matcher.tenant)}%"
     for table, column in _BODIES.items():
         if database.has(table, "id", column):
             rows = sql.stream(f"select id, {column} from {table} where {column} like :some escape '!'", some=some)
-            yield table, [number for number, body in rows if is_own(table, body, mentions.tenant)]
+            yield table, [number for number, body in rows if is_own(table, body, matcher.tenant)]
     if database.has("event_logs", "id", "asset_key", "dagster_event_type"):
         # An evaluation of a check is about one asset; Dagster keeps its key in the event alone, and no step where nothing ran.
         rows = sql.stream(
@@ -114,12 +116,12 @@ def _find_by_content(database: Database, sql: Transaction, mentions: Mentions) -
             " and event like :some escape '!'",
             some=some,
         )
-        yield "event_logs", [number for number, event in rows if set(read_owners(json.loads(event))) == {mentions.tenant}]
+        yield "event_logs", [number for number, event in rows if set(read_owners(json.loads(event))) == {matcher.tenant}]
     if database.has("kvs", "id", "key"):
-        yield "kvs", [number for number, key in sql.stream("select id, key from kvs where key like :some escape '!'", some=some) if mentions.found_in(key)]
+        yield "kvs", [number for number, key in sql.stream("select id, key from kvs where key like :some escape '!'", some=some) if matcher.found_in(key)]
     if database.has("bulk_actions", "id", "key", "body"):
         rows = sql.ask("select id, key, body from bulk_actions where body like :some escape '!'", some=some)
-        own = {number: key for number, key, body in rows if is_own("bulk_actions", body, mentions.tenant)}
+        own = {number: key for number, key, body in rows if is_own("bulk_actions", body, matcher.tenant)}
         if database.has("backfill_tags", "id", "backfill_id") and own:
             found = sql.ask("select id from backfill_tags where backfill_id in :keys", keys=list(own.values()))
             yield "backfill_tags", [number for (number,) in found]

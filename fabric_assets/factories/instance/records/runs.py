@@ -12,7 +12,7 @@ from typing import Any
 
 from fabric_assets.factories.instance.records.databases import Database, Transaction
 from fabric_assets.factories.translators import TENANT_TAG
-from fabric_assets.offboarding.mentions import Mentions
+from fabric_assets.offboarding.tenant_name_matcher import TenantNameMatcher
 
 _PORTION = 500
 _ENDED = ("SUCCESS", "FAILURE", "CANCELED")
@@ -28,20 +28,20 @@ class TenantRuns:
     shared: tuple[str, ...]
 
 
-def find_runs(databases: Iterable[Database], mentions: Mentions) -> TenantRuns:
+def find_runs(databases: Iterable[Database], matcher: TenantNameMatcher) -> TenantRuns:
     """Sort the runs that have to do with the tenant."""
     databases = list(databases)
     candidates: dict[str, set[str]] = {}
     for database in databases:
         with database.begin() as sql:
-            for run in _find_candidates(database, sql, mentions):
+            for run in _find_candidates(database, sql, matcher):
                 candidates.setdefault(run, set())
     for database in databases:
         with database.begin() as sql:
             for portion in split(sorted(candidates)):
                 for run, owner in _find_owners(database, sql, portion):
                     candidates[run].add(owner)
-    own = sorted(run for run, owners in candidates.items() if owners == {mentions.tenant})
+    own = sorted(run for run, owners in candidates.items() if owners == {matcher.tenant})
     return TenantRuns(tuple(own), tuple(sorted(candidates.keys() - set(own))))
 
 
@@ -72,12 +72,12 @@ def escape(text: str) -> str:
     return re.sub(r"([!%_])", r"!\1", text)
 
 
-def _find_candidates(database: Database, sql: Transaction, mentions: Mentions) -> Iterable[str]:
-    tenant = mentions.tenant
+def _find_candidates(database: Database, sql: Transaction, matcher: TenantNameMatcher) -> Iterable[str]:
+    tenant = matcher.tenant
     if database.has("runs", "run_id", "run_body"):
         yield from (run for (run,) in sql.ask("select run_id from run_tags where key = :key and value = :tenant", key=TENANT_TAG, tenant=tenant))
         for run, job, body in sql.stream("select run_id, pipeline_name, run_body from runs where run_body like :some escape '!'", some=f"%{escape(tenant)}%"):
-            if mentions.found_in(body) or (job or "").startswith(f"{tenant}__"):
+            if matcher.found_in(body) or (job or "").startswith(f"{tenant}__"):
                 yield run
     if database.has("event_logs", "run_id", "asset_key", "step_key"):
         found = sql.ask(

@@ -14,7 +14,7 @@ from fabric_assets.factories.instance.records.databases import Database, Transac
 from fabric_assets.factories.instance.records.removal import is_own
 from fabric_assets.factories.instance.records.runs import escape, get_key_pattern
 from fabric_assets.offboarding.journal import write_durably
-from fabric_assets.offboarding.mentions import Mentions
+from fabric_assets.offboarding.tenant_name_matcher import TenantNameMatcher
 
 _ID = re.compile(r'"(?:execution_plan_snapshot_id|pipeline_snapshot_id|job_snapshot_id|parent_snapshot_id)": "([0-9a-f]+)"')
 # Table -> the columns in which it is renamed, and which rows never are: those that are the tenant's alone, which the removal should have taken. Whatever
@@ -38,58 +38,58 @@ _SHARED: Mapping[str, tuple[tuple[str, ...], str]] = {
 }
 
 
-def rename_in_databases(databases: Sequence[Database], shards: Sequence[Path], own: Sequence[str], mentions: Mentions, substitute: str) -> None:
+def rename_in_databases(databases: Sequence[Database], shards: Sequence[Path], own: Sequence[str], matcher: TenantNameMatcher, substitute: str) -> None:
     """Take the tenant's name out of every record that others share, and what was deleted or changed out of the files.
 
     Args:
         own: the runs that were the tenant's alone.
         substitute: stands for the name from now on; another one for each tenant, lest two become one.
     """
-    parameters = {"own": list(own) or [""], "key": get_key_pattern(mentions.tenant), "step": f"{escape(mentions.tenant)}!_!_%"}
-    for database in [*databases, *(open_shard(file) for file in shards if mentions.found_in_file(file))]:
+    parameters = {"own": list(own) or [""], "key": get_key_pattern(matcher.tenant), "step": f"{escape(matcher.tenant)}!_!_%"}
+    for database in [*databases, *(open_shard(file) for file in shards if matcher.found_in_file(file))]:
         with database.begin() as sql:
             if database.has("snapshots", "id", "snapshot_id", "snapshot_body"):
-                _clean_snapshots(sql, mentions, substitute)
+                _clean_snapshots(sql, matcher, substitute)
             for table, (columns, condition) in _SHARED.items():
                 if database.has(table, "id", *columns):
                     used = {name: value for name, value in parameters.items() if f":{name}" in condition}
                     for column in columns:
-                        _rename(sql, table, column, mentions, substitute, condition, used)
+                        _rename(sql, table, column, matcher, substitute, condition, used)
         database.compact()
         if database.shard:
             database.dispose()
 
 
-def rename_in_files(files: Iterable[Path], mentions: Mentions, substitute: str) -> None:
+def rename_in_files(files: Iterable[Path], matcher: TenantNameMatcher, substitute: str) -> None:
     """The same for what processes have written: their captured output."""
     for file in files:
-        if not mentions.found_in_file(file):
+        if not matcher.found_in_file(file):
             continue
         text = file.read_bytes().decode(errors="surrogateescape")
-        write_durably(file, mentions.replace(text, substitute).encode(errors="surrogateescape"))
+        write_durably(file, matcher.replace(text, substitute).encode(errors="surrogateescape"))
 
 
-def _rename(sql: Transaction, table: str, column: str, mentions: Mentions, substitute: str, condition: str, parameters: Mapping[str, Any]) -> None:
-    some = f"%{escape(mentions.tenant)}%"
+def _rename(sql: Transaction, table: str, column: str, matcher: TenantNameMatcher, substitute: str, condition: str, parameters: Mapping[str, Any]) -> None:
+    some = f"%{escape(matcher.tenant)}%"
     rows = sql.stream(f"select id, {column} from {table} where {column} like :some escape '!' and {condition}", some=some, **parameters)
-    for number in [number for number, text in rows if _names_it(text, mentions) and not is_own(table, text, mentions.tenant)]:
+    for number in [number for number, text in rows if _names_it(text, matcher) and not is_own(table, text, matcher.tenant)]:
         ((text,),) = sql.ask(f"select {column} from {table} where id = :id", id=number)
-        renamed = substitute if text == mentions.tenant else mentions.replace(text, substitute)
+        renamed = substitute if text == matcher.tenant else matcher.replace(text, substitute)
         sql.change(f"update {table} set {column} = :text where id = :id", text=renamed, id=number)
 
 
-def _names_it(text: str, mentions: Mentions) -> bool:
+def _names_it(text: str, matcher: TenantNameMatcher) -> bool:
     """Also where the name is all that the column holds: the value of the tag `tenant`."""
-    return text == mentions.tenant or mentions.found_in(text)
+    return text == matcher.tenant or matcher.found_in(text)
 
 
-def _clean_snapshots(sql: Transaction, mentions: Mentions, substitute: str) -> None:
+def _clean_snapshots(sql: Transaction, matcher: TenantNameMatcher, substitute: str) -> None:
     """Delete the snapshots of jobs and plans that were the tenant's alone, and rename it in those that other runs need."""
     named, parents = {}, {}
     for number, snapshot, body in sql.stream("select id, snapshot_id, snapshot_body from snapshots"):
         text = zlib.decompress(body).decode()
         parents[snapshot] = set(_ID.findall(text))
-        if mentions.found_in(text):
+        if matcher.found_in(text):
             named[snapshot] = number
     if not named:
         return
@@ -106,5 +106,5 @@ def _clean_snapshots(sql: Transaction, mentions: Mentions, substitute: str) -> N
             sql.change("delete from snapshots where id = :id", id=number)
             continue
         ((body,),) = sql.ask("select snapshot_body from snapshots where id = :id", id=number)
-        text = mentions.replace(zlib.decompress(body).decode(), substitute)
+        text = matcher.replace(zlib.decompress(body).decode(), substitute)
         sql.change("update snapshots set snapshot_body = :body where id = :id", body=zlib.compress(text.encode()), id=number)

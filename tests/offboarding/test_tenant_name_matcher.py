@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from fabric_assets.offboarding import mentions as module
-from fabric_assets.offboarding.mentions import Mentions
+from fabric_assets.offboarding import tenant_name_matcher as module
+from fabric_assets.offboarding.tenant_name_matcher import TenantNameMatcher
 
-ACME = Mentions("acme", others=("acme_two", "acm", "acme_raw_b", "shop"), schemas=("metrics",))
+ACME = TenantNameMatcher("acme", others=("acme_two", "acm", "acme_raw_b", "shop"), schemas=("metrics",))
 
 
 @pytest.mark.parametrize(
@@ -42,13 +42,13 @@ def test_another_tenants_name_and_a_mere_word_do_not(text: str) -> None:
 
 
 def test_a_tenant_called_like_a_source_is_not_found_in_other_tenants_keys() -> None:
-    shop = Mentions("shop", others=("acme",))
+    shop = TenantNameMatcher("shop", others=("acme",))
     assert not shop.found_in('["acme", "raw", "shop", "orders"] acme/raw/shop/orders acme_raw_shop acme__shop__load "source": "shop" staging.shop')
     assert shop.found_in("shop/raw/crm/orders")
 
 
 def test_the_packages_own_name_is_no_tenant_called_assets() -> None:
-    assets = Mentions("assets")
+    assets = TenantNameMatcher("assets")
     assert not assets.found_in("fabric_assets.definitions")
     assert assets.found_in("assets__crm__load")
 

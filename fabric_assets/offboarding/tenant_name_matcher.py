@@ -22,7 +22,7 @@ _CHUNK = 4 << 20
 _AROUND = 64
 
 
-class Mentions:
+class TenantNameMatcher:
     """What names one tenant.
 
     Args:
