@@ -32,7 +32,7 @@ def load_group(group: ReadGroup, context: LoadContext, batcher: CommitBatcher[St
         with contextlib.closing(ReadAhead(read, context.job.check, is_small=is_small)) as items:
             for item in items:
                 context.job.check()
-                _take(loads[item.stream], item)
+                _handle_item(loads[item.stream], item)
                 if all(load.is_over for load in loads.values()):
                     break
         for name in [name for name, load in loads.items() if load.may_share]:
@@ -114,22 +114,22 @@ def _commit(loads: Sequence[StreamLoad]) -> None:
     reports = [load.finish() for load in loads]
 
     def write() -> None:
-        transaction.commit([load.settle() for load in loads])
+        transaction.commit([load.build_commit() for load in loads])
         for load in loads:
-            load.tell()
+            load.after_commit()
 
     first.job.commit(write, reports)
     for load in loads:
         load.is_over = True
 
 
-def _take(load: StreamLoad, item: Batch | StreamFailed) -> None:
+def _handle_item(load: StreamLoad, item: Batch | StreamFailed) -> None:
     if load.is_over:
         return
     if isinstance(item, StreamFailed):
         load.fail(item.error)
     else:
-        _attempt(load, lambda: load.take(item))
+        _attempt(load, lambda: load.write_batch(item))
 
 
 def _attempt(load: StreamLoad, step: Callable[[], None]) -> None:

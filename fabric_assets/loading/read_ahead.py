@@ -47,11 +47,11 @@ class ReadAhead(Generic[T]):
                 self._thread = threading.Thread(target=self._work, daemon=True, name=f"{threading.current_thread().name}, reading")
                 self._thread.start()
                 yield item
-                yield from self._take()
+                yield from self._read_queue()
                 return
             yield item
 
-    def _take(self) -> Iterator[T]:
+    def _read_queue(self) -> Iterator[T]:
         while True:
             try:
                 item = self._queue.get(timeout=_POLL_SECONDS)

@@ -31,7 +31,7 @@ from fabric_assets.warehouse.planted import describe_acting
 from fabric_assets.warehouse.platform_tables import imported_files as import_ledger
 from fabric_assets.warehouse.platform_tables.ledger import StreamState
 from fabric_assets.warehouse.session import Table
-from fabric_assets.warehouse.transaction import Settlement, Transaction
+from fabric_assets.warehouse.transaction import StreamCommit, Transaction
 from fabric_assets.warehouse.warehouse import Warehouse
 from fabric_assets.warehouse.writing import StreamWriter
 
@@ -63,14 +63,17 @@ class LoadContext:
 
 
 class StreamLoad:
-    """Used by one thread at a time. Take its batches, then finish it, commit what it settles, and have it tell; or fail it."""
+    """The load of one stream, used by one thread at a time.
+
+    Write its batches, `finish` it, commit what `build_commit` returns, then call `after_commit`; or `fail` it.
+    """
 
     def __init__(self, plan: StreamPlan, context: LoadContext, after_commit: Callable[[str], None]) -> None:
         self._plan, self._context, self._after_commit = plan, context, after_commit
         self._request, self.job = context.request, context.job
         self._place = context.source.describe(plan.name)
         self._record = context.records[plan.name]
-        self._started = self._told = time.monotonic()
+        self._started = self._reported = time.monotonic()
         self._state = context.states.get(plan.name, StreamState(0, {}))
         self._rejects: list[Reject] = []
         # Filled by the thread that reads, emptied by the one that writes.
@@ -82,7 +85,7 @@ class StreamLoad:
         # Rows that are so few that they wait in memory until all are there.
         self._few: list[Mapping[str, pa.Table]] = []
         self._writing: tuple[Transaction, StreamWriter] | None = None
-        self._ended: Settlement | None = None
+        self._commit: StreamCommit | None = None
         self._report: StreamReport | None = None
         self.is_over = False
         family = {} if self._request.full_refresh else {name: columns for name, columns in context.layouts.items() if _belongs(name, plan.name)}
@@ -116,7 +119,7 @@ class StreamLoad:
             value_forms=value_forms,
         )
 
-    def take(self, batch: Batch) -> None:
+    def write_batch(self, batch: Batch) -> None:
         """Shape a batch and write it; nothing is visible yet."""
         shaped = self._shaper.shape(batch)
         self._names.older.note_read(shaped.tables)
@@ -137,7 +140,7 @@ class StreamLoad:
             rows_rejected=self._record.rows_rejected + len(shaped.rejects),
             bytes=self._record.bytes + size,
         )
-        self._tell()
+        self._report_progress()
 
     @property
     def may_share(self) -> bool:
@@ -158,7 +161,7 @@ class StreamLoad:
         return self._writing[0]
 
     def finish(self) -> StreamReport:
-        """Bring the rows to where they belong, so that what `settle` gives may be committed.
+        """Bring the rows to where they belong, so that the stream can be committed.
 
         Returns:
             the stream's outcome, once it is.
@@ -202,18 +205,18 @@ class StreamLoad:
             ),
             rows_missing=written.missing,
         )
-        self._ended = Settlement(writer, record, self.memory.state, files, self._known_files)
+        self._commit = StreamCommit(writer, record, self.memory.state, files, self._known_files)
         return self._report
 
-    def settle(self) -> Settlement:
-        """What is to be committed, as of now."""
-        assert self._ended
-        return replace(self._ended, record=replace(self._ended.record, loaded_at=datetime.now(UTC)))
+    def build_commit(self) -> StreamCommit:
+        """Return what is to be committed; its time is now."""
+        assert self._commit
+        return replace(self._commit, record=replace(self._commit.record, loaded_at=datetime.now(UTC)))
 
-    def tell(self) -> None:
-        """Say that it is committed, to the reader and in the log."""
+    def after_commit(self) -> None:
+        """Run the reader's after-commit hook and log rejected rows and warnings."""
         self._after_commit(self._plan.name)
-        self._tell_of_rows()
+        self._report_rows()
 
     def fail(self, error: BaseException, *, writing: bool = False) -> None:
         """Give the stream up: nothing of it is kept but the ledger's row, and rejected rows until a load succeeds."""
@@ -272,14 +275,14 @@ class StreamLoad:
             remedy=f"see them with: fabric rejects list {self._request.tenant.tenant}; correct them at the source, or raise the stream's rejects.max",
         )
 
-    def _tell(self) -> None:
+    def _report_progress(self) -> None:
         now = time.monotonic()
-        if now - self._told < _PROGRESS_SECONDS:
+        if now - self._reported < _PROGRESS_SECONDS:
             return
-        self._told = now
+        self._reported = now
         self.job.report(f"{self._place}: {self._record.rows_read:,} rows, {self._record.bytes / 1e6:,.0f} MB in {now - self._started:,.0f} s so far")
 
-    def _tell_of_rows(self) -> None:
+    def _report_rows(self) -> None:
         if self._record.rows_rejected:
             rejected = "1 row is" if self._record.rows_rejected == 1 else f"{self._record.rows_rejected:,} rows are"
             self.job.report(f"{self._place}: {rejected} rejected; see: fabric rejects list {self._request.tenant.tenant}")

@@ -64,7 +64,7 @@ def load_lease(
             refuse_other_encodings(connection, tenant)
         key = int.from_bytes(hashlib.sha256(f"fabric load {tenant.tenant} {source}".encode()).digest()[:8], signed=True)
         lease = PostgresLease(connection, tenant.tenant, source, old_key=key, timeout_seconds=timeout_seconds, report=report)
-        lease.take(makes_table=not offboarding, missing_schema_remedy=get_missing_schema_remedy(tenant))
+        lease.acquire(makes_table=not offboarding, missing_schema_remedy=get_missing_schema_remedy(tenant))
         # Asked with the lease in hand: who offboards takes it too, once the mark stands.
         if not offboarding:
             refuse_offboarded(tenant.tenant, settings.data_dir)

@@ -63,7 +63,7 @@ class PostgresLease:
         self._table, self._place = get_lease_table(tenant), f"tenant {tenant}, source {source}"
         self._timeout, self._deadline, self._report = timeout_seconds, time.monotonic() + timeout_seconds, report
 
-    def take(self, *, makes_table: bool, missing_schema_remedy: str) -> None:
+    def acquire(self, *, makes_table: bool, missing_schema_remedy: str) -> None:
         """Take both locks.
 
         Args:

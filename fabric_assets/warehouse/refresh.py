@@ -11,7 +11,7 @@ from fabric_assets.warehouse.session import Columns, Session, Table
 from fabric_assets.warehouse.stream_table import StreamTable, build_count_error
 
 
-def take_places(session: Session, made: Mapping[str, StreamTable], former: Mapping[str, Columns], *, schema: str, counts_exactly: bool = False) -> None:
+def replace_tables(session: Session, made: Mapping[str, StreamTable], former: Mapping[str, Columns], *, schema: str, counts_exactly: bool = False) -> None:
     """Args:
     made: the new tables by name.
     former: the columns of those in the schema.

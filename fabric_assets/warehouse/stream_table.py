@@ -108,8 +108,8 @@ class StreamTable:
         same = quote_match(key, "s", "t")
         self._session.execute(f"update {self._stage} as s set {values} from {self.table} as t where {same}")
 
-    def settle(self) -> None:
-        """Bring the rows that wait into the table."""
+    def insert_staged(self) -> None:
+        """Insert the staged rows into the table."""
         if self._stage is None:
             return
         _fit(self._session, self.table, self.columns, self._stage_columns)

@@ -19,8 +19,8 @@ from fabric_assets.warehouse.writing import Datasets, StreamWriter
 
 
 @dataclass(frozen=True)
-class Settlement:
-    """What is committed with a stream's rows.
+class StreamCommit:
+    """One stream's part of a transaction: its rows, and what is committed with them.
 
     Args:
         state: the stream's new one.
@@ -67,22 +67,22 @@ class Transaction:
             counts_exactly=bool(planted),
         )
 
-    def commit(self, settlements: Sequence[Settlement]) -> None:
+    def commit(self, commits: Sequence[StreamCommit]) -> None:
         """Make it all visible at once: rows, rejected rows, the streams' states and their rows of the ledger.
 
         Raises:
             LeaseHeld: another run has loaded a stream meanwhile; nothing was kept.
         """
         session, platform = self._session, self._datasets.platform
-        for settlement in settlements:
-            settlement.writer.settle(settlement.record)
+        for each in commits:
+            each.writer.prepare_commit(each.record)
         now = quote_text(datetime.now(UTC).isoformat())
-        rows = ", ".join(f"({quote_text(settlement.record.load_id)}, {quote_text(self._source)}, 0, {now})" for settlement in settlements)
+        rows = ", ".join(f"({quote_text(each.record.load_id)}, {quote_text(self._source)}, 0, {now})" for each in commits)
         session.defer(f'insert into {quote(self._datasets.raw)}."_dlt_loads" (load_id, schema_name, status, inserted_at) values {rows}')
-        ledger.write_ends(session, platform, [settlement.record for settlement in settlements])
-        ledger.write_states(session, platform, [(settlement.record, settlement.writer.state.version, settlement.state) for settlement in settlements])
-        for settlement in settlements:
-            import_ledger.write_files(session, platform, settlement.record, settlement.files, settlement.known_files)
+        ledger.write_ends(session, platform, [each.record for each in commits])
+        ledger.write_states(session, platform, [(each.record, each.writer.state.version, each.state) for each in commits])
+        for each in commits:
+            import_ledger.write_files(session, platform, each.record, each.files, each.known_files)
         session.commit()
         self._is_over = True
         self._release(session)

@@ -81,7 +81,7 @@ class Warehouse:
         self._connect, self._source, self._datasets, self._close = connect, source, datasets, close
         self._lock, self._closing = threading.Lock(), threading.Lock()
         self._free: list[Session] = []
-        self._taken: set[Session] = set()
+        self._used: set[Session] = set()
         self._is_closed = False
         self._planted: list[Planted] = []
 
@@ -178,14 +178,14 @@ class Warehouse:
 
     def begin(self) -> Transaction:
         """Begin a transaction, on a connection of its own."""
-        return Transaction(self._take(), self._datasets, self._source, release=self._give_back, list_planted=self.list_planted)
+        return Transaction(self._acquire(), self._datasets, self._source, release=self._release, list_planted=self.list_planted)
 
     def close(self) -> None:
         """Close every session; what is not committed is rolled back. Whoever calls it again waits until it is done."""
         with self._closing:
             with self._lock:
-                sessions = [*self._free, *self._taken]
-                self._free, self._taken, self._is_closed = [], set(), True
+                sessions = [*self._free, *self._used]
+                self._free, self._used, self._is_closed = [], set(), True
             for session in sessions:
                 session.abort()
             self._close()
@@ -206,7 +206,7 @@ class Warehouse:
 
     @contextmanager
     def _borrow(self) -> Iterator[Session]:
-        session = self._take()
+        session = self._acquire()
         try:
             yield session
             session.rollback()
@@ -214,9 +214,9 @@ class Warehouse:
             session.abort()
             raise
         finally:
-            self._give_back(session)
+            self._release(session)
 
-    def _take(self) -> Session:
+    def _acquire(self) -> Session:
         with self._lock:
             session = self._free.pop() if self._free else None
             is_closed = self._is_closed
@@ -225,15 +225,15 @@ class Warehouse:
             with self._lock:
                 is_closed = self._is_closed
                 if not is_closed:
-                    self._taken.add(session)
+                    self._used.add(session)
                     return session
             session.abort()
         # A thread that was left behind: the lease is let go, and another run may load.
         raise DestinationUnavailable(f"{self._source}: the load is over")
 
-    def _give_back(self, session: Session) -> None:
+    def _release(self, session: Session) -> None:
         with self._lock:
-            self._taken.discard(session)
+            self._used.discard(session)
             if session.is_open:
                 self._free.append(session)
 

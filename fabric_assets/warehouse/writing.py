@@ -15,7 +15,7 @@ from fabric_assets.rows.batches import Reject, StreamPlan
 from fabric_assets.rows.reports import ColumnReport, LoadRecord
 from fabric_assets.rows.stream_names import StreamNames
 from fabric_assets.warehouse.platform_tables import ledger, rejected_rows
-from fabric_assets.warehouse.refresh import take_places
+from fabric_assets.warehouse.refresh import replace_tables
 from fabric_assets.warehouse.repeats import delete_repeats, drop_repeats
 from fabric_assets.warehouse.session import Columns, Session, Table
 from fabric_assets.warehouse.stream_table import StreamTable
@@ -87,7 +87,7 @@ class StreamWriter:
         self._replaced_by = names.find_column(plan.replaced_by) if plan.replaced_by else None
         self._tables: dict[str, StreamTable] = {}
         self._replaced: set[str] = set()
-        self._taken_up: set[str] = set()
+        self._replayed: set[str] = set()
         self._copies: Counter[str] = Counter()
         # Rows of the stream's table: given to this load, given up for others of it, and those of earlier loads that it has deleted.
         self._handed = self._repeats = self._removed = self._held = 0
@@ -98,7 +98,7 @@ class StreamWriter:
         """Write rows, columns by their names in the warehouse; tables and columns that are missing are made."""
         self._begin()
         for name, rows in sorted(tables.items()):
-            kept = self._take_root(rows) if name == self._plan.name else rows
+            kept = self._prepare_root(rows) if name == self._plan.name else rows
             self._find(name).write(kept)
         if rejects:
             rejected_rows.stage(self._session, rejects, self._copies, source=self._source, stream=self._plan.name, is_first=not self._has_rejects)
@@ -109,9 +109,9 @@ class StreamWriter:
         self._begin()
         self._delete_values([value])
 
-    def take_up_rejects(self, row_ids: Iterable[str]) -> None:
-        """Let rejected rows of earlier loads go, because this one has written them."""
-        self._taken_up.update(row_ids)
+    def mark_replayed(self, row_ids: Iterable[str]) -> None:
+        """Delete these rejected rows of earlier loads at the commit: this load has written them."""
+        self._replayed.update(row_ids)
 
     def finish(self) -> Written:
         """Bring the rows to where they belong.
@@ -129,7 +129,7 @@ class StreamWriter:
         if self._plan.disposition == "merge" and self._plan.name in self._tables:
             self._merge()
         for name, table in self._tables.items():
-            table.settle()
+            table.insert_staged()
             if table.is_new and name != self._plan.name and ROOT_ID in table.columns:
                 self._session.find_faster_by(table.table, ROOT_ID)
         root = self._tables.get(self._plan.name)
@@ -146,16 +146,16 @@ class StreamWriter:
         before = total - (self._handed - self._repeats) + self._removed
         return max(0, self.state.rows_total - before)
 
-    def settle(self, record: LoadRecord) -> None:
-        """Do what is left for the very end: let new tables take their places, and write the rejected rows."""
+    def prepare_commit(self, record: LoadRecord) -> None:
+        """Run the last statements of the transaction: replace refreshed tables, write the rejected rows."""
         session, platform = self._session, self._datasets.platform
         if self._is_aside:  # at the very end: from here on readers may have to wait for the commit
-            take_places(session, self._tables, self._family, schema=self._datasets.raw, counts_exactly=self._counts_exactly)
+            replace_tables(session, self._tables, self._family, schema=self._datasets.raw, counts_exactly=self._counts_exactly)
         if self.state.has_rejects:
             if self._full_refresh or self._plan.disposition == "replace" or self._plan.reads_all:
                 rejected_rows.forget_all(session, platform, record)
             else:
-                rejected_rows.forget(session, platform, record, origins=self._replaced, row_ids=self._taken_up, of_failed_loads=not self._plan.yields)
+                rejected_rows.forget(session, platform, record, origins=self._replaced, row_ids=self._replayed, of_failed_loads=not self._plan.yields)
         if self._has_rejects:
             rejected_rows.write(session, platform, record)
 
@@ -216,7 +216,7 @@ class StreamWriter:
             self._tables[name] = StreamTable(self._session, place, columns, waits=self._waits, grows=grows, gathers=not merges)
         return self._tables[name]
 
-    def _take_root(self, rows: pa.Table) -> pa.Table:
+    def _prepare_root(self, rows: pa.Table) -> pa.Table:
         self._handed += rows.num_rows
         if self._replaced_by is not None and self._replaced_by in rows.column_names:
             values = rows.column(self._replaced_by).unique().to_pylist()

@@ -146,7 +146,7 @@ def open_session(url: str, settings: Settings) -> list[Any]:
             session.abort()
 
 
-def take_lease(url: str, settings: Settings) -> list[Any]:
+def acquire_lease(url: str, settings: Settings) -> list[Any]:
     with load_lease(make_tenant(url, settings), "shop", settings):
         return []
 
@@ -157,7 +157,7 @@ def check(url: str, settings: Settings) -> list[Any]:
         return cursor.fetchall()
 
 
-WAYS = {look_up: ["id", "name"], read_rows: ROWS, open_session: ROWS, take_lease: [], check: ROWS}
+WAYS = {look_up: ["id", "name"], read_rows: ROWS, open_session: ROWS, acquire_lease: [], check: ROWS}
 each_way = pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 
 

@@ -51,9 +51,9 @@ def commit_rows_by_themselves() -> None:
 def save_the_state_first() -> None:
     """The state is committed before the rows; in place of the second commit comes the crash."""
 
-    def commit(_: Callable[..., Any], transaction: Any, settlements: Any) -> None:
+    def commit(_: Callable[..., Any], transaction: Any, commits: Any) -> None:
         transaction._session.rollback()
-        states = [(found.record, found.writer.state.version, found.state) for found in settlements]
+        states = [(found.record, found.writer.state.version, found.state) for found in commits]
         ledger.write_states(transaction._session, transaction._datasets.platform, states)
         transaction._session.commit()
 

@@ -10,7 +10,7 @@ import pytest
 from fabric_assets.loading.load import load_streams
 from fabric_assets.rows.reports import LoadRequest, StreamFailure
 from fabric_assets.settings import Settings
-from fabric_assets.warehouse.transaction import Settlement, Transaction
+from fabric_assets.warehouse.transaction import StreamCommit, Transaction
 from tests.support.shop import SourceDatabase, Tenant
 
 STREAMS = [f"t{number:02}" for number in range(24)]
@@ -22,11 +22,11 @@ def commits(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The streams of each commit. The first one waits until other streams have come."""
     commit, made = Transaction.commit, list[list[str]]()
 
-    def note(transaction: Transaction, settlements: Sequence[Settlement]) -> None:
-        made.append([settlement.record.stream for settlement in settlements])
+    def note(transaction: Transaction, commits: Sequence[StreamCommit]) -> None:
+        made.append([each.record.stream for each in commits])
         if len(made) == 1:
             time.sleep(0.3)
-        commit(transaction, settlements)
+        commit(transaction, commits)
 
     monkeypatch.setattr(Transaction, "commit", note)
     return made
@@ -95,9 +95,9 @@ def test_a_commit_whose_answer_is_lost_is_told_as_the_success_that_it_is(
     tenant = Tenant(settings, sqlite.build_source(**fill(sqlite)))
     commit: Callable[..., None] = Transaction.commit
 
-    def lose(transaction: Transaction, settlements: Sequence[Settlement]) -> None:
-        commit(transaction, settlements)
-        if len(settlements) > 1:
+    def lose(transaction: Transaction, commits: Sequence[StreamCommit]) -> None:
+        commit(transaction, commits)
+        if len(commits) > 1:
             raise ConnectionError("the answer is lost")
 
     monkeypatch.setattr(Transaction, "commit", lose)

@@ -36,7 +36,7 @@ from fabric_assets.rows.value_forms import CURRENT
 from fabric_assets.settings import Settings
 from fabric_assets.warehouse.platform_tables import ledger
 from fabric_assets.warehouse.session import Table
-from fabric_assets.warehouse.transaction import Settlement, Transaction
+from fabric_assets.warehouse.transaction import StreamCommit, Transaction
 from fabric_assets.warehouse.warehouse import Warehouse, open_warehouse
 from fabric_assets.warehouse.writing import StreamWriter, Written
 from tests.conftest import ROOT
@@ -60,7 +60,7 @@ class OpenStream:
         self.write, self.finish, self.replace_rows_of, self.abort = writer.write, writer.finish, writer.replace_rows_of, transaction.abort
 
     def commit(self, record: LoadRecord, state: Mapping[str, Any]) -> None:
-        self.transaction.commit([Settlement(self.writer, record, state)])
+        self.transaction.commit([StreamCommit(self.writer, record, state)])
 
 
 class Shop:

@@ -16,7 +16,7 @@ from fabric_assets.rows.stream_names import StreamNames
 from fabric_assets.rows.value_forms import CURRENT
 from fabric_assets.warehouse.platform_tables.ledger import StreamState
 from fabric_assets.warehouse.session import Columns
-from fabric_assets.warehouse.transaction import Settlement
+from fabric_assets.warehouse.transaction import StreamCommit
 from fabric_assets.warehouse.warehouse import Warehouse
 
 
@@ -70,7 +70,7 @@ class StreamReplay:
         shaped = self._shaper.shape(Batch(self.record.stream, rows, first_row=0))
         again = {reject.row_number: reject for reject in shaped.rejects if reject.row_number is not None}
         self._writer.write(shaped.tables)
-        self._writer.take_up_rejects(row_id for place, row_id in enumerate(row_ids) if place not in again)
+        self._writer.mark_replayed(row_id for place, row_id in enumerate(row_ids) if place not in again)
         self.record = replace(
             self.record,
             rows_read=self.record.rows_read + shaped.read,
@@ -92,7 +92,7 @@ class StreamReplay:
         ended = replace(self.record, status="success", loaded_at=datetime.now(UTC), rows_total=written.rows_total, seconds=time.monotonic() - self._started)
         names = self._state.find_new_names(self._shaper.export_names())
         record = replace(ended, schema_changes=tuple(self._shaper.changes), value_forms=self._value_forms, column_names=names)
-        self._transaction.commit([Settlement(self._writer, record, self._state.state, files, known_files)])
+        self._transaction.commit([StreamCommit(self._writer, record, self._state.state, files, known_files)])
         return written.repeats
 
     def close(self) -> None:
