@@ -1,7 +1,7 @@
 """The parts that all YAML models share: the frozen base, text, names, durations, references to secrets.
 
 `hide_input_in_errors` keeps a mistyped password out of every error text. Patterns are checked by pydantic's core, not in Python: a fleet has
-hundred thousands of names. What each pattern means in words stands in PATTERNS, for `config/messages.py`.
+hundreds of thousands of names. PATTERNS says what each pattern means, in the words that `config/messages.py` shows.
 """
 
 import re
@@ -76,7 +76,7 @@ class CheckedModel(FabricModel):
         return self
 
     def find_contradictions(self) -> Iterator[tuple[Path, str]]:
-        """Yield the path and the reason of what does not fit."""
+        """Yield the path of each key that does not fit the others, and the reason."""
         yield from ()
 
 
@@ -119,7 +119,7 @@ def _parse_size(value: object) -> object:
 
 
 def _check_bytes(value: str) -> str:
-    # 63 bytes is what Postgres keeps of a name: two longer ones could become the same.
+    # Postgres keeps 63 bytes of a name, so two longer names could become the same.
     if len(value.encode()) > 63:
         raise ValueError(f"must be at most 63 bytes long, as databases cut longer names; it has {len(value.encode())}")
     return value
@@ -199,7 +199,7 @@ class SecretRef(FabricModel):
         return self
 
     def describe(self) -> str:
-        """Name the place, never the value: for messages."""
+        """Say where the secret is kept, for messages; never its value."""
         kind, name = next((kind, name) for kind, name in self if name is not None)
         return {"env": f"environment variable {name}", "file": f"file {name}", "secret": f"sealed secret {name}"}[kind]
 

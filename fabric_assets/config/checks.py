@@ -80,7 +80,7 @@ AnyCheck = Annotated[RowCountCheck | FreshnessCheck | NotNullCheck | UniqueCheck
 
 
 def get_check_name(check: AnyCheck, siblings: Sequence[AnyCheck]) -> str:
-    """The asset check's name: its type and columns, numbered only where that is another check's name already."""
+    """Build the asset check's name: its type and columns, and a number if an earlier check has that name."""
     taken: set[str] = set()
     for other in siblings:
         base = _base_name(other)

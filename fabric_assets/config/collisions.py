@@ -1,7 +1,7 @@
-"""The names of all tenants -> those that two tenants would share: a shared schema is one customer reading the other's data.
+"""The names of all tenants -> those that two tenants would share: in a shared schema one customer could read the other's data.
 
-Of inboxes no two may be shared, within a tenant neither: whichever source looks first would take, or move away, the other's files. The folder inbox/<tenant>
-is that tenant's whether or not its YAML names it, and goes with it.
+No two sources may share an inbox, not even two of one tenant: one would load, or move away, the other's files. The folder
+inbox/<tenant> belongs to that tenant, whether or not its YAML names it, and is deleted with it.
 """
 
 import posixpath
@@ -21,7 +21,9 @@ class _Inbox(NamedTuple):
     """An inbox.
 
     Args:
-        steps: as `locate` gives them.
+        steps: its path as `locate` splits it.
+        source: empty for the folder inbox/<tenant>.
+        path: as messages show it.
     """
 
     steps: tuple[str, ...]
@@ -31,7 +33,7 @@ class _Inbox(NamedTuple):
 
 
 def find_collisions(tenants: Iterable[TenantNames], data_dir: PurePath) -> Iterator[tuple[str, Path, str]]:
-    """Yield tenant, path and reason of each name, or inbox, that is another's, too; both are named.
+    """Yield tenant, path and reason of each name or inbox that two tenants share, once for each of the two.
 
     Args:
         data_dir: what the paths of inboxes are relative to.
@@ -44,7 +46,10 @@ def find_collisions(tenants: Iterable[TenantNames], data_dir: PurePath) -> Itera
 
 
 def _find_machine_folders(tenants: Iterable[TenantNames], data_dir: PurePath) -> Iterator[tuple[str, Path, str]]:
-    """Where a path leads to processes, devices and secrets; by `/proc/self/root` also to any other folder, under a name that no comparison knows."""
+    """Yield the paths that lead to processes, devices and secrets.
+
+    By `/proc/self/root` a path could also lead to any other folder, under a name that no comparison recognises.
+    """
     for each in tenants:
         for source, path in {**(each.inboxes or {}), **(each.folders or {})}.items():
             if machine := get_machine_folder(locate(path, data_dir), data_dir):
@@ -65,17 +70,17 @@ def _find_shared_names(tenants: Iterable[TenantNames]) -> Iterator[tuple[str, Pa
     for names in tenants:
         for kind, name, path in _get_names(names):
             owners[kind, name].append((names.tenant, path))
-    told: set[tuple[str, Path, str]] = set()
+    seen: set[tuple[str, Path, str]] = set()
     for (kind, name), holders in owners.items():
         for tenant, path in holders:
             for other in sorted({holder for holder, _ in holders} - {tenant}):
-                if (tenant, path, other) not in told:
-                    told.add((tenant, path, other))
+                if (tenant, path, other) not in seen:
+                    seen.add((tenant, path, other))
                     yield tenant, path, f"makes the {kind} {name}, which is also tenant {other}'s: rename one of the two"
 
 
 def _find_shared_inboxes(tenants: Iterable[TenantNames], data_dir: PurePath) -> Iterator[tuple[str, Path, str]]:
-    """One other is named of each inbox: where a template gives all tenants the same folder, it is the same mistake each time."""
+    """Yield each inbox that another source has, holds or lies in. It is yielded once, with one other source, also where a template gives all the same."""
     inboxes = [_Inbox(locate(path, data_dir), each.tenant, source, path) for each in tenants for source, path in (each.inboxes or {}).items()]
     holders: dict[tuple[str, ...], list[_Inbox]] = defaultdict(list)
     for inbox in inboxes:
@@ -99,7 +104,7 @@ def _find_shared_inboxes(tenants: Iterable[TenantNames], data_dir: PurePath) -> 
 
 
 def _find_anothers_home(inbox: _Inbox, homes: Mapping[tuple[str, ...], str]) -> tuple[str, _Inbox] | None:
-    """The folder of another tenant's name that an inbox is, lies in or holds."""
+    """Find the folder inbox/<tenant> of another tenant that an inbox is, lies in or holds."""
     (*root, _) = next(iter(homes))
     home = inbox.steps[: len(root) + 1]
     holds = home == tuple(root[: len(home)])
@@ -111,7 +116,7 @@ def _find_anothers_home(inbox: _Inbox, homes: Mapping[tuple[str, ...], str]) -> 
 
 
 def _find_read_inboxes(tenants: Iterable[TenantNames], data_dir: PurePath) -> Iterator[tuple[str, Path, str]]:
-    """Where a source reads what is dropped for another tenant, the one that reads is at fault. Its own inbox a tenant may read as it likes."""
+    """Yield the sources that read files which are dropped for another tenant; a tenant may read its own inboxes."""
     held, below = defaultdict[tuple[str, ...], list[_Inbox]](list), defaultdict[tuple[str, ...], list[_Inbox]](list)
     for each in tenants:
         for source, path in (each.inboxes or {}).items():
@@ -131,7 +136,7 @@ def _find_read_inboxes(tenants: Iterable[TenantNames], data_dir: PurePath) -> It
 
 
 def locate(path: str, data_dir: PurePath) -> tuple[str, ...]:
-    """Where an inbox is, however it is spelt: the steps from the root of this machine, or of its kind of store, to it."""
+    """Split a path into the steps that lead to it from the root of its machine or store. Two spellings of one path give the same steps."""
     scheme, separator, rest = path.partition("://")
     if separator and scheme != "file":
         return (scheme, *filter(None, rest.split("/")))
@@ -140,9 +145,9 @@ def locate(path: str, data_dir: PurePath) -> tuple[str, ...]:
 
 
 def get_rivals(served: Iterable[str], all_: Mapping[str, object]) -> list[str]:
-    """Names of tenants that are not served here but could share a name with one that is.
+    """List the tenants that are not served here but could share a name with one that is.
 
-    A clash takes two tenants of which one's name begins with the other's and goes on with _raw, _ro or _bi: so few files have to be read to make sure.
+    Two tenants can share a name only if one is called like the other with _raw, _ro or _bi after it. So only few other files must be read.
     """
     mine = set(served)
     rivals = set()
@@ -154,7 +159,7 @@ def get_rivals(served: Iterable[str], all_: Mapping[str, object]) -> list[str]:
 
 
 def get_longer_names(names: Collection[str]) -> dict[str, list[str]]:
-    """Tenants with those whose names go on where theirs end, as acme_eu does after acme: a schema acme_eu_… would be taken for acme_eu's."""
+    """Map each tenant to those whose names begin with its name, as acme_eu begins with acme: a schema acme_eu_… counts as acme_eu's."""
     longer: dict[str, list[str]] = defaultdict(list)
     for name in names:
         words = name.split("_")

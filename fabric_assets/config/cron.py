@@ -1,7 +1,7 @@
 """Five cron fields -> None, or what is wrong with them.
 
-Deliberately narrower than the parsers of Dagster and dlt (no @daily, L, #, R, seconds): whatever passes here means the same everywhere.
-`tests/config/test_cron.py` holds it against Dagster's own check.
+Deliberately narrower than the parsers of Dagster and dlt (no @daily, L, #, R, seconds): what passes here means the same everywhere.
+`tests/config/test_cron.py` compares it with Dagster's own check.
 """
 
 import re
@@ -20,7 +20,7 @@ _LONGEST_MONTH = {2: 29, 4: 30, 6: 30, 9: 30, 11: 30}
 
 
 def get_cron_error(cron: str) -> str | None:
-    """Say what is wrong with a cron expression; None if nothing is."""
+    """Describe what is wrong with a cron expression; None if it is right."""
     parts = cron.split()
     if cron.startswith("@"):
         return "must be five fields; write @daily as 0 0 * * *, @hourly as 0 * * * *"

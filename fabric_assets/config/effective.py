@@ -31,7 +31,7 @@ class EffectiveValue:
 
 
 def get_effective_values(loaded: LoadedTenant) -> Iterator[EffectiveValue]:
-    """Yield each value in force, defaults included; what is not set and has no default is left out."""
+    """Yield each value in force, also the defaults; keys that are not set and have no default are left out."""
     for path, value in _flatten(loaded.config, ()):
         yield EffectiveValue(path, value, loaded.origins.get(path))
 

@@ -1,4 +1,4 @@
-"""The tenants' folder -> which file is which tenant; files that begin with _ or . are none."""
+"""The tenants' folder -> each tenant's file; files whose names begin with _ or . belong to no tenant."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +43,7 @@ def get_tenant_files(folder: Path) -> TenantFiles:
 
 
 def get_shared_file(folder: Path, stem: str) -> Path | None:
-    """Find a file of defaults or a template; None if there is none."""
+    """Find the file of the defaults or of a template; None if it does not exist."""
     return next((path for suffix in _SUFFIXES if (path := folder / f"{stem}{suffix}").is_file() or path.is_symlink()), None)
 
 

@@ -19,7 +19,7 @@ class Stack:
     """The layers of one tenant, merged.
 
     Args:
-        root: None where a layer cannot be used; validating what is left would only find mistakes that are none.
+        root: None where a layer cannot be used: validating the other layers would report mistakes that do not exist.
         texts: of each file, for snippets.
     """
 
@@ -35,7 +35,7 @@ class _Base:
 
 
 class Layers:
-    """The files below the tenants' own: read at first use, kept for the tenants that follow."""
+    """The defaults and templates of all tenants, each read at its first use and then kept."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -63,7 +63,7 @@ class Layers:
         return Stack(overlay(base.root, own.root) if base.root else own.root, tuple(findings), texts)
 
     def find_problems(self) -> tuple[Problem, ...]:
-        """Report what is wrong with defaults and templates by themselves, used or not."""
+        """Report the mistakes in defaults and templates, whether or not a tenant uses them."""
         documents = [self._get_template(name) for name in self._names] + ([self._defaults] if self._defaults else [])
         return tuple(
             make_problem("", document.file, (finding.line, finding.column), finding.path, finding.message, text=document.text)

@@ -1,6 +1,6 @@
 """The tenants' folder -> every healthy tenant as a frozen model, and every mistake of the others at once.
 
-One tenant's mistake never hides or breaks another's: whatever is wrong with a file ends as a problem of the tenants that use it.
+One tenant's mistake never hides another's mistake or stops another tenant: each mistake is a problem of the tenants that use its file.
 """
 
 import logging
@@ -26,7 +26,7 @@ from fabric_assets.offboarded import find_offboarding
 from fabric_assets.settings import Settings
 from fabric_assets.suggestions import suggest
 
-# A file that has more is wrong as a whole, or meant to keep us busy.
+# A file with more mistakes is wrong as a whole, or made to keep us busy.
 _SHOWN = 200
 
 _log = logging.getLogger(__name__)
@@ -53,12 +53,12 @@ class Origins(Mapping[KeyPath, Origin]):
         return sum(1 for _ in self)
 
     def get_nearest(self, path: KeyPath) -> Origin:
-        """Where a path, or for want of it the nearest key above, stands."""
+        """Return the origin of a path, or of the nearest key above it that exists."""
         node, _ = get_node(self._root, path)
         return Origin(node.file, *node.location)
 
     def find_reference(self, below: KeyPath, key: str, name: str) -> Origin | None:
-        """Where the first reference to a secret stands below a path: its `key` is env, file or secret."""
+        """Find the first reference to a secret below a path: its `key` is env, file or secret."""
         for path in _iterate(get_node(self._root, below)[0], ()):
             if path[-1:] == (key,) and (node := get_node(self._root, (*below, *path))[0]).value == name:
                 return Origin(node.file, *node.location)
@@ -70,7 +70,7 @@ class LoadedTenant:
     """A tenant without mistakes, and where each of its values comes from.
 
     Args:
-        longer_names: tenants, served here or not, whose names go on where this one's ends.
+        longer_names: tenants, served here or not, whose names begin with this tenant's name.
     """
 
     config: TenantConfig
@@ -79,7 +79,7 @@ class LoadedTenant:
     longer_names: tuple[str, ...] = ()
 
     def get_origin(self, *path: str | int) -> Origin:
-        """Where a path stands; for a default, where the nearest declared key above it stands."""
+        """Return the origin of a path; of a default, the origin of the nearest declared key above it."""
         return self.origins.get_nearest(path)
 
     def make_problem(self, path: KeyPath, message: str) -> Problem:
@@ -106,10 +106,10 @@ def load_fleet(settings: Settings, *, offboarded: bool = False) -> Fleet:
     """Load the tenants that these settings serve.
 
     Args:
-        offboarded: load those, too, that were offboarded: for who takes them away. Else each is among the broken ones.
+        offboarded: also load the tenants that were offboarded, to delete the rest of them. Otherwise each of them counts as broken.
 
     Raises:
-        ConfigurationError: there is no such folder, or FABRIC_TENANTS names a tenant that is not there.
+        ConfigurationError: the folder does not exist, or FABRIC_TENANTS names an unknown tenant.
     """
     files = get_tenant_files(settings.tenants_dir)
     served = _get_served(settings, files)
@@ -130,7 +130,7 @@ def load_fleet(settings: Settings, *, offboarded: bool = False) -> Fleet:
         if not offboarded and (found := find_offboarding(name, settings.data_dir)):
             healthy.pop(name, None)
             broken[name] = [Problem(name, files.paths[name], 1, 1, "", f"the tenant {found[0]}; {found[1]}")]
-    for name in get_rivals(served, files.paths):  # of another code location, perhaps: its data is in the same warehouse
+    for name in get_rivals(served, files.paths):  # perhaps of another code location, which writes to the same warehouse
         rival = layers.stack(files.paths[name])
         if rival.root is not None:
             roots[name] = rival.root
@@ -144,10 +144,10 @@ def load_fleet(settings: Settings, *, offboarded: bool = False) -> Fleet:
 
 
 def load_tenant_names(settings: Settings) -> Iterator[TenantNames]:
-    """The names in the YAML of all tenants that there are, whoever serves them and whatever is wrong with it; nothing is validated.
+    """Yield the names in the YAML of every tenant, also of one that is served elsewhere or has mistakes; nothing is validated.
 
     Raises:
-        ConfigurationError: there is no such folder.
+        ConfigurationError: the folder does not exist.
     """
     layers = Layers(settings.tenants_dir)
     for name, file in get_tenant_files(settings.tenants_dir).paths.items():
@@ -201,7 +201,7 @@ def _validate(name: str, stack: Stack, files: TenantFiles) -> tuple[TenantConfig
 
 
 def _find_cross_mistakes(name: str, root: Node) -> Iterator[Mistake]:
-    """Apply the rules that look across the file to a file that has other mistakes: pydantic gives up before it comes to them."""
+    """Apply the rules that compare parts of a file to a file with other mistakes, for which pydantic does not come to them."""
     findings = [*find_dangling(get_tenant_names(name, root)), *find_missing_parents(root)]
     return (locate_finding(root, path, message) for path, message in findings)
 

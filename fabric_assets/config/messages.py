@@ -1,6 +1,6 @@
 """pydantic's errors -> places in the YAML, and what is wrong in plain words.
 
-An error's `loc` is walked through the models and the tree at once: only the models tell a union's tag, which pydantic puts into `loc`, from a key.
+An error's `loc` is followed through the models and the tree together. Pydantic puts tags of unions into it, which only the models tell from keys.
 Input values are never quoted: any of them could be a secret that was written under the wrong key.
 """
 
@@ -17,7 +17,7 @@ from fabric_assets.suggestions import suggest
 
 _MAPPINGS = frozenset({"model_type", "model_attributes_type", "dict_type"})
 _LIST = "must be a list: put it in brackets, [...]"
-# What people call the types elsewhere, and the type's word here.
+# Each type, and what people call it elsewhere.
 _ALSO_CALLED = {
     "sql_database": ("database", "db", "sql", "sqlite", "postgres", "postgresql", "mysql", "mariadb", "mssql", "oracle", "snowflake", "bigquery"),
     "rest_api": ("api", "http", "https", "rest", "web"),
@@ -82,7 +82,7 @@ def get_mistakes(error: ValidationError, root: Node, model: type[BaseModel]) -> 
         explained.add(spot.path)
         yield from _explain(dict(details), spot)
     for path, messages in scalars.items():
-        if path in explained:  # another member of the union came nearer
+        if path in explained:  # another member of the union fits better
             continue
         spot = spots[path]
         kinds = [_KINDS[message] for message in messages if message != "must be a whole number" or "must be a number" not in messages]
@@ -96,7 +96,7 @@ def get_mistakes(error: ValidationError, root: Node, model: type[BaseModel]) -> 
 
 
 def get_node(root: Node, path: Sequence[str | int]) -> tuple[Node, int]:
-    """Follow a path as far as there are nodes; the number says how many of its parts there were."""
+    """Follow a path as far as there are nodes; the number says how many of its parts were found."""
     node = root
     for depth, part in enumerate(path):
         below = _get_child(node, part)
@@ -113,7 +113,7 @@ def locate_finding(root: Node, path: Path, message: str) -> Mistake:
 
 
 def get_keys(model: type[BaseModel]) -> list[str]:
-    """The keys that a model's mapping may have, as the YAML spells them."""
+    """List the keys that a model's mapping may have, as the YAML spells them."""
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
@@ -159,7 +159,7 @@ def _explain(details: dict[str, Any], spot: _Spot) -> Iterator[Mistake]:
 
 
 def _show_mapping(spot: _Spot) -> str:
-    """The tail of a message: what the mapping looks like that should stand here. Words of ours alone, for the input may be a secret."""
+    """Write the end of a message: an example of the mapping that is expected. Only our own words are used, since the input may be a secret."""
     model, value = spot.model, spot.node.value
     if get_origin(model) is dict:
         return ", such as {name: ...}"
@@ -237,7 +237,7 @@ def _strip(annotation: Any) -> Any:
 
 
 def _get_annotation(annotation: Any, part: str | int) -> Any:
-    """The type of what lies below a key or index."""
+    """Return the type of the value below a key or index."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         for name, field in annotation.model_fields.items():
             if part in {field.alias, name}:

@@ -1,7 +1,7 @@
 """A mistake in a YAML file -> `FILE:LINE:COLUMN: dotted.path: message`, the line and a caret; with everything masked that could be a secret.
 
-The line is the danger: a password put where a reference belongs, or beside the mistake, or under a key that is itself misspelt. So what stands under
-a key that sounds like a secret is masked, wherever in the line the mistake is; and whole lines where the file is too broken to tell.
+The quoted line is the danger: a password may be in it where a reference belongs, beside the mistake, or under a misspelt key. So each value under a
+key that sounds like a secret is masked, also beside the mistake. In a file that cannot be parsed, all that follows such a key is masked.
 """
 
 import difflib
@@ -25,9 +25,9 @@ _SECRET_WORDS = (
     "url", "uri", "dsn", "token", "key", "secret", "secrets", "password", "passwd", "passphrase", "pwd", "credential", "credentials", "authorization",
     "cookie", "apikey", "bearer", "username", "user", "login", "client_id",
 )  # fmt: skip
-# Names that hold such a word and still are no secret; literal values of theirs are worth showing.
+# Keys that contain such a word but hold no secret; their values are worth showing.
 _PLAIN_KEYS = frozenset({"primary_key", "base_url", "token_url", "endpoint_url", "user_id"})
-# Whatever stands below these is a secret, or wrong.
+# Each value below these keys is a secret, or wrong.
 _SECRET_FIELDS = frozenset({"url", "token", "key", "password", "client_secret", "access_key_id", "secret_access_key"})
 _REFERENCE = frozenset({"env", "file", "secret"})
 _USERINFO = re.compile(r"://[^/\s'\"]*@")
@@ -36,7 +36,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u206
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a key or value stands; line and column count from 1."""
+    """The file, line and column of a key or value; both numbers count from 1."""
 
     file: Path
     line: int
@@ -66,7 +66,7 @@ class Problem:
 
 
 def make_problem(tenant: str, file: Path, location: tuple[int, int], path: KeyPath, message: str, *, text: str) -> Problem:
-    """Make a problem that is safe to show to anybody.
+    """Build a problem that is safe to show to anybody.
 
     Args:
         location: line and column.
@@ -137,7 +137,7 @@ def _mask(shown: str, column: int, spans: list[tuple[int, int]]) -> tuple[str, i
 
 
 class _Quoted:
-    """A file's lines, and the values in each with the two keys that they stand under. Scanned once, however many mistakes there are."""
+    """The lines of a file, and the values in each line with the two keys above them. A file is scanned once for all of its mistakes."""
 
     def __init__(self, text: str) -> None:
         self.lines = text.splitlines()
@@ -149,10 +149,10 @@ class _Quoted:
             return
 
     def get_hidden(self, line: int, begin: int, end: int, *, named: int) -> list[tuple[int, int]]:
-        """Find the columns, between two, that must not be shown.
+        """Find the columns between `begin` and `end` that must not be shown.
 
         Args:
-            named: the column of a value that is hidden whatever it stands under.
+            named: the column of a value that is hidden under any key.
         """
         content = self.lines[line - 1]
         spans = [
@@ -165,7 +165,7 @@ class _Quoted:
         return spans if self.is_whole else spans + _guess_spans(self.lines, line)
 
     def _scan(self, parser: CParser) -> None:
-        # Of each open mapping or list: whether it is a mapping, the key above it, its own key, and in a mapping the key whose value comes next.
+        # For each open mapping or list: is it a mapping, the key above it, its own key. For a mapping also the key whose value comes next.
         stack: list[list[str | bool | None]] = []
         while (event := parser.get_event()) is not None:
             top = stack[-1] if stack else None
@@ -202,14 +202,14 @@ _read = lru_cache(maxsize=4)(_Quoted)
 
 
 def _is_hidden(above: str, key: str, value: str) -> bool:
-    """Whether a value stands under a secret's key. Names of secrets may be shown: {env: NAME} says where, not what."""
+    """Whether a value is under a secret's key. References such as {env: NAME} may be shown: they name the secret without its value."""
     if above in _SECRET_FIELDS and key in _REFERENCE:
         return re.fullmatch(r"[A-Za-z0-9_./-]{1,60}", value) is None
     return above in _SECRET_FIELDS or is_secret_key(key)
 
 
 def _guess_spans(lines: list[str], line: int) -> list[tuple[int, int]]:
-    """For a file that cannot be parsed: hide all that follows a secret's key, and lines that are indented below one."""
+    """Find what to hide in a file that cannot be parsed: all that follows a secret's key, and lines that are indented below one."""
     content = lines[line - 1]
     for match in re.finditer(r"([\w-]{1,60})[\"']?\s*:\s*", content):
         if is_secret_key(match[1]):

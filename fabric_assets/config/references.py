@@ -1,4 +1,4 @@
-"""What one part of a tenant's YAML says of another -> findings: checks and schedules name streams, sources make names of datasets.
+"""The names in one part of a tenant's YAML that refer to another part -> findings. Checks and schedules name streams; datasets are named after sources.
 
 The rules read names, not the model: a file with mistakes has no model, but all of its mistakes are shown at once.
 """
@@ -10,7 +10,7 @@ from fabric_assets import naming
 from fabric_assets.config.base import Path
 from fabric_assets.suggestions import suggest
 
-# What Postgres keeps of a name.
+# The bytes that Postgres keeps of a name.
 _LONGEST = 63
 
 
@@ -34,7 +34,7 @@ class TenantNames:
 
 
 def find_dangling(names: TenantNames) -> Iterator[tuple[Path, str]]:
-    """Yield the path and the reason of each name that leads nowhere or is too long."""
+    """Yield the path and the reason of each name that is unknown or too long."""
     for source in names.sources:
         longest = naming.load_staging_dataset(names.tenant, source)
         if len(longest) > _LONGEST:

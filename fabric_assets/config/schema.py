@@ -1,7 +1,7 @@
 """The models -> the JSON Schema that editors and validators use.
 
-A file that extends templates is a part of a tenant only: there the schema knows every key and value, but does not ask for those that a template may
-bring. Hence each model twice: whole, and as a part.
+A file that extends templates holds only a part of a tenant. For it the schema checks every key and value, but requires none that a template may
+bring. So each model is in the schema twice: as a whole, and as a part.
 """
 
 import json
@@ -14,16 +14,16 @@ from fabric_assets.config.tenant import TenantConfig
 
 URI = "https://json-schema.org/draft/2020-12/schema"
 _PART = "Part"
-# In a reference or a selection of words there is nothing that a template would bring half of.
+# No template brings half of a reference.
 _ALWAYS_WHOLE = frozenset({"SecretRef"})
 _NAMED = frozenset({"properties", "patternProperties", "$defs"})
 
 
 class _PlainSchema(GenerateJsonSchema):
-    """Without the titles that pydantic makes of field names: an editor shows them in place of the description."""
+    """A JSON Schema without the titles that pydantic makes of field names: an editor would show them instead of the description."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
-        """Say no."""
+        """Return False for every field."""
         return False
 
 
@@ -50,12 +50,12 @@ def build_schema() -> dict[str, Any]:
 
 
 def get_described_properties(schema: dict[str, Any]) -> dict[str, str]:
-    """List every property of every model with its description; empty where there is none."""
+    """List every property of every model with its description, which may be empty."""
     return {f"{name}.{key}": field.get("description", "") for name, model in schema["$defs"].items() for key, field in model.get("properties", {}).items()}
 
 
 def _tidy(value: Any, *, named: bool = False) -> Any:
-    """Close mappings with patterns for keys, and drop what only makes the file longer.
+    """Forbid other keys in mappings whose keys have a pattern, and drop what only makes the file longer.
 
     Args:
         named: the keys of `value` are names of ours, not words of JSON Schema.
@@ -74,7 +74,7 @@ def _tidy(value: Any, *, named: bool = False) -> Any:
 
 
 def _make_part(value: Any, *, named: bool = False) -> Any:
-    """Copy a schema without what only the whole has to fulfil. Lists stay whole: they replace what lies below them."""
+    """Copy a schema without the rules that only a whole tenant must fulfil. Lists keep theirs: a list replaces the one of the template."""
     if not isinstance(value, dict):
         return [_make_part(item) for item in value] if isinstance(value, list) else value
     if named:

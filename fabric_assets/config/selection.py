@@ -1,6 +1,7 @@
 """`raw/shop`, `+marts`, `marts/orders+` -> asset keys of one tenant.
 
-Used by schedule targets and `fabric run --select`. Jobs get the keys, not a selection to evaluate: at a thousand tenants that is a third of the load time.
+Used by schedule targets and `fabric run --select`. Jobs get the keys instead of a selection to
+evaluate, which at a thousand tenants saves a third of the load time.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,7 +18,7 @@ def select_keys(parents: Mapping[Key, Iterable[Key]], tenant: str, target: str |
 
     Args:
         parents: each asset key with the keys that it is built from.
-        target: `all`, or selections without the tenant's prefix; each a key, the beginning of one, or a glob per part; a leading `+` adds everything
+        target: `all`, or selections without the tenant's prefix. Each is a key, the beginning of one, or a glob per part. A leading `+` adds everything
             upstream, a trailing `+` everything downstream.
 
     Raises:

@@ -66,12 +66,12 @@ class DuckDbDestination(FabricModel):
     """One file per tenant: FABRIC_DATA_DIR/warehouse/<tenant>.duckdb."""
 
     type: Literal["duckdb"] = Field(default="duckdb", description="One DuckDB file per tenant; DuckDB 1.3 and newer open it.")
-    # The file is the tenant's own without any role.
+    # The file belongs to the tenant alone, without any role.
     managed: ClassVar[bool] = False
 
 
 class PostgresLimits(FabricModel):
-    """What the role of a managed destination may take of the server; `fabric provision` sets it."""
+    """What the role of a managed destination may use of the server; `fabric provision` sets the limits."""
 
     statement_timeout: Duration = Field(
         default=timedelta(hours=1), description="Longest that one statement of a model or check may run; loads go by their source's `timeout`."
@@ -96,7 +96,7 @@ class PostgresDestination(FabricModel):
     isolation: Literal["schema", "database"] = Field(
         default="schema", description="Of a managed one: schemas of its own in the URL's database, or a database of its own, fabric_<tenant>."
     )
-    limits: PostgresLimits = Field(default=PostgresLimits(), description="Of a managed one: what its role may take of the server.")
+    limits: PostgresLimits = Field(default=PostgresLimits(), description="Of a managed one: what its role may use of the server.")
 
     @model_validator(mode="after")
     def _consistent(self) -> "PostgresDestination":
@@ -109,15 +109,15 @@ AnyDestination = Annotated[DuckDbDestination | PostgresDestination, Field(discri
 
 
 class TransformConfig(FabricModel):
-    """Which models of the shared dbt project the tenant gets; its own under models/tenants/<tenant>/ come by themselves."""
+    """Which models of the shared dbt project the tenant gets; its own models under models/tenants/<tenant>/ are always included."""
 
-    select: tuple[Text, ...] = Field(default=(), max_length=200, description="dbt selectors, in all of dbt's methods; a row of them is a union.")
+    select: tuple[Text, ...] = Field(default=(), max_length=200, description="dbt selectors, of any of dbt's methods; several are a union.")
     exclude: tuple[Text, ...] = Field(default=(), max_length=200, description="dbt selectors of models, and of tests, to leave out.")
     vars: dict[Text, JsonValue] = Field(default={}, description="dbt variables.")
 
 
 class ScheduleConfig(FabricModel):
-    """When what is materialised."""
+    """What is materialised, and when."""
 
     cron: Cron = Field(description="Five fields: minute, hour, day of month, month, day of week.")
     timezone: Timezone | None = Field(default=None, description="Default: the tenant's.")
@@ -143,7 +143,7 @@ class TenantConfig(CheckedModel):
     schedules: dict[Name, ScheduleConfig] = Field(default={}, max_length=200, description="When the tenant's assets are materialised.")
 
     def find_contradictions(self) -> Iterator[tuple[Path, str]]:
-        """Yield what names something that is not there, or makes names that a database would cut."""
+        """Yield unknown names, and names that a database would cut."""
         sources = {name: tuple(source.streams) for name, source in self.sources.items()}
         targets = {name: () if schedule.target == "all" else schedule.target for name, schedule in self.schedules.items()}
         return find_dangling(TenantNames(self.tenant, sources, tuple(self.checks), targets))

@@ -1,4 +1,4 @@
-"""A merged tree, mistakes and all -> the names in it, as far as they can be made out."""
+"""A merged tree, which may have mistakes -> the names in it, as far as they can be read."""
 
 from collections.abc import Iterator
 
@@ -9,10 +9,10 @@ from fabric_assets.config.yaml_tree import Node
 
 
 def get_tenant_names(tenant: str, root: Node) -> TenantNames:
-    """Read the names off a tree.
+    """Read the names from a tree.
 
     Args:
-        tenant: the file's stem: what the file itself says may be wrong.
+        tenant: the stem of the file's name; the tenant's name in the file may be wrong.
     """
     targets = {name: get_texts(_get(schedule, "target")) for name, schedule in _get_items(_get(root, "schedules"))}
     sources = {name: tuple(stream for stream, _ in _get_items(_get(source, "streams"))) for name, source in _get_items(_get(root, "sources"))}
@@ -24,7 +24,7 @@ def get_tenant_names(tenant: str, root: Node) -> TenantNames:
 
 
 def find_missing_parents(root: Node) -> Iterator[tuple[Path, str]]:
-    """Yield the streams of all APIs that name a parent which is not there."""
+    """Yield the streams of all APIs whose parent is not declared."""
     for source, node in _get_items(_get(root, "sources")):
         kind = _get(node, "type")
         if kind is None or kind.value != "rest_api":
@@ -35,7 +35,7 @@ def find_missing_parents(root: Node) -> Iterator[tuple[Path, str]]:
 
 
 def get_texts(node: Node | None) -> tuple[str, ...]:
-    """The texts of a list; anything else is left out."""
+    """List the texts in a list; anything else is left out."""
     return tuple(item.value for item in node.value if isinstance(item.value, str)) if node and isinstance(node.value, list) else ()
 
 

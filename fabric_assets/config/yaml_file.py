@@ -1,4 +1,4 @@
-"""A YAML file -> its tree, or every reason why there is none. Files come from outside: size, kind and encoding are checked before a byte is parsed."""
+"""A YAML file -> its tree, or every reason why it has no tree. Files come from outside: size, kind and encoding are checked before a byte is parsed."""
 
 import os
 import stat
@@ -29,10 +29,10 @@ _NEVER_CLOSED = {
 
 
 class Document(NamedTuple):
-    """What came of one file.
+    """A file after reading and parsing.
 
     Args:
-        root: None if there is nothing to go on with.
+        root: None if the file is too broken to have a tree.
         text: empty if the file could not be read.
     """
 
@@ -43,7 +43,7 @@ class Document(NamedTuple):
 
 
 def load_document(file: Path) -> Document:
-    """Read and parse one file; whatever is wrong with it is a finding, never an exception."""
+    """Read and parse one file; each mistake is a finding, never an exception."""
     text, finding = _read(file)
     if finding:
         return Document(file, text, None, (finding,))
@@ -64,13 +64,13 @@ def load_document(file: Path) -> Document:
 
 
 def read_text(file: Path) -> str:
-    """Read one file; empty where `load_document` would not parse it."""
+    """Read one file; returns an empty text where `load_document` would not parse the file."""
     return _read(file)[0]
 
 
 def _read(file: Path) -> tuple[str, Finding | None]:
     try:
-        # Links are followed: that is how Kubernetes mounts files. Not blocking: a pipe would wait for a writer for ever.
+        # Links are followed, since Kubernetes mounts files as links. The call must not block: a pipe would wait for a writer for ever.
         descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -99,7 +99,7 @@ def _describe(error: yaml.YAMLError, text: str) -> Finding:
     reason = str(getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be parsed")
     mark, context = getattr(error, "problem_mark", None), getattr(error, "context_mark", None)
     for opened, words in _NEVER_CLOSED.items():
-        # Found out at the end of the file or at the next key; what is wrong is the opening.
+        # The parser notices it at the end of the file or at the next key; the mistake is where it opens.
         if context and opened in str(getattr(error, "context", "")) and (mark is None or mark.line > context.line or "end of stream" in reason):
             mark, reason = context, words
     mark = mark or context

@@ -1,8 +1,8 @@
-"""YAML text -> a tree of values that remember where they stand, or every reason why not.
+"""YAML text -> a tree of values with their lines and columns, or every reason why it has no tree.
 
-Built straight from the events of PyYAML's C parser, in one loop without recursion: a composer would have followed ten thousand levels, expanded
-aliases and forgotten duplicate keys before anybody could refuse them. Plain words follow YAML 1.2: only true and false are booleans, so a country
-`no` stays a text, and so do dates and numbers with a leading zero.
+The tree is built from the events of PyYAML's C parser, in one loop without recursion. PyYAML's composer would follow ten thousand levels, expand
+aliases and drop duplicate keys before anybody could refuse them. Plain words follow YAML 1.2: only true and false are booleans. So a country `no`
+stays a text, as do dates and numbers with a leading zero.
 """
 
 import re
@@ -84,7 +84,7 @@ class Finding(NamedTuple):
 
 
 def resolve_scalar(text: str) -> Scalar:
-    """Give an unquoted YAML scalar its value."""
+    """Return the value of an unquoted YAML scalar."""
     if text[:1] in _NUMERIC_START:
         if _INTEGER.fullmatch(text):
             return int(text)
@@ -118,7 +118,7 @@ def unpack(packed: int) -> tuple[int, int]:
 
 
 class _Open:
-    """A mapping or list whose end has not come yet."""
+    """A mapping or list whose end the parser has not reached."""
 
     __slots__ = ("fresh", "items", "key", "key_at", "node")
 
@@ -130,15 +130,15 @@ class _Open:
         self.fresh = True
 
 
-# One loop over every event of a whole fleet: split into calls it takes twice the time.
+# The loop sees every event of a whole fleet: split into calls it takes twice the time.
 def build_tree(text: str, file: Path, findings: list[Finding]) -> Node | None:  # noqa: PLR0912, PLR0915
     """Parse one document.
 
     Args:
-        findings: what is wrong is added here; values that it concerns are in the tree, as far as there is one.
+        findings: mistakes are added here; the values that they are about stay in the tree.
 
     Raises:
-        yaml.YAMLError: the text is no YAML.
+        yaml.YAMLError: the text is not YAML.
     """
     stack: list[_Open] = []
     root: Node | None = None

@@ -70,7 +70,7 @@ def test_a_stream_that_contradicts_itself_is_refused(changes: dict[str, Any], me
         ({"type": "decimal", "min": 2, "max": 1}, "is below min"),
         (
             {"type": "timestamp", "min": "2026-01-01 00:00+00:00"},
-            "must have an offset, such as +00:00, where the column has a timezone, and none where it has none",
+            "must have an offset, such as +00:00, where the column has a timezone; without a timezone, it must have no offset",
         ),
         ({"type": "timestamp", "timezone": "Europe/Colone"}, "is no time zone of the IANA database, such as Europe/Berlin"),
         ({"type": "date", "formats": ["%Q"]}, "%Q is not one of the directives; known: %Y %y %m %d %b %B %H %I %M %S %f %p %z"),

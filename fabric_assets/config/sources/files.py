@@ -14,7 +14,7 @@ from fabric_assets.suggestions import suggest
 FileFormat = Literal["csv", "jsonl", "json", "parquet"]
 Compression = Literal["auto", "gzip", "zstd", "none"]
 
-# The encodings that one meets; any text encoding of Python's is accepted.
+# The common encodings, for suggestions; any text encoding of Python is accepted.
 _ENCODINGS = ("utf-8", "utf-16", "utf-16-le", "utf-16-be", "cp1252", "latin-1", "iso-8859-15", "cp1250", "cp1251", "cp932", "gb18030", "big5", "euc-kr")
 _NO_ENCODINGS = ("idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "utf-7", "mbcs", "oem")
 _NO_DELIMITER = "\"'\r\n \0\\"
@@ -23,7 +23,7 @@ _NO_DELIMITER = "\"'\r\n \0\\"
 def _check_encoding(value: str) -> str:
     try:
         name = codecs.lookup(value).name
-        "a,b".encode(name)  # refuses what is no encoding of text, such as base64
+        "a,b".encode(name)  # fails for an encoding that is not for text, such as base64
     except (LookupError, UnicodeError):
         name = ""
     if not name or name in _NO_ENCODINGS:
@@ -86,8 +86,8 @@ class FileStream(FolderStream, RenamingStream):
     )
     header: Header | None = Field(
         default=None,
-        description="Of csv: `true` where the first line names the columns, `false` where it is a row (columns are named column_1, column_2, ...), "
-        "or the columns' names where no line names them. Default: `true`, and a first line that looks like a row is refused.",
+        description="Of csv: `true` where the first line names the columns, `false` where it is a row; columns are then named column_1, column_2. "
+        "A list names the columns of files without a header. Default: `true`, and a first line that looks like a row is refused.",
     )
     skip_rows: Whole = Field(default=0, ge=0, le=10_000, description="Of csv: lines before the header that are left out.")
     write_disposition: WriteDisposition | None = Field(

@@ -1,6 +1,6 @@
 """The YAML of a `csv_import` source: where files are dropped, how their columns are named, and what each cell must be.
 
-Every rule is on the canonical column, never on a file's own spelling: `mapping` alone knows how people name their columns.
+Every rule is about a canonical column, never about a file's own spelling: only `mapping` knows how people name their columns.
 """
 
 import re
@@ -28,7 +28,7 @@ NUMBERS: tuple[ColumnType, ...] = ("bigint", "decimal", "double")
 _CLOCK = re.compile(r"^([01]\d|2[0-3]):[0-5]\d$")
 _DIRECTIVES = "YymdbBHIMSfpz"
 _CLOCK_DIRECTIVES = "HIMSfpz"
-# What RE2 lacks, which checks the cells in a time that no text of theirs can stretch.
+# RE2, which checks the cells in a time that no cell can stretch, lacks these constructs.
 _NOT_LINEAR = re.compile(r"(?<!\\)(?:\\\\)*(?:\(\?(?:[=!>(]|<[=!]|P=)|\\[1-9]|[*+?}]\+)")
 
 
@@ -68,10 +68,10 @@ class ImportColumn(CheckedModel):
 
     type: ColumnType = Field(default="text", description="What the cells are read as.")
     required: Flag = Field(default=False, description="Whether every row must have a value, and every file the column.")
-    unique: Flag = Field(default=False, description="Whether a value may stand in one row of a file only; the first one counts.")
+    unique: Flag = Field(default=False, description="Whether a value may be in one row of a file only; the first of several rows is kept.")
     formats: tuple[Text, ...] = Field(default=(), max_length=20, description="Ways a date or timestamp may be written, e.g. %d.%m.%Y.")
     timezone: Annotated[Text, AfterValidator(_check_timezone)] | None = Field(
-        default=None, description="Of timestamps without an offset; makes the column one of moments in UTC."
+        default=None, description="Time zone of timestamps without an offset; the column then holds times in UTC."
     )
     accepted: tuple[CellText, ...] = Field(default=(), max_length=10_000, description="The texts that a cell may be.")
     nulls: tuple[CellText, ...] = Field(default=(), max_length=100, description="Texts that stand for no value, e.g. -- or n/a.")
@@ -81,7 +81,7 @@ class ImportColumn(CheckedModel):
     scale: Whole | None = Field(default=None, ge=0, le=18, description="Digits after the decimal mark of a decimal; default: 9.")
 
     def find_contradictions(self) -> Iterator[tuple[Path, str]]:
-        """Yield the keys that have no meaning for the column's type, and values that are none of its type."""
+        """Yield the keys that have no meaning for the column's type, and values that are not of its type."""
         allowed: dict[str, tuple[ColumnType, ...]] = {
             "formats": ("date", "timestamp"),
             "timezone": ("timestamp",),
@@ -103,10 +103,10 @@ class ImportColumn(CheckedModel):
         yield from self._find_bound_faults()
 
     def get_bound(self, key: Literal["min", "max"]) -> Decimal | date | datetime | None:
-        """A bound as a value of the column's type.
+        """Return a bound as a value of the column's type.
 
         Raises:
-            ValueError: it is none.
+            ValueError: the bound is not of that type.
         """
         bound = self.min if key == "min" else self.max
         if bound is None:
@@ -132,7 +132,7 @@ class ImportColumn(CheckedModel):
         if isinstance(low := bounds["min"], datetime) or isinstance(bounds["max"], datetime):
             for key, bound in bounds.items():
                 if isinstance(bound, datetime) and (bound.tzinfo is None) != (self.timezone is None):
-                    yield (key,), "must have an offset, such as +00:00, where the column has a timezone, and none where it has none"
+                    yield (key,), "must have an offset, such as +00:00, where the column has a timezone; without a timezone, it must have no offset"
                     return
         if low is not None and bounds["max"] is not None and low > bounds["max"]:  # type: ignore[operator]
             yield ("max",), "is below min"
@@ -156,10 +156,11 @@ class CsvStream(FolderStream):
         default={}, max_length=2000, description="The canonical columns; one that the mapping does not name is found by its own name."
     )
     unmapped: Literal["keep", "refuse"] = Field(
-        default="keep", description="Columns of a file that no canonical one is for: keep them in _fabric_unmapped as JSON, or refuse (quarantine) the file."
+        default="keep", description="Columns of a file without a canonical column: keep them in _fabric_unmapped as JSON, or refuse (quarantine) the file."
     )
     on_new_version: Literal["append", "replace_file"] = Field(
-        default="replace_file", description="A file of a known name with other content: add its rows, or let them replace those of the earlier one."
+        default="replace_file",
+        description="A new version of a loaded file (same name, other content): add its rows, or replace those of the earlier one.",
     )
     encoding: TextEncoding | None = Field(
         default=None, description="E.g. cp932 or gb18030. Default: found out, file by file, where it is UTF-8, UTF-16 or Windows-1252."
@@ -167,14 +168,14 @@ class CsvStream(FolderStream):
     delimiter: Delimiter | None = Field(default=None, description="Default: found out by the header, file by file.")
     quote: Literal['"', "'"] | None = Field(default=None, description="Default: found out by the header, file by file.")
     decimal: DecimalMark | None = Field(
-        default=None, description="What stands before a fraction. Default: found out by the numbers; one that reads both ways is rejected."
+        default=None, description="The decimal mark. Default: found out by the numbers; a number that can be read both ways is rejected."
     )
     header: Flag | Annotated[tuple[SourceColumn, ...], Field(min_length=1, max_length=2000)] = Field(
         default=True, description="Whether files begin with their columns' names. false: they come in the order of `columns`; a list: in this order."
     )
     skip_rows: Whole = Field(default=0, ge=0, le=10_000, description="Lines before the header, or without one before the first row.")
     header_row: Whole | None = Field(default=None, ge=1, le=10_000, description="Line of the header, from 1; another way to say skip_rows.")
-    sheet: Text | None = Field(default=None, max_length=31, description="Of a workbook; default: the first one.")
+    sheet: Text | None = Field(default=None, max_length=31, description="Sheet of a workbook; default: the first one.")
     expect: ExpectConfig | None = Field(default=None, description="When files should have come.")
     write_disposition: WriteDisposition | None = Field(
         default=None, description="Default: merge where a primary key is declared; else append, keyed by file and row number."
@@ -217,15 +218,15 @@ class CsvStream(FolderStream):
         return self.header_row - 1 if self.header_row else self.skip_rows
 
     def get_declared_header(self) -> list[str]:
-        """The files' columns in their order, where the files do not name them; empty where they do."""
+        """List the files' columns in their order, where the files do not name them; empty where they do."""
         return [] if self.header is True else list(self.get_columns()) if self.header is False else list(self.header)
 
     def get_columns(self) -> dict[str, ImportColumn]:
-        """The canonical columns: those declared, else the mapping's as texts."""
+        """Return the canonical columns: those declared, or else the mapping's columns as texts."""
         return dict(self.columns) or {target: ImportColumn() for target in dict.fromkeys(self.mapping.values())}
 
     def get_names(self) -> dict[str, str]:
-        """A file's column, folded -> its canonical column."""
+        """Map each column that a file may have, folded, to its canonical column."""
         own = {fold(spelling): column for column in self.get_columns() for spelling in (column, column.replace("_", " "))}
         return own | {fold(name): target for name, target in self.mapping.items()}
 
@@ -243,7 +244,7 @@ class CsvImportSource(FolderSource):
 
 
 def fold(name: str) -> str:
-    """Spell a file's column as it is compared: without case, runs of space as one, letters with accents composed as most programs write them."""
+    """Spell a file's column as it is compared: without case, with single spaces, and with accents composed as most programs write them."""
     return unicodedata.normalize("NFC", " ".join(name.split()).casefold())
 
 

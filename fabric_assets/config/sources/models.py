@@ -53,7 +53,7 @@ def _parse_late_rows(value: object) -> timedelta | None:
         raise ValueError("must be a duration (0s, 1h, 1d), or false") from error
 
 
-# None is `false`: a duration of none at all would look for them in each load.
+# None stands for `false`; a duration of 0s would look for late rows in each load.
 LateRows = Annotated[
     timedelta | None,
     BeforeValidator(_parse_late_rows),
@@ -115,7 +115,7 @@ class SqlDatabaseSource(SourceConfig):
     )
     late_rows: LateRows = Field(
         default=timedelta(days=1),
-        description="Postgres: how often at most rows that were committed late are looked for where no transaction was seen open; false: never.",
+        description="Postgres: shortest time between two searches for rows that were committed late, where no open transaction was seen; false: no search.",
     )
     snapshot_hold: Annotated[Duration, AfterValidator(_check_hold)] = Field(
         default=timedelta(minutes=10), description="Postgres: longest time that the streams of a load wait for each other to read one moment."
@@ -129,7 +129,7 @@ class RestApiSource(SourceConfig):
     is_extracted_by_dlt: ClassVar[bool] = True
 
     type: Literal["rest_api"] = Field(description="An HTTP API that answers in JSON.")
-    base_url: HttpUrlOrReference = Field(description="Where every path begins; no credentials in it. A reference where it differs from place to place.")
+    base_url: HttpUrlOrReference = Field(description="Where every path begins; no credentials in it. A reference where it differs between environments.")
     headers: dict[Text, Text] = Field(default={}, description="Headers of every request; no credentials: those belong under auth.")
     auth: AuthConfig | None = Field(default=None, description="How requests prove who they are.")
     paginator: PaginatorConfig | None = Field(default=None, description="Default for all streams.")
@@ -141,7 +141,7 @@ class RestApiSource(SourceConfig):
     streams: dict[Name, RestStream] = Field(min_length=1, max_length=2000, description="The endpoints to load, by the name that they get.")
 
     def find_contradictions(self) -> Iterator[tuple[Path, str]]:
-        """Yield headers that are credentials, addresses that are no origins, and streams without their parent."""
+        """Yield headers that are credentials, addresses that are not origins, and streams whose parent is not declared."""
         for header in self.headers:
             if is_credential(header):
                 yield ("headers", header), "a credential belongs under auth, as a reference"

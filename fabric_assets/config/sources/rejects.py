@@ -36,7 +36,7 @@ class RejectsConfig(FabricModel):
     )
 
     def is_exceeded(self, read: int, rejected: int) -> bool:
-        """Whether more rows were rejected than may be.
+        """Whether more rows were rejected than the limit allows.
 
         Args:
             read: all rows of the load, the rejected ones included.

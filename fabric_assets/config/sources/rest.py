@@ -12,7 +12,7 @@ from fabric_assets.config.sources.streams import CursorConfig, RenamingStream, f
 from fabric_assets.suggestions import suggest
 
 _FIELD = r"([a-z][a-z0-9_]*)\.([A-Za-z_][A-Za-z0-9_.]*)"
-# `{stream.field}`; in two braces it stands for itself. Of text with other braces, such as JSON, nothing is meant.
+# `{stream.field}`; in two braces it is the text itself. Other braces, as in JSON, have no meaning.
 PLACEHOLDER = re.compile(rf"\{{\{{({_FIELD})\}}\}}|\{{{_FIELD}\}}")
 _IN_BRACES = re.compile(r"\{([^{}]*)\}")
 _LIKE_A_PLACEHOLDER = re.compile(r"(?<!\{)\{([A-Za-z_][\w.]*)\}|\{([A-Za-z_][\w.]*)\}(?!\})")
@@ -52,7 +52,7 @@ class OAuth2ClientCredentials(FabricModel):
     token_url: HttpUrlOrReference = Field(description="Where tokens are given out.")
     client_id: TextOrReference = Field(description="The client's name, or where it is kept.")
     client_secret: SecretRef = Field(description="Where the client's secret is kept.")
-    scope: Text | None = Field(default=None, description="What the token is asked for.")
+    scope: Text | None = Field(default=None, description="Scope to request for the token.")
     method: Literal["client_secret_post", "client_secret_basic"] | None = Field(
         default=None,
         description="How the secret is sent to token_url: in the form, or as user and password (RFC 6749, 2.3.1); default: the form, then the other way.",
@@ -77,7 +77,7 @@ class RestCursor(CursorConfig):
     param: Text = Field(description="Query parameter that takes the last value.")
 
 
-# Where a text with placeholders stands below its stream, and the text.
+# The texts that may have placeholders, by their path below the stream.
 Templates = Mapping[Path, str]
 
 
@@ -105,12 +105,12 @@ class RestStream(RenamingStream):
         return {("path",): self.path, **{("params", name): value for name, value in self.params.items() if isinstance(value, str)}}
 
     def get_parent(self) -> str | None:
-        """The parent stream; None for a stream of its own."""
+        """Return the parent stream; None for a stream without one."""
         found = find_parent(self.templates)
         return found[0] if found else None
 
     def get_parent_fields(self) -> list[str]:
-        """The fields of the parent that path and params take."""
+        """List the fields of the parent that path and params take."""
         return [field for text in self.templates.values() for _, field in find_placeholders(text)]
 
     def asks_for_one(self) -> bool:
@@ -118,7 +118,7 @@ class RestStream(RenamingStream):
         return bool(find_placeholders(self.path.partition("?")[0].rstrip("/").rpartition("/")[2]))
 
     def get_query(self) -> dict[str, str | int]:
-        """The query parameters as APIs expect them: true, not True."""
+        """Return the query parameters as APIs expect them: true, not True."""
         return {name: str(value).lower() if isinstance(value, bool) else value for name, value in self.params.items()}
 
     def find_contradictions(self) -> Iterator[tuple[Path, str]]:
@@ -162,22 +162,22 @@ def is_origin(url: str) -> bool:
 
 
 def is_credential(name: str) -> bool:
-    """Whether a header or query parameter is called like a credential."""
+    """Whether a header or query parameter has the name of a credential."""
     return _CREDENTIAL.search(name) is not None
 
 
 def find_placeholders(text: str) -> list[tuple[str, str]]:
-    """The stream and the field of each `{stream.field}`."""
+    """List the stream and the field of each `{stream.field}`."""
     return [(match[4], match[5]) for match in PLACEHOLDER.finditer(text) if match[4]]
 
 
 def find_parent(templates: Templates) -> tuple[str, Path] | None:
-    """The parent that a stream's texts name first, and where; None where there is none."""
+    """Find the parent that a stream's texts name first, and the path of the text; None if they name none."""
     return next(((parent, where) for where, text in templates.items() for parent, _ in find_placeholders(text)), None)
 
 
 def find_orphans(streams: Mapping[Name, Templates]) -> Iterator[tuple[Path, str]]:
-    """Yield the streams whose parent is not declared, or that are an ancestor of their own.
+    """Yield the streams whose parent is not declared, or that are their own ancestor.
 
     Args:
         streams: each stream of one source with its texts.
@@ -200,7 +200,7 @@ def find_orphans(streams: Mapping[Name, Templates]) -> Iterator[tuple[Path, str]
 
 
 def find_forgotten_children(streams: Mapping[Name, RestStream]) -> Iterator[tuple[Path, str]]:
-    """Yield the replaced streams below a parent with a cursor: they are read for its new rows alone, so the others' would be dropped."""
+    """Yield the streams with `replace` whose parent has a cursor: only its new rows are read, so the older rows' children would be lost."""
     for name, stream in streams.items():
         seen, parent = {name}, stream.get_parent()
         while parent and parent in streams and parent not in seen:

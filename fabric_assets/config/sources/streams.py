@@ -43,7 +43,7 @@ ColumnNames = Annotated[
     Field(min_length=1, max_length=2000),
     WithJsonSchema({"anyOf": [_COLUMN, {"type": "array", "items": _COLUMN, "minItems": 1, "maxItems": 2000}]}),
 ]
-# A fixed point of dlt's snake_case, and none of the platform's own columns.
+# A name that dlt's snake_case leaves as it is, and that is not one of the platform's own columns.
 _COLUMN_NAME = r"^(?!_dlt_|_fabric_)_?[a-z][a-z0-9]*(_[a-z0-9]+|__[a-z][a-z0-9]*)*$"
 
 
@@ -128,7 +128,7 @@ class StreamConfig(CheckedModel):
         return self.write_disposition or ("merge" if self.primary_key else "replace")
 
     def find_contradictions(self) -> Iterator[tuple[Path, str]]:
-        """Yield the path and the reason of what would lose, double or confuse rows."""
+        """Yield the path of each key that would lose, double or confuse rows, and the reason."""
         if self.write_disposition == "merge" and not self.primary_key:
             yield ("write_disposition",), "merge needs a primary_key to know which rows are the same; declare one, or use replace"
         yield from find_same_columns(self.primary_key or (), "primary_key")
@@ -174,7 +174,7 @@ def find_cursor_contradictions(stream: StreamConfig, cursor: CursorConfig | None
     """Yield the combinations of cursor and write disposition that would lose or double rows.
 
     Args:
-        knows_keys: the source recognises rows of an append that are loaded already, by their primary key.
+        knows_keys: whether the source recognises, by their primary key, rows of an append that are already loaded.
     """
     if cursor is None:
         if stream.disposition == "append":
