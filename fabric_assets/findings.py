@@ -38,7 +38,7 @@ def describe_unexpected(column: str, values: int, rows: int, shown: Sequence[tup
     return _join(f"{begin} ({count(rows, 'row')})", begin, [f"{show(value)} ({count(found, 'row')})" for value, found in shown], values)
 
 
-def describe_repeats(columns: Iterable[str], values: int, shown: Sequence[tuple[Sequence[Any], int]]) -> Words:
+def describe_duplicates(columns: Iterable[str], values: int, shown: Sequence[tuple[Sequence[Any], int]]) -> Words:
     """Say which values of a key are not unique."""
     begin = f"{count(values, 'value')} of {', '.join(columns)} {'is' if values == 1 else 'are'} not unique"
     words = [f"{', '.join(show(value) for value in key)}, {count(found, 'row')}" for key, found in _limit(shown)]

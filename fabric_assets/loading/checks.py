@@ -20,7 +20,7 @@ from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.drivers.asking import Ask, build_ask
 from fabric_assets.drivers.destinations import connect
 from fabric_assets.errors import DestinationError
-from fabric_assets.findings import MOST_VALUES, count, describe_repeats, describe_unexpected
+from fabric_assets.findings import MOST_VALUES, count, describe_duplicates, describe_unexpected
 from fabric_assets.loading import loaded_streams
 from fabric_assets.loading.drift import describe_change
 from fabric_assets.quoting import quote, quote_table, quote_text
@@ -151,7 +151,7 @@ def _check_not_null(check: NotNullCheck, table: _Table) -> CheckOutcome:
 
 def _check_unique(check: UniqueCheck, table: _Table) -> CheckOutcome:
     quoted = [table.quote(column) for column in check.columns]
-    # As in SQL and dbt, NULL equals nothing: a row with a NULL among the columns repeats no other.
+    # As in SQL and dbt, NULL equals nothing: a row with a NULL among the columns is no duplicate.
     known = " and ".join(f"{column} is not null" for column in quoted)
     repeated = f"select {', '.join(quoted)}, count(*) as n from {table.name} where {known} group by {', '.join(quoted)} having count(*) > 1"
     ((groups, surplus),) = table.ask(f"select count(*), coalesce(sum(n - 1), 0) from ({repeated}) as repeated")
@@ -160,7 +160,7 @@ def _check_unique(check: UniqueCheck, table: _Table) -> CheckOutcome:
         texts = ", ".join(f"cast({column} as text)" for column in quoted)
         wanted = f"select {texts}, n from ({repeated}) as repeated order by n desc, {texts} limit {MOST_VALUES}"
         shown = [] if table.hides(check.columns) else table.ask(wanted)
-        metadata |= describe_repeats(check.columns, groups, [(row[:-1], row[-1]) for row in shown])
+        metadata |= describe_duplicates(check.columns, groups, [(row[:-1], row[-1]) for row in shown])
     return CheckOutcome(not groups, metadata)
 
 

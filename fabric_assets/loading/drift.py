@@ -55,10 +55,10 @@ def describe_missing_rows(missing: int, expected: int | None, *, reads_all: bool
         )
 
 
-def describe_repeats(repeats: int, key: Sequence[str]) -> Iterator[str]:
+def describe_duplicates(duplicates: int, key: Sequence[str]) -> Iterator[str]:
     """Describe rows that were not kept because another row of the same load has their key: the key may lack a column."""
-    if repeats:
-        subject = "1 row has" if repeats == 1 else f"{repeats:,} rows have"
+    if duplicates:
+        subject = "1 row has" if duplicates == 1 else f"{duplicates:,} rows have"
         yield (
             f"{subject} the primary_key ({', '.join(key)}) of another row of this load: the newest row of each key is kept, the others are not in the table. "
             "If they are rows of their own, declare all columns of their key and load the stream anew with --full-refresh"

@@ -16,7 +16,7 @@ from fabric_assets import naming
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.drivers.kinds import get_kind
 from fabric_assets.errors import DataError, InternalError, RetriableError
-from fabric_assets.loading.drift import describe_drift, describe_missing_rows, describe_repeats
+from fabric_assets.loading.drift import describe_drift, describe_duplicates, describe_missing_rows
 from fabric_assets.loading.failures import build_error, report_unrecorded
 from fabric_assets.loading.job import Job
 from fabric_assets.loading.memory import WarehouseDropMemory, WarehouseMemory
@@ -200,7 +200,7 @@ class StreamLoad:
                 *describe_acting(self._context.warehouse.list_planted(self._plan.name)),
                 *describe_older_forms(self._names, self._request.tenant.tenant),
                 *describe_drift(record.schema_changes, self._plan.contract, tables=self._shaper.tables, reads_all=reads_all),
-                *describe_repeats(written.repeats, self._plan.key),
+                *describe_duplicates(written.duplicates, self._plan.key),
                 *describe_missing_rows(written.missing, self._state.rows_total, reads_all=reads_all),
             ),
             rows_missing=written.missing,

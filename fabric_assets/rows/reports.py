@@ -59,7 +59,7 @@ class LoadRecord:
         window_start: the cursor value from which the load read, it included; None for the beginning.
         window_end: the highest cursor value that it met.
         rows_read: rows that the source gave: those loaded and those rejected.
-        rows_loaded: rows written, repeats of merged rows included.
+        rows_loaded: rows written, including duplicates that a merge left out.
         rows_total: rows in the table afterwards; None where the load failed.
         bytes: size of the loaded rows in memory, as Arrow.
         retriable: of a load that failed: whether another try may help.

@@ -14,9 +14,9 @@ from fabric_assets.quoting import quote, quote_match, quote_text
 from fabric_assets.rows.batches import Reject, StreamPlan
 from fabric_assets.rows.reports import ColumnReport, LoadRecord
 from fabric_assets.rows.stream_names import StreamNames
+from fabric_assets.warehouse.duplicates import delete_duplicates, drop_duplicates
 from fabric_assets.warehouse.platform_tables import ledger, rejected_rows
 from fabric_assets.warehouse.refresh import replace_tables
-from fabric_assets.warehouse.repeats import delete_repeats, drop_repeats
 from fabric_assets.warehouse.session import Columns, Session, Table
 from fabric_assets.warehouse.stream_table import StreamTable
 
@@ -41,14 +41,14 @@ class Written:
     """Args:
     rows_total: rows in the stream's table, as they will be after the commit.
     columns: of the stream's table.
-    repeats: rows that gave way to another one of the same load with their key.
+    duplicates: rows left out because a newer row has their key.
     keeps_columns: a full refresh met no rows, so the empty table has the columns that it had.
     missing: rows that the table held when the last load had ended, and that were gone when this one began.
     """
 
     rows_total: int
     columns: tuple[ColumnReport, ...]
-    repeats: int = 0
+    duplicates: int = 0
     keeps_columns: bool = False
     missing: int = 0
 
@@ -90,7 +90,7 @@ class StreamWriter:
         self._replayed: set[str] = set()
         self._copies: Counter[str] = Counter()
         # Rows of the stream's table: given to this load, given up for others of it, and those of earlier loads that it has deleted.
-        self._handed = self._repeats = self._removed = self._held = 0
+        self._handed = self._duplicates = self._removed = self._held = 0
         self._kept_key: tuple[str, ...] | None = None
         self._begun = self._waits = self._has_rejects = False
 
@@ -134,16 +134,16 @@ class StreamWriter:
                 self._session.find_faster_by(table.table, ROOT_ID)
         root = self._tables.get(self._plan.name)
         total, columns = self._session.read_table(Table(self._target, self._plan.name), made=root.columns if root and root.is_new else None)
-        expected = self._handed - self._repeats + (0 if self._is_alone else self._held - self._removed)
+        expected = self._handed - self._duplicates + (0 if self._is_alone else self._held - self._removed)
         if (self._is_alone or self._counts_exactly) and total != expected:
             raise DestinationError(f"{self._place}: the table holds {total} rows where it should hold {expected}; nothing was kept")
-        return Written(total, columns, self._repeats, keeps_columns, self._count_missing(total))
+        return Written(total, columns, self._duplicates, keeps_columns, self._count_missing(total))
 
     def _count_missing(self, total: int) -> int:
         """By what this load has added and taken away: to count the rows before it would read the table once more."""
         if self._full_refresh or not self._former or self.state.rows_total is None:
             return 0
-        before = total - (self._handed - self._repeats) + self._removed
+        before = total - (self._handed - self._duplicates) + self._removed
         return max(0, self.state.rows_total - before)
 
     def prepare_commit(self, record: LoadRecord) -> None:
@@ -223,8 +223,8 @@ class StreamWriter:
             self._delete_values([str(value) for value in values if value is not None])
         if self._plan.disposition != "merge" or not rows.num_rows:
             return rows
-        kept = drop_repeats(rows, self._key, self._newest_by)
-        self._repeats += rows.num_rows - kept.num_rows
+        kept = drop_duplicates(rows, self._key, self._newest_by)
+        self._duplicates += rows.num_rows - kept.num_rows
         return kept
 
     def _delete_values(self, values: Iterable[str]) -> None:
@@ -245,10 +245,10 @@ class StreamWriter:
     def _merge(self) -> None:
         root = self._tables[self._plan.name]
         newest_by = self._newest_by if self._newest_by in root.filled_columns else None
-        repeats = self._delete_repeats(root, newest_by)
-        root.count_deleted(repeats)
-        self._repeats += repeats + self._yield(root, newest_by)
-        if self._repeats:
+        duplicates = self._delete_duplicates(root, newest_by)
+        root.count_deleted(duplicates)
+        self._duplicates += duplicates + self._yield(root, newest_by)
+        if self._duplicates:
             for name, table in self._tables.items():
                 if name != self._plan.name:
                     table.delete_staged(f"not exists (select 1 from {root.filled} as r where r.{ROW_ID} = t.{ROOT_ID})")
@@ -264,15 +264,15 @@ class StreamWriter:
             self._session.delete(child, f"t.{ROOT_ID} = r.{ROW_ID} and {quote_match(self._key, 'r', 's')}", using=f"{root.table} as r, {root.stage} as s")
         self._removed += self._session.delete(root.table, quote_match(self._key, "t", "s"), using=f"{root.stage} as s")
 
-    def _delete_repeats(self, root: StreamTable, newest_by: str | None) -> int:
+    def _delete_duplicates(self, root: StreamTable, newest_by: str | None) -> int:
         """Leave one row of each key among those of this load; in a table of their own the database itself makes sure that it stays so."""
         is_alone = root.stage is None
         if is_alone and self._session.keep_key(root.table, self._key):
             return 0
-        repeats = delete_repeats(self._session, root.filled, self._key, newest_by)
-        if repeats and is_alone:
+        duplicates = delete_duplicates(self._session, root.filled, self._key, newest_by)
+        if duplicates and is_alone:
             self._session.keep_key(root.table, self._key)
-        return repeats
+        return duplicates
 
     def _yield(self, root: StreamTable, newest_by: str | None) -> int:
         """Leave out what would overwrite a row of an earlier load that is as new; the number of rows left out."""

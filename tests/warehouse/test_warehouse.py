@@ -279,19 +279,19 @@ def test_a_few_appended_rows_wait_for_more_and_go_in_one_statement(shop: Shop, m
 
 def test_merge_keeps_the_newest_row_of_a_key_then_the_one_read_last(shop: Shop) -> None:
     first = shop.load(MERGE, orders((1, "old"), (1, "older"), at=1), orders((2, "b"), (1, "new"), (1, "last"), at=2), orders((1, "late"), at=1))
-    assert (first.rows_total, first.repeats) == (2, 4)
+    assert (first.rows_total, first.duplicates) == (2, 4)
     assert shop.read("id, name") == [(1, "last"), (2, "b")]
     second = shop.load(
         MERGE, orders((1, "first"), (3, "c"), at=3), orders((1, "second"), at=3), pa.table({"id": [1], "name": ["unknown"], "at": pa.array([None], BIGINT)})
     )
-    assert (second.rows_total, second.repeats) == (3, 2)
+    assert (second.rows_total, second.duplicates) == (3, 2)
     assert shop.read("id, name") == [(1, "second"), (2, "b"), (3, "c")]
 
 
 def test_rows_of_a_merge_are_told_apart_where_a_new_column_comes_into_an_emptied_table(shop: Shop) -> None:
     shop.load(MERGE, orders(at=1))
     written = shop.load(MERGE, orders((1, "a"), at=1), orders((1, "b"), at=2), pa.table({"id": [2], "at": [3], "extra": pa.array([0.5], DOUBLE)}))
-    assert (written.rows_total, written.repeats) == (2, 1)
+    assert (written.rows_total, written.duplicates) == (2, 1)
     assert shop.read("id, name, extra") == [(1, "b", None), (2, None, 0.5)]
 
 

@@ -121,8 +121,10 @@ def _load(tenant: TenantConfig, warehouse: Warehouse, source: str, plan: StreamP
             rows = [fields for _, fields in readable]
             if rows:
                 load.write(rows if plan.is_json else build_table(rows, load.columns, load.names.find_column), [row.row_id for row, _ in readable])
-        repeats = load.commit()
-    return Replayed(source, stream, replayed=load.record.rows_loaded, superseded=repeats, rejected=load.record.rows_rejected + hopeless, unreadable=unreadable)
+        superseded = load.commit()
+    return Replayed(
+        source, stream, replayed=load.record.rows_loaded, superseded=superseded, rejected=load.record.rows_rejected + hopeless, unreadable=unreadable
+    )
 
 
 def _build_plans(planned: StreamPlan, loads: Sequence[str]) -> Iterator[tuple[StreamPlan, str | None]]:

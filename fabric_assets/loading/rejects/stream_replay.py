@@ -93,7 +93,7 @@ class StreamReplay:
         names = self._state.find_new_names(self._shaper.export_names())
         record = replace(ended, schema_changes=tuple(self._shaper.changes), value_forms=self._value_forms, column_names=names)
         self._transaction.commit([StreamCommit(self._writer, record, self._state.state, files, known_files)])
-        return written.repeats
+        return written.duplicates
 
     def close(self) -> None:
         """Roll back what is not committed."""

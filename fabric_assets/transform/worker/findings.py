@@ -11,7 +11,7 @@ from typing import Any
 
 from dbt.contracts.graph.manifest import Manifest
 
-from fabric_assets.findings import MOST_VALUES, Words, count, describe_repeats, describe_rows, describe_unexpected, describe_unmatched
+from fabric_assets.findings import MOST_VALUES, Words, count, describe_duplicates, describe_rows, describe_unexpected, describe_unmatched
 from fabric_assets.own_faults import ReportFault
 from fabric_assets.transform.worker.relations import Warehouse, open_warehouse
 
@@ -64,7 +64,7 @@ def _describe(node: Any, warehouse: Warehouse, manifest: Manifest) -> Words:
     if kind == "unique" and column:
         (values,) = warehouse.ask(f"select count(*) from {query}")[0]
         shown = [] if hidden else warehouse.ask(f"select unique_field, n_records from {query} order by n_records desc, unique_field limit {MOST_VALUES}")
-        return describe_repeats([column], values, [((value,), rows) for value, rows in shown])
+        return describe_duplicates([column], values, [((value,), rows) for value, rows in shown])
     if kind == "relationships" and column:
         values, rows = warehouse.ask(f"select count(distinct from_field), count(*) from {query}")[0]
         shown = [] if hidden else warehouse.ask(f"select from_field, count(*) from {query} group by 1 order by 2 desc, 1 limit {MOST_VALUES}")

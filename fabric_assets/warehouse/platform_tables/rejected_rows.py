@@ -13,8 +13,8 @@ from fabric_assets.quoting import quote_all, quote_text
 from fabric_assets.rows.arrow_types import BIGINT, BOOL, TEXT, TIMESTAMP_UTC
 from fabric_assets.rows.batches import Reject
 from fabric_assets.rows.reports import LoadRecord
+from fabric_assets.warehouse.duplicates import delete_duplicates
 from fabric_assets.warehouse.platform_tables.ledger import clean_text, name_stream, select_failed_loads, write_time
-from fabric_assets.warehouse.repeats import delete_repeats
 from fabric_assets.warehouse.session import Session, Table
 
 RAW_CHARACTERS = 8_000
@@ -55,7 +55,7 @@ def stage(session: Session, rejects: Sequence[Reject], copies: Counter[str], *, 
 def write(session: Session, platform: str, record: LoadRecord) -> None:
     """Keep the rows set aside; one that an earlier load has met is not kept twice."""
     place, table = _place(session), Table(platform, "rejected_rows")
-    delete_repeats(session, place, ("row_id",), None)
+    delete_duplicates(session, place, ("row_id",), None)
     session.execute(f"delete from {table} as t using {place} as s where t.row_id = s.row_id")
     session.execute(
         f"insert into {table} ({quote_all(_REJECT)}, load_id, run_id, rejected_at)"

@@ -1,4 +1,4 @@
-"""Rows of one load that share their key -> the newest of each: highest in `newest_by`, then the one read last."""
+"""Duplicates, i.e. rows of one load with the same key -> the newest of each: highest in `newest_by`, then the one read last."""
 
 # pyright: reportAttributeAccessIssue=false
 # pyarrow.compute makes its functions while it is imported, where no type checker sees them.
@@ -14,27 +14,27 @@ from fabric_assets.warehouse.session import Session, Table
 _ROW = "row"
 
 
-def drop_repeats(rows: pa.Table, key: Sequence[str], newest_by: str | None) -> pa.Table:
-    """Keep the newest row of each key; the rest stay in their order."""
+def drop_duplicates(rows: pa.Table, key: Sequence[str], newest_by: str | None) -> pa.Table:
+    """Return the newest row of each key, in the order of the rows."""
     numbered = pa.table({f"key {number}": rows.column(name) for number, name in enumerate(key)})
     names = numbered.column_names
-    # In this thread: Arrow's own wait forever for one that they cannot start, where memory has run out.
+    # In this thread: where memory has run out, Arrow waits forever for a thread that cannot start.
     if numbered.group_by(names, use_threads=False).aggregate([]).num_rows == rows.num_rows:
         return rows
     numbered = numbered.append_column(_ROW, pa.array(range(rows.num_rows), pa.int64()))
     if newest_by is not None and newest_by in rows.column_names:
         newest = rows.column(newest_by)
-        # NULL is older than any value; by a column of its own, since pyarrow has changed how one says where NULLs go.
+        # NULL is older than any value. A column of its own says so, because the argument for it differs between versions of pyarrow.
         order = pa.table({"is known": pc.is_valid(newest), "newest": newest, _ROW: numbered.column(_ROW)})
         numbered = numbered.take(pc.sort_indices(order, sort_keys=[(name, "ascending") for name in order.column_names]))
     kept = numbered.group_by(names, use_threads=False).aggregate([(_ROW, "last")])[f"{_ROW}_last"]
     return rows.take(kept.take(pc.sort_indices(kept)))
 
 
-def delete_repeats(session: Session, table: Table, key: Sequence[str], newest_by: str | None) -> int:
-    """Keep the newest row of each key in a table that this transaction has filled; the number of rows deleted.
+def delete_duplicates(session: Session, table: Table, key: Sequence[str], newest_by: str | None) -> int:
+    """Delete all but the newest row of each key from a table that this transaction has filled; return the number deleted.
 
-    Each insert must have held a key only once: within one, a destination need not know which row came last.
+    No single insert may hold a key twice, because a destination need not know which row of an insert came last.
     """
     names = quote_all(key)
     repeated = f"select {names} from {table} group by {names} having count(*) > 1"
