@@ -48,13 +48,15 @@ def run_tenants(
         with collect_nothing():
             from fabric_assets.factories.instance.opening import get_instance
             from fabric_assets.factories.instance.run_marks import end_dead_runs
+            from fabric_assets.factories.instance.storage_errors import explaining_storage
             from fabric_assets.factories.runs import RunEvent, TenantResult, run_tenant
             from fabric_assets.factories.translators import TENANT_TAG
 
         results = {
             name: TenantResult(name, "failure", error="\n".join(str(problem) for problem in fleet.broken[name])) for name in chosen if name in fleet.broken
         }
-        with get_instance(settings) as instance:
+        # Around the whole: as it is closed, the instance stores the events that it still has.
+        with explaining_storage(), get_instance(settings) as instance:
             for dead in end_dead_runs(instance, settings):
                 on_event(RunEvent(dead.tags[TENANT_TAG], "log", f"run {dead.run_id} was killed; it is recorded as failed, and this one goes on from there"))
             is_told_to_end = False

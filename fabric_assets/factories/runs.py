@@ -18,10 +18,11 @@ import dagster as dg
 from fabric_assets.config.base import describe_duration
 from fabric_assets.config.loader import LoadedTenant
 from fabric_assets.config.selection import select_keys
-from fabric_assets.errors import ConfigurationError
+from fabric_assets.errors import ConfigurationError, RetriableError
 from fabric_assets.factories.execution import ExecutedRun, execute_job
 from fabric_assets.factories.failures import INTERRUPTED
 from fabric_assets.factories.instance.run_marks import mark_run
+from fabric_assets.factories.instance.storage_errors import explaining_storage
 from fabric_assets.factories.resources import build_dbt_resources
 from fabric_assets.factories.run_rules import describe_failed_check, get_reason, is_failed_checks, run_executor
 from fabric_assets.factories.tenant import TenantDefinitions, build_tenant_definitions
@@ -139,17 +140,20 @@ def run_tenant(
         loggers={"progress": _build_logger(tenant, on_event)},
     ).resolve_implicit_global_asset_job_def()
     run_id = str(uuid.uuid4())
-    with mark_run(run_id, settings), _watch_signals() as was_told_to_end:
-        result = execute_job(
-            job,
-            [dg.AssetKey(key) for key in keys],
-            instance=instance,
-            location=settings.location,
-            tags={TENANT_TAG: tenant} | _NO_RETRY | ({FULL_REFRESH_TAG: "true"} if full_refresh else {}),
-            run_config={"loggers": {"progress": {}}},
-            run_id=run_id,
-        )
-        interrupted = was_told_to_end()
+    try:
+        with explaining_storage(), mark_run(run_id, settings), _watch_signals() as was_told_to_end:
+            result = execute_job(
+                job,
+                [dg.AssetKey(key) for key in keys],
+                instance=instance,
+                location=settings.location,
+                tags={TENANT_TAG: tenant} | _NO_RETRY | ({FULL_REFRESH_TAG: "true"} if full_refresh else {}),
+                run_config={"loggers": {"progress": {}}},
+                run_id=run_id,
+            )
+            interrupted = was_told_to_end()
+    except RetriableError as error:
+        return TenantResult(tenant, "failure", run_id, perf_counter() - started, error=str(error))
     outcome = _build_result(tenant, definitions, keys, result)
     error = outcome.error or (INTERRUPTED if interrupted and not result.success else None)
     return replace(outcome, seconds=round(perf_counter() - started, 3), error=error, interrupted=interrupted)

@@ -2,11 +2,13 @@
 
 import contextlib
 import json
+import re
 import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import dagster as dg
 import psycopg2
@@ -20,6 +22,7 @@ from tests.faults.oracle import NONE
 from tests.faults.processes import Case, Process, wait_until
 from tests.faults.webserver import Webserver
 from tests.faults.world import World
+from tests.support.services import start_server
 
 Start = Callable[..., Process]
 
@@ -130,6 +133,41 @@ def test_an_event_log_that_is_deleted_in_the_middle_of_a_run(world: World, shop:
         for file in naming.dagster_home(world.settings.data_dir).rglob("*.db*"):
             file.unlink()
     run.wait()
+    assert start(RUN, environ=environ).wait() == 0
+    assert world.count() == NONE
+
+
+def test_dagsters_database_that_stops_in_the_middle_of_a_run_is_named_and_the_next_run_is_whole(
+    world: World, shop: str, environ: dict[str, str], start: Start, tmp_path: Path
+) -> None:
+    (tmp_path / "home").mkdir()
+    with start_server() as server:
+        environ = environ | {"DAGSTER_HOME": str(tmp_path / "home")}
+        (tmp_path / "home" / "dagster.yaml").write_text(yaml.safe_dump({"storage": {"postgres": {"postgres_url": server.get_url()}}}))
+        with held(shop, "events") as is_awaited:
+            run = start(RUN, environ=environ)
+            wait_until(is_awaited)
+            server.stop("immediate")
+        assert run.wait(120) == 1, run.log
+        (told,) = json.loads("".join(run.output))["tenants"]
+        assert re.match(r"Dagster's database does not answer: connection to server at .*\n  remedy: check that it runs, and the storage that", told["error"])
+        server.start()
+        again = start(RUN, environ=environ)
+        assert again.wait() == 0, again.log
+        assert f"run {told['run_id']} was killed; it is recorded as failed" in again.log
+        assert world.count() == NONE
+        with dg.DagsterInstance.from_config(environ["DAGSTER_HOME"]) as instance:
+            assert sorted(run.status.value for run in instance.get_runs()) == ["FAILURE", "SUCCESS"]
+
+
+def test_dagsters_database_without_room_is_named_and_the_next_run_is_whole(world: World, environ: dict[str, str], start: Start) -> None:
+    assert start(Case(command=("run", "acme", "--select", "raw/shop/events")), environ=environ).wait() == 0
+    world.add_day()
+    # Dagster's index is larger already: SQLite has room in memory alone, as on a full disk.
+    full = start(replace(RUN, limits={"FSIZE": 4096}), environ=environ)
+    assert full.wait() == 1, full.log
+    assert "Dagster's database cannot be written: " in full.log + "".join(full.output)
+    assert "\n  remedy: make room where " in full.log
     assert start(RUN, environ=environ).wait() == 0
     assert world.count() == NONE
 

@@ -8,8 +8,9 @@ import dagster as dg
 from dagster._core.instance.ref import InstanceRef
 
 from fabric_assets import naming
-from fabric_assets.errors import ConfigurationError, FabricError, RetriableError
+from fabric_assets.errors import ConfigurationError
 from fabric_assets.factories.instance import event_log
+from fabric_assets.factories.instance.storage_errors import explain, get_cause
 from fabric_assets.own_faults import is_own_fault
 from fabric_assets.private_files import FileLock, make_private_folder
 from fabric_assets.private_parts import is_verified
@@ -26,7 +27,7 @@ def get_instance(settings: Settings, *, root: Path | None = None) -> dg.DagsterI
 
     Raises:
         ConfigurationError: DAGSTER_HOME is no folder, or its dagster.yaml asks for what is not there.
-        RetriableError: Dagster's database does not answer.
+        RetriableError: Dagster's database does not answer, or has no room.
     """
     home = os.environ.get("DAGSTER_HOME")
     if not home:
@@ -50,18 +51,14 @@ def get_instance(settings: Settings, *, root: Path | None = None) -> dg.DagsterI
         if is_own_fault(error):
             raise
         # The storage is a class that dagster.yaml names, with a driver of its own.
-        raise _explain(error, f"the storage that {home}/{CONFIG} names") from None
-
-
-def _explain(error: Exception, storage: str) -> FabricError:
-    """Say what the driver of the storage raised, which Dagster has wrapped once or twice."""
-    cause: BaseException = error
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
-    if type(cause).__name__ == "OperationalError":
-        return RetriableError(f"Dagster's database does not answer: {' '.join(str(cause).split())}", remedy=f"check that it runs, and {storage}")
-    # What cannot be read as a URL is quoted by no message: a part of it may be the password.
-    return ConfigurationError(f"{storage} cannot be opened ({type(cause).__name__})", remedy="write its URL as postgresql://user:password@host:port/database")
+        cause = get_cause(error)
+        if explained := explain(cause, home):
+            raise explained from None
+        # What cannot be read as a URL is quoted by no message: a part of it may be the password.
+        raise ConfigurationError(
+            f"the storage that {home}/{CONFIG} names cannot be opened ({type(cause).__name__})",
+            remedy="write its URL as postgresql://user:password@host:port/database",
+        ) from None
 
 
 def prepare_home(settings: Settings, *, root: Path) -> Path:

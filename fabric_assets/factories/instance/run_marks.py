@@ -16,15 +16,15 @@ from fabric_assets.settings import Settings
 
 @contextmanager
 def mark_run(run_id: str, settings: Settings) -> Iterator[None]:
-    """Show for the block that the run's process lives."""
+    """Show for the block that the run's process lives; where the block raises, the next call looks whether the run's end is recorded."""
     folder = make_private_folder(naming.run_marks_dir(settings.data_dir))
     # Under the folder's lock: a mark that is made but not yet locked would look like a dead one's.
     with FileLock(folder / ".lock"):
         mark = FileLock(folder / run_id)
     try:
         yield
-    finally:
         (folder / run_id).unlink(missing_ok=True)
+    finally:
         mark.release()
 
 
