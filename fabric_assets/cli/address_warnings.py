@@ -1,6 +1,6 @@
-"""Addresses of APIs to which no load will connect -> warnings of `fabric validate`, each with its place and its remedy.
+"""Addresses of APIs to which no load will connect -> warnings of `fabric validate`, each with its line and its remedy.
 
-Only what is certain: addresses written as numbers, and names of this machine itself. No name is looked up.
+Only certain cases are reported: addresses written as numbers, and names of this machine itself. No name is looked up.
 """
 
 import socket
@@ -47,7 +47,7 @@ def _get_host(written: str | SecretRef, tenant: str, settings: Settings) -> str 
         try:
             written = resolve_secret(written, tenant=tenant, settings=settings, hidden=False)
         except FabricError:
-            # It may be another machine's.
+            # The secret may be on another machine.
             return None
     try:
         return urlsplit(written.strip()).hostname
@@ -56,7 +56,7 @@ def _get_host(written: str | SecretRef, tenant: str, settings: Settings) -> str 
 
 
 def _find_address(host: str) -> str | None:
-    """The address that a host is for certain; None for a name that somebody must look up."""
+    """Find the address of a host; None for a name that must be looked up."""
     if host in _OWN_NAMES or host.endswith(".localhost"):
         return "127.0.0.1"
     try:

@@ -1,4 +1,4 @@
-"""`fabric`: the command line, put together from one module per family of commands.
+"""`fabric`: the command line, composed of one module per family of commands.
 
 Results go to standard output, progress and logs to standard error. Exit codes: 0 done, 1 the work failed or a finding, 2 wrong usage or config.
 """
@@ -34,7 +34,7 @@ def _show_version(wanted: bool) -> None:
 
 
 @app.callback()
-def _take_options(
+def _read_options(
     show_version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
     """Options of `fabric` itself."""
@@ -57,7 +57,7 @@ app.add_typer(secrets.app, name="secrets")
 
 
 def run_command() -> int:
-    """Run what the process's arguments say; a mistake of the user's is a message, never a traceback.
+    """Run the command in the process's arguments; a user's mistake is shown as a message, never as a traceback.
 
     Returns:
         the exit code.
@@ -88,19 +88,19 @@ def run_command() -> int:
         if is_closed(error):
             return 0
         if (message := describe_unwritable(error)) is None:
-            return _tell_unforeseen(error)
+            return _report_unforeseen(error)
         discard_output()
         print(f"error: {message}", file=sys.stderr)
         return 1
     except Exception as error:  # noqa: BLE001 - shown with its traceback, without secrets
-        return _tell_unforeseen(error)
+        return _report_unforeseen(error)
 
 
-def _tell_unforeseen(error: Exception) -> int:
+def _report_unforeseen(error: Exception) -> int:
     if fault := report_own_fault(error, "this command", data_dir=_find_data_dir()):
         print(f"error: {fault}", file=sys.stderr)
         return 1
-    # Without one, typer's own traceback is the more readable.
+    # Without secrets in it, typer's own traceback is more readable.
     if (traceback := describe_masked(error)) is None:
         raise error
     print(traceback, file=sys.stderr)
@@ -108,7 +108,7 @@ def _tell_unforeseen(error: Exception) -> int:
 
 
 def _find_data_dir() -> Path | None:
-    """Where tracebacks are kept; None where the settings themselves are wrong."""
+    """Return the folder below which tracebacks are kept; None if the settings themselves are wrong."""
     try:
         return load_settings().data_dir
     except (ConfigurationError, OSError):  # the current folder may be gone

@@ -1,4 +1,4 @@
-"""`fabric validate`, `schema`, `list`, `explain`: what the YAML says, without running anything of it."""
+"""`fabric validate`, `schema`, `list` and `explain`: the tenants' YAML checked, listed and explained, without a run."""
 
 import json
 from enum import StrEnum
@@ -26,7 +26,7 @@ Tenants = Annotated[list[str] | None, typer.Argument(help="Names or globs of ten
 
 
 class Listed(StrEnum):
-    """What can be listed."""
+    """The words that `fabric list` takes."""
 
     TENANTS = "tenants"
     SOURCES = "sources"
@@ -139,7 +139,7 @@ def _summarise(fleet: Fleet, graph: "ProjectGraph | None", held_up: list[str], *
 
 
 def _check_models(fleet: Fleet, settings: Settings) -> tuple[Fleet, "ProjectGraph | None", list[Problem]]:
-    """Hold the tenants against the dbt project, if any has models; what is wrong with the shared project is a problem of its own."""
+    """Check the tenants against the dbt project, if any has models. A mistake in the shared project is a problem of its own."""
     from fabric_assets.cli.headless import get_valid_fleet
 
     try:
@@ -151,7 +151,7 @@ def _check_models(fleet: Fleet, settings: Settings) -> tuple[Fleet, "ProjectGrap
 
 
 def _list_held_up(fleet: Fleet, graph: "ProjectGraph | None") -> list[str]:
-    """The tenants that have a model which a mistake in a shared file stops."""
+    """List the tenants with a model that a mistake in a shared file stops."""
     from fabric_assets.transform.selection import select_models
 
     if graph is None or not graph.stopped:
@@ -166,7 +166,7 @@ def _has_models(fleet: Fleet) -> bool:
 
 
 def _get_unique(problems: list[Problem]) -> list[Problem]:
-    """Show a mistake in defaults or a template once, not for each tenant that uses it."""
+    """Keep one problem for each mistake in defaults or a template, not one for each tenant that uses it."""
     return list({(problem.file, problem.line, problem.column, problem.path, problem.message): problem for problem in problems}.values())
 
 

@@ -31,7 +31,7 @@ def demo(
     prepare: Annotated[bool, typer.Option("--prepare", help="Only make the source data.")] = False,
     json_: AsJson = False,
 ) -> None:
-    """Make a shop's simulated year, load it from a database, from files and from an API, and its ad spend from dropped files; model and test it."""
+    """Load a simulated shop's year from a database, files and an API, and its ad spend from dropped files; then model and test it."""
     from fabric_assets.demo.data import prepare_demo
 
     settings = load_settings()
@@ -53,7 +53,7 @@ def demo(
     if json_:
         typer.echo(json.dumps({"tenants": [to_json(row) for row in rows], "equal": agree}, indent=2))
     else:
-        # What comes next is typed where this was: on the tenants of the repository.
+        # The next commands work on the tenants of the repository only.
         is_own = all(get_kind(loaded.config).has_file for loaded in fleet.tenants.values())
         print_rows(Console(highlight=False, soft_wrap=True), rows, agree=agree, says_next=is_own)
     raise typer.Exit(get_exit_code(results) or int(not agree))
@@ -68,7 +68,7 @@ def _check_tenants(fleet: Fleet, settings: Settings) -> None:
 
 
 def _print_progress(console: Console, event: "RunEvent") -> None:
-    # Some two hundred checks pass: the table counts them.
+    # About two hundred checks pass; the table counts them.
     if not (event.kind == "check" and event.passed):
         print_event(console, event)
 
@@ -102,7 +102,7 @@ def _build_row(fleet: Fleet, result: "TenantResult", before: Mapping[str, int] |
 
 
 def _read_files(tenant: TenantConfig, settings: Settings) -> "list[ImportedFile]":
-    """What became of each dropped file, the oldest first."""
+    """Read the ledger's entries of all dropped files, the oldest file first."""
     from fabric_assets.drivers.destinations import open_ask
     from fabric_assets.warehouse.platform_tables.imported_files import read_files
 

@@ -1,4 +1,4 @@
-"""What `fabric demo` prints: a line per tenant, whether the shops agree, what became of dropped files, and what to type next."""
+"""The output of `fabric demo`: a line per tenant, whether the shops agree, the dropped files, and the next commands to try."""
 
 import os
 import sys
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Dropped:
-    """What became of the files that people dropped, and what the marts made of them."""
+    """The dropped files of a tenant with their status, and the totals of the marts that are built from them."""
 
     files: "list[ImportedFile]"
     totals: "AdTotals"
@@ -37,7 +37,7 @@ class DemoRow:
         rows_total: rows that the raw tables hold after the run.
         new_rows: rows that the raw tables gained; None on the tenant's first run.
         totals: of a shop; None where the run failed.
-        dropped: of a tenant that people drop files for; None where the run failed.
+        dropped: of a tenant with dropped files; None where the run failed.
     """
 
     result: "TenantResult"
@@ -52,12 +52,12 @@ class DemoRow:
 
     @property
     def is_incremental(self) -> bool:
-        """Whether the run built on an earlier one: what was there already was not loaded once more."""
+        """Whether the run built on an earlier one, and did not load all rows again."""
         return self.new_rows is not None and self.rows_loaded < self.rows_total
 
 
 def to_json(row: DemoRow) -> dict[str, object]:
-    """The line as `fabric demo --json` prints it: that of `fabric run`, and what the demo adds."""
+    """Return the line for `fabric demo --json`: that of `fabric run`, and the demo's own keys."""
     return {
         **run.to_json(row.result),
         "source": row.source,
@@ -72,7 +72,7 @@ def to_json(row: DemoRow) -> dict[str, object]:
 
 
 def _totals_to_json(totals: "ShopTotals | AdTotals | None") -> dict[str, object] | None:
-    """Money as text, so that it stays exact."""
+    """Return the totals, with money as text so that it stays exact."""
     return {name: value if isinstance(value, int) else str(value) for name, value in asdict(totals).items()} if totals else None
 
 
@@ -82,10 +82,10 @@ def _dropped_to_json(dropped: Dropped) -> dict[str, object]:
 
 
 def print_rows(console: Console, rows: list[DemoRow], *, agree: bool, says_next: bool = True) -> None:
-    """Print the table, what went wrong, whether the shops agree, what became of dropped files, and what comes next.
+    """Print the table, the problems, whether the shops agree, the dropped files, and the next commands.
 
     Args:
-        says_next: what to type next; the commands are for the demo's tenants as they lie in the repository.
+        says_next: print the next commands; they work on the demo's tenants in the repository only.
     """
     table = Table(box=None, pad_edge=False)
     for name in ("tenant", "source"):
@@ -170,7 +170,7 @@ def _name_statuses(files: "list[ImportedFile]") -> list[str]:
 
 
 def _print_next(console: Console) -> None:
-    # The name under which the command was found: on a fresh machine it is not on PATH.
+    # The path under which this command was called: on a fresh machine it is not on PATH.
     fabric = shorten(Path(sys.argv[0]))
     console.print("\nNext:")
     for command, purpose in (
@@ -184,6 +184,6 @@ def _print_next(console: Console) -> None:
 
 
 def shorten(path: Path) -> str:
-    """Name a path below the current folder from there, any other in full."""
+    """Write a path relative to the current folder where it is below it, otherwise in full."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative

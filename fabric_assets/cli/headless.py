@@ -1,4 +1,4 @@
-"""Names of tenants -> their runs. What can start early does: dbt's process imports itself while this one imports Dagster."""
+"""Names of tenants -> their runs. dbt's process starts early, and imports dbt while this process imports Dagster."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def get_valid_fleet(fleet: Fleet, settings: Settings) -> tuple[Fleet, ProjectGraph | None]:
-    """Check the tenants against the dbt project, which is prepared first: parsed if it has changed, and asked what tenants select that is new."""
+    """Check the tenants against the dbt project.
+
+    The project is prepared first: it is parsed if it has changed, and new selections of tenants are evaluated.
+    """
     if not any(loaded.config.transform for loaded in fleet.tenants.values()):
         return validate_fleet(fleet, None), None
     graph = prepare_graph((loaded.config for loaded in fleet.tenants.values()), settings)
@@ -33,7 +36,7 @@ def run_tenants(
     full_refresh: bool = False,
     on_event: "Callable[[RunEvent], None]",
 ) -> "list[TenantResult]":
-    """Materialise tenants one after the other; a broken one, or one that fails, does not hold up the rest. None is begun once the process is told to end.
+    """Materialise tenants one after the other; a broken or failing tenant does not stop the others. An interrupted process starts no further tenant.
 
     Args:
         names: tenants of the fleet, healthy or broken.
@@ -59,10 +62,12 @@ def run_tenants(
         with explaining_storage(), get_instance(settings) as instance:
             for dead in end_dead_runs(instance, settings):
                 on_event(RunEvent(dead.tags[TENANT_TAG], "log", f"run {dead.run_id} was killed; it is recorded as failed, and this one goes on from there"))
-            is_told_to_end = False
+            is_interrupted = False
             for index, loaded in enumerate(healthy):
-                if is_told_to_end:
-                    results[loaded.config.tenant] = TenantResult(loaded.config.tenant, "failure", error="not begun: told to end before", interrupted=True)
+                if is_interrupted:
+                    results[loaded.config.tenant] = TenantResult(
+                        loaded.config.tenant, "failure", error="not started: the command was cancelled before", interrupted=True
+                    )
                     continue
                 _warm_next(workers, healthy[index:])
                 results[loaded.config.tenant] = result = run_tenant(
@@ -75,7 +80,7 @@ def run_tenants(
                     full_refresh=full_refresh,
                     on_event=on_event,
                 )
-                is_told_to_end = result.interrupted
+                is_interrupted = result.interrupted
         return [results[name] for name in chosen]
     finally:
         for ready in workers.values():

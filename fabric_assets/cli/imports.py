@@ -1,4 +1,4 @@
-"""`fabric imports`: the files that people have dropped: what became of each, and setting one that is stuck going again."""
+"""`fabric imports`: list the dropped files, show each file's history, and retry or release a file that is stuck."""
 
 import json
 import shlex
@@ -24,7 +24,7 @@ app = typer.Typer(name="imports", help="The files that people have dropped.", no
 
 
 class Status(StrEnum):
-    """What a file may be; in the order in which it comes to it."""
+    """The states of a file, in their usual order."""
 
     WAITING = "waiting"
     FOUND = "found"
@@ -38,7 +38,7 @@ class Status(StrEnum):
 
 
 Tenant = Annotated[str, typer.Argument(help="Name of a tenant.", show_default=False)]
-Files = Annotated[list[str], typer.Argument(help="Names of files as they were dropped, or their places in quarantine/.", show_default=False)]
+Files = Annotated[list[str], typer.Argument(help="Names of files as they were dropped, or their paths in quarantine/.", show_default=False)]
 Source = Annotated[str | None, typer.Option("--source", help="Only files of this source.", show_default=False)]
 Stream = Annotated[str | None, typer.Option("--stream", help="Only files of this stream.", show_default=False)]
 
@@ -52,18 +52,18 @@ def list_(
     status: Annotated[Status | None, typer.Option(help="Only files of this status.", show_default=False)] = None,
     json_: AsJson = False,
 ) -> None:
-    """Show every file: what became of it, and what lies in the inboxes now."""
+    """List the dropped files with their status, also those that are in the inboxes now."""
     from fabric_assets.loading.dropped_files.overview import list_files
     from fabric_assets.visible import show_name
 
     files: list[tuple[str, DroppedFile]] = []
     unseen = list[str]()
 
-    def take(config: TenantConfig, settings: Settings) -> None:
+    def collect(config: TenantConfig, settings: Settings) -> None:
         found = list_files(config, settings, source=source, stream=stream, report=unseen.append)
         files.extend((config.tenant, file) for file in found if status in (None, file.status))
 
-    code = run_for_each(tenants, all_, source, stream, take)
+    code = run_for_each(tenants, all_, source, stream, collect)
     for message in unseen:
         typer.echo(f"error: {message}", err=True)
     if json_:
@@ -82,12 +82,12 @@ def list_(
 @app.command("show")
 def show(
     tenant: Tenant,
-    file: Annotated[str, typer.Argument(help="Its name, or its place in quarantine/.")],
+    file: Annotated[str, typer.Argument(help="Its name, or its path in quarantine/.")],
     source: Source = None,
     stream: Stream = None,
     json_: AsJson = False,
 ) -> None:
-    """Show everything that is known of one file, in all its versions, and what to do next."""
+    """Show all that is known about one file, in all versions, and what to do next."""
     from fabric_assets.loading.dropped_files.overview import tell_files
 
     stories: list[FileStory] = []
@@ -99,13 +99,13 @@ def show(
     if json_:
         typer.echo(json.dumps([_story_to_json(tenant, story) for story in stories], indent=2))
     else:
-        typer.echo("\n\n".join("\n".join(_tell(tenant, story)) for story in stories))
+        typer.echo("\n\n".join("\n".join(_describe_story(tenant, story)) for story in stories))
     raise typer.Exit(code)
 
 
 @app.command("retry")
 def retry(tenant: Tenant, files: Files, source: Source = None, stream: Stream = None) -> None:
-    """Let the next load try files that could not be read, at once and as if for the first time."""
+    """Let the next load retry files that could not be read, without waiting and with a new count of attempts."""
     from fabric_assets.loading.dropped_files.release import retry as run
 
     _change(tenant, files, source, stream, lambda config, settings, name: run(config, settings, name, source=source, stream=stream, report=_report))
@@ -113,14 +113,14 @@ def retry(tenant: Tenant, files: Files, source: Source = None, stream: Stream = 
 
 @app.command("release")
 def release(tenant: Tenant, files: Files, source: Source = None, stream: Stream = None) -> None:
-    """Bring quarantined files back to the inbox, where the next load checks them anew."""
+    """Move quarantined files back to the inbox, where the next load checks them again."""
     from fabric_assets.loading.dropped_files.release import release as run
 
     _change(tenant, files, source, stream, lambda config, settings, name: run(config, settings, name, source=source, stream=stream, report=_report))
 
 
 def _change(tenant: str, names: list[str], source: str | None, stream: str | None, change: Callable[[TenantConfig, Settings, str], str]) -> None:
-    """Change one file after the other; one that cannot be changed does not hold up the others."""
+    """Change one file after the other; a file that cannot be changed does not stop the others."""
     failed = list[FabricError]()
 
     def work(config: TenantConfig, settings: Settings) -> None:
@@ -142,7 +142,7 @@ def _report(message: str) -> None:
 # --- in words
 
 
-def _tell(tenant: str, story: "FileStory") -> Iterator[str]:
+def _describe_story(tenant: str, story: "FileStory") -> Iterator[str]:
     file, facts = story.file, story.file.facts
     yield f"{file.name} ({file.source}.{file.stream}): {file.status}"
     yield f"  {facts.size:,} bytes, last written {_spell(facts.modified_at)}" + (f", SHA-256 {facts.sha256}" if facts.sha256 else "")
@@ -164,7 +164,7 @@ def _advise(tenant: str, file: "DroppedFile") -> str:
 
     chosen, name = f"--source {file.source} --stream {file.stream}", shlex.quote(file.name)
     if file.status == "loaded":
-        ways = f"fabric rejects export {tenant} {chosen} --out mended.csv; correct it; fabric rejects replay {tenant} --file mended.csv"
+        ways = f"fabric rejects export {tenant} {chosen} --out corrected.csv; correct it; fabric rejects replay {tenant} --file corrected.csv"
         return ways if file.facts.rows_rejected else ""
     if file.status == "quarantined" and file.facts.reason == MENDED:
         # No --stream: an export may hold the rows of several.

@@ -1,4 +1,4 @@
-"""`fabric isolation`: try now whether tenants can get at anything but their own data."""
+"""`fabric isolation`: test now whether tenants can reach other data than their own."""
 
 import json
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""A fleet -> rows of what is declared: one function per word of `fabric list`."""
+"""A fleet -> the rows of its declarations: one function for each word that `fabric list` takes."""
 
 from collections.abc import Callable, Iterator
 
@@ -14,7 +14,7 @@ Row = dict[str, object]
 
 
 def list_tenants(fleet: Fleet, _graph: ProjectGraph | None) -> Iterator[Row]:
-    """Yield every tenant, the broken ones too."""
+    """Yield every tenant, also the broken ones."""
     for name in sorted({*fleet.tenants, *fleet.broken}):
         if name in fleet.broken:
             yield {"tenant": name, "status": "broken", "display_name": None, "destination": None, "sources": None, "streams": None, "schedules": None}
@@ -39,7 +39,7 @@ def list_sources(fleet: Fleet, _graph: ProjectGraph | None) -> Iterator[Row]:
 
 
 def list_streams(fleet: Fleet, _graph: ProjectGraph | None) -> Iterator[Row]:
-    """Yield every stream with what decides how it is loaded."""
+    """Yield every stream with the keys that decide how it is loaded."""
     for name, loaded in fleet.tenants.items():
         for source, config in loaded.config.sources.items():
             for stream, declared in config.streams.items():
@@ -77,7 +77,7 @@ def list_schedules(fleet: Fleet, _graph: ProjectGraph | None) -> Iterator[Row]:
 
 
 def list_checks(fleet: Fleet, graph: ProjectGraph | None) -> Iterator[Row]:
-    """Yield the checks of each tenant: of its walls, those of its YAML, then its dbt tests."""
+    """Yield the checks of each tenant: its isolation check, those of its YAML, then its dbt tests."""
     for name, loaded in fleet.tenants.items():
         walls = {"asset": "/".join(naming.isolation_asset_key(name)), "check": naming.ISOLATION_CHECK, "type": "isolation"}
         yield {"tenant": name, **walls, "severity": "error" if is_walled_by_us(loaded.config) else "warn", "blocking": False}

@@ -1,4 +1,4 @@
-"""Where the process of `fabric` begins and ends."""
+"""The beginning and the end of the process of `fabric`."""
 
 import gc
 import logging
@@ -14,13 +14,13 @@ from fabric_assets.importing import collect_nothing
 
 def main() -> None:
     """Run the command line."""
-    # Nothing here multiplies matrices, and OpenBLAS's threads, which numpy starts as it is imported, would keep a core from whoever loads.
+    # numpy starts OpenBLAS's threads as it is imported. Nothing here multiplies matrices, and they would keep a core from the loads.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     prepare_streams()
     with collect_nothing():
         from fabric_assets.cli.app import run_command
     code = finish_output(run_command())
-    # Else Python looks through all that there is for garbage, once more before it ends: half a second.
+    # Otherwise Python searches all objects for garbage before it ends, which takes half a second.
     gc.freeze()
     if any(thread.daemon for thread in threading.enumerate()):
         _end(code)
@@ -28,9 +28,12 @@ def main() -> None:
 
 
 def _end(code: int) -> NoReturn:
-    """End at once: a thread that a load has left in a driver's call, its time over or the run interrupted, would abort the process as Python ends."""
+    """End the process at once.
+
+    A load that timed out or was interrupted may have left a thread in a driver's call, which would abort the process as Python ends.
+    """
     logging.shutdown()
-    with suppress(BrokenPipeError):  # whoever has read it needs no more
+    with suppress(BrokenPipeError):  # the reader has closed the pipe and needs no more
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(code)

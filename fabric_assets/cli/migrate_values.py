@@ -1,4 +1,4 @@
-"""`fabric migrate-values`: bring tables that an earlier release has made to the present names and forms."""
+"""`fabric migrate-values`: convert tables that an earlier release has made to the present names and forms."""
 
 import json
 from dataclasses import asdict
@@ -24,15 +24,15 @@ def migrate_values(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be changed, and change nothing.")] = False,
     json_: AsJson = False,
 ) -> None:
-    """Rewrite columns that an earlier release has made in the present names and forms, each stream in one transaction."""
+    """Convert columns that an earlier release has made to the present names and forms, each stream in one transaction."""
     from fabric_assets.loading.older_forms.migration import migrate
 
     results: list[tuple[str, Migrated]] = []
 
-    def take(config: TenantConfig, settings: Settings) -> None:
+    def collect(config: TenantConfig, settings: Settings) -> None:
         results.extend((config.tenant, found) for found in migrate(config, settings, dry_run=dry_run, report=lambda message: typer.echo(message, err=True)))
 
-    code = run_for_each(tenants, all_, None, None, take)
+    code = run_for_each(tenants, all_, None, None, collect)
     if json_:
         typer.echo(json.dumps([{"tenant": tenant, **asdict(found)} for tenant, found in results], indent=2, ensure_ascii=False))
     else:

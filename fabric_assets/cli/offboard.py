@@ -1,4 +1,4 @@
-"""`fabric offboard`: a whole tenant gone, with a certificate of what was deleted and a proof that nothing is left."""
+"""`fabric offboard`: delete a whole tenant, with a certificate of what was deleted and a proof that nothing is left."""
 
 import json
 import sys
@@ -34,7 +34,7 @@ def offboard(
     if error := naming.get_tenant_name_error(tenant):
         raise ConfigurationError(f"'{tenant}' is no tenant's name: it {error}")
     if not settings.serves(tenant):
-        # Its data is in another part's folder: here nothing of it would be found, and that would be certified.
+        # Its data is in the folder of another part of the fleet: this command would find nothing, and would certify that.
         raise ConfigurationError(
             f"{tenant} is not served here: FABRIC_TENANTS={','.join(settings.tenants)} does not match it",
             remedy=f"call this in the part of the fleet that serves it; or, if this is the one, with FABRIC_TENANTS={tenant}",
@@ -56,12 +56,12 @@ def offboard(
         except Exception as error:
             if fault := report_own_fault(error, f"{tenant}: its offboarding", data_dir=settings.data_dir, tenant=tenant):
                 raise fault from error
-            # Of a driver's own words only the first line: what follows may quote a row.
+            # Only the first line of a driver's message: the next lines may quote a row.
             first = redact(str(error), settings.secret_keys).partition("\n")[0]
             raise PermanentError(f"{tenant}: {type(error).__name__}: {first}", remedy="fix the cause, then run this again: it goes on from here") from error
     typer.echo(json.dumps(certificate, indent=2) if json_ else to_markdown(certificate).rstrip())
     if certificate["proof"]["left"]:
-        typer.echo(f"error: something of {tenant} is left, so there is no certificate; call this again, which goes on", err=True)
+        typer.echo(f"error: something of {tenant} is left, so there is no certificate; run this again to go on", err=True)
         raise typer.Exit(1)
     typer.echo(f"{tenant}: certificate: {naming.offboarding_certificate(settings.data_dir, tenant)}, and .md", err=True)
     if request.config is not None:
@@ -69,7 +69,7 @@ def offboard(
 
 
 def _find(tenant: str, settings: Settings) -> "OffboardingRequest":
-    """Load that one tenant, if its YAML is there and right, and of all others what is theirs."""
+    """Build the request: the tenant's YAML, if it exists, its destinations, and a check that no other tenant's inbox would go with it."""
     from fabric_assets.offboarding.destinations import build_name_matcher, find_destinations, get_graph
     from fabric_assets.offboarding.neighbours import refuse_shared_inboxes
     from fabric_assets.offboarding.survey import OffboardingRequest
@@ -98,7 +98,7 @@ def _check_export(export: Path | None, settings: Settings) -> None:
 
 
 def _ask(tenant: str, preview: dict[str, Any], *, as_json: bool) -> bool:
-    """Show what would be deleted; on a terminal, let it be confirmed by the tenant's name."""
+    """Show what would be deleted; on a terminal, ask for the tenant's name as confirmation."""
     if as_json:
         typer.echo(json.dumps({"tenant": tenant, "would_delete": preview["found"], "outside": preview["outside"]}, indent=2))
     else:
@@ -116,7 +116,7 @@ def _summarise(tenant: str, preview: dict[str, Any]) -> str:
         f"Of {tenant}, this would be deleted:",
         f"  {len(found['relations'])} tables and views with {rows:,} rows ({preview['destination']})",
         *(f"  {len(names)} {kind}: {', '.join(names)}" for kind, names in found["database"].items()),
-        *(f"  {count['files']} files, {count['bytes']:,} bytes: {kind}{_tell_parts(count)}" for kind, count in found["files"].items()),
+        *(f"  {count['files']} files, {count['bytes']:,} bytes: {kind}{_describe_parts(count)}" for kind, count in found["files"].items()),
         *(f"  {count['objects']} objects, {count['bytes']:,} bytes: {path}" for path, count in found["buckets"].items()),
         f"  {len(found['secrets'])} sealed secrets{': ' if found['secrets'] else ''}{', '.join(found['secrets'])}",
         *(f"  {number:,} {kind} in Dagster" for kind, number in found["history"].items()),
@@ -125,5 +125,5 @@ def _summarise(tenant: str, preview: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _tell_parts(count: dict[str, Any]) -> str:
+def _describe_parts(count: dict[str, Any]) -> str:
     return f" ({', '.join(f'{number} {part}' for part, number in count['parts'].items())})" if count.get("parts") else ""

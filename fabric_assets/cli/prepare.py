@@ -1,6 +1,6 @@
-"""`fabric prepare`: the dbt project parsed ahead, and what tenants select of it evaluated, so that no code server does it.
+"""`fabric prepare`: parse the dbt project and evaluate the tenants' selections of it ahead of time, so that no code server does it.
 
-Loading a code location starts no process, so somebody prepares before: a deployment, as a step of its own, for every kind of warehouse.
+Loading a code location starts no process. So each deployment runs this command as a step of its own, for every kind of warehouse.
 """
 
 import json
@@ -34,7 +34,7 @@ def prepare(json_: AsJson = False) -> None:
 
 
 def _evaluate(settings: Settings) -> tuple[int, list[str]]:
-    """Give the number of selections that were new, and the tenants whose selection is wrong. The image of a container is built without tenants."""
+    """Evaluate new selections, and return their number and the tenants whose selection is wrong. A container's image is built without tenants."""
     from fabric_assets.transform.evaluation import evaluate_selections, list_unknown
     from fabric_assets.transform.graph import load_graph
     from fabric_assets.transform.selection import get_evaluation

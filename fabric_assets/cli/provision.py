@@ -1,4 +1,4 @@
-"""`fabric provision`: roles, schemas and grants of tenants whose Postgres destination is managed; and what of them has drifted."""
+"""`fabric provision`: create roles, schemas and grants of tenants whose Postgres destination is managed, and find those that have drifted."""
 
 import json
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def provision(
     tenants: Tenants = None,
     all_: All = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the SQL and change nothing; with --fix, that too.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the SQL and change nothing; with --fix, also its SQL.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Print what differs, a line each, and change nothing; exit code 1 if anything does.")] = False,
     fix: Annotated[bool, typer.Option("--fix", help="Also remove what was added by hand: grants, memberships, attributes, owners.")] = False,
     json_: AsJson = False,
@@ -37,7 +37,7 @@ def provision(
     fleet, graph = get_valid_fleet(fleet, settings)
     for problems in fleet.broken.values():
         typer.echo("\n".join(str(problem) for problem in problems), err=True)
-    login, estates, refused = _get_estates(fleet, graph, settings, tells=not all_)
+    login, estates, refused = _get_estates(fleet, graph, settings, reports_unmanaged=not all_)
     code = 2 if refused or fleet.broken else 0
     if login is None:
         if not refused:
@@ -48,18 +48,18 @@ def provision(
     raise typer.Exit(_work(login, estates, settings, dry_run=dry_run, check=check, fix=fix, json_=json_) or code)
 
 
-def _get_estates(fleet: Fleet, graph: "ProjectGraph | None", settings: Settings, *, tells: bool) -> "tuple[ServerLogin | None, list[Estate], bool]":
-    """Give the one login, the managed tenants that are on its server, and whether one of them is not.
+def _get_estates(fleet: Fleet, graph: "ProjectGraph | None", settings: Settings, *, reports_unmanaged: bool) -> "tuple[ServerLogin | None, list[Estate], bool]":
+    """Return the one login, the managed tenants on its server, and whether a managed tenant is refused.
 
     Args:
-        tells: of tenants that need no provisioning.
+        reports_unmanaged: report the tenants that need no provisioning.
     """
     from fabric_assets.transform.estates import build_estate, get_server_login
 
     login, estates, refused = None, [], False
     for name, loaded in fleet.tenants.items():
         if not loaded.config.destination.managed:
-            if tells:
+            if reports_unmanaged:
                 typer.echo(f"{name}: its destination is not managed: nothing to provision", err=True)
             continue
         try:
@@ -107,7 +107,7 @@ def _report(message: str) -> None:
 
 
 def _print_sql(steps: "Sequence[Step]", *, json_: bool) -> None:
-    """Passwords are not in it: their place is masked."""
+    """Print the SQL of the steps, with passwords masked."""
     if json_:
         typer.echo(json.dumps([{"tenant": step.tenant or None, "database": step.database or None, "sql": list(step.statements)} for step in steps], indent=2))
         return
@@ -122,7 +122,7 @@ def _print_sql(steps: "Sequence[Step]", *, json_: bool) -> None:
 
 def _print(result: "Provisioned", estates: "Sequence[Estate]", *, check: bool, fix: bool) -> None:
     for step in result.done if fix else ():
-        typer.echo(f"mended\t{step.tenant or 'server'}: {step.finding}")
+        typer.echo(f"corrected\t{step.tenant or 'server'}: {step.finding}")
     for step, reason in result.left:
         if check or fix or step.kind == "missing":
             status, why = "" if check else "left\t", f" ({reason})" if reason else ""

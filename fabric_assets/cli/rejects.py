@@ -1,4 +1,4 @@
-"""`fabric rejects`: the rows that loads have set aside: see them, take them out as CSV, load them again."""
+"""`fabric rejects`: list the rows that loads have rejected, export them as CSV, and load them again."""
 
 import json
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fabric_assets.loading.rejects.reader import RejectedRow
     from fabric_assets.loading.rejects.replay_file import MendedReplay
 
-_SUPERSEDED = "{} of them left out, as a newer row with their key is there"
+_SUPERSEDED = "{} of them skipped, because a newer row has the same key"
 
 app = typer.Typer(name="rejects", help="Rows that loads have rejected.", no_args_is_help=True)
 
@@ -35,7 +35,7 @@ def list_rows(
     all_: All = False,
     source: Source = None,
     stream: Stream = None,
-    limit: Annotated[int, typer.Option(min=1, help="Most rows to show of a tenant.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, help="Show at most this many rows of a tenant.")] = 100,
     json_: AsJson = False,
 ) -> None:
     """Show rejected rows and quarantined files, and why each was rejected."""
@@ -47,7 +47,7 @@ def list_rows(
     rows: list[tuple[TenantConfig, RejectedRow]] = []
     files: list[tuple[str, DroppedFile]] = []
 
-    def take(config: TenantConfig, settings: Settings) -> None:
+    def collect(config: TenantConfig, settings: Settings) -> None:
         with open_rejects(config, settings, source=source, stream=stream) as found:
             rows.extend((config, row) for portion in found.read(limit) for row in portion)
             if len(found) > limit:
@@ -55,7 +55,7 @@ def list_rows(
         with open_ask(config, settings) as ask:
             files.extend((config.tenant, file) for file in list_quarantined(ask, config, source=source, stream=stream))
 
-    code = run_for_each(tenants, all_, source, stream, take)
+    code = run_for_each(tenants, all_, source, stream, collect)
     if json_:
         shown = [{"tenant": config.tenant, **_to_json(row)} for config, row in rows] + [{"tenant": tenant, **_file_to_json(file)} for tenant, file in files]
         typer.echo(json.dumps(shown, indent=2))
@@ -83,7 +83,7 @@ def export(
     source: Source = None,
     stream: Stream = None,
     out: Annotated[Path | None, typer.Option(help="File to write; default: standard output.", show_default=False)] = None,
-    raw: Annotated[bool, typer.Option("--raw", help="Leave text that a spreadsheet would run as a formula as it is.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Do not change text that a spreadsheet would run as a formula.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="With --out: print what was written as JSON.")] = False,
 ) -> None:
     """Write rejected rows as CSV, with the columns of their source; text that could be a formula gets an apostrophe."""
@@ -100,7 +100,7 @@ def export(
         configs.append(config)
 
     code = run_for_each(tenants, all_, source, stream, survey)
-    # Rows of customers, for their owner's eyes alone; with a mark, without which a spreadsheet takes them for Windows-1252.
+    # The file holds customers' rows, so only its owner may read it. Without the mark a spreadsheet reads it as Windows-1252.
     with open_output(out, encoding="utf-8-sig", newline="", mode=0o600) as file:
         made.write_header(file)
         for config in configs:
@@ -160,11 +160,11 @@ def _replay_file(tenants: list[str] | None, all_: bool, source: str | None, stre
         typer.echo(json.dumps([{"tenant": tenant, **asdict(result)} for tenant, result in results], indent=2))
     else:
         for tenant, result in results:
-            _print_mended(tenant, result)
+            _print_corrected(tenant, result)
     raise typer.Exit(max(code, int(not all(result.is_complete for _, result in results))))
 
 
-def _print_mended(tenant: str, result: "MendedReplay") -> None:
+def _print_corrected(tenant: str, result: "MendedReplay") -> None:
     for each in result.streams:
         parts = [f"{each.replayed} replayed"]
         if each.superseded:
@@ -176,8 +176,8 @@ def _print_mended(tenant: str, result: "MendedReplay") -> None:
     for line, why in sorted(result.refused.items()):
         typer.echo(f"  line {line} is refused: {why}")
     if result.gone:
-        why = "no rejected rows of it any more: replayed before, or their files hold other rows now"
-        typer.echo(f"{tenant}: {len(result.gone)} rows are left out, as they are {why} (lines {_name_lines(result.gone)})")
+        why = "replayed before, or their files hold other rows now"
+        typer.echo(f"{tenant}: {len(result.gone)} rows are skipped, as they are no longer rejected: {why} (lines {_name_lines(result.gone)})")
     if result.elsewhere:
         count, lines = len(result.elsewhere), _name_lines(result.elsewhere)
         typer.echo(
@@ -207,7 +207,7 @@ def _describe(result: Any) -> str:
 
 
 def _name_row(config: TenantConfig, row: "RejectedRow") -> str:
-    """Its number in the file or page; else, of a table, what its primary key is there."""
+    """Return the row's number in its file or page; for a row of a table, its primary key."""
     if row.row_number is not None:
         return str(row.row_number)
     source = config.sources.get(row.source)
@@ -221,7 +221,7 @@ def _to_json(row: "RejectedRow") -> dict[str, Any]:
 
 
 def _file_to_json(file: "DroppedFile") -> dict[str, Any]:
-    """A quarantined file with the keys of a row."""
+    """Return a quarantined file under the keys of a rejected row."""
     facts, when = file.facts, file.updated_at.isoformat() if file.updated_at else None
     empty = {"row_id": None, "source": file.source, "stream": file.stream, "load_id": None, "run_id": None, "rejected_at": when, "origin": file.name}
     why = {"row_number": None, "column_name": None, "reason": facts.reason, "message": facts.message, "raw": "", "raw_truncated": False}

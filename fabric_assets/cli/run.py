@@ -52,7 +52,7 @@ def run(
 
 
 def open_progress() -> Console:
-    """What progress is printed to. It is asked once whether it is a terminal; of itself Rich asks that, and its size, several times a line."""
+    """Return the console for progress. Its size is fixed, and it is asked once whether it is a terminal: Rich asks for both several times a line."""
     return Console(stderr=True, highlight=False, soft_wrap=True, force_terminal=Console(stderr=True).is_terminal, width=80, height=25)
 
 
@@ -94,7 +94,7 @@ def print_results(console: Console, results: "list[TenantResult]") -> None:
 
 
 def to_json(result: "TenantResult") -> dict[str, object]:
-    """The result in the form of the contract, section 7."""
+    """Return the result as `fabric run --json` prints it."""
     return {
         "tenant": result.tenant,
         "status": result.status,
@@ -116,7 +116,7 @@ def to_json(result: "TenantResult") -> dict[str, object]:
 
 
 def get_exit_code(results: "list[TenantResult]") -> int:
-    """0 all went well, 1 a run failed, was told to end or a check of severity error did, 2 only configuration stood in the way."""
+    """Return 0 for success, 1 if a run or a check of severity error failed or a run was interrupted, 2 for wrong configuration only."""
     if any((result.run_id or result.interrupted) and (result.status != "success" or result.has_failed_check) for result in results):
         return 1
     return 2 if any(result.status != "success" for result in results) else 0

@@ -1,4 +1,4 @@
-"""`fabric secrets`: the sealed store by hand. Values come from standard input or a hidden prompt, never from the command line, and are never shown."""
+"""`fabric secrets`: manage the sealed store. Values come from standard input or a hidden prompt, never from the command line, and are never shown."""
 
 import json
 import sys
@@ -71,7 +71,7 @@ def remove(
 
     settings = load_settings()
     pattern, secret = _split_arguments(tenant, name, every)
-    # Of several tenants it goes where it is; a tenant that is named must have it.
+    # With a glob, the tenants that have the secret are chosen; a tenant that is named must have it.
     holders = [sealed for sealed in list_sealed_tenants(settings) if secret in list_secrets(sealed, settings=settings)]
     for chosen in _choose([pattern], holders):
         remove_secret(chosen, secret, settings=settings)
@@ -105,15 +105,14 @@ def _describe_older_keys(needing: list[str], older: int) -> str:
     if needing:
         return f"keep the older keys in FABRIC_SECRET_KEYS: {len(needing)} tenants still need them or could not be read: {', '.join(needing)}"
     if not older:
-        return "the whole store is sealed with the one key of FABRIC_SECRET_KEYS"
+        return "all secrets are sealed with the one key of FABRIC_SECRET_KEYS"
     return (
-        f"the whole store is sealed with the newest key: the {older} older may leave FABRIC_SECRET_KEYS once every process has the newest;"
-        " keep them with backups made before now"
+        f"all secrets are sealed with the newest key: once every process has it, remove the {older} older from FABRIC_SECRET_KEYS; keep them with older backups"
     )
 
 
 def _split_arguments(tenant: str, name: str | None, every: bool) -> tuple[str, str]:
-    """The tenant's pattern and the secret's name: with --all the name stands alone."""
+    """Split the arguments into the tenant's pattern and the secret's name; with --all only the name is given."""
     if every == (name is not None):
         raise ConfigurationError("name one tenant or glob and the secret, or --all and the secret", remedy="e.g. fabric secrets set acme shop_url")
     return ("*", tenant) if name is None else (tenant, name)
@@ -129,14 +128,14 @@ def _choose_sealed(patterns: list[str] | None, every: bool, settings: Settings) 
 
 
 def _choose(patterns: list[str], known: Iterable[str]) -> list[str]:
-    """Expand globs; a plain name stays, so that a wrong one is told."""
+    """Expand globs; a plain name is kept, so that an unknown name is reported."""
     chosen: dict[str, None] = {}
     for pattern in patterns:
         is_glob = any(character in pattern for character in "*?[")
         found = [name for name in known if fnmatchcase(name, pattern)] if is_glob else [pattern]
         if not found:
             raise ConfigurationError(
-                f"'{pattern}' matches no tenant: there is none to do this for", remedy="see `fabric list tenants` and `fabric secrets list --all`"
+                f"'{pattern}' matches no tenant for which this can be done", remedy="see `fabric list tenants` and `fabric secrets list --all`"
             )
         chosen.update(dict.fromkeys(found))
     return list(chosen)

@@ -1,6 +1,6 @@
-"""What is allowed in a tenant's YAML and may still lose rows unseen -> warnings of `fabric validate`, each with its place and its remedy.
+"""Declarations that are allowed but may lose rows without an error -> warnings of `fabric validate`, each with its line and its remedy.
 
-No database is asked. Of a source's url its first word is read, where the secret is at hand: it says which database it is.
+No database is asked. Only the scheme of a source's url is read, where the secret is available: it says which kind of database it is.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from fabric_assets.security.secrets import resolve_secret
 from fabric_assets.settings import Settings
 
 _POSTGRES = ("postgres", "postgresql")
-# Named in messages; of anything else not a letter is shown, since a secret need not be a url.
+# Messages name these only. No letter of another value is shown, since the secret may not be a url at all.
 _KNOWN = ("mysql", "mariadb", "sqlite", "duckdb", "mssql", "oracle")
 
 
@@ -26,8 +26,8 @@ def find_warnings(loaded: LoadedTenant, settings: Settings) -> Iterator[Problem]
             if config.disposition == "append" and not config.primary_key:
                 yield loaded.make_problem(
                     ("sources", name, "streams", stream, "write_disposition"),
-                    "warning: without a primary_key an append cannot recognise rows that arrive late or that change at the source: late ones are missed, and "
-                    "the newest row is loaded again where it has changed; declare a primary_key, or use merge",
+                    "warning: append without a primary_key misses late rows, and loads the newest row again if it has changed; "
+                    "declare a primary_key, or use merge",
                 )
         if isinstance(source, SqlDatabaseSource):
             yield from _find_late_commits(loaded, name, source, settings)
@@ -44,7 +44,7 @@ def _find_late_commits(loaded: LoadedTenant, name: str, source: SqlDatabaseSourc
     try:
         url = resolve_secret(source.url, tenant=loaded.config.tenant, settings=settings).strip()
     except FabricError:
-        # Whether it is at hand is no question of the YAML: it may be another machine's.
+        # A missing secret is not a mistake in the YAML: it may be on another machine.
         return
     scheme, separator, _ = url.partition("://")
     kind = scheme.partition("+")[0].lower()
@@ -54,6 +54,6 @@ def _find_late_commits(loaded: LoadedTenant, name: str, source: SqlDatabaseSourc
     for stream, field in streams.items():
         yield loaded.make_problem(
             ("sources", name, "streams", stream, "cursor"),
-            f"warning: a row that is committed late, with an older {field}, is missed: {subject} does not say which rows are new; set "
-            "cursor.lag to the longest time that a transaction takes",
+            f"warning: rows that are committed late, with an older {field}, are missed, as {subject} does not report new rows; set "
+            "cursor.lag to the longest time of a transaction",
         )

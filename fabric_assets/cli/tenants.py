@@ -13,10 +13,10 @@ def get_tenants(fleet: Fleet, patterns: Iterable[str] | None, all_: bool) -> tup
     """Resolve names and globs.
 
     Args:
-        all_: every tenant, whatever the patterns.
+        all_: choose every tenant, and ignore the patterns.
 
     Raises:
-        ConfigurationError: nothing is named, or a pattern matches no tenant.
+        ConfigurationError: no pattern is given, or one matches no tenant.
     """
     known = sorted({*fleet.tenants, *fleet.broken})
     if all_:
@@ -36,7 +36,7 @@ def get_tenants(fleet: Fleet, patterns: Iterable[str] | None, all_: bool) -> tup
 
 
 def narrow(fleet: Fleet, names: Iterable[str]) -> Fleet:
-    """Keep these tenants only."""
+    """Return the fleet with only these tenants."""
     kept = set(names)
     return replace(
         fleet,

@@ -357,7 +357,7 @@ class TestWarnings:
         done = fabric("validate")
         assert done.returncode == 0
         assert f"{file}:" in done.stdout
-        assert "sources.shop.streams.events.write_disposition: warning: without a primary_key an append cannot recognise rows" in done.stdout
+        assert "sources.shop.streams.events.write_disposition: warning: append without a primary_key misses late rows" in done.stdout
         assert "streams.keyed" not in done.stdout
         assert done.stdout.endswith("1 of 1 tenants are fine; 1 warning found\n")
         (warning,) = json.loads(fabric("validate", "--json").stdout)
@@ -373,7 +373,7 @@ class TestWarnings:
             monkeypatch.setenv("SHOP", url)
             done = fabric("validate")
             assert done.returncode == 0
-            assert done.stdout.count("warning: a row that is committed late, with an older at, is missed") == count, url
+            assert done.stdout.count("warning: rows that are committed late, with an older at, are missed") == count, url
             assert "hunter2" not in done.stdout + done.stderr
         assert fabric("validate").stdout.endswith("1 of 1 tenants are fine\n")
         monkeypatch.setenv("SHOP", "sqlite:///shop.db")

@@ -309,18 +309,18 @@ def test_an_export_of_several_streams_is_replayed_by_the_command_that_is_shown(t
         (inbox / name).mkdir()
         (inbox / name / "a.csv").write_text(f"{GOOD}never,{len(name)}\n")
     tenant.load()
-    out = inbox / "ads" / "mended.csv"
+    out = inbox / "ads" / "corrected.csv"
     assert CliRunner().invoke(app, ["rejects", "export", "acme", "--out", str(out)]).exit_code == 0
     out.write_text(out.read_text().replace("never", "2026-01-02"))
     tenant.load()
-    (step,) = [line.strip() for line in run("show", "acme", "ads/mended.csv").stdout.splitlines() if "next: " in line]
+    (step,) = [line.strip() for line in run("show", "acme", "ads/corrected.csv").stdout.splitlines() if "next: " in line]
     command = step.removeprefix("next: fabric ").split()
     assert command[:3] == ["rejects", "replay", "acme"]
     assert "--stream" not in command
     part = CliRunner().invoke(app, [*command, "--stream", "ads"])
     assert part.exit_code == 1
     assert "acme: 1 rows belong to other streams and are still rejected (lines 3); leave out --stream" in part.stdout
-    assert "left out, as they are" not in part.stdout
+    assert "are skipped, as they are" not in part.stdout
     whole = CliRunner().invoke(app, command)
     assert (whole.exit_code, whole.stdout.splitlines()[0]) == (0, "acme shop.leads: 1 replayed")
 
@@ -353,12 +353,12 @@ def test_quarantined_files_are_listed_beside_rejected_rows(tenant: Shop, inbox: 
     assert "quarantined files: 1;" in shown.stderr
 
 
-def test_letters_that_are_not_ascii_come_back_from_a_mended_export_as_they_were(tenant: Shop, inbox: Path, tmp_path: Path) -> None:
+def test_letters_that_are_not_ascii_come_back_unchanged_from_a_corrected_export(tenant: Shop, inbox: Path, tmp_path: Path) -> None:
     tenant.source["streams"]["ads"] |= {"columns": {"name": {}, **COLUMNS}, "mapping": {"Müller": "name"}}
     tenant.write()
     (inbox / "a.csv").write_text("Müller,day,spend\nGrün,never,2\n", encoding="utf-8")
     tenant.load()
-    out = tmp_path / "mended.csv"
+    out = tmp_path / "corrected.csv"
     assert CliRunner().invoke(app, ["rejects", "export", "acme", "--out", str(out)]).exit_code == 0
     # As a spreadsheet reads it, which has no other sign of its encoding.
     assert out.read_bytes().startswith(codecs.BOM_UTF8 + "Müller".encode())
@@ -367,10 +367,10 @@ def test_letters_that_are_not_ascii_come_back_from_a_mended_export_as_they_were(
     assert tenant.ask("select name from acme_raw_shop.ads") == [("Grün",)]
 
 
-def test_a_mended_export_is_replayed_by_the_command(tenant: Shop, inbox: Path, tmp_path: Path) -> None:
+def test_a_corrected_export_is_replayed_by_the_command(tenant: Shop, inbox: Path, tmp_path: Path) -> None:
     (inbox / "a.csv").write_text("day,spend\n2026-01-01,1\nnever,2\n2026-01-03,much\n")
     tenant.load()
-    out = tmp_path / "mended.csv"
+    out = tmp_path / "corrected.csv"
     assert CliRunner().invoke(app, ["rejects", "export", "acme", "--out", str(out)]).exit_code == 0
     out.write_text(out.read_text().replace("never", "2026-01-02", 1))
 
@@ -387,7 +387,7 @@ def test_a_mended_export_is_replayed_by_the_command(tenant: Shop, inbox: Path, t
     assert (second.exit_code, result["streams"][0]["replayed"], result["gone"]) == (0, 1, [2])
     third = replay()
     assert third.exit_code == 0
-    assert "2 rows are left out, as they are no rejected rows of it any more" in third.stdout
+    assert "2 rows are skipped, as they are no longer rejected" in third.stdout
     assert "acme: nothing was changed" in third.stdout
     assert [int(row) for (row,) in tenant.ask("select _fabric_row from acme_raw_shop.ads order by 1")] == [2, 3, 4]
     assert isinstance(CliRunner().invoke(app, ["rejects", "replay", "--all", "--file", str(out)]).exception, ConfigurationError)

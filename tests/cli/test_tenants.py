@@ -57,11 +57,11 @@ def test_what_goes_wrong_with_one_tenant_holds_up_no_other(write_tenant: Callabl
         if config.tenant == "acme":  # an error of the driver, which nobody has made one of ours
             duckdb.connect().execute("select * from acme_fabric.loads")
         if config.tenant == "globex":
-            raise DataError("tenant globex: there is none", remedy="load it")
+            raise DataError("tenant globex: no rows", remedy="load it")
         done.append(config.tenant)
 
     assert run_for_each(None, True, None, None, work) == 1
     assert done == ["initech"]
     told = capsys.readouterr().err
     assert "error: tenant acme: the destination (duckdb)" in told and "acme_fabric" in told
-    assert "tenant globex: there is none" in told
+    assert "tenant globex: no rows" in told

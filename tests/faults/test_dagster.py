@@ -98,7 +98,7 @@ def test_a_run_that_is_told_to_end_ends_at_once_says_so_and_the_next_is_whole(
     told = {tenant["tenant"]: tenant for tenant in json.loads("".join(run.output))["tenants"]}
     assert "Cancelled. Committed streams are kept; the next run resumes." in told["acme"]["error"]
     assert "Dagster" not in told["acme"]["error"]
-    assert (told["zeta"]["run_id"], told["zeta"]["error"]) == (None, "not begun: told to end before")
+    assert (told["zeta"]["run_id"], told["zeta"]["error"]) == (None, "not started: the command was cancelled before")
     assert world.read("events") == []
     assert start(RUN, environ=environ).wait() == 0
     assert world.count() == NONE

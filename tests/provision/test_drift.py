@@ -222,7 +222,7 @@ def test_drift_is_named_and_mended(fleet: Place, kind: str) -> None:
     assert check.code == 1
     assert run_fabric("provision", "--all", "--check").lines == check.lines, "a check changes nothing"
     fix = run_fabric("provision", "--all", "--fix")
-    assert sorted(line.removeprefix("mended\t") for line in fix.lines) == sorted(check.lines), fix
+    assert sorted(line.removeprefix("corrected\t") for line in fix.lines) == sorted(check.lines), fix
     assert fix.code == 0
     after = run_fabric("provision", "--all", "--check")
     assert (after.code, after.out) == (0, "")

@@ -193,9 +193,9 @@ def test_that_login_mends_and_drops_what_it_has_made(keeper: Place) -> None:
     keeper.run("grant fabric_acme to fabric_globex", user="keeper", password="keeper-password")
     fix = run_fabric("provision", "acme", "--fix")
     assert sorted(fix.lines) == [
-        "mended\tacme: PUBLIC has SELECT on table acme_marts.orders",
-        "mended\tacme: PUBLIC has USAGE on schema acme_marts",
-        "mended\tacme: role fabric_globex is a member of fabric_acme",
+        "corrected\tacme: PUBLIC has SELECT on table acme_marts.orders",
+        "corrected\tacme: PUBLIC has USAGE on schema acme_marts",
+        "corrected\tacme: role fabric_globex is a member of fabric_acme",
     ]
     found = keeper.list("acme")
     assert [table.kind for schema in found.schemas for table in schema.tables] == ["table"]

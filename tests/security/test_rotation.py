@@ -59,8 +59,8 @@ def test_everything_is_sealed_anew_and_the_older_key_may_go(settings: Settings, 
     assert out == (
         "acme: 2 rotated, 0 already under the newest key, 0 failed\n"
         "gone_from_yaml: 2 rotated, 0 already under the newest key, 0 failed\n"
-        "the whole store is sealed with the newest key: the 1 older may leave FABRIC_SECRET_KEYS once every process has the newest;"
-        " keep them with backups made before now\n"
+        "all secrets are sealed with the newest key: once every process has it, remove the 1 older from FABRIC_SECRET_KEYS;"
+        " keep them with older backups\n"
     )
     assert [read(newest, tenant, "a_key") for tenant in ("acme", "gone_from_yaml")] == [CANARY, CANARY]
     assert read(newest, "acme", "b_key") == "other value"
@@ -203,7 +203,7 @@ def test_the_command_killed_at_random_points_is_finished_by_the_next_call(
         assert [read(both, tenant, "key") for tenant in tenants] == [f"{CANARY} of {tenant}" for tenant in tenants]
     assert 0 < counts[0] < counts[1] < counts[2] < len(tenants)
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert "the 1 older may leave FABRIC_SECRET_KEYS" in done.stdout
+    assert "remove the 1 older from FABRIC_SECRET_KEYS" in done.stdout
     assert sum(f"{tenant}: 1 rotated" in done.stdout for tenant in tenants) == len(tenants) - counts[2]
     assert [read(newest, tenant, "key") for tenant in tenants] == [f"{CANARY} of {tenant}" for tenant in tenants]
     assert CANARY not in done.stdout + done.stderr

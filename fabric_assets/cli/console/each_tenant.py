@@ -1,4 +1,4 @@
-"""A command that does the same for each of the chosen tenants -> its exit code; and the console that shows what came of it."""
+"""A command that does the same for each chosen tenant -> its exit code; and the console that shows the results."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ from fabric_assets.suggestions import suggest
 
 
 def run_for_each(patterns: list[str] | None, all_: bool, source: str | None, stream: str | None, work: Callable[[TenantConfig, Settings], None]) -> int:
-    """Do the work for each tenant; one that fails does not hold up the others.
+    """Do the work for each tenant; a failing tenant does not stop the others.
 
     Returns:
         the exit code.
@@ -36,7 +36,7 @@ def run_for_each(patterns: list[str] | None, all_: bool, source: str | None, str
             keep_traceback(error, data_dir=settings.data_dir, tenant=name)
             typer.echo(f"error: {error}", err=True)
             code = 1
-        except Exception as error:  # noqa: BLE001 - a driver's own error is this tenant's failure, too; the other tenants' warehouses may be well
+        except Exception as error:  # noqa: BLE001 - a driver's own error also fails this tenant only; the other tenants' warehouses may be healthy
             from fabric_assets.loading.failures import build_error
 
             ours = build_error(error, tenant=fleet.tenants[name].config, settings=settings, place=f"tenant {name}", writing=True)
@@ -46,7 +46,7 @@ def run_for_each(patterns: list[str] | None, all_: bool, source: str | None, str
 
 
 def _check_names(tenants: list[TenantConfig], source: str | None, stream: str | None) -> None:
-    """Answer a misspelt --source or --stream with the nearest one."""
+    """Refuse an unknown --source or --stream, and suggest the nearest name."""
     sources = {name: config for tenant in tenants for name, config in tenant.sources.items()}
     if source is not None and tenants and source not in sources:
         raise ConfigurationError(f"--source: there is no source '{source}'{suggest(source, sources)}")
@@ -56,6 +56,6 @@ def _check_names(tenants: list[TenantConfig], source: str | None, stream: str | 
 
 
 def get_console() -> Console:
-    """Tables go to standard output; piped, they are as wide as their content."""
+    """Return the console for tables on standard output; in a pipe it is as wide as their content."""
     console = Console(highlight=False, markup=False, emoji=False)
     return console if console.is_terminal else Console(highlight=False, markup=False, emoji=False, width=400)

@@ -11,9 +11,11 @@ from fabric_assets.errors import ConfigurationError
 
 @contextmanager
 def open_output(out: Path | None, *, encoding: str = "utf-8", newline: str | None = None, mode: int = 0o666) -> Iterator[TextIO]:
-    """Args:
-    out: None for standard output.
-    mode: of a file that is made, less what the umask takes.
+    """Open the file, or standard output, for the block.
+
+    Args:
+        out: None for standard output.
+        mode: the permissions of a new file, before the umask.
 
     Raises:
         ConfigurationError: the file cannot be opened.

@@ -1,4 +1,4 @@
-"""The process's standard streams, whatever the caller has made of them: closed, full, or in an encoding that lacks most letters."""
+"""The process's standard streams, which may be closed, full, or in an encoding that lacks most letters."""
 
 import errno
 import os
@@ -11,7 +11,10 @@ _UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, err
 
 
 def prepare_streams() -> None:
-    """Open what is closed, so that no file that is opened later gets the number of a standard stream and what is printed; escape what cannot be encoded."""
+    """Open closed standard streams, and escape letters that cannot be encoded.
+
+    A file that is opened later would otherwise get the number of a closed stream, and what is printed there.
+    """
     for number in range(3):
         try:
             os.fstat(number)
@@ -25,27 +28,27 @@ def prepare_streams() -> None:
 
 
 def describe_unwritable(error: OSError) -> str | None:
-    """Say that the result cannot be written, if that is what the error is; of a file's own error it is None."""
+    """Describe an error of writing the result; None for any other error, also for one of a named file."""
     if error.filename is not None or error.errno not in _UNWRITABLE:
         return None
     return f"standard output cannot be written: {os.strerror(error.errno or 0)}"
 
 
 def is_closed(error: OSError) -> bool:
-    """Whether the reader of a pipe has gone: it needs no more, as `head` does not."""
+    """Whether the reader of a pipe has closed it, as `head` does once it has read enough."""
     return error.filename is None and error.errno in _CLOSED
 
 
 def discard_output() -> None:
-    """Write nothing more to standard output: what is still in memory would fail once more as Python ends."""
+    """Drop all further output: what is still in memory would fail again when Python ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def finish_output(code: int) -> int:
-    """Write what is still in memory.
+    """Write the output that is still in memory.
 
     Returns:
-        the exit code: 1 if it cannot be written, although the work was done.
+        the exit code: 1 if the output cannot be written, although the work was done.
     """
     try:
         sys.stdout.flush()
