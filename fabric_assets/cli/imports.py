@@ -160,13 +160,13 @@ def _describe_story(tenant: str, story: "FileStory") -> Iterator[str]:
 
 
 def _advise(tenant: str, file: "DroppedFile") -> str:
-    from fabric_assets.rows.imported_file import MENDED
+    from fabric_assets.rows.imported_file import CORRECTED
 
     chosen, name = f"--source {file.source} --stream {file.stream}", shlex.quote(file.name)
     if file.status == "loaded":
         ways = f"fabric rejects export {tenant} {chosen} --out corrected.csv; correct it; fabric rejects replay {tenant} --file corrected.csv"
         return ways if file.facts.rows_rejected else ""
-    if file.status == "quarantined" and file.facts.reason == MENDED:
+    if file.status == "quarantined" and file.facts.reason == CORRECTED:
         # No --stream: an export may hold the rows of several.
         return f"fabric rejects replay {tenant} --source {file.source} --file {shlex.quote(file.place or file.name)}"
     return {

@@ -19,7 +19,7 @@ from fabric_assets.settings import Settings, load_settings
 if TYPE_CHECKING:
     from fabric_assets.loading.dropped_files.overview import DroppedFile
     from fabric_assets.loading.rejects.reader import RejectedRow
-    from fabric_assets.loading.rejects.replay_file import MendedReplay
+    from fabric_assets.loading.rejects.replay_file import CorrectedReplay
 
 _SUPERSEDED = "{} of them skipped, because a newer row has the same key"
 
@@ -150,7 +150,7 @@ def _replay_file(tenants: list[str] | None, all_: bool, source: str | None, stre
 
     if all_ or len(tenants or ()) != 1:
         raise ConfigurationError("--file needs one tenant, whose rows it holds", remedy="name the tenant")
-    results: list[tuple[str, MendedReplay]] = []
+    results: list[tuple[str, CorrectedReplay]] = []
 
     def load(config: TenantConfig, settings: Settings) -> None:
         results.append((config.tenant, replay_file(config, settings, file, source=source, stream=stream, report=_report)))
@@ -164,7 +164,7 @@ def _replay_file(tenants: list[str] | None, all_: bool, source: str | None, stre
     raise typer.Exit(max(code, int(not all(result.is_complete for _, result in results))))
 
 
-def _print_corrected(tenant: str, result: "MendedReplay") -> None:
+def _print_corrected(tenant: str, result: "CorrectedReplay") -> None:
     for each in result.streams:
         parts = [f"{each.replayed} replayed"]
         if each.superseded:

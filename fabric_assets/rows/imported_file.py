@@ -15,7 +15,7 @@ ARCHIVE, QUARANTINE = "archive", "quarantine"
 # Columns of each row of a dropped file.
 FILE, HASH, ROW, UNMAPPED = "_fabric_file", "_fabric_file_sha256", "_fabric_row", "_fabric_unmapped"
 # Names the rejected row that a row of an exported file is: such a file is replayed, for loaded it would make them other rows.
-REJECT, MENDED = "_fabric_reject", "mended_rejects"
+REJECT, CORRECTED = "_fabric_reject", "mended_rejects"
 REASON_SUFFIX = ".reason.txt"
 # A file that could not be read is tried so often, ever later; then it is quarantined.
 MAX_ATTEMPTS = 5

@@ -47,7 +47,7 @@ _POINTS: dict[str, tuple[Any, str]] = {
     "duckdb_commit": (DuckDbSession, "commit"),
     "postgres_commit": (PostgresSession, "commit"),
     "move": (FolderInbox, "move"),
-    "mended": (replay_file, "settle_mended"),
+    "corrected": (replay_file, "archive_corrected"),
     "apply": (older_forms, "_apply"),
     "run": (Warehouse, "run"),
     "journal": (Journal, "finish"),

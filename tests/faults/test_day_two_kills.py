@@ -102,7 +102,7 @@ def test_a_replay_whose_rows_are_committed_by_themselves_is_caught(rejected: Ten
 
 
 @pytest.fixture
-def mended(destination: str | None, settings: Settings, write_tenant: Write, start: Start) -> Tenant:
+def corrected(destination: str | None, settings: Settings, write_tenant: Write, start: Start) -> Tenant:
     """A file of which some rows were rejected, and the file with those rows corrected, which somebody has dropped into the inbox."""
     inbox = settings.data_dir / "inbox" / "acme"
     inbox.mkdir(parents=True)
@@ -114,32 +114,32 @@ def mended(destination: str | None, settings: Settings, write_tenant: Write, sta
     assert tenant.load()["items"].record.rows_rejected == len(BAD)
     exported = settings.data_dir.parent / "exported.csv"
     assert run(start, tenant, "rejects", "export", "acme", "--out", str(exported)).wait() == 0
-    with exported.open(newline="", encoding="utf-8-sig") as file, (inbox / "mended.csv").open("w", newline="") as out:
+    with exported.open(newline="", encoding="utf-8-sig") as file, (inbox / "corrected.csv").open("w", newline="") as out:
         rows = list(csv.DictReader(file))
         assert len(rows) == len(BAD)
         writer = csv.DictWriter(out, list(rows[0]))
         writer.writeheader()
         writer.writerows({**row, "total": row["id"]} for row in rows)
-    (inbox / "mended.csv.done").touch()
+    (inbox / "corrected.csv.done").touch()
     tenant.load()
     return tenant
 
 
-@pytest.mark.parametrize("how", [*choose((*STEPS, "mended.before:1", "mended.after:1"), 2), *choose_seeds(1)])
-def test_a_mended_file_whose_replay_was_killed_is_loaded_once_and_put_away(mended: Tenant, start: Start, how: str | int) -> None:
-    inbox = mended.settings.data_dir / "inbox" / "acme"
+@pytest.mark.parametrize("how", [*choose((*STEPS, "corrected.before:1", "corrected.after:1"), 2), *choose_seeds(1)])
+def test_a_corrected_file_whose_replay_was_killed_is_loaded_once_and_put_away(corrected: Tenant, start: Start, how: str | int) -> None:
+    inbox = corrected.settings.data_dir / "inbox" / "acme"
     (file,) = (inbox / "quarantine").rglob("*.csv")
     command = ("rejects", "replay", "acme", "--file", str(file.relative_to(inbox)))
-    kill(start, mended, *command, how=how)
-    rows, rejects = count_items(mended)
+    kill(start, corrected, *command, how=how)
+    rows, rejects = count_items(corrected)
     assert (rows.total() + rejects, set(rows.values())) == (ROWS, {1}), how
     if file.exists():
-        again = run(start, mended, *command)
+        again = run(start, corrected, *command)
         assert again.wait() == 0, again.log
     assert not file.exists()
     assert (inbox / "archive" / file.name).exists()
-    assert count_items(mended) == (Counter(range(ROWS)), 0), how
-    assert mended.ask("select rows_read, rows_loaded, rows_rejected from acme_fabric.imported_files where name = 'a.csv'") == [(ROWS, ROWS, 0)]
+    assert count_items(corrected) == (Counter(range(ROWS)), 0), how
+    assert corrected.ask("select rows_read, rows_loaded, rows_rejected from acme_fabric.imported_files where name = 'a.csv'") == [(ROWS, ROWS, 0)]
 
 
 # --- columns of an earlier release

@@ -25,7 +25,7 @@ from fabric_assets.connectors.csv_import.tables import TextFile, open_text
 from fabric_assets.errors import QuarantinedFile
 from fabric_assets.rows import arrow_types
 from fabric_assets.rows.batches import Batch, Reject
-from fabric_assets.rows.imported_file import FILE, HASH, MENDED, REJECT, ROW, UNMAPPED
+from fabric_assets.rows.imported_file import CORRECTED, FILE, HASH, REJECT, ROW, UNMAPPED
 from fabric_assets.rows.value_forms import CURRENT
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".xlsx")
@@ -76,7 +76,7 @@ def check_file(
     """
     file = _open(path, name, stream, limits, value_forms)
     if REJECT in map(fold, file.header):
-        raise QuarantinedFile(MENDED, f"it holds rejected rows that were exported (column {REJECT}), not new ones", remedy="replay it")
+        raise QuarantinedFile(CORRECTED, f"it holds rejected rows that were exported (column {REJECT}), not new ones", remedy="replay it")
     layout = map_columns(file.header, stream)
     checker = RowChecker(layout, stream, file.dialect.mark, name, sha256)
     spool = Spool(folder, checker.schema)

@@ -34,7 +34,7 @@ from fabric_assets.errors import QuarantinedFile, SourceError, SourceUnavailable
 from fabric_assets.rows.arrow_types import BIGINT, TIMESTAMP_UTC
 from fabric_assets.rows.batches import Batch, DropMemory, ReadGroup, SourceReader, StreamPlan
 from fabric_assets.rows.column_names import compose
-from fabric_assets.rows.imported_file import ARCHIVE, FILE, HASH, MAX_ATTEMPTS, MENDED, QUARANTINE, ROW, ImportedFile, build_place, find_next_attempt
+from fabric_assets.rows.imported_file import ARCHIVE, CORRECTED, FILE, HASH, MAX_ATTEMPTS, QUARANTINE, ROW, ImportedFile, build_place, find_next_attempt
 from fabric_assets.visible import show_name
 
 IMPORTED_AT = "_fabric_imported_at"
@@ -166,7 +166,7 @@ class _StreamImport:
             self._report(f"{record.shown} changed while it was read, and waits until it is complete")
         except QuarantinedFile as error:
             refused = replace(record, status="quarantined", reason=error.reason)
-            message = str(error) if error.reason != MENDED else f"{error.message}\n  remedy: {self._build_replay(refused)}"
+            message = str(error) if error.reason != CORRECTED else f"{error.message}\n  remedy: {self._build_replay(refused)}"
             self._record(replace(refused, message=message))
             self._report(f"{record.shown} is quarantined ({error.reason}): {message}")
         except FileNotFoundError:

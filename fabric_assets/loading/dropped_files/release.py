@@ -14,7 +14,7 @@ from fabric_assets.drivers.destinations import connect, open_ask
 from fabric_assets.errors import ConfigurationError, DataError
 from fabric_assets.loading.dropped_files.overview import DroppedFile, Report, choose_file, find_inboxes, read_known
 from fabric_assets.quoting import quote_text
-from fabric_assets.rows.imported_file import ARCHIVE, MENDED, QUARANTINE, REASON_SUFFIX, ImportedFile, build_place
+from fabric_assets.rows.imported_file import ARCHIVE, CORRECTED, QUARANTINE, REASON_SUFFIX, ImportedFile, build_place
 from fabric_assets.settings import Settings
 from fabric_assets.warehouse.lease import LEASE_SECONDS, load_lease
 from fabric_assets.warehouse.session import Table
@@ -47,7 +47,7 @@ def release(
     return _Change(tenant, settings, report).run(name, source, stream, is_release=True)
 
 
-def settle_mended(tenant: TenantConfig, settings: Settings, source: str, place: str, *, report: Report) -> None:
+def archive_corrected(tenant: TenantConfig, settings: Settings, source: str, place: str, *, report: Report) -> None:
     """Put a file of rejected rows away that was quarantined for being one, once all its rows are replayed."""
     change = _Change(tenant, settings, report)
     with load_lease(tenant, source, settings, timeout_seconds=LEASE_SECONDS, report=report):
@@ -55,7 +55,7 @@ def settle_mended(tenant: TenantConfig, settings: Settings, source: str, place: 
             known = [file for file in read_known(ask, tenant, source=source) if build_place(QUARANTINE, file.name, file.facts.mark) == place]
         ((_, inbox),) = find_inboxes(tenant, settings, {source})
         # Also one that an earlier replay has settled, and was killed before it was moved.
-        for file in (file for file in known if file.facts.reason == MENDED or file.status == "duplicate"):
+        for file in (file for file in known if file.facts.reason == CORRECTED or file.status == "duplicate"):
             # A duplicate: its rows are in the table, and the file is done with.
             change.execute(file, "update", "set status = 'duplicate', reason = null, message = 'its rows were replayed'")
             if (there := inbox.find(place)) is not None:

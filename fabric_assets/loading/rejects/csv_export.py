@@ -1,7 +1,7 @@
 """Rejected rows -> a CSV file with the columns that the rows have in their source, and why each was rejected.
 
 Written in two passes: the columns of all rows must be known before the first is written, and there may be more rows than fit in
-memory. Rows of dropped files also say which rejected row they are, so that the file can be mended and replayed (replay_file.py).
+memory. Rows of dropped files also say which rejected row they are, so that the file can be corrected and replayed (replay_file.py).
 """
 
 import csv

@@ -71,7 +71,7 @@ def replay(
                 for row in (row for portion in found.read() for row in portion if row.stream in config.streams):
                     loads.setdefault(row.stream, Counter())[row.load_id] += 1
             plans = {kept: plan_stream(config, kept) for kept in loads}
-            # What people drop is mended first (replay_file.py).
+            # Rows of dropped files are corrected first (replay_file.py).
             for kept in [kept for kept, plan in plans.items() if plan.drops_files]:
                 yield Replayed(name, kept, unreadable=loads.pop(kept).total(), error=_build_ways(tenant.tenant, name, kept))
             if loads:
@@ -83,9 +83,9 @@ def replay(
 
 def _build_ways(tenant: str, source: str, stream: str) -> str:
     return (
-        "dropped rows are mended first: either correct the file, and drop it again; or take the rows out with"
-        f" `fabric rejects export {tenant} --source {source} --stream {stream} --out mended.csv`, correct that file,"
-        f" and load it with `fabric rejects replay {tenant} --file mended.csv`"
+        "rows of dropped files must be corrected first: correct the file and drop it again. Or export the rows with"
+        f" `fabric rejects export {tenant} --source {source} --stream {stream} --out corrected.csv`, correct the export,"
+        f" and load it with `fabric rejects replay {tenant} --file corrected.csv`"
     )
 
 

@@ -1,4 +1,4 @@
-"""A mended file of exported rejects -> exactly those rows in their tables, with the identity that they had in the files they were dropped in.
+"""A corrected file of exported rejects -> exactly those rows in their tables, with the identity that they had in the files they were dropped in.
 
 A stream's rows, the rejected rows that go, and the files' numbers are one transaction: killed, it has done nothing, and a second
 replay of the same file finds nothing left to do.
@@ -22,11 +22,11 @@ from fabric_assets.connectors.csv_import.source import IMPORTED_AT
 from fabric_assets.connectors.files.source import ORDER, ROWS_BITS
 from fabric_assets.errors import ConfigurationError, DataError
 from fabric_assets.loading.dropped_files.overview import find_inboxes
-from fabric_assets.loading.dropped_files.release import settle_mended
+from fabric_assets.loading.dropped_files.release import archive_corrected
 from fabric_assets.loading.failures import build_error
+from fabric_assets.loading.rejects.corrected_file import CorrectedFile, CorrectedRow, read_corrected
+from fabric_assets.loading.rejects.corrected_rows import CheckedRows, Pair, StillBad, build_bad, check_rows, get_row_number
 from fabric_assets.loading.rejects.csv_export import find_imports
-from fabric_assets.loading.rejects.mended_file import MendedFile, MendedRow, read_mended
-from fabric_assets.loading.rejects.mended_rows import CheckedRows, Pair, StillBad, build_bad, check_rows, get_row_number
 from fabric_assets.loading.rejects.reader import RejectedRow, find_rejects
 from fabric_assets.loading.rejects.replay import Report
 from fabric_assets.loading.rejects.stream_replay import StreamReplay, describe
@@ -43,8 +43,8 @@ from fabric_assets.warehouse.warehouse import Warehouse, open_warehouse
 
 
 @dataclass(frozen=True)
-class MendedStream:
-    """What came of a stream's mended rows.
+class CorrectedStream:
+    """What came of a stream's corrected rows.
 
     Args:
         replayed: loaded; they are rejected no more.
@@ -62,31 +62,31 @@ class MendedStream:
 
 
 @dataclass
-class MendedReplay:
+class CorrectedReplay:
     """Args:
-    refused: line of the mended file -> why its row is none of the tenant's rejected rows.
+    refused: line of the corrected file -> why its row is none of the tenant's rejected rows.
     gone: lines whose rows are rejected no more.
     elsewhere: lines whose rows are still rejected, in streams that were not chosen.
     """
 
-    streams: list[MendedStream] = field(default_factory=list)
+    streams: list[CorrectedStream] = field(default_factory=list)
     refused: dict[int, str] = field(default_factory=dict)
     gone: list[int] = field(default_factory=list)
     elsewhere: list[int] = field(default_factory=list)
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing of the mended file is left to do."""
+        """Whether nothing of the corrected file is left to do."""
         return not self.refused and not self.elsewhere and not any(each.still_bad or each.error for each in self.streams)
 
 
 def replay_file(
     tenant: TenantConfig, settings: Settings, file: str, *, source: str | None = None, stream: str | None = None, report: Report = lambda message: None
-) -> MendedReplay:
-    """Load a mended file's rows.
+) -> CorrectedReplay:
+    """Load a corrected file's rows.
 
     Args:
-        file: its path; or its place in the inbox of a source, e.g. quarantine/mended.1a2b3c4d.csv.
+        file: its path; or its place in the inbox of a source, e.g. quarantine/corrected.1a2b3c4d.csv.
 
     Raises:
         ConfigurationError: there is no such file, or no stream that it could be for.
@@ -99,20 +99,20 @@ def replay_file(
     sources = tuple(dict.fromkeys(name for name, _ in imports))
     limits = [config.limits for name in sources if (config := tenant.sources[name]).type == "csv_import"]
     with _fetch(tenant, settings, file, sources) as (path, owner):
-        mended = read_mended(path, file, limits)
-    result, left = MendedReplay(refused=dict(mended.refused)), dict(mended.rows)
+        corrected = read_corrected(path, file, limits)
+    result, left = CorrectedReplay(refused=dict(corrected.refused)), dict(corrected.rows)
     for name in sources:
         streams = {each: config for (other, each), config in imports.items() if other == name}
         with load_lease(tenant, name, settings, timeout_seconds=LEASE_SECONDS, report=report), open_warehouse(tenant, name, settings) as warehouse:
             warehouse.prepare()
-            for each, pairs in _find_pairs(tenant, warehouse, name, streams, mended).items():
+            for each, pairs in _find_pairs(tenant, warehouse, name, streams, corrected).items():
                 for pair in pairs:
                     del left[pair.reject.row_id]
-                result.streams.append(_replay_stream(tenant, settings, warehouse, name, each, streams[each], mended, pairs))
+                result.streams.append(_replay_stream(tenant, settings, warehouse, name, each, streams[each], corrected, pairs))
             result.elsewhere = _find_elsewhere(tenant, warehouse, imports.keys(), left)
     result.gone = sorted({row.line for row in left.values()} - set(result.elsewhere))
     if owner and result.is_complete:
-        settle_mended(tenant, settings, owner, file, report=report)
+        archive_corrected(tenant, settings, owner, file, report=report)
     return result
 
 
@@ -127,45 +127,45 @@ def _fetch(tenant: TenantConfig, settings: Settings, file: str, sources: Sequenc
             folder = naming.files_dir(settings.data_dir, tenant.tenant, name).parent
             make_private_folder(folder)
             with tempfile.TemporaryDirectory(prefix=".replay-", dir=folder) as private:
-                path = Path(private) / "mended"
+                path = Path(private) / "corrected"
                 inbox.fetch(found, path)
                 yield path, name
             return
     raise ConfigurationError(f"--file: there is no file {file}, neither here nor in the inbox of {', '.join(sources)}", remedy="check the path")
 
 
-def _find_pairs(tenant: TenantConfig, warehouse: Warehouse, source: str, streams: Mapping[str, CsvStream], mended: MendedFile) -> dict[str, list[Pair]]:
-    """The rejected rows that the file has mended, by stream, in the file's order."""
-    found = find_rejects(warehouse.ask, tenant.tenant, source=source, settled=True).choose(mended.rows)
+def _find_pairs(tenant: TenantConfig, warehouse: Warehouse, source: str, streams: Mapping[str, CsvStream], corrected: CorrectedFile) -> dict[str, list[Pair]]:
+    """The rejected rows that the file has corrected, by stream, in the file's order."""
+    found = find_rejects(warehouse.ask, tenant.tenant, source=source, settled=True).choose(corrected.rows)
     pairs: dict[str, list[Pair]] = defaultdict(list)
     for reject in (row for portion in found.read() for row in portion):
         if reject.stream in streams:
-            pairs[reject.stream].append(Pair(reject, mended.rows[reject.row_id]))
+            pairs[reject.stream].append(Pair(reject, corrected.rows[reject.row_id]))
     return {stream: sorted(each, key=lambda pair: pair.row.line) for stream, each in pairs.items()}
 
 
-def _find_elsewhere(tenant: TenantConfig, warehouse: Warehouse, chosen: Collection[tuple[str, str]], left: Mapping[str, MendedRow]) -> list[int]:
+def _find_elsewhere(tenant: TenantConfig, warehouse: Warehouse, chosen: Collection[tuple[str, str]], left: Mapping[str, CorrectedRow]) -> list[int]:
     """The lines of rows that wait in other streams' rejects: they look as if they were done with, and are not."""
     found = find_rejects(warehouse.ask, tenant.tenant, settled=True).choose(left)
     return sorted(left[row.row_id].line for portion in found.read() for row in portion if (row.source, row.stream) not in chosen)
 
 
 def _replay_stream(
-    tenant: TenantConfig, settings: Settings, warehouse: Warehouse, source: str, stream: str, config: CsvStream, mended: MendedFile, pairs: Sequence[Pair]
-) -> MendedStream:
+    tenant: TenantConfig, settings: Settings, warehouse: Warehouse, source: str, stream: str, config: CsvStream, corrected: CorrectedFile, pairs: Sequence[Pair]
+) -> CorrectedStream:
     try:
         merges = config.disposition == "merge"
         plan = StreamPlan.declared(stream, config, newest_by=ORDER if merges else None, yields=True)
         with contextlib.closing(StreamReplay(tenant, warehouse, source, plan)) as load:
-            return _FileReplay(tenant, warehouse, load, config).run(mended.header, pairs)
+            return _FileReplay(tenant, warehouse, load, config).run(corrected.header, pairs)
     except Exception as error:  # noqa: BLE001 - the one boundary where drivers and servers become our errors
-        return MendedStream(
+        return CorrectedStream(
             source, stream, error=str(build_error(error, tenant=tenant, settings=settings, place=describe(tenant, source, stream), writing=True))
         )
 
 
 class _FileReplay:
-    """The mended rows of one stream."""
+    """The corrected rows of one stream."""
 
     def __init__(self, tenant: TenantConfig, warehouse: Warehouse, load: StreamReplay, config: CsvStream) -> None:
         self._ask = warehouse.ask
@@ -178,7 +178,7 @@ class _FileReplay:
         self._known = warehouse.read_files(tenant.tenant, self._stream)
         self._bad: list[StillBad] = []
 
-    def run(self, header: Sequence[str], pairs: Sequence[Pair]) -> MendedStream:
+    def run(self, header: Sequence[str], pairs: Sequence[Pair]) -> CorrectedStream:
         groups: dict[str, list[Pair]] = defaultdict(list)
         files = {file.sha256: file for file in self._known if file.status == "loaded" and file.sha256}
         versions: dict[tuple[str, str], str | None] = {}
@@ -197,7 +197,7 @@ class _FileReplay:
             changed.append(replace(file, rows_loaded=file.rows_loaded + count, rows_rejected=file.rows_rejected - count))
         superseded = self._load.commit(changed, self._known)
         self._bad.sort(key=lambda bad: bad.line)
-        return MendedStream(self._source, self._stream, self._load.record.rows_loaded, superseded, tuple(self._bad))
+        return CorrectedStream(self._source, self._stream, self._load.record.rows_loaded, superseded, tuple(self._bad))
 
     def _find_version(self, reject: RejectedRow, files: Mapping[str, ImportedFile]) -> str | None:
         """The hash of the file that a rejected row stood in: of several versions that of the row's own load."""

@@ -118,7 +118,7 @@ def test_a_stream_that_is_read_whole_replays_what_its_last_load_has_rejected_ove
     assert tenant.load()["orders"].rows_rejected == 2
     sqlite.run("update orders set amount = 'more' where id = 3", "update orders set amount = 11 where id = 1")
     tenant.load()
-    # Row 1 was mended at the source: it is rejected no more.
+    # Row 1 was corrected at the source: it is rejected no more.
     assert sorted(json.loads(row.raw)["id"] for row in read_rejects(tenant)) == [2, 3]
     let_evolve(tenant, "orders")
     assert run_replay(tenant) == [Replayed("shop", "orders", replayed=2)]

@@ -12,7 +12,7 @@ source as (
         _fabric_file,
         _fabric_file_sha256,
         _fabric_row,
-        -- The first: rows that were mended and replayed came later, and make an old version no newer.
+        -- The first: rows that were corrected and replayed came later, and make an old version no newer.
         min(_fabric_imported_at) over (partition by _fabric_file, _fabric_file_sha256) as imported_at
 
     from {{ source('ads', 'campaigns') }}

@@ -1,4 +1,4 @@
-"""A file of exported rejects that somebody has mended -> its rows, by the rejected rows that they are.
+"""A file of exported rejects that somebody has corrected -> its rows, by the rejected rows that they are.
 
 It may come back from a spreadsheet in another dialect than it was written in, so how it is written is found out as for any file.
 It is held in memory, within the limits of the sources that it may be for.
@@ -21,9 +21,9 @@ _REMEDY = "make one with `fabric rejects export`, and keep this column"
 
 
 @dataclass(frozen=True)
-class MendedRow:
+class CorrectedRow:
     """Args:
-    line: in the mended file.
+    line: in the corrected file.
     cells: by the columns' names; without empty ones.
     natives: columns whose cell is no text in a workbook.
     """
@@ -34,7 +34,7 @@ class MendedRow:
 
 
 @dataclass
-class MendedFile:
+class CorrectedFile:
     """Args:
     header: in order; a column without a name has an empty one, and no cells in the rows.
     rows: by the ids of the rejected rows.
@@ -42,12 +42,12 @@ class MendedFile:
     """
 
     header: list[str]
-    rows: dict[str, MendedRow] = field(default_factory=dict)
+    rows: dict[str, CorrectedRow] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
 
 
-def read_mended(path: Path, name: str, limits: Sequence[ImportLimits]) -> MendedFile:
-    """Read a mended file.
+def read_corrected(path: Path, name: str, limits: Sequence[ImportLimits]) -> CorrectedFile:
+    """Read a corrected file.
 
     Args:
         name: its ending says what it is.
@@ -58,17 +58,17 @@ def read_mended(path: Path, name: str, limits: Sequence[ImportLimits]) -> Mended
     """
     try:
         header, batches = _open(path, name, _widen(limits))
-        mended = MendedFile([_unguard(column) for column in header])
-        if len(set(filter(None, mended.header))) != len(list(filter(None, mended.header))):
+        corrected = CorrectedFile([_unguard(column) for column in header])
+        if len(set(filter(None, corrected.header))) != len(list(filter(None, corrected.header))):
             raise DataError(f"{name}: two of its columns have the same name", remedy="leave one of them out")
-        place = next((place for place, column in enumerate(mended.header) if fold(column) == REJECT), None)
+        place = next((place for place, column in enumerate(corrected.header) if fold(column) == REJECT), None)
         if place is None:
             raise DataError(f"{name}: it has no column {REJECT}, which names the rejected row that each row is", remedy=_REMEDY)
         for cells in batches:
-            _take(mended, cells, place)
+            _take(corrected, cells, place)
     except QuarantinedFile as error:
         raise DataError(f"{name}: {error.message}", remedy="correct the file, then replay it again") from None
-    return mended
+    return corrected
 
 
 def _open(path: Path, name: str, limits: ImportLimits) -> tuple[list[str], Iterator[Cells]]:
@@ -94,24 +94,24 @@ def _unguard(name: str) -> str:
     return name[1:] if neutralise(name[1:]) == name else name
 
 
-def _take(mended: MendedFile, cells: Cells, place: int) -> None:
-    mended.refused.update((bad.line, bad.message) for bad in cells.bad)
+def _take(corrected: CorrectedFile, cells: Cells, place: int) -> None:
+    corrected.refused.update((bad.line, bad.message) for bad in cells.bad)
     columns = [column.to_pylist() for column in cells.columns]
     natives = [None if mask is None else mask.to_pylist() for mask in cells.natives]
     for index, line in enumerate(cells.lines.to_pylist()):
         row_id = (columns[place][index] or "").strip()
-        named = [(number, column) for number, column in enumerate(mended.header) if column and number != place and columns[number][index] is not None]
-        row = MendedRow(
+        named = [(number, column) for number, column in enumerate(corrected.header) if column and number != place and columns[number][index] is not None]
+        row = CorrectedRow(
             line,
             {column: columns[number][index] for number, column in named},
             frozenset(column for number, column in named if natives and (mask := natives[number]) and mask[index]),
         )
-        stray = next((number for number, column in enumerate(mended.header) if not column and columns[number][index] is not None), None)
+        stray = next((number for number, column in enumerate(corrected.header) if not column and columns[number][index] is not None), None)
         if not row_id:
-            mended.refused[line] = f"it names no rejected row in {REJECT}"
-        elif row_id in mended.rows:
-            mended.refused[line] = f"it is the same rejected row as line {mended.rows[row_id].line}"
+            corrected.refused[line] = f"it names no rejected row in {REJECT}"
+        elif row_id in corrected.rows:
+            corrected.refused[line] = f"it is the same rejected row as line {corrected.rows[row_id].line}"
         elif stray is not None:
-            mended.refused[line] = f"column {stray + 1}: a value below no column name"
+            corrected.refused[line] = f"column {stray + 1}: a value below no column name"
         else:
-            mended.rows[row_id] = row
+            corrected.rows[row_id] = row

@@ -1,4 +1,4 @@
-"""Mended rows of one dropped file -> canonical columns with the identity that they had there, and the rows that are still bad.
+"""Corrected rows of one dropped file -> canonical columns with the identity that they had there, and the rows that are still bad.
 
 The checks are those of the file itself. A cell that nobody has touched is what it was: its guard against spreadsheets comes off.
 """
@@ -14,8 +14,8 @@ from fabric_assets.connectors.csv_import.cells import Cells
 from fabric_assets.connectors.csv_import.columns import map_columns
 from fabric_assets.connectors.csv_import.files import RowChecker
 from fabric_assets.connectors.csv_import.values import is_number
+from fabric_assets.loading.rejects.corrected_file import CorrectedRow
 from fabric_assets.loading.rejects.csv_export import is_own, spell
-from fabric_assets.loading.rejects.mended_file import MendedRow
 from fabric_assets.loading.rejects.reader import RejectedRow
 from fabric_assets.rows.imported_file import REJECT, ROW, ImportedFile
 from fabric_assets.security.formulas import neutralise
@@ -25,16 +25,16 @@ _DECIMAL_COMMA = re.compile(r"\A[^;]*, decimal comma")
 
 @dataclass(frozen=True)
 class Pair:
-    """A rejected row, and what it was mended into."""
+    """A rejected row, and what it was corrected into."""
 
     reject: RejectedRow
-    row: MendedRow
+    row: CorrectedRow
 
 
 @dataclass(frozen=True)
 class StillBad:
     """Args:
-    line: in the mended file.
+    line: in the corrected file.
     file: that was dropped.
     row_number: its line in there.
     """
@@ -70,11 +70,11 @@ def check_rows(pairs: Sequence[Pair], header: Sequence[str], stream: CsvStream, 
     """Check the rows of one dropped file as it was checked itself.
 
     Args:
-        header: of the mended file.
+        header: of the corrected file.
         file: that the rows come from.
 
     Raises:
-        QuarantinedFile: the mended file's columns do not do for the stream.
+        QuarantinedFile: the corrected file's columns do not do for the stream.
     """
     assert file.sha256
     columns = _choose_columns(header, stream, pairs)
@@ -101,7 +101,7 @@ def get_row_number(reject: RejectedRow) -> int | None:
 
 
 def _choose_columns(header: Sequence[str], stream: CsvStream, pairs: Sequence[Pair]) -> dict[str, str]:
-    """The mended file's columns that are the dropped file's -> the first column for the same canonical one: several files' may be side by side."""
+    """The corrected file's columns that are the dropped file's -> the first column for the same canonical one: several files' may be side by side."""
     names = stream.get_names()
     known = set(names).union(*({fold(name) for name in pair.reject.parse_dropped() or ()} for pair in pairs))
     firsts: dict[str, str] = {}
@@ -137,7 +137,7 @@ def _is_known(name: str, stream: CsvStream) -> bool:
 
 
 def _find_mark(kept: Sequence[str], stream: CsvStream, file: ImportedFile, rows: Sequence[_Cells]) -> str | None:
-    """What stands before a fraction: as the file had it, and as the mended cells have it; None if they differ, or if nothing says."""
+    """What stands before a fraction: as the file had it, and as the corrected cells have it; None if they differ, or if nothing says."""
     if stream.decimal:
         return stream.decimal
     found = {","} if _DECIMAL_COMMA.match(file.message or "") else set[str]()
