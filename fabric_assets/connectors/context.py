@@ -52,6 +52,6 @@ class SourceContext(Generic[ConfigT_co]):
         return resolve_secret(ref, tenant=self.tenant, settings=self.settings, hidden=hidden)
 
     def describe(self, stream: str = "") -> str:
-        """Name the place for messages: `tenant acme, source shop, stream orders`."""
-        place = f"tenant {self.tenant}, source {self.name}"
-        return f"{place}, stream {stream}" if stream else place
+        """Name the tenant, source and stream for messages: `tenant acme, source shop, stream orders`."""
+        where = f"tenant {self.tenant}, source {self.name}"
+        return f"{where}, stream {stream}" if stream else where

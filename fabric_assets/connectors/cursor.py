@@ -53,14 +53,14 @@ class Cursor:
         key: Sequence[str],
         columns: Sequence[str],
         memory: StreamMemory,
-        place: str,
+        where: str,
         proof: CursorProof | None = None,
     ) -> None:
         self._config, self._field, self._kind, self._append, self._key = config, config.field, kind, append, tuple(key)
-        self._memory, self._place = memory, place
+        self._memory, self._where = memory, where
         if not is_ordered(kind):
             raise ConfigurationError(
-                f"{place}: the cursor {config.field} has the type {kind}, which has no order to follow",
+                f"{where}: the cursor {config.field} has the type {kind}, which has no order to follow",
                 remedy="choose a number, date, timestamp or text column",
             )
         self._proof = proof
@@ -95,7 +95,7 @@ class Cursor:
         column = table[self._field]
         if column.type != self._kind:
             raise DataError(
-                f"{self._place}: the cursor {self._field} holds a value that its type {self._kind} cannot carry",
+                f"{self._where}: the cursor {self._field} holds a value that its type {self._kind} cannot carry",
                 remedy="correct it at the source, or leave its row out on purpose by the stream's where",
             )
         if self._proof is not None:
@@ -104,7 +104,7 @@ class Cursor:
         useless = table.num_rows - (pc.sum(usable).as_py() or 0)
         if self._append and useless:
             raise DataError(
-                f"{self._place}: {useless} rows have no {self._field}, so an append cannot tell whether it has loaded them before",
+                f"{self._where}: {useless} rows have no {self._field}, so an append cannot tell whether it has loaded them before",
                 remedy=f"use merge with a primary_key, which takes them in each load, or leave them out on purpose: where: {self._field} is not null",
             )
         start = self._parse_initial(self._config.initial) if self.reads_late else self.start
@@ -140,7 +140,7 @@ class Cursor:
         initial = self._parse_initial(self._config.initial)
         if highest is None or highest >= self._last or (initial is not None and highest < initial):
             return False
-        what = f"{self._place}: the cursor {self._field} went back from {encode(self._last)} to {encode(highest)}: the source looks restored"
+        what = f"{self._where}: the cursor {self._field} went back from {encode(self._last)} to {encode(highest)}: the source looks restored"
         if self._append:
             raise DataError(
                 f"{what}, and an append cannot tell which rows it has loaded", remedy="look at the source, then load the stream with --full-refresh"
@@ -164,11 +164,11 @@ class Cursor:
         state["value"], state["kind"], state["field"] = encode(self._highest), str(self._kind), self._field
         self._memory.window.end = state["value"]
         if ahead := describe_if_ahead(self._highest):
-            context.report(f"{self._place}: the cursor {self._field} has come to {ahead}")
+            context.report(f"{self._where}: the cursor {self._field} has come to {ahead}")
         if self._append:
             if self._ties.total() > MAX_TIES:
                 raise DataError(
-                    f"{self._place}: more than {MAX_TIES} rows share the newest {self._field}, too many to remember",
+                    f"{self._where}: more than {MAX_TIES} rows share the newest {self._field}, too many to remember",
                     remedy="use a finer cursor, or merge with a primary_key",
                 )
             state["ties"], state["tie_columns"] = dict(self._ties), list(self._tie_columns)
@@ -183,7 +183,7 @@ class Cursor:
         if state.get("field", self._field) != self._field:
             if self._append:
                 raise DataError(
-                    f"{self._place}: the cursor was {state['field']} and is now {self._field}, and an append cannot tell which rows it has loaded",
+                    f"{self._where}: the cursor was {state['field']} and is now {self._field}, and an append cannot tell which rows it has loaded",
                     remedy="load the stream anew with --full-refresh",
                 )
             return
@@ -233,7 +233,7 @@ class Cursor:
         missing = [name for name in self._tie_columns if name not in table.schema.names]
         if missing:
             raise DataError(
-                f"{self._place}: column {missing[0]} is gone, and by it an append knew which rows of the newest {self._field} it had loaded",
+                f"{self._where}: column {missing[0]} is gone, and by it an append knew which rows of the newest {self._field} it had loaded",
                 remedy="declare a primary_key, or load the stream anew with --full-refresh",
             )
         keep = []
@@ -256,12 +256,12 @@ class Cursor:
         """Refuse a lag that does not go with the cursor's type at the first load, not at the first one that needs it."""
         if lag is None:
             return
-        place = f"{self._place}: the cursor {self._field} has the type {self._kind}"
+        what = f"{self._where}: the cursor {self._field} has the type {self._kind}"
         if pa.types.is_string(self._kind) or pa.types.is_large_string(self._kind):
-            raise ConfigurationError(f"{place}, and a lag needs a timestamp, date or number", remedy="leave out cursor.lag, or choose another cursor")
+            raise ConfigurationError(f"{what}, and a lag needs a timestamp, date or number", remedy="leave out cursor.lag, or choose another cursor")
         temporal = pa.types.is_temporal(self._kind)
         if temporal != isinstance(lag, timedelta):
-            raise ConfigurationError(f"{place}; its lag must be {'a duration such as 5m' if temporal else 'a number'}", remedy="correct cursor.lag")
+            raise ConfigurationError(f"{what}; its lag must be {'a duration such as 5m' if temporal else 'a number'}", remedy="correct cursor.lag")
 
     def _step_back(self, last: Any, lag: timedelta | int | None) -> Any:
         if lag is None:
@@ -277,9 +277,9 @@ class Cursor:
             return decode(str(initial), self._kind)
         except (ValueError, InvalidOperation):
             raise ConfigurationError(
-                f"{self._place}: cursor.initial does not read as {self._kind}, the type of {self._field}",
+                f"{self._where}: cursor.initial does not read as {self._kind}, the type of {self._field}",
                 remedy="write it as the column does: 2024-01-31, 2024-01-31T12:00:00Z or a number",
             ) from None
 
     def _build_kind_error(self, before: str) -> DataError:
-        return DataError(f"{self._place}: the cursor {self._field} was {before} and is now {self._kind}", remedy="load the stream anew with --full-refresh")
+        return DataError(f"{self._where}: the cursor {self._field} was {before} and is now {self._kind}", remedy="load the stream anew with --full-refresh")

@@ -55,12 +55,12 @@ class CursorProof:
 
     Args:
         is_new: nothing of the stream was loaded before, so that a load may be refused.
-        place: tenant, source and stream, for messages.
+        where: tenant, source and stream, for messages.
         warnings: takes what does not end the load.
     """
 
-    def __init__(self, field: str, kind: pa.DataType, *, is_new: bool, place: str, warnings: list[str]) -> None:
-        self._field, self._kind, self._is_new, self._place, self._warnings = field, kind, is_new, place, warnings
+    def __init__(self, field: str, kind: pa.DataType, *, is_new: bool, where: str, warnings: list[str]) -> None:
+        self._field, self._kind, self._is_new, self._where, self._warnings = field, kind, is_new, where, warnings
         self._texts = _Texts()
         self._is_warned = False
         self._rows = 0
@@ -148,7 +148,7 @@ class CursorProof:
             f"say so: cursor: {{field: {self._field}, trust: true}}"
         )
         if self._is_new:
-            raise DataError(f"{self._place}: {what}: rows with a lower value than the highest one would never be loaded", remedy=remedy)
+            raise DataError(f"{self._where}: {what}: rows with a lower value than the highest one would never be loaded", remedy=remedy)
         self._is_warned = True
         self._warnings.append(f"{what}: new rows with a lower value are never loaded. From the next minor version on such a load is refused; {remedy}")
 

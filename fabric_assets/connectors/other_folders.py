@@ -71,9 +71,9 @@ class OtherFolders:
         path = getattr(self._context.config, "path", None)
         mine = locate(path, self._data_dir) if path else None
         for each in declared:
-            place, is_other = locate(each.path, self._data_dir), each.tenant != self._context.tenant
-            is_near = mine is not None and mine[: len(place)] == place[: len(mine)]
-            if get_machine_folder(place, self._data_dir):
+            parts, is_other = locate(each.path, self._data_dir), each.tenant != self._context.tenant
+            is_near = mine is not None and mine[: len(parts)] == parts[: len(mine)]
+            if get_machine_folder(parts, self._data_dir):
                 continue
             matters = is_other or (takes and each.source not in {"", self._context.name}) if each.is_inbox else takes and is_other and not is_near
             if matters:

@@ -108,7 +108,7 @@ def _open_adbc(tenant: TenantConfig, settings: Settings) -> None:
 
 def _open_source(tenant: TenantConfig, settings: Settings) -> Any:
     source = tenant.sources["shop"]
-    return sql_readers.open_database(source, os.environ["TENANT_URL"], place="tenant acme, source shop")
+    return sql_readers.open_database(source, os.environ["TENANT_URL"], label="tenant acme, source shop")
 
 
 def _reflect(database: Any) -> None:

@@ -171,7 +171,7 @@ def test_a_column_with_nulls_stays_a_cursor(database: SourceDatabase, settings: 
 @pytest.mark.parametrize("last", [None, "0098"], ids=["in one load", "since the last one"])
 def test_numbers_of_another_width_are_met_also_where_no_batch_has_both(last: str | None) -> None:
     warnings: list[str] = []
-    proof = CursorProof("c", TEXT, is_new=last is None, place="here", warnings=warnings)
+    proof = CursorProof("c", TEXT, is_new=last is None, where="here", warnings=warnings)
     proof.begin(last)
     if last is None:
         proof.check(pa.chunked_array([["0098"]]))

@@ -34,7 +34,7 @@ def test_a_run_shows_no_secret(world: World, start: Callable[[Case], Process], s
     shown |= {str(path): path.read_bytes().decode("latin-1") for path in world.settings.data_dir.rglob("*") if path.is_file()}
     secrets = [secret for secret in (world.source.secret, world.destination.secret) if secret]
     assert secrets
-    assert [place for place, text in shown.items() if any(secret in text for secret in secrets)] == []
+    assert [name for name, text in shown.items() if any(secret in text for secret in secrets)] == []
     # The search looks where things are: the load, and Dagster's record of its events.
     assert "orders" in shown["loads"]
-    assert any("ASSET_MATERIALIZATION" in text for place, text in shown.items() if "/dagster/" in place)
+    assert any("ASSET_MATERIALIZATION" in text for name, text in shown.items() if "/dagster/" in name)

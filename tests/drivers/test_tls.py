@@ -116,7 +116,7 @@ def tls(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactor
 def open_database(url: str, settings: Settings) -> Database:
     write_secret_file(settings, "shop_url", url)
     config = SqlDatabaseSource.model_validate({"type": "sql_database", "url": {"file": "shop_url"}, "streams": {"stores": {}}})
-    return sql_readers.open_database(config, url, place="tenant acme, source shop")
+    return sql_readers.open_database(config, url, label="tenant acme, source shop")
 
 
 def make_tenant(url: str, settings: Settings) -> TenantConfig:
@@ -132,8 +132,8 @@ def look_up(url: str, settings: Settings) -> list[Any]:
 def read_rows(url: str, settings: Settings) -> list[Any]:
     with contextlib.closing(open_database(url, settings)) as database:
         names = {"id": sqla.Integer(), "name": sqla.Text()}
-        columns = tuple(database.build_column(name, declared, place="here", value_forms=2) for name, declared in names.items())
-        tables = list(sql_readers.read(database, Query(columns, database.quote_table("stores")), place="tenant acme, source shop, stream stores"))
+        columns = tuple(database.build_column(name, declared, label="here", value_forms=2) for name, declared in names.items())
+        tables = list(sql_readers.read(database, Query(columns, database.quote_table("stores")), label="tenant acme, source shop, stream stores"))
         return [tuple(row.values()) for table in tables for row in table.to_pylist()]
 
 

@@ -215,7 +215,7 @@ def test_only_tables_whose_rows_name_their_transaction_are_asked_for_it(shop: So
     )
     names = ["orders", "far", "mixed", "plain", "plain_1", "shown", "gone", 'it\'s "here"']
     source = SqlDatabaseSource.model_validate(shop.build_source(orders={}))
-    database = open_database(source, shop.url, place="here")
+    database = open_database(source, shop.url, label="here")
 
     def find() -> set[str]:
         moments = PostgresMoments(database, streams=["a"], tables=[database.quote_table(name) for name in names], hold_seconds=60)

@@ -71,7 +71,7 @@ def test_a_change_that_keeps_size_and_time_is_seen(settings: Settings, inbox: Pa
         os.utime(inbox / "a.csv", (1, 1))
         tenant.load()
         assert tenant.read("items", "id") == [(number,)]
-        ((file,), _) = list_files(_build_context(settings), FileStream.model_validate(CSV), place="here")
+        ((file,), _) = list_files(_build_context(settings), FileStream.model_validate(CSV), where="here")
         versions.add(file.version)
         assert (file.kept_version, replace(file, is_young=False).kept_version) == ("", file.version)
     assert len(versions) == 2
@@ -80,9 +80,9 @@ def test_a_change_that_keeps_size_and_time_is_seen(settings: Settings, inbox: Pa
 def test_a_file_that_an_earlier_release_has_loaded_is_not_read_again(settings: Settings, inbox: Path) -> None:
     path = inbox / "a.csv"
     path.write_text("id\n1\n")
-    ((file,), _) = list_files(_build_context(settings), FileStream.model_validate(CSV), place="here")
+    ((file,), _) = list_files(_build_context(settings), FileStream.model_validate(CSV), where="here")
     known = {"a.csv": {"version": f"{path.stat().st_size}-{path.stat().st_mtime_ns}", "sha256": "5ha"}}
-    news = find_news([file], known, inbox, replaces=True, most=100, place="here", report=print, check=lambda: None)
+    news = find_news([file], known, inbox, replaces=True, most=100, where="here", report=print, check=lambda: None)
     assert (news.files, news.seen) == ([], {"a.csv": {"version": file.version, "sha256": "5ha"}})
 
 
@@ -92,8 +92,8 @@ def test_what_takes_the_place_of_a_listed_file_is_not_read(settings: Settings, i
     for folder, number in ((inbox / "day", 1), (tmp_path / "other", 2)):
         folder.mkdir()
         (folder / "a.csv").write_text(f"id\n{number}\n")
-    ((file,), _) = list_files(_build_context(settings), FileStream.model_validate(CSV | {"glob": "day/*"}), place="here")
-    fetched = fetch(file, tmp_path, 0, most=100, place="here")
+    ((file,), _) = list_files(_build_context(settings), FileStream.model_validate(CSV | {"glob": "day/*"}), where="here")
+    fetched = fetch(file, tmp_path, 0, most=100, where="here")
 
     def swap() -> None:
         if swapped == "folder":
@@ -804,7 +804,7 @@ def test_a_file_that_becomes_a_link_elsewhere_after_the_look_is_not_followed(set
     (inbox / "a.csv").symlink_to("real/a.csv")
     tenant = build_tenant(settings, items=CSV)
     context = SourceContext("acme", "shop", tenant.config.sources["shop"], ("items",), settings)
-    ((file,), _) = list_files(context, FileStream.model_validate(CSV), place="here")
+    ((file,), _) = list_files(context, FileStream.model_validate(CSV), where="here")
     (inbox / "a.csv").unlink()
     (inbox / "a.csv").symlink_to("/etc/hostname")
     with file.open() as opened:

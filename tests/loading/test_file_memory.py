@@ -220,6 +220,6 @@ def test_a_file_of_a_bucket_that_is_too_large_is_not_copied(tmp_path: Path, list
         return io.BytesIO(b"x" * 11)
 
     with pytest.raises(DataError, match="the file a has more than 10 bytes"):
-        fetch(SourceFile("a", "1", listed, 0.0, open_object), tmp_path, 1, most=10, place="here")
+        fetch(SourceFile("a", "1", listed, 0.0, open_object), tmp_path, 1, most=10, where="here")
     assert len(opened) == (0 if listed > 10 else 1)
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 10

@@ -17,10 +17,11 @@ class BucketInbox(Inbox):
     Args:
         bucket: fsspec's file system.
         base: bucket and prefix.
+        where: tenant and source, for messages.
     """
 
-    def __init__(self, bucket: Any, base: str, place: str) -> None:
-        self._bucket, self._base, self._place = bucket, base, place
+    def __init__(self, bucket: Any, base: str, where: str) -> None:
+        self._bucket, self._base, self._where = bucket, base, where
 
     def find_all(self, glob: str) -> Listing:
         with self._reached():
@@ -46,26 +47,26 @@ class BucketInbox(Inbox):
         except FileNotFoundError:
             return None
 
-    def move(self, name: str, version: str, place: str, *, reason: str | None = None) -> None:
+    def move(self, name: str, version: str, target: str, *, reason: str | None = None) -> None:
         with self._reached():
             if reason is not None:
-                self._bucket.pipe_file(f"{self._base}/{place}{REASON_SUFFIX}", reason.encode())
-            # Copied before it is removed: killed between the two, it lies in both places, and the next load removes it here.
+                self._bucket.pipe_file(f"{self._base}/{target}{REASON_SUFFIX}", reason.encode())
+            # Copied before it is removed: killed between the two, the file lies at both paths, and the next load removes it here.
             if self.holds(name, version):
-                self._bucket.cp_file(f"{self._base}/{name}", f"{self._base}/{place}")
+                self._bucket.cp_file(f"{self._base}/{name}", f"{self._base}/{target}")
         if self.holds(name, version):
             self.remove(name)
             self.remove(f"{name}{DONE_SUFFIX}")
 
-    def put_back(self, place: str, name: str, *, mark: bool) -> None:
-        there, held = self.find(name), self.find(place)
+    def put_back(self, stored: str, name: str, *, mark: bool) -> None:
+        there, held = self.find(name), self.find(stored)
         if there and held and there.version != held.version:
             raise FileExistsError(name)
         with self._reached():
-            self._bucket.cp_file(f"{self._base}/{place}", f"{self._base}/{name}")
+            self._bucket.cp_file(f"{self._base}/{stored}", f"{self._base}/{name}")
             if mark:
                 self._bucket.pipe_file(f"{self._base}/{name}{DONE_SUFFIX}", b"")
-        self.remove(place)
+        self.remove(stored)
 
     def remove(self, name: str) -> None:
         with self._reached():
@@ -89,9 +90,9 @@ class BucketInbox(Inbox):
         except FileNotFoundError:
             raise
         except PermissionError as error:
-            raise SourceError(f"{self._place}: the bucket refuses: {error}", remedy="its login must be allowed to list, read, write and delete") from None
+            raise SourceError(f"{self._where}: the bucket refuses: {error}", remedy="its login must be allowed to list, read, write and delete") from None
         except (BotoCoreError, ClientError, OSError) as error:
-            raise SourceUnavailable(f"{self._place}: the bucket cannot be reached: {error}", remedy="check the network, and the credentials") from None
+            raise SourceUnavailable(f"{self._where}: the bucket cannot be reached: {error}", remedy="check the network, and the credentials") from None
 
 
 def _describe(name: str, info: dict[str, Any]) -> InboxFile:

@@ -49,9 +49,9 @@ class Layout:
     """Where a file's columns go.
 
     Args:
-        columns: canonical column -> its place in the file; None for one that the file lacks.
-        unmapped: places of the columns that no canonical one is for.
-        unnamed: places of the columns without a name, which may hold nothing.
+        columns: canonical column -> its index in the file; None for one that the file lacks.
+        unmapped: indexes of the columns that no canonical one is for.
+        unnamed: indexes of the columns without a name, which may hold nothing.
     """
 
     header: Sequence[str]
@@ -70,15 +70,15 @@ def map_columns(header: Sequence[str], stream: CsvStream) -> Layout:
     seen_names = {drop_hidden(name): target for name, target in names.items()}
     found: dict[str, int] = {}
     unmapped: list[int] = []
-    for place, name in enumerate(header):
+    for index, name in enumerate(header):
         # A name that differs by characters that nobody sees, such as a second byte order mark, looks the same.
         target = names.get(fold(name)) or seen_names.get(fold(drop_hidden(name)))
         if target is None:
-            unmapped += [place] if name else []
+            unmapped += [index] if name else []
         elif target in found:
             raise QuarantinedFile("duplicate_header", f"its columns {header[found[target]]!r} and {name!r} are both {target}", remedy="leave one of them out")
         else:
-            found[target] = place
+            found[target] = index
     if not found:
         raise QuarantinedFile("no_known_column", f"none of its columns is known: {_join(header)}", remedy="correct its header, or the stream's mapping")
     if missing := [name for name, column in columns.items() if column.required and name not in found]:
@@ -86,9 +86,9 @@ def map_columns(header: Sequence[str], stream: CsvStream) -> Layout:
             "missing_column", f"it lacks the column {', '.join(missing)}; it has: {_join(header)}", remedy="correct its header, or the stream's mapping"
         )
     if unmapped and stream.unmapped == "refuse":
-        unknown = _join([header[place] for place in unmapped])
+        unknown = _join([header[index] for index in unmapped])
         raise QuarantinedFile("unknown_column", f"no column of the stream is for: {unknown}", remedy="leave the column out, or add it to the stream's mapping")
-    return Layout(header, {name: found.get(name) for name in columns}, unmapped, [place for place, name in enumerate(header) if not name])
+    return Layout(header, {name: found.get(name) for name in columns}, unmapped, [index for index, name in enumerate(header) if not name])
 
 
 def _join(names: Sequence[str]) -> str:
@@ -120,34 +120,34 @@ class ColumnChecker:
         except pa.ArrowInvalid as error:
             raise ConfigurationError(f"the pattern of column {self.name} is none that RE2 knows: {error}", remedy="write it without what RE2 lacks") from None
 
-    def check(self, texts: pa.Array, natives: pa.Array | None, faults: Faults, place: int) -> pa.Array:
+    def check(self, texts: pa.Array, natives: pa.Array | None, faults: Faults, index: int) -> pa.Array:
         """Read a batch's cells; a bad one is null, and noted.
 
         Args:
             natives: which cells were no texts in a workbook.
-            place: of the column in the file.
+            index: of the column in the file.
         """
         if self.column.nulls:
             empty = pc.is_in(pc.utf8_trim_whitespace(texts), value_set=pa.array(self.column.nulls, pa.string()))
             texts = pc.if_else(empty, None, texts)
         if self.column.required:
-            faults.add(pc.is_null(texts), place, "required", lambda row: f"{self.name} is required")
+            faults.add(pc.is_null(texts), index, "required", lambda row: f"{self.name} is required")
         reading = read_column(texts, natives, self.column, get_type(self.column), self.mark, is_key=self.is_key)
         for row, fault in reading.faults.items():
-            faults.add_row(row, place, fault.reason, fault.message)
+            faults.add_row(row, index, fault.reason, fault.message)
         values = reading.values
         if self.column.type in NUMBERS:
-            values = self._check_signs(values, texts, reading, faults, place)
-        self._check_text(values, faults, place)
-        self._check_bounds(values, texts, faults, place)
+            values = self._check_signs(values, texts, reading, faults, index)
+        self._check_text(values, faults, index)
+        self._check_bounds(values, texts, faults, index)
         return values
 
-    def _check_signs(self, values: pa.Array, texts: pa.Array, reading: Reading, faults: Faults, place: int) -> pa.Array:
+    def _check_signs(self, values: pa.Array, texts: pa.Array, reading: Reading, faults: Faults, index: int) -> pa.Array:
         """One currency and one kind, number or percentage, to a column of a file: the first one decides."""
         for row, currency in sorted(reading.currencies.items()):
             self._currency = self._currency or currency
             if currency != self._currency:
-                faults.add_row(row, place, "mixed_currency", f"{quote(texts[row].as_py())} is in another currency than the rows before ({self._currency})")
+                faults.add_row(row, index, "mixed_currency", f"{quote(texts[row].as_py())} is in another currency than the rows before ({self._currency})")
         if not reading.percents and not self._percent:
             self._percent = False if len(values) > values.null_count else self._percent
             return values
@@ -158,20 +158,20 @@ class ColumnChecker:
             self._percent = percent[first].as_py()
         other = pc.and_(present, pc.not_equal(percent, bool(self._percent)))
         kind = "percentages" if self._percent else "no percentages"
-        faults.add(other, place, "mixed_percent", lambda row: f"{quote(texts[row].as_py())}: the rows before hold {kind}")
+        faults.add(other, index, "mixed_percent", lambda row: f"{quote(texts[row].as_py())}: the rows before hold {kind}")
         return values
 
-    def _check_text(self, values: pa.Array, faults: Faults, place: int) -> None:
+    def _check_text(self, values: pa.Array, faults: Faults, index: int) -> None:
         column = self.column
         if column.accepted:
             known = pc.is_in(values, value_set=pa.array(column.accepted, pa.string()))
             shown = ", ".join(column.accepted[:10]) + (", ..." if len(column.accepted) > 10 else "")
-            faults.add(pc.and_(pc.is_valid(values), pc.invert(known)), place, "not_accepted", lambda row: f"{quote(values[row].as_py())} is none of: {shown}")
+            faults.add(pc.and_(pc.is_valid(values), pc.invert(known)), index, "not_accepted", lambda row: f"{quote(values[row].as_py())} is none of: {shown}")
         if column.pattern is not None:
             matches = pc.match_substring_regex(values, rf"\A(?:{column.pattern})\z")
-            faults.add(pc.invert(matches), place, "pattern", lambda row: f"{quote(values[row].as_py())} does not match {column.pattern}")
+            faults.add(pc.invert(matches), index, "pattern", lambda row: f"{quote(values[row].as_py())} does not match {column.pattern}")
 
-    def _check_bounds(self, values: pa.Array, texts: pa.Array, faults: Faults, place: int) -> None:
+    def _check_bounds(self, values: pa.Array, texts: pa.Array, faults: Faults, index: int) -> None:
         keys: tuple[Literal["min", "max"], ...] = ("min", "max")
         for key in keys:
             bound = self.column.get_bound(key)
@@ -180,28 +180,28 @@ class ColumnChecker:
             beyond = _compare(values, bound, key)
             word = "below the lowest" if key == "min" else "above the highest"
             code = "too_low" if key == "min" else "too_high"
-            faults.add(beyond, place, code, lambda row, word=word, bound=bound: f"{quote(texts[row].as_py())} is {word} value allowed, {bound}")
+            faults.add(beyond, index, code, lambda row, word=word, bound=bound: f"{quote(texts[row].as_py())} is {word} value allowed, {bound}")
 
 
 class UniqueChecker:
     """Finds values that stand in an earlier row of the same file; a rejected row takes no value from the others.
 
     Args:
-        places: of the columns in the file.
+        indexes: of the columns in the file.
     """
 
-    def __init__(self, places: Mapping[str, int]) -> None:
-        self._places = places
-        self._seen: dict[str, set[Any]] = {name: set() for name in places}
+    def __init__(self, indexes: Mapping[str, int]) -> None:
+        self._indexes = indexes
+        self._seen: dict[str, set[Any]] = {name: set() for name in indexes}
 
     def check(self, values: Mapping[str, pa.Array], cells: Cells, faults: Faults) -> None:
-        columns = [(place, self._seen[name], values[name].to_pylist()) for name, place in self._places.items()]
+        columns = [(index, self._seen[name], values[name].to_pylist()) for name, index in self._indexes.items()]
         for row in range(len(cells.lines)) if columns else ():
             if row in faults:
                 continue
-            for place, seen, column in columns:
+            for index, seen, column in columns:
                 if column[row] is not None and column[row] in seen:
-                    faults.add_row(row, place, "duplicate", f"{quote(cells.columns[place][row].as_py())} stands in an earlier row too")
+                    faults.add_row(row, index, "duplicate", f"{quote(cells.columns[index][row].as_py())} stands in an earlier row too")
             if row not in faults:
                 for _, seen, column in columns:
                     if column[row] is not None:

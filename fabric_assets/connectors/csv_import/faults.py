@@ -26,7 +26,7 @@ _SHOWN = 10
 class Fault:
     """What is wrong with one cell."""
 
-    place: int
+    index: int
     reason: str
     message: str
 
@@ -46,14 +46,14 @@ class Faults:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def add_row(self, row: int, place: int, reason: str, message: str) -> None:
-        self._rows.setdefault(row, []).append(Fault(place, reason, message))
+    def add_row(self, row: int, index: int, reason: str, message: str) -> None:
+        self._rows.setdefault(row, []).append(Fault(index, reason, message))
 
-    def add(self, mask: pa.Array, place: int, reason: str, build_message: Callable[[int], str]) -> None:
+    def add(self, mask: pa.Array, index: int, reason: str, build_message: Callable[[int], str]) -> None:
         """Note every row where the mask is true."""
         if pc.any(mask).as_py():
             for row in pc.indices_nonzero(pc.fill_null(mask, False)).to_pylist():
-                self.add_row(row, place, reason, build_message(row))
+                self.add_row(row, index, reason, build_message(row))
 
     def build_mask(self, count: int) -> pa.Array:
         """True for the rows without a bad cell."""
@@ -63,7 +63,7 @@ class Faults:
         rejects = []
         for row in self:
             texts = [column[row].as_py() for column in cells.columns]
-            faults = sorted(self._rows[row], key=lambda fault: fault.place)
+            faults = sorted(self._rows[row], key=lambda fault: fault.index)
             rejects.append(_build_reject(cells.lines[row].as_py(), faults, texts, header, origin))
         return rejects
 
@@ -77,23 +77,23 @@ def build_reject(bad: BadRow, header: Sequence[str], origin: str) -> Reject:
 
 def _build_reject(line: int, faults: Sequence[Fault], texts: Sequence[str | None], header: Sequence[str], origin: str) -> Reject:
     first = faults[0]
-    parts = [f"{_name(header, fault.place)}: {fault.message}" for fault in faults[:_SHOWN]]
+    parts = [f"{_name(header, fault.index)}: {fault.message}" for fault in faults[:_SHOWN]]
     if len(faults) > _SHOWN:
         parts.append(f"and {len(faults) - _SHOWN} more")
-    return Reject(origin, line, _name(header, first.place), first.reason, "; ".join(parts), _build_raw(texts, header))
+    return Reject(origin, line, _name(header, first.index), first.reason, "; ".join(parts), _build_raw(texts, header))
 
 
-def _name(header: Sequence[str], place: int) -> str:
-    return header[place] or f"column {place + 1}"
+def _name(header: Sequence[str], index: int) -> str:
+    return header[index] or f"column {index + 1}"
 
 
 def _build_raw(texts: Sequence[str | None], header: Sequence[str]) -> str:
     cells, size = {}, 0
-    for place, text in enumerate(texts):
-        if text is None and not header[place]:
+    for index, text in enumerate(texts):
+        if text is None and not header[index]:
             continue
-        cells[_name(header, place)] = text
-        size += len(header[place]) + len(text or "")
+        cells[_name(header, index)] = text
+        size += len(header[index]) + len(text or "")
         if size > LONGEST_RAW:
             break
     return _cut(json.dumps(cells, ensure_ascii=False))

@@ -93,7 +93,7 @@ def check_file(
     except BaseException:
         spool.close()
         raise
-    return CheckedFile(file.dialect.describe(), [file.header[place] for place in layout.unmapped], read, read - rejected, rejected, spool, stream_name, name)
+    return CheckedFile(file.dialect.describe(), [file.header[index] for index in layout.unmapped], read, read - rejected, rejected, spool, stream_name, name)
 
 
 def build_schema(stream: CsvStream) -> pa.Schema:
@@ -131,23 +131,23 @@ class RowChecker:
         columns = stream.get_columns()
         self._layout, self._name, self._sha256 = layout, name, sha256
         self._checkers = {column: ColumnChecker(column, config, mark, column in (stream.primary_key or ())) for column, config in columns.items()}
-        self._unique = UniqueChecker({column: place for column, place in layout.columns.items() if place is not None and columns[column].unique})
+        self._unique = UniqueChecker({column: index for column, index in layout.columns.items() if index is not None and columns[column].unique})
         self.schema = build_schema(stream)
 
     def check(self, cells: Cells) -> tuple[pa.Table, list[Reject]]:
         count, faults = len(cells.lines), Faults()
         values: dict[str, pa.Array] = {}
-        for place in self._layout.unnamed:
-            faults.add(pc.is_valid(cells.columns[place]), place, "unnamed_column", lambda row: "a value below no column name")
-        for column, place in self._layout.columns.items():
-            if place is None:
+        for index in self._layout.unnamed:
+            faults.add(pc.is_valid(cells.columns[index]), index, "unnamed_column", lambda row: "a value below no column name")
+        for column, index in self._layout.columns.items():
+            if index is None:
                 values[column] = pa.nulls(count, self.schema.field(column).type)
             else:
-                native = cells.natives[place] if cells.natives else None
-                values[column] = self._checkers[column].check(cells.columns[place], native, faults, place)
+                native = cells.natives[index] if cells.natives else None
+                values[column] = self._checkers[column].check(cells.columns[index], native, faults, index)
         self._unique.check(values, cells, faults)
         if UNMAPPED in self.schema.names:
-            values[UNMAPPED] = build_json([(self._layout.header[place], cells.columns[place]) for place in self._layout.unmapped], count)
+            values[UNMAPPED] = build_json([(self._layout.header[index], cells.columns[index]) for index in self._layout.unmapped], count)
         values[FILE] = pa.repeat(pa.scalar(self._name, pa.string()), count)
         values[HASH] = pa.repeat(pa.scalar(self._sha256, pa.string()), count)
         values[ROW] = cells.lines

@@ -77,18 +77,20 @@ class Inbox(ABC):
     def find(self, name: str) -> InboxFile | None: ...
 
     @abstractmethod
-    def move(self, name: str, version: str, place: str, *, reason: str | None = None) -> None:
-        """Move a file, if it is still of this version, over what may lie there: a place is told apart by content.
+    def move(self, name: str, version: str, target: str, *, reason: str | None = None) -> None:
+        """Move a file, if it is still of this version. A file that lies at the target is overwritten.
 
         Args:
+            target: names a folder and, by a part of its hash, the content.
             reason: is laid beside it.
         """
 
     @abstractmethod
-    def put_back(self, place: str, name: str, *, mark: bool) -> None:
+    def put_back(self, stored: str, name: str, *, mark: bool) -> None:
         """Move a file that was put away back to where it was dropped; killed on the way, it can be done again.
 
         Args:
+            stored: its path in the archive or in quarantine.
             mark: lay the mark of a complete file beside it.
 
         Raises:
@@ -144,15 +146,15 @@ def open_inbox(context: SourceContext[CsvImportSource]) -> Inbox:
         ConfigurationError: no load of this tenant may read there.
         SourceError: the folder does not exist.
     """
-    config, place = context.config, context.describe()
+    config, where = context.config, context.describe()
     if "://" in config.path and not config.path.startswith("file://"):
         from fabric_assets.connectors.csv_import.bucket import BucketInbox
 
-        return BucketInbox(open_bucket(context, config, place), config.path.partition("://")[2].rstrip("/"), place)
+        return BucketInbox(open_bucket(context, config, where), config.path.partition("://")[2].rstrip("/"), where)
     folder = get_folder(context, config)
     if not folder.is_dir():
         if Path(config.path.removeprefix("file://")).is_absolute():
-            raise SourceError(f"{place}: the folder {config.path} does not exist", remedy="create or mount it, or correct the source's path")
+            raise SourceError(f"{where}: the folder {config.path} does not exist", remedy="create or mount it, or correct the source's path")
         make_private_folder(folder)
     return FolderInbox(folder, LocalPaths(context))
 
@@ -188,7 +190,7 @@ class FolderInbox(Inbox):
         modified = datetime.fromtimestamp(facts.st_mtime, UTC)
         return InboxFile(name, _get_version(facts), facts.st_size, modified, max(facts.st_mtime, facts.st_ctime))
 
-    def move(self, name: str, version: str, place: str, *, reason: str | None = None) -> None:
+    def move(self, name: str, version: str, target: str, *, reason: str | None = None) -> None:
         with contextlib.ExitStack() as opened:
             try:
                 here, old = opened.enter_context(open_parent(self._folder, name))
@@ -196,7 +198,7 @@ class FolderInbox(Inbox):
                 return
             if not _holds(here, old, version):
                 return
-            there, new = opened.enter_context(open_parent(self._folder, place, make=True))
+            there, new = opened.enter_context(open_parent(self._folder, target, make=True))
             if reason is not None:
                 write_whole(there, f"{new}{REASON_SUFFIX}", reason)
             os.replace(old, new, src_dir_fd=here, dst_dir_fd=there)
@@ -214,9 +216,9 @@ class FolderInbox(Inbox):
             return False
         return max(mark.st_mtime_ns, mark.st_ctime_ns) >= facts.st_mtime_ns or facts.st_mtime_ns > time.time_ns()
 
-    def put_back(self, place: str, name: str, *, mark: bool) -> None:
-        with open_parent(self._folder, place) as (there, old), open_parent(self._folder, name, make=True) as (here, new):
-            # A link and not a renaming, which would take the place of a file that is dropped in this very moment.
+    def put_back(self, stored: str, name: str, *, mark: bool) -> None:
+        with open_parent(self._folder, stored) as (there, old), open_parent(self._folder, name, make=True) as (here, new):
+            # A link and not a renaming, which would overwrite a file that is dropped in this very moment.
             try:
                 os.link(old, new, src_dir_fd=there, dst_dir_fd=here, follow_symlinks=False)
             except FileExistsError:
@@ -226,7 +228,7 @@ class FolderInbox(Inbox):
                 flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
                 os.close(os.open(f"{new}{DONE_SUFFIX}", flags, 0o600, dir_fd=here))
                 os.utime(f"{new}{DONE_SUFFIX}", dir_fd=here, follow_symlinks=False)
-        self.remove(place)
+        self.remove(stored)
 
     def remove(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError), open_parent(self._folder, name) as (folder, own):

@@ -114,7 +114,7 @@ def _cast_all(texts: pa.Array, column: ImportColumn, kind: pa.DataType, mark: st
         if column.timezone is None:
             return _try_cast(texts, kind)
         values = _try_cast(texts, pa.timestamp("us"))
-        return None if values is None else _place_in_zone(values, column.timezone)
+        return None if values is None else _localize(values, column.timezone)
     return None
 
 
@@ -135,7 +135,7 @@ def _try_cast(texts: pa.Array, kind: pa.DataType) -> pa.Array | None:
     return values
 
 
-def _place_in_zone(values: pa.Array, zone: str) -> pa.Array | None:
+def _localize(values: pa.Array, zone: str) -> pa.Array | None:
     try:
         return pc.assume_timezone(values, zone, ambiguous="raise", nonexistent="raise").cast(pa.timestamp("us", "UTC"))
     except pa.ArrowInvalid:

@@ -36,7 +36,7 @@ _ERROR_CELL = re.compile(rb"""(<(?:\w+:)?c\s[^>]*?\bt\s*=\s*["']e["'][^>]*(?<!/)
 _LONG = re.compile(r"-?[0-9]{16,}")
 # Of these a result that is there and empty is an empty text.
 _TEXTS = ("str", "inlineStr")
-_PLACE = re.compile(r"([A-Z]{1,3})[0-9]{1,7}")
+_REFERENCE = re.compile(r"([A-Z]{1,3})[0-9]{1,7}")
 
 Cell = str | Sequence[str | None] | None
 
@@ -233,8 +233,8 @@ class _SheetXml:
                 if self._line > _LAST_ROW:
                     raise ValueError(self._line)
             case "c":
-                place = _PLACE.fullmatch(attributes.get("r", ""))
-                self._column = _count_column(place[1]) if place else self._column + 1
+                reference = _REFERENCE.fullmatch(attributes.get("r", ""))
+                self._column = _count_column(reference[1]) if reference else self._column + 1
                 self._kind, self._has_formula, self._has_value = attributes.get("t", "n"), False, False
                 self._value.clear()
             case "is":

@@ -68,7 +68,7 @@ class _StreamImport:
 
     def __init__(self, context: SourceContext[CsvImportSource], config: CsvImportSource, name: str, folder: Path, put_away: PutAway) -> None:
         self._context, self._config, self._name, self._folder = context, config, name, folder
-        self._stream, self._place = config.streams[name], context.describe(name)
+        self._stream, self._where = config.streams[name], context.describe(name)
         self._ends = time.monotonic() + config.timeout.total_seconds()
         self._put_away, self._done = put_away, list[ImportedFile]()
         self._taken, self._now = 0, datetime.now(UTC)
@@ -126,7 +126,7 @@ class _StreamImport:
         attempts: how often these bytes could not be read under this name.
         """
         if time.monotonic() > self._ends:
-            raise SourceUnavailable(f"{self._place}: the load took longer than the source's timeout", remedy="raise the source's timeout")
+            raise SourceUnavailable(f"{self._where}: the load took longer than the source's timeout", remedy="raise the source's timeout")
         self._taken += 1
         self._sequence += 1
         inspected = self._inspect(file, ImportedFile(name, file.version, None, file.size, file.modified_at, "loaded", attempts=attempts))
@@ -175,7 +175,7 @@ class _StreamImport:
             raise
         except Exception as error:  # noqa: BLE001 - one file that cannot be read must not hold up the others
             if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _OURS):
-                what = f"{self._place}: {record.shown} cannot be read for want of disk, memory or handles: {error}"
+                what = f"{self._where}: {record.shown} cannot be read for want of disk, memory or handles: {error}"
                 raise SourceUnavailable(what, remedy="make room; no file has been given up") from None
             self._record_failure(record, error)
         finally:
@@ -260,7 +260,7 @@ class _StreamImport:
             count = len(self._done)
             yield from self._take(there, file.name)
             if any(done.status == "failed" for done in self._done[count:]):
-                raise SourceUnavailable(f"{self._place}: {file.shown}, whose rows are in the table, cannot be read again", remedy="make it readable; try again")
+                raise SourceUnavailable(f"{self._where}: {file.shown}, whose rows are in the table, cannot be read again", remedy="make it readable; try again")
 
     def _find_twin(self, file: ImportedFile) -> InboxFile | None:
         """The same bytes under another name, skipped for the sake of this one."""
@@ -271,7 +271,7 @@ class _StreamImport:
         names = _name(file.name for file in missing)
         if missing and self._context.full_refresh:
             raise SourceError(
-                f"{self._place}: {len(missing)} files whose rows are in the table lie neither in the inbox nor in {ARCHIVE}/ or {QUARANTINE}/: {names}",
+                f"{self._where}: {len(missing)} files whose rows are in the table lie neither in the inbox nor in {ARCHIVE}/ or {QUARANTINE}/: {names}",
                 remedy="put them back to load everything anew; or drop the table, which is to do without them, and run without --full-refresh",
             )
         if missing:
@@ -288,7 +288,7 @@ class _StreamImport:
         return rows.append_column(ORDER, pa.array(order, BIGINT))
 
     def _report(self, message: str) -> None:
-        self._context.report(f"{self._place}: {message}")
+        self._context.report(f"{self._where}: {message}")
 
 
 def _describe(checked: CheckedFile) -> str:

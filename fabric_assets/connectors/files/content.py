@@ -49,13 +49,13 @@ class Content:
     is_copy: bool = False
 
 
-def prepare(file: FetchedFile, stream: FileStream, limits: FileLimits, place: str) -> Content:
+def prepare(file: FetchedFile, stream: FileStream, limits: FileLimits, where: str) -> Content:
     """Find how a file is written, and copy it where its reader could not read it as it lies.
 
     Raises:
         DataError: it is not of the stream's format, or larger than the limits.
     """
-    return _Preparation(file, stream, limits, f"{place}: the file {file.source.shown}").run()
+    return _Preparation(file, stream, limits, f"{where}: the file {file.source.shown}").run()
 
 
 class _Preparation:

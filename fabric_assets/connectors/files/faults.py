@@ -19,13 +19,13 @@ _OUT_OF_MEMORY = ("OutOfMemoryException", "ArrowMemoryError", "MemoryError")
 _LINE = re.compile(r"\bline:?\s+(\d+)", re.IGNORECASE)
 
 
-def build_error(file: FetchedFile, place: str, error: Exception) -> DataError:
+def build_error(file: FetchedFile, where: str, error: Exception) -> DataError:
     said = str(error)
     if type(error).__name__ in _OUT_OF_MEMORY:
         remedy = "write rows or columns that are shorter, or split the file; no row of it has been loaded"
-        return DataError(f"{place}: the file {file.source.shown} needs more memory than a reader of files may take", remedy=remedy)
+        return DataError(f"{where}: the file {file.source.shown} needs more memory than a reader of files may take", remedy=remedy)
     line = _LINE.search(said)
     at = f", line {line[1]}" if line else ""
     faults = "; ".join(dict.fromkeys(match[0].lower() for match in _FAULTS.finditer(said)))
     reason = faults or f"it is not of the stream's format ({type(error).__name__})"
-    return DataError(f"{place}: the file {file.source.shown}{at} cannot be read: {reason}", remedy="correct the file; no row of it has been loaded")
+    return DataError(f"{where}: the file {file.source.shown}{at} cannot be read: {reason}", remedy="correct the file; no row of it has been loaded")

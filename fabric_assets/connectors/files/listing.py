@@ -82,7 +82,7 @@ class FetchedFile:
     sha256: str
 
     @contextlib.contextmanager
-    def hold(self, place: str) -> Iterator[None]:
+    def hold(self, where: str) -> Iterator[None]:
         """Let the path lead to the file that was listed, whatever takes the place of its name, or of a folder on the way, meanwhile.
 
         Raises:
@@ -92,22 +92,22 @@ class FetchedFile:
         if self.source.local is None or not _DESCRIPTORS.is_dir():
             yield
             return
-        with _explain(self.source, place):
+        with _explain(self.source, where):
             opened = self.source.open()
         with opened:
             self.path.unlink(missing_ok=True)
             self.path.symlink_to(_DESCRIPTORS / str(opened.fileno()))
-            self.refuse_change(place)
+            self.refuse_change(where)
             yield
 
-    def refuse_change(self, place: str) -> None:
+    def refuse_change(self, where: str) -> None:
         """Raise a RetriableError where the file is not the one that was hashed."""
         local = self.source.local
         if local is not None and (not local.is_file() or _get_version(local.stat()) != self.source.version):
-            raise _build_change_error(self.source, place)
+            raise _build_change_error(self.source, where)
 
 
-def list_files(context: SourceContext[FolderSource], stream: FileStream, *, place: str) -> tuple[list[SourceFile], bool]:
+def list_files(context: SourceContext[FolderSource], stream: FileStream, *, where: str) -> tuple[list[SourceFile], bool]:
     """Find the stream's files, by name, and whether the source's path holds any file at all.
 
     Raises:
@@ -121,13 +121,13 @@ def list_files(context: SourceContext[FolderSource], stream: FileStream, *, plac
         folder, path = get_folder(context, config), rest if separator else config.path
         if not folder.is_dir():
             raise SourceError(
-                f"{place}: the folder {path} does not exist", remedy="create it, or correct the source's path; relative paths count from FABRIC_DATA_DIR"
+                f"{where}: the folder {path} does not exist", remedy="create it, or correct the source's path; relative paths count from FABRIC_DATA_DIR"
             )
-        return _list_folder(folder, stream, place, context)
-    return _list_bucket(open_bucket(context, config, place), rest.rstrip("/"), stream, place, context)
+        return _list_folder(folder, stream, where, context)
+    return _list_bucket(open_bucket(context, config, where), rest.rstrip("/"), stream, where, context)
 
 
-def fetch(file: SourceFile, folder: Path, number: int, *, most: int, place: str) -> FetchedFile:
+def fetch(file: SourceFile, folder: Path, number: int, *, most: int, where: str) -> FetchedFile:
     """Hash a file and give it a safe name; copy it there if it lies in a bucket.
 
     Args:
@@ -138,13 +138,13 @@ def fetch(file: SourceFile, folder: Path, number: int, *, most: int, place: str)
         SourceError: it cannot be read.
     """
     digest, path, size = hashlib.sha256(), folder / f"{number}.data", file.size
-    with _explain(file, place):
-        refuse_size(size, most, f"{place}: the file {file.shown}")
+    with _explain(file, where):
+        refuse_size(size, most, f"{where}: the file {file.shown}")
         with file.open() as reader, contextlib.ExitStack() as writing:
             writer, size = None if file.local else writing.enter_context(path.open("wb")), 0
             while chunk := reader.read(_CHUNK):
                 size += len(chunk)
-                refuse_size(size, most, f"{place}: the file {file.shown}")
+                refuse_size(size, most, f"{where}: the file {file.shown}")
                 digest.update(chunk)
                 if writer:
                     writer.write(chunk)
@@ -154,17 +154,17 @@ def fetch(file: SourceFile, folder: Path, number: int, *, most: int, place: str)
 
 
 @contextlib.contextmanager
-def _explain(file: SourceFile, place: str) -> Iterator[None]:
+def _explain(file: SourceFile, where: str) -> Iterator[None]:
     try:
         yield
     except _ReplacedError:
-        raise _build_change_error(file, place) from None
+        raise _build_change_error(file, where) from None
     except OSError as error:
-        raise SourceError(f"{place}: the file {file.shown} cannot be read: {error.strerror or error}", remedy="check the file's permissions") from None
+        raise SourceError(f"{where}: the file {file.shown} cannot be read: {error.strerror or error}", remedy="check the file's permissions") from None
 
 
-def _build_change_error(file: SourceFile, place: str) -> RetriableError:
-    return RetriableError(f"{place}: the file {file.shown} changed while it was read", remedy="try again when the program that writes it has finished")
+def _build_change_error(file: SourceFile, where: str) -> RetriableError:
+    return RetriableError(f"{where}: the file {file.shown} changed while it was read", remedy="try again when the program that writes it has finished")
 
 
 def refuse_size(size: int, most: int, name: str) -> None:
@@ -187,7 +187,7 @@ def get_folder(context: SourceContext, config: FolderSource) -> Path:
     return folder
 
 
-def _list_folder(folder: Path, stream: FileStream, place: str, context: SourceContext) -> tuple[list[SourceFile], bool]:
+def _list_folder(folder: Path, stream: FileStream, where: str, context: SourceContext) -> tuple[list[SourceFile], bool]:
     files, unfinished, paths = [], [], LocalPaths(context)
     for path in sorted(folder.glob(stream.glob)):
         if path.name.startswith(".") or path.is_dir():
@@ -197,17 +197,17 @@ def _list_folder(folder: Path, stream: FileStream, place: str, context: SourceCo
             continue
         real = Path(os.path.realpath(path))  # of a link to itself, too, which `resolve` refuses
         if not real.is_relative_to(folder) or not real.is_file():
-            context.report(f"{place}: {path.name} is skipped: it is no regular file below the source's path")
+            context.report(f"{where}: {path.name} is skipped: it is no regular file below the source's path")
             continue
         paths.check(real.parent)
         files.append(_build_local(path.relative_to(folder).as_posix(), real, real.stat()))
-    _report_unfinished(unfinished, context, place)
+    _report_unfinished(unfinished, context, where)
     return files, bool(files) or any(path.is_file() and not is_unfinished(path.relative_to(folder).as_posix()) for path in folder.rglob("*"))
 
 
-def _report_unfinished(names: Sequence[str], context: SourceContext, place: str) -> None:
+def _report_unfinished(names: Sequence[str], context: SourceContext, where: str) -> None:
     if names:
-        context.report(f"{place}: {len(names)} files are left alone, since their names say that they are not complete: {names[0]}")
+        context.report(f"{where}: {len(names)} files are left alone, since their names say that they are not complete: {names[0]}")
 
 
 def _build_local(name: str, path: Path, facts: os.stat_result) -> SourceFile:
@@ -229,7 +229,7 @@ def _get_version(facts: os.stat_result) -> str:
     return f"{facts.st_size}-{facts.st_mtime_ns}-{facts.st_ctime_ns}"
 
 
-def open_bucket(context: SourceContext, config: FolderSource, place: str) -> Any:
+def open_bucket(context: SourceContext, config: FolderSource, where: str) -> Any:
     """The bucket's file system; connects only when it is asked.
 
     Raises:
@@ -254,10 +254,10 @@ def open_bucket(context: SourceContext, config: FolderSource, place: str) -> Any
     try:
         return fsspec.filesystem({"az": "abfs"}.get(scheme, scheme), **options)
     except ImportError:
-        raise ConfigurationError(f"{place}: {scheme}:// needs a library that is not installed", remedy=f"pip install {_EXTRAS.get(scheme, 's3fs')}") from None
+        raise ConfigurationError(f"{where}: {scheme}:// needs a library that is not installed", remedy=f"pip install {_EXTRAS.get(scheme, 's3fs')}") from None
 
 
-def _list_bucket(bucket: Any, base: str, stream: FileStream, place: str, context: SourceContext) -> tuple[list[SourceFile], bool]:
+def _list_bucket(bucket: Any, base: str, stream: FileStream, where: str, context: SourceContext) -> tuple[list[SourceFile], bool]:
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
@@ -267,12 +267,12 @@ def _list_bucket(bucket: Any, base: str, stream: FileStream, place: str, context
         unfinished = [name for name in sorted(infos) if is_unfinished(name.removeprefix(base))]
     except (PermissionError, FileNotFoundError) as error:
         raise SourceError(
-            f"{place}: the bucket {base.split('/', 1)[0]} refuses: {error}",
+            f"{where}: the bucket {base.split('/', 1)[0]} refuses: {error}",
             remedy="check the source's path and credentials, and that they may list and read it",
         ) from None
     except (BotoCoreError, ClientError, OSError) as error:
-        raise SourceUnavailable(f"{place}: the bucket cannot be reached: {error}", remedy="check the network, and the credentials' endpoint_url") from None
-    _report_unfinished([name.rsplit("/", 1)[-1] for name in unfinished], context, place)
+        raise SourceUnavailable(f"{where}: the bucket cannot be reached: {error}", remedy="check the network, and the credentials' endpoint_url") from None
+    _report_unfinished([name.rsplit("/", 1)[-1] for name in unfinished], context, where)
     files, any_file = [], any_file and len(unfinished) < max(len(infos), 1)
     for name, info in sorted(infos.items()):
         if name in unfinished:

@@ -36,7 +36,7 @@ def find_news(
     *,
     replaces: bool,
     most: int,
-    place: str,
+    where: str,
     report: Callable[[str], None],
     check: Callable[[], None],
 ) -> News:
@@ -56,14 +56,14 @@ def find_news(
         before = remembered.get(file.name, {})
         if file.name not in at_hand:
             check()
-            at_hand[file.name] = fetch(file, folder, number, most=most, place=place)
+            at_hand[file.name] = fetch(file, folder, number, most=most, where=where)
         sha256 = at_hand[file.name].sha256
         if replaces and before and before["sha256"] != sha256 and hashes.get(before["sha256"]) == file.name:
             del hashes[before["sha256"]]
         news.seen[file.name] = {"version": file.kept_version, "sha256": sha256}
         twin = hashes.setdefault(sha256, file.name)
         if twin != file.name:
-            report(f"{place}: {file.shown} holds the same bytes as {show_name(twin)}, which is loaded already, and is skipped")
+            report(f"{where}: {file.shown} holds the same bytes as {show_name(twin)}, which is loaded already, and is skipped")
             news.seen[file.name]["twin"] = twin
             news.forgotten.append(file.name)
         elif before.get("sha256") != sha256 or "twin" in before:

@@ -24,11 +24,11 @@ class ParquetReader:
     @property
     def name(self) -> str:
         """The file, for messages."""
-        return f"{self.reading.place}: the file {self.file.source.shown}"
+        return f"{self.reading.where}: the file {self.file.source.shown}"
 
     def inspect(self) -> Fits:
         limits = self.reading.limits
-        self._content = prepare(self.file, self.reading.stream, limits, self.reading.place)
+        self._content = prepare(self.file, self.reading.stream, limits, self.reading.where)
         with self._open(self._content) as parquet:
             schema = parquet.schema_arrow
             if len(schema.names) > limits.columns:
@@ -87,7 +87,7 @@ class ParquetReader:
     def _build_error(self, error: Exception) -> DataError:
         if "crypt" in str(error).lower():
             return DataError(f"{self.name} is an encrypted Parquet file", remedy="write it without encryption")
-        return build_error(self.file, self.reading.place, error)
+        return build_error(self.file, self.reading.where, error)
 
 
 def _get_size(parquet: pq.ParquetFile) -> int:

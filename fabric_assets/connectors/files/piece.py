@@ -18,7 +18,7 @@ class Reading:
     """How the files of a stream are read.
 
     Args:
-        place: tenant, source and stream, for messages.
+        where: tenant, source and stream, for messages.
         value_forms: the version of the forms (value_forms.py) in which the stream's values are written.
         is_known: whether the stream's table has a column of that name.
         report: takes what a reader of the run should know.
@@ -26,7 +26,7 @@ class Reading:
 
     stream: FileStream
     limits: FileLimits
-    place: str
+    where: str
     value_forms: int
     is_known: Callable[[str], bool]
     report: Callable[[str], None]

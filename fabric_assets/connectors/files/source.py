@@ -57,7 +57,7 @@ def plan_stream(config: FilesSource, name: str) -> StreamPlan:
 
 
 def _read(context: SourceContext[FilesSource], name: str, folder: Path, memories: Mapping[str, StreamMemory]) -> Iterator[Batch]:
-    memory, place = memories[name], context.describe(name)
+    memory, where = memories[name], context.describe(name)
     if memory.value_forms < CURRENT and context.config.streams[name].format == "csv":
         for field in context.config.streams[name].primary_key or ():
             if memory.get_type(field) not in (None, arrow_types.TEXT):
@@ -65,28 +65,28 @@ def _read(context: SourceContext[FilesSource], name: str, folder: Path, memories
     stream, end = context.config.streams[name], time.monotonic() + context.config.timeout.total_seconds()
     appends = stream.disposition == "append"
     remembered = {} if stream.disposition == "replace" else memory.state.get("files", {})
-    found, any_file = list_files(context, stream, place=place)
-    _check_found(context, stream, found, any_file, memory, place)
+    found, any_file = list_files(context, stream, where=where)
+    _check_found(context, stream, found, any_file, memory, where)
     own = make_empty_folder(folder / name)
-    most, check = context.config.limits.bytes, partial(_check_time, end, place)
-    news = find_news(found, remembered, own, replaces=appends, most=most, place=place, report=context.report, check=check)
+    most, check = context.config.limits.bytes, partial(_check_time, end, where)
+    news = find_news(found, remembered, own, replaces=appends, most=most, where=where, report=context.report, check=check)
     if found and not news.files:
-        context.report(f"{place}: no new or changed file")
-    reading = Reading(stream, context.config.limits, place, memory.value_forms, lambda column: memory.get_type(column) is not None, context.report)
+        context.report(f"{where}: no new or changed file")
+    reading = Reading(stream, context.config.limits, where, memory.value_forms, lambda column: memory.get_type(column) is not None, context.report)
     readers = [(file, build_reader(file, reading)) for file in news.files]
-    types = _decide_types(readers, memory, stream, place)
+    types = _decide_types(readers, memory, stream, where)
     if types or (memory.get_type(FILE) is None and not stream.primary_key):  # else nobody knows the columns
         yield Batch(name, _add_origin(pa.schema(list(types.items())).empty_table(), None, 1, stream, 0))
     sequence = memory.state.get("sequence", 0)
     for number, (file, reader) in enumerate(readers, start=1):
         rows = 0
-        with file.hold(place):
+        with file.hold(where):
             for piece in reader.read(types):
                 batch = _build_batch(name, piece, file, types, stream, sequence + number)
                 rows += len(batch.rows)
                 yield batch
-                _check_time(end, place)
-        file.refuse_change(place)
+                _check_time(end, where)
+        file.refuse_change(where)
         if file.source.name in remembered or not rows:
             memory.replace_rows_of(file.source.name)
     for twin in news.forgotten:
@@ -95,13 +95,13 @@ def _read(context: SourceContext[FilesSource], name: str, folder: Path, memories
     memory.state["files"], memory.state["sequence"] = {**remembered, **news.seen}, sequence + len(readers)
 
 
-def _check_time(end: float, place: str) -> None:
+def _check_time(end: float, where: str) -> None:
     if time.monotonic() > end:
-        raise SourceUnavailable(f"{place}: the load took longer than the source's timeout", remedy="raise the source's timeout")
+        raise SourceUnavailable(f"{where}: the load took longer than the source's timeout", remedy="raise the source's timeout")
 
 
 def _check_found(
-    context: SourceContext[FilesSource], stream: FileStream, found: Sequence[SourceFile], any_file: bool, memory: StreamMemory, place: str
+    context: SourceContext[FilesSource], stream: FileStream, found: Sequence[SourceFile], any_file: bool, memory: StreamMemory, where: str
 ) -> None:
     if found:
         return
@@ -110,28 +110,28 @@ def _check_found(
         path = str((context.settings.data_dir / path).absolute())
     if stream.disposition == "replace" and memory.get_highest(ROW) is not None:
         raise SourceError(
-            f"{place}: no file matches {stream.glob} in {path} any more, and replace would empty the table",
+            f"{where}: no file matches {stream.glob} in {path} any more, and replace would empty the table",
             remedy="put the files back, or load with --full-refresh",
         )
     if any_file and not memory.state.get("files"):
-        raise SourceError(f"{place}: {path} holds files, but none matches {stream.glob}", remedy="correct the stream's glob; ** matches folders of any depth")
-    context.report(f"{place}: no file matches {stream.glob} in {path}, so nothing is loaded")
+        raise SourceError(f"{where}: {path} holds files, but none matches {stream.glob}", remedy="correct the stream's glob; ** matches folders of any depth")
+    context.report(f"{where}: no file matches {stream.glob} in {path}, so nothing is loaded")
 
 
-def _decide_types(readers: Sequence[tuple[FetchedFile, Reader]], memory: StreamMemory, stream: FileStream, place: str) -> dict[str, pa.DataType]:
+def _decide_types(readers: Sequence[tuple[FetchedFile, Reader]], memory: StreamMemory, stream: FileStream, where: str) -> dict[str, pa.DataType]:
     """For each column the type that it has in the warehouse, else one that fits all files of the run."""
     fits: dict[str, frozenset[pa.DataType]] = {}
     for file, reader in readers:
-        with file.hold(place):
+        with file.hold(where):
             found = reader.inspect()
         for column, kinds in found.items():
             if column in (FILE, HASH, ROW, ORDER):
-                raise DataError(f"{place}: the file {file.source.shown} has a column {column}, a name that the platform gives", remedy="rename the column")
+                raise DataError(f"{where}: the file {file.source.shown} has a column {column}, a name that the platform gives", remedy="rename the column")
             fits[column] = _meet(fits.get(column, _ANY), kinds)
         for key in stream.primary_key or ():
             if found and key not in found:
                 raise build_missing_error(
-                    f"{place}: the file {file.source.shown}", kind="primary_key column", name=key, known=found, remedy="correct the stream's primary_key"
+                    f"{where}: the file {file.source.shown}", kind="primary_key column", name=key, known=found, remedy="correct the stream's primary_key"
                 )
     chosen = {column: memory.get_type(column) or _choose(kinds, value_forms=memory.value_forms) for column, kinds in fits.items()}
     return {column: declare(kind) for column, kind in chosen.items()}

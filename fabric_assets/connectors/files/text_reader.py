@@ -56,7 +56,7 @@ class TextReader(ABC):
             try:
                 self._look()
             except duckdb.Error as error:
-                raise build_error(self.file, self.reading.place, error) from None
+                raise build_error(self.file, self.reading.where, error) from None
         if self._content.is_copy and (self._salvage or self._content.path.stat().st_size > _KEPT_COPY):
             self._content.path.unlink()
         return self._fits
@@ -75,7 +75,7 @@ class TextReader(ABC):
     @property
     def name(self) -> str:
         """The file, for messages."""
-        return f"{self.reading.place}: the file {self.file.source.shown}"
+        return f"{self.reading.where}: the file {self.file.source.shown}"
 
     @property
     def path(self) -> Path:
@@ -88,7 +88,7 @@ class TextReader(ABC):
         return MAX_LINE if self._salvage else _USUAL_LINE
 
     def _prepare(self) -> Content:
-        return prepare(self.file, self.reading.stream, self.reading.limits, self.reading.place)
+        return prepare(self.file, self.reading.stream, self.reading.limits, self.reading.where)
 
     def _connect(self) -> Any:
         return connect(self.file.path.parent, threads=1) if self._salvage else connect(self.file.path.parent)
@@ -182,7 +182,7 @@ class TextReader(ABC):
                 self._are_parts_small = True
                 yield from self._read_rest(read, types, done)
         except duckdb.Error as error:
-            raise build_error(self.file, self.reading.place, error) from None
+            raise build_error(self.file, self.reading.where, error) from None
 
     def _read_rest(self, read: _Read, types: Mapping[str, pa.DataType], done: int) -> Iterator[pa.Table]:
         for path in self._cut():

@@ -73,7 +73,7 @@ class AnswerFormat:
             vars(response)[_REPEATED] = repeated
         return response.json()
 
-    def read(self, response: Response, place: str) -> Any:
+    def read(self, response: Response, where: str) -> Any:
         """Raises:
         SourceError: there is no value.
         """
@@ -81,7 +81,7 @@ class AnswerFormat:
             return self.parse(response)
         except UnreadableAnswer as error:
             found = error
-        raise SourceError(f"{place}: the answer of {show_url(response.url)} {found.message}", remedy=found.remedy)
+        raise SourceError(f"{where}: the answer of {show_url(response.url)} {found.message}", remedy=found.remedy)
 
     def _read(self, content: bytes, content_type: str, repeated: list[RepeatedNames]) -> Any:
         if not content.strip():
@@ -95,8 +95,8 @@ class AnswerFormat:
         except json.JSONDecodeError as error:
             if "Extra data" in error.msg and text[error.pos :].lstrip(_RECORD_SEPARATOR).startswith(("{", "[")):
                 raise UnreadableAnswer("holds several JSON values, one after the other", "declare `format: jsonl` if they stand one a line") from None
-            where = f", but {content_type or 'of no type'}" if "json" not in content_type else f": line {error.lineno}, column {error.colno}"
-            raise UnreadableAnswer(f"is not JSON{where}", is_cut_off=_is_cut_off(text, error)) from None
+            detail = f", but {content_type or 'of no type'}" if "json" not in content_type else f": line {error.lineno}, column {error.colno}"
+            raise UnreadableAnswer(f"is not JSON{detail}", is_cut_off=_is_cut_off(text, error)) from None
         except (ValueError, RecursionError):
             # A number of thousands of digits, or thousands of levels.
             raise UnreadableAnswer("is not JSON that can be read: it has a number of too many digits, or too many levels") from None

@@ -40,7 +40,7 @@ def build_login(auth: AuthConfig | None, context: SourceContext, open_session: O
     """Resolve the login's secrets.
 
     Args:
-        open_session: a session for the address where tokens are given out, by place, URL and login.
+        open_session: a session for the address where tokens are given out, by where (for messages), URL and login.
 
     Raises:
         SecretError: one is missing, or cannot stand in a header.
@@ -125,8 +125,8 @@ class _ClientLogin(Login):
         method: how these are sent; None tries the form, then Basic, and keeps to what the server took.
     """
 
-    def __init__(self, place: str, url: str, form: dict[str, str], client: _Client, *, method: Method | None, open_session: OpenSession) -> None:
-        self._place, self._url, self._form, self._client, self._open_session = place, url, form, client, open_session
+    def __init__(self, where: str, url: str, form: dict[str, str], client: _Client, *, method: Method | None, open_session: OpenSession) -> None:
+        self._where, self._url, self._form, self._client, self._open_session = where, url, form, client, open_session
         self._methods: list[Method] = [method] if method else ["client_secret_post", "client_secret_basic"]
         self._lock = threading.Lock()
         self._session: Session | None = None
@@ -155,11 +155,11 @@ class _ClientLogin(Login):
 
     def _fetch(self) -> None:
         if self._session is None:
-            self._session = self._open_session(self._place, self._url, _ClientSecret(self._client))
+            self._session = self._open_session(self._where, self._url, _ClientSecret(self._client))
         answer = _read_answer(self._ask(self._session))
         token = answer.get("access_token")
         if not isinstance(token, str) or not _HEADER_VALUE.fullmatch(token):
-            raise SourceError(f"{self._place}: the answer holds no access_token", remedy="check auth.token_url")
+            raise SourceError(f"{self._where}: the answer holds no access_token", remedy="check auth.token_url")
         try:
             lifetime = float(answer.get("expires_in", _DEFAULT_LIFETIME_SECONDS))
         except (TypeError, ValueError):

@@ -34,11 +34,11 @@ class RestCursorReader:
     """Finds the highest cursor value of rows, and where a load begins.
 
     Args:
-        place: tenant, source and stream, for messages.
+        where: tenant, source and stream, for messages.
     """
 
-    def __init__(self, place: str, cursor: RestCursor) -> None:
-        self._place, self._cursor = place, cursor
+    def __init__(self, where: str, cursor: RestCursor) -> None:
+        self._where, self._cursor = where, cursor
 
     def get_start(self, positions: Iterable[Position | None]) -> Position | None:
         """Where to begin so that each of the streams, which came as far as `positions`, misses nothing; None is the beginning."""
@@ -59,13 +59,13 @@ class RestCursorReader:
         found = [find_value(row, self._cursor.field) for row in rows]
         if position is None and all(value is MISSING for value in found):
             raise build_missing_error(
-                self._place, kind="cursor field", name=self._cursor.field, known=rows[0], remedy="let cursor.field name a field of every row"
+                self._where, kind="cursor field", name=self._cursor.field, known=rows[0], remedy="let cursor.field name a field of every row"
             )
         values = [value for value in (*found, position) if value is not MISSING and value is not None]
         ranks = [self.sort(value) for value in values]
         if len(kinds := {kind for kind, _ in ranks} | ({self.sort(start)[0]} if values and start is not None else set())) > 1:
             raise DataError(
-                f"{self._place}: cursor field {self._cursor.field!r} holds values of several kinds: {', '.join(sorted(kinds))}",
+                f"{self._where}: cursor field {self._cursor.field!r} holds values of several kinds: {', '.join(sorted(kinds))}",
                 remedy="choose another field; if the API has changed, correct cursor.initial and load anew with --full-refresh",
             )
         return values[max(range(len(ranks)), key=ranks.__getitem__)] if values else None
@@ -98,12 +98,12 @@ class RestCursorReader:
             DataError: it is no number, time or text.
         """
         if isinstance(value, bool) or not isinstance(value, int | float | str):
-            raise DataError(f"{self._place}: cursor field {self._cursor.field!r} holds {type(value).__name__} values", remedy="choose a time, a number or text")
+            raise DataError(f"{self._where}: cursor field {self._cursor.field!r} holds {type(value).__name__} values", remedy="choose a time, a number or text")
         # A number is one however it is written: as text "10.5" would come before "9.5".
         if (number := _read_number(value)) is not None:
             return "number", number
         if not isinstance(value, str):
-            raise DataError(f"{self._place}: cursor field {self._cursor.field!r} holds {value}, which is no number", remedy="choose a time, a number or text")
+            raise DataError(f"{self._where}: cursor field {self._cursor.field!r} holds {value}, which is no number", remedy="choose a time, a number or text")
         try:
             moment = datetime.fromisoformat(value)
         except ValueError:
@@ -120,7 +120,7 @@ class RestCursorReader:
         if isinstance(lag, int) and kind == "number":
             return format(value - lag, "f" if isinstance(value, Decimal) else "d") if isinstance(position, str) else position - lag
         needed = {"time": "a duration, e.g. 5m", "number": "a number"}.get(kind, "left out, for text cannot be counted back")
-        raise ConfigurationError(f"{self._place}: cursor.lag must be {needed}: the cursor field holds {kind} values", remedy="change cursor.lag")
+        raise ConfigurationError(f"{self._where}: cursor.lag must be {needed}: the cursor field holds {kind} values", remedy="change cursor.lag")
 
 
 def _read_number(value: Position) -> int | Decimal | None:
@@ -152,9 +152,9 @@ class Border:
         keys: the primary key; without one a row is known by its whole content.
     """
 
-    def __init__(self, place: str, cursor: RestCursor, *, memory: StreamMemory, keys: tuple[str, ...]) -> None:
-        self._place, self._field, self._keys, self._state = place, cursor.field, keys, memory.state
-        self._sort = RestCursorReader(place, cursor).sort
+    def __init__(self, where: str, cursor: RestCursor, *, memory: StreamMemory, keys: tuple[str, ...]) -> None:
+        self._where, self._field, self._keys, self._state = where, cursor.field, keys, memory.state
+        self._sort = RestCursorReader(where, cursor).sort
         self._start, self._seen = self._load(memory)
         self._highest = self._start
         # Rows before the last load's highest value: left out, since they are no news by the cursor.
@@ -171,13 +171,13 @@ class Border:
             value = find_value(row, self._field)
             if value is MISSING or value is None:
                 raise DataError(
-                    f"{self._place}: a row has no value in the cursor field {self._field!r}, so each load would append it again",
+                    f"{self._where}: a row has no value in the cursor field {self._field!r}, so each load would append it again",
                     remedy="use merge with a primary_key, or another cursor field",
                 )
             rank = self._sort(value)
             if rank[0] == "text":
                 raise DataError(
-                    f"{self._place}: the cursor field {self._field!r} holds {value!r}, no number or time: only the API knows which of such texts comes later,"
+                    f"{self._where}: the cursor field {self._field!r} holds {value!r}, no number or time: only the API knows which of such texts comes later,"
                     " so an append cannot tell which rows are new",
                     remedy="use merge with a primary_key, or another cursor field",
                 )
@@ -190,7 +190,7 @@ class Border:
     def _load(self, memory: StreamMemory) -> tuple[Sortable | None, Counter[str]]:
         if (known := self._state.get("field", self._field)) != self._field:
             raise DataError(
-                f"{self._place}: the cursor was {known!r} and is now {self._field!r}, and an append cannot tell which rows it has loaded",
+                f"{self._where}: the cursor was {known!r} and is now {self._field!r}, and an append cannot tell which rows it has loaded",
                 remedy="load the stream anew with --full-refresh",
             )
         border = self._state.get("border") or self._rebuild(memory)
@@ -207,7 +207,7 @@ class Border:
         if highest is None or is_text_number or not self._keys:
             needed = "a field of the row itself" if highest is None else "a column of numbers" if is_text_number else "a primary_key"
             raise DataError(
-                f"{self._place}: how far the cursor {self._field!r} came is lost, and without {needed} an append cannot tell which rows it has loaded",
+                f"{self._where}: how far the cursor {self._field!r} came is lost, and without {needed} an append cannot tell which rows it has loaded",
                 remedy="load the stream anew with --full-refresh",
             )
         columns = {key: memory.get_column(key) for key in self._keys}

@@ -42,13 +42,13 @@ class Failure:
     wait: float | None = None
 
 
-def describe_refusal(response: Response, place: str, request: PreparedRequest, secrets: Sequence[str]) -> Failure:
+def describe_refusal(response: Response, where: str, request: PreparedRequest, secrets: Sequence[str]) -> Failure:
     """An answer that is neither rows nor the way to them: 202, 300 to 399 without a way on, 400 and above."""
     status, said, patience = response.status_code, quote_answer(response, secrets), find_patience(response)
     limited = status == 403 and (patience is not None or says_rate_limit(response))
     passing = limited or status in _PASSING or status >= 500
     remedy = _LIMITED if limited else _REMEDIES.get(status, f"the API itself failed; {_LATER}" if passing else "check the stream's path and params")
-    message = f"{place}: {request.method} {show_url(request.url or '')} was answered with {status}"
+    message = f"{where}: {request.method} {show_url(request.url or '')} was answered with {status}"
     if limited:
         message += " (the API's rate limit is reached)"
     elif status == 202:
@@ -59,34 +59,34 @@ def describe_refusal(response: Response, place: str, request: PreparedRequest, s
     return Failure(error, passing, status, patience.seconds if patience else None)
 
 
-def describe_failure(error: Exception, place: str, request: PreparedRequest) -> Failure:
+def describe_failure(error: Exception, where: str, request: PreparedRequest) -> Failure:
     """A request without an answer, or with half of one."""
     asked, remedy = f"{request.method} {show_url(request.url or '')}", "check that the API is up and base_url is right"
     if isinstance(error, SSLError):
         # No retry makes a certificate good.
         reason = _find_reason(error)
         return Failure(
-            SourceError(f"{place}: no trusted TLS connection to {show_url(request.url or '')}: {reason}", remedy="check base_url and the server's certificate")
+            SourceError(f"{where}: no trusted TLS connection to {show_url(request.url or '')}: {reason}", remedy="check base_url and the server's certificate")
         )
     if isinstance(error, TooManyRedirects):
-        return Failure(SourceError(f"{place}: {asked} is redirected without end", remedy="check base_url and the stream's path"))
+        return Failure(SourceError(f"{where}: {asked} is redirected without end", remedy="check base_url and the stream's path"))
     if isinstance(error, TooLate):
-        return Failure(SourceUnavailable(f"{place}: the answer to {asked} came too slowly to end in time", remedy=remedy), passing=True)
+        return Failure(SourceUnavailable(f"{where}: the answer to {asked} came too slowly to end in time", remedy=remedy), passing=True)
     if isinstance(error, Timeout):
         seconds = CONNECT_SECONDS if isinstance(error, ConnectTimeout) else READ_SECONDS
-        return Failure(SourceUnavailable(f"{place}: {asked} was not answered within {seconds} s", remedy=remedy), passing=True)
+        return Failure(SourceUnavailable(f"{where}: {asked} was not answered within {seconds} s", remedy=remedy), passing=True)
     if isinstance(error, RequestsConnectionError):
-        return Failure(SourceUnavailable(f"{place}: {asked} failed: {_find_reason(error)}", remedy=remedy), passing=True)
+        return Failure(SourceUnavailable(f"{where}: {asked} failed: {_find_reason(error)}", remedy=remedy), passing=True)
     if isinstance(error, ContentDecodingError) and (packed := _find_claim(error)):
         return Failure(
             SourceError(
-                f"{place}: the answer to {asked} has the header Content-Encoding: {packed}, but its body is not {packed}",
+                f"{where}: the answer to {asked} has the header Content-Encoding: {packed}, but its body is not {packed}",
                 remedy="correct the API, or the proxy before it: it must pack the body, or leave the header out",
             )
         )
     if isinstance(error, ChunkedEncodingError | ContentDecodingError):
-        return Failure(SourceUnavailable(f"{place}: the answer to {asked} broke off", remedy=_LATER), passing=True)
-    return Failure(SourceError(f"{place}: {asked} cannot be sent ({type(error).__name__})", remedy="check base_url and the stream's path"))
+        return Failure(SourceUnavailable(f"{where}: the answer to {asked} broke off", remedy=_LATER), passing=True)
+    return Failure(SourceError(f"{where}: {asked} cannot be sent ({type(error).__name__})", remedy="check base_url and the stream's path"))
 
 
 def _find_claim(error: ContentDecodingError) -> str | None:

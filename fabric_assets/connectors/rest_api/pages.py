@@ -30,7 +30,7 @@ class PageReader:
     """Reads one stream's endpoint.
 
     Args:
-        place: tenant, source and stream, for messages.
+        where: tenant, source and stream, for messages.
         base_url: where the path begins.
         paginator: the stream's or the source's; None lets dlt find it.
         is_merged: all streams that are loaded of these rows, or from below them, are merged by a key, so that no row comes twice.
@@ -42,7 +42,7 @@ class PageReader:
 
     def __init__(
         self,
-        place: str,
+        where: str,
         *,
         base_url: str,
         session: ApiSession,
@@ -54,12 +54,12 @@ class PageReader:
         warn: Callable[[str], None],
         ends: float,
     ) -> None:
-        self._place, self._stream, self._config, self._is_merged, self._ends = place, stream, paginator, is_merged, ends
+        self._where, self._stream, self._config, self._is_merged, self._ends = where, stream, paginator, is_merged, ends
         self._warn = warn
-        self._client = _Client(place, base_url=base_url, session=session, guessing=stream.data is None, is_entity=is_entity, report_list=report_list)
-        self._selector = compile_path(stream.data, "data", place) if stream.data else None
+        self._client = _Client(where, base_url=base_url, session=session, guessing=stream.data is None, is_entity=is_entity, report_list=report_list)
+        self._selector = compile_path(stream.data, "data", where) if stream.data else None
         self._is_entity, self._has_rows = is_entity, False
-        build_paginator(paginator, place)
+        build_paginator(paginator, where)
 
     def read(self, path: str, params: Mapping[str, str | int]) -> Iterator[Page]:
         """Yield the non-empty pages below a path.
@@ -69,7 +69,7 @@ class PageReader:
             SourceUnavailable: it cannot be reached, or not read in time.
         """
         # The session has its own way with refusals; without a hook the client would add one.
-        paginator, hooks = build_paginator(self._config, self._place), {"response": []}
+        paginator, hooks = build_paginator(self._config, self._where), {"response": []}
         paginator = EntityPaginator(paginator) if self._is_entity else paginator
         pages = self._client.paginate(path, params=dict(params), paginator=paginator, data_selector=self._selector, hooks=hooks)  # type: ignore[arg-type]
         previous, short, most, count = None, False, None, 0
@@ -78,10 +78,10 @@ class PageReader:
         while (answer := self._get_next(pages, is_first=not asked)) is not None:
             items, response = list(answer), answer.response
             if time.monotonic() > self._ends:
-                raise build_timeout_error(self._place)
+                raise build_timeout_error(self._where)
             if (address := response.request.url or "") in asked:
                 raise SourceError(
-                    f"{self._place}: the next page leads back to a page that was read already",
+                    f"{self._where}: the next page leads back to a page that was read already",
                     remedy="check the paginator against the API; a field that says which page is the last is declared as has_more or done",
                 )
             asked.add(address)
@@ -93,7 +93,7 @@ class PageReader:
             # Without a key equal rows may well be different ones; then only the answer as a whole tells.
             content = items if self._stream.primary_key else response.content
             if items and content == previous:
-                raise SourceError(f"{self._place}: the server gives the same page again and again", remedy="check the paginator: the server seems to ignore it")
+                raise SourceError(f"{self._where}: the server gives the same page again and again", remedy="check the paginator: the server seems to ignore it")
             if items and short:
                 raise self._build_short_error()
             count += len(items)
@@ -118,14 +118,14 @@ class PageReader:
         repeated = get_repeated(response)
         if repeated and len(repeated) > sum(1 for _ in find_repeated(items)):
             raise SourceError(
-                f"{self._place}: the answer of {show_url(response.url)} names {repeated[-1].repeated!r} twice outside of its rows",
+                f"{self._where}: the answer of {show_url(response.url)} names {repeated[-1].repeated!r} twice outside of its rows",
                 remedy="ask the API's owner which of the two values is right",
             )
         page = build_page(number, items, has_repeated=bool(repeated))
         self._has_rows = self._has_rows or bool(page.rows)
         if not self._has_rows and any(not isinstance(value, dict) for _, value in page.strays):
             # One among rows is a bad row; of nothing else the selector has found something that is no list of rows.
-            raise SourceError(f"{self._place}: the rows at {show_url(response.url)} are no JSON objects", remedy="let `data` point at the list of rows")
+            raise SourceError(f"{self._where}: the rows at {show_url(response.url)} are no JSON objects", remedy="let `data` point at the list of rows")
         return page
 
     def _get_next(self, pages: Iterator[Any], *, is_first: bool) -> Any:
@@ -136,14 +136,14 @@ class PageReader:
         except FabricError:
             raise
         except PagingError as error:
-            raise SourceError(f"{self._place}: {error.message}", remedy=error.remedy) from None
+            raise SourceError(f"{self._where}: {error.message}", remedy=error.remedy) from None
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             if is_own_fault(error):
                 raise
         # dlt's own message quotes the whole answer.
         wanted = getattr(self._config, "total", None) or getattr(self._config, "next", None)
         names = f" in `{wanted}`" if wanted else ""
-        raise SourceError(f"{self._place}: the answer does not say how to go on{names}", remedy="check the paginator's JSONPath against an answer of the API")
+        raise SourceError(f"{self._where}: the answer does not say how to go on{names}", remedy="check the paginator's JSONPath against an answer of the API")
 
     def _end_at(self, error: RefusedRequest, *, is_first: bool) -> None:
         """Take a refusal for the end of the pages where the stream says so; the first page is never the one past the last."""
@@ -174,14 +174,14 @@ class PageReader:
         counts_rows = isinstance(self._config, rest_paging.OffsetPaginator)
         if total < (count if counts_rows else 1) and before in (None, total):
             raise SourceError(
-                f"{self._place}: the total is {total}, although {count} rows were read",
+                f"{self._where}: the total is {total}, although {count} rows were read",
                 remedy=f"let the paginator's `total` be the JSONPath of the number of {'rows' if counts_rows else 'pages'}, or leave it out",
             )
         if before is None or total == before or (total > before and self._is_merged):
             return
         moved = "up would be left out" if total < before else "down would come twice"
         raise SourceUnavailable(
-            f"{self._place}: the total went from {before} to {total} while the pages were read, so that rows which moved {moved}",
+            f"{self._where}: the total went from {before} to {total} while the pages were read, so that rows which moved {moved}",
             remedy="the load tries again later; if it changes all the time, use pages by link or cursor if the API has them, or merge with a primary_key",
         )
 
@@ -192,7 +192,7 @@ class PageReader:
             return False
         if len(rows) > paginator.limit:
             raise SourceError(
-                f"{self._place}: the server gives {len(rows)} rows a page where `limit` asks for {paginator.limit}, so the next offset would bring rows again",
+                f"{self._where}: the server gives {len(rows)} rows a page where `limit` asks for {paginator.limit}, so the next offset would bring rows again",
                 remedy="set the paginator's limit to the rows that the server gives a page",
             )
         if not rows or len(rows) == paginator.limit:
@@ -204,7 +204,7 @@ class PageReader:
 
     def _build_short_error(self) -> SourceError:
         return SourceError(
-            f"{self._place}: the server gives fewer rows a page than `limit` asks for, so the next offset would leave rows out",
+            f"{self._where}: the server gives fewer rows a page than `limit` asks for, so the next offset would leave rows out",
             remedy="set the paginator's limit to what the server allows",
         )
 
@@ -212,9 +212,9 @@ class PageReader:
 class _Client(RESTClient):
     """dlt's client, which refuses instead of guessing, and parses each answer once."""
 
-    def __init__(self, place: str, *, base_url: str, session: ApiSession, guessing: bool, is_entity: bool, report_list: Callable[[str], None]) -> None:
+    def __init__(self, where: str, *, base_url: str, session: ApiSession, guessing: bool, is_entity: bool, report_list: Callable[[str], None]) -> None:
         super().__init__(base_url, session=session)
-        self._place, self._session, self._guessing, self._is_entity, self._report_list = place, session, guessing, is_entity, report_list
+        self._where, self._session, self._guessing, self._is_entity, self._report_list = where, session, guessing, is_entity, report_list
 
     def detect_data_selector(self, response: Response) -> str:
         if self._session.read(response) is None or self._is_entity:
@@ -232,7 +232,7 @@ class _Client(RESTClient):
         if (self._guessing or not rows) and _holds_error(body, lines=self._session.reads_lines):
             said = self._session.quote(response)
             raise SourceError(
-                f"{self._place}: the answer of {show_url(response.url)} holds an error in place of rows{said}",
+                f"{self._where}: the answer of {show_url(response.url)} holds an error in place of rows{said}",
                 remedy="check the stream's path and params; if the rows are there as well, declare `data`",
             )
         return rows
@@ -244,7 +244,7 @@ class _Client(RESTClient):
                 return []
             fields = ", ".join(body) if isinstance(body, dict) else "a list"
             raise SourceError(
-                f"{self._place}: `{data_selector}` matches nothing in the answer of {show_url(response.url)}, which holds: {fields or 'nothing'}",
+                f"{self._where}: `{data_selector}` matches nothing in the answer of {show_url(response.url)}, which holds: {fields or 'nothing'}",
                 remedy="let `data` be the JSONPath of the list of rows",
             )
         if len(values) == 1:

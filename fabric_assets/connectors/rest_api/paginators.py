@@ -47,9 +47,9 @@ class PagingError(Exception):
 class _End:
     """What an answer says itself on whether it is the last."""
 
-    def __init__(self, field: str, path: str, place: str, *, ends_when: bool) -> None:
+    def __init__(self, field: str, path: str, where: str, *, ends_when: bool) -> None:
         self._field, self._text, self._ends_when = field, path, ends_when
-        self._path = compile_path(path, f"paginator.{field}", place)
+        self._path = compile_path(path, f"paginator.{field}", where)
 
     def is_last(self, body: Any) -> bool:
         values = jsonpath.find_values(self._path, body)
@@ -178,7 +178,7 @@ class EntityPaginator(BasePaginator):
             self.inner.update_request(request)
 
 
-def build_paginator(declared: config.PaginatorConfig | None, place: str) -> BasePaginator | None:
+def build_paginator(declared: config.PaginatorConfig | None, where: str) -> BasePaginator | None:
     """Build a paginator for one pass over an endpoint; None is to be detected.
 
     Raises:
@@ -193,20 +193,20 @@ def build_paginator(declared: config.PaginatorConfig | None, place: str) -> Base
         case config.SinglePagePaginator():
             return SinglePagePaginator()
         case config.JsonLinkPaginator():
-            paginator = JsonLink(compile_path(declared.next, "paginator.next", place))
+            paginator = JsonLink(compile_path(declared.next, "paginator.next", where))
         case config.CursorPaginator():
-            paginator = Cursor(compile_path(declared.next, "paginator.next", place), cursor_param=declared.param)
+            paginator = Cursor(compile_path(declared.next, "paginator.next", where), cursor_param=declared.param)
         case config.PageNumberPaginator():
-            total = compile_path(declared.total, "paginator.total", place) if declared.total else None
+            total = compile_path(declared.total, "paginator.total", where) if declared.total else None
             paginator = _count(PageNumber(base_page=declared.base, page_param=declared.param, total_path=total), declared)
         case config.OffsetPaginator():
-            total = compile_path(declared.total, "paginator.total", place) if declared.total else None
+            total = compile_path(declared.total, "paginator.total", where) if declared.total else None
             paginator = _count(Offset(declared.limit, offset_param=declared.offset_param, limit_param=declared.limit_param, total_path=total), declared)
     if isinstance(declared, config.EndedPaginator) and isinstance(paginator, _Ending):
         if declared.has_more:
-            paginator.end = _End("has_more", declared.has_more, place, ends_when=False)
+            paginator.end = _End("has_more", declared.has_more, where, ends_when=False)
         elif declared.done:
-            paginator.end = _End("done", declared.done, place, ends_when=True)
+            paginator.end = _End("done", declared.done, where, ends_when=True)
     return paginator
 
 
@@ -245,7 +245,7 @@ def _check_end(response: Response, rows: list[Any]) -> None:
         raise PagingError(f"the answer says `{claim}: true`, and not how to ask for the next page", _CHECK)
 
 
-def compile_path(path: str, field: str, place: str) -> Any:
+def compile_path(path: str, field: str, where: str) -> Any:
     """Raises:
     ConfigurationError: it is not valid.
     """
@@ -255,4 +255,4 @@ def compile_path(path: str, field: str, place: str) -> Any:
         if is_own_fault(error):
             raise
         # The parser raises plain Exception.
-        raise ConfigurationError(f"{place}: {field} `{path}` is not a valid JSONPath: {error}", remedy="e.g. results, or data.items") from None
+        raise ConfigurationError(f"{where}: {field} `{path}` is not a valid JSONPath: {error}", remedy="e.g. results, or data.items") from None

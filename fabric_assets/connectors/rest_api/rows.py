@@ -76,8 +76,8 @@ def find_value(row: Mapping[str, Any], path: str) -> Any:
 class KeyCheck:
     """Finds out on a stream's first page that its key is not one of the API's fields; the shaper judges single rows without one."""
 
-    def __init__(self, place: str, keys: tuple[str, ...]) -> None:
-        self._place, self._unseen = place, keys
+    def __init__(self, where: str, keys: tuple[str, ...]) -> None:
+        self._where, self._unseen = where, keys
 
     def check(self, rows: list[Row]) -> None:
         """Raises:
@@ -86,11 +86,11 @@ class KeyCheck:
         for key in self._unseen:
             if not any(key in row for row in rows):
                 remedy = "let primary_key name a field of every row; if these are not the rows, let `data` be their JSONPath, `$` for the whole answer"
-                raise build_missing_error(self._place, kind="primary_key column", name=key, known=rows[0], remedy=remedy)
+                raise build_missing_error(self._where, kind="primary_key column", name=key, known=rows[0], remedy=remedy)
             values = [value for row in rows if (value := row.get(key)) is not None]
             if values and all(isinstance(value, dict | list) for value in values):
                 kind = "objects" if isinstance(values[0], dict) else "lists"
-                raise SourceError(f"{self._place}: the primary_key '{key}' holds {kind}", remedy="let primary_key name fields of single values")
+                raise SourceError(f"{self._where}: the primary_key '{key}' holds {kind}", remedy="let primary_key name fields of single values")
         self._unseen = ()
 
 
@@ -98,11 +98,11 @@ class ParentRows:
     """The rows of a parent that a child is asked for: those that hold something in each field of the child's path and params.
 
     Args:
-        place: of the child, for messages.
+        where: of the child, for messages.
     """
 
-    def __init__(self, place: str, parent: str, stream: RestStream) -> None:
-        self._place, self._parent = place, parent
+    def __init__(self, where: str, parent: str, stream: RestStream) -> None:
+        self._where, self._parent = where, parent
         self._fields = dict.fromkeys(stream.get_parent_fields())
         self._unseen = dict.fromkeys([*self._fields, *stream.include_from_parent])
         self._skipped = 0
@@ -117,7 +117,7 @@ class ParentRows:
             if all(find_value(row, field) is MISSING for row in rows):
                 known = rows[0]
                 raise build_missing_error(
-                    self._place, kind=f"field of {self._parent}", name=field, known=known, remedy=f"name a field that the rows of {self._parent} have"
+                    self._where, kind=f"field of {self._parent}", name=field, known=known, remedy=f"name a field that the rows of {self._parent} have"
                 )
             del self._unseen[field]
         selected = [row for row in rows if all(get_parent_value(row, field) is not None for field in self._fields)]
@@ -138,7 +138,7 @@ def get_parent_value(row: Row, field: str) -> Any:
     return None if value is MISSING else value
 
 
-def fill_placeholders(stream: RestStream, row: Row, place: str) -> tuple[str, dict[str, str | int]]:
+def fill_placeholders(stream: RestStream, row: Row, where: str) -> tuple[str, dict[str, str | int]]:
     """A child's path and query for one row of its parent, whatever the row holds.
 
     Raises:
@@ -152,9 +152,9 @@ def fill_placeholders(stream: RestStream, row: Row, place: str) -> tuple[str, di
         value = get_parent_value(row, field)
         # An empty value would ask for another endpoint, or for all there is.
         if isinstance(value, bool) or not isinstance(value, str | int | float) or str(value) in ({"", ".", ".."} if is_path else {""}):
-            where = "a path" if is_path else "a query"
+            part = "a path" if is_path else "a query"
             raise SourceError(
-                f"{place}: a row of {parent} holds nothing in {field!r} that can stand in {where}", remedy=f"choose a field that each row of {parent} has"
+                f"{where}: a row of {parent} holds nothing in {field!r} that can stand in {part}", remedy=f"choose a field that each row of {parent} has"
             )
         return quote(str(value), safe="") if is_path else str(value)
 

@@ -65,18 +65,18 @@ class Line:
     report: Callable[[str], None] = lambda message: None
 
     def open_session(
-        self, place: str, url: str, login: Login, headers: Mapping[str, str] | None = None, *, written: AnswerFormat | None = None
+        self, where: str, url: str, login: Login, headers: Mapping[str, str] | None = None, *, written: AnswerFormat | None = None
     ) -> "ApiSession":
         """Build a session for one thread.
 
         Args:
-            place: tenant, source and stream, for messages.
+            where: tenant, source and stream, for messages.
             url: any URL of the source's own origin.
             headers: go there and nowhere else, as the login does.
             written: how the answers are written; default: as JSON says.
         """
-        guard = Guard(place, url=url, others=self.others, allow_private_network=self.allow_private_network)
-        return ApiSession(_Adapter(self, place, guard, login, headers or {}, written or AnswerFormat()))
+        guard = Guard(where, url=url, others=self.others, allow_private_network=self.allow_private_network)
+        return ApiSession(_Adapter(self, where, guard, login, headers or {}, written or AnswerFormat()))
 
 
 class ApiSession(Session):
@@ -109,7 +109,7 @@ class ApiSession(Session):
         Raises:
             SourceError: there is no value.
         """
-        return self._adapter.written.read(response, self._adapter.place)
+        return self._adapter.written.read(response, self._adapter.where)
 
     @property
     def reads_lines(self) -> bool:
@@ -129,11 +129,11 @@ class _NoAuth(AuthBase):
 class _Adapter(BaseAdapter):
     """Every page and every hop of a redirect passes here."""
 
-    def __init__(self, line: Line, place: str, guard: Guard, login: Login, headers: Mapping[str, str], written: AnswerFormat) -> None:
+    def __init__(self, line: Line, where: str, guard: Guard, login: Login, headers: Mapping[str, str], written: AnswerFormat) -> None:
         super().__init__()
-        self._line, self.place, self._guard, self.login, self._headers, self.written = line, place, guard, login, headers, written
+        self._line, self.where, self._guard, self.login, self._headers, self.written = line, where, guard, login, headers, written
         self._outgoing = Outgoing(guard)
-        self._waits = WaitLog(place, line.report)
+        self._waits = WaitLog(where, line.report)
 
     def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
         attempt = 1
@@ -153,7 +153,7 @@ class _Adapter(BaseAdapter):
         self._outgoing.close()
 
     def describe(self, error: Exception, request: PreparedRequest) -> Failure:
-        return describe_failure(error, self.place, request)
+        return describe_failure(error, self.where, request)
 
     def _ask(self, request: PreparedRequest) -> Response | Failure:
         signed = self._sign(request)
@@ -174,25 +174,25 @@ class _Adapter(BaseAdapter):
     def _exchange(self, request: PreparedRequest) -> Response | Failure:
         left = self._line.ends - time.monotonic()
         if left <= 0:
-            return Failure(build_timeout_error(self.place))
+            return Failure(build_timeout_error(self.where))
         try:
             response = self._outgoing.fetch(request, seconds=min(left, ANSWER_SECONDS))
         except (RequestException, HTTPError) as error:
             late = time.monotonic() >= self._line.ends
-            return Failure(build_timeout_error(self.place)) if late else self.describe(error, request)
+            return Failure(build_timeout_error(self.where)) if late else self.describe(error, request)
         status = response.status_code
         if status >= 400 or (status >= 300 and not response.is_redirect) or (status == 202 and request.method == "GET"):
-            return describe_refusal(response, self.place, request, self.login.secrets)
+            return describe_refusal(response, self.where, request, self.login.secrets)
         if _is_cut_off(response, self.written):
             return Failure(
-                SourceUnavailable(f"{self.place}: the answer to {request.method} {show_url(request.url or '')} broke off", remedy="the load tries again later"),
+                SourceUnavailable(f"{self.where}: the answer to {request.method} {show_url(request.url or '')} broke off", remedy="the load tries again later"),
                 passing=True,
             )
         return response
 
 
-def build_timeout_error(place: str) -> SourceUnavailable:
-    return SourceUnavailable(f"{place}: the load took longer than the source's timeout", remedy="raise the source's timeout")
+def build_timeout_error(where: str) -> SourceUnavailable:
+    return SourceUnavailable(f"{where}: the load took longer than the source's timeout", remedy="raise the source's timeout")
 
 
 def _is_cut_off(response: Response, written: AnswerFormat) -> bool:

@@ -85,14 +85,14 @@ class _Api:
         is_entity: an object that answers is the row.
         warn: takes warnings for the run's summary.
         """
-        stream, place = self.config.streams[name], self.context.describe(name)
+        stream, where = self.config.streams[name], self.context.describe(name)
         written = AnswerFormat(lines=stream.format == "jsonl", encoding=stream.encoding)
-        session = self.line.open_session(place, self.base_url, self.login, self.config.headers, written=written)
+        session = self.line.open_session(where, self.base_url, self.login, self.config.headers, written=written)
         stack.callback(session.close)
         paginator = stream.paginator or self.config.paginator
         is_merged = all(self.config.streams[other].disposition == "merge" for other in loaded)
         return PageReader(
-            place,
+            where,
             base_url=self.base_url,
             session=session,
             stream=stream,
@@ -227,8 +227,8 @@ class _Pass:
                     yield from self._fail_below(child, error)
 
     def _read_child(self, name: str, row: Row, parent: str) -> Iterator[Batch | StreamFailed]:
-        stream, place = self._streams[name], self._api.context.describe(name)
-        path, query = fill_placeholders(stream, row, place)
+        stream, where = self._streams[name], self._api.context.describe(name)
+        path, query = fill_placeholders(stream, row, where)
         inherited = {f"_{parent}_{kept}": get_parent_value(row, kept) for kept in stream.include_from_parent}
         first = stream.get_parent_fields()[0]
         for page in self._readers[name].read(path, query):
@@ -276,10 +276,10 @@ class _Pass:
 class _Keeper:
     """Looks at one stream's rows before they are loaded."""
 
-    def __init__(self, place: str, stream: RestStream, memory: StreamMemory) -> None:
+    def __init__(self, where: str, stream: RestStream, memory: StreamMemory) -> None:
         keys = stream.primary_key or ()
-        self._keys = KeyCheck(place, keys)
-        self._border = Border(place, stream.cursor, memory=memory, keys=keys) if stream.cursor and stream.disposition == "append" else None
+        self._keys = KeyCheck(where, keys)
+        self._border = Border(where, stream.cursor, memory=memory, keys=keys) if stream.cursor and stream.disposition == "append" else None
         if self._border is None:
             # That of an append that it was before would be out of date should it become one again.
             memory.state.pop("border", None)

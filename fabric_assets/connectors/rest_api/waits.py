@@ -24,12 +24,12 @@ class WaitLog:
     """Counts waits, for one thread.
 
     Args:
-        place: tenant, source and stream.
+        where: tenant, source and stream.
         report: takes a line.
     """
 
-    def __init__(self, place: str, report: Callable[[str], None]) -> None:
-        self._place, self._report = place, report
+    def __init__(self, where: str, report: Callable[[str], None]) -> None:
+        self._where, self._report = where, report
         self._count, self._said_at = 0, 0.0
         self._waiting: Counter[str] = Counter()
         self._seconds, self._last = 0.0, ""
@@ -56,7 +56,7 @@ class WaitLog:
         number = self._waiting.total()
         which = f"wait {self._count}" if number == 1 else f"waits {self._count - number + 1} to {self._count}"
         kinds = ", ".join(f"{kind}: {count}" for kind, count in self._waiting.items())
-        self._report(f"{self._place}: {which}, {self._seconds:.0f} s in all ({kinds}); the last: {self._last}")
+        self._report(f"{self._where}: {which}, {self._seconds:.0f} s in all ({kinds}); the last: {self._last}")
         self._waiting.clear()
         self._seconds, self._said_at = 0.0, time.monotonic()
 

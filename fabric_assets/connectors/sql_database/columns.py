@@ -54,7 +54,7 @@ class UnknownType(sa.NullType):
         self.name = name
 
 
-def build_column(name: str, kind: sa.TypeEngine[Any], *, quoted: str, dialect: str, place: str, value_forms: int = CURRENT) -> SqlColumn:
+def build_column(name: str, kind: sa.TypeEngine[Any], *, quoted: str, dialect: str, label: str, value_forms: int = CURRENT) -> SqlColumn:
     """Plan how to read a column.
 
     Args:
@@ -71,7 +71,7 @@ def build_column(name: str, kind: sa.TypeEngine[Any], *, quoted: str, dialect: s
     column = new or builder(name, kind, quoted, declared)
     if column is None:
         raise SourceError(
-            f"{place}: column {name} has the type {declared}, which cannot be carried",
+            f"{label}: column {name} has the type {declared}, which cannot be carried",
             remedy="leave it out: list the wanted ones under the stream's columns, or read a view that casts it",
         )
     return column
@@ -98,7 +98,7 @@ def describe_type(kind: sa.TypeEngine[Any]) -> str:
     if isinstance(kind, UnknownType):
         return kind.name
     if isinstance(kind, sa.Enum) and kind.name:
-        return f"ENUM {kind.name}"  # SQLAlchemy writes it as the VARCHAR that other databases have in its place
+        return f"ENUM {kind.name}"  # SQLAlchemy writes it as the VARCHAR that other databases have instead
     dialect = _get_dialect()
     try:
         return kind.compile(dialect=dialect)

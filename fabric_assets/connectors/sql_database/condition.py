@@ -12,11 +12,11 @@ from fabric_assets.connectors.sql_database.query import Query
 from fabric_assets.errors import SourceError
 
 _SHOWN = 200
-# Postgres and DuckDB quote our statement, with a mark below the place.
+# Postgres and DuckDB quote our statement, with a mark below the spot.
 _QUOTE = re.compile(r"\s*LINE \d+: .*?\^")
 
 
-def explain_refusal(database: Database, query: Query, error: SourceError, *, place: str) -> SourceError:
+def explain_refusal(database: Database, query: Query, error: SourceError, *, label: str) -> SourceError:
     """Give the error of a query that was refused: one about its condition, or the one that it had."""
     if query.where is None or database.is_late():
         return error
@@ -27,6 +27,6 @@ def explain_refusal(database: Database, query: Query, error: SourceError, *, pla
     written = " ".join(query.where.split())
     shown = written if len(written) <= _SHOWN else written[:_SHOWN] + "..."
     return SourceError(
-        f"{place}: where: the database refuses the condition {shown}: {_QUOTE.sub('', objection)}",
+        f"{label}: where: the database refuses the condition {shown}: {_QUOTE.sub('', objection)}",
         remedy="correct the stream's where: a condition on the table's columns, in the database's own SQL",
     )

@@ -50,7 +50,7 @@ class Database:
     """One source's database, shared by the threads that read its streams.
 
     Args:
-        place: tenant and source, for messages.
+        label: tenant and source, for messages.
         connections: how many are open at a time.
         started: on the monotonic clock; the time-out counts from here.
         idle: connections of a reader's own that another stream may go on with; making one costs more than reading a small table.
@@ -58,7 +58,7 @@ class Database:
 
     url: URL
     schema: str | None
-    place: str
+    label: str
     timeout_seconds: float
     connections: int = 1
     started: float = field(default_factory=time.monotonic)
@@ -78,7 +78,7 @@ class Database:
             )
         except (NoSuchModuleError, ModuleNotFoundError) as error:
             raise ConfigurationError(
-                f"{self.place}: no driver for a {self.url.drivername} url is installed ({error})",
+                f"{self.label}: no driver for a {self.url.drivername} url is installed ({error})",
                 remedy="install the database's SQLAlchemy dialect beside ETL Fabric, or use sqlite, postgresql or mysql",
             ) from None
 
@@ -114,7 +114,7 @@ class Database:
 
     def _build_late_error(self) -> SourceUnavailable:
         return SourceUnavailable(
-            f"{self.place}: the load took longer than its timeout of {self.timeout_seconds:g} s",
+            f"{self.label}: the load took longer than its timeout of {self.timeout_seconds:g} s",
             remedy="raise the source's timeout, or load less at a time (cursor, where)",
         )
 
@@ -139,7 +139,7 @@ class Database:
             with self.engine.connect() as connection:
                 inspector = sqla.inspect(connection)
                 if self.schema and self.schema not in (schemas := inspector.get_schema_names()):
-                    raise build_missing_error(self.place, kind="schema", name=self.schema, known=schemas, remedy="correct the source's schema")
+                    raise build_missing_error(self.label, kind="schema", name=self.schema, known=schemas, remedy="correct the source's schema")
                 several = inspector.get_multi_columns(schema=self.schema, filter_names=sorted(tables), kind=ObjectKind.ANY)
                 found = {name: columns for (_, name), columns in several.items() if columns}
                 for name in set(tables) - set(found):
@@ -152,10 +152,10 @@ class Database:
                     types = {table: {name.replace("``", "`"): kind for name, kind in columns.items()} for table, columns in types.items()}
                     _name_unknown_types(connection, self.schema, types)
         except (SQLAlchemyError, OSError) as error:
-            raise self.explain(error, place=self.place) from None
+            raise self.explain(error, label=self.label) from None
         return types
 
-    def build_column(self, name: str, declared: Any, *, place: str, value_forms: int) -> SqlColumn:
+    def build_column(self, name: str, declared: Any, *, label: str, value_forms: int) -> SqlColumn:
         """Plan how to read a column.
 
         Args:
@@ -165,7 +165,7 @@ class Database:
         Raises:
             SourceError: its type cannot be carried.
         """
-        return build_column(name, declared, quoted=self.quote(name), dialect=self.dialect, place=place, value_forms=value_forms)
+        return build_column(name, declared, quoted=self.quote(name), dialect=self.dialect, label=label, value_forms=value_forms)
 
     def get_table_names(self) -> Collection[str]:
         """Names of tables and views, for a message."""
@@ -173,17 +173,17 @@ class Database:
         names = {*inspector.get_table_names(schema=self.schema), *inspector.get_view_names(schema=self.schema)}
         return names | set(inspector.get_materialized_view_names(schema=self.schema)) if self.dialect == "postgresql" else names
 
-    def build_missing_table_error(self, table: str, *, place: str) -> FabricError:
+    def build_missing_table_error(self, table: str, *, label: str) -> FabricError:
         try:
             known = self.get_table_names()
         except SQLAlchemyError as error:
-            return self.explain(error, place=place)
+            return self.explain(error, label=label)
         if table in known:
-            return SourceError(f"{place}: the table {table!r} has no columns that the login may see", remedy="grant the login select on the table")
+            return SourceError(f"{label}: the table {table!r} has no columns that the login may see", remedy="grant the login select on the table")
         remedy = "correct the stream's table (default: the stream's name), or the source's schema"
         if not known:
             remedy += "; or grant the login the right to see the tables (Postgres: usage on the schema, select on the tables)"
-        return build_missing_error(place, kind="table", name=table, known=known, remedy=remedy)
+        return build_missing_error(label, kind="table", name=table, known=known, remedy=remedy)
 
     def close(self) -> None:
         """Close what is open; only when nothing reads any more."""
@@ -192,14 +192,14 @@ class Database:
                 self.idle.get_nowait().close()
         self.engine.dispose()
 
-    def explain(self, error: Exception, *, place: str) -> FabricError:
+    def explain(self, error: Exception, *, label: str) -> FabricError:
         """Turn a driver's exception into ours: refused for good, or worth another try. Never quotes parameters."""
         if self.is_late():
             return self._build_late_error()
         cause = _get_cause(error)
         # Some drivers find no words where they can no longer allocate any.
         reason = " ".join(str(cause).split()) or f"{type(cause).__name__} without a word, as when memory has run out"
-        return explain_reason(reason, is_outage=is_outage(cause), dialect=self.dialect, file=self.url.database, place=place)
+        return explain_reason(reason, is_outage=is_outage(cause), dialect=self.dialect, file=self.url.database, label=label)
 
     def find_objection(self, sql: str) -> str | None:
         """What the database says against a statement without parameters; None where it takes it, or cannot be reached."""
@@ -231,7 +231,7 @@ def _get_cause(error: Exception) -> BaseException:
     return error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
 
 
-def parse_url(text: str, *, place: str, origin: str) -> URL:
+def parse_url(text: str, *, label: str, origin: str) -> URL:
     """Read a database URL and name the driver that ships with us.
 
     Args:
@@ -244,33 +244,33 @@ def parse_url(text: str, *, place: str, origin: str) -> URL:
         url = make_url(text.strip())
     except (ArgumentError, ValueError):
         raise ConfigurationError(
-            f"{place}: the url ({origin}) is no database URL",
+            f"{label}: the url ({origin}) is no database URL",
             remedy="write it as postgresql://user:password@host:port/database, mysql://..., sqlite:///path or duckdb:///path",
         ) from None
     url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
     if url.drivername.endswith("+pymysql"):
-        check_mysql_parameters(url, place=place)
+        check_mysql_parameters(url, place=label)
     if url.get_backend_name() in _SERVERS:
-        _check_login(url, f"{place}: the url ({origin})")
+        _check_login(url, f"{label}: the url ({origin})")
     if (name := FILES.get(url.get_backend_name())) and url.database and url.database != ":memory:" and not url.query and not Path(url.database).is_file():
-        raise SourceError(f"{place}: the {name} file {url.database} does not exist", remedy="correct the path in the source's url")
+        raise SourceError(f"{label}: the {name} file {url.database} does not exist", remedy="correct the path in the source's url")
     return url
 
 
-def _check_login(url: URL, place: str) -> None:
+def _check_login(url: URL, label: str) -> None:
     """Refuse a login that its driver would complete from the process's own environment, or from files of this machine."""
     remedy = "write it as postgresql://user:password@host:port/database, or mysql://..."
     if not (url.host or url.query.get("host") or url.query.get("unix_socket")) or not (url.username or url.query.get("user")):
-        raise ConfigurationError(f"{place} lacks a host or a user", remedy=remedy)
+        raise ConfigurationError(f"{label} lacks a host or a user", remedy=remedy)
     if url.get_backend_name() == "postgresql":
-        refuse_foreign_logins(url.query, place)
+        refuse_foreign_logins(url.query, label)
     for name in _FOREIGN_TO_MYSQL:
         if url.get_backend_name() != "postgresql" and name in url.query:
-            raise ConfigurationError(f"{place} has the parameter {name}, which reaches files of this machine", remedy="leave it out")
+            raise ConfigurationError(f"{label} has the parameter {name}, which reaches files of this machine", remedy="leave it out")
 
 
 def _name_unknown_types(connection: sqla.Connection, schema: str | None, types: Mapping[str, dict[str, Any]]) -> None:
-    """Put the names of types that SQLAlchemy does not know, such as geometry, in their places."""
+    """Put the names of types that SQLAlchemy does not know, such as geometry, into the mapping."""
     for table, columns in types.items():
         if not any(isinstance(kind, sqla.types.NullType) for kind in columns.values()):
             continue

@@ -80,9 +80,9 @@ class DuckDatabase(Database):
             # The YAML's condition is SQL, and would else read any file of this machine.
             return open_file(self.url.database or "", read_only=True, memory=_MEMORY)
         except duckdb.Error as error:
-            raise self.explain(error, place=self.place) from None
+            raise self.explain(error, label=self.label) from None
 
-    def build_column(self, name: str, declared: Any, *, place: str, value_forms: int) -> SqlColumn:
+    def build_column(self, name: str, declared: Any, *, label: str, value_forms: int) -> SqlColumn:
         quoted = self.quote(name)
         if value_forms >= 2 and (column := _build_new(name, declared, quoted)):
             return column
@@ -98,11 +98,11 @@ class DuckDatabase(Database):
         return quote(name)
 
     def reflect(self, tables: Collection[str]) -> Mapping[str, Mapping[str, Any]]:
-        with self.begin(self.place) as cursor:
+        with self.begin(self.label) as cursor:
             if self.schema:
                 schemas = [name for (name,) in cursor.execute("select schema_name from duckdb_schemas() where database_name = current_database()").fetchall()]
                 if self.schema not in schemas:
-                    raise build_missing_error(self.place, kind="schema", name=self.schema, known=schemas, remedy="correct the source's schema")
+                    raise build_missing_error(self.label, kind="schema", name=self.schema, known=schemas, remedy="correct the source's schema")
             rows = cursor.execute(
                 "select table_name, column_name, data_type from duckdb_columns() where database_name = current_database()"
                 " and schema_name = coalesce($1, 'main') and list_contains($2, table_name) order by table_name, column_index",
@@ -115,11 +115,11 @@ class DuckDatabase(Database):
 
     def get_table_names(self) -> Collection[str]:
         listing = "select distinct table_name from duckdb_columns() where database_name = current_database() and schema_name = coalesce($1, 'main')"
-        with self.begin(self.place) as cursor:
+        with self.begin(self.label) as cursor:
             return [name for (name,) in cursor.execute(listing, [self.schema]).fetchall()]
 
     @contextmanager
-    def begin(self, place: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    def begin(self, label: str) -> Iterator[duckdb.DuckDBPyConnection]:
         """A cursor that a thread may have for itself; ended by an interrupt when the load's time is up."""
         cursor = self.connection.cursor()
         timer = threading.Timer(max(0.0, self.remaining_seconds), cursor.interrupt)
@@ -128,7 +128,7 @@ class DuckDatabase(Database):
         try:
             yield cursor
         except (duckdb.Error, pa.ArrowException) as error:
-            raise self.explain(error, place=place) from None
+            raise self.explain(error, label=label) from None
         finally:
             timer.cancel()
             with suppress(duckdb.Error):
@@ -142,19 +142,19 @@ class DuckDatabase(Database):
             return " ".join(str(error).split())
         return None
 
-    def build_missing_table_error(self, table: str, *, place: str) -> FabricError:
+    def build_missing_table_error(self, table: str, *, label: str) -> FabricError:
         return build_missing_error(
-            place, kind="table", name=table, known=self.get_table_names(), remedy="correct the stream's table (default: the stream's name)"
+            label, kind="table", name=table, known=self.get_table_names(), remedy="correct the stream's table (default: the stream's name)"
         )
 
     def close(self) -> None:
         self.connection.close()
 
 
-def read(database: Database, query: Query, place: str) -> Iterator[pa.Table]:
+def read(database: Database, query: Query, label: str) -> Iterator[pa.Table]:
     assert isinstance(database, DuckDatabase)
     parameters = [query.bound[1]] if query.bound and query.bound[1] is not None else []
-    with database.begin(place) as cursor:
+    with database.begin(label) as cursor:
         try:
             rows = max(1, min(_MOST_ROWS, BATCH_BYTES // (_find_longest(cursor, query, parameters) + _ROW_BYTES)))
         except duckdb.OutOfMemoryException:

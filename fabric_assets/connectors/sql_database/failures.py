@@ -27,7 +27,7 @@ _MISSING_WORDS = (
 )
 
 
-def explain_reason(reason: str, *, is_outage: bool, dialect: str, file: str | None, place: str) -> FabricError:
+def explain_reason(reason: str, *, is_outage: bool, dialect: str, file: str | None, label: str) -> FabricError:
     """Refused for good, or worth another try.
 
     Args:
@@ -36,45 +36,45 @@ def explain_reason(reason: str, *, is_outage: bool, dialect: str, file: str | No
     """
     low = reason.lower()
     if remedy := get_tls_remedy(reason):
-        return SourceError(f"{place}: no trusted TLS connection to the database: {reason}", remedy=remedy)
-    if known := _explain_own(reason, dialect=dialect, file=file, place=place):
+        return SourceError(f"{label}: no trusted TLS connection to the database: {reason}", remedy=remedy)
+    if known := _explain_own(reason, dialect=dialect, file=file, label=label):
         return known
     if _DENIED.search(low):
         return SourceError(
-            f"{place}: the database denies access: {reason}", remedy="grant the login of the source's url the right to read: database, schema, table"
+            f"{label}: the database denies access: {reason}", remedy="grant the login of the source's url the right to read: database, schema, table"
         )
     if any(word in low for word in _LOGIN_WORDS):
-        return SourceError(f"{place}: the database refuses the login: {reason}", remedy="check the user and password in the source's url")
+        return SourceError(f"{label}: the database refuses the login: {reason}", remedy="check the user and password in the source's url")
     if any(word in low for word in _MISSING_WORDS):
-        return SourceError(f"{place}: the database refuses: {reason}", remedy="check the source's url and schema, and the stream's where")
+        return SourceError(f"{label}: the database refuses: {reason}", remedy="check the source's url and schema, and the stream's where")
     if is_outage:
         return SourceUnavailable(
-            f"{place}: the database cannot be reached: {reason}", remedy="check that it runs, and host, port and network of the source's url"
+            f"{label}: the database cannot be reached: {reason}", remedy="check that it runs, and host, port and network of the source's url"
         )
-    return SourceError(f"{place}: the database answers with an error: {reason}", remedy="run the stream's query in the database to see more")
+    return SourceError(f"{label}: the database answers with an error: {reason}", remedy="run the stream's query in the database to see more")
 
 
-def _explain_own(reason: str, *, dialect: str, file: str | None, place: str) -> FabricError | None:
+def _explain_own(reason: str, *, dialect: str, file: str | None, label: str) -> FabricError | None:
     """What a database says about one thing only: a file's lock or damage, or a text that UTF-8 has no letters for."""
     low = reason.lower()
     if "has no equivalent in encoding" in low or "invalid byte sequence for encoding" in low:
         return SourceError(
-            f"{place}: the database holds a text that does not convert to UTF-8: {reason}",
+            f"{label}: the database holds a text that does not convert to UTF-8: {reason}",
             remedy="correct it at the source, or leave its row out by the stream's where; a text that the database cannot convert is never loaded",
         )
     if "unsupported startup parameter" in low:
         remedy = "add to pgbouncer.ini: ignore_startup_parameters = options; or name the database itself in the source's url"
-        return SourceError(f"{place}: the pooler in front of the database refuses the session's settings: {reason}", remedy=remedy)
+        return SourceError(f"{label}: the pooler in front of the database refuses the session's settings: {reason}", remedy=remedy)
     if dialect not in FILES:
         return None
     name = FILES[dialect]
     if _LOCKED.search(low):
         return SourceUnavailable(
-            f"{place}: another program has locked the {name} file {file}: {reason}",
+            f"{label}: another program has locked the {name} file {file}: {reason}",
             remedy=f"let that program commit or end, {_LOCK_REMEDIES[dialect]}",
         )
     if "file is not a database" in low or "not a valid duckdb database" in low:
-        return SourceError(f"{place}: {file} is not a {name} file, or it is encrypted: {reason}", remedy="correct the path in the source's url")
+        return SourceError(f"{label}: {file} is not a {name} file, or it is encrypted: {reason}", remedy="correct the path in the source's url")
     if "malformed" in low or "corrupt" in low:
-        return SourceError(f"{place}: the {name} file {file} is damaged: {reason}", remedy=f"restore it from a backup, or recover it with {name}'s own tools")
+        return SourceError(f"{label}: the {name} file {file} is damaged: {reason}", remedy=f"restore it from a backup, or recover it with {name}'s own tools")
     return None

@@ -33,7 +33,7 @@ class MysqlMoments(Moments):
                 for statement in _BEGIN:
                     cursor.execute(statement)
         except (SQLAlchemyError, pymysql.MySQLError, OSError) as error:
-            raise self._database.explain(error, place=self._database.place) from None
+            raise self._database.explain(error, label=self._database.label) from None
         return Moment(number, connection=connection)
 
     def _is_held(self, moment: Moment) -> bool:

@@ -48,10 +48,10 @@ class _Rows:
     end: int = 0
 
 
-def read(database: Database, query: Query, place: str) -> Iterator[pa.Table]:
+def read(database: Database, query: Query, label: str) -> Iterator[pa.Table]:
     """Read the rows; by the driver's documented calls where PyMySQL is not as it is known here."""
     if not has_known_parts():
-        yield from _read_moment(database, query, place) if query.moment else row_reader.read(database, query, place)
+        yield from _read_moment(database, query, label) if query.moment else row_reader.read(database, query, label)
         return
     try:
         # A moment's connection stays open for the next stream; it is no longer the pool's.
@@ -74,10 +74,10 @@ def read(database: Database, query: Query, place: str) -> Iterator[pa.Table]:
             if pooled:
                 pooled.close()
     except (SQLAlchemyError, pymysql.MySQLError, OSError) as error:
-        raise database.explain(error, place=place) from None
+        raise database.explain(error, label=label) from None
 
 
-def _read_moment(database: Database, query: Query, place: str) -> Iterator[pa.Table]:
+def _read_moment(database: Database, query: Query, label: str) -> Iterator[pa.Table]:
     """Read by the moment's own connection, which SQLAlchemy does not know: another one would read another moment."""
     assert query.moment is not None
     connection: Any = query.moment.connection
@@ -92,7 +92,7 @@ def _read_moment(database: Database, query: Query, place: str) -> Iterator[pa.Ta
             connection.close()
             raise
     except (pymysql.MySQLError, OSError) as error:
-        raise database.explain(error, place=place) from None
+        raise database.explain(error, label=label) from None
 
 
 def has_known_parts() -> bool:

@@ -23,19 +23,19 @@ _COUNTS = re.compile("NUMERIC|DECIMAL|BIGNUM|INTERVAL|TIME|MONEY")
 _NO_DAY = "{c} is not null and (typeof({c}) <> 'text' or date(substr({c}, 1, 10), '+0 days') is not substr({c}, 1, 10))"
 
 
-def check_order(database: Database, query: Query, column: SqlColumn, *, place: str) -> None:
+def check_order(database: Database, query: Query, column: SqlColumn, *, label: str) -> None:
     """Raises:
     DataError: the column's values have another order than their texts.
     """
     if get_kind(column) != arrow_types.TEXT:
         return
     counts, misfit = _judge_sqlite(query, column) if database.dialect == "sqlite" else _judge_declared(column, database.dialect)
-    value = _find_first(database, replace(query, columns=(column,), bound=(misfit, None)), place) if misfit else None
+    value = _find_first(database, replace(query, columns=(column,), bound=(misfit, None)), label) if misfit else None
     if not counts and value is None:
         return
     holds = "is read" if value is None else f"holds {value!r}, and so is read"
     raise DataError(
-        f"{place}: the cursor {column.name} ({column.declared or 'without a declared type'}) {holds} as text, by which new rows look old: 10 comes before 9",
+        f"{label}: the cursor {column.name} ({column.declared or 'without a declared type'}) {holds} as text, by which new rows look old: 10 comes before 9",
         remedy="correct such values at the source, or leave their rows out on purpose by the stream's where, then load with --full-refresh; "
         "or choose another cursor",
     )
@@ -62,5 +62,5 @@ def _judge_sqlite(query: Query, column: SqlColumn) -> tuple[bool, str | None]:
     return False, f"typeof({column.sql}) in ('text', 'blob') and exists ({numbers})"
 
 
-def _find_first(database: Database, query: Query, place: str) -> str | None:
-    return next((value for table in sql_readers.read(database, query, place=place) for value in table.column(0).to_pylist()), None)
+def _find_first(database: Database, query: Query, label: str) -> str | None:
+    return next((value for table in sql_readers.read(database, query, label=label) for value in table.column(0).to_pylist()), None)

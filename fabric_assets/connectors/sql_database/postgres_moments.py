@@ -66,7 +66,7 @@ class PostgresMoments(Moments):
             # No longer the pool's: what is held here must not count against the readers' connections.
             pooled.detach()
         except (SQLAlchemyError, OSError) as error:
-            raise self._database.explain(error, place=self._database.place) from None
+            raise self._database.explain(error, label=self._database.label) from None
         try:
             connection.autocommit = True
             with connection.cursor() as cursor:
@@ -75,7 +75,7 @@ class PostgresMoments(Moments):
         except psycopg2.Error as error:
             connection.close()
             if isinstance(error, psycopg2.OperationalError):
-                raise self._database.explain(error, place=self._database.place) from None
+                raise self._database.explain(error, label=self._database.label) from None
             # Not every server that speaks Postgres's protocol has snapshots to export.
             self.impossible = f"the server exports no snapshot: {' '.join(str(error).split())}"
             return None

@@ -34,8 +34,8 @@ _GONE = ("22023", "42704")
 _UNDECLARED_FITS = f"not coalesce(bool_or({{c}}::text not in ('NaN', 'Infinity', '-Infinity') and ({UNDECLARED_MISFIT})), false)"
 
 
-def read(database: Database, query: Query, place: str) -> Iterator[pa.Table]:
-    with _begin(database, place, query.moment) as cursor:
+def read(database: Database, query: Query, label: str) -> Iterator[pa.Table]:
+    with _begin(database, label, query.moment) as cursor:
         if query.bound:
             # COPY takes no parameters: a session setting carries the value, bound, and the statement stays text.
             cursor.execute("select set_config('fabric.cursor', $1, true)", (query.bound[1],))
@@ -49,13 +49,13 @@ def read(database: Database, query: Query, place: str) -> Iterator[pa.Table]:
             yield pa.table(arrays, names=query.names)
 
 
-def decide_types(database: Database, query: Query, kept: Any, *, place: str) -> Query:
+def decide_types(database: Database, query: Query, kept: Any, *, label: str) -> Query:
     """Decide the type of numbers without a declared precision."""
     known = {column.name: kind for column in query.columns if column.kind is None and (kind := kept(column.name)) in (arrow_types.TEXT, UNDECLARED_DECIMAL)}
     asked = [column for column in query.columns if column.kind is None and column.name not in known]
     if asked:
         select = ", ".join(_UNDECLARED_FITS.replace("{c}", column.sql.removesuffix("::text")) for column in asked)
-        with _begin(database, place) as cursor:
+        with _begin(database, label) as cursor:
             cursor.execute(query.build_sql(select=select))
             row = cursor.fetchone()
         known |= {column.name: UNDECLARED_DECIMAL if fits else arrow_types.TEXT for column, fits in zip(asked, row or (), strict=True)}
@@ -63,7 +63,7 @@ def decide_types(database: Database, query: Query, kept: Any, *, place: str) -> 
 
 
 @contextmanager
-def _begin(database: Database, place: str, moment: Moment | None = None) -> Iterator[Any]:
+def _begin(database: Database, label: str, moment: Moment | None = None) -> Iterator[Any]:
     """A cursor in a transaction of its own, on a connection that the next one may take over.
 
     Raises:
@@ -86,7 +86,7 @@ def _begin(database: Database, place: str, moment: Moment | None = None) -> Iter
             raise
         database.idle.put(connection)
     except (adbc_driver_manager.Error, pa.ArrowException, OSError) as error:
-        raise database.explain(error, place=place) from None
+        raise database.explain(error, label=label) from None
 
 
 def _take_over(cursor: Any, moment: Moment, milliseconds: int) -> None:

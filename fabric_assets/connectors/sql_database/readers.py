@@ -29,19 +29,19 @@ _READERS: Mapping[str, str] = {
 }
 
 
-def open_database(config: SqlDatabaseSource, url: str, *, place: str) -> Database:
+def open_database(config: SqlDatabaseSource, url: str, *, label: str) -> Database:
     """Args:
     url: the resolved one.
 
     Raises:
         ConfigurationError, SourceError: the url is not valid, its driver is not installed, or its file does not exist.
     """
-    parsed = parse_url(url, place=place, origin=config.url.describe())
+    parsed = parse_url(url, label=label, origin=config.url.describe())
     kind = _get_reader("duckdb").DuckDatabase if parsed.get_backend_name() == "duckdb" else Database
-    return kind(parsed, config.schema_, place, config.timeout.total_seconds(), config.max_connections)
+    return kind(parsed, config.schema_, label, config.timeout.total_seconds(), config.max_connections)
 
 
-def read(database: Database, query: Query, *, place: str) -> Iterator[pa.Table]:
+def read(database: Database, query: Query, *, label: str) -> Iterator[pa.Table]:
     """Read the rows: at least one table, maybe empty, and the first one has the query's types.
 
     A later one has text in a column where a value does not fit the type.
@@ -50,8 +50,8 @@ def read(database: Database, query: Query, *, place: str) -> Iterator[pa.Table]:
         SourceError, SourceUnavailable: the database refuses, cannot be reached, or the load's time is up.
     """
     begun, schema = False, query.schema
-    tables = _get_reader(database.url.drivername).read(database, query, place)
-    while (table := _ask(lambda: next(tables, None), database, query, place)) is not None:
+    tables = _get_reader(database.url.drivername).read(database, query, label)
+    while (table := _ask(lambda: next(tables, None), database, query, label)) is not None:
         if not begun and table.schema != schema:
             yield schema.empty_table()
         begun = True
@@ -61,7 +61,7 @@ def read(database: Database, query: Query, *, place: str) -> Iterator[pa.Table]:
         yield schema.empty_table()
 
 
-def decide_types(database: Database, query: Query, kept: GetType, *, key: Sequence[str], is_bounded: bool, place: str) -> Query:
+def decide_types(database: Database, query: Query, kept: GetType, *, key: Sequence[str], is_bounded: bool, label: str) -> Query:
     """Give a type to the columns whose declaration does not bind: the warehouse's where every value fits, else by what the table holds.
 
     Args:
@@ -71,20 +71,20 @@ def decide_types(database: Database, query: Query, kept: GetType, *, key: Sequen
     """
     if database.dialect == "sqlite":
         decide = _get_reader("sqlite").decide_types
-        decided = _ask(lambda: decide(database, query, kept, is_bounded=is_bounded, place=place), database, query, place)
-        _get_reader("sqlite").refuse_alike_keys(database, decided, key, place=place)
+        decided = _ask(lambda: decide(database, query, kept, is_bounded=is_bounded, label=label), database, query, label)
+        _get_reader("sqlite").refuse_alike_keys(database, decided, key, label=label)
         return decided
     if database.dialect == "postgresql" and any(column.kind is None for column in query.columns):
         decide = _get_reader("postgresql+psycopg2").decide_types
-        return _ask(lambda: decide(database, query, kept, place=place), database, query, place)
+        return _ask(lambda: decide(database, query, kept, label=label), database, query, label)
     return query
 
 
-def _ask(question: Callable[[], Answer], database: Database, query: Query, place: str) -> Answer:
+def _ask(question: Callable[[], Answer], database: Database, query: Query, label: str) -> Answer:
     try:
         return question()
     except SourceError as error:
-        refusal = explain_refusal(database, query, error, place=place)
+        refusal = explain_refusal(database, query, error, label=label)
     raise refusal
 
 

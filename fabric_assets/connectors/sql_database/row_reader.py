@@ -17,7 +17,7 @@ from fabric_assets.rows.mixed_columns import build_column
 _FIRST_ROWS, _MOST_ROWS = 8, 100_000
 
 
-def read(database: Database, query: Query, place: str) -> Iterator[pa.Table]:
+def read(database: Database, query: Query, label: str) -> Iterator[pa.Table]:
     size = _FIRST_ROWS
     try:
         with database.engine.connect().execution_options(stream_results=True) as connection:
@@ -34,7 +34,7 @@ def read(database: Database, query: Query, place: str) -> Iterator[pa.Table]:
                 connection.invalidate()
                 raise
     except SQLAlchemyError as error:
-        raise database.explain(error, place=place) from None
+        raise database.explain(error, label=label) from None
 
 
 def build_table(rows: Sequence[Any], query: Query) -> pa.Table:

@@ -56,7 +56,7 @@ class _Reading:
     moments: Moments | None
 
     @property
-    def place(self) -> str:
+    def label(self) -> str:
         return self.context.describe(self.name)
 
     @property
@@ -71,7 +71,7 @@ def open_source(context: SourceContext[SqlDatabaseSource]) -> SourceReader:
         ConfigurationError, SourceError, SourceUnavailable: the url or the connection.
     """
     config = context.config
-    database = sql_readers.open_database(config, context.resolve(config.url), place=context.describe())
+    database = sql_readers.open_database(config, context.resolve(config.url), label=context.describe())
     _check_file(database, context)
     streams = {name: config.streams[name] for name in context.streams}
     tables = database.reflect({stream.table or name for name, stream in streams.items()})
@@ -111,7 +111,7 @@ def _open_moments(database: Database, config: SqlDatabaseSource, streams: Mappin
         return None
     if not database.url.drivername.endswith("+pymysql"):
         raise ConfigurationError(
-            f"{database.place}: consistent: true is for MySQL and MariaDB; a {database.dialect} database does not show all tables at one moment",
+            f"{database.label}: consistent: true is for MySQL and MariaDB; a {database.dialect} database does not show all tables at one moment",
             remedy="leave consistent out",
         )
     from fabric_assets.connectors.sql_database.mysql_moments import MysqlMoments  # its driver is loaded for MySQL alone
@@ -142,7 +142,7 @@ def _list_files(written: str) -> Iterator[Path]:
 
 
 def _read(reading: _Reading, memories: Mapping[str, StreamMemory]) -> Iterator[Batch]:
-    memory, database, place = memories[reading.name], reading.database, reading.place
+    memory, database, label = memories[reading.name], reading.database, reading.label
     query = _build_query(reading, memory)
     _note_older_forms(reading, memory)
     if reading.config.cursor is None:
@@ -161,10 +161,10 @@ def _read(reading: _Reading, memories: Mapping[str, StreamMemory]) -> Iterator[B
         key=reading.config.primary_key or (),
         columns=query.names,
         memory=memory,
-        place=place,
+        where=label,
         proof=proof,
     )
-    sql_order.check_order(database, query, column, place=place)
+    sql_order.check_order(database, query, column, label=label)
     late = LateRows(memory.state, table=query.table, every=_get_late_rows(reading))
 
     def build(moment: Moment | None) -> Query:
@@ -179,7 +179,7 @@ def _read(reading: _Reading, memories: Mapping[str, StreamMemory]) -> Iterator[B
         highest = _find_highest(reading, replace(query, columns=(column,), bound=sql_bounds.build_not_null(column)), cursor)
         if cursor.begin_again(highest, context=reading.context):
             bound = sql_bounds.build_bound_again(column, cursor.start, database.dialect)
-            for table in sql_readers.read(database, replace(query, bound=bound), place=place):
+            for table in sql_readers.read(database, replace(query, bound=bound), label=label):
                 yield Batch(reading.name, cursor.filter(table))
     cursor.commit(context=reading.context)
     late.commit(is_complete=reads_all or cursor.reads_late)
@@ -204,7 +204,7 @@ def _build_proof(reading: _Reading, column: sql_columns.SqlColumn, memory: Strea
     assert reading.config.cursor is not None
     if reading.config.cursor.trust:
         return None
-    proof = CursorProof(column.name, sql_columns.get_kind(column), is_new=not memory.has_loaded, place=reading.place, warnings=memory.warnings)
+    proof = CursorProof(column.name, sql_columns.get_kind(column), is_new=not memory.has_loaded, where=reading.label, warnings=memory.warnings)
     if reading.columns is not None and sql_columns.is_category(reading.columns[column.name]):
         proof.refuse_declared(column.declared)
     return proof
@@ -225,7 +225,7 @@ def _read_at_one_moment(reading: _Reading, memory: StreamMemory, build: Callable
     moment, first = None, None
     for attempt in range(_MOST_ATTEMPTS):
         moment = moments.take() if moments and attempt < _MOST_ATTEMPTS - 1 else None
-        tables = sql_readers.read(reading.database, build(moment), place=reading.place)
+        tables = sql_readers.read(reading.database, build(moment), label=reading.label)
         try:
             first = next(tables)
             break
@@ -233,7 +233,7 @@ def _read_at_one_moment(reading: _Reading, memory: StreamMemory, build: Callable
             if moments and moment:
                 moments.lose(moment)
     if moments and moments.impossible:
-        reading.context.report(f"{reading.place}: not read at one moment with the other streams: {moments.impossible}")
+        reading.context.report(f"{reading.label}: not read at one moment with the other streams: {moments.impossible}")
     others = [*reading.context.loaded_before, *(moments.note_begun(reading.name, moment) if moments and moment else ())]
     if moments and others:
         memory.warnings.append(f"shows a later moment of the source than {', '.join(others)}: what belongs together may differ until the next load")
@@ -245,7 +245,7 @@ def _read_at_one_moment(reading: _Reading, memory: StreamMemory, build: Callable
 def _find_highest(reading: _Reading, query: Query, cursor: Cursor) -> Any:
     """By reading the one column: what the database calls the highest text or date need not be what an exact comparison does."""
     return max(
-        (value for table in sql_readers.read(reading.database, query, place=reading.place) if (value := cursor.find_highest(table)) is not None), default=None
+        (value for table in sql_readers.read(reading.database, query, label=reading.label) if (value := cursor.find_highest(table)) is not None), default=None
     )
 
 
@@ -260,23 +260,23 @@ def _note_older_forms(reading: _Reading, memory: StreamMemory) -> None:
 def _build_query(reading: _Reading, memory: StreamMemory) -> Query:
     query = Query(_plan_columns(reading, memory.value_forms), reading.database.quote_table(reading.table), reading.config.where)
     key, is_bounded = reading.config.primary_key or (), reading.config.cursor is not None
-    return sql_readers.decide_types(reading.database, query, memory.get_type, key=key, is_bounded=is_bounded, place=reading.place)
+    return sql_readers.decide_types(reading.database, query, memory.get_type, key=key, is_bounded=is_bounded, label=reading.label)
 
 
 def _plan_columns(reading: _Reading, value_forms: int) -> tuple[sql_columns.SqlColumn, ...]:
     config, database, declared = reading.config, reading.database, reading.columns
     if declared is None:
-        raise database.build_missing_table_error(reading.table, place=reading.place)
+        raise database.build_missing_table_error(reading.table, label=reading.label)
     named = [("column", name) for name in config.columns or ()]
     named += [("cursor field", config.cursor.field)] if config.cursor else []
     named += [("primary_key column", name) for name in config.primary_key or ()]
     for kind, name in named:
         if name not in declared:
             raise build_missing_error(
-                f"{reading.place}: table {reading.table}",
+                f"{reading.label}: table {reading.table}",
                 kind=kind,
                 name=name,
                 known=declared,
                 remedy=f"correct the stream's {kind.split()[0]}, in the source's own spelling",
             )
-    return tuple(database.build_column(name, declared[name], place=reading.place, value_forms=value_forms) for name in config.columns or declared)
+    return tuple(database.build_column(name, declared[name], label=reading.label, value_forms=value_forms) for name in config.columns or declared)

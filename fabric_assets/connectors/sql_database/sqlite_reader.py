@@ -30,14 +30,14 @@ _IS_VIEW = """select exists (select 1 from sqlite_master where type = 'view'
 _SAMPLES = {arrow_types.BOOL: "0", arrow_types.BIGINT: "0", arrow_types.DOUBLE: "0.5", arrow_types.BINARY: "x''"}
 
 
-def read(database: Database, query: Query, place: str) -> Iterator[pa.Table]:
+def read(database: Database, query: Query, label: str) -> Iterator[pa.Table]:
     # Options of the url are the driver's own; ADBC would not know them.
     if query.row_bytes is not None and database.url.database and not database.url.query:
-        return _read_arrow(database, query, place)
-    return _read_rows(database, query, place)
+        return _read_arrow(database, query, label)
+    return _read_rows(database, query, label)
 
 
-def decide_types(database: Database, query: Query, kept: Callable[[str], pa.DataType | None], *, is_bounded: bool, place: str) -> Query:
+def decide_types(database: Database, query: Query, kept: Callable[[str], pa.DataType | None], *, is_bounded: bool, label: str) -> Query:
     """Take the warehouse's types, or the declared ones, where every value fits; else what the values are."""
     known = {column.name: kind for column in query.columns if (kind := kept(column.name)) is not None}
     wanted = tuple(replace(column, kind=known.get(column.name) or sqlite_columns.get_declared_type(column.declared)) for column in query.columns)
@@ -56,11 +56,11 @@ def decide_types(database: Database, query: Query, kept: Callable[[str], pa.Data
                 answer = connection.exec_driver_sql(query.build_sql(select=facts)).one()
                 known |= sqlite_columns.read_types(answer, [(column.name, column.declared) for column in asked])
     except SQLAlchemyError as error:
-        raise database.explain(error, place=place) from None
+        raise database.explain(error, label=label) from None
     return replace(query, columns=tuple(replace(column, kind=known[column.name]) for column in query.columns))
 
 
-def refuse_alike_keys(database: Database, query: Query, key: Sequence[str], *, place: str) -> None:
+def refuse_alike_keys(database: Database, query: Query, key: Sequence[str], *, label: str) -> None:
     """Refuse keys that are different values to SQLite, and one text to any warehouse.
 
     Raises:
@@ -74,17 +74,17 @@ def refuse_alike_keys(database: Database, query: Query, key: Sequence[str], *, p
         with database.engine.connect() as connection:
             found = connection.exec_driver_sql(replace(query, bound=None).build_sql(select=select) + groups).first()
     except SQLAlchemyError as error:
-        raise database.explain(error, place=place) from None
+        raise database.explain(error, label=label) from None
     if found:
         different = [(column.name, *found[2 * index : 2 * index + 2]) for index, column in enumerate(columns)]
         name, one, other = next(each for each in different if each[1] != each[2])
         raise SourceError(
-            f"{place}: the primary_key {name} holds {one} and {other}, which are two keys in SQLite and one text in a warehouse",
+            f"{label}: the primary_key {name} holds {one} and {other}, which are two keys in SQLite and one text in a warehouse",
             remedy=f"correct the values, or read a view that has typeof({name}) as well, and name both in primary_key",
         )
 
 
-def _read_arrow(database: Database, query: Query, place: str) -> Iterator[pa.Table]:
+def _read_arrow(database: Database, query: Query, label: str) -> Iterator[pa.Table]:
     """With a first row that shows ADBC each column's type, and that is then left out."""
     samples = ", ".join(_SAMPLES.get(kind, "0.5" if pa.types.is_decimal(kind) else "''") for kind in query.schema.types)
     rows = max(1, min(_MOST_ROWS, BATCH_BYTES // ((query.row_bytes or 0) + _ROW_BYTES)))
@@ -98,10 +98,10 @@ def _read_arrow(database: Database, query: Query, place: str) -> Iterator[pa.Tab
                 yield pa.table(arrays, names=query.names)
                 first = 0
     except (adbc_driver_manager.Error, pa.ArrowException, OSError) as error:
-        raise database.explain(error, place=place) from None
+        raise database.explain(error, label=label) from None
 
 
-def _read_rows(database: Database, query: Query, place: str) -> Iterator[pa.Table]:
+def _read_rows(database: Database, query: Query, label: str) -> Iterator[pa.Table]:
     sizes = sqlite_columns.build_length_sql([column.sql for column in query.columns])
     select = ", ".join([column.sql for column in query.columns] + [sizes])
     try:
@@ -121,7 +121,7 @@ def _read_rows(database: Database, query: Query, place: str) -> Iterator[pa.Tabl
             if rows:
                 yield _build_table(rows, query)
     except (SQLAlchemyError, sqlite3.Error) as error:
-        raise database.explain(error, place=place) from None
+        raise database.explain(error, label=label) from None
 
 
 def _decode(text: bytes) -> str:

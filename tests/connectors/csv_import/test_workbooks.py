@@ -95,9 +95,9 @@ def test_the_day_that_excel_alone_has_rejects_its_row(book: Path, days: str, kin
     assert dropped.reasons == [(2, "Note", "error_cell")]
 
 
-def formula(place: str, result: str | None = None, kind: str = "") -> str:
+def formula(reference: str, result: str | None = None, kind: str = "") -> str:
     value, declared = "" if result is None else f"<v>{result}</v>", f' t="{kind}"' if kind else ""
-    return f'<c r="{place}"{declared}><f>A2*2</f>{value}</c>'
+    return f'<c r="{reference}"{declared}><f>A2*2</f>{value}</c>'
 
 
 @pytest.mark.parametrize("cell", [formula("B3"), formula("B3", ""), '<c r="B3"><f t="shared" si="0"/><v/></c>', formula("B3", kind="str")])

@@ -41,15 +41,15 @@ def row(number: int, **cells: str) -> str:
     return f'<row r="{number}">' + "".join(_cell(f"{column}{number}", text) for column, text in cells.items()) + "</row>"
 
 
-def _cell(place: str, text: str) -> str:
+def _cell(reference: str, text: str) -> str:
     kind, value = text.split(":", 1) if ":" in text else ("", text)
     if kind == "n":
-        return f'<c r="{place}"><v>{value}</v></c>'
+        return f'<c r="{reference}"><v>{value}</v></c>'
     if kind in ("date", "time", "percent"):
-        return f'<c r="{place}" s="{("", "date", "time", "percent").index(kind)}"><v>{value}</v></c>'
+        return f'<c r="{reference}" s="{("", "date", "time", "percent").index(kind)}"><v>{value}</v></c>'
     if kind in ("b", "e", "s"):
-        return f'<c r="{place}" t="{kind}"><v>{value}</v></c>'
-    return f'<c r="{place}" t="inlineStr"><is><t xml:space="preserve">{text}</t></is></c>'
+        return f'<c r="{reference}" t="{kind}"><v>{value}</v></c>'
+    return f'<c r="{reference}" t="inlineStr"><is><t xml:space="preserve">{text}</t></is></c>'
 
 
 def _relate(links: str) -> str:

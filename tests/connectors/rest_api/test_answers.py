@@ -351,6 +351,6 @@ def test_a_child_says_why_its_parent_failed_where_nobody_loads_the_parent(api: A
     with pytest.raises(SourceError, match="stream posts: GET"):
         reading.take(reading.open(COMMENTS, "comments", base_url=api.url).groups[0])
     error = reading.failures["comments"]
-    place, _, reason = error.message.partition(": not loaded, because its parent posts failed: ")
-    assert (place, reason.partition(" http")[0]) == ("tenant acme, source crm, stream comments", "tenant acme, source crm, stream posts: GET")
+    where, _, reason = error.message.partition(": not loaded, because its parent posts failed: ")
+    assert (where, reason.partition(" http")[0]) == ("tenant acme, source crm, stream comments", "tenant acme, source crm, stream posts: GET")
     assert error.remedy == "check the source's auth and the secret it names"

@@ -46,30 +46,30 @@ def tls(postgres_server: PostgresServer, tmp_path: Path) -> Iterator[Proxy]:
 
 @pytest.mark.parametrize("words", WORDS)
 def test_a_lost_connection_is_worth_another_try_in_whatever_words(settings: Settings, words: str) -> None:
-    database = Database(parse_url("postgresql://reader@localhost/shop", place="shop", origin="url"), None, "shop", 60)
-    assert isinstance(database.explain(psycopg2.OperationalError(words), place="shop"), SourceUnavailable)
+    database = Database(parse_url("postgresql://reader@localhost/shop", label="shop", origin="url"), None, "shop", 60)
+    assert isinstance(database.explain(psycopg2.OperationalError(words), label="shop"), SourceUnavailable)
     tenant = Tenant(settings, {"type": "sql_database", "url": {"file": "shop_url"}, "streams": {"orders": {}}}).config
     assert isinstance(build_error(psycopg2.OperationalError(words), tenant=tenant, settings=settings, place="shop", writing=True), DestinationUnavailable)
 
 
 @pytest.mark.parametrize("error", [ConnectionResetError(104, "whatever it says"), ConnectionAbortedError(), BrokenPipeError()])
 def test_a_connection_error_is_worth_another_try_whatever_it_says(settings: Settings, error: Exception) -> None:
-    database = Database(parse_url("mysql://reader@localhost/shop", place="shop", origin="url"), None, "shop", 60)
+    database = Database(parse_url("mysql://reader@localhost/shop", label="shop", origin="url"), None, "shop", 60)
     tenant = Tenant(settings, {"type": "sql_database", "url": {"file": "shop_url"}, "streams": {"orders": {}}}).config
-    assert isinstance(database.explain(error, place="shop"), SourceUnavailable)
+    assert isinstance(database.explain(error, label="shop"), SourceUnavailable)
     assert isinstance(build_error(error, tenant=tenant, settings=settings, place="shop"), SourceUnavailable)
     assert isinstance(build_error(error, tenant=tenant, settings=settings, place="shop", writing=True), DestinationUnavailable)
 
 
 @pytest.mark.parametrize("words", ['column "locked" does not exist', 'relation "timeouts" does not exist', "password authentication failed for user"])
 def test_a_refusal_that_only_sounds_like_it_is_not(settings: Settings, words: str) -> None:
-    database = Database(parse_url("postgresql://reader@localhost/shop", place="shop", origin="url"), None, "shop", 60)
-    assert isinstance(database.explain(psycopg2.OperationalError(words), place="shop"), SourceError)
+    database = Database(parse_url("postgresql://reader@localhost/shop", label="shop", origin="url"), None, "shop", 60)
+    assert isinstance(database.explain(psycopg2.OperationalError(words), label="shop"), SourceError)
 
 
 def test_an_error_without_words_is_told_by_its_kind() -> None:
-    database = Database(parse_url("postgresql://reader@localhost/shop", place="shop", origin="url"), None, "shop", 60)
-    told = database.explain(MemoryError(), place="shop")
+    database = Database(parse_url("postgresql://reader@localhost/shop", label="shop", origin="url"), None, "shop", 60)
+    told = database.explain(MemoryError(), label="shop")
     assert isinstance(told, SourceError)
     assert told.message == "shop: the database answers with an error: MemoryError without a word, as when memory has run out"
 
@@ -79,10 +79,10 @@ def test_a_statement_that_is_quoted_is_no_outage() -> None:
 
 
 def test_a_server_that_speaks_another_language_is_understood_by_its_code(postgres_database: str) -> None:
-    database = Database(parse_url(postgres_database, place="shop", origin="url"), None, "shop", 60)
+    database = Database(parse_url(postgres_database, label="shop", origin="url"), None, "shop", 60)
     with psycopg2.connect(postgres_database) as connection, connection.cursor() as cursor, pytest.raises(psycopg2.Error) as caught:
         cursor.execute("do $$ begin raise exception 'Verklemmung entdeckt' using errcode = '40P01'; end $$")
-    assert isinstance(database.explain(caught.value, place="shop"), SourceUnavailable)
+    assert isinstance(database.explain(caught.value, label="shop"), SourceUnavailable)
 
 
 @pytest.mark.parametrize("cut", [Proxy.end, Proxy.reset])
