@@ -130,10 +130,10 @@ def deal_with(known: FabricError) -> Callable[[], None]:
 
 def test_a_mistake_in_dealing_with_a_refusal_is_ours_and_one_after_an_outage_leaves_the_outage(settings: Settings) -> None:
     tenant = Tenant(settings, {"type": "sql_database", "url": {"file": "shop_url"}, "streams": {"orders": {}}}).config
-    after_refusal = build_error(catch(deal_with(DataError("bad rows"))), tenant=tenant, settings=settings, place="acme")
+    after_refusal = build_error(catch(deal_with(DataError("bad rows"))), tenant=tenant, settings=settings, where="acme")
     assert isinstance(after_refusal, InternalError)
     assert "DataError: bad rows" in read_traceback(settings, "acme", after_refusal.message)
-    after_outage = build_error(catch(deal_with(SourceUnavailable("no connection"))), tenant=tenant, settings=settings, place="acme")
+    after_outage = build_error(catch(deal_with(SourceUnavailable("no connection"))), tenant=tenant, settings=settings, where="acme")
     assert isinstance(after_outage, RetriableError)
 
 

@@ -168,7 +168,7 @@ def _advise(tenant: str, file: "DroppedFile") -> str:
         return ways if file.facts.rows_rejected else ""
     if file.status == "quarantined" and file.facts.reason == CORRECTED:
         # No --stream: an export may hold the rows of several.
-        return f"fabric rejects replay {tenant} --source {file.source} --file {shlex.quote(file.place or file.name)}"
+        return f"fabric rejects replay {tenant} --source {file.source} --file {shlex.quote(file.quarantine_path or file.name)}"
     return {
         "waiting": "wait until it is complete",
         "found": f"fabric run {tenant}",
@@ -198,7 +198,7 @@ def _spell(moment: datetime | None) -> str:
 def _to_json(file: "DroppedFile") -> dict[str, Any]:
     facts = {key: value.isoformat() if isinstance(value, datetime) else value for key, value in asdict(file.facts).items()}
     updated = file.updated_at.isoformat() if file.updated_at else None
-    return {"source": file.source, "stream": file.stream, **facts, "status": file.status, "place": file.place, "updated_at": updated}
+    return {"source": file.source, "stream": file.stream, **facts, "status": file.status, "place": file.quarantine_path, "updated_at": updated}
 
 
 def _story_to_json(tenant: str, story: "FileStory") -> dict[str, Any]:

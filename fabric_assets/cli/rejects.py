@@ -225,4 +225,4 @@ def _file_to_json(file: "DroppedFile") -> dict[str, Any]:
     facts, when = file.facts, file.updated_at.isoformat() if file.updated_at else None
     empty = {"row_id": None, "source": file.source, "stream": file.stream, "load_id": None, "run_id": None, "rejected_at": when, "origin": file.name}
     why = {"row_number": None, "column_name": None, "reason": facts.reason, "message": facts.message, "raw": "", "raw_truncated": False}
-    return {**empty, **why, "quarantined_file": file.place}
+    return {**empty, **why, "quarantined_file": file.quarantine_path}

@@ -47,14 +47,14 @@ def get_destination(tenant: TenantConfig, settings: Settings) -> Destination:
     return import_module(get_kind(tenant).driver).open_destination(tenant, settings)
 
 
-def explain_damage(tenant: TenantConfig, reason: str, text: str, place: str) -> FabricError | None:
+def explain_damage(tenant: TenantConfig, reason: str, text: str, where: str) -> FabricError | None:
     """Say in plain words that the stored data itself is damaged; None where the driver says nothing like it.
 
     Args:
         reason: for people.
         text: all that the driver said.
     """
-    return import_module(get_kind(tenant).driver).explain_damage(reason, text, place)
+    return import_module(get_kind(tenant).driver).explain_damage(reason, text, where)
 
 
 def connect(tenant: TenantConfig, settings: Settings, *, read_only: bool = False) -> Any:

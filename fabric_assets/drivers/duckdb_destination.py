@@ -55,8 +55,8 @@ def open_destination(tenant: TenantConfig, settings: Settings) -> DuckDb:
     return DuckDb(tenant, settings)
 
 
-def explain_damage(reason: str, text: str, place: str) -> FabricError | None:
-    return build_damage_error(reason, f"{place}: the tenant's DuckDB file") if is_damage(text) else None
+def explain_damage(reason: str, text: str, where: str) -> FabricError | None:
+    return build_damage_error(reason, f"{where}: the tenant's DuckDB file") if is_damage(text) else None
 
 
 def ensure_file(path: Path) -> None:

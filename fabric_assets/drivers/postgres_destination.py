@@ -58,7 +58,7 @@ def open_destination(tenant: TenantConfig, settings: Settings) -> Postgres:
     return Postgres(tenant, settings)
 
 
-def explain_damage(reason: str, text: str, place: str) -> FabricError | None:
+def explain_damage(reason: str, text: str, where: str) -> FabricError | None:
     """Give nothing: of damage in a server's files its operator is told by the server."""
     return None
 
@@ -101,20 +101,20 @@ def refuse_other_encodings(connection: Any, tenant: TenantConfig) -> None:
 def get_postgres_error(tenant: TenantConfig, text: str) -> FabricError:
     """Say in plain words why Postgres could not be reached; a refused login is permanent, the rest may pass."""
     reason = " ".join(text.split())
-    place = describe_postgres(tenant)
+    where = describe_postgres(tenant)
     if remedy := get_tls_remedy(reason):
-        return DestinationError(f"{place} gives no trusted TLS connection: {reason}", remedy=remedy)
+        return DestinationError(f"{where} gives no trusted TLS connection: {reason}", remedy=remedy)
     is_managed = tenant.destination.managed
     provision = f"fabric provision {tenant.tenant}"
     if any(word in reason for word in ("authentication failed", "no password supplied", "no pg_hba.conf entry", "is not permitted to log in")):
         again = f"{provision}; if that finds nothing to do: fabric secrets remove {tenant.tenant} {naming.WAREHOUSE_LOGIN}, then provision once more"
-        return DestinationError(f"{place} refuses the login: {reason}", remedy=again if is_managed else "check the user and password in the destination's url")
+        return DestinationError(f"{where} refuses the login: {reason}", remedy=again if is_managed else "check the user and password in the destination's url")
     if "permission denied for database" in reason:
         grant = "grant the login of the destination's url CONNECT on the database"
-        return DestinationError(f"{place} denies access: {reason}", remedy=provision if is_managed else grant)
+        return DestinationError(f"{where} denies access: {reason}", remedy=provision if is_managed else grant)
     if "does not exist" in reason:
-        return DestinationError(f"{place} refuses: {reason}", remedy=provision if is_managed else "create it, or correct the destination's url")
-    return DestinationUnavailable(f"{place} cannot be reached: {reason}", remedy="check host, port and network of the destination's url")
+        return DestinationError(f"{where} refuses: {reason}", remedy=provision if is_managed else "create it, or correct the destination's url")
+    return DestinationUnavailable(f"{where} cannot be reached: {reason}", remedy="check host, port and network of the destination's url")
 
 
 def parse_postgres_url(tenant: TenantConfig, settings: Settings) -> dict[str, Any]:
@@ -127,12 +127,12 @@ def parse_postgres_url(tenant: TenantConfig, settings: Settings) -> dict[str, An
     from fabric_assets.security.secrets import list_secrets, resolve_secret
 
     name, destination = tenant.tenant, get_block(tenant)
-    place = f"tenant {name}: the destination's url ({destination.url.describe()})"
+    where = f"tenant {name}: the destination's url ({destination.url.describe()})"
     address = read_address(tenant, settings)
     if not destination.managed:
         if not address["user"]:
             raise ConfigurationError(
-                f"{place} has no user", remedy="write it as postgresql://user:password@host:port/database, or let the destination be managed: true"
+                f"{where} has no user", remedy="write it as postgresql://user:password@host:port/database, or let the destination be managed: true"
             )
         return address
     if naming.WAREHOUSE_LOGIN not in list_secrets(name, settings=settings):
@@ -151,24 +151,24 @@ def read_address(tenant: TenantConfig, settings: Settings) -> dict[str, Any]:
     from fabric_assets.security.secrets import resolve_secret
 
     destination = get_block(tenant)
-    place = f"tenant {tenant.tenant}: the destination's url ({destination.url.describe()})"
+    where = f"tenant {tenant.tenant}: the destination's url ({destination.url.describe()})"
     login = "" if destination.managed else "user:password@"
-    parts = split_postgres_url(resolve_secret(destination.url, tenant=tenant.tenant, settings=settings), place, login=login)
+    parts = split_postgres_url(resolve_secret(destination.url, tenant=tenant.tenant, settings=settings), where, login=login)
     if not destination.managed:
         return parts
     if parts["user"] or parts["password"]:
         raise ConfigurationError(
-            f"{place} carries a login, but the destination is managed: the tenant connects as {naming.owner_role(tenant.tenant)}",
+            f"{where} carries a login, but the destination is managed: the tenant connects as {naming.owner_role(tenant.tenant)}",
             remedy="take user and password out of the url, or drop managed: true",
         )
     return parts | ({"dbname": naming.tenant_database(tenant.tenant)} if destination.isolation == "database" else {})
 
 
-def split_postgres_url(text: str, place: str, *, login: str = "user:password@") -> dict[str, Any]:
+def split_postgres_url(text: str, where: str, *, login: str = "user:password@") -> dict[str, Any]:
     """Split a URL into host, port, dbname, user, password (empty where it has none) and query.
 
     Args:
-        place: what the URL is, for messages.
+        where: what the URL is, for messages.
         login: how it should have been written.
 
     Raises:
@@ -181,18 +181,18 @@ def split_postgres_url(text: str, place: str, *, login: str = "user:password@") 
     try:
         url = make_url(text.strip())
     except (ArgumentError, ValueError):
-        raise ConfigurationError(f"{place} is no database URL", remedy=remedy) from None
+        raise ConfigurationError(f"{where} is no database URL", remedy=remedy) from None
     if url.drivername.partition("+")[0] not in {"postgresql", "postgres"}:
-        raise ConfigurationError(f"{place} is for {url.drivername}, but must be for postgres", remedy=remedy)
+        raise ConfigurationError(f"{where} is for {url.drivername}, but must be for postgres", remedy=remedy)
     query = {key: value if isinstance(value, str) else value[-1] for key, value in url.query.items()}
     # libpq takes these from the query, too.
     host, user, password = (query.pop(key, "") for key in ("host", "user", "password"))
     if "dbname" in query:
-        raise ConfigurationError(f"{place} has the parameter dbname, which is not for it", remedy=remedy)
-    refuse_foreign_logins(query, place)
+        raise ConfigurationError(f"{where} has the parameter dbname, which is not for it", remedy=remedy)
+    refuse_foreign_logins(query, where)
     host, user = url.host or unquote(host), url.username or user
     if "@" in host:
-        raise ConfigurationError(f"{place} has a character in its password that ends the password", remedy="write @ as %40, / as %2F, ? as %3F and # as %23")
+        raise ConfigurationError(f"{where} has a character in its password that ends the password", remedy="write @ as %40, / as %2F, ? as %3F and # as %23")
     if not host or not url.database:
-        raise ConfigurationError(f"{place} lacks a host or a database", remedy=remedy)
+        raise ConfigurationError(f"{where} lacks a host or a database", remedy=remedy)
     return {"host": host, "port": url.port or 5432, "dbname": url.database, "user": user, "password": url.password or password, "query": query}

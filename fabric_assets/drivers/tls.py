@@ -36,7 +36,7 @@ def get_tls_remedy(reason: str) -> str | None:
     return next((remedy for words, remedy in _REMEDIES.items() if any(word in low for word in words)), None)
 
 
-def check_mysql_parameters(url: "URL", *, place: str) -> None:
+def check_mysql_parameters(url: "URL", *, where: str) -> None:
     """Refuse what a MySQL URL asks of TLS and would not get.
 
     Raises:
@@ -45,14 +45,14 @@ def check_mysql_parameters(url: "URL", *, place: str) -> None:
     asked = {name: value if isinstance(value, str) else value[-1] for name, value in url.query.items() if name.startswith("ssl")}
     if unknown := sorted(set(asked) - set(_MYSQL_PARAMETERS)):
         known = ", ".join(_MYSQL_PARAMETERS)
-        raise ConfigurationError(f"{place}: the url's {unknown[0]} would not be heeded", remedy=f"ssl_ca checks certificate and host; known: {known}")
+        raise ConfigurationError(f"{where}: the url's {unknown[0]} would not be heeded", remedy=f"ssl_ca checks certificate and host; known: {known}")
     if asked.get("ssl_check_hostname", "true").lower() not in {"true", "false"}:
-        raise ConfigurationError(f"{place}: the url's ssl_check_hostname is neither true nor false", remedy="write true or false")
+        raise ConfigurationError(f"{where}: the url's ssl_check_hostname is neither true nor false", remedy="write true or false")
     if asked.get("ssl_check_hostname", "false").lower() == "true" and not {"ssl_ca", "ssl_capath"} & set(asked):
         raise ConfigurationError(
-            f"{place}: the url's ssl_check_hostname checks nothing without ssl_ca or ssl_capath",
+            f"{where}: the url's ssl_check_hostname checks nothing without ssl_ca or ssl_capath",
             remedy="name the authority that signed the certificate in ssl_ca; or write false: encrypted, and nobody checked",
         )
     for name in _MYSQL_FILES:
         if name in asked and not Path(asked[name]).exists():
-            raise ConfigurationError(f"{place}: the url's {name} names {asked[name]!r}, which does not exist", remedy="correct the path in the url")
+            raise ConfigurationError(f"{where}: the url's {name} names {asked[name]!r}, which does not exist", remedy="correct the path in the url")

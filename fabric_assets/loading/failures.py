@@ -17,7 +17,7 @@ _REFUSED_LOGIN = ("authentication failed", "no password supplied", "no pg_hba.co
 
 
 def build_error(
-    error: BaseException, *, tenant: TenantConfig, settings: Settings, place: str, writing: bool = False, after: BaseException | None = None
+    error: BaseException, *, tenant: TenantConfig, settings: Settings, where: str, writing: bool = False, after: BaseException | None = None
 ) -> FabricError:
     """Find the cause in a chain of exceptions and say it in our words; an error of ours comes out as it is.
 
@@ -36,49 +36,49 @@ def build_error(
     # DuckDB's own is none of Python's, and is raised in its words as a source and as a destination.
     if isinstance(error, MemoryError) or "OutOfMemoryException" in names:
         return SourceUnavailable(
-            f"{place}: this machine's memory is used up: {reason}", remedy="free memory, or let fewer loads run at a time (pools, max_connections)"
+            f"{where}: this machine's memory is used up: {reason}", remedy="free memory, or let fewer loads run at a time (pools, max_connections)"
         )
     if isinstance(error, ImportError):
-        return ConfigurationError(f"{place}: a Python package is missing or damaged: {reason}", remedy="install the project's packages again: make setup")
-    if fault := report_own_fault(error, place, data_dir=settings.data_dir, tenant=tenant.tenant):
+        return ConfigurationError(f"{where}: a Python package is missing or damaged: {reason}", remedy="install the project's packages again: make setup")
+    if fault := report_own_fault(error, where, data_dir=settings.data_dir, tenant=tenant.tenant):
         return fault
     if _log.isEnabledFor(logging.DEBUG):
-        _log.debug("%s: %s", place, mask("".join(traceback.format_exception(error))))
+        _log.debug("%s: %s", where, mask("".join(traceback.format_exception(error))))
     if writing:
-        return _build_destination_error(chain, reason, tenant, place)
+        return _build_destination_error(chain, reason, tenant, where)
     if names & {"ConnectionError", "ConnectTimeout", "ReadTimeout", "Timeout", "MaxRetryError"} or any(map(is_outage, chain)):
-        return SourceUnavailable(f"{place}: the source cannot be reached: {reason}", remedy="check that it runs and that this machine reaches it")
-    return SourceError(f"{place}: reading failed: {reason}", remedy="check the source's settings against what it answers")
+        return SourceUnavailable(f"{where}: the source cannot be reached: {reason}", remedy="check that it runs and that this machine reaches it")
+    return SourceError(f"{where}: reading failed: {reason}", remedy="check the source's settings against what it answers")
 
 
-def report_unrecorded(error: Exception, failure: BaseException, *, tenant: TenantConfig, settings: Settings, place: str, report: Callable[[str], None]) -> None:
+def report_unrecorded(error: Exception, failure: BaseException, *, tenant: TenantConfig, settings: Settings, where: str, report: Callable[[str], None]) -> None:
     """Tell the reader of a run that a stream's failure, which stays the stream's outcome, is missing in the ledger.
 
     Args:
         error: why it could not be written.
     """
-    reason = build_error(error, tenant=tenant, settings=settings, place=place, writing=True, after=failure).message
-    report(f"{place}: the failure could not be written to the ledger: {reason.removeprefix(f'{place}: ')}")
+    reason = build_error(error, tenant=tenant, settings=settings, where=where, writing=True, after=failure).message
+    report(f"{where}: the failure could not be written to the ledger: {reason.removeprefix(f'{where}: ')}")
 
 
-def _build_destination_error(chain: list[BaseException], reason: str, tenant: TenantConfig, place: str) -> FabricError:
+def _build_destination_error(chain: list[BaseException], reason: str, tenant: TenantConfig, where: str) -> FabricError:
     kind, low = tenant.destination.type, " ".join(str(part) for part in chain).lower()
-    if damage := explain_damage(tenant, reason, low, place):
+    if damage := explain_damage(tenant, reason, low, where):
         return damage
     if any(word in low for word in _REFUSED_LOGIN):
-        return DestinationError(f"{place}: the destination ({kind}) refuses the login: {reason}", remedy="check the user and password in the destination's url")
+        return DestinationError(f"{where}: the destination ({kind}) refuses the login: {reason}", remedy="check the user and password in the destination's url")
     if 'database "' in low and "does not exist" in low:
         return DestinationError(
-            f"{place}: the destination ({kind}) lacks its database: {reason}", remedy="create the database, or correct the destination's url"
+            f"{where}: the destination ({kind}) lacks its database: {reason}", remedy="create the database, or correct the destination's url"
         )
     if any(map(is_outage, chain)):
         return DestinationUnavailable(
-            f"{place}: the destination ({kind}) cannot be reached: {reason}", remedy="check that it runs, and host, port and network of its url"
+            f"{where}: the destination ({kind}) cannot be reached: {reason}", remedy="check that it runs, and host, port and network of its url"
         )
     if "permission denied" in low:
-        return DestinationError(f"{place}: the destination ({kind}) denies it: {reason}", remedy="grant the login the right to create schemas in the database")
+        return DestinationError(f"{where}: the destination ({kind}) denies it: {reason}", remedy="grant the login the right to create schemas in the database")
     return DestinationError(
-        f"{place}: the destination ({kind}) refuses the rows: {reason}",
+        f"{where}: the destination ({kind}) refuses the rows: {reason}",
         remedy="see the reason; load anew with --full-refresh where a column's type has changed",
     )
 

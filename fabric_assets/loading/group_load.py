@@ -56,7 +56,7 @@ def load_group(group: ReadGroup, context: LoadContext, batcher: CommitBatcher[St
 def _fail_all(group: ReadGroup, context: LoadContext, error: BaseException) -> None:
     """Give each stream its outcome where none could even be begun."""
     for plan in group.streams:
-        ours = build_error(error, tenant=context.request.tenant, settings=context.request.settings, place=context.source.describe(plan.name))
+        ours = build_error(error, tenant=context.request.tenant, settings=context.request.settings, where=context.source.describe(plan.name))
         failed = replace(context.records[plan.name], status="failed", error=str(ours), loaded_at=datetime.now(UTC), retriable=isinstance(ours, RetriableError))
         try:
             context.warehouse.record_failure(failed, [])
@@ -66,7 +66,7 @@ def _fail_all(group: ReadGroup, context: LoadContext, error: BaseException) -> N
                 error,
                 tenant=context.request.tenant,
                 settings=context.request.settings,
-                place=context.source.describe(plan.name),
+                where=context.source.describe(plan.name),
                 report=context.job.report,
             )
         context.job.finish(StreamFailure(plan.name, ours))
@@ -98,9 +98,9 @@ def _commit_at_once(loads: Sequence[StreamLoad], context: LoadContext) -> bool:
     except Exception as error:  # noqa: BLE001 - it is the second try that tells which stream is at fault
         for load in loads:
             load.close()
-        place = context.source.describe()
-        reason = build_error(error, tenant=context.request.tenant, settings=context.request.settings, place=place, writing=True).message
-        context.job.report(f"{place}: {len(loads)} streams could not be committed together, so each is committed by itself: {reason}")
+        where = context.source.describe()
+        reason = build_error(error, tenant=context.request.tenant, settings=context.request.settings, where=where, writing=True).message
+        context.job.report(f"{where}: {len(loads)} streams could not be committed together, so each is committed by itself: {reason}")
         return False
     return True
 

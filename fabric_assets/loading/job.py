@@ -31,11 +31,11 @@ class Job:
 
     Args:
         seconds: the longest time that the load may take.
-        place: tenant and source, for messages.
+        where: tenant and source, for messages.
     """
 
-    def __init__(self, place: str, seconds: float) -> None:
-        self.place, self._seconds = place, seconds
+    def __init__(self, where: str, seconds: float) -> None:
+        self.where, self._seconds = where, seconds
         self._ends = time.monotonic() + seconds
         self._messages: SimpleQueue[Outcome | str] = SimpleQueue()
         self._lock, self._over, self._committing = threading.Lock(), False, 0
@@ -88,7 +88,7 @@ class Job:
             except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
                 answers.put((None, error))
 
-        threading.Thread(target=work, daemon=True, name=f"{self.place}: call").start()
+        threading.Thread(target=work, daemon=True, name=f"{self.where}: call").start()
         try:
             value, error = answers.get(timeout=max(self._ends - time.monotonic(), grace))
         except Empty:
@@ -122,7 +122,7 @@ class Job:
 
     def build_late_error(self) -> FabricError:
         return SourceUnavailable(
-            f"{self.place}: the load took longer than its timeout of {self._seconds:g} s and was given up",
+            f"{self.where}: the load took longer than its timeout of {self._seconds:g} s and was given up",
             remedy="see whether the source and the destination answer; raise the source's timeout, or load less at a time (cursor, where)",
         )
 

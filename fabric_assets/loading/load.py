@@ -63,26 +63,26 @@ def load_streams(request: LoadRequest, *, report: Report = lambda message: None)
     """
     report = _make_visible(report)
     context = _build_context(request, report)
-    place = context.describe()
+    where = context.describe()
     try:
         with ExitStack() as stack:
             try:
                 # One for the whole load: a login is resolved once.
                 destination = get_destination(request.tenant, request.settings)
-                where = (request.tenant, request.source, request.settings)
-                stack.enter_context(load_lease(*where, timeout_seconds=LEASE_SECONDS, report=report, destination=destination))
-                warehouse = stack.enter_context(open_warehouse(*where, destination=destination))
+                target = (request.tenant, request.source, request.settings)
+                stack.enter_context(load_lease(*target, timeout_seconds=LEASE_SECONDS, report=report, destination=destination))
+                warehouse = stack.enter_context(open_warehouse(*target, destination=destination))
             except FabricError as error:
                 error.at_destination = True
                 raise
             # Its time begins here: what it has waited for another run was no part of it.
-            job = Job(place, context.config.timeout.total_seconds())
+            job = Job(where, context.config.timeout.total_seconds())
             job.call(warehouse.prepare)
             yield from _load(request, replace(context, report=job.report), destination, warehouse, job, report)
     except FabricError:
         raise
     except Exception as error:
-        raise build_error(error, tenant=request.tenant, settings=request.settings, place=place, writing=True) from error
+        raise build_error(error, tenant=request.tenant, settings=request.settings, where=where, writing=True) from error
 
 
 def join_failures(failures: list[StreamFailure], *, of: int) -> FabricError:
@@ -176,7 +176,7 @@ def _open_source(request: LoadRequest, context: SourceContext[AnySource]) -> Sou
     except FabricError:
         raise
     except Exception as error:
-        raise build_error(error, tenant=request.tenant, settings=request.settings, place=context.describe()) from error
+        raise build_error(error, tenant=request.tenant, settings=request.settings, where=context.describe()) from error
 
 
 def _start_records(request: LoadRequest, streams: Sequence[str]) -> dict[str, LoadRecord]:
@@ -218,7 +218,7 @@ def _run_groups(reader: SourceReader, shared: LoadContext, report: Report) -> It
     batcher = CommitBatcher[StreamLoad](lambda loads: commit_together(loads, shared), job.check)
     number = min(reader.connections, len(reader.groups))
     others = threading.Semaphore(number - 1)
-    threads = [threading.Thread(target=work, daemon=True, name=f"{job.place}: {index}") for index in range(number)]
+    threads = [threading.Thread(target=work, daemon=True, name=f"{job.where}: {index}") for index in range(number)]
     for thread in threads:
         thread.start()
     waiting = dict(shared.records)
@@ -244,5 +244,5 @@ def _record_failure(record: LoadRecord, error: FabricError, *, request: LoadRequ
     try:
         job.call(lambda: warehouse.record_failure(failed, []), grace=_GRACE_SECONDS)
     except Exception as second:  # noqa: BLE001 - the stream's outcome is the first one
-        place = f"{job.place}, stream {record.stream}"
-        report_unrecorded(second, error, tenant=request.tenant, settings=request.settings, place=place, report=report)
+        where = f"{job.where}, stream {record.stream}"
+        report_unrecorded(second, error, tenant=request.tenant, settings=request.settings, where=where, report=report)

@@ -71,7 +71,7 @@ class StreamLoad:
     def __init__(self, plan: StreamPlan, context: LoadContext, after_commit: Callable[[str], None]) -> None:
         self._plan, self._context, self._after_commit = plan, context, after_commit
         self._request, self.job = context.request, context.job
-        self._place = context.source.describe(plan.name)
+        self._where = context.source.describe(plan.name)
         self._record = context.records[plan.name]
         self._started = self._reported = time.monotonic()
         self._state = context.states.get(plan.name, StreamState(0, {}))
@@ -96,13 +96,13 @@ class StreamLoad:
         kept = self._state.column_names if self._state.value_forms == value_forms else None
         reserved = get_kind(self._request.tenant).reserved_columns
         names = partial(StreamNames, plan.name, layout=family, kept=kept, value_forms=value_forms, reserved=reserved)
-        self._names = names(rename=plan.rename, place=self._place)
+        self._names = names(rename=plan.rename, where=self._where)
         self._shaper = Shaper(
             plan,
             names=self._names,
             refuse_nul=not get_kind(self._request.tenant).takes_nul_in_text,
             load_id=self._record.load_id,
-            place=self._place,
+            where=self._where,
             value_forms=value_forms,
         )
         dataset = naming.raw_dataset(self._request.tenant.tenant, self._request.source)
@@ -173,7 +173,7 @@ class StreamLoad:
         writer, record = self._write(), self._finish_record()
         if record.rows_read != record.rows_loaded + record.rows_rejected:
             raise InternalError(
-                f"{self._place}: a fault of ETL Fabric: {record.rows_read} rows, {record.rows_loaded} loaded, {record.rows_rejected} rejected; none is kept"
+                f"{self._where}: a fault of ETL Fabric: {record.rows_read} rows, {record.rows_loaded} loaded, {record.rows_rejected} rejected; none is kept"
             )
         if not self._plan.is_judged and self._plan.rejects.is_exceeded(record.rows_read, record.rows_rejected):
             raise self._build_limit_error(record)
@@ -224,7 +224,7 @@ class StreamLoad:
             return
         self.is_over = True
         self.close()
-        ours = build_error(error, tenant=self._request.tenant, settings=self._request.settings, place=self._place, writing=writing)
+        ours = build_error(error, tenant=self._request.tenant, settings=self._request.settings, where=self._where, writing=writing)
         ours = self._context.warehouse.explain_refusal(ours, self._plan.name, report=self.job.report)
         record = replace(self._finish_record(), status="failed", rows_loaded=0, error=str(ours), loaded_at=datetime.now(UTC))
         record = replace(record, retriable=isinstance(ours, RetriableError))
@@ -234,7 +234,7 @@ class StreamLoad:
             if not self._context.warehouse.record_failure(record, self._rejects) and self._report:
                 outcome = self._report
         except Exception as second:  # noqa: BLE001 - whatever it is: without an outcome the load would wait until its time is up
-            asked = {"tenant": self._request.tenant, "settings": self._request.settings, "place": self._place}
+            asked = {"tenant": self._request.tenant, "settings": self._request.settings, "where": self._where}
             report_unrecorded(second, error, **asked, report=self.job.report)
         self.job.finish(outcome)
 
@@ -271,7 +271,7 @@ class StreamLoad:
     def _build_limit_error(self, record: LoadRecord) -> DataError:
         first = f"; the first: {self._rejects[0].message}" if self._rejects else ""
         return DataError(
-            f"{self._place}: {record.rows_rejected} of {record.rows_read} rows cannot be loaded, more than rejects.max allows{first}",
+            f"{self._where}: {record.rows_rejected} of {record.rows_read} rows cannot be loaded, more than rejects.max allows{first}",
             remedy=f"see them with: fabric rejects list {self._request.tenant.tenant}; correct them at the source, or raise the stream's rejects.max",
         )
 
@@ -280,14 +280,14 @@ class StreamLoad:
         if now - self._reported < _PROGRESS_SECONDS:
             return
         self._reported = now
-        self.job.report(f"{self._place}: {self._record.rows_read:,} rows, {self._record.bytes / 1e6:,.0f} MB in {now - self._started:,.0f} s so far")
+        self.job.report(f"{self._where}: {self._record.rows_read:,} rows, {self._record.bytes / 1e6:,.0f} MB in {now - self._started:,.0f} s so far")
 
     def _report_rows(self) -> None:
         if self._record.rows_rejected:
             rejected = "1 row is" if self._record.rows_rejected == 1 else f"{self._record.rows_rejected:,} rows are"
-            self.job.report(f"{self._place}: {rejected} rejected; see: fabric rejects list {self._request.tenant.tenant}")
+            self.job.report(f"{self._where}: {rejected} rejected; see: fabric rejects list {self._request.tenant.tenant}")
         for warning in self._report.warnings if self._report else ():
-            self.job.report(f"{self._place}: warning: {warning}")
+            self.job.report(f"{self._where}: warning: {warning}")
 
 
 def is_small(item: Batch | StreamFailed) -> bool:

@@ -80,11 +80,11 @@ class ImportedFile:
         return f"{self.reason}\n{self.message}\n" if self.status == "quarantined" else None
 
     @property
-    def place(self) -> str | None:
+    def moved_to(self) -> str | None:
         """Where the file is moved to, below the source's path; None where it stays."""
         if self.status == "quarantined":
-            return build_place(QUARANTINE, self.name, self.mark)
-        return build_place(ARCHIVE, self.name, self.mark) if self.status in ("loaded", "replaced", "duplicate") else None
+            return build_path(QUARANTINE, self.name, self.mark)
+        return build_path(ARCHIVE, self.name, self.mark) if self.status in ("loaded", "replaced", "duplicate") else None
 
     @property
     def mark(self) -> str:
@@ -92,7 +92,7 @@ class ImportedFile:
         return self.sha256[:8] if self.sha256 else digest(self.name, self.version)[:8]
 
 
-def build_place(folder: str, name: str, mark: str) -> str:
+def build_path(folder: str, name: str, mark: str) -> str:
     """`2026/jan.csv.gz` -> `archive/2026/jan.1a2b3c4d.csv.gz`."""
     path = PurePosixPath(name)
     stem, dot, suffixes = path.name.partition(".")

@@ -43,7 +43,7 @@ class StreamNames:
         value_forms: of a FIRST stream the columns were named by dlt's rule alone, and the field that comes first owns one.
         rename: the names that the stream's YAML gives to fields of the row itself.
         reserved: names that no column of the destination can have; a field that is spelt so gets a number as well.
-        place: tenant, source and stream, for messages.
+        where: tenant, source and stream, for messages.
     """
 
     def __init__(
@@ -55,9 +55,9 @@ class StreamNames:
         value_forms: int = CURRENT,
         rename: Mapping[str, str] | None = None,
         reserved: Set[str] = frozenset(),
-        place: str = "",
+        where: str = "",
     ) -> None:
-        self._stream, self._place, self.is_first, self._reserved = stream, place, value_forms < CURRENT, reserved
+        self._stream, self._where, self.is_first, self._reserved = stream, where, value_forms < CURRENT, reserved
         self.layout = {table: dict(columns) for table, columns in layout.items()}
         self._columns: dict[str, _Names] = {}
         self._tables: dict[str, _Names] = {}
@@ -274,7 +274,7 @@ class StreamNames:
             owner = names.by_name.get(name)
             if name in self._reserved or (owner is not None and owner not in wanted) or (name in layout and name not in leaving and former[path] != name):
                 raise DataError(
-                    f"{self._place}: rename gives {'.'.join(path)!r} the name {name!r}, and the table has a column of that name"
+                    f"{self._where}: rename gives {'.'.join(path)!r} the name {name!r}, and the table has a column of that name"
                     f" already{f', of the field {chr(46).join(owner)!r}' if owner is not None else ''}",
                     remedy="choose another name under rename, or rename the other field too",
                 )

@@ -105,8 +105,8 @@ class DuckDbSession(Session):
     row, write_order, temporary_schema = "t.rowid", "t.rowid", "temp.main"
     planted_sql = DUCKDB
 
-    def __init__(self, cursor: Any, instance: _Instance, place: str) -> None:
-        super().__init__(place)
+    def __init__(self, cursor: Any, instance: _Instance, where: str) -> None:
+        super().__init__(where)
         self._cursor, self._instance, self._begun, self._inserted = cursor, instance, False, 0
         self._long_rows = self._long_bytes = 0
         self._thinned: set[Table] = set()
@@ -148,7 +148,7 @@ class DuckDbSession(Session):
             self._long_rows, self._long_bytes = self._long_rows + rows.num_rows, self._long_bytes + rows.nbytes
             if (held := self._long_bytes * min(1, _VECTOR_ROWS / self._long_rows)) > _MOST_LONG_BYTES:
                 raise DestinationError(
-                    f"{self.place}: rows of {self._long_bytes // self._long_rows:,} bytes on average are too long for one load of a DuckDB file: it holds"
+                    f"{self.where}: rows of {self._long_bytes // self._long_rows:,} bytes on average are too long for one load of a DuckDB file: it holds"
                     f" {_VECTOR_ROWS:,} rows in memory at a time, {held / 1000**2:,.0f} MB of these, and a load has room for {_MOST_LONG_BYTES // 1000**2} MB",
                     remedy="load fewer of them at a time, leave their long columns out, or load the tenant into Postgres",
                 )
@@ -173,13 +173,13 @@ class DuckDbSession(Session):
 
     def _delete_in_parts(self, table: Table, condition: str) -> int:
         """Find the rows, then delete them some at a time: the join of one statement for both cannot move to disk, however many rows it finds."""
-        places = Table(self.temporary_schema, "_fabric_places")
-        self.execute(f"create temporary table {places} as select t.rowid as place from {table} as t where {condition}")
+        chosen = Table(self.temporary_schema, "_fabric_chosen")
+        self.execute(f"create temporary table {chosen} as select t.rowid as row_id from {table} as t where {condition}")
         deleted = 0
-        for first in map(int, self.query(f"select distinct place // {_PART} * {_PART} as first from {places}")["first"].to_pylist()):
+        for first in map(int, self.query(f"select distinct row_id // {_PART} * {_PART} as first from {chosen}")["first"].to_pylist()):
             part = f"between {first} and {first + _PART - 1}"
-            deleted += super().delete(table, f"t.rowid {part} and t.rowid in (select place from {places} where place {part})")
-        self.execute(f"drop table {places}")
+            deleted += super().delete(table, f"t.rowid {part} and t.rowid in (select row_id from {chosen} where row_id {part})")
+        self.execute(f"drop table {chosen}")
         return deleted
 
     def add_columns(self, table: Table, columns: Columns) -> None:
@@ -260,7 +260,7 @@ class DuckDbSession(Session):
 
     def _translate(self, error: Exception) -> Exception | None:
         if isinstance(error, duckdb.TransactionException) and "onflict" in str(error):
-            return WriteConflict(f"{self.place}: another transaction has changed the same rows or tables: {error}", remedy="try again")
+            return WriteConflict(f"{self.where}: another transaction has changed the same rows or tables: {error}", remedy="try again")
         return None
 
     def _cancel(self) -> None:

@@ -42,5 +42,5 @@ def delete_duplicates(session: Session, table: Table, key: Sequence[str], newest
         return 0
     order = [f"t.{quote(newest_by)} desc nulls last"] if newest_by else []
     window = f"partition by {quote_all(key, table='t')} order by {', '.join([*order, f'{session.write_order} desc'])}"
-    ranked = f"select {session.row} as place, row_number() over ({window}) as rank from {table} as t join ({repeated}) as repeated using ({names})"
-    return session.delete_own(table, f"{session.row} in (select place from ({ranked}) as ranked where rank > 1)")
+    ranked = f"select {session.row} as row_position, row_number() over ({window}) as rank from {table} as t join ({repeated}) as repeated using ({names})"
+    return session.delete_own(table, f"{session.row} in (select row_position from ({ranked}) as ranked where rank > 1)")

@@ -22,7 +22,7 @@ class Planted:
     """An object that no load has made.
 
     Args:
-        how: `place`: it has the name of a table; `acts`: it runs when rows are written or read; `refuses`: it refuses rows.
+        how: `name`: it has the name of a table; `acts`: it runs when rows are written or read; `refuses`: it refuses rows.
         what: the kind of object and its name, e.g. `the trigger audit`.
         drop: the statement that takes it away.
     """
@@ -34,7 +34,7 @@ class Planted:
     drop: str
 
     def __str__(self) -> str:
-        return f"{self.schema}.{self.table} is {self.what}" if self.how == "place" else f"{self.schema}.{self.table} has {self.what}"
+        return f"{self.schema}.{self.table} is {self.what}" if self.how == "name" else f"{self.schema}.{self.table} has {self.what}"
 
 
 def find_planted(session: Session, schemas: Iterable[str], *, also_refusing: bool = False) -> list[Planted]:
@@ -50,7 +50,7 @@ def find_planted(session: Session, schemas: Iterable[str], *, also_refusing: boo
     return [Planted(*row.values()) for row in rows]
 
 
-def refuse_in_platform_tables(planted: Sequence[Planted], tables: Mapping[str, Collection[str]], *, place: str) -> None:
+def refuse_in_platform_tables(planted: Sequence[Planted], tables: Mapping[str, Collection[str]], *, where: str) -> None:
     """Refuse objects at the tables in which the platform keeps its state.
 
     Args:
@@ -59,8 +59,8 @@ def refuse_in_platform_tables(planted: Sequence[Planted], tables: Mapping[str, C
     Raises:
         DestinationError: there is one.
     """
-    if found := [each for each in planted if each.how in {"place", "acts"} and each.table in tables.get(each.schema, ())]:
-        raise DestinationError(f"{place}: {_list(found)}; the platform keeps what it knows of loads there, and nothing was loaded", remedy=_list_drops(found))
+    if found := [each for each in planted if each.how in {"name", "acts"} and each.table in tables.get(each.schema, ())]:
+        raise DestinationError(f"{where}: {_list(found)}; the platform keeps what it knows of loads there, and nothing was loaded", remedy=_list_drops(found))
 
 
 def list_of_stream(planted: Iterable[Planted], raw: str, stream: str) -> list[Planted]:
@@ -68,14 +68,14 @@ def list_of_stream(planted: Iterable[Planted], raw: str, stream: str) -> list[Pl
     return [each for each in planted if each.schema == raw and (each.table == stream or each.table.startswith(f"{stream}__"))]
 
 
-def refuse_other_kinds(planted: Iterable[Planted], *, place: str) -> None:
+def refuse_other_kinds(planted: Iterable[Planted], *, where: str) -> None:
     """Refuse to load a stream where something else has the name of one of its tables.
 
     Raises:
         DestinationError: a view, a sequence or another object has it.
     """
-    if found := [each for each in planted if each.how == "place"]:
-        raise DestinationError(f"{place}: {_list(found)}, where a table of the stream belongs; nothing was loaded", remedy=_list_drops(found))
+    if found := [each for each in planted if each.how == "name"]:
+        raise DestinationError(f"{where}: {_list(found)}, where a table of the stream belongs; nothing was loaded", remedy=_list_drops(found))
 
 
 def describe_acting(planted: Iterable[Planted]) -> Iterator[str]:

@@ -26,7 +26,7 @@ _POSTGRES_KINDS = (
 )
 POSTGRES = PlantedSql(
     acting=f"""
-    select c.nspname::text as schema, c.relname::text as "table", 'place' as how,
+    select c.nspname::text as schema, c.relname::text as "table", 'name' as how,
         case when c.relkind in ('i', 'I') then 'an ' else 'a ' end || {_POSTGRES_KINDS} as what, 'drop ' || {_POSTGRES_KINDS} || ' ' || c.named as drop
     from ({_IN} {_FROM}) as c where c.relkind not in ('r', 'p', 't') and not (c.relkind in ('i', 'I') and c.relname ~ {_OWN_INDEX})
     union all select c.nspname::text, c.relname::text, 'acts', 'the trigger ' || t.tgname, format('drop trigger %I on %s', t.tgname, c.named)
@@ -64,7 +64,7 @@ _DUCK_NAME = "'\"' || replace({0}.schema_name, '\"', '\"\"') || '\".\"' || repla
 _DUCK_ANEW = f"'drop table ' || {_DUCK_NAME.format('c')} || ' cascade, and load the stream with --full-refresh'"
 DUCKDB = PlantedSql(
     acting="""
-    select v.schema_name as schema, v.view_name as "table", 'place' as how, 'a view' as what,
+    select v.schema_name as schema, v.view_name as "table", 'name' as how, 'a view' as what,
         'drop view "' || replace(v.schema_name, '"', '""') || '"."' || replace(v.view_name, '"', '""') || '"' as drop
     from duckdb_views() as v where v.schema_name in ({schemas}) and v.database_name = current_database()
     """,

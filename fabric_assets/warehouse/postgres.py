@@ -58,8 +58,8 @@ class PostgresSession(Session):
     row, write_order, temporary_schema = "t.ctid", "t.cmin::text::bigint", "pg_temp"
     planted_sql = POSTGRES
 
-    def __init__(self, connection: Any, place: str, *, leases: Table, missing_schema_remedy: str = "") -> None:
-        super().__init__(place)
+    def __init__(self, connection: Any, where: str, *, leases: Table, missing_schema_remedy: str = "") -> None:
+        super().__init__(where)
         self._connection, self._leases, self._missing_schema_remedy = connection, leases, missing_schema_remedy
 
     def execute(self, sql: str) -> int:
@@ -73,9 +73,9 @@ class PostgresSession(Session):
 
     def insert(self, table: Table, rows: pa.Table) -> int:
         is_temporary = table.schema == self.temporary_schema
-        place = {"temporary": True} if is_temporary else {"db_schema_name": table.schema}
+        target = {"temporary": True} if is_temporary else {"db_schema_name": table.schema}
         with self._use(), self._open_cursor() as cursor:
-            return cursor.adbc_ingest(table.name, _cut(encode_json(rows)), mode="append", **place)
+            return cursor.adbc_ingest(table.name, _cut(encode_json(rows)), mode="append", **target)
 
     def create_schema(self, name: str) -> None:
         # Asked first: "if not exists" wants the right to make one even where it exists.
@@ -85,7 +85,7 @@ class PostgresSession(Session):
             except dbapi.Error as error:
                 if error.sqlstate != _NOT_ALLOWED:
                     raise
-                raise DestinationError(f"{self.place}: there is no schema {name}, and the login may not make it", remedy=self._missing_schema_remedy) from None
+                raise DestinationError(f"{self.where}: there is no schema {name}, and the login may not make it", remedy=self._missing_schema_remedy) from None
 
     def create(self, table: Table, columns: Columns, *, key: Sequence[str] = ()) -> None:
         _check_names(table, columns)
@@ -197,15 +197,15 @@ class PostgresSession(Session):
         state = getattr(error, "sqlstate", None)
         if state in {_SERIALIZATION_FAILURE, _DEADLOCK, _LOCKED, _UNIQUE}:
             kind = KeyConflict if state == _UNIQUE else WriteConflict
-            return kind(f"{self.place}: another transaction has changed the same rows or tables: {' '.join(str(error).split())}", remedy="try again")
+            return kind(f"{self.where}: another transaction has changed the same rows or tables: {' '.join(str(error).split())}", remedy="try again")
         if state == _TOO_LONG and "index row" in str(error):
             return DestinationError(
-                f"{self.place}: a row's primary key is longer than Postgres keeps in an index: {' '.join(str(error).split())}",
+                f"{self.where}: a row's primary key is longer than Postgres keeps in an index: {' '.join(str(error).split())}",
                 remedy="load the stream with --full-refresh: with such a row in it the table is made without that index",
             )
         if isinstance(error, dbapi.Error) and is_outage(error):
             return DestinationUnavailable(
-                f"{self.place}: the connection was lost: {' '.join(str(error).split())}", remedy="check that the database runs; the load tries again later"
+                f"{self.where}: the connection was lost: {' '.join(str(error).split())}", remedy="check that the database runs; the load tries again later"
             )
         return None
 

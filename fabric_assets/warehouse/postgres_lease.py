@@ -60,7 +60,7 @@ class PostgresLease:
 
     def __init__(self, connection: Any, tenant: str, source: str, *, old_key: int, timeout_seconds: float, report: Report | None) -> None:
         self._connection, self._source, self._old_key = connection, source, old_key
-        self._table, self._place = get_lease_table(tenant), f"tenant {tenant}, source {source}"
+        self._table, self._where = get_lease_table(tenant), f"tenant {tenant}, source {source}"
         self._timeout, self._deadline, self._report = timeout_seconds, time.monotonic() + timeout_seconds, report
 
     def acquire(self, *, makes_table: bool, missing_schema_remedy: str) -> None:
@@ -86,7 +86,7 @@ class PostgresLease:
             cursor.execute(_KIND, (str(self._table),))
             if found := cursor.fetchone():
                 if found[0] != "r":
-                    raise DestinationError(f"{self._place}: {self._table} is not a table", remedy=f"drop it: the next load makes the table {LEASES} there")
+                    raise DestinationError(f"{self._where}: {self._table} is not a table", remedy=f"drop it: the next load makes the table {LEASES} there")
                 return True
             if not makes:
                 return False
@@ -102,7 +102,7 @@ class PostgresLease:
                 reason = f"the login may not make {self._table}: {error.diag.message_primary}"
                 if not has_schema:
                     reason = f"there is no schema {self._table.schema}, and the login may not make it"
-                raise DestinationError(f"{self._place}: {reason}", remedy=remedy) from None
+                raise DestinationError(f"{self._where}: {reason}", remedy=remedy) from None
 
     def _lock_row(self, cursor: Any) -> None:
         while True:
@@ -132,9 +132,9 @@ class PostgresLease:
     def _wait(self, holder: str) -> None:
         if time.monotonic() >= self._deadline:
             raise LeaseHeld(
-                f"{self._place}: another run is loading it ({holder}); waited {self._timeout:g} s", remedy="wait for the other run to end, then try again"
+                f"{self._where}: another run is loading it ({holder}); waited {self._timeout:g} s", remedy="wait for the other run to end, then try again"
             )
         if self._report:
-            self._report(f"{self._place}: waiting for another run to end ({holder})")
+            self._report(f"{self._where}: waiting for another run to end ({holder})")
             self._report = None
         time.sleep(_POLL_SECONDS)

@@ -51,7 +51,7 @@ class Session(ABC):
     """The transaction begins by itself with the first statement.
 
     Args:
-        place: tenant and destination, for messages.
+        where: tenant and destination, for messages.
     """
 
     # Of a table that is called t: what tells its rows apart, and what grows from each insert of this transaction to the next.
@@ -60,8 +60,8 @@ class Session(ABC):
     temporary_schema: ClassVar[str]
     planted_sql: ClassVar[PlantedSql]
 
-    def __init__(self, place: str) -> None:
-        self.place = place
+    def __init__(self, where: str) -> None:
+        self.where = where
         self._lock, self._given_up, self._closed = threading.RLock(), False, False
         self._deferred = list[str]()
 
@@ -222,7 +222,7 @@ class Session(ABC):
         """Hold the connection for a call to its driver."""
         with self._lock:
             if not self.is_open:
-                raise DestinationUnavailable(f"{self.place}: the connection has been given up")
+                raise DestinationUnavailable(f"{self.where}: the connection has been given up")
             try:
                 yield
             except Exception as error:

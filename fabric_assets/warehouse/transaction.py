@@ -54,7 +54,7 @@ class Transaction:
         DestinationError: something else than a table has the name of one of the stream's.
         """
         planted = self._list_planted(plan.name)
-        refuse_other_kinds(planted, place=f"{self._session.place}, source {self._source}, stream {plan.name}")
+        refuse_other_kinds(planted, where=f"{self._session.where}, source {self._source}, stream {plan.name}")
         return StreamWriter(
             self._session,
             plan,

@@ -47,10 +47,10 @@ def open_warehouse(tenant: TenantConfig, source: str, settings: Settings, *, des
     raw, platform = naming.raw_dataset(tenant.tenant, source), naming.platform_dataset(tenant.tenant)
     kind = get_kind(tenant)
     datasets = Datasets(raw, platform, *([naming.load_staging_dataset(tenant.tenant, source)] if kind.needs_staging_dataset else []))
-    with ExitStack() as place:
+    with ExitStack() as stack:
         report = partial(report_own_fault, data_dir=settings.data_dir, tenant=tenant.tenant)
-        connect = place.enter_context(import_module(kind.sessions).open_sessions(destination or get_destination(tenant, settings)))
-        warehouse = Warehouse(connect, source, datasets, close=place.close, never_waits=not kind.waits_for_locks, report_fault=report)
+        connect = stack.enter_context(import_module(kind.sessions).open_sessions(destination or get_destination(tenant, settings)))
+        warehouse = Warehouse(connect, source, datasets, close=stack.close, never_waits=not kind.waits_for_locks, report_fault=report)
         try:
             yield warehouse
         finally:
@@ -94,7 +94,7 @@ class Warehouse:
         with self._borrow() as session:
             self._planted = find_planted(session, [self._datasets.raw, self._datasets.platform])
             tables = {schema: tables.keys() for schema, tables in _list_platform_tables(self._datasets).items()}
-            refuse_in_platform_tables(self._planted, tables, place=session.place)
+            refuse_in_platform_tables(self._planted, tables, where=session.where)
             if self._find_missing(session):
                 session.rollback()
                 session.lock_definitions()

@@ -28,7 +28,7 @@ class Datasets:
     """The schemas of a source.
 
     Args:
-        staging: where tables are made anew while readers still see the old ones; None where that needs no other place.
+        staging: the schema in which a full refresh makes its tables while readers still see the old ones; None where it needs none.
     """
 
     raw: str
@@ -136,7 +136,7 @@ class StreamWriter:
         total, columns = self._session.read_table(Table(self._target, self._plan.name), made=root.columns if root and root.is_new else None)
         expected = self._handed - self._duplicates + (0 if self._is_alone else self._held - self._removed)
         if (self._is_alone or self._counts_exactly) and total != expected:
-            raise DestinationError(f"{self._place}: the table holds {total} rows where it should hold {expected}; nothing was kept")
+            raise DestinationError(f"{self._where}: the table holds {total} rows where it should hold {expected}; nothing was kept")
         return Written(total, columns, self._duplicates, keeps_columns, self._count_missing(total))
 
     def _count_missing(self, total: int) -> int:
@@ -167,8 +167,8 @@ class StreamWriter:
         return self._names.find_column(self._plan.newest_by) if self._plan.newest_by else None
 
     @property
-    def _place(self) -> str:
-        return f"{self._session.place}, {self._datasets.raw}.{self._plan.name}"
+    def _where(self) -> str:
+        return f"{self._session.where}, {self._datasets.raw}.{self._plan.name}"
 
     @property
     def _is_aside(self) -> bool:
@@ -212,8 +212,8 @@ class StreamWriter:
     def _find(self, name: str) -> StreamTable:
         if name not in self._tables:
             columns, merges = {} if self._is_aside else self._family.get(name, {}), self._plan.disposition == "merge"
-            place, grows = Table(self._target, name), merges and not self._waits
-            self._tables[name] = StreamTable(self._session, place, columns, waits=self._waits, grows=grows, gathers=not merges)
+            table, grows = Table(self._target, name), merges and not self._waits
+            self._tables[name] = StreamTable(self._session, table, columns, waits=self._waits, grows=grows, gathers=not merges)
         return self._tables[name]
 
     def _prepare_root(self, rows: pa.Table) -> pa.Table:
@@ -290,7 +290,7 @@ class StreamWriter:
         children = {name: columns for name, columns in self._family.items() if name != self._plan.name}
         for name, columns in children.items():
             if ROOT_ID not in columns:
-                raise DestinationError(f"{self._place}: rows of {name} do not say which row they belong to ({ROOT_ID})", remedy="load anew with --full-refresh")
+                raise DestinationError(f"{self._where}: rows of {name} do not say which row they belong to ({ROOT_ID})", remedy="load anew with --full-refresh")
         return [Table(self._datasets.raw, name) for name in children]
 
     def _drop_all(self) -> None:

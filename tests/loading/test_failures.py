@@ -26,7 +26,7 @@ def test_a_duckdb_without_memory_is_no_fault_of_the_rows_and_worth_another_try(s
     tenant = Tenant(settings, {"type": "sql_database", "url": {"file": "shop_url"}, "streams": {"orders": {}}}).config
     with duckdb.connect(config={"memory_limit": "2MB", "temp_directory": ""}) as connection, pytest.raises(duckdb.OutOfMemoryException) as caught:
         connection.execute("create table rows_of_a_kilobyte as select i, repeat('x', 1000) as pad from range(1000000) as t(i)")
-    error = build_error(caught.value, tenant=tenant, settings=settings, place="acme", writing=writing)
+    error = build_error(caught.value, tenant=tenant, settings=settings, where="acme", writing=writing)
     assert isinstance(error, SourceUnavailable)
     assert "acme: this machine's memory is used up: Out of Memory Error" in error.message
 
@@ -34,7 +34,7 @@ def test_a_duckdb_without_memory_is_no_fault_of_the_rows_and_worth_another_try(s
 def test_damage_that_a_load_comes_upon_is_called_damage(settings: Settings) -> None:
     tenant = Tenant(settings, {"type": "sql_database", "url": {"file": "shop_url"}, "streams": {"orders": {}}}).config
     found = duckdb.IOException("Corrupt database file: computed checksum 1 does not match stored checksum 2 in block at location 0")
-    error = build_error(found, tenant=tenant, settings=settings, place="acme", writing=True)
+    error = build_error(found, tenant=tenant, settings=settings, where="acme", writing=True)
     assert isinstance(error, DestinationError)
     assert error.message.startswith("acme: the tenant's DuckDB file is damaged: Corrupt database file")
     assert "restore the file from a backup" in error.remedy
@@ -45,7 +45,7 @@ def test_a_mistake_of_our_own_is_called_so_and_told_with_its_line(settings: Sett
     tenant = Tenant(settings, {"type": "sql_database", "url": {"file": "shop_url"}, "streams": {"orders": {}}}).config
     with pytest.raises(AttributeError) as caught:
         compose(5)  # type: ignore[arg-type]
-    error = build_error(caught.value, tenant=tenant, settings=settings, place="acme", writing=writing)
+    error = build_error(caught.value, tenant=tenant, settings=settings, where="acme", writing=writing)
     assert isinstance(error, InternalError)
     assert "acme: a fault of ETL Fabric (AttributeError at fabric_assets/rows/column_names.py:" in error.message
     assert "report it" in error.remedy
@@ -55,7 +55,7 @@ def test_what_pythons_library_raises_of_our_argument_is_our_mistake(settings: Se
     tenant = Tenant(settings, {"type": "sql_database", "url": {"file": "shop_url"}, "streams": {"orders": {}}}).config
     with pytest.raises(TypeError) as caught:
         StreamNames("orders", layout={}, kept={"x"})  # type: ignore[arg-type] - json.loads takes no set
-    error = build_error(caught.value, tenant=tenant, settings=settings, place="acme")
+    error = build_error(caught.value, tenant=tenant, settings=settings, where="acme")
     assert isinstance(error, InternalError)
     assert "acme: a fault of ETL Fabric (TypeError at fabric_assets/rows/stream_names.py:" in error.message
     assert "found = json.loads(kept)" in error.traceback
@@ -66,7 +66,7 @@ def test_the_traceback_of_our_mistake_is_kept_without_secrets(settings: Settings
     masking.remember("hunter2hunter2")
     with pytest.raises(KeyError) as caught:
         list(describe_drift([SchemaChange("hunter2hunter2", "a", "type_changed", values=1)], SchemaContract(), tables={}, reads_all=False))
-    error = build_error(caught.value, tenant=tenant, settings=settings, place="acme")
+    error = build_error(caught.value, tenant=tenant, settings=settings, where="acme")
     assert "fabric_assets/loading/drift.py" in error.traceback
     assert "KeyError: '***'" in error.traceback.splitlines()[-1]
     assert "hunter2" not in f"{error}{error.traceback}"
@@ -117,7 +117,7 @@ def test_a_mistake_of_a_driver_is_none_of_ours(settings: Settings) -> None:
     tenant = Tenant(settings, {"type": "sql_database", "url": {"file": "shop_url"}, "streams": {"orders": {}}}).config
     with pytest.raises(KeyError) as caught:
         {}["packet"]
-    assert isinstance(build_error(caught.value, tenant=tenant, settings=settings, place="acme"), SourceError)
+    assert isinstance(build_error(caught.value, tenant=tenant, settings=settings, where="acme"), SourceError)
 
 
 class Panic(BaseException):

@@ -39,7 +39,7 @@ def run_for_each(patterns: list[str] | None, all_: bool, source: str | None, str
         except Exception as error:  # noqa: BLE001 - a driver's own error also fails this tenant only; the other tenants' warehouses may be healthy
             from fabric_assets.loading.failures import build_error
 
-            ours = build_error(error, tenant=fleet.tenants[name].config, settings=settings, place=f"tenant {name}", writing=True)
+            ours = build_error(error, tenant=fleet.tenants[name].config, settings=settings, where=f"tenant {name}", writing=True)
             typer.echo(f"error: {ours}", err=True)
             code = 1
     return code

@@ -49,10 +49,10 @@ class PutAway:
             failures = Counter[str]()
             for name, version in dict.fromkeys((file.name, file.version) for file in files):
                 file = self._find_settled(stream, (name, version))
-                if file is None or file.place is None or not (self._config.archive or file.status == "quarantined"):
+                if file is None or file.moved_to is None or not (self._config.archive or file.status == "quarantined"):
                     continue
                 try:
-                    inbox.move(name, version, file.place, reason=file.build_note())
+                    inbox.move(name, version, file.moved_to, reason=file.build_note())
                     if (name, version) not in self._opened:
                         self._tell(stream, file)
                 except (OSError, SourceError, SourceUnavailable) as error:
@@ -64,7 +64,7 @@ class PutAway:
         is_refused = file.status == "quarantined"
         why = f" ({file.reason})" if is_refused else ""
         remedy = f"; to have it checked anew: fabric imports release {self._context.tenant} {shlex.quote(file.name)}" if is_refused else ""
-        what = f"{file.shown} is not read, for it is {file.status} already{why}, and is moved to {show_name(file.place or '')}{remedy}"
+        what = f"{file.shown} is not read, for it is {file.status} already{why}, and is moved to {show_name(file.moved_to or '')}{remedy}"
         self._context.report(f"{self._context.describe(stream)}: {what}")
 
     def _find_settled(self, stream: str, key: _Key) -> ImportedFile | None:

@@ -34,7 +34,7 @@ from fabric_assets.errors import QuarantinedFile, SourceError, SourceUnavailable
 from fabric_assets.rows.arrow_types import BIGINT, TIMESTAMP_UTC
 from fabric_assets.rows.batches import Batch, DropMemory, ReadGroup, SourceReader, StreamPlan
 from fabric_assets.rows.column_names import compose
-from fabric_assets.rows.imported_file import ARCHIVE, CORRECTED, FILE, HASH, MAX_ATTEMPTS, QUARANTINE, ROW, ImportedFile, build_place, find_next_attempt
+from fabric_assets.rows.imported_file import ARCHIVE, CORRECTED, FILE, HASH, MAX_ATTEMPTS, QUARANTINE, ROW, ImportedFile, build_path, find_next_attempt
 from fabric_assets.visible import show_name
 
 IMPORTED_AT = "_fabric_imported_at"
@@ -183,7 +183,7 @@ class _StreamImport:
         return None
 
     def _build_replay(self, file: ImportedFile) -> str:
-        return f"fabric rejects replay {self._context.tenant} --source {self._context.name} --file {shlex.quote(file.place or file.name)}"
+        return f"fabric rejects replay {self._context.tenant} --source {self._context.name} --file {shlex.quote(file.moved_to or file.name)}"
 
     def _check(self, record: ImportedFile, path: Path) -> CheckedFile:
         assert record.sha256
@@ -228,7 +228,7 @@ class _StreamImport:
         own = self._inbox.find(file.name)
         if own and own.version == file.version:
             return own
-        return self._inbox.find(build_place(ARCHIVE, file.name, file.mark)) or self._inbox.find(build_place(QUARANTINE, file.name, file.mark))
+        return self._inbox.find(build_path(ARCHIVE, file.name, file.mark)) or self._inbox.find(build_path(QUARANTINE, file.name, file.mark))
 
     def _load_again(self, listed: Mapping[str, InboxFile]) -> Iterator[Batch]:
         """Load what the table should hold, though it is made anew: of each name the version that is due, if one lies in the inbox.

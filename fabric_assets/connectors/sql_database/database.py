@@ -249,7 +249,7 @@ def parse_url(text: str, *, label: str, origin: str) -> URL:
         ) from None
     url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
     if url.drivername.endswith("+pymysql"):
-        check_mysql_parameters(url, place=label)
+        check_mysql_parameters(url, where=label)
     if url.get_backend_name() in _SERVERS:
         _check_login(url, f"{label}: the url ({origin})")
     if (name := FILES.get(url.get_backend_name())) and url.database and url.database != ":memory:" and not url.query and not Path(url.database).is_file():

@@ -15,7 +15,7 @@ from fabric_assets.errors import ConfigurationError, FabricError
 from fabric_assets.loading.rejects.csv_export import find_imports
 from fabric_assets.loading.rejects.reader import RejectedRow, find_rejects
 from fabric_assets.quoting import quote_all, quote_text
-from fabric_assets.rows.imported_file import ARCHIVE, QUARANTINE, ImportedFile, build_place
+from fabric_assets.rows.imported_file import ARCHIVE, QUARANTINE, ImportedFile, build_path
 from fabric_assets.settings import Settings
 from fabric_assets.warehouse.session import Table
 
@@ -44,9 +44,9 @@ class DroppedFile:
         return self.facts.name
 
     @property
-    def place(self) -> str | None:
-        """Where it is put away to, if it is quarantined."""
-        return build_place(QUARANTINE, self.name, self.facts.mark) if self.status == "quarantined" else None
+    def quarantine_path(self) -> str | None:
+        """Its path below the source's, if it is quarantined."""
+        return build_path(QUARANTINE, self.name, self.facts.mark) if self.status == "quarantined" else None
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class FileStory:
     """One version of a file, with what can be seen of it now.
 
     Args:
-        lies_in: its places below the source's path; empty if it is in none.
+        lies_in: its paths below the source's; empty if it is gone.
         rejects: its first rejected rows.
     """
 
@@ -88,17 +88,17 @@ def tell_files(tenant: TenantConfig, settings: Settings, name: str, *, source: s
     """Everything that is known of a file, all its versions.
 
     Args:
-        name: as it was dropped, or its place in quarantine/.
+        name: as it was dropped, or its path in quarantine/.
         shown: most rejected rows of a version.
     """
-    files = [file for file in list_files(tenant, settings, source=source, stream=stream) if name in (file.name, file.place)]
+    files = [file for file in list_files(tenant, settings, source=source, stream=stream) if name in (file.name, file.quarantine_path)]
     stories = []
     with open_ask(tenant, settings) as ask:
         inboxes = dict(find_inboxes(tenant, settings, {file.source for file in files}))
         for file in files:
             found = find_rejects(ask, tenant.tenant, source=file.source, stream=file.stream) if file.status == "loaded" else None
             rows = [] if found is None else [row for portion in found.read() for row in portion if row.origin == file.name][:shown]
-            stories.append(FileStory(file, tuple(_find_places(inboxes[file.source], file.facts)), tuple(rows)))
+            stories.append(FileStory(file, tuple(_find_paths(inboxes[file.source], file.facts)), tuple(rows)))
     return stories
 
 
@@ -143,7 +143,7 @@ def _look(
 ) -> Iterator[DroppedFile]:
     """What lies in the inboxes that no load has dealt with."""
     dealt = {(file.source, file.stream, file.name, file.facts.version): file.facts for file in known if file.status not in ("replaced", "gone")}
-    streams = {place: config for place, config in find_imports(tenant).items() if source in (None, place[0]) and stream in (None, place[1])}
+    streams = {key: config for key, config in find_imports(tenant).items() if source in (None, key[0]) and stream in (None, key[1])}
     for own in dict.fromkeys(name for name, _ in streams):
         config = tenant.sources[own]
         assert isinstance(config, CsvImportSource)
@@ -167,26 +167,26 @@ def _describe(source: str, stream: str, file: InboxFile, status: str) -> Dropped
     return DroppedFile(source, stream, status, ImportedFile(file.name, file.version, None, file.size, file.modified_at, "failed"))
 
 
-def _find_places(inbox: Inbox, file: ImportedFile) -> Iterator[str]:
+def _find_paths(inbox: Inbox, file: ImportedFile) -> Iterator[str]:
     if inbox.holds(file.name, file.version):
         yield file.name
     for folder in (ARCHIVE, QUARANTINE):
-        if inbox.find(place := build_place(folder, file.name, file.mark)) is not None:
-            yield place
+        if inbox.find(path := build_path(folder, file.name, file.mark)) is not None:
+            yield path
 
 
 def choose_file(files: Sequence[DroppedFile], tenant: TenantConfig, name: str) -> DroppedFile:
-    """The one file that a name or a place stands for.
+    """Find the one file that a name, or a path in quarantine/, stands for.
 
     Raises:
         ConfigurationError: it is none, or several.
     """
-    found = [file for file in files if name in (file.name, file.place)]
+    found = [file for file in files if name in (file.name, file.quarantine_path)]
     if not found:
         raise ConfigurationError(f"tenant {tenant.tenant}: no file {name} is known", remedy=f"see them with: fabric imports list {tenant.tenant}")
     # What can be set going again, before what is done with.
     stuck = [file for file in found if file.status in ("quarantined", "failed")] or found
     if len(stuck) > 1:
-        places = ", ".join(f"{file.source}.{file.stream} {file.place or file.name} ({file.status})" for file in stuck)
-        raise ConfigurationError(f"tenant {tenant.tenant}: {name} may be any of: {places}", remedy="name its place in quarantine/, or --source and --stream")
+        choices = ", ".join(f"{file.source}.{file.stream} {file.quarantine_path or file.name} ({file.status})" for file in stuck)
+        raise ConfigurationError(f"tenant {tenant.tenant}: {name} may be any of: {choices}", remedy="name its path in quarantine/, or --source and --stream")
     return stuck[0]

@@ -14,7 +14,7 @@ from fabric_assets.drivers.destinations import connect, open_ask
 from fabric_assets.errors import ConfigurationError, DataError
 from fabric_assets.loading.dropped_files.overview import DroppedFile, Report, choose_file, find_inboxes, read_known
 from fabric_assets.quoting import quote_text
-from fabric_assets.rows.imported_file import ARCHIVE, CORRECTED, QUARANTINE, REASON_SUFFIX, ImportedFile, build_place
+from fabric_assets.rows.imported_file import ARCHIVE, CORRECTED, QUARANTINE, REASON_SUFFIX, ImportedFile, build_path
 from fabric_assets.settings import Settings
 from fabric_assets.warehouse.lease import LEASE_SECONDS, load_lease
 from fabric_assets.warehouse.session import Table
@@ -47,21 +47,21 @@ def release(
     return _Change(tenant, settings, report).run(name, source, stream, is_release=True)
 
 
-def archive_corrected(tenant: TenantConfig, settings: Settings, source: str, place: str, *, report: Report) -> None:
+def archive_corrected(tenant: TenantConfig, settings: Settings, source: str, path: str, *, report: Report) -> None:
     """Put a file of rejected rows away that was quarantined for being one, once all its rows are replayed."""
     change = _Change(tenant, settings, report)
     with load_lease(tenant, source, settings, timeout_seconds=LEASE_SECONDS, report=report):
         with open_ask(tenant, settings) as ask:
-            known = [file for file in read_known(ask, tenant, source=source) if build_place(QUARANTINE, file.name, file.facts.mark) == place]
+            known = [file for file in read_known(ask, tenant, source=source) if build_path(QUARANTINE, file.name, file.facts.mark) == path]
         ((_, inbox),) = find_inboxes(tenant, settings, {source})
         # Also one that an earlier replay has settled, and was killed before it was moved.
         for file in (file for file in known if file.facts.reason == CORRECTED or file.status == "duplicate"):
             # A duplicate: its rows are in the table, and the file is done with.
             change.execute(file, "update", "set status = 'duplicate', reason = null, message = 'its rows were replayed'")
-            if (there := inbox.find(place)) is not None:
-                inbox.move(place, there.version, build_place(ARCHIVE, file.name, file.facts.mark))
-            inbox.remove(f"{place}{REASON_SUFFIX}")
-            report(f"{place} is done with, and put away in {ARCHIVE}/")
+            if (there := inbox.find(path)) is not None:
+                inbox.move(path, there.version, build_path(ARCHIVE, file.name, file.facts.mark))
+            inbox.remove(f"{path}{REASON_SUFFIX}")
+            report(f"{path} is done with, and put away in {ARCHIVE}/")
 
 
 class _Change:
@@ -93,21 +93,21 @@ class _Change:
             raise ConfigurationError(f"tenant {self._tenant.tenant}: the source {file.source} is no csv_import any more", remedy="declare it again")
         inbox, mark = inboxes[file.source], file.facts.mark
         # Not to forget a file for the sake of where it lies: its bytes may be in the archive, for another stream that has loaded them.
-        places = [build_place(folder, file.name, mark) for folder in (QUARANTINE, ARCHIVE)]
-        place = next((place for place in places if inbox.find(place) is not None), None)
-        if place:
-            self._put_back(inbox, place, file.name, mark=config.ready == "done_file")
-        is_back = place is not None or _lies_in(inbox, file.facts)
-        inbox.remove(f"{places[0]}{REASON_SUFFIX}")
+        paths = [build_path(folder, file.name, mark) for folder in (QUARANTINE, ARCHIVE)]
+        path = next((path for path in paths if inbox.find(path) is not None), None)
+        if path:
+            self._put_back(inbox, path, file.name, mark=config.ready == "done_file")
+        is_back = path is not None or _lies_in(inbox, file.facts)
+        inbox.remove(f"{paths[0]}{REASON_SUFFIX}")
         self.execute(file, "delete from", "")
         return f"{file.name}: back in the inbox; the next load checks it anew" if is_back else f"{file.name}: the file itself has gone; it is forgotten"
 
-    def _put_back(self, inbox: Inbox, place: str, name: str, *, mark: bool) -> None:
+    def _put_back(self, inbox: Inbox, path: str, name: str, *, mark: bool) -> None:
         try:
-            inbox.put_back(place, name, mark=mark)
+            inbox.put_back(path, name, mark=mark)
         except FileExistsError:
             raise DataError(
-                f"tenant {self._tenant.tenant}: {place} cannot go back: another file named {name} lies in the inbox",
+                f"tenant {self._tenant.tenant}: {path} cannot go back: another file named {name} lies in the inbox",
                 remedy="let that one be loaded, or take it away, then release this one",
             ) from None
 

@@ -149,7 +149,7 @@ def _read_portions(session: Session, texts: Table) -> Iterator[list[str]]:
 
 
 def _build_error(session: Session, table: Table, column: str, fault: str) -> DataError:
-    return DataError(f"{session.place}: {table}: column {column} {fault}", remedy="load the stream anew with --full-refresh")
+    return DataError(f"{session.where}: {table}: column {column} {fault}", remedy="load the stream anew with --full-refresh")
 
 
 def _parse_array(text: str) -> list[Any]:

@@ -166,8 +166,8 @@ def _migrate_stream(
     try:
         warehouse.run(work)
     except Exception as error:  # noqa: BLE001 - the one boundary where drivers and servers become our errors
-        place = f"tenant {tenant.tenant}, source {source}, stream {stream}"
-        return Migrated(source, stream, "failed", message=str(build_error(error, tenant=tenant, settings=settings, place=place, writing=True)))
+        where = f"tenant {tenant.tenant}, source {source}, stream {stream}"
+        return Migrated(source, stream, "failed", message=str(build_error(error, tenant=tenant, settings=settings, where=where, writing=True)))
     gone = f"views on rewritten columns are dropped, and the next run builds those of models again: {', '.join(views)}" if views else ""
     return Migrated(source, stream, "planned" if dry_run else "migrated", renamed, (*plan.rewrites, *plan.lists), gone)
 
@@ -247,7 +247,7 @@ def _apply(session: Session, tenant: str, source: str, stream: str, plan: _Plan,
     values = f"value_forms = {CURRENT}, column_names = {quote_text(plan.kept)}"
     changed = session.execute(f"update {Table(platform, 'stream_state')} set version = version + 1, {values} where {of_stream} and version = {state.version}")
     if changed != 1:
-        raise FabricError(f"{session.place}: another run has loaded {source}.{stream} meanwhile; nothing was changed", remedy="try again")
+        raise FabricError(f"{session.where}: another run has loaded {source}.{stream} meanwhile; nothing was changed", remedy="try again")
     # In case the state is lost: the forms are then those of the last load.
     last = f"select max(loaded_at) from {Table(platform, 'loads')} where {of_stream} and status = 'success'"
     session.execute(f"update {Table(platform, 'loads')} set {values} where {of_stream} and status = 'success' and loaded_at = ({last})")

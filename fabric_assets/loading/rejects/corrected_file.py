@@ -61,11 +61,11 @@ def read_corrected(path: Path, name: str, limits: Sequence[ImportLimits]) -> Cor
         corrected = CorrectedFile([_unguard(column) for column in header])
         if len(set(filter(None, corrected.header))) != len(list(filter(None, corrected.header))):
             raise DataError(f"{name}: two of its columns have the same name", remedy="leave one of them out")
-        place = next((place for place, column in enumerate(corrected.header) if fold(column) == REJECT), None)
-        if place is None:
+        position = next((position for position, column in enumerate(corrected.header) if fold(column) == REJECT), None)
+        if position is None:
             raise DataError(f"{name}: it has no column {REJECT}, which names the rejected row that each row is", remedy=_REMEDY)
         for cells in batches:
-            _take(corrected, cells, place)
+            _add_rows(corrected, cells, position)
     except QuarantinedFile as error:
         raise DataError(f"{name}: {error.message}", remedy="correct the file, then replay it again") from None
     return corrected
@@ -94,13 +94,13 @@ def _unguard(name: str) -> str:
     return name[1:] if neutralise(name[1:]) == name else name
 
 
-def _take(corrected: CorrectedFile, cells: Cells, place: int) -> None:
+def _add_rows(corrected: CorrectedFile, cells: Cells, position: int) -> None:
     corrected.refused.update((bad.line, bad.message) for bad in cells.bad)
     columns = [column.to_pylist() for column in cells.columns]
     natives = [None if mask is None else mask.to_pylist() for mask in cells.natives]
     for index, line in enumerate(cells.lines.to_pylist()):
-        row_id = (columns[place][index] or "").strip()
-        named = [(number, column) for number, column in enumerate(corrected.header) if column and number != place and columns[number][index] is not None]
+        row_id = (columns[position][index] or "").strip()
+        named = [(number, column) for number, column in enumerate(corrected.header) if column and number != position and columns[number][index] is not None]
         row = CorrectedRow(
             line,
             {column: columns[number][index] for number, column in named},

@@ -49,7 +49,7 @@ class StillBad:
 @dataclass
 class CheckedRows:
     """Args:
-    table: canonical columns; ROW holds the row's place in `pairs` until it is given its own.
+    table: canonical columns; ROW holds the row's index in `pairs` until it gets its own number.
     """
 
     table: pa.Table
@@ -88,7 +88,7 @@ def check_rows(pairs: Sequence[Pair], header: Sequence[str], stream: CsvStream, 
     checker = RowChecker(layout, stream, _find_mark(kept, stream, file, [cells for _, cells in good]), file.name, file.sha256)
     table, rejects = checker.check(Cells(texts, pa.array(range(len(good)), pa.int64()), [], natives))
     bad += [build_bad(good[reject.row_number or 0][0], reject.reason, reject.message) for reject in rejects]
-    return CheckedRows(table, [good[place][0] for place in table.column(ROW).to_pylist()], bad)
+    return CheckedRows(table, [good[index][0] for index in table.column(ROW).to_pylist()], bad)
 
 
 def build_bad(pair: Pair, reason: str, message: str) -> StillBad:

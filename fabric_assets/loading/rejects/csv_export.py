@@ -100,14 +100,14 @@ class RejectsCsv:
         imports, numbers = find_imports(tenant), dict[tuple[str, str], frozenset[str]]()
         for portion in chosen.read():
             for row in portion:
-                place = (row.source, row.stream)
-                stream = imports.get(place)
+                key = (row.source, row.stream)
+                stream = imports.get(key)
                 fields = row.parse() if stream is None else self._spell_names(row.parse_dropped())
                 if not (fields.keys() <= self.columns.keys() if fields is not None else self._has_text) or (stream and not self._has_dropped):
                     continue
-                if place not in numbers:
-                    numbers[place] = chosen.find_numbers(*place)
-                self._write(file, self._build_cells(tenant.tenant, row, fields or {}, stream, numbers[place], has_fields=fields is not None))
+                if key not in numbers:
+                    numbers[key] = chosen.find_numbers(*key)
+                self._write(file, self._build_cells(tenant.tenant, row, fields or {}, stream, numbers[key], has_fields=fields is not None))
                 self.rows += 1
 
     def _spell_names(self, fields: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -96,7 +96,7 @@ def _replay_stream(tenant: TenantConfig, settings: Settings, warehouse: Warehous
         for plan, load_id in _build_plans(planned, loads):
             done = _add(done, _load(tenant, warehouse, source, plan, load_id))
     except Exception as error:  # noqa: BLE001 - the one boundary where drivers and servers become our errors
-        return replace(done, error=str(build_error(error, tenant=tenant, settings=settings, place=describe(tenant, source, stream), writing=True)))
+        return replace(done, error=str(build_error(error, tenant=tenant, settings=settings, where=describe(tenant, source, stream), writing=True)))
     return done
 
 

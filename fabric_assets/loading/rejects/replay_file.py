@@ -86,14 +86,14 @@ def replay_file(
     """Load a corrected file's rows.
 
     Args:
-        file: its path; or its place in the inbox of a source, e.g. quarantine/corrected.1a2b3c4d.csv.
+        file: its path; or its path in the inbox of a source, e.g. quarantine/corrected.1a2b3c4d.csv.
 
     Raises:
         ConfigurationError: there is no such file, or no stream that it could be for.
         DataError: the file holds no rejected rows.
         FabricError: the destination, or the lease, as a whole.
     """
-    imports = {place: config for place, config in find_imports(tenant).items() if source in (None, place[0]) and stream in (None, place[1])}
+    imports = {key: config for key, config in find_imports(tenant).items() if source in (None, key[0]) and stream in (None, key[1])}
     if not imports:
         raise ConfigurationError(f"tenant {tenant.tenant}: --file is for rows of dropped files, and no such stream is chosen")
     sources = tuple(dict.fromkeys(name for name, _ in imports))
@@ -160,7 +160,7 @@ def _replay_stream(
             return _FileReplay(tenant, warehouse, load, config).run(corrected.header, pairs)
     except Exception as error:  # noqa: BLE001 - the one boundary where drivers and servers become our errors
         return CorrectedStream(
-            source, stream, error=str(build_error(error, tenant=tenant, settings=settings, place=describe(tenant, source, stream), writing=True))
+            source, stream, error=str(build_error(error, tenant=tenant, settings=settings, where=describe(tenant, source, stream), writing=True))
         )
 
 
@@ -183,10 +183,10 @@ class _FileReplay:
         files = {file.sha256: file for file in self._known if file.status == "loaded" and file.sha256}
         versions: dict[tuple[str, str], str | None] = {}
         for pair in pairs:
-            place = (pair.reject.origin, pair.reject.load_id)
-            if place not in versions:
-                versions[place] = self._find_version(pair.reject, files)
-            if (version := versions[place]) is None:
+            key = (pair.reject.origin, pair.reject.load_id)
+            if key not in versions:
+                versions[key] = self._find_version(pair.reject, files)
+            if (version := versions[key]) is None:
                 self._bad.append(build_bad(pair, "no_file", f"no loaded version of {pair.reject.origin} is known that it comes from"))
             else:
                 groups[version].append(pair)
@@ -224,7 +224,7 @@ class _FileReplay:
             first = self._find_sequence(file, pairs) << ROWS_BITS
             table = table.append_column(ORDER, pa.array([first + (number or 0) for number in numbers], BIGINT))
         again = self._load.write(table, [pair.reject.row_id for pair in pairs])
-        self._bad += [build_bad(pairs[place], reject.reason, reject.message) for place, reject in again.items()]
+        self._bad += [build_bad(pairs[index], reject.reason, reject.message) for index, reject in again.items()]
         return len(pairs) - len(again)
 
     def _drop_known_values(self, checked: CheckedRows, file: ImportedFile) -> tuple[pa.Table, list[Pair]]:
@@ -233,15 +233,15 @@ class _FileReplay:
         for name in (name for name, column in self._config.get_columns().items() if column.unique and name in self._load.columns):
             found = self._ask(f"select distinct {quote(name)} from {self._table} where {HASH} = {quote_text(file.sha256 or '')}")
             known = {value for (value,) in found if value is not None}
-            for place, value in enumerate(checked.table.column(name).to_pylist()):
+            for index, value in enumerate(checked.table.column(name).to_pylist()):
                 if value in known:
-                    bad.setdefault(place, f"{name}: {mask_values(str(value))[:60]!r} stands in another row of the file too")
-        checked.bad += [build_bad(checked.pairs[place], "duplicate", message) for place, message in bad.items()]
-        kept = [place for place in range(len(checked.pairs)) if place not in bad]
-        return checked.table.take(pa.array(kept, pa.int64())), [checked.pairs[place] for place in kept]
+                    bad.setdefault(index, f"{name}: {mask_values(str(value))[:60]!r} stands in another row of the file too")
+        checked.bad += [build_bad(checked.pairs[index], "duplicate", message) for index, message in bad.items()]
+        kept = [index for index in range(len(checked.pairs)) if index not in bad]
+        return checked.table.take(pa.array(kept, pa.int64())), [checked.pairs[index] for index in kept]
 
     def _find_sequence(self, file: ImportedFile, pairs: Sequence[Pair]) -> int:
-        """The file's place in the order in which files were read; the first where no row of it says, so that its rows overwrite nothing."""
+        """Find the file's position in the order in which files were read. Where no row says it, that is the first: its rows then overwrite nothing."""
         found = (
             self._ask(f"select max({quote(ORDER)}) from {self._table} where {HASH} = {quote_text(file.sha256 or '')}")[0][0]
             if ORDER in self._load.columns

@@ -37,14 +37,14 @@ class StreamReplay:
             value_forms=self._value_forms,
             rename=plan.rename,
             reserved=get_kind(tenant).reserved_columns,
-            place=describe(tenant, source, stream),
+            where=describe(tenant, source, stream),
         )
         self._shaper = Shaper(
             plan,
             names=self.names,
             refuse_nul=not get_kind(tenant).takes_nul_in_text,
             load_id=self.record.load_id,
-            place=describe(tenant, source, stream),
+            where=describe(tenant, source, stream),
             value_forms=self._value_forms,
         )
         self._transaction = warehouse.begin()
@@ -62,7 +62,7 @@ class StreamReplay:
         return self.names.layout.get(self.record.stream, {})
 
     def write(self, rows: Any, row_ids: Sequence[str]) -> dict[int, Reject]:
-        """Write rows; those that are rejected again, by their place among them.
+        """Write rows; those that are rejected again, by their index among them.
 
         Args:
             row_ids: the rejected rows that they are.
@@ -70,7 +70,7 @@ class StreamReplay:
         shaped = self._shaper.shape(Batch(self.record.stream, rows, first_row=0))
         again = {reject.row_number: reject for reject in shaped.rejects if reject.row_number is not None}
         self._writer.write(shaped.tables)
-        self._writer.mark_replayed(row_id for place, row_id in enumerate(row_ids) if place not in again)
+        self._writer.mark_replayed(row_id for index, row_id in enumerate(row_ids) if index not in again)
         self.record = replace(
             self.record,
             rows_read=self.record.rows_read + shaped.read,
@@ -101,5 +101,5 @@ class StreamReplay:
 
 
 def describe(tenant: TenantConfig, source: str, stream: str) -> str:
-    """Name the place for messages."""
+    """Name the stream for messages."""
     return f"tenant {tenant.tenant}, source {source}, stream {stream}"

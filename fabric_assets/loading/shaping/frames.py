@@ -67,7 +67,7 @@ class Frame:
             yield index if self.roots is None else self.roots[index]
 
 
-def build_frame(table: str, rows: pa.Table, names: StreamNames, place: str, *, value_forms: int = CURRENT) -> Frame:
+def build_frame(table: str, rows: pa.Table, names: StreamNames, where: str, *, value_forms: int = CURRENT) -> Frame:
     """Take an Arrow table as the rows of one table.
 
     Raises:
@@ -75,17 +75,17 @@ def build_frame(table: str, rows: pa.Table, names: StreamNames, place: str, *, v
     """
     columns: dict[str, Column] = {}
     if names.is_first:
-        _refuse_unclear_owner(table, rows, names, place)
+        _refuse_unclear_owner(table, rows, names, where)
     names.get_columns(table, rows.column_names)
     for label, column in zip(rows.column_names, rows.columns, strict=True):
         name = names.get_column(table, (compose(label),))
         if name in columns:
-            raise build_same_name_error(place, columns[name].label, label)
+            raise build_same_name_error(where, columns[name].label, label)
         columns[name] = Column(label, tuple(part for whole in split(column) for part in _part(whole, value_forms)))
     return Frame(table, columns, rows.num_rows)
 
 
-def _refuse_unclear_owner(table: str, rows: pa.Table, names: StreamNames, place: str) -> None:
+def _refuse_unclear_owner(table: str, rows: pa.Table, names: StreamNames, where: str) -> None:
     """Fields that fit one column of the release before versions, and meet in a row: it loaded one of them, and did not record which.
 
     Fields that meet in no row shared the column there, and that goes on as docs/adr/0018 says.
@@ -101,7 +101,7 @@ def _refuse_unclear_owner(table: str, rows: pa.Table, names: StreamNames, place:
             for one, other in itertools.combinations(group, 2):
                 if pc.any(pc.and_(rows[one].is_valid(), rows[other].is_valid())).as_py():
                     raise DataError(
-                        f"{place}: {one!r} and {other!r} both fit the column {column!r}, and the earlier release that made it did not record whose it is",
+                        f"{where}: {one!r} and {other!r} both fit the column {column!r}, and the earlier release that made it did not record whose it is",
                         remedy=f"name its field, for one load at least, e.g. `rename: {{{one}: {column}}}`; or load the stream anew with --full-refresh",
                     )
 
@@ -145,11 +145,11 @@ def _is_no_time_of_day(column: Any) -> Any:
     return pc.or_(pc.less(numbers, 0), pc.greater(numbers, 86_400 * _PER_SECOND[column.type.unit]))
 
 
-def build_same_name_error(place: str, first: str, second: str) -> DataError:
+def build_same_name_error(where: str, first: str, second: str) -> DataError:
     if first == second:
-        return DataError(f"{place}: the source has two columns {first!r}", remedy="leave one of them out, or give it another name at the source")
+        return DataError(f"{where}: the source has two columns {first!r}", remedy="leave one of them out, or give it another name at the source")
     return DataError(
-        f"{place}: the fields {first!a} and {second!a} are one name in two Unicode spellings (NFC and NFD)",
+        f"{where}: the fields {first!a} and {second!a} are one name in two Unicode spellings (NFC and NFD)",
         remedy="let the source give the field one spelling, or leave one of the two out",
     )
 

@@ -39,10 +39,10 @@ class _Table:
 
 
 class _Level:
-    """What the keys of the objects at one place of the tree become.
+    """The columns and tables that the objects at one position of the tree become.
 
     Args:
-        name: of the place's table.
+        name: of the table for this position.
         table: the names that the table's name is made of, by the present rule and by dlt's alone.
         path: the keys within one row of the table that lead here.
         label: all keys that lead here, for messages.
@@ -87,8 +87,8 @@ class JsonRows:
         with_root: rows of child tables name the root row that they belong to.
     """
 
-    def __init__(self, stream: str, names: StreamNames, *, load_id: str, with_root: bool, place: str) -> None:
-        self._load_id, self._with_root, self._place = load_id, with_root, place
+    def __init__(self, stream: str, names: StreamNames, *, load_id: str, with_root: bool, where: str) -> None:
+        self._load_id, self._with_root, self._where = load_id, with_root, where
         self._root = _Level(names, stream, ((stream,), (stream,)), (), (), 0)
         self._labels: dict[tuple[str, str], dict[str, None]] = {}
 
@@ -167,19 +167,19 @@ class JsonRows:
             if kind is list:
                 items = level.enter_list(key)
                 if items.name in lists:
-                    raise build_same_name_error(self._place, ".".join(lists[items.name][0].label), ".".join(items.label))
+                    raise build_same_name_error(self._where, ".".join(lists[items.name][0].label), ".".join(items.label))
                 lists[items.name] = (items, value)
                 continue
             name = columns.get(key) or self._add_column(level, key)
             if name in flat:
-                raise build_same_name_error(self._place, *list(self._labels[level.name, name])[:2])
+                raise build_same_name_error(self._where, *list(self._labels[level.name, name])[:2])
             flat[name] = value
 
     def _add_column(self, level: _Level, key: str) -> str:
         name = level.add_column(key)
         if name.startswith("_dlt_"):
             raise DataError(
-                f"{self._place}: the source has a field {key!r}, a name that the warehouse keeps for itself",
+                f"{self._where}: the source has a field {key!r}, a name that the warehouse keeps for itself",
                 remedy="let the source leave the field out, or give it another name",
             )
         self._labels.setdefault((level.name, name), {})[".".join((*level.label, key))] = None

@@ -51,7 +51,7 @@ class Shaper:
     Args:
         names: the columns of the stream's fields; their layout is that of the stream's own table and its children's.
         refuse_nul: whether the destination takes no text with the character NUL.
-        place: tenant, source and stream, for messages.
+        where: tenant, source and stream, for messages.
         value_forms: the version of the forms (value_forms.py) in which the values are written.
     """
 
@@ -62,10 +62,10 @@ class Shaper:
         names: StreamNames,
         refuse_nul: bool,
         load_id: str,
-        place: str,
+        where: str,
         value_forms: int = CURRENT,
     ) -> None:
-        self._plan, self._place, self._value_forms = plan, place, value_forms
+        self._plan, self._where, self._value_forms = plan, where, value_forms
         self._refuse_nul = refuse_nul
         self._names, layout = names, names.layout
         # Named first, so that a key has the same column whatever comes with it.
@@ -78,12 +78,12 @@ class Shaper:
             names=names,
             contract=plan.contract,
             declared=declared,
-            place=place,
+            where=where,
             value_forms=value_forms,
         )
         self._unread = [names.find_column(name) for name in plan.unread]
         with_root = plan.disposition == "merge" or plan.replaced_by is not None or any(ROOT_ID in columns for columns in layout.values())
-        self._json = JsonRows(plan.name, names, load_id=load_id, with_root=with_root, place=place)
+        self._json = JsonRows(plan.name, names, load_id=load_id, with_root=with_root, where=where)
         self._read = 0
         self._seen: set[str] = set()
 
@@ -134,7 +134,7 @@ class Shaper:
             self._types.see(name for key in keys for name in self._names.list_seen(key))
             self._seen |= keys
         else:
-            frames, faults = [build_frame(self._plan.name, rows, self._names, self._place, value_forms=self._value_forms)], {}
+            frames, faults = [build_frame(self._plan.name, rows, self._names, self._where, value_forms=self._value_forms)], {}
             self._types.see([*frames[0].columns, *self._unread])
             if self._value_forms < CURRENT:
                 self._note_older_forms(rows)
@@ -158,7 +158,7 @@ class Shaper:
             fault = Fault(label, "null_key", f"the primary key {label} is NULL")
             column = root.columns.get(name)
             if column and any(pa.types.is_list(part.type) for part in column.parts):
-                raise DataError(f"{self._place}: the primary key {label} holds lists", remedy="let primary_key name columns of single values")
+                raise DataError(f"{self._where}: the primary key {label} holds lists", remedy="let primary_key name columns of single values")
             if column is None:
                 self._check_key_is_there(label, rows)
                 faults |= dict.fromkeys(range(root.size), fault)
@@ -176,7 +176,7 @@ class Shaper:
         known = {key for row in rows for key in row} if isinstance(rows, list) else set(rows.column_names)
         if known and compose(label) not in set(map(compose, known)):
             raise build_missing_error(
-                self._place, kind="primary_key column", name=label, known=known, remedy="let primary_key name a column that every row has"
+                self._where, kind="primary_key column", name=label, known=known, remedy="let primary_key name a column that every row has"
             )
 
     def _build_rejects(self, batch: Batch, faults: Mapping[int, Fault]) -> list[Reject]:

@@ -79,10 +79,10 @@ class TableTypes:
         names: StreamNames,
         contract: SchemaContract,
         declared: bool = False,
-        place: str,
+        where: str,
         value_forms: int = CURRENT,
     ) -> None:
-        self._stream, self._key, self._names, self._contract, self._declared, self._place = stream, key, names, contract, declared, place
+        self._stream, self._key, self._names, self._contract, self._declared, self._where = stream, key, names, contract, declared, where
         self._value_forms, self._newest_by = value_forms, newest_by
         self._layout: Layout = names.layout
         self._now = _Draft({table: dict(columns) for table, columns in self._layout.items()}, {}, {})
@@ -149,7 +149,7 @@ class TableTypes:
             for variant, parts in misfits.items():
                 if variant in frame.columns or self._names.find_owner(frame.table, variant) is not None:
                     raise DataError(
-                        f"{self._place}: {column.label} needs the column {variant} for values of another type, and the source has a field of that name",
+                        f"{self._where}: {column.label} needs the column {variant} for values of another type, and the source has a field of that name",
                         remedy="leave that field out, or load the stream anew with --full-refresh",
                     )
                 arrays[variant] = self._fit_variant(variant, Column(column.label, parts), frame, draft)
@@ -207,14 +207,14 @@ class TableTypes:
         fitted = [fit(part, types[name]) for part in column.parts]
         if any(misfits is not None for _, misfits in fitted):
             raise DataError(
-                f"{self._place}: {column.label} does not fit its column, nor does what is left fit the type {get_word(types[name])} of {name}",
+                f"{self._where}: {column.label} does not fit its column, nor does what is left fit the type {get_word(types[name])} of {name}",
                 remedy="load the stream anew with --full-refresh, so that its types are chosen again",
             )
         return pc.coalesce(*(values for values, _ in fitted))
 
     def _get_type(self, name: str, column: Column, frame: Frame, draft: _Draft) -> pa.DataType:
         """The type of a column, chosen if it is new, widened if this load has made it."""
-        types, place = draft.types[frame.table], (frame.table, name)
+        types, key = draft.types[frame.table], (frame.table, name)
         known = types.get(name)
         if known is None:
             is_json = frame.is_json and not name.startswith("_dlt_")
@@ -223,22 +223,22 @@ class TableTypes:
             if frame.table in self._layout and not (frame.is_json and name.startswith("_dlt_")):
                 draft.note("column_added", frame.table, name, after=get_word(kind))
             if kind == BIGINT:
-                draft.made[place] = _is_exact(column.parts)
+                draft.made[key] = _is_exact(column.parts)
             return kind
-        if known != BIGINT or place not in draft.made:
+        if known != BIGINT or key not in draft.made:
             return known
-        draft.made[place] &= _is_exact(column.parts)
-        kind = _widen(column.parts, exact=draft.made[place])
+        draft.made[key] &= _is_exact(column.parts)
+        kind = _widen(column.parts, exact=draft.made[key])
         if kind != BIGINT:
             types[name] = kind
-            del draft.made[place]
-            if ("column_added", *place) in draft.changes:
-                draft.changes["column_added", *place] = SchemaChange(frame.table, name, "column_added", after=get_word(kind))
+            del draft.made[key]
+            if ("column_added", *key) in draft.changes:
+                draft.changes["column_added", *key] = SchemaChange(frame.table, name, "column_added", after=get_word(kind))
         return kind
 
     def _build_frozen_error(self, change: str, entry: str) -> DataError:
         return DataError(
-            f"{self._place}: the source has {change}, and schema_contract.{entry} is freeze",
+            f"{self._where}: the source has {change}, and schema_contract.{entry} is freeze",
             remedy=f"see whether the change is meant; then let schema_contract.{entry} be evolve for a load, or load the stream anew with --full-refresh",
         )
 

@@ -53,8 +53,8 @@ def write_files(session: Session, platform: str, record: LoadRecord, files: Sequ
     if not files:
         return
     table = Table(platform, "imported_files")
-    ids, places = {file.file_id for file in files}, {(file.name, file.version) for file in files}
-    gone = [build_id(record, file) for file in known if file.file_id in ids or (file.name, file.version) in places]
+    ids, versions = {file.file_id for file in files}, {(file.name, file.version) for file in files}
+    gone = [build_id(record, file) for file in known if file.file_id in ids or (file.name, file.version) in versions]
     for start in range(0, len(gone), _PORTION):
         session.execute(f"delete from {table} where file_id in ({', '.join(map(quote_text, gone[start : start + _PORTION]))})")
     rows = [
@@ -80,11 +80,11 @@ class FileNotes:
         self._ids: dict[tuple[str, str], str] = {}
 
     def add(self, file: ImportedFile) -> None:
-        place = file.name, file.version
-        earlier = self._by_id.get(self._ids.get(place, ""))
-        if earlier and (earlier.name, earlier.version) == place:
+        key = file.name, file.version
+        earlier = self._by_id.get(self._ids.get(key, ""))
+        if earlier and (earlier.name, earlier.version) == key:
             del self._by_id[earlier.file_id]
-        self._by_id[file.file_id], self._ids[place] = file, file.file_id
+        self._by_id[file.file_id], self._ids[key] = file, file.file_id
 
     def get_all(self) -> list[ImportedFile]:
         return list(self._by_id.values())

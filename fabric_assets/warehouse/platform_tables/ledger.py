@@ -96,10 +96,10 @@ def read_states(session: Session, platform: str, source: str) -> dict[str, Strea
         f"select stream, version, state, value_forms, column_names, rows_total, {has_rejects} from {Table(platform, 'stream_state')} {of_source}"
     ).to_pylist()
     streams = [row["stream"] for row in found]
-    return {row["stream"]: _parse_state(row, platform, source, place=session.place, rows=streams.count(row["stream"])) for row in found}
+    return {row["stream"]: _parse_state(row, platform, source, where=session.where, rows=streams.count(row["stream"])) for row in found}
 
 
-def _parse_state(row: Mapping[str, Any], platform: str, source: str, *, place: str, rows: int) -> StreamState:
+def _parse_state(row: Mapping[str, Any], platform: str, source: str, *, where: str, rows: int) -> StreamState:
     """Raises:
     DestinationError: somebody has changed the row, or has written a second one.
     """
@@ -108,11 +108,11 @@ def _parse_state(row: Mapping[str, Any], platform: str, source: str, *, place: s
     except ValueError:
         state = None
     if not isinstance(state, dict) or row["version"] is None or rows > 1:
-        where = f"source = {quote_text(source)} and stream = {quote_text(row['stream'])}"
+        chosen = f"source = {quote_text(source)} and stream = {quote_text(row['stream'])}"
         raise DestinationError(
-            f"{place}: {platform}.stream_state has {f'{rows} rows' if rows > 1 else 'a damaged row'} for {source}.{row['stream']},"
+            f"{where}: {platform}.stream_state has {f'{rows} rows' if rows > 1 else 'a damaged row'} for {source}.{row['stream']},"
             " which no load has written; nothing was loaded",
-            remedy=f"delete from {platform}.stream_state where {where}; then load the stream with --full-refresh",
+            remedy=f"delete from {platform}.stream_state where {chosen}; then load the stream with --full-refresh",
         )
     return StreamState(row["version"], state, row["has_rejects"], row["value_forms"] or FIRST, row["column_names"], row["rows_total"])
 
@@ -144,7 +144,7 @@ def write_states(session: Session, platform: str, loads: Sequence[tuple[LoadReco
     if written != len(loads):
         streams = ", ".join(f"{record.source}.{record.stream}" for record, *_ in loads)
         raise LeaseHeld(
-            f"{session.place}: another run has loaded {streams} meanwhile; nothing of this load was kept",
+            f"{session.where}: another run has loaded {streams} meanwhile; nothing of this load was kept",
             remedy="let one run at a time load a source",
         )
 

@@ -42,26 +42,26 @@ def stage(session: Session, rejects: Sequence[Reject], copies: Counter[str], *, 
     Args:
         copies: how often the load has met each row that has no number; changed here.
     """
-    place = _place(session)
+    staged = _get_staged(session)
     if is_first:
-        session.create(place, _REJECT)
+        session.create(staged, _REJECT)
     # Looked for in all of them at once: hardly a row holds a secret of ours.
     said = "\n".join(f"{reject.raw}\n{reject.message}" for reject in rejects)
     hide = mask_values if mask_values(said) != said else str
     rows = [_build_row(reject, copies, source, stream, hide) for reject in rejects]
-    session.insert(place, pa.Table.from_pylist(rows, schema=pa.schema(list(_REJECT.items()))))
+    session.insert(staged, pa.Table.from_pylist(rows, schema=pa.schema(list(_REJECT.items()))))
 
 
 def write(session: Session, platform: str, record: LoadRecord) -> None:
     """Keep the rows set aside; one that an earlier load has met is not kept twice."""
-    place, table = _place(session), Table(platform, "rejected_rows")
-    delete_duplicates(session, place, ("row_id",), None)
-    session.execute(f"delete from {table} as t using {place} as s where t.row_id = s.row_id")
+    staged, table = _get_staged(session), Table(platform, "rejected_rows")
+    delete_duplicates(session, staged, ("row_id",), None)
+    session.execute(f"delete from {table} as t using {staged} as s where t.row_id = s.row_id")
     session.execute(
         f"insert into {table} ({quote_all(_REJECT)}, load_id, run_id, rejected_at)"
-        f" select {quote_all(_REJECT)}, {quote_text(record.load_id)}, {quote_text(record.run_id)}, {write_time()} from {place}"
+        f" select {quote_all(_REJECT)}, {quote_text(record.load_id)}, {quote_text(record.run_id)}, {write_time()} from {staged}"
     )
-    session.execute(f"drop table {place}")
+    session.execute(f"drop table {staged}")
 
 
 def forget(
@@ -90,7 +90,7 @@ def _delete(session: Session, platform: str, record: LoadRecord, condition: str)
     session.execute(f"delete from {Table(platform, 'rejected_rows')} where {name_stream(record)} and {condition}")
 
 
-def _place(session: Session) -> Table:
+def _get_staged(session: Session) -> Table:
     return Table(session.temporary_schema, "_fabric_rejects")
 
 

@@ -49,7 +49,7 @@ def test_a_lost_connection_is_worth_another_try_in_whatever_words(settings: Sett
     database = Database(parse_url("postgresql://reader@localhost/shop", label="shop", origin="url"), None, "shop", 60)
     assert isinstance(database.explain(psycopg2.OperationalError(words), label="shop"), SourceUnavailable)
     tenant = Tenant(settings, {"type": "sql_database", "url": {"file": "shop_url"}, "streams": {"orders": {}}}).config
-    assert isinstance(build_error(psycopg2.OperationalError(words), tenant=tenant, settings=settings, place="shop", writing=True), DestinationUnavailable)
+    assert isinstance(build_error(psycopg2.OperationalError(words), tenant=tenant, settings=settings, where="shop", writing=True), DestinationUnavailable)
 
 
 @pytest.mark.parametrize("error", [ConnectionResetError(104, "whatever it says"), ConnectionAbortedError(), BrokenPipeError()])
@@ -57,8 +57,8 @@ def test_a_connection_error_is_worth_another_try_whatever_it_says(settings: Sett
     database = Database(parse_url("mysql://reader@localhost/shop", label="shop", origin="url"), None, "shop", 60)
     tenant = Tenant(settings, {"type": "sql_database", "url": {"file": "shop_url"}, "streams": {"orders": {}}}).config
     assert isinstance(database.explain(error, label="shop"), SourceUnavailable)
-    assert isinstance(build_error(error, tenant=tenant, settings=settings, place="shop"), SourceUnavailable)
-    assert isinstance(build_error(error, tenant=tenant, settings=settings, place="shop", writing=True), DestinationUnavailable)
+    assert isinstance(build_error(error, tenant=tenant, settings=settings, where="shop"), SourceUnavailable)
+    assert isinstance(build_error(error, tenant=tenant, settings=settings, where="shop", writing=True), DestinationUnavailable)
 
 
 @pytest.mark.parametrize("words", ['column "locked" does not exist', 'relation "timeouts" does not exist', "password authentication failed for user"])

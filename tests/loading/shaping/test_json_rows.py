@@ -34,7 +34,7 @@ VALUES = st.recursive(
 @given(st.lists(st.dictionaries(KEYS, VALUES, max_size=4), max_size=4))
 def test_tables_names_links_and_values_are_dlts(rows: list[dict[str, Any]]) -> None:
     names = StreamNames("orders", layout={})
-    frames, faults = JsonRows("orders", names, load_id="L1", with_root=True, place="p").flatten(rows, range(len(rows)))
+    frames, faults = JsonRows("orders", names, load_id="L1", with_root=True, where="p").flatten(rows, range(len(rows)))
     assert faults == {}
     # Of two fields that become one column dlt keeps one.
     assume(not names.get_changes({frame.table: frame.columns for frame in frames}))
@@ -51,7 +51,7 @@ def leave_nulls_out(value: Any) -> Any:
 
 
 def test_two_fields_that_dlt_would_mix_have_a_column_each() -> None:
-    (frame,), _ = JsonRows("orders", StreamNames("orders", layout={}), load_id="L1", with_root=True, place="p").flatten(
+    (frame,), _ = JsonRows("orders", StreamNames("orders", layout={}), load_id="L1", with_root=True, where="p").flatten(
         [{"aB": False, "a.b": None}, {"aB": None, "a.b": 1}], [0, 1]
     )
     assert [(row.get("a_b"), row.get("a_b_2")) for row in read(frame)] == [(False, None), (None, 1)]
@@ -87,7 +87,7 @@ def read(frame: Frame) -> list[dict[str, Any]]:
 
 
 def flatten(*rows: dict[str, Any], with_root: bool = False) -> tuple[Rows, dict[int, str]]:
-    frames, faults = JsonRows("orders", StreamNames("orders", layout={}), load_id="L1", with_root=with_root, place="tenant acme").flatten(
+    frames, faults = JsonRows("orders", StreamNames("orders", layout={}), load_id="L1", with_root=with_root, where="tenant acme").flatten(
         rows, range(len(rows))
     )
     return {frame.table: read(frame) for frame in frames}, {row: fault.reason for row, fault in faults.items()}
@@ -110,7 +110,7 @@ def test_a_list_becomes_a_table_that_is_linked_to_its_row() -> None:
 
 def test_ids_differ_between_rows_and_loads_and_are_the_same_for_the_same_rows() -> None:
     def get_ids(load_id: str) -> list[str]:
-        frames, _ = JsonRows("orders", StreamNames("orders", layout={}), load_id=load_id, with_root=False, place="p").flatten([{"a": 1}, {"a": 1}], [0, 1])
+        frames, _ = JsonRows("orders", StreamNames("orders", layout={}), load_id=load_id, with_root=False, where="p").flatten([{"a": 1}, {"a": 1}], [0, 1])
         return [row["_dlt_id"] for row in read(frames[0])]
 
     assert get_ids("L1") == get_ids("L1")

@@ -22,7 +22,7 @@ from fabric_assets.rows.batches import Batch, Reject, Row, StreamPlan
 from fabric_assets.rows.stream_names import StreamNames
 
 TABLE = {"orders": {"id": BIGINT, "price": BIGINT}}
-PLACE = "tenant acme, source shop, stream orders"
+WHERE = "tenant acme, source shop, stream orders"
 MODES = ("evolve", "freeze", "discard")
 
 
@@ -41,8 +41,8 @@ class Warehouse:
     ) -> None:
         contract = SchemaContract.model_validate({"columns": columns, "data_type": data_type})
         plan = StreamPlan("orders", "merge" if key else "append", key, contract=contract)
-        self.names = StreamNames("orders", layout=layout or {}, kept=kept, place=PLACE)
-        self.shaper = Shaper(plan, names=self.names, refuse_nul=not KINDS[destination].takes_nul_in_text, load_id="L1", place=PLACE)
+        self.names = StreamNames("orders", layout=layout or {}, kept=kept, where=WHERE)
+        self.shaper = Shaper(plan, names=self.names, refuse_nul=not KINDS[destination].takes_nul_in_text, load_id="L1", where=WHERE)
         self.batches: list[Shaped] = []
         self.rejects: list[Reject] = []
 
@@ -115,7 +115,7 @@ def test_two_columns_never_become_one(names: list[str], columns: list[str]) -> N
 
 
 def test_two_columns_of_one_name_are_refused() -> None:
-    with pytest.raises(DataError, match=f"^{PLACE}: the source has two columns 'a'"):
+    with pytest.raises(DataError, match=f"^{WHERE}: the source has two columns 'a'"):
         Warehouse().load(pa.table([[1], [2]], names=["a", "a"]))
 
 
@@ -238,7 +238,7 @@ def test_the_contract_decides_about_new_columns_and_misfits(columns: str, data_t
         )
         if columns == "freeze" and data_type == "freeze":
             entry = r"schema_contract\.(columns|data_type)"
-        with pytest.raises(DataError, match=f"^{PLACE}: the source has .*{entry}.* is freeze") as caught:
+        with pytest.raises(DataError, match=f"^{WHERE}: the source has .*{entry}.* is freeze") as caught:
             load()
         assert (
             "--full-refresh" in caught.value.remedy
