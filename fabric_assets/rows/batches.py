@@ -28,6 +28,7 @@ class Reject:
         column: the first column at fault; None for the row as a whole.
         reason: a stable code: lower-case words joined by underscores.
         raw: the row as JSON text (or the line as it stands), uncut.
+        has_fixed_position: each load that reads the row finds it at this origin and number, as a line of a file; else its content identifies it.
     """
 
     origin: str
@@ -36,6 +37,7 @@ class Reject:
     reason: str
     message: str
     raw: str
+    has_fixed_position: bool = True
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Batch:
         first_row: the number of the first row within its origin.
         rejects: rows in the same piece of the source that the connector could not read at all; not among `rows`.
         content: tells apart origins of one name: the SHA-256 of a dropped file.
+        has_fixed_positions: see `Reject.has_fixed_position`; False for pages, which begin elsewhere in the next load.
     """
 
     stream: str
@@ -55,6 +58,7 @@ class Batch:
     first_row: int | None = None
     rejects: tuple[Reject, ...] = ()
     content: str = ""
+    has_fixed_positions: bool = True
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ class RestApi(Source):
 
     type = "rest_api"
     boundary = 1
-    keeps_again = True
 
     def prepare(self) -> None:
         self.secret, self._bad, self._is_broken = TOKEN, list[dict[str, Any]](), False

@@ -25,8 +25,6 @@ class Source:
     boundary: ClassVar[int] = 0
     # Why a bad row is rejected, and the column that is named.
     reason: ClassVar[tuple[str, str | None]] = ("null_key", "id")
-    # Whether a bad row that is read again is kept again: a row is known by its page and number, and in a later load these are others.
-    keeps_again: ClassVar[bool] = False
     # What becomes of a stream that is broken: it fails, or its file is quarantined.
     quarantines: ClassVar[bool] = False
     disposition: ClassVar[str] = "merge"

@@ -35,10 +35,11 @@ class Page:
     strays: tuple[tuple[int, Any], ...] = ()
 
     def reject_strays(self, origin: str) -> tuple[Reject, ...]:
-        return tuple(
-            Reject(origin, number, None, "bad_json", _describe_stray(value), write_pairs(value) if isinstance(value, dict) else json.dumps(value))
-            for number, value in self.strays
-        )
+        def reject(number: int, value: Any) -> Reject:
+            raw = write_pairs(value) if isinstance(value, dict) else json.dumps(value)
+            return Reject(origin, number, None, "bad_json", _describe_stray(value), raw, has_fixed_position=False)
+
+        return tuple(reject(number, value) for number, value in self.strays)
 
 
 def build_page(number: int, items: list[Any], *, has_repeated: bool = False) -> Page:

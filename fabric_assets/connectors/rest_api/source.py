@@ -216,7 +216,7 @@ class _Pass:
                 if kept or page.strays:
                     # What an earlier load brought is gone from the page, and with it the numbers of the others.
                     is_whole = len(kept) == len(page.rows) and not page.strays
-                    yield Batch(name, kept, origin=origin, first_row=1 if is_whole else None, rejects=page.reject_strays(origin))
+                    yield Batch(name, kept, origin=origin, first_row=1 if is_whole else None, rejects=page.reject_strays(origin), has_fixed_positions=False)
         for child in self._readers:
             if self._streams[child].get_parent() == name and not self._is_done(child):
                 try:

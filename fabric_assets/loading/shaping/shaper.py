@@ -188,7 +188,7 @@ class Shaper:
         for index, raw in zip(order, raws, strict=True):
             number = None if batch.first_row is None else batch.first_row + index
             fault = faults[index]
-            rejects.append(Reject(batch.origin, number, fault.column, fault.reason, fault.message, raw))
+            rejects.append(Reject(batch.origin, number, fault.column, fault.reason, fault.message, raw, batch.has_fixed_positions))
         return rejects
 
 

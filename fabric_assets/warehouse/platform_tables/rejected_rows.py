@@ -102,14 +102,15 @@ def build_row_id(source: str, stream: str, origin: str, row_number: int | None, 
     """
     row_id = _digest(source, stream, origin, row_number, raw)
     if row_number is None:
-        # A table without a key may hold the same row several times, and each of them is rejected.
+        # A source without a key may hold the same row several times, and each of them is rejected.
         copies[row_id] += 1
         row_id = row_id if copies[row_id] == 1 else _digest(row_id, copies[row_id])
     return row_id
 
 
 def _build_row(reject: Reject, copies: Counter[str], source: str, stream: str, hide: Callable[[str], str]) -> dict[str, Any]:
-    row_id = build_row_id(source, stream, reject.origin, reject.row_number, reject.raw, copies)
+    origin, number = (reject.origin, reject.row_number) if reject.has_fixed_position else ("", None)
+    row_id = build_row_id(source, stream, origin, number, reject.raw, copies)
     raw = hide(reject.raw)
     row = {
         "row_id": row_id,
