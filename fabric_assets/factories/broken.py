@@ -1,4 +1,4 @@
-"""A tenant whose YAML is wrong -> a failing asset check `<tenant>/config` that shows its errors; the other tenants load as ever."""
+"""A tenant whose YAML is wrong -> a failing asset check `<tenant>/config` that shows its errors; the other tenants still load."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ SENSOR = "fabric__broken_config"
 
 
 def build_broken_definitions(broken: Mapping[str, Sequence[Problem]]) -> dg.Definitions:
-    """Make a check per broken tenant, and the sensor that reports it without anybody pressing a button."""
+    """Build a check per broken tenant, and the sensor that reports the failed checks by itself."""
     if not broken:
         return dg.Definitions()
     specs = {tenant: _build_spec(name) for tenant, name in _get_names(broken).items()}
@@ -23,12 +23,12 @@ def build_broken_definitions(broken: Mapping[str, Sequence[Problem]]) -> dg.Defi
 
 
 def build_offboarded_specs(gone: Mapping[str, Sequence[Problem]]) -> list[dg.AssetSpec]:
-    """Show tenants that were offboarded and whose YAML is still there: as assets that nothing materialises, checks or reports, lest they be recorded anew."""
+    """Build an asset for each offboarded tenant whose YAML still exists. Nothing materialises, checks or reports it, so nothing is recorded."""
     return [dg.AssetSpec([name, CHECK], group_name=name, description="\n\n".join(str(problem) for problem in problems)) for name, problems in gone.items()]
 
 
 def _get_names(tenants: Iterable[str]) -> dict[str, str]:
-    """Give each tenant a name that Dagster takes: the file's name may be what is wrong, and two wrong names must not become one."""
+    """Build a name that Dagster accepts for each tenant. The file's name may be wrong itself, and two wrong names must not become one."""
     names: dict[str, str] = {}
     for tenant in sorted(tenants):
         plain = re.sub(r"\W", "_", tenant, flags=re.ASCII)[:60] or "unnamed"
@@ -54,7 +54,7 @@ def _build_check(spec: dg.AssetSpec, problems: Sequence[Problem]) -> dg.AssetChe
 def _build_sensor(specs: Mapping[str, dg.AssetSpec], broken: Mapping[str, Sequence[Problem]]) -> dg.SensorDefinition:
     @dg.sensor(name=SENSOR, default_status=dg.DefaultSensorStatus.RUNNING, minimum_interval_seconds=60, description="Reports tenants whose YAML is wrong.")
     def report(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        # With the files' times: a mistake that was mended and made again is a new one.
+        # With the files' times: a mistake that was corrected and made again is a new one.
         state = "\n".join(f"{problem} {_get_time(problem.file)}" for problems in broken.values() for problem in problems)
         if context.cursor == state:
             return dg.SkipReason("nothing has changed since the last report")

@@ -1,6 +1,6 @@
-"""In place of Dagster's own reading of `.env` (`secrets` in `dagster.yaml`), which lets the file win over variables that are really set.
+"""A reader of no `.env` file, which `dagster.yaml` names under `secrets` to replace Dagster's own reader.
 
-`definitions.py` reads the file, in the code server and in each run as it starts.
+Dagster's reader lets the file override variables that are really set. `definitions.py` reads the file instead, in the code server and at the start of each run.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
 
 class NoEnvFile(SecretsLoader, ConfigurableClass):
-    """Gives Dagster no variables."""
+    """A loader of secrets that gives Dagster no variables."""
 
     def __init__(self, inst_data: ConfigurableClassData | None = None) -> None:
         self._inst_data = inst_data

@@ -1,4 +1,4 @@
-"""A job -> its run in this process, recorded as one of the code location's: the UI's timeline leaves out a run that belongs to none (ADR 0031).
+"""A job -> its run in this process, recorded as a run of the code location. The UI's timeline leaves out runs without a code location (ADR 0031).
 
 `JobDefinition.execute_in_process` does the same without an origin, and under an executor of its own.
 """

@@ -1,4 +1,4 @@
-"""The platform's errors -> Dagster's: what may be tried again is, what would only fail again is not."""
+"""The platform's errors -> Dagster's failures, which are retried only if another try can succeed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,15 +18,15 @@ INTERRUPTED = "Cancelled. Committed streams are kept; the next run resumes."
 
 
 class RunInterrupted(dg.DagsterError, dg.DagsterExecutionInterruptedError):
-    """Somebody has told the run to end. Dagster's own interrupt would be tried again by the step's retry policy; an error of Dagster's is not."""
+    """The run was cancelled. The step's retry policy would retry Dagster's own interrupt, but not an error of Dagster's."""
 
 
 @contextmanager
 def raised_to_dagster(settings: Settings, tenant: str) -> Iterator[None]:
-    """Turn our errors into a step failure that carries the message and the remedy; of a fault of ours the traceback is kept.
+    """Turn our errors into a step failure with the message and the remedy; the traceback of an internal fault is kept.
 
-    The cause is cut off: a driver's own text may hold a URL with its password, ours never does. So is an exception that nobody foresaw, where it holds a
-    secret: Dagster would write its text and its causes' into the event log.
+    The cause is dropped: a driver's own text may contain a URL with its password; ours never does. An unforeseen exception that contains a secret is
+    replaced too: Dagster would write its text, and that of its causes, into the event log.
     """
     try:
         yield
@@ -55,7 +55,7 @@ def _build_failure(error: FabricError) -> dg.Failure:
 
 
 def build_retry_policy(retries: RetriesConfig) -> dg.RetryPolicy | None:
-    """Make the step's retry policy; None where no repeat is wanted."""
+    """Build the step's retry policy; None for no retries."""
     if not retries.max:
         return None
     return dg.RetryPolicy(max_retries=retries.max, delay=retries.delay.total_seconds(), backoff=_BACKOFFS[retries.backoff], jitter=dg.Jitter.PLUS_MINUS)

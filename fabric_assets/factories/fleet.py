@@ -20,7 +20,7 @@ from fabric_assets.transform.graph import ProjectGraph, load_graph
 
 
 def build_definitions(settings: Settings, *, prepares: bool = False) -> dg.Definitions:
-    """Make the definitions of all tenants that this process serves.
+    """Build the definitions of all tenants that this process serves.
 
     Args:
         prepares: whether dbt may be started to parse a project, or to evaluate a selection, that has changed.
@@ -37,7 +37,7 @@ def build_definitions(settings: Settings, *, prepares: bool = False) -> dg.Defin
     if settings.strict and fleet.broken:
         raise ConfigurationError(
             "FABRIC_STRICT=1 and these tenants are broken:\n" + "\n".join(str(problem) for problems in fleet.broken.values() for problem in problems),
-            remedy="mend them (`fabric validate` shows the same list), or set FABRIC_STRICT=0 to load the healthy ones",
+            remedy="correct them (`fabric validate` shows the same list), or set FABRIC_STRICT=0 to load the healthy ones",
         )
     if settings.strict and graph is not None and graph.mistakes:
         wrong = [f"{settings.dbt_project_dir / found.file}:{found.line}: {found.message}" for found in graph.mistakes.values()]
@@ -51,12 +51,12 @@ def build_definitions(settings: Settings, *, prepares: bool = False) -> dg.Defin
         resources=build_dbt_resources(settings),
         executor=run_executor,
     )
-    walls = build_isolation_definitions([loaded.config for name, loaded in fleet.tenants.items() if name not in broken], settings=settings)
-    return dg.Definitions.merge(healthy, walls, *([build_broken_definitions(broken)] if broken else []))
+    isolation = build_isolation_definitions([loaded.config for name, loaded in fleet.tenants.items() if name not in broken], settings=settings)
+    return dg.Definitions.merge(healthy, isolation, *([build_broken_definitions(broken)] if broken else []))
 
 
 def _build_tenants(fleet: Fleet, graph: ProjectGraph | None, settings: Settings) -> tuple[list[TenantDefinitions], dict[str, tuple[Problem, ...]]]:
-    """Build each tenant; what Dagster refuses of one is that one's problem, unless FABRIC_STRICT is 1."""
+    """Build each tenant's definitions. If Dagster refuses some, they are a problem of that tenant, unless FABRIC_STRICT is 1."""
     tenants, unbuilt = [], {}
     for name, loaded in fleet.tenants.items():
         try:
@@ -73,15 +73,15 @@ def _build_tenants(fleet: Fleet, graph: ProjectGraph | None, settings: Settings)
 
 
 def get_graph(fleet: Fleet, settings: Settings, *, prepares: bool = False) -> ProjectGraph | None:
-    """The dbt project, if any tenant has models.
+    """Load the dbt project, if any tenant has models.
 
     Args:
-        prepares: as of `build_definitions`.
+        prepares: see `build_definitions`.
     """
     if not any(loaded.config.transform for loaded in fleet.tenants.values()):
         return None
     if not prepares:
         return load_graph(settings)
-    from fabric_assets.transform.evaluation import prepare_graph  # a code server has no need of it
+    from fabric_assets.transform.evaluation import prepare_graph  # a code server does not need it
 
     return prepare_graph((loaded.config for loaded in fleet.tenants.values()), settings)

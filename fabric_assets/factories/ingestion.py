@@ -33,10 +33,10 @@ _RESUME_TAG = "dagster/is_resume_retry"
 
 
 def build_ingestion(loaded: LoadedTenant, source: str, *, settings: Settings, sensitive: Mapping[str, frozenset[str]] | None = None) -> dg.AssetsDefinition:
-    """Make the assets of one source; a run may take any part of its streams and checks.
+    """Build the assets of one source; a run may select any of its streams and checks.
 
     Args:
-        sensitive: the columns of each stream that the dbt project tags `sensitive`: checks show no values of them.
+        sensitive: the columns of each stream that the dbt project tags `sensitive`; checks show no values of them.
     """
     tenant = loaded.config
     config = tenant.sources[source]
@@ -75,30 +75,33 @@ def build_ingestion(loaded: LoadedTenant, source: str, *, settings: Settings, se
         if failures:
             from fabric_assets.loading.load import join_failures
 
-            # As the YAML has them: a parent before the streams that failed with it.
+            # In the YAML's order: a parent before the streams that failed with it.
             raise join_failures([failures[stream] for stream in streams if stream in failures], of=len(streams))
 
     return load_source
 
 
 def load(request: LoadRequest, context: dg.AssetExecutionContext, loaded: LoadedTenant) -> Generator[dg.MaterializeResult, None, dict[str, StreamFailure]]:
-    """Load streams, each a materialisation as soon as it is committed; gives back those that failed. Errors get the line of the YAML.
+    """Load streams, and yield a materialisation for each as soon as it is committed. Errors get their line in the YAML.
+
+    Returns:
+        the failures, by stream.
 
     Raises:
         FabricError: nothing could be loaded at all.
     """
     from fabric_assets.loading.load import load_streams
 
-    failures, given = dict[str, StreamFailure](), find_given(context)
-    _remember_outputs(context)
+    failures, materialised = dict[str, StreamFailure](), find_materialised(context)
+    _cache_output_keys(context)
     outcomes = load_streams(request, report=context.log.info)
     while outcome := _locate(lambda: next(outcomes, None), loaded, request.source):
         if isinstance(outcome, StreamFailure):
             outcome.error.where = find_declaration(outcome.error, loaded, request.source, outcome.stream)
             context.log.error(str(outcome.error))
             failures[outcome.stream] = outcome
-        elif (key := raw_key(request.tenant.tenant, request.source, outcome.stream)) not in given:
-            # Given with the result they would be stored twice: with the step's output as well.
+        elif (key := raw_key(request.tenant.tenant, request.source, outcome.stream)) not in materialised:
+            # Metadata on the result would be stored twice: Dagster also stores it with the step's output.
             context.add_asset_metadata(describe_load(request.tenant, request.source, outcome), asset_key=key)
             yield dg.MaterializeResult(asset_key=key)
     return failures
@@ -113,7 +116,7 @@ def _locate(step: Callable[[], Outcome], loaded: LoadedTenant, source: str) -> O
 
 
 def find_declaration(error: FabricError, loaded: LoadedTenant, source: str, stream: str = "") -> str:
-    """File and line of what an error is about; empty where no edit of the YAML would help."""
+    """Find the file and line that an error is about; empty where no edit of the YAML would help."""
     if isinstance(error, InternalError | LeaseHeld):
         return ""
     is_destination = error.at_destination or isinstance(error, DestinationError | DestinationUnavailable)
@@ -124,8 +127,8 @@ def find_declaration(error: FabricError, loaded: LoadedTenant, source: str, stre
     return f"{show_name(shorten(origin.file))}:{origin.line}"
 
 
-def _remember_outputs(context: dg.AssetExecutionContext) -> None:
-    """Have Dagster look up the step's assets once, and not anew for each one that is given: of 200 streams that would be 40,000 look-ups."""
+def _cache_output_keys(context: dg.AssetExecutionContext) -> None:
+    """Cache the step's asset keys, which Dagster looks up for each result: 200 streams would take 40,000 look-ups."""
     if not is_verified("dagster"):
         return
     step = context.get_step_execution_context()
@@ -133,8 +136,8 @@ def _remember_outputs(context: dg.AssetExecutionContext) -> None:
     step.get_output_asset_keys = lambda: keys
 
 
-def find_given(context: dg.AssetExecutionContext) -> frozenset[dg.AssetKey]:
-    """The assets that an earlier try of this step has given; it may have committed others, and died or lost the answer before it could tell."""
+def find_materialised(context: dg.AssetExecutionContext) -> frozenset[dg.AssetKey]:
+    """Find the assets that an earlier try of this step has materialised. It may have committed others, and failed before it could report them."""
     if not context.retry_number:
         return frozenset()
     found = context.instance.all_logs(context.run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
@@ -142,7 +145,7 @@ def find_given(context: dg.AssetExecutionContext) -> frozenset[dg.AssetKey]:
 
 
 def get_earlier_runs(context: dg.AssetExecutionContext) -> tuple[str, ...]:
-    """The runs whose loads count for this step: itself when it is tried again, and those that it resumes from their failure."""
+    """List the earlier runs whose loads count for this step: its own run if the step is retried, and the failed runs that it resumes."""
     runs = [context.run.run_id] if context.retry_number else []
     run: dg.DagsterRun | None = context.run
     while run is not None and run.parent_run_id and run.tags.get(_RESUME_TAG) == "true":
@@ -152,12 +155,12 @@ def get_earlier_runs(context: dg.AssetExecutionContext) -> tuple[str, ...]:
 
 
 def get_pool(loaded: LoadedTenant) -> str | None:
-    """Where one process at a time may write, everything that writes the tenant's data shares a pool."""
+    """Return the pool for all writers of the tenant's data; None where several processes may write at a time."""
     return naming.pool(loaded.config.tenant) if get_kind(loaded.config).has_one_writer else None
 
 
 def describe_load(tenant: TenantConfig, source: str, report: StreamReport) -> dict[str, Any]:
-    """Turn a stream's report into the asset's metadata, in dagster-dlt's words where it has one."""
+    """Turn a stream's report into the asset's metadata, under dagster-dlt's keys where it has one."""
     record = report.record
     columns = [dg.TableColumn(name=column.name, type=column.type, constraints=dg.TableColumnConstraints(nullable=column.nullable)) for column in report.columns]
     return {
@@ -188,7 +191,7 @@ def _describe_window(record: LoadRecord) -> dict[str, str]:
 
 
 def _describe_changes(record: LoadRecord) -> dict[str, Any]:
-    """The schema's changes as a table: what each column was before, and what came; and how many values are kept in a column beside their own."""
+    """Build a table of the schema's changes: each column before and after. Values that are kept in another column are counted."""
     if not record.schema_changes:
         return {}
     rows = [
@@ -200,7 +203,7 @@ def _describe_changes(record: LoadRecord) -> dict[str, Any]:
 
 
 def _describe_files(files: Sequence[ImportedFile]) -> dict[str, dg.MetadataValue | int | str]:
-    """What became of dropped files in this load: those that need somebody's eyes first."""
+    """Build metadata on the dropped files of this load; those that somebody must look at come first."""
     counts = Counter(file.status for file in files)
     described: dict[str, dg.MetadataValue | int | str] = {f"files_{status}": counts[status] for status in get_args(Status)}
     if attempts := [file.next_attempt_at for file in files if file.status == "failed" and file.next_attempt_at]:
@@ -229,7 +232,7 @@ def _describe_files(files: Sequence[ImportedFile]) -> dict[str, dg.MetadataValue
 def run_source_checks(
     tenant: TenantConfig, source: str, checks: Iterable[DeclaredCheck], *, settings: Settings, sensitive: Mapping[str, frozenset[str]]
 ) -> Iterator[dg.AssetCheckResult]:
-    """Evaluate checks, of a stream's table and of its dropped files, over one connection each."""
+    """Evaluate the checks of each stream's table, and of its dropped files, over one connection each."""
     from fabric_assets.loading.checks import CheckOutcome, run_checks
     from fabric_assets.loading.dropped_files.checks import run_import_checks
 

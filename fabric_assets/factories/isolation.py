@@ -1,7 +1,7 @@
 """All tenants -> a check `<tenant>/isolation` each, one op that runs any of them, and the fleet's schedule: a run a day for each tenant.
 
-One op and one schedule for the whole fleet, since an op and a job for each tenant would cost the code location more than everything else here. The check is
-no part of a tenant's runs: it tells of the walls, not of the data, and must not make a load wait.
+The whole fleet shares one op and one schedule: an op and a job for each tenant would cost the code location more than the rest. A tenant's own
+runs leave the check out: it tests access rights, not data, and must not make a load wait.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ _MOST_ROWS = 200
 
 
 def build_isolation_definitions(tenants: Sequence[TenantConfig], *, settings: Settings) -> dg.Definitions:
-    """Make the checks of the tenants' walls, and their schedule."""
+    """Build the isolation checks of the tenants, and their schedule."""
     if not tenants:
         return dg.Definitions()
     specs = [build_isolation_spec(tenant) for tenant in tenants]
@@ -77,7 +77,7 @@ def _build_schedule(checks: dict[dg.AssetCheckKey, TenantConfig]) -> dg.Schedule
         cron_schedule=CRON,
         job=job,
         default_status=get_default_status(),
-        description="Tries the walls of every tenant once a day, in a run each.",
+        description="Tests the isolation of every tenant once a day, in one run per tenant.",
     )
     def isolation(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest]:
         moment = context.scheduled_execution_time.isoformat()

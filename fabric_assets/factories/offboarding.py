@@ -1,8 +1,8 @@
-"""A tenant -> nothing of it, a certificate of what there was, and a proof that nothing is left (ADR 0014).
+"""An offboarding request -> the tenant deleted, a certificate of what was deleted, and a proof that nothing is left (ADR 0014).
 
-The order: first the mark that refuses new work, then the end of what runs, then all is counted, exported and read back; only then is anything deleted.
-The secrets go last, when all the rest was proved to be gone: until then whichever call finishes needs the logins that they hold, to look again. Every
-deletion finds by itself what is there, so a call after a kill goes on.
+First a mark refuses new work, and running work is ended. Then all is counted, exported and read back; only after that is anything deleted. The secrets go
+last, once everything else is proved to be gone: until then each call needs the logins in them to look again. Every deletion looks for what exists, so a
+call after a kill continues.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ from fabric_assets.private_files import FileLock, make_private_folder
 from fabric_assets.security.token_files import locked
 from fabric_assets.warehouse.lease import load_lease, warehouse_lease
 
-# Kinds of places that go when all the rest has gone.
+# The kinds of files that are deleted after all others.
 _LAST = ("secrets", "locks")
 # Longest wait for runs to end.
 WAIT_SECONDS = 300.0
@@ -38,10 +38,10 @@ Report = Callable[[str], None]
 
 
 class Offboarding:
-    """One tenant's, over one instance.
+    """The offboarding of one tenant, with one Dagster instance.
 
     Args:
-        report: told what goes on.
+        report: is called with a line for each step.
     """
 
     def __init__(self, request: OffboardingRequest, instance: dg.DagsterInstance, report: Report, *, wait_seconds: float = WAIT_SECONDS) -> None:
@@ -54,11 +54,14 @@ class Offboarding:
         return self._survey(self._find_runs())
 
     def run(self, export: Path | None) -> dict[str, Any]:
-        """Do it, or go on with it; the certificate, whose proof may name what is left: then none is kept, and the next call tries again.
+        """Offboard the tenant, or continue an interrupted offboarding.
+
+        Returns:
+            the certificate. If its proof names something that is left, it is not written, and the next call tries again.
 
         Raises:
-            ConfigurationError: there is no such tenant, or the call asks for another export than the one that began.
-            LeaseHeld: a run does not end, or another call offboards.
+            ConfigurationError: the tenant does not exist, or the call asks for another export than the first call.
+            LeaseHeld: a run does not end, or another call is offboarding.
         """
         with self._alone():
             journal = self._begin(export)
@@ -70,7 +73,7 @@ class Offboarding:
             self._delete_at_destination(journal)
             own = sorted({*journal.steps["survey"]["runs"], *runs.own})
             self._delete_here(journal, own)
-            self._report("looking again at every place")
+            self._report("searching everything again")
             left = self._find_left(own)
             if not left:
                 journal.finish(PROVED, {"at": get_now()})
@@ -116,7 +119,7 @@ class Offboarding:
         runs = self._find_runs()
         self._refuse_shared(runs)
         pausing.end_runs(self._instance, self._databases, runs.own, settings, seconds=self._wait, report=self._report)
-        # Whoever takes a lease from now on finds the mark: so it is enough to have held each of them once.
+        # Anyone who takes a lease from now on finds the mark, so it is enough to hold each lease once.
         with warehouse_lease(self._tenant, settings, timeout_seconds=self._wait, report=self._report, offboarding=True):
             pass
         if "survey" not in journal.steps:
@@ -125,7 +128,7 @@ class Offboarding:
         return runs
 
     def _wait_at_destination(self) -> None:
-        """Loads into a server hold a lease there, from whatever machine; once anything is deleted the login may be gone."""
+        """Wait for loads into a server, of any machine: they hold a lease there. Once anything is deleted, the login may be gone."""
         config = self._request.config
         if config is None or get_kind(config).has_one_writer:
             return
@@ -134,12 +137,12 @@ class Offboarding:
                 with load_lease(config, source, self._request.settings, timeout_seconds=self._wait, report=self._report, offboarding=True):
                     pass
             except (DestinationError, SecretError) as error:
-                # Nobody loads with a login that is refused, or was never made.
+                # A login that is refused, or was never made, loads nothing.
                 self._report(f"no lease is taken: {error.message}")
                 return
 
     def _refuse_shared(self, runs: TenantRuns) -> None:
-        """A run that also loads other tenants is theirs to end."""
+        """Refuse to go on while a run that also loads other tenants is unfinished: it is not ours to end."""
         if going := find_unfinished(self._databases, runs.shared):
             raise LeaseHeld(
                 f"run {', '.join(going)} also works for other tenants, and goes on",
@@ -164,7 +167,7 @@ class Offboarding:
         elif "destination" not in journal.steps:
             check_export(journal.steps["export"])
 
-    # --- from here on things are gone
+    # --- deletions
 
     def _delete_at_destination(self, journal: Journal) -> None:
         self._report(f"deleting its data: {', '.join(warehouse.place for warehouse in self._request.destinations.warehouses) or 'no warehouse'}")
@@ -172,10 +175,10 @@ class Offboarding:
         journal.finish("destination", {"at": get_now()})
 
     def _delete_here(self, journal: Journal, own: Sequence[str]) -> None:
-        places = self._find_places(own)
+        paths = self._find_paths(own)
         for kind in ("warehouse", "loads", "dbt", "inbox", "errors"):
             self._report(f"deleting files: {kind}")
-            delete_places(places[kind])
+            delete_places(paths[kind])
         self._report("deleting its history in Dagster")
         shards = list_shards(self._instance, self._databases)
         matcher, substitute = self._request.matcher, self._get_substitute(journal)
@@ -184,26 +187,26 @@ class Offboarding:
         removal.delete_history(self._databases, shards, own, matcher)
         sharing.rename_in_databases(self._databases, list_shards(self._instance, self._databases), own, matcher, substitute)
         delete_places(path for path in list(files.find_own_files(self._instance, self._tenant, own)) if path.exists())
-        captured = (file for file in files.find_captured_output(self._instance) if not self._is_no_evidence(file))
+        captured = (file for file in files.find_captured_output(self._instance) if not self._is_ignored(file))
         sharing.rename_in_files(captured, matcher, substitute)
 
     def _find_left(self, own: Sequence[str]) -> list[str]:
-        places = self._find_places(own)
-        kept = {path.parent.resolve() / path.name for kind in _LAST for path in places.pop(kind)}
-        left = [*find_left_at_destination(self._request), *find_left_places(places)]
+        paths = self._find_paths(own)
+        kept = {path.parent.resolve() / path.name for kind in _LAST for path in paths.pop(kind)}
+        left = [*find_left_at_destination(self._request), *find_left_places(paths)]
         left += [f"run {run}" for run in self._find_runs().own]
         left += proof.search_databases(self._databases, self._request.matcher)
-        return left + search_folders(self._get_folders(), self._request.matcher, skip=lambda path: path in kept or self._is_no_evidence(path))
+        return left + search_folders(self._get_folders(), self._request.matcher, skip=lambda path: path in kept or self._is_ignored(path))
 
     def _delete_secrets(self, own: Sequence[str]) -> list[str]:
-        """And the locks, which keep others out while there is something to protect."""
+        """Delete the secrets, and the locks that protect them."""
         self._report("deleting its sealed secrets")
         with locked(self._tenant, self._request.settings, offboarding=True):
-            delete_places([path for kind in _LAST for path in self._find_places(own)[kind]])
-        places = self._find_places(own)
-        return find_left_places({kind: places[kind] for kind in _LAST})
+            delete_places([path for kind in _LAST for path in self._find_paths(own)[kind]])
+        paths = self._find_paths(own)
+        return find_left_places({kind: paths[kind] for kind in _LAST})
 
-    def _find_places(self, own: Sequence[str]) -> dict[str, list[Path]]:
+    def _find_paths(self, own: Sequence[str]) -> dict[str, list[Path]]:
         return find_places(self._tenant, self._data_dir, self._request.config, own, names=self._request.matcher.found_in_file)
 
     def _get_folders(self) -> list[Path]:
@@ -213,15 +216,15 @@ class Offboarding:
     def _get_files(self) -> Sequence[Path]:
         return [file for database in self._databases if (file := database.file)]
 
-    def _is_no_evidence(self, path: Path) -> bool:
+    def _is_ignored(self, path: Path) -> bool:
         data_dir = self._data_dir.resolve()
         own, parsed = naming.offboarding_journal(data_dir, self._tenant).parent, data_dir / "dbt" / "prepared"
         return own in path.parents or parsed in path.parents or is_anothers(path, data_dir, self._request.matcher.others)
 
     def _describe_searched(self) -> list[str]:
-        places = [warehouse.place for warehouse in self._request.destinations.warehouses]
-        databases = [f"every table and column of Dagster's {database.place}" for database in self._databases]
-        return [*places, *databases, *(f"every byte below {folder}, but for other tenants' own files" for folder in get_outermost(self._get_folders()))]
+        warehouses = [warehouse.place for warehouse in self._request.destinations.warehouses]
+        databases = [f"every table and column of Dagster's {database.name}" for database in self._databases]
+        return [*warehouses, *databases, *(f"every byte below {folder}, but for other tenants' own files" for folder in get_outermost(self._get_folders()))]
 
     def _find_runs(self) -> TenantRuns:
         return find_runs(self._databases, self._request.matcher)

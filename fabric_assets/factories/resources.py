@@ -14,18 +14,18 @@ def get_dbt_resource_key(adapter: str) -> str:
 
 
 def build_dbt_resources(settings: Settings, *, warm: Mapping[str, DbtWorkers] | None = None) -> dict[str, dg.ResourceDefinition]:
-    """Make a resource per kind of warehouse.
+    """Build a resource per kind of warehouse.
 
-    A run initialises the resources of its ops before its first step, so dbt imports itself on the second core while the loads go on.
+    A run initialises the resources of its ops before its first step, so dbt's process starts on a second core during the loads.
 
     Args:
-        warm: workers by kind of warehouse that the caller has started even earlier; theirs to close.
+        warm: workers, by kind of warehouse, that the caller has started even earlier and closes itself.
     """
     return {get_dbt_resource_key(adapter): _build_resource(settings, adapter, (warm or {}).get(adapter)) for adapter in ADAPTERS}
 
 
 def _build_resource(settings: Settings, adapter: str, warm: DbtWorkers | None) -> dg.ResourceDefinition:
-    @dg.resource(description=f"dbt processes that stand ready for {adapter}.")
+    @dg.resource(description=f"dbt processes that are ready for {adapter}.")
     def dbt(_context: dg.InitResourceContext) -> Iterator[DbtWorkers]:
         if warm is not None:
             yield warm

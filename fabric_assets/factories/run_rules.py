@@ -1,7 +1,7 @@
-"""What holds for every run, however it was started: it carries the tag `tenant`, and a failed check of severity error fails it (ADR 0031).
+"""The rules for every run, however it was started: it has the tag `tenant`, and a failed check of severity error fails it (ADR 0031).
 
-Dagster has no hook for either. The executor is the one place through which each run of this code location passes: from the UI, a schedule, a sensor, a
-backfill, a re-execution, `dg launch` and `fabric run`.
+Dagster has no hook for either. But every run of this code location goes through the executor: runs of the UI, schedules, sensors, backfills,
+re-executions, `dg launch` and `fabric run`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,8 +21,8 @@ from fabric_assets.factories.translators import FAILED_CHECKS_TAG, TENANT_TAG
 FAILED_CHECKS = "failed checks"
 
 
-class _RuleKeeper(dg.Executor):
-    """The in-process executor, between what comes before the first step and what comes after the last."""
+class _RuledExecutor(dg.Executor):
+    """The in-process executor, with the rules applied before the first step and after the last one."""
 
     def __init__(self, inner: dg.Executor) -> None:
         self._inner = inner
@@ -50,7 +50,7 @@ class _RuleKeeper(dg.Executor):
             yield event
         failed = [(step, check) for step, check in verdicts.values() if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR]
         if failed and not broken:
-            # For who starts failed runs again: the data is loaded, and would only be found wrong once more.
+            # A sensor that starts failed runs again skips this one: its data is loaded, and its checks would only fail again.
             instance.add_run_tags(run.run_id, {FAILED_CHECKS_TAG: str(len(failed))})
         for step in dict.fromkeys(step for step, _ in failed if step not in broken):
             message = describe_failed_checks(check for owner, check in failed if owner == step)
@@ -68,7 +68,7 @@ def describe_failed_check(key: dg.AssetCheckKey, reason: str) -> str:
 
 
 def get_reason(check: dg.AssetCheckEvaluation) -> str:
-    """Why a check failed, without values of rows where its message has some: this goes to the terminal and into logs."""
+    """Return the reason of a failed check, for terminals and logs: without the values of rows that its message may have."""
     found = check.metadata.get("log_message") or check.metadata.get("message")
     return str(found.value) if found is not None else ""
 
@@ -79,16 +79,16 @@ def _build_failure(message: str) -> StepFailureData:
 
 
 def is_failed_checks(event: DagsterEvent) -> bool:
-    """Whether a step's failure is only that its checks failed: its work was done."""
+    """Whether a step failed only because of its checks, after its work was done."""
     return event.is_step_failure and event.step_failure_data.user_failure_data is not None and event.step_failure_data.user_failure_data.label == FAILED_CHECKS
 
 
-_ANY_CONFIG: Any = dg.in_process_executor.config_schema  # Dagster takes it back, and does not declare so
+_ANY_CONFIG: Any = dg.in_process_executor.config_schema  # Dagster accepts its own schema here, but does not declare that
 
 
 @dg.executor(name="in_process", config_schema=_ANY_CONFIG)
 def run_executor(context: dg.InitExecutorContext) -> dg.Executor:
-    """Executes all steps in a single process (ADR 0005), and holds the run to its rules."""
+    """Execute all steps in a single process (ADR 0005), and apply the rules."""
     create = dg.in_process_executor.executor_creation_fn
     assert create is not None
-    return _RuleKeeper(create(context))
+    return _RuledExecutor(create(context))

@@ -1,7 +1,7 @@
-"""A run -> the tag `tenant` that it carries; and Dagster's queue, which gives it to each run that is submitted (ADR 0031).
+"""A run -> its tag `tenant`; and Dagster's queue, which tags each run that is submitted (ADR 0031).
 
-Dagster tags runs of a job, and runs that a schedule or sensor asks for. One that somebody starts on assets in the UI, a backfill and a re-execution of either
-have no tag: the limit of runs for each tenant would not count them, and a search by tenant would miss them.
+Dagster tags the runs of jobs, schedules and sensors. Runs on assets that somebody selects in the UI, backfills, and re-executions of both have no tag. The
+limit of runs for each tenant would not count them, and a search by tenant would miss them.
 """
 
 import re
@@ -11,7 +11,7 @@ import dagster as dg
 from dagster._core.run_coordinator import QueuedRunCoordinator, SubmitRunContext
 
 TENANT_TAG = "tenant"
-# A tag has one value. This one is the name of no tenant, since it has a space.
+# A tag has one value. No tenant can have this name, since it has a space.
 SEVERAL = "several tenants"
 # The names of steps begin with their tenant's; those of the platform's own steps with `fabric`, which is reserved.
 _OWNER = re.compile(r"([a-z][a-z0-9]*(?:_[a-z0-9]+)*)__[a-z]")
@@ -19,18 +19,18 @@ _PLATFORM = "fabric"
 
 
 def find_tenants(run: dg.DagsterRun, steps: Iterable[str]) -> set[str]:
-    """The tenants of what a run selects; of all its steps, where it selects nothing by name."""
+    """Find the tenants of the assets and checks that a run selects, or of all its steps if it selects nothing by name."""
     selected = {key.path[0] for key in run.asset_selection or ()} | {key.asset_key.path[0] for key in run.asset_check_selection or ()}
     return selected or {match[1] for step in steps if (match := _OWNER.match(step))} - {_PLATFORM}
 
 
 def get_tenant_tag(tenants: set[str]) -> str:
-    """The tag's value; empty for a run of no tenant."""
+    """Return the tag's value; empty for a run without a tenant."""
     return SEVERAL if len(tenants) > 1 else next(iter(tenants), "")
 
 
 class TenantRunCoordinator(QueuedRunCoordinator):
-    """Dagster's queue; a run is tagged before it waits there."""
+    """Dagster's queue of runs; each run is tagged before it is queued."""
 
     def submit_run(self, context: SubmitRunContext) -> dg.DagsterRun:
         run = context.dagster_run

@@ -1,6 +1,6 @@
-"""`fabric run`: tenants materialised in this process, one after the other, and what came of it.
+"""`fabric run`: tenants materialised in this process, one after the other, and their results.
 
-The run is recorded in the same instance as the UI's. Progress comes from Dagster's own events, by a logger of the run.
+The runs are recorded in the UI's instance. Progress comes from Dagster's own events, through a logger of the run.
 """
 
 import logging
@@ -32,7 +32,7 @@ from fabric_assets.settings import Settings
 from fabric_assets.transform.graph import ProjectGraph
 from fabric_assets.transform.workers import DbtWorkers
 
-# Somebody has started the run and sees how it ends: the daemon starts no other in its place.
+# Somebody has started the run and sees how it ends, so the daemon must not start another one instead.
 _NO_RETRY = {"dagster/max_retries": "0"}
 _ENDS = frozenset({signal.SIGINT, signal.SIGTERM})
 
@@ -43,7 +43,7 @@ class RunEvent:
 
     Args:
         kind: `start`, `log`, `asset`, `check`, `failure` or `end`.
-        passed: None where that is no question.
+        passed: None for a line that is neither good nor bad.
     """
 
     tenant: str
@@ -54,7 +54,7 @@ class RunEvent:
 
 @dataclass(frozen=True)
 class AssetResult:
-    """One asset of a run; the row counts are None where the step did not say.
+    """One asset of a run; the row counts are None where the step did not report them.
 
     Args:
         status: `success`, `failure` or `skipped`.
@@ -81,10 +81,10 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class TenantResult:
-    """What `fabric run` prints of one tenant.
+    """One tenant's result, as `fabric run` prints it.
 
     Args:
-        interrupted: whether somebody has told the process to end while the tenant's run went on, or before it began.
+        interrupted: whether the process was cancelled during the tenant's run, or before it began.
     """
 
     tenant: str
@@ -98,7 +98,7 @@ class TenantResult:
 
     @property
     def has_failed_check(self) -> bool:
-        """Whether a check of severity error failed: the run went through, and found something."""
+        """Whether a check of severity error failed, also in a run that went through."""
         return any(not check.passed and check.severity == "error" for check in self.checks)
 
 
@@ -116,7 +116,7 @@ def run_tenant(
     """Materialise a tenant, or the selected part of it; a failure is a result, never an exception.
 
     Args:
-        workers: dbt processes by kind of warehouse, as far as the caller has started some.
+        workers: the dbt processes that the caller has started, by kind of warehouse.
         selection: as in a schedule's target; empty for everything.
     """
     tenant = loaded.config.tenant
@@ -129,7 +129,7 @@ def run_tenant(
             raise ConfigurationError(f"{tenant} declares no asset: there is nothing to run", remedy="add a source or a transform block")
     except ConfigurationError as error:
         return TenantResult(tenant, "failure", seconds=perf_counter() - started, error=str(error))
-    except Exception as error:  # noqa: BLE001 - the boundary between tenants: what one cannot be built for must not stop the next
+    except Exception as error:  # noqa: BLE001 - the boundary between tenants: one that cannot be built must not stop the next
         what = f"{tenant}: its definitions cannot be built"
         fault = report_own_fault(error, what, data_dir=settings.data_dir, tenant=tenant)
         return TenantResult(tenant, "failure", seconds=perf_counter() - started, error=str(fault or f"{what}: {error}"))
@@ -141,7 +141,7 @@ def run_tenant(
     ).resolve_implicit_global_asset_job_def()
     run_id = str(uuid.uuid4())
     try:
-        with explaining_storage(), mark_run(run_id, settings), _watch_signals() as was_told_to_end:
+        with explaining_storage(), mark_run(run_id, settings), _watch_signals() as was_interrupted:
             result = execute_job(
                 job,
                 [dg.AssetKey(key) for key in keys],
@@ -151,7 +151,7 @@ def run_tenant(
                 run_config={"loggers": {"progress": {}}},
                 run_id=run_id,
             )
-            interrupted = was_told_to_end()
+            interrupted = was_interrupted()
     except RetriableError as error:
         return TenantResult(tenant, "failure", run_id, perf_counter() - started, error=str(error))
     outcome = _build_result(tenant, definitions, keys, result)
@@ -161,10 +161,10 @@ def run_tenant(
 
 @contextmanager
 def _watch_signals() -> Iterator[Callable[[], bool]]:
-    """Give a question: has the process been told to end? Dagster's handlers forget a signal that comes between the steps.
+    """Yield a function that says whether the process was told to end: Dagster's handlers forget a signal between two steps.
 
-    Put the handlers back, too: Dagster leaves SIGTERM behind with what is done on SIGINT, which a shell tells a job in the background to ignore.
-    `kill` would end nothing any more.
+    The handlers are restored afterwards. Dagster leaves SIGTERM with the handler of SIGINT, which a shell makes a background job ignore; `kill` would have
+    no effect any more.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False  # signals reach the main thread alone
@@ -176,17 +176,17 @@ def _watch_signals() -> Iterator[Callable[[], bool]]:
         writer.setblocking(False)
         before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
 
-        def was_told_to_end() -> bool:
+        def was_interrupted() -> bool:
             with suppress(BlockingIOError):
                 return not _ENDS.isdisjoint(reader.recv(4096))
             return False
 
         try:
-            yield was_told_to_end
+            yield was_interrupted
         finally:
             signal.set_wakeup_fd(before)
             for number, handler in handlers.items():
-                if handler is not None:  # one that is not Python's cannot be put back
+                if handler is not None:  # a handler that was not set from Python cannot be restored
                     signal.signal(number, handler)
 
 
@@ -222,7 +222,7 @@ def _build_result(tenant: str, definitions: TenantDefinitions, keys: list[tuple[
                 warnings=_get_lines(metadata, "warnings"),
             )
         )
-    # Each line once: steps share a destination that cannot be reached, and a step's error may name a check that failed.
+    # Each line is shown once: several steps may fail at one destination, and a step's error may name a check that failed.
     errors = list(dict.fromkeys(errors))
     named = {line for error in errors for line in error.splitlines()}
     lines = [*errors, *dict.fromkeys(line for line in found if line not in named)]
@@ -249,7 +249,7 @@ def _get_message(event: dg.DagsterEvent) -> str:
 
 
 def _build_logger(tenant: str, on_event: Callable[[RunEvent], None]) -> dg.LoggerDefinition:
-    """Make the logger that passes a run's progress on."""
+    """Build the logger that passes a run's progress to `on_event`."""
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -269,7 +269,7 @@ def _translate(tenant: str, record: logging.LogRecord) -> RunEvent | None:
     meta = getattr(record, "dagster_meta", None) or {}
     event = meta.get("dagster_event")
     if event is None and record.getMessage().startswith("Dependencies for step"):
-        return None  # a line per missing input of Dagster's own; the failure above it says why, and the result says what was skipped
+        return None  # Dagster logs a line per missing input; the failure above it says why, and the result says what was skipped
     if event is None:
         return RunEvent(tenant, "log", meta.get("orig_message") or record.getMessage()) if record.levelno >= logging.INFO else None
     if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
@@ -286,9 +286,9 @@ def _translate(tenant: str, record: logging.LogRecord) -> RunEvent | None:
         warned = not check.passed and check.severity == dg.AssetCheckSeverity.WARN
         return RunEvent(tenant, "check", f"{check.asset_key.to_user_string()}: {check.check_name} {verdict}{reason}", passed=None if warned else check.passed)
     if event.is_step_failure:
-        message = _get_message(event)  # of failed checks the first line: each check has had a line of its own
+        message = _get_message(event)  # only the first line for failed checks, since each check has its own line
         return RunEvent(tenant, "failure", message.splitlines()[0] if is_failed_checks(event) else message, passed=False)
     if event.event_type == dg.DagsterEventType.STEP_UP_FOR_RETRY:
-        wait = event.step_retry_data.seconds_to_wait  # Dagster's own sentence has all digits of it
+        wait = event.step_retry_data.seconds_to_wait  # Dagster's own message shows all of its digits
         return RunEvent(tenant, "log", "the step is tried again" + (f" in {describe_duration(wait)}" if wait else ""))
     return None

@@ -12,7 +12,7 @@ from fabric_assets.factories.translators import TENANT_TAG
 
 
 def build_schedules(tenant: TenantConfig, parents: Mapping[Key, Iterable[Key]]) -> list[dg.ScheduleDefinition]:
-    """Make the tenant's schedules.
+    """Build the tenant's schedules.
 
     Args:
         parents: each asset key of the tenant with the keys that it is built from.
@@ -39,5 +39,5 @@ def build_schedules(tenant: TenantConfig, parents: Mapping[Key, Iterable[Key]]) 
 
 
 def get_default_status() -> dg.DefaultScheduleStatus:
-    """A deployed schedule runs, since somebody declared it; on a developer's machine it waits to be switched on, lest a laptop load customers' data."""
+    """Return the status of new schedules and sensors: running when deployed, stopped under `dagster dev`, so that a laptop does not load customers' data."""
     return dg.DefaultScheduleStatus.STOPPED if os.environ.get("DAGSTER_IS_DEV_CLI") else dg.DefaultScheduleStatus.RUNNING

@@ -1,4 +1,4 @@
-"""One tenant -> its Dagster definitions: read this function and you know the product."""
+"""One tenant -> its Dagster definitions. `_build` is the table of contents of the product."""
 
 import warnings
 from dataclasses import dataclass, field
@@ -19,10 +19,10 @@ from fabric_assets.transform.tests import get_tests
 
 @dataclass(frozen=True)
 class TenantDefinitions:
-    """What a tenant adds to the code location.
+    """A tenant's part of the code location.
 
     Args:
-        parents: each asset key of the tenant with the keys that it is built from: what selections are evaluated on.
+        parents: each asset key of the tenant with the keys that it is built from; selections are evaluated on it.
     """
 
     assets: list[dg.AssetsDefinition]
@@ -32,13 +32,13 @@ class TenantDefinitions:
 
 
 def build_tenant_definitions(loaded: LoadedTenant, graph: ProjectGraph | None, *, settings: Settings) -> TenantDefinitions:
-    """Make everything that Dagster knows of a tenant.
+    """Build all of a tenant's definitions.
 
     Args:
         graph: the dbt project; None where no tenant has models.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", dg.BetaWarning)  # code references are beta in Dagster 1.13; the version is bounded, so no user need be told
+        warnings.simplefilter("ignore", dg.BetaWarning)  # code references are beta in Dagster 1.13; the version is bounded, so users need no warning
         return _build(loaded, graph, settings=settings)
 
 

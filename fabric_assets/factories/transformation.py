@@ -1,7 +1,7 @@
 """A tenant's dbt models -> one multi-asset: an asset per model, a check per test, one dbt call a run.
 
-dbt runs in a process of its own that was started while the loads went on (ADR 0003). What it reports becomes materialisations and check results in the
-words of dagster-dbt.
+dbt runs in a process of its own, which is started during the loads (ADR 0003). Its reports become materialisations and check results, under the names of
+dagster-dbt.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,12 +37,12 @@ def build_transformation(
     settings: Settings,
     stopped: Mapping[str, Mistake] | None = None,
 ) -> dg.AssetsDefinition:
-    """Make the assets of a tenant's models.
+    """Build the assets of a tenant's models.
 
     Args:
         models: in topological order.
-        stopped: models that a mistake in a shared file keeps from being built.
-        tests: the tests that belong to each asset: keyed by a model's unique_id, or by `source.stream`.
+        stopped: the models that cannot be built because of a mistake in a shared file.
+        tests: the tests of each asset, by a model's unique_id or by `source.stream`.
     """
     tenant = loaded.config
     assets = {model.unique_id: model_key(tenant.tenant, model) for model in models}
@@ -75,10 +75,10 @@ def build_transformation(
     def build_and_test(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         chosen = {key: nodes[key] for key in nodes if key in context.selected_asset_keys}
         selected = {key: test for key, test in checks.items() if key in context.selected_asset_check_keys}
-        held_up = {key: (stopped or {})[model.unique_id] for key, model in chosen.items() if model.unique_id in (stopped or {})}
-        chosen = {key: model for key, model in chosen.items() if key not in held_up}
+        unbuildable = {key: (stopped or {})[model.unique_id] for key, model in chosen.items() if model.unique_id in (stopped or {})}
+        chosen = {key: model for key, model in chosen.items() if key not in unbuildable}
         selected = {key: test for key, test in selected.items() if not (stopped or {}).keys() & test.depends_on_models}
-        wanted = _leave_out_unanswerable(context, selected, tenant=tenant.tenant, selected=models, assets=assets, built=set(chosen))
+        wanted = _leave_out_tests_without_inputs(context, selected, tenant=tenant.tenant, selected=models, assets=assets, built=set(chosen))
         request = BuildRequest(
             tenant=tenant,
             models=tuple(model.unique_id for model in chosen.values()),
@@ -90,7 +90,7 @@ def build_transformation(
         )
         with warehouse_lease(tenant.tenant, settings, timeout_seconds=LEASE_SECONDS, report=context.log.info):
             results = getattr(context.resources, workers).build(request) if chosen or wanted else iter(())
-            failed = [_describe_stopped(key, mistake, settings) for key, mistake in held_up.items()]
+            failed = [_describe_stopped(key, mistake, settings) for key, mistake in unbuildable.items()]
             yield from _translate(results, tenant.tenant, models=chosen, tests=wanted, assets=assets, failed=failed, warn=context.log.warning)
 
     return transform
@@ -100,7 +100,7 @@ def _describe_stopped(key: dg.AssetKey, mistake: Mistake, settings: Settings) ->
     return f"{key.to_user_string()}: not built: {shorten(settings.dbt_project_dir / mistake.file)}:{mistake.line}: {mistake.message}"
 
 
-def _leave_out_unanswerable(
+def _leave_out_tests_without_inputs(
     context: dg.AssetExecutionContext,
     tests: Mapping[dg.AssetCheckKey, TestNode],
     *,
@@ -109,7 +109,10 @@ def _leave_out_unanswerable(
     assets: Mapping[str, dg.AssetKey],
     built: set[dg.AssetKey],
 ) -> dict[dg.AssetCheckKey, TestNode]:
-    """Leave out tests that read what this run does not build and no run ever has: on a new tenant, part of a graph would fail for want of the rest."""
+    """Leave out tests that read tables which neither this run nor an earlier one builds.
+
+    On a new tenant, a run of a part of the graph would otherwise fail for lack of the rest.
+    """
 
     models = {model.unique_id: model for model in selected}
 
@@ -117,9 +120,9 @@ def _leave_out_unanswerable(
     def exists(key: dg.AssetKey) -> bool:
         return key in built or context.instance.get_latest_materialization_event(key) is not None
 
-    answerable = {}
+    kept = {}
     for check, test in tests.items():
-        # A unit test makes its rows in the shape of what its model reads, so that has to be there.
+        # A unit test builds its rows in the shape of its model's inputs, so these must exist.
         read = [test, *(models[model] for model in test.depends_on_models if test.kind == "unit" and model in models)]
         inputs = [
             *(assets[model] for node in read for model in node.depends_on_models if model in assets),
@@ -128,8 +131,8 @@ def _leave_out_unanswerable(
         if missing := [key.to_user_string() for key in inputs if not exists(key)]:
             context.log.warning(f"{check.name} is left out: {', '.join(missing)} was never materialised")
         else:
-            answerable[check] = test
-    return answerable
+            kept[check] = test
+    return kept
 
 
 def _translate(
@@ -150,7 +153,7 @@ def _translate(
         if isinstance(result, TestResult):
             key = test_keys[result.unique_id]
             if result.status == "skipped":
-                continue  # its model was not built: there was nothing to test
+                continue  # its model was not built, so there is nothing to test
             if result.status == "left_out":
                 warn(f"{key.name} of {key.asset_key.to_user_string()} is {result.message}")
                 continue

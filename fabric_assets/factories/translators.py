@@ -1,7 +1,7 @@
-"""Config and dbt nodes -> asset keys, specs and check specs. The only maker of them: a second one would split the lineage graph.
+"""Config and dbt nodes -> asset keys, specs and check specs. They are built here only: a second builder would split the lineage graph.
 
-Keys, kinds and metadata follow dagster-dlt and dagster-dbt, so their users find what they know. Everything here runs for every tenant in every process,
-so it imports neither of them, and shares what does not differ from tenant to tenant.
+Keys, kinds and metadata follow dagster-dlt and dagster-dbt, so their users find what they know. This module runs for every tenant in every process.
+So it imports neither of the two, and shares objects that are the same for all tenants.
 """
 
 from collections.abc import Iterable
@@ -26,10 +26,10 @@ from fabric_assets.transform.graph import ModelNode, TestNode
 
 SOURCE_TAG = "source"
 FULL_REFRESH_TAG = "fabric/full_refresh"
-# On a run whose work was done and whose checks of severity error failed: how many.
+# Its value is the number of failed checks of severity error, on a run whose work was done.
 FAILED_CHECKS_TAG = "fabric/failed_checks"
 
-_SHORTEST_FRESHNESS = timedelta(minutes=1)  # Dagster takes no shorter one; the check itself keeps to the second
+_SHORTEST_FRESHNESS = timedelta(minutes=1)  # the shortest that Dagster accepts; the check itself is exact to the second
 _SEVERITIES = {"error": dg.AssetCheckSeverity.ERROR, "warn": dg.AssetCheckSeverity.WARN}
 
 
@@ -42,12 +42,12 @@ def model_key(tenant: str, model: ModelNode) -> dg.AssetKey:
 
 
 def build_raw_spec(loaded: LoadedTenant, source: str, stream: str) -> dg.AssetSpec:
-    """Make the asset of one stream: where it is declared, how fresh it must be, what it is called in the warehouse."""
+    """Build the asset of one stream, with the line of its declaration, its freshness policy and the name of its table."""
     tenant = loaded.config
     config = tenant.sources[source]
     origin = loaded.get_origin("sources", source, "streams", stream)
     metadata: dict[str, Any] = {"dagster/code_references": _get_reference(origin.file, origin.line)}
-    if get_kind(tenant).has_file:  # elsewhere the database's name is part of a secret: each load reports it
+    if get_kind(tenant).has_file:  # elsewhere the database's name is part of a secret, and each load reports it
         metadata["dagster/table_name"] = f"{tenant.tenant}.{naming.raw_dataset(tenant.tenant, source)}.{stream}"
     return dg.AssetSpec(
         raw_key(tenant.tenant, source, stream),
@@ -58,12 +58,12 @@ def build_raw_spec(loaded: LoadedTenant, source: str, stream: str) -> dg.AssetSp
         owners=tenant.owners,
         metadata=metadata,
         freshness_policy=_get_freshness_policy(tenant.checks.get(f"raw/{source}/{stream}", ())),
-        skippable=True,  # so that a step that is tried again need not give what its first try has given
+        skippable=True,  # so that a retried step need not materialise again what its first try has materialised
     )
 
 
 def build_model_spec(tenant: TenantConfig, model: ModelNode, *, selected: Iterable[ModelNode], settings: Settings) -> dg.AssetSpec:
-    """Make the asset of one dbt model; its sources are the tenant's raw assets, so the lineage is one graph."""
+    """Build the asset of one dbt model; its sources are the tenant's raw assets, so the lineage is one graph."""
     upstream = {node.unique_id: node for node in selected}
     metadata: dict[str, Any] = {"dagster/code_references": _get_reference(settings.dbt_project_dir / model.file, 1)}
     if get_kind(tenant).has_file:
@@ -84,7 +84,7 @@ def build_model_spec(tenant: TenantConfig, model: ModelNode, *, selected: Iterab
 
 
 def build_isolation_spec(tenant: TenantConfig) -> dg.AssetSpec:
-    """Make the asset whose check tries the tenant's walls: the walls are no table, so no run makes it."""
+    """Build the asset that the isolation check belongs to. It is not a table, so no run materialises it."""
     return dg.AssetSpec(
         naming.isolation_asset_key(tenant.tenant),
         description="Isolation test for this tenant.",
@@ -97,7 +97,7 @@ def build_isolation_spec(tenant: TenantConfig) -> dg.AssetSpec:
 
 @dataclass(frozen=True)
 class DeclaredCheck:
-    """A check of the YAML, or one that dropped files have by themselves: what it asks of which stream, and how Dagster shows it."""
+    """A check that the YAML declares, or one that every stream of dropped files has: its stream, its config and its spec."""
 
     stream: str
     config: AnyCheck | ImportCheck
@@ -105,7 +105,7 @@ class DeclaredCheck:
 
 
 def build_source_checks(tenant: TenantConfig, source: str) -> dict[dg.AssetCheckKey, DeclaredCheck]:
-    """Make the checks that are declared for a source's streams, and those of dropped files."""
+    """Build the checks that are declared for a source's streams, and those of dropped files."""
     checks = {}
     config_of_source = tenant.sources[source]
     for stream in config_of_source.streams:
@@ -123,7 +123,7 @@ def build_source_checks(tenant: TenantConfig, source: str) -> dict[dg.AssetCheck
 
 
 def build_test_spec(asset: dg.AssetKey, test: TestNode) -> dg.AssetCheckSpec:
-    """Make the check of one dbt test. dbt itself skips what lies below a failed test, so the check need not block."""
+    """Build the check of one dbt test. It need not block, since dbt itself skips the models below a failed test."""
     return dg.AssetCheckSpec(test.name, asset=asset, description=test.description or None)
 
 

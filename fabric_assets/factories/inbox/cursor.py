@@ -1,6 +1,6 @@
-"""What the sensor of an inbox remembers from one look to the next, as the JSON of its cursor.
+"""The memory of an inbox's sensor from one look to the next, as the JSON of its cursor.
 
-Losing it costs one run that finds nothing new, so what cannot be read is begun anew.
+A lost cursor costs one run that finds nothing new. So a cursor that cannot be read is replaced by a new one.
 """
 
 import base64
@@ -16,12 +16,12 @@ _MARK_LENGTH = 11
 
 @dataclass
 class Launch:
-    """A run that was asked for and has not succeeded yet.
+    """A run that was requested and has not succeeded yet.
 
     Args:
-        batch: tags the run and its repeats.
+        batch: the value of a tag on the run and its repeats.
         attempt: counts from 1.
-        asked_at: ISO.
+        asked_at: the time of the request, ISO.
     """
 
     batch: str
@@ -36,14 +36,16 @@ class Launch:
 
 @dataclass
 class InboxCursor:
-    """Args:
-    began_at: the first look, ISO. Part of run keys, that a sensor that begins anew is not held to have launched its run already.
-    launches: how many there were, for the same reason: a file may be quarantined, released, and be due once more.
-    handed: marks of the files that a run was launched for and that still lie there.
-    seen: marks of those that were there at the last look, and are no run's yet.
-    facts: by stream, what its checks last said: `newest`, `next_attempt_at`.
-    answered: by stream, the `next_attempt_at` that a run was launched for.
-    checked: by stream, the due moment that a missing file was reported for.
+    """The state of an inbox's sensor.
+
+    Args:
+        began_at: the first look, ISO. It is part of run keys: after a new beginning Dagster would else take a run for one that it has launched already.
+        launches: their number, for the same reason: a file may be quarantined, released, and due again.
+        handed: marks of the files in the inbox for which a run was launched.
+        seen: marks of the files that were in the inbox at the last look, and that no run was launched for.
+        facts: the last results of each stream's checks: `newest`, `next_attempt_at`.
+        answered: the `next_attempt_at` of each stream for which a run was launched.
+        checked: the due time of each stream for which a missing file was reported.
     """
 
     began_at: str
@@ -56,11 +58,11 @@ class InboxCursor:
     checked: dict[str, str] = field(default_factory=dict)
 
     def dump(self) -> str:
-        # Marks are of one length: without separators thousands of them are a fifth smaller.
+        # All marks have the same length, so they need no separators, which saves a fifth of the size.
         return json.dumps({**asdict(self), "handed": "".join(sorted(self.handed)), "seen": "".join(sorted(self.seen))}, separators=(",", ":"))
 
     def begin(self, sensor: str, marks: set[str], streams: list[str], now: datetime) -> Launch:
-        """Remember a launch for these files (none where failed ones are due again), and give it."""
+        """Record a launch for these files, and return it; there are none if only failed files are due again."""
         self.launches += 1
         batch = digest(sensor, self.began_at, self.launches, sorted(marks), streams)
         self.handed |= marks
@@ -69,7 +71,7 @@ class InboxCursor:
 
 
 def parse_cursor(text: str | None, now: datetime) -> InboxCursor:
-    """Read a cursor; a new one where there is none, or none of this kind."""
+    """Read a cursor; returns a new one if it is missing or of another kind."""
     try:
         values: dict[str, Any] = json.loads(text or "")
         launch = Launch(**values["launch"]) if values["launch"] else None
@@ -79,7 +81,7 @@ def parse_cursor(text: str | None, now: datetime) -> InboxCursor:
 
 
 def digest(*parts: object) -> str:
-    """A short mark of some values."""
+    """Compute a short hash of some values."""
     mark = hashlib.sha256(json.dumps(parts).encode()).digest()[:_MARK_BYTES]
     return base64.urlsafe_b64encode(mark).decode().rstrip("=")
 

@@ -1,7 +1,7 @@
 """A sensor per `csv_import` source: new files in the inbox -> one run of their streams and all that is built from them.
 
-A look lists the inbox and opens nothing, nor does it ask the warehouse: which failed file is due again, and since when none has come, the checks of
-the last run have said. One run of a source at a time: the next one finds whatever came meanwhile.
+A look only lists the inbox; it opens no file and does not ask the warehouse. When a failed file is due again, and when the newest file came, is in the
+results of the last run's checks. A source has one run at a time; the next run finds the files that came meanwhile.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,12 +25,12 @@ from fabric_assets.settings import Settings
 BATCH_TAG = "fabric/import_batch"
 _SECONDS = 30
 _LONGEST_WAIT = timedelta(hours=1)
-_DOUBLINGS = 10  # by then the longest wait has been reached; beyond, 2**attempt leaves what a timedelta holds
+_DOUBLINGS = 10  # by then the longest wait is reached; a much larger 2**attempt would not fit into a timedelta
 _FACTS = ("newest", "next_attempt_at")
 
 
 def build_import_sensors(tenant: TenantConfig, parents: Mapping[Key, Iterable[Key]], *, settings: Settings) -> list[dg.SensorDefinition]:
-    """Make the sensors of a tenant's inboxes.
+    """Build the sensors of a tenant's inboxes.
 
     Args:
         parents: each asset key of the tenant with the keys that it is built from.
@@ -51,7 +51,7 @@ def _build_sensor(tenant: TenantConfig, name: str, source: CsvImportSource, pare
         tags={TENANT_TAG: tenant.tenant, SOURCE_TAG: name},
     )
     def look(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        if gone := find_offboarding(tenant.tenant, settings.data_dir):  # of a code location that was not reloaded since
+        if gone := find_offboarding(tenant.tenant, settings.data_dir):  # the code location was not reloaded since
             return dg.SensorResult(skip_reason=dg.SkipReason(f"the tenant {gone[0]}"))
         with raised_to_dagster(settings, tenant.tenant):
             return inbox.look(context.instance, context.cursor)
@@ -76,14 +76,14 @@ class _Inbox:
         return naming.inbox_sensor(self.tenant.tenant, self.name)
 
     def select(self, streams: Iterable[str]) -> list[dg.AssetKey]:
-        """The streams' assets and all that is built from them."""
+        """List the assets of the streams and all assets that are built from them."""
         return [dg.AssetKey(key) for key in select_keys(self.parents, self.tenant.tenant, [f"raw/{self.name}/{stream}+" for stream in streams])]
 
     def look(self, instance: dg.DagsterInstance, text: str | None) -> dg.SensorResult:
-        """Look once.
+        """Look at the inbox once.
 
         Raises:
-            FabricError: the inbox cannot be reached; the cursor stays as it was.
+            FabricError: the inbox cannot be reached; the cursor is not changed.
         """
         now = get_now()
         cursor = parse_cursor(text, now)
@@ -101,7 +101,7 @@ class _Inbox:
         return dg.SensorResult(run_requests=requests, cursor=cursor.dump(), skip_reason=None if requests else dg.SkipReason(words or waiting))
 
     def _list(self) -> dict[str, tuple[str, bool]]:
-        """What lies in the inbox: of each version of a file its stream, and whether it is known to be whole without a second look."""
+        """List the inbox: for each version of a file its stream, and whether it is known to be complete without a second look."""
         from fabric_assets.connectors.context import SourceContext
         from fabric_assets.connectors.csv_import.inbox import open_inbox
 
@@ -110,15 +110,15 @@ class _Inbox:
         for stream, config in self.source.streams.items():
             listing = inbox.find_all(config.glob)
             for file in listing.files:
-                # In a bucket nothing was touched: a file appears there when it is whole.
+                # In a bucket no file counts as touched, since it appears there only when it is complete.
                 whole = file.name in listing.done if self.source.ready == "done_file" else not file.touched
-                # Not by its version alone: a file that was quarantined and has come back since the last look is one to take again.
+                # The version alone is not enough: a file that was quarantined and released since the last look must be loaded again.
                 mark = digest(stream, file.name, file.version, file.modified_at.isoformat(), file.touched)
                 found[mark] = (stream, whole)
         return found
 
     def _decide(self, instance: dg.DagsterInstance, cursor: InboxCursor, ready: Mapping[str, str], now: datetime) -> tuple[dg.RunRequest | None, str]:
-        """The run to launch, if any; and in words why there is none."""
+        """Decide which run to launch, if any; returns also the reason why not, in words."""
         streams = set(ready.values())
         if launch := cursor.launch:
             failed_at, is_running = _follow(instance, launch)
@@ -148,7 +148,7 @@ class _Inbox:
         return dg.RunRequest(run_key=launch.run_key, tags=tags, asset_selection=self.select(known or self.source.streams))
 
     def _read_facts(self, instance: dg.DagsterInstance, cursor: InboxCursor) -> None:
-        """Take over what the streams' checks have said last; a run that goes on, or was lost, has said nothing yet."""
+        """Read the last results of the streams' checks; an unfinished or lost run has no results."""
         checks = {key: stream for stream in self.source.streams for key in self._get_check_keys(stream)}
         records = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(checks))
         said: dict[str, dict[str, str]] = {}
@@ -158,7 +158,7 @@ class _Inbox:
                 metadata = event.asset_check_evaluation_data.metadata
                 found = {fact: str(metadata[fact].value) for fact in _FACTS if fact in metadata}
                 said.setdefault(checks[key], {}).update(found)
-                # What a check has not said any more, e.g. of a failed file that was loaded meanwhile, holds no longer.
+                # A fact that a check no longer reports is dropped, for example of a failed file that was loaded meanwhile.
                 gone = {"newest"} if key.name == EXPECTED_FILES else {"next_attempt_at"}
                 for fact in gone - found.keys():
                     cursor.facts.get(checks[key], {}).pop(fact, None)
@@ -171,7 +171,7 @@ class _Inbox:
             yield dg.AssetCheckKey(asset, EXPECTED_FILES)
 
     def _expect(self, cursor: InboxCursor, now: datetime) -> dg.RunRequest | None:
-        """A run of the checks alone that say that a file is missing: once at each moment that one was due."""
+        """Build a run of only the checks for missing files, once for each time at which a file was due."""
         overdue = {}
         for stream, config in self.source.streams.items():
             if config.expect:
@@ -191,24 +191,24 @@ class _Inbox:
 
 
 def _find_next_launch(failed_at: datetime, attempt: int) -> datetime:
-    """When a failed run is launched again: ever later, at last each hour. There is no last time, for what is broken may heal any day with nobody watching."""
+    """Compute when a failed run is launched again: after longer and longer waits, at most an hour. It never gives up, since the cause may be fixed any day."""
     from fabric_assets.rows.imported_file import find_next_attempt
 
     return min(find_next_attempt(failed_at, min(attempt, _DOUBLINGS)), failed_at + _LONGEST_WAIT)
 
 
 def _follow(instance: dg.DagsterInstance, launch: Launch) -> tuple[datetime | None, bool]:
-    """When the launch's run has failed, None if there is nothing more to do about it; and whether it goes on.
+    """Return when the launch's run has failed, None if nothing more is to be done; and whether it is still running.
 
-    Dagster repeats a run whose process died by itself: that one is tagged alike. One that somebody has stopped is not launched again.
+    Dagster itself repeats a run whose process died, under the same tag. A run that somebody has cancelled is not launched again.
     """
     records = instance.get_run_records(dg.RunsFilter(tags={BATCH_TAG: launch.batch}))
     if any(not record.dagster_run.is_finished for record in records):
         return None, True
-    # A run whose checks failed has loaded the files: once more, it would only find the same.
+    # A run whose checks failed has loaded the files; another run would only find the same.
     if any(record.dagster_run.is_success or FAILED_CHECKS_TAG in record.dagster_run.tags for record in records):
         return None, False
-    if not records:  # deleted, or it could not even be made
+    if not records:  # the run was deleted, or could not be created
         return datetime.fromisoformat(launch.asked_at), False
     if records[0].dagster_run.status == dg.DagsterRunStatus.CANCELED:
         return None, False

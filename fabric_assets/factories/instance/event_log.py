@@ -1,13 +1,12 @@
-"""Dagster's SQLite event log, as fast as a run of hundreds of streams wants it: one connection a file, kept open, and few transactions.
+"""Dagster's SQLite event log, fast enough for a run of hundreds of streams: one connection a file, kept open, and few transactions.
 
-Dagster opens and closes its file for every event, and each close of a last connection makes SQLite move the log into the file and
-flush the disk several times: 40 ms and more per asset, more than its load takes. Kept open, with `synchronous = normal`, an event
-outlives the process's death; only a power cut may cost the last events. Nothing of a warehouse depends on them.
+Dagster opens and closes its file for every event. Each close of the last connection makes SQLite move the log into the file and flush the disk several
+times. This takes 40 ms and more per asset, longer than its load. Here the connection stays open, with `synchronous = normal`: an event survives the death
+of the process, and only a power cut may lose the last events. No data in a warehouse depends on them.
 
-What a run has by the hundred (plans, outputs and materialisations of assets) is gathered and stored together, a fifth of a second
-later at most: each transaction lets go of Python's interpreter lock a dozen times, and the threads that load take it. Whatever is
-asked of the log by this process, and every other event, finds it stored; a process that dies may take that fifth of a second with
-it, which is as if it had died before.
+Plans, outputs and materialisations of assets, of which a run has hundreds, are gathered, and stored together after at most a fifth of a second.
+Each transaction releases Python's interpreter lock a dozen times, and the loading threads take it. Gathered events are stored before any other event, and
+before this process reads the log. A process that dies may lose them, as if it had died a fifth of a second earlier.
 """
 
 import threading
@@ -25,21 +24,22 @@ from dagster._time import datetime_from_timestamp
 
 _BUSY_SECONDS = 30
 _GATHER_SECONDS, _GATHERED_EVENTS = 0.2, 100
-# Of these the index of all runs keeps a copy, and a row per asset.
+# The index of all runs has a copy of these events, and a row per asset.
 _OF_ASSETS = frozenset({dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED, dg.DagsterEventType.ASSET_MATERIALIZATION})
 _GATHERED = _OF_ASSETS | {dg.DagsterEventType.STEP_OUTPUT}
 
 
 class KeptEventLog(SqliteEventLogStorage):
-    """`_connect` differs: everything else of Dagster's class goes through it, and holds its lock there; and `store_event`.
+    """Dagster's SQLite event log with connections that stay open, and gathered events.
 
-    And whether there is a table, which Dagster looks up for each event, is looked up once: none goes while a run is on.
+    It overrides `_connect`, through which all other methods go and in which they hold the lock, and `store_event`. It also looks up only once whether a
+    table exists, which Dagster does for each event: no table is dropped during a run.
     """
 
     def __init__(self, base_dir: str) -> None:
         self._kept: dict[str, Any] = {}
         self._seen: set[str] = set()
-        # Events with their rows: not stored yet; stored in their run's file, and not in the index yet.
+        # Events with their rows: those not stored yet, and those stored in their run's file but not in the index.
         self._waiting: list[tuple[dg.EventLogEntry, dict[str, Any]]] = []
         self._unindexed: list[tuple[dg.EventLogEntry, dict[str, Any]]] = []
         self._timer: threading.Timer | None = None
@@ -71,11 +71,11 @@ class KeptEventLog(SqliteEventLogStorage):
             self._timer = None
             try:
                 self._store_waiting()
-            except Exception:  # noqa: BLE001 - they wait on, and whoever stores or asks next meets the error where it can be told
+            except Exception:  # noqa: BLE001 - the events stay in the list; the next call that stores or reads meets the error, and can report it
                 return
 
     def _store_waiting(self) -> None:
-        """For who holds the lock."""
+        """Store the gathered events; the caller holds the lock."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -92,7 +92,7 @@ class KeptEventLog(SqliteEventLogStorage):
             self._unindexed = []
 
     def _index(self, connection: Any, entries: list[tuple[dg.EventLogEntry, dict[str, Any]]]) -> None:
-        """What Dagster's own `store_event` does there for each event, without spelling it anew."""
+        """Write to the index what Dagster's own `store_event` writes for each event, without serialising the event again."""
         tags, assets = list[dict[str, Any]](), dict[str, dict[str, Any]]()
         for event_id, (event, row) in zip(_insert(connection, SqlEventLogStorageTable.insert(), [row for _, row in entries]), entries, strict=True):
             tag = {"event_id": event_id, "asset_key": row["asset_key"], "event_timestamp": row["timestamp"]}
@@ -127,7 +127,7 @@ class KeptEventLog(SqliteEventLogStorage):
         engine = create_engine(
             self.conn_string_for_shard(shard),
             poolclass=NullPool,
-            # Events come from whatever thread logs them, one at a time.
+            # Any thread may log events, one at a time.
             connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False},
         )
         is_made = _has_version(engine) if Path(self.path_for_shard(shard)).exists() else self._make_shard(engine)
@@ -143,7 +143,7 @@ class KeptEventLog(SqliteEventLogStorage):
         return connection
 
     def _make_shard(self, engine: Any) -> bool:
-        """Make a run's file as Dagster does, at the version of the index."""
+        """Create a run's file as Dagster does, at the version of the index."""
         from sqlalchemy import text
 
         index = self._get(INDEX_SHARD_NAME)
@@ -154,7 +154,7 @@ class KeptEventLog(SqliteEventLogStorage):
         with engine.connect() as connection:
             connection.execute(text("pragma journal_mode = wal"))
             connection.commit()
-            # Python's driver begins none for the making of tables: each would be flushed to the disk by itself.
+            # Python's driver begins no transaction for `create table`: each statement would be flushed to the disk separately.
             connection.execute(text("begin"))
             SqlEventLogStorageMetadata.create_all(connection)
             connection.execute(text("create table if not exists alembic_version (version_num varchar(32) not null primary key)"))
@@ -168,7 +168,7 @@ class KeptEventLog(SqliteEventLogStorage):
 
 
 def _has_version(engine: Any) -> bool:
-    """Whether a file was made to its end; Dagster would import all its migrations to find out."""
+    """Whether a file was created completely; Dagster would import all its migrations to find out."""
     from sqlalchemy import text
 
     with engine.connect() as connection:
@@ -177,15 +177,15 @@ def _has_version(engine: Any) -> bool:
 
 
 def _insert(connection: Any, statement: Any, rows: list[dict[str, Any]]) -> list[int]:
-    """Insert rows many at a time, which SQLAlchemy does where it is asked for their numbers: row by row each would wait for Python's lock.
+    """Insert many rows at a time, which SQLAlchemy does when it is asked for their ids. Row by row, each insert would wait for Python's lock.
 
-    SQLite numbers them as they are listed; in which order it gives the numbers back it does not say.
+    SQLite numbers the rows in their order, but may return the ids in another order.
     """
     return sorted(connection.execute(statement.returning(statement.table.c.id), rows).scalars())
 
 
 def _build_upsert() -> Any:
-    """An asset's row made, or brought up to date; a plan leaves its materialisation as it is."""
+    """Build the statement that inserts or updates an asset's row; a planned materialisation does not change the last one."""
     from sqlalchemy import func
     from sqlalchemy.dialects.sqlite import insert
 
@@ -196,11 +196,11 @@ def _build_upsert() -> Any:
 
 
 class KeptStorage(DagsterSqliteStorage):
-    """Dagster's default storage, in the same place, with the event log above."""
+    """Dagster's default storage, in the same folder, with the event log above."""
 
     def __init__(self, base_dir: str, inst_data: Any = None) -> None:
         super().__init__(base_dir, inst_data=inst_data)
-        self._event_log_storage = KeptEventLog(self._event_log_storage._base_dir)  # in Dagster's own choice of a folder
+        self._event_log_storage = KeptEventLog(self._event_log_storage._base_dir)  # in the folder that Dagster has chosen
 
     @classmethod
     def from_config_value(cls, inst_data: Any, config_value: Any) -> "KeptStorage":

@@ -1,4 +1,4 @@
-"""Where Dagster keeps its runs: DAGSTER_HOME, or a folder below FABRIC_DATA_DIR that is made on the fly."""
+"""The Dagster instance of this project: in DAGSTER_HOME, or in a folder below FABRIC_DATA_DIR that is created when needed."""
 
 import os
 import shutil
@@ -20,13 +20,13 @@ CONFIG = "dagster.yaml"
 
 
 def get_instance(settings: Settings, *, root: Path | None = None) -> dg.DagsterInstance:
-    """Open the instance that the UI shows, so that `fabric run` and the UI tell one story; with a faster event log where that is SQLite's.
+    """Open the instance that the UI shows, so that the UI shows the runs of `fabric run` too. An event log on SQLite is replaced by a faster one.
 
     Args:
-        root: where the project's own dagster.yaml lies; default the current folder.
+        root: the folder of the project's own dagster.yaml; default: the current folder.
 
     Raises:
-        ConfigurationError: DAGSTER_HOME is no folder, or its dagster.yaml asks for what is not there.
+        ConfigurationError: DAGSTER_HOME is not a folder, or its dagster.yaml cannot be used.
         RetriableError: Dagster's database does not answer, or has no room.
     """
     home = os.environ.get("DAGSTER_HOME")
@@ -34,14 +34,16 @@ def get_instance(settings: Settings, *, root: Path | None = None) -> dg.DagsterI
         home = str(prepare_home(settings, root=root or Path.cwd()))
         os.environ["DAGSTER_HOME"] = home  # Dagster's own code reads it, e.g. for the storage's folder
     if not Path(home).is_absolute() or not Path(home).is_dir():
-        raise ConfigurationError(f"DAGSTER_HOME={home} is no folder, or not named in full", remedy="name one that exists from / on, or unset DAGSTER_HOME")
+        raise ConfigurationError(
+            f"DAGSTER_HOME={home} is not a folder, or not an absolute path", remedy="name the absolute path of an existing folder, or unset DAGSTER_HOME"
+        )
     try:
         ref = InstanceRef.from_dir(home)
         kept = ref.storage_data
         if kept is None or kept.class_name != "DagsterSqliteStorage" or not is_verified("dagster"):
             return dg.DagsterInstance.from_ref(ref)
         ref = ref._replace(storage_data=kept._replace(module_name=event_log.__name__, class_name=event_log.KeptStorage.__name__))
-        # Of two processes that find the files missing Dagster lets one fail, and may leave a file that none can open.
+        # If two processes find the files missing, Dagster lets one fail, and may leave a file that no process can open.
         with FileLock(Path(home) / ".opening"):
             return dg.DagsterInstance.from_ref(ref)
     except dg.DagsterInvalidConfigError as error:
@@ -50,11 +52,11 @@ def get_instance(settings: Settings, *, root: Path | None = None) -> dg.DagsterI
     except Exception as error:
         if is_own_fault(error):
             raise
-        # The storage is a class that dagster.yaml names, with a driver of its own.
+        # dagster.yaml names the storage's class, which has a driver of its own.
         cause = get_cause(error)
         if explained := explain(cause, home):
             raise explained from None
-        # What cannot be read as a URL is quoted by no message: a part of it may be the password.
+        # No message quotes a value that is not a URL: a part of it may be the password.
         raise ConfigurationError(
             f"the storage that {home}/{CONFIG} names cannot be opened ({type(cause).__name__})",
             remedy="write its URL as postgresql://user:password@host:port/database",
@@ -62,10 +64,10 @@ def get_instance(settings: Settings, *, root: Path | None = None) -> dg.DagsterI
 
 
 def prepare_home(settings: Settings, *, root: Path) -> Path:
-    """Make the default DAGSTER_HOME and put the project's dagster.yaml in force there."""
+    """Create the default DAGSTER_HOME, and copy the project's dagster.yaml into it."""
     home = make_private_folder(naming.dagster_home(settings.data_dir))
     package = Path(__file__).resolve().parent.parent.parent
-    # The project's own; else ours, in an installed package or a checkout: without one Dagster would turn telemetry on.
+    # The project's own file, or else ours, of the installed package or the checkout. Without one Dagster would turn telemetry on.
     for folder in (root, package, package.parent):
         if (folder / CONFIG).is_file():
             shutil.copyfile(folder / CONFIG, home / CONFIG)

@@ -1,7 +1,7 @@
-"""Runs of this command whose process was killed: their record is put right by the next.
+"""Runs of `fabric run` whose process was killed -> recorded as failed by the next `fabric run`.
 
-Nobody watches a `fabric run` as the daemon watches the runs that it has launched. Killed, its run would stay "started" in the
-UI and keep the tenant's pool for ever. So each run has a file that its process holds locked: one that is free belongs to the dead.
+The daemon watches the runs that it has launched, but not those of `fabric run`. A killed one would stay "started" in the UI, and keep the tenant's pool for
+ever. So each run has a file that its process keeps locked: a file without a lock belongs to a dead run.
 """
 
 from collections.abc import Iterator
@@ -16,9 +16,9 @@ from fabric_assets.settings import Settings
 
 @contextmanager
 def mark_run(run_id: str, settings: Settings) -> Iterator[None]:
-    """Show for the block that the run's process lives; where the block raises, the next call looks whether the run's end is recorded."""
+    """Mark the run as alive during the block; where the block raises, the next call checks whether the run's end is recorded."""
     folder = make_private_folder(naming.run_marks_dir(settings.data_dir))
-    # Under the folder's lock: a mark that is made but not yet locked would look like a dead one's.
+    # Under the folder's lock, since a new mark that is not locked yet would look like that of a dead run.
     with FileLock(folder / ".lock"):
         mark = FileLock(folder / run_id)
     try:
@@ -29,7 +29,7 @@ def mark_run(run_id: str, settings: Settings) -> Iterator[None]:
 
 
 def is_marked(run_id: str, settings: Settings) -> bool:
-    """Whether a process of this command that lives has the run."""
+    """Whether a live `fabric run` has the run."""
     file = naming.run_marks_dir(settings.data_dir) / run_id
     if not file.exists():
         return False
@@ -41,7 +41,7 @@ def is_marked(run_id: str, settings: Settings) -> bool:
 
 
 def end_dead_runs(instance: dg.DagsterInstance, settings: Settings) -> list[dg.DagsterRun]:
-    """Report as failed what a killed process has left started, and free its pools; gives those runs."""
+    """Record as failed the runs that killed processes have left started, free their pools, and return them."""
     folder = make_private_folder(naming.run_marks_dir(settings.data_dir))
     ended = list[dg.DagsterRun]()
     with FileLock(folder / ".lock"):
@@ -52,7 +52,7 @@ def end_dead_runs(instance: dg.DagsterInstance, settings: Settings) -> list[dg.D
                 mark = FileLock(file, wait=False)
             except BlockingIOError:
                 continue
-            # A run that this instance does not know is another DAGSTER_HOME's to put right.
+            # A run that this instance does not know belongs to another DAGSTER_HOME.
             if run := instance.get_run_by_id(file.name):
                 if not run.is_finished:
                     instance.report_run_failed(run, message="The process of this run was killed. Nothing is lost or doubled: the next run goes on from there.")

@@ -1,7 +1,7 @@
-"""A Dagster instance -> the databases that its storage is made of, to count, delete and search in them by SQL.
+"""A Dagster instance -> the databases of its storage, to count, delete and search in them by SQL.
 
-Dagster's own calls would leave a deleted run's tags and file behind and keep a wiped asset's key (ADR 0014). The tables are those of Dagster's storage on
-SQLite and Postgres alike; what is not there (an older version's) is passed over.
+Dagster's own calls would leave a deleted run's tags and file behind, and keep a wiped asset's key (ADR 0014). Dagster's storage has the same tables on
+SQLite and Postgres; tables that an older version lacks are skipped.
 """
 
 import time
@@ -28,7 +28,7 @@ class Database:
     """
 
     def __init__(self, engine: Any, shard: str = "") -> None:
-        # Dagster's own engine for Postgres commits each statement by itself.
+        # Dagster's own engine for Postgres commits each statement separately.
         self._engine = engine if engine.dialect.name == "sqlite" else engine.execution_options(isolation_level="READ COMMITTED")
         self.shard = shard
 
@@ -37,7 +37,7 @@ class Database:
         return self._engine.dialect.name == "sqlite"
 
     @property
-    def place(self) -> str:
+    def name(self) -> str:
         return Path(self._engine.url.database).name if self.is_sqlite else f"database {self._engine.url.database}"
 
     @property
@@ -63,15 +63,15 @@ class Database:
         with self._engine.begin() as connection:
             if self.is_sqlite:
                 connection.exec_driver_sql(f"pragma busy_timeout = {_BUSY_SECONDS * 1000}")
-                # What is deleted is overwritten, and not only given free.
+                # Deleted rows are overwritten, not only marked as free.
                 connection.exec_driver_sql("pragma secure_delete = on")
             yield Transaction(connection)
 
     def compact(self) -> None:
-        """Write a SQLite file anew, so that it and its log hold nothing of what was deleted or changed, also long ago.
+        """Rewrite a SQLite file, so that it and its log contain no deleted or changed data, not even old data.
 
         Raises:
-            DestinationUnavailable: another process holds it open in a transaction.
+            DestinationUnavailable: another process keeps it open in a transaction.
         """
         if not self.is_sqlite:
             return
@@ -82,7 +82,7 @@ class Database:
             while connection.exec_driver_sql("pragma wal_checkpoint(truncate)").fetchone()[0]:
                 if time.monotonic() > deadline:
                     raise DestinationUnavailable(
-                        f"Dagster's {self.place} is held open by another process, and its log cannot be emptied",
+                        f"Dagster's {self.name} is held open by another process, and its log cannot be emptied",
                         remedy="stop what reads it (the UI, the daemon), then call this again: it goes on from here",
                     )
                 time.sleep(0.1)
@@ -92,7 +92,7 @@ class Database:
 
 
 class Transaction:
-    """SQL with named parameters; a list is written as `in :name`."""
+    """A transaction, with SQL that has named parameters; a list is written as `in :name`."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
@@ -101,7 +101,7 @@ class Transaction:
         return [tuple(row) for row in self._execute(sql, parameters)]
 
     def stream(self, sql: str, **parameters: Any) -> Iterator[tuple[Any, ...]]:
-        """Rows that need not fit in memory."""
+        """Yield rows that need not fit in memory."""
         result = self._execute(sql, parameters, stream_results=True, max_row_buffer=500)
         yield from (tuple(row) for row in result)
 
@@ -116,8 +116,8 @@ class Transaction:
 
 
 def open_databases(instance: dg.DagsterInstance) -> list[Database]:
-    """The databases of all runs: one of Postgres; three files of SQLite."""
-    # Only the event log has a connection of its own for what is of all runs. Dagster's base classes know of neither: a storage need not be SQL's.
+    """Open the databases of all runs: one of Postgres, or three files of SQLite."""
+    # Only the event log has a separate connection for the data of all runs. Dagster's base classes have neither method, as a storage need not use SQL.
     runs, schedules, events = cast("tuple[Any, Any, Any]", (instance.run_storage, instance.schedule_storage, instance.event_log_storage))
     engines: dict[str, Any] = {}
     for connect in (runs.connect, schedules.connect, events.index_connection):
@@ -127,7 +127,7 @@ def open_databases(instance: dg.DagsterInstance) -> list[Database]:
 
 
 def get_shard_folder(instance: dg.DagsterInstance) -> Path | None:
-    """Where SQLite's storage keeps a file of events for each run; None where all runs share one database."""
+    """Return the folder with a file of events for each run, on SQLite; None where all runs share one database."""
     storage: Any = instance.event_log_storage
     return Path(storage.path_for_shard("any")).parent if hasattr(storage, "path_for_shard") else None
 
@@ -140,7 +140,7 @@ def open_shard(file: Path) -> Database:
 
 
 def list_shards(instance: dg.DagsterInstance, databases: Sequence[Database]) -> list[Path]:
-    """The runs' own files."""
+    """List the files of single runs."""
     folder = get_shard_folder(instance)
-    central = {database.place for database in databases}
+    central = {database.name for database in databases}
     return sorted(file for file in folder.glob("*.db") if file.name not in central) if folder and folder.is_dir() else []

@@ -1,6 +1,6 @@
-"""A Dagster instance -> the folders into which it writes files, and in them what is a tenant's: its runs' and ticks' captured output, its assets' values.
+"""A Dagster instance -> the folders of its files, and a tenant's files in them: captured output of runs and ticks, and assets' values.
 
-Where a deployment keeps captured output is a setting of its own: by default it lies in the storage's folder, and need not.
+A deployment may choose another folder for captured output; by default it is in the storage's folder.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ def get_storage_folder(instance: dg.DagsterInstance) -> Path:
 
 
 def get_folders(instance: dg.DagsterInstance) -> list[Path]:
-    """The storage's folder, and that of captured output where it is another one on this machine."""
+    """List the storage's folder, and that of captured output if it is another folder of this machine."""
     captured: Any = instance.compute_log_manager
     folders = [get_storage_folder(instance)]
     if hasattr(captured, "get_captured_local_path"):
@@ -24,18 +24,18 @@ def get_folders(instance: dg.DagsterInstance) -> list[Path]:
 
 
 def find_own_files(instance: dg.DagsterInstance, tenant: str, runs: Iterable[str]) -> Iterator[Path]:
-    """What is the tenant's alone."""
+    """Yield the files that belong to the tenant alone."""
     yield get_storage_folder(instance) / tenant
     for folder in get_folders(instance):
         yield from (folder / run for run in runs)
-        # What schedules and sensors have logged.
+        # The logs of schedules and sensors.
         yield from (*folder.glob(f"{tenant}__*"), *folder.glob(f"*/{tenant}__*"))
 
 
 def find_captured_output(instance: dg.DagsterInstance) -> Iterator[Path]:
-    """What steps, schedules and sensors of all tenants have written: <run>/compute_logs/<step>.err, <repository>/<sensor>/<tick>.err.
+    """Yield the captured output of all tenants' steps, schedules and sensors: <run>/compute_logs/<step>.err, <repository>/<sensor>/<tick>.err.
 
-    Whose run it is does not matter: another tenant's check of its walls names whomever it got at.
+    The isolation check of another tenant may name this tenant, so all runs are searched.
     """
     for folder in get_folders(instance):
         for suffix in ("err", "out"):

@@ -1,4 +1,4 @@
-"""A tenant in Dagster -> its schedules and sensors off, its runs ended and their processes gone, before anything of it is deleted."""
+"""A tenant in Dagster -> its schedules and sensors stopped and its runs ended, with their processes, before anything is deleted."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ _POLL_SECONDS = 0.25
 
 
 def stop_instigators(instance: dg.DagsterInstance, tenant: str) -> None:
-    """Switch off every schedule and sensor of the tenant that Dagster keeps a state of; the others are refused by their runs."""
+    """Stop every schedule and sensor of the tenant for which Dagster has a state. The runs of the others are refused."""
     for state in instance.all_instigator_state():
         if state.instigator_name.startswith(f"{tenant}__") and state.is_running:
             stop = instance.stop_schedule if state.instigator_type.value == "SCHEDULE" else instance.stop_sensor
@@ -25,13 +25,13 @@ def stop_instigators(instance: dg.DagsterInstance, tenant: str) -> None:
 def end_runs(
     instance: dg.DagsterInstance, databases: Sequence[Database], runs: Sequence[str], settings: Settings, *, seconds: float, report: Callable[[str], None]
 ) -> None:
-    """Cancel what waits, end what runs, and wait until it has ended.
+    """Cancel queued runs, end running ones, and wait until they have ended.
 
     Args:
-        seconds: longest wait. A run that has not ended by then, and of which no process of this machine says that it lives, is left to `close_dead_runs`.
+        seconds: longest wait. A run that has not ended by then, and has no live `fabric run` on this machine, is left to `close_dead_runs`.
 
     Raises:
-        LeaseHeld: a `fabric run` goes on.
+        LeaseHeld: a `fabric run` is still running.
     """
     for run in find_unfinished(databases, runs):
         report(f"ending run {run}")
@@ -52,7 +52,7 @@ def end_runs(
 
 
 def close_dead_runs(instance: dg.DagsterInstance, databases: Sequence[Database], runs: Sequence[str]) -> None:
-    """Record as canceled what still counts as running although nobody holds the tenant's lease any more: its process died without a word."""
+    """Record runs as canceled that still count as running although nobody holds the tenant's lease: their processes have died."""
     for run in map(instance.get_run_by_id, find_unfinished(databases, runs)):
         if run:
             instance.report_run_canceled(run, message="The tenant is being offboarded, and no process of this run is alive.")

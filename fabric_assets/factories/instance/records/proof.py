@@ -1,6 +1,6 @@
-"""Dagster's storage -> where it still names a tenant: every table, every column of text or of packed text, whatever it is for.
+"""Dagster's storage -> the columns that still name a tenant, of all columns of text or of packed text in every table.
 
-Knows nothing of what was deleted: a table that the removal forgets, or that a later version of Dagster brings, is found here.
+The search does not depend on the removal. So it also finds a table that the removal forgets, or that a later version of Dagster adds.
 """
 
 import base64
@@ -15,12 +15,12 @@ from fabric_assets.factories.instance.records.runs import escape
 from fabric_assets.factories.translators import TENANT_TAG
 from fabric_assets.offboarding.tenant_name_matcher import TenantNameMatcher
 
-# How what Dagster packs for a column of text begins: zlib's header in base64.
+# The beginnings of values that Dagster packs into a column of text: zlib's header in base64.
 _PACKED = ("eJ", "eN", "eA")
 
 
 def search_databases(databases: Sequence[Database], matcher: TenantNameMatcher) -> list[str]:
-    """Name each table and column, with the number of rows that name the tenant."""
+    """List each table and column that names the tenant, with the number of rows."""
     found = []
     for database in databases:
         counts: Counter[str] = Counter()
@@ -35,7 +35,7 @@ def search_databases(databases: Sequence[Database], matcher: TenantNameMatcher) 
                 if {"key", "value"} <= columns.keys():
                     ((tags,),) = sql.ask(f"select count(*) from {table} where key = :key and value = :value", key=TENANT_TAG, value=matcher.tenant)
                     counts[f"{table}.value"] += tags
-        found += [f"Dagster's storage, {database.place}: {place}, {number} rows" for place, number in counts.items() if number]
+        found += [f"Dagster's storage, {database.name}: {column}, {number} rows" for column, number in counts.items() if number]
     return found
 
 

@@ -1,7 +1,7 @@
-"""Dagster's records of one tenant -> counted, then gone; each table with what makes a row of it the tenant's.
+"""Dagster's records of one tenant -> counted, then deleted; for each table the conditions on the tenant's rows.
 
-Rows are deleted by ranges that no other tenant's can fall into: its runs, its asset keys, its steps, pools, schedules and sensors. What names the tenant
-within another's record is not deleted but renamed (`sharing`).
+Rows are deleted by the tenant's runs, asset keys, steps, pools, schedules and sensors, which no other tenant's row can have. A record of another tenant
+that names this one is not deleted; the name in it is replaced (`sharing`).
 """
 
 import json
@@ -18,7 +18,7 @@ _RUN = "run_id in :runs"
 _KEY = "asset_key like :key escape '!'"
 _STEP = "step_key like :step escape '!'"
 _POOL = "concurrency_key like :step escape '!'"
-# Table -> what it is called in the certificate, and conditions of which any makes a row the tenant's. The runs come last: they say whose the rest is.
+# Table -> its name in the certificate, and conditions of which any one makes a row the tenant's. The runs come last: the other rows are found by them.
 _TABLES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "event_logs": ("events", (_RUN, _KEY, _STEP)),
     "asset_event_tags": ("event tags", (_KEY,)),
@@ -37,13 +37,13 @@ _BODIES = {"jobs": "job_body", "instigators": "instigator_body", "job_ticks": "t
 
 
 def count_history(databases: Sequence[Database], shards: Sequence[Path], runs: Sequence[str], matcher: TenantNameMatcher) -> dict[str, int]:
-    """How many records of each kind are the tenant's."""
+    """Count the tenant's records of each kind."""
     counts: Counter[str] = Counter({called: 0 for called, _ in _TABLES.values()})
     for database in [*databases, *_open_shards(shards, runs)]:
         with database.begin() as sql:
             for table, conditions in _list_conditions(database):
                 called, _ = _TABLES[table]
-                # SQLite keeps some events of a run a second time, beside its own file.
+                # SQLite also keeps a copy of some of a run's events outside its own file.
                 mirrored = bool(shards) and table == "event_logs" and not database.shard
                 counts[called] += _count(database, sql, table, conditions, runs, matcher, mirrored=mirrored)
             for table, ids in _find_by_content(database, sql, matcher):
@@ -54,7 +54,7 @@ def count_history(databases: Sequence[Database], shards: Sequence[Path], runs: S
 
 
 def delete_history(databases: Sequence[Database], shards: Sequence[Path], runs: Sequence[str], matcher: TenantNameMatcher) -> None:
-    """Delete the tenant's records; call it again after whatever end it has come to."""
+    """Delete the tenant's records; after a failure or a kill it can be called again."""
     own = set(runs)
     for file in shards:
         if file.stem in own:
@@ -103,14 +103,14 @@ def _count(
 
 
 def _find_by_content(database: Database, sql: Transaction, matcher: TenantNameMatcher) -> Iterator[tuple[str, list[Any]]]:
-    """Rows whose owner stands within their JSON alone, by table."""
+    """Yield the rows whose owner is only in their JSON, by table."""
     some = f"%{escape(matcher.tenant)}%"
     for table, column in _BODIES.items():
         if database.has(table, "id", column):
             rows = sql.stream(f"select id, {column} from {table} where {column} like :some escape '!'", some=some)
             yield table, [number for number, body in rows if is_own(table, body, matcher.tenant)]
     if database.has("event_logs", "id", "asset_key", "dagster_event_type"):
-        # An evaluation of a check is about one asset; Dagster keeps its key in the event alone, and no step where nothing ran.
+        # The key of a check's asset is in the event's JSON only. The event has no step where nothing ran.
         rows = sql.stream(
             "select id, event from event_logs where asset_key is null and step_key is null and dagster_event_type like 'ASSET!_%' escape '!'"
             " and event like :some escape '!'",
@@ -136,7 +136,7 @@ def is_own(table: str, text: str, tenant: str) -> bool:
 
 
 def _get_instigator(body: Mapping[str, Any]) -> str:
-    """The schedule or sensor that a record is about: a tick names it, a state's origin does."""
+    """Return the name of the record's schedule or sensor: a tick has it, and the origin of a state."""
     origin = body.get("origin")
     for part in (body, origin if isinstance(origin, Mapping) else {}):
         for key in ("instigator_name", "job_name"):

@@ -1,7 +1,7 @@
-"""Dagster's records -> which runs are a tenant's own, and which it shares with others.
+"""Dagster's records -> the runs that are a tenant's own, and those that it shares with other tenants.
 
-A run that somebody starts in the UI over assets of several tenants belongs to none of them: it is told by what it selects and by what its events are about,
-and not by its tag alone.
+A run that somebody starts in the UI over assets of several tenants belongs to none of them. So its tag is not enough: the owners are read from its
+selection and its events too.
 """
 
 import json
@@ -16,9 +16,9 @@ from fabric_assets.offboarding.tenant_name_matcher import TenantNameMatcher
 
 _PORTION = 500
 _ENDED = ("SUCCESS", "FAILURE", "CANCELED")
-# A step's or a job's name begins with its tenant's: no tenant's own name holds two underscores.
+# The name of a step or a job begins with its tenant's name, which cannot contain two underscores.
 _OWNER = re.compile(r"^([a-z][a-z0-9_]*?)__[a-z]")
-# ... and that of a step or a job of the whole fleet with the platform's, which is no tenant.
+# The beginning of the names of the whole fleet's steps and jobs; no tenant can have this name.
 _FLEET = "fabric"
 
 
@@ -29,7 +29,7 @@ class TenantRuns:
 
 
 def find_runs(databases: Iterable[Database], matcher: TenantNameMatcher) -> TenantRuns:
-    """Sort the runs that have to do with the tenant."""
+    """Find the runs that have to do with the tenant: its own, and those that it shares."""
     databases = list(databases)
     candidates: dict[str, set[str]] = {}
     for database in databases:
@@ -46,7 +46,7 @@ def find_runs(databases: Iterable[Database], matcher: TenantNameMatcher) -> Tena
 
 
 def find_unfinished(databases: Iterable[Database], runs: Iterable[str]) -> list[str]:
-    """Those of the runs that have not come to an end, by what Dagster has recorded."""
+    """List those of the runs that have not ended in Dagster's records."""
     found = list[str]()
     for database in databases:
         if database.has("runs", "run_id", "status"):
@@ -58,17 +58,17 @@ def find_unfinished(databases: Iterable[Database], runs: Iterable[str]) -> list[
 
 
 def split(values: list[str]) -> Iterable[list[str]]:
-    """Portions that every database takes as the parameters of one statement."""
+    """Split values into portions that every database accepts as the parameters of one statement."""
     return (values[start : start + _PORTION] for start in range(0, len(values), _PORTION))
 
 
 def get_key_pattern(tenant: str) -> str:
-    """`like` for an asset key as Dagster stores it."""
+    """Build the `like` pattern for a tenant's asset keys as Dagster stores them."""
     return f'["{escape(tenant)}",%'
 
 
 def escape(text: str) -> str:
-    """For `like ... escape '!'`."""
+    """Escape text for `like ... escape '!'`."""
     return re.sub(r"([!%_])", r"!\1", text)
 
 
@@ -89,7 +89,7 @@ def _find_candidates(database: Database, sql: Transaction, matcher: TenantNameMa
 
 
 def _find_owners(database: Database, sql: Transaction, runs: list[str]) -> Iterable[tuple[str, str]]:
-    """Each run with the tenants that its record and its events are about."""
+    """Yield each run with the tenants that its record and its events are about."""
     if database.has("runs", "run_id", "run_body"):
         for run, job, body in sql.ask("select run_id, pipeline_name, run_body from runs where run_id in :runs", runs=runs):
             yield from ((run, owner) for owner in _read_run_owners(job or "", json.loads(body)))
@@ -105,7 +105,7 @@ def _find_owners(database: Database, sql: Transaction, runs: list[str]) -> Itera
 
 
 def read_owners(value: object) -> Iterable[str]:
-    """The tenants of all asset keys, and of a tag, in a part of Dagster's JSON."""
+    """Yield the tenants of all asset keys, and of the tag, in a part of Dagster's JSON."""
     if isinstance(value, Mapping):
         if value.get("__class__") == "AssetKey" and value.get("path"):
             yield value["path"][0]
@@ -125,5 +125,5 @@ def _read_run_owners(job: str, body: Mapping[str, Any]) -> Iterable[str]:
     yield from read_owners({"tags": body.get("tags")})
     names = [job, *(step for step in body.get("step_keys_to_execute") or () if isinstance(step, str))]
     owners = {match[1] for name in names if (match := _OWNER.match(name))}
-    # A job of the whole fleet does the work of those alone whom it was told to; told nothing, that of all.
+    # A job of the whole fleet works for the selected tenants only; without a selection, for all.
     yield from owners - ({_FLEET} if selected else set())

@@ -1,7 +1,7 @@
-"""Records that several tenants share -> the same without the name of the one that goes.
+"""Records that several tenants share -> the same records without the name of the offboarded tenant.
 
-A run over assets of several tenants, the snapshot of a whole code location, the cursor of a sensor that looks at all tenants: others need them. So they stay,
-valid in every part, and the name in them becomes a word that means nothing.
+Other tenants need runs over assets of several tenants, snapshots of a whole code location, and cursors of sensors for all tenants. These records stay
+valid; the name in them is replaced by a meaningless word.
 """
 
 import re
@@ -17,8 +17,8 @@ from fabric_assets.offboarding.journal import write_durably
 from fabric_assets.offboarding.tenant_name_matcher import TenantNameMatcher
 
 _ID = re.compile(r'"(?:execution_plan_snapshot_id|pipeline_snapshot_id|job_snapshot_id|parent_snapshot_id)": "([0-9a-f]+)"')
-# Table -> the columns in which it is renamed, and which rows never are: those that are the tenant's alone, which the removal should have taken. Whatever
-# is not here is not shared; a name that is left there is left for the proof to find.
+# Table -> the columns in which the name is replaced, and a condition. It leaves out the tenant's own rows, which the removal should have deleted. Tables
+# that are not listed are not shared; the proof finds a name that is left in them.
 _SHARED: Mapping[str, tuple[tuple[str, ...], str]] = {
     "runs": (("run_body",), "run_id not in :own"),
     "run_tags": (("key", "value"), "run_id not in :own"),
@@ -26,7 +26,7 @@ _SHARED: Mapping[str, tuple[tuple[str, ...], str]] = {
         ("event",),
         "run_id <> '' and run_id not in :own and coalesce(asset_key, '') not like :key escape '!' and coalesce(step_key, '') not like :step escape '!'",
     ),
-    # Another tenant's check of its walls names whomever it got at.
+    # The isolation check of another tenant may name this tenant.
     "asset_check_executions": (("evaluation_event",), "run_id not in :own and asset_key not like :key escape '!'"),
     "bulk_actions": (("body",), "1 = 1"),
     "backfill_tags": (("key", "value"), "1 = 1"),
@@ -39,11 +39,11 @@ _SHARED: Mapping[str, tuple[tuple[str, ...], str]] = {
 
 
 def rename_in_databases(databases: Sequence[Database], shards: Sequence[Path], own: Sequence[str], matcher: TenantNameMatcher, substitute: str) -> None:
-    """Take the tenant's name out of every record that others share, and what was deleted or changed out of the files.
+    """Replace the tenant's name in every shared record, and remove deleted and changed data from the files.
 
     Args:
-        own: the runs that were the tenant's alone.
-        substitute: stands for the name from now on; another one for each tenant, lest two become one.
+        own: the runs of the tenant alone.
+        substitute: replaces the name; each tenant needs a different one, so that two tenants' records stay apart.
     """
     parameters = {"own": list(own) or [""], "key": get_key_pattern(matcher.tenant), "step": f"{escape(matcher.tenant)}!_!_%"}
     for database in [*databases, *(open_shard(file) for file in shards if matcher.found_in_file(file))]:
@@ -61,7 +61,7 @@ def rename_in_databases(databases: Sequence[Database], shards: Sequence[Path], o
 
 
 def rename_in_files(files: Iterable[Path], matcher: TenantNameMatcher, substitute: str) -> None:
-    """The same for what processes have written: their captured output."""
+    """Replace the tenant's name in the captured output of processes."""
     for file in files:
         if not matcher.found_in_file(file):
             continue
@@ -79,12 +79,12 @@ def _rename(sql: Transaction, table: str, column: str, matcher: TenantNameMatche
 
 
 def _names_it(text: str, matcher: TenantNameMatcher) -> bool:
-    """Also where the name is all that the column holds: the value of the tag `tenant`."""
+    """Whether a text names the tenant, or is its name, as the value of the tag `tenant` is."""
     return text == matcher.tenant or matcher.found_in(text)
 
 
 def _clean_snapshots(sql: Transaction, matcher: TenantNameMatcher, substitute: str) -> None:
-    """Delete the snapshots of jobs and plans that were the tenant's alone, and rename it in those that other runs need."""
+    """Delete the snapshots of jobs and plans of the tenant alone, and replace its name in those that other runs need."""
     named, parents = {}, {}
     for number, snapshot, body in sql.stream("select id, snapshot_id, snapshot_body from snapshots"):
         text = zlib.decompress(body).decode()
