@@ -1,6 +1,6 @@
-"""The few Arrow types that every destination carries without losing a value, and which of them carries what a source has.
+"""A source's Arrow types -> the few types that every destination stores without losing a value.
 
-A value that no such type fits is spelt out: as JSON where it is nested, as text else.
+Values of any other type are written as JSON if they are nested, else as text.
 """
 
 import json
@@ -15,17 +15,17 @@ MAX_PRECISION = 38
 BOOL, BIGINT, DOUBLE, TEXT, BINARY = pa.bool_(), pa.int64(), pa.float64(), pa.string(), pa.binary()
 DATE, TIME, TIMESTAMP, TIMESTAMP_UTC = pa.date32(), pa.time64("us"), pa.timestamp("us"), pa.timestamp("us", tz="UTC")
 
-# JSON text where the destination has a type of its own for it; told apart from TEXT by its offsets alone.
+# JSON text, for the destination's own type; it differs from TEXT by its offsets only.
 JSON = pa.large_string()
-# The one spelling of a number that a key of numbers takes as text: 10.1, and neither 10.10 nor 1.01e1.
+# The only spelling of a number that a numeric key accepts as text: 10.1, but not 10.10 or 1.01e1.
 CANONICAL_NUMBER = r"-?(0|[1-9][0-9]*)(\.[0-9]*[1-9])?"
 # Whole numbers beyond 64 bits.
 LARGE = pa.decimal128(MAX_PRECISION, 0)
 
-# Of microseconds and of days since 1970. Postgres begins 4713 BC, DuckDB ends 294247 AD; both spell infinity as a number beyond.
+# In microseconds and days since 1970. Postgres begins 4713 BC, DuckDB ends 294247 AD; both store infinity as a number beyond.
 EARLIEST, LATEST = -210_866_803_200_000_000, 9_223_371_331_200_000_000
 EARLIEST_DAY, LATEST_DAY = -2_440_588, 106_751_991
-# Postgres counts from 2000: ADBC adds the difference, and what is too large then begins again at the lowest number.
+# Postgres counts from 2000: ADBC adds the difference, and a sum that is too large wraps around to the lowest numbers.
 _POSTGRES_DAYS, _POSTGRES_MICROSECONDS = 10_957, 946_684_800_000_000
 _INFINITE_DAYS = {
     2**31 - 1: "infinity",
@@ -57,14 +57,14 @@ _WORDS = {
 
 
 def get_word(kind: pa.DataType) -> str:
-    """A type as people read it."""
+    """Return the word for a type, as people read it."""
     if pa.types.is_list(kind):
         return f"{get_word(kind.value_type)}[]"
     return f"decimal({kind.precision},{kind.scale})" if pa.types.is_decimal(kind) else _WORDS.get(kind, str(kind))
 
 
 def read_word(word: str) -> pa.DataType:
-    """The type of plain values that `get_word` has given a word for."""
+    """Return the type that `get_word` has given this word for."""
     if word.startswith("decimal("):
         precision, scale = word.removeprefix("decimal(").removesuffix(")").split(",")
         return pa.decimal128(int(precision), int(scale))
@@ -73,7 +73,7 @@ def read_word(word: str) -> pa.DataType:
 
 @lru_cache(maxsize=1_000)
 def get_carried_type(kind: pa.DataType) -> pa.DataType | None:
-    """The type that carries `kind`'s values; None where they are to be written as JSON text."""
+    """Return the type that stores `kind`'s values; None if they are to be written as JSON text."""
     if pa.types.is_null(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return TEXT
     if pa.types.is_dictionary(kind):
@@ -133,7 +133,10 @@ def to_text(column: Any) -> Any:
 
 
 def spell_times(column: Any) -> pa.Array:
-    """Times and durations by their numbers: Python has no times below zero, beyond a day or finer than microseconds, and pyarrow makes others of some."""
+    """Spell times and durations by their numbers.
+
+    Python has no times below zero, beyond a day or finer than microseconds; pyarrow converts some of these to wrong ones.
+    """
     numbers = column.cast(pa.int32() if pa.types.is_time32(column.type) else pa.int64()).to_pylist()
     return pa.array([None if number is None else _spell_time(number * _NANOSECONDS[column.type.unit]) for number in numbers], type=TEXT)
 
@@ -149,7 +152,7 @@ def to_json_text(column: Any) -> pa.Array:
 
 
 def to_python(column: Any) -> list[Any]:
-    """Python's values; a moment or a text that Python has no value for is spelt out."""
+    """List a column's values as Python objects; a time or text that Python cannot represent is spelt out."""
     try:
         return column.to_pylist()
     except (ValueError, OverflowError):
@@ -174,7 +177,7 @@ def _to_python(value: pa.Scalar) -> Any:
 
 
 def _spell_far(value: Any) -> str:
-    """A date or timestamp beyond Python's years 1 to 9999, or finer than its microseconds; the calendar repeats itself every 400 years."""
+    """Spell a date or timestamp that Python cannot represent; computed with the calendar's cycle of 400 years."""
     is_day = pa.types.is_date(value.type)
     number = value.cast(DATE).cast(pa.int32()).as_py() if is_day else value.cast(pa.int64()).as_py()
     unit = _DAY if is_day else _NANOSECONDS[value.type.unit]

@@ -1,7 +1,7 @@
 """What a connector gives the load engine: groups of streams that are read together, and their rows, batch by batch.
 
 A batch holds Arrow data where the source can give it, else JSON objects. Connectors name columns as the source does and choose
-no warehouse types: shaping rows for the warehouse, and setting aside those that do not fit, is the engine's work for all of them.
+no warehouse types. For all connectors the engine shapes rows for the warehouse and rejects those that do not fit.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,10 +25,10 @@ class Reject:
     Args:
         origin: the file or page that it comes from; empty for a table.
         row_number: within its origin, from 1; None where rows have no order.
-        column: the first column at fault; None for the row as a whole.
+        column: the first column with an error; None for the row as a whole.
         reason: a stable code: lower-case words joined by underscores.
-        raw: the row as JSON text (or the line as it stands), uncut.
-        has_fixed_position: each load that reads the row finds it at this origin and number, as a line of a file; else its content identifies it.
+        raw: the whole row as JSON text, or the line as it is in the file.
+        has_fixed_position: every load finds the row at this origin and number, as a line of a file; else its content identifies it.
     """
 
     origin: str
@@ -71,19 +71,19 @@ class StreamFailed:
 
 @dataclass(frozen=True)
 class StreamPlan:
-    """How a stream's rows are written: what the engine goes by, whatever the YAML says.
+    """How the engine writes a stream's rows. The engine does not read the YAML for it a second time.
 
     Args:
         key: the primary key, in the source's spelling; empty without one.
-        newest_by: of rows with the same key the one that is highest here wins, then the one read last.
+        newest_by: of rows with the same key the one with the highest value in this column is kept, then the one read last.
         replaced_by: rows with a value of this column replace all rows with it (an append of files, by file name).
-        reads_all: each load reads all that there is, so that it meets again what earlier ones have rejected.
-        yields: rows give way to those that earlier loads have merged under their key, unless they are newer.
-        read_by: the load that read the rows that yield: where nothing else says what is newer, it is what a later load has merged.
-        is_judged: the reader holds the rejected rows against the stream's limit itself, file by file.
+        reads_all: each load reads all rows of the source, and so also those that earlier loads have rejected.
+        yields: on a key conflict, keep the existing row unless this one is newer.
+        read_by: for `yields` without `newest_by`, the load that has read these rows: rows of later loads are newer.
+        is_judged: the reader itself applies the limit of rejected rows, to each file.
         declares_columns: the source says which columns it has (database, Parquet, CSV header), so a column that is missing from its rows is gone.
-        unread: columns that the source has and the stream leaves out, in the source's spelling.
-        drops_files: its reader keeps account of dropped files, and so gets a `DropMemory`.
+        unread: columns of the source that the stream does not read, in the source's spelling.
+        drops_files: the reader keeps a ledger of dropped files, and so gets a `DropMemory`.
         is_json: rows come as JSON objects; else as columns.
         contract: what may change in the tables.
         rename: field in the source's spelling -> the name of its column.
@@ -119,10 +119,11 @@ class StreamPlan:
 
 
 class StreamMemory(Protocol):
-    """What is known of a stream from earlier loads; of a stream that is loaded anew: nothing.
+    """What earlier loads have left of a stream; empty if the stream is loaded anew.
 
-    `has_loaded`: an earlier load has committed the stream, also where this one makes it anew.
-    `state` may be changed while reading; it is saved in the transaction that commits the rows. `warnings` takes what the run's summary says of the stream.
+    `has_loaded`: an earlier load has committed the stream, even if this one loads it anew.
+    `state` may be changed while reading; it is saved in the transaction that commits the rows.
+    Connectors append to `warnings` what the run's summary says of the stream.
     `value_forms` is the version of the forms (value_forms.py) in which the stream's values are written, in this load too.
     """
 
@@ -137,23 +138,23 @@ class StreamMemory(Protocol):
         ...
 
     def get_column(self, field: str) -> str:
-        """The column in the warehouse that a field of the source has, or would get."""
+        """Return the column in the warehouse that a field of the source has, or would get."""
         ...
 
     def get_type(self, column: str) -> pa.DataType | None:
-        """The type of a column in the warehouse, by the source's spelling; None where there is none yet."""
+        """Return the type of a column in the warehouse, by the source's spelling; None if the column is new."""
         ...
 
     def get_highest(self, column: str) -> Any:
-        """The highest value of a column in the warehouse; None without rows."""
+        """Return the highest value of a column in the warehouse; None without rows."""
         ...
 
     def get_rows_at(self, column: str, value: Any) -> pa.Table:
-        """The warehouse's rows with a value, columns by their names there."""
+        """Return the warehouse's rows with this value, columns by their names there."""
         ...
 
     def find_known(self, rows: pa.Table) -> pa.Array:
-        """Whether the warehouse has a row with the same values in these columns, for each row; columns in the source's spelling.
+        """Tell for each row whether the warehouse has one with the same values in these columns; columns in the source's spelling.
 
         Raises:
             DataError: the warehouse cannot compare a column's type.
@@ -161,7 +162,7 @@ class StreamMemory(Protocol):
         ...
 
     def replace_rows_of(self, value: str) -> None:
-        """Let rows with this value of the plan's `replaced_by` go, though no new ones come (a file that has become empty)."""
+        """Delete rows with this value of the plan's `replaced_by`, although no new rows replace them (a file that has become empty)."""
         ...
 
 
@@ -169,7 +170,7 @@ class DropMemory(StreamMemory, Protocol):
     """What is known of a stream whose plan `drops_files`."""
 
     def get_files(self) -> Sequence[ImportedFile]:
-        """The dropped files that earlier loads have dealt with."""
+        """Return the dropped files that earlier loads have dealt with."""
         ...
 
     def record_file(self, file: ImportedFile) -> None:
@@ -179,7 +180,7 @@ class DropMemory(StreamMemory, Protocol):
 
 @dataclass
 class Window:
-    """What part of a stream a load has read, for the ledger: both ends included, in the source's spelling; None where open."""
+    """The part of a stream that a load has read, for the ledger: both ends included, in the source's spelling; None if open."""
 
     start: str | None = None
     end: str | None = None
@@ -192,18 +193,18 @@ class ReadGroup:
     Args:
         read: opens the source and gives its batches; called in a thread of its own, with a memory per stream. A stream
             without rows still gives one empty Arrow table where its columns are known.
-        after_commit: called with a stream once its rows are committed; what it would do must be made good by the next load if it never is.
+        after_commit: called with a stream once its rows are committed. If a process dies before the call, the next load must do its work.
     """
 
     streams: tuple[StreamPlan, ...]
-    # Of each stream a StreamMemory; a DropMemory where its plan says so.
+    # Called with a StreamMemory per stream; a DropMemory where the plan says so.
     read: Callable[[Mapping[str, Any]], Iterator[Batch | StreamFailed]]
     after_commit: Callable[[str], None] = lambda stream: None
 
 
 @dataclass(frozen=True)
 class SourceReader:
-    """One load's way into a source.
+    """An opened source, for one load.
 
     Args:
         connections: how many groups may be read at a time.

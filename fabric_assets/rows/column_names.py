@@ -1,6 +1,6 @@
 """A source's column name -> its name in the warehouse by the rule alone: dlt's snake_case, other scripts in Latin letters.
 
-Which of several fields gets a name, where the rule makes them one, is decided with the stream's table at hand (rows/stream_names.py).
+Where the rule gives several fields the same name, rows/stream_names.py decides by the stream's table which of them gets it.
 """
 
 import re
@@ -20,9 +20,9 @@ _MOST_PASSES = 5
 
 @lru_cache(maxsize=65_536)
 def normalize_column(name: str) -> str:
-    """Spell a column as dlt does, the parts between double underscores each on its own. Letters of other scripts are lost.
+    """Spell a column as dlt does, each part between double underscores by itself. Letters of other scripts are lost.
 
-    Most names are spelt so already, and importing dlt for those alone would cost each load a second.
+    Most names need no change; for those dlt is not imported, which would cost each load a second.
     """
     if is_fixed_point(name):
         return name
@@ -47,14 +47,14 @@ def spell_column(name: str) -> str:
 
 
 def compose(name: str) -> str:
-    """The composed form (NFC) of a name: two Unicode spellings of one name are one field. Halves of surrogate pairs are escaped."""
+    """Return the composed form (NFC) of a name, because two Unicode spellings of a name are one field. Half surrogate pairs are escaped."""
     if name.isascii():
         return name
     return unicodedata.normalize("NFC", name.encode(errors="backslashreplace").decode())
 
 
 def drop_hidden(name: str) -> str:
-    """A name, composed, without what nobody sees: zero-width characters, byte order marks, soft hyphens, spaces around it."""
+    """Compose a name and remove invisible characters: zero-width characters, byte order marks, soft hyphens, surrounding spaces."""
     return unicodedata.normalize("NFC", "".join(letter for letter in name if unicodedata.category(letter) != "Cf")).strip()
 
 
@@ -64,7 +64,7 @@ def is_fixed_point(name: str) -> bool:
 
 
 def join_names(names: Iterable[str]) -> str:
-    """Name what is nested: the names on the way to it, spelt as in the warehouse; the middle of a long one gives way to a tag."""
+    """Name a nested field or table: join the names that lead to it, spelt as in the warehouse. A tag replaces the middle of a long name."""
     path = SEPARATOR.join(names)
     if len(path) <= LONGEST:
         return path
@@ -74,7 +74,7 @@ def join_names(names: Iterable[str]) -> str:
 
 
 def number_name(name: str, number: int) -> str:
-    """The name with a number at its end."""
+    """Append a number to a name."""
     ending = f"_{number}"
     return name[: LONGEST - len(ending)].rstrip("_") + ending
 

@@ -1,4 +1,4 @@
-"""A column's type at the source -> the form of FIRST that it has in a table of an earlier release, where today's is another one."""
+"""A column's type at the source -> its value form in a table of an earlier release (FIRST), if today's form differs."""
 
 from typing import Any
 
@@ -8,20 +8,22 @@ from fabric_assets.rows.arrow_types import JSON, get_word
 from fabric_assets.rows.nested_types import choose_nested, has_type
 from fabric_assets.rows.value_forms import name_list_form
 
-# SQLAlchemy's names of types, by dialect: what the release before versions read as text in another spelling than today's.
+# SQLAlchemy's names of types, by dialect, that release FIRST read as text in another spelling than today's.
 _DECLARED = {
     "postgresql": {"JSON": "json", "JSONB": "json", "HSTORE": "text", "INET": "text", "MONEY": "text"},
     "mysql": {"JSON": "json"},
     "mariadb": {"JSON": "json"},
 }
-# Arrays whose text says less than the server does: a type that SQLAlchemy does not know may separate values by another character than a comma.
+# Arrays whose text cannot be parsed for sure: a type unknown to SQLAlchemy may separate values by another character than a comma.
 _UNKNOWN_VALUES = frozenset({"NullType", "HSTORE"})
 
 
 def find_declared_form(declared: Any, dialect: str, kind: Any) -> str:
-    """Args:
-    declared: the column's type as SQLAlchemy has reflected it.
-    kind: the Arrow type in which its values are read today.
+    """Find the earlier form of a database's column.
+
+    Args:
+        declared: the column's type as SQLAlchemy has reflected it.
+        kind: the Arrow type in which its values are read today.
     """
     declared = _unwrap(declared)
     if dialect == "postgresql" and type(declared).__name__ == "ARRAY":
@@ -32,15 +34,17 @@ def find_declared_form(declared: Any, dialect: str, kind: Any) -> str:
 
 
 def _unwrap(declared: Any) -> Any:
-    """The type below domains."""
+    """Return the base type of a domain."""
     while type(declared).__name__ == "DOMAIN" and getattr(declared, "data_type", None) is not None:
         declared = declared.data_type
     return declared
 
 
 def find_carried_form(kind: pa.DataType) -> str | None:
-    """Args:
-    kind: the type in which the column's values arrive.
+    """Find the earlier form of an Arrow column; None if the form has not changed.
+
+    Args:
+        kind: the type in which the column's values arrive.
     """
     if isinstance(kind, pa.BaseExtensionType):
         return {"arrow.uuid": "uuid", "arrow.json": "text"}.get(kind.extension_name)

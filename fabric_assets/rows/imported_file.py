@@ -1,4 +1,4 @@
-"""What is known of a dropped file: a row of `<tenant>_fabric.imported_files`, and where the file lies once it is dealt with."""
+"""A dropped file, i.e. a row of `<tenant>_fabric.imported_files` -> its id, whether it is due, and the path that it is moved to."""
 
 import hashlib
 import json
@@ -9,15 +9,15 @@ from typing import Literal
 
 from fabric_assets.visible import show_name
 
-# `replaced`: its rows gave way to those of a newer file of the same name. `gone`: it was removed before it could be read.
+# `replaced`: a newer file of the same name has replaced its rows. `gone`: it was removed before it could be read.
 Status = Literal["loaded", "replaced", "duplicate", "quarantined", "failed", "gone"]
 ARCHIVE, QUARANTINE = "archive", "quarantine"
 # Columns of each row of a dropped file.
 FILE, HASH, ROW, UNMAPPED = "_fabric_file", "_fabric_file_sha256", "_fabric_row", "_fabric_unmapped"
-# Names the rejected row that a row of an exported file is: such a file is replayed, for loaded it would make them other rows.
+# A column of exported rejects: the id of the rejected row. Such a file is replayed; a load would make new rows of its rows.
 REJECT, CORRECTED = "_fabric_reject", "mended_rejects"
 REASON_SUFFIX = ".reason.txt"
-# A file that could not be read is tried so often, ever later; then it is quarantined.
+# A file that cannot be read is tried this often, with growing pauses; then it is quarantined.
 MAX_ATTEMPTS = 5
 _FIRST_WAIT = timedelta(minutes=1)
 
@@ -28,14 +28,14 @@ class ImportedFile:
 
     Args:
         name: its path below the source's path.
-        version: changes when its content may have; an unchanged file is not opened again.
+        version: changes when the content may have changed; an unchanged file is not opened again.
         sha256: of its bytes; None for a file that was too large to be read.
-        size: bytes, as it lies there.
+        size: bytes, as stored.
         modified_at: when it was last written.
-        reason: a stable code, of a file that is quarantined or has failed.
-        message: the reason in words; of a loaded file how it was read.
+        reason: a stable code; only of a file that is quarantined or has failed.
+        message: the reason in words; of a loaded file, how it was read.
         attempts: how often it could not be read.
-        next_attempt_at: of a failed file; it is left alone until then.
+        next_attempt_at: only of a failed file, which is left alone until then.
         rows_read: always rows_loaded + rows_rejected.
     """
 
@@ -60,47 +60,51 @@ class ImportedFile:
 
     @property
     def file_id(self) -> str:
-        """One per content, so that no content is loaded twice; and one per name for what was not loaded."""
+        """An id per content, so that no content is loaded twice; and one per name for files that were not loaded."""
         if self.status in ("loaded", "replaced"):
             return digest(self.sha256)
         return digest(self.sha256, self.name, self.version if self.sha256 is None else None)
 
     def is_due(self, now: datetime, modified_at: datetime) -> bool:
-        """Whether its bytes should be in the table and are not, now that it lies in the inbox, last written then."""
+        """Whether a file that is in the inbox again has to be loaded, because its rows are not in the table.
+
+        Args:
+            modified_at: when the file in the inbox was last written.
+        """
         if self.status == "failed":
             return self.next_attempt_at is None or self.next_attempt_at <= now
         return self.status in ("replaced", "gone") or self.is_dropped_again(modified_at)
 
     def is_dropped_again(self, modified_at: datetime) -> bool:
-        """Whether somebody has dropped a quarantined file once more: in a bucket the same bytes are the same version, but not as old."""
+        """Whether somebody has dropped a quarantined file again. In a bucket the same bytes have the same version, but a newer time."""
         return self.status == "quarantined" and modified_at > self.modified_at
 
     def build_note(self) -> str | None:
-        """What is laid beside a file that is quarantined, for whoever looks there."""
+        """Write the text of the .reason.txt beside a quarantined file; None for any other file."""
         return f"{self.reason}\n{self.message}\n" if self.status == "quarantined" else None
 
     @property
     def moved_to(self) -> str | None:
-        """Where the file is moved to, below the source's path; None where it stays."""
+        """The path below the source's path that the file is moved to; None if it is not moved."""
         if self.status == "quarantined":
             return build_path(QUARANTINE, self.name, self.mark)
         return build_path(ARCHIVE, self.name, self.mark) if self.status in ("loaded", "replaced", "duplicate") else None
 
     @property
     def mark(self) -> str:
-        """Tells the contents of one name apart."""
+        """A part of the moved file's name, which differs between files of one name."""
         return self.sha256[:8] if self.sha256 else digest(self.name, self.version)[:8]
 
 
 def build_path(folder: str, name: str, mark: str) -> str:
-    """`2026/jan.csv.gz` -> `archive/2026/jan.1a2b3c4d.csv.gz`."""
+    """Build the path of a moved file: `2026/jan.csv.gz` -> `archive/2026/jan.1a2b3c4d.csv.gz`."""
     path = PurePosixPath(name)
     stem, dot, suffixes = path.name.partition(".")
     return str(PurePosixPath(folder, path.parent, f"{stem}.{mark}{dot}{suffixes}"))
 
 
 def find_next_attempt(now: datetime, attempts: int) -> datetime:
-    """When a file that could not be read is tried again: after 1, 2, 4, 8 minutes."""
+    """Return when a file that could not be read is tried again: after 1, 2, 4, 8 minutes."""
     return now + _FIRST_WAIT * 2 ** (attempts - 1)
 
 

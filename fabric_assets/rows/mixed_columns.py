@@ -1,7 +1,7 @@
-"""A column in which some values do not fit their type -> one column of a table: the good values typed, the others as text beside them.
+"""A column in which some values do not fit its type -> one Arrow column with both: the good values typed, the others as text.
 
-One bad value in a column (a zero date, a text among numbers) must not make texts of the good ones: a text says less than its value.
-So a reader keeps both in one column of a batch, and shaping takes them apart.
+One bad value in a column (a zero date, a text among numbers) must not turn the good values into text. So a reader keeps
+both in one column of a batch, and shaping splits them into two.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -17,12 +17,12 @@ from fabric_assets.rows import arrow_types
 from fabric_assets.rows.arrow_types import TEXT
 
 ARROW_MISFITS: tuple[type[Exception], ...] = (pa.ArrowInvalid, pa.ArrowNotImplementedError)
-# What pyarrow and drivers' conversions raise of a Python value that a type cannot hold; Arrow's own errors are among them.
+# Raised by pyarrow and by drivers' conversions for a Python value that the type cannot hold; they include Arrow's own errors.
 PYTHON_MISFITS: tuple[type[Exception], ...] = (ValueError, TypeError, ArithmeticError, NotImplementedError)
 
 
 class MixedType(pa.ExtensionType):
-    """A struct of a value and a text, of which each row has at most one. It exists inside one process only, so it is not registered."""
+    """A struct of a value and a text; each row has at most one of them. It exists inside one process only, so it is not registered."""
 
     def __init__(self, kind: pa.DataType) -> None:
         self.kind = kind
@@ -37,15 +37,17 @@ class MixedType(pa.ExtensionType):
 
 
 def mix(values: pa.Array, texts: pa.Array) -> pa.Array:
-    """Args:
-    texts: of the rows without a value in `values`; NULL elsewhere.
+    """Put values and texts into one mixed column.
+
+    Args:
+        texts: of the rows without a value in `values`; NULL elsewhere.
     """
     kind = MixedType(values.type)
     return pa.ExtensionArray.from_storage(kind, pa.StructArray.from_arrays([values, texts], fields=list(kind.storage_type)))
 
 
 def add_texts(values: pa.Array, texts: pa.Array) -> pa.Array:
-    """Put texts beside the values of a column, which may be mixed already."""
+    """Add texts to a column, which may be mixed already."""
     if texts.null_count == len(texts):
         return values
     if isinstance(values.type, MixedType):
@@ -55,7 +57,7 @@ def add_texts(values: pa.Array, texts: pa.Array) -> pa.Array:
 
 
 def split(column: Any) -> tuple[Any, ...]:
-    """The parts of a column, one per type, each as long as the column; no row has a value in two of them."""
+    """Split a mixed column into its values and its texts, each as long as the column; any other column stays one part."""
     if not isinstance(column.type, MixedType):
         return (column,)
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
@@ -64,7 +66,7 @@ def split(column: Any) -> tuple[Any, ...]:
 
 
 def list_values(column: Any) -> list[Any]:
-    """Python's values of a column, whatever type each has."""
+    """List a column's values as Python objects; in a mixed column their types differ."""
     first, *others = (arrow_types.to_python(part) for part in split(column))
     for other in others:
         first = [right if left is None else left for left, right in zip(first, other, strict=True)]
@@ -72,11 +74,13 @@ def list_values(column: Any) -> list[Any]:
 
 
 def convert_in_halves(values: Any, kind: pa.DataType, convert: Callable[[Any], Any], *, misfits: tuple[type[Exception], ...] = ARROW_MISFITS) -> Any:
-    """Convert values, NULL where one does not fit: they are halved until the misfits are alone. One in a million costs some twenty conversions more.
+    """Convert values; one that does not fit becomes NULL.
+
+    A failed conversion is repeated for each half, until each misfit is alone: one misfit in a million costs some twenty conversions more.
 
     Args:
         values: an Arrow array, or Python's values.
-        convert: refuses values that hold a misfit.
+        convert: raises one of `misfits` if a value does not fit.
     """
     try:
         return convert(values)
@@ -89,7 +93,7 @@ def convert_in_halves(values: Any, kind: pa.DataType, convert: Callable[[Any], A
 
 
 def cast_texts(texts: pa.Array, kind: pa.DataType, cast: Callable[[Any], Any]) -> pa.Array:
-    """Cast what a source wrote as text; where a value does not fit, its text stays beside the others."""
+    """Cast the texts of a source to a type; a text that does not fit stays a text of the mixed column."""
     try:
         return cast(texts)
     except ARROW_MISFITS:
@@ -97,11 +101,11 @@ def cast_texts(texts: pa.Array, kind: pa.DataType, cast: Callable[[Any], Any]) -
 
 
 def build_column(values: Sequence[Any], kind: pa.DataType, build: Callable[[Sequence[Any]], pa.Array], spell: Callable[[Any], bytes | str]) -> pa.Array:
-    """Build a column from a driver's values; those that do not fit are spelt beside the others.
+    """Build a column from a driver's values; values that do not fit become texts of a mixed column.
 
     Args:
-        build: makes an array of `kind` out of values that all fit.
-        spell: writes one that does not; bytes need not be UTF-8, the engine sets such a row aside.
+        build: makes an array of `kind`, if all values fit.
+        spell: writes a value that does not fit as text. Bytes need not be UTF-8; if they are not, the engine rejects the row.
     """
     try:
         return build(values)
@@ -113,7 +117,7 @@ def build_column(values: Sequence[Any], kind: pa.DataType, build: Callable[[Sequ
 
 
 def mix_texts(values: Any, texts: pa.Array) -> pa.Array:
-    """Values, and the texts of those that are NULL."""
+    """Make a mixed column of values, and of the texts where a value is NULL."""
     values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
     if values.type == TEXT:
         return pc.coalesce(values, texts)

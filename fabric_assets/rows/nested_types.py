@@ -1,7 +1,7 @@
-"""Values that consist of values -> what a warehouse's column carries: a list of plain values is a list, all else is JSON.
+"""Nested values -> what a warehouse's column stores: a list of plain values stays a list, anything else becomes JSON.
 
-`SourceJson` marks texts that a database itself calls JSON. They are not parsed again, value by value: only what no warehouse takes for JSON
-(NUL, halves of characters, NaN, huge exponents) is looked for.
+`SourceJson` marks texts that the source database itself declares as JSON. They are not all parsed again: a search finds those that no
+warehouse accepts (NUL, half surrogate pairs, NaN, huge exponents).
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -18,12 +18,12 @@ from fabric_assets.rows.arrow_types import JSON, TEXT, get_carried_type, spell_t
 
 Column = Any  # pa.Array | pa.ChunkedArray
 _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_list_view, pa.types.is_large_list_view)
-# A cheap look for what may be no JSON to Postgres; what it finds is parsed.
+# A cheap search for texts that Postgres may not accept as JSON; only these are parsed.
 _SUSPICIOUS = r"\\u(?:0000|[dD][89a-fA-F])|NaN|nan|Infinity|inf|[eE][+-]?[0-9]{4,}"
 
 
 class SourceJson(pa.ExtensionType):
-    """Texts that their source vouches for as JSON. It exists inside one process only, so it is not registered."""
+    """The type of texts that their source declares as JSON. It exists inside one process only, so it is not registered."""
 
     def __init__(self) -> None:
         super().__init__(TEXT, "fabric.json")
@@ -48,7 +48,10 @@ def is_list(kind: pa.DataType) -> bool:
 
 
 def choose_nested(kind: pa.DataType) -> pa.DataType:
-    """The type of a column of values that no type carries: a list where all that it has are plain ones, JSON of nested ones, text of durations."""
+    """Choose the type of a column of lists, objects or durations.
+
+    That is a list if all its values are plain, JSON if they are nested, and text for durations.
+    """
     if pa.types.is_duration(kind):
         return TEXT
     inner = get_carried_type(kind.value_type) if is_list(kind) else None
@@ -56,15 +59,17 @@ def choose_nested(kind: pa.DataType) -> pa.DataType:
 
 
 def declare(kind: pa.DataType) -> pa.DataType:
-    """The type with which a reader says that a column is of a warehouse's type: text with wide offsets is JSON there, and no more than text here."""
+    """Return the type with which a reader declares a column of a warehouse's type. The warehouse's JSON is text with wide offsets,
+    which means plain text in a batch.
+    """
     return SOURCE_JSON if kind == JSON else kind
 
 
 def simplify_list(column: Column, plain: Callable[[Column], Column]) -> Column:
-    """A list of plain values, of whatever layout, as a list of carried ones; any other list as it is.
+    """Convert a list of plain values, in any layout, to a list of a warehouse's type; leave any other list as it is.
 
     Args:
-        plain: takes an array's values out of their wrapping.
+        plain: unwraps an array's values.
     """
     inner = column.type.value_type
     if is_list(inner) or (get_carried_type(inner) is None and not isinstance(inner, pa.BaseExtensionType)):
@@ -75,7 +80,7 @@ def simplify_list(column: Column, plain: Callable[[Column], Column]) -> Column:
 
 def _carry(values: Column) -> Column:
     kind = get_carried_type(values.type)
-    # Values that are finer than the carried type stay what they are: the list does not fit, and is kept beside.
+    # Values finer than the warehouse's type stay as they are: the list then does not fit, and goes into the variant column.
     return values if kind is None or kind == values.type or pa.types.is_temporal(values.type) else values.cast(kind)
 
 
@@ -97,7 +102,7 @@ def _map_list(column: Any, convert: Callable[[Column], Column]) -> Any:
 
 
 def spell_spans(column: Column) -> Column:
-    """Nested values whose times and durations are texts: Python has no times below zero and of 24 hours, and spells durations its own way."""
+    """Write nested times and durations as texts: Python has no negative times and no 24:00:00, and spells durations its own way."""
     if isinstance(column, pa.ChunkedArray):
         return pa.chunked_array([spell_spans(chunk) for chunk in column.chunks] or [spell_spans(pa.array([], column.type))])
     kind = column.type
@@ -109,7 +114,7 @@ def spell_spans(column: Column) -> Column:
         return map_lists(column.cast(pa.list_(kind.value_type)), spell_spans)
     if pa.types.is_map(kind):
         pairs = map_lists(column.cast(pa.list_(pa.struct([pa.field("key", kind.key_type, nullable=False), pa.field("value", kind.item_type)]))), spell_spans)
-        # A NULL is told by its offset.
+        # In a map array the offset of a NULL is NULL.
         offsets = pc.if_else(pa.concat_arrays([pairs.is_null(), pa.array([False])]), pa.scalar(None, pa.int32()), pairs.offsets)
         return pa.MapArray.from_arrays(offsets, *pairs.values.flatten())
     children = [spell_spans(child) for child in column.flatten()]
@@ -117,7 +122,7 @@ def spell_spans(column: Column) -> Column:
 
 
 def drop_views(kind: pa.DataType) -> pa.DataType:
-    """A type without views of texts and bytes, at any depth: pyarrow cannot take single rows of them."""
+    """Replace views of texts and bytes in a type, at any depth: pyarrow cannot take single rows of them."""
     if pa.types.is_string_view(kind):
         return TEXT
     if pa.types.is_binary_view(kind):
@@ -132,7 +137,7 @@ def drop_views(kind: pa.DataType) -> pa.DataType:
 
 
 def read_lists(column: Column) -> Column:
-    """JSON texts of lists of plain values as lists of texts; NULL where a text is none."""
+    """Parse JSON texts as lists of texts; NULL where a text is not a list of plain values."""
     return pa.array([None if text is None else _read_list(text) for text in column.to_pylist()], pa.list_(TEXT))
 
 
@@ -147,7 +152,7 @@ def _read_list(text: str) -> list[str | None] | None:
 
 
 def find_rows_of_values(column: Column, condition: Callable[[Column], Column]) -> Column | None:
-    """Where a list has a value that meets a condition; None where no list has."""
+    """Mark the rows whose list has a value that meets a condition; None if no list has."""
     masks, found = [], False
     for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
         parents = pc.list_parent_indices(chunk).filter(pc.fill_null(condition(chunk.flatten()), False))
@@ -157,7 +162,7 @@ def find_rows_of_values(column: Column, condition: Callable[[Column], Column]) -
 
 
 def write_json(column: Column) -> Column:
-    """Nested values as JSON, a map as an object; NULL where a warehouse would not take one for it."""
+    """Write nested values as JSON, a map as an object; NULL where a warehouse would not accept the JSON."""
     values = to_python(column)
     if has_type(column.type, pa.types.is_map):
         values = [_build_objects(value, column.type) for value in values]
@@ -172,7 +177,7 @@ def has_type(kind: pa.DataType, *tests: Callable[[pa.DataType], bool]) -> bool:
 
 
 def _build_objects(value: Any, kind: pa.DataType) -> Any:
-    """Make objects of maps, which Python has as pairs; of one that has a key twice its pairs."""
+    """Turn maps, which Python has as pairs, into objects; a map with duplicate keys stays a list of pairs."""
     if value is None:
         return None
     if pa.types.is_map(kind):
@@ -186,7 +191,7 @@ def _build_objects(value: Any, kind: pa.DataType) -> Any:
 
 
 def keep_json(texts: Column) -> Column:
-    """Texts that are JSON to their writer, as JSON; NULL where a warehouse would not take one for it."""
+    """Type texts that are valid JSON for their writer as JSON; NULL where a warehouse would not accept one."""
     suspicious = pc.fill_null(pc.match_substring_regex(texts, _SUSPICIOUS), False)
     if not pc.any(suspicious).as_py():
         return texts.cast(JSON)
@@ -195,12 +200,12 @@ def keep_json(texts: Column) -> Column:
 
 
 def parse_json(texts: Column) -> Column:
-    """Texts as JSON; NULL where one is none."""
+    """Type texts as JSON; NULL where a text is not JSON."""
     return pa.array([text if text is not None and is_json(text) else None for text in texts.to_pylist()], JSON)
 
 
 def is_json(value: str) -> bool:
-    """Whether a text is JSON that Postgres too takes for it: without NaN, NUL, halves of characters and numbers beyond its own."""
+    """Whether a text is JSON that Postgres accepts too: without NaN, NUL, half surrogate pairs and numbers beyond its own."""
     try:
         text = json.dumps(json.loads(value, parse_int=_check_number, parse_float=_check_number), ensure_ascii=False, allow_nan=False)
         text.encode()

@@ -1,4 +1,4 @@
-"""The columns of a stream that keeps the forms of an earlier release -> what loads since the upgrade have learnt of them."""
+"""The columns of a stream that keeps the forms of an earlier release -> what loads since the upgrade have recorded of them."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What a load is asked for and what it reports: plain dataclasses, so that factories need no import of the engine."""
+"""A load's request and its reports: plain dataclasses, so that factories need no import of the engine."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,11 +14,13 @@ from fabric_assets.settings import Settings
 
 @dataclass(frozen=True)
 class LoadRequest:
-    """Args:
-    streams: empty for all of the source's.
-    full_refresh: forget cursors and tables of these streams, read everything again.
-    run_id: of the orchestrator's run, for the ledger.
-    earlier_runs: runs that this one goes on with: what they have loaded is reported again, not loaded again.
+    """What one load of a source is asked to do.
+
+    Args:
+        streams: empty for all of the source's.
+        full_refresh: forget cursors and tables of these streams, read everything again.
+        run_id: of the orchestrator's run, for the ledger.
+        earlier_runs: runs that this one continues: streams that they have loaded are reported again, not loaded again.
     """
 
     tenant: TenantConfig
@@ -35,11 +37,11 @@ class SchemaChange:
     """A difference between a table and the rows that came for it.
 
     Args:
-        change: `column_added`, `column_missing` or `type_changed`; `column_named` for a name that is not the one of dlt's rule, `column_renamed`.
+        change: `column_named` is for a column whose name differs from dlt's rule.
         before: the column's type in the warehouse; empty where there was no column. Of a name: the source's field, or the former name.
         after: the type that came; empty where none came. Of a name: the column, or the nested table.
-        values: of `type_changed`: how many values of this load are kept in a column beside.
-        declared: of `column_missing`: the source declares its columns, and this is not one of them any more.
+        values: of `type_changed`: how many values of this load went into the variant column.
+        declared: of `column_missing`: the source declares its columns, and no longer this one.
     """
 
     table: str
@@ -56,15 +58,15 @@ class LoadRecord:
     """One row of `<tenant>_fabric.loads`: what one load did, or failed to do, for one stream.
 
     Args:
-        window_start: the cursor value from which the load read, it included; None for the beginning.
+        window_start: the cursor value from which the load read, inclusive; None for the beginning.
         window_end: the highest cursor value that it met.
         rows_read: rows that the source gave: those loaded and those rejected.
         rows_loaded: rows written, including duplicates that a merge left out.
         rows_total: rows in the table afterwards; None where the load failed.
         bytes: size of the loaded rows in memory, as Arrow.
         retriable: of a load that failed: whether another try may help.
-    value_forms: the version of the forms (rows/value_forms.py) in the stream's table; None of loads before there were versions.
-    column_names: the fields whose columns have other names (stream_names.py), as JSON; None where the load has changed none.
+        value_forms: the version of the forms (rows/value_forms.py) in the stream's table; None of loads before there were versions.
+        column_names: the fields whose columns have other names (stream_names.py), as JSON; None where the load has changed none.
     """
 
     load_id: str
@@ -104,10 +106,10 @@ class StreamReport:
     Args:
         record: its row of the ledger.
         table_name: fully qualified: database.dataset.table.
-        first_run: the table was new, or made anew.
-        files: what became of dropped files, of a source that imports them.
+        first_run: the table is new, or was recreated.
+        files: the dropped files of the load, with their new status; only of a source that imports them.
         warnings: what a reader of the run should know, a sentence each.
-        rows_missing: rows that were deleted from the table since the last load, by something else than a load.
+        rows_missing: rows that something other than a load has deleted from the table since the last load.
     """
 
     record: LoadRecord
@@ -139,7 +141,7 @@ class StreamReport:
 
 @dataclass(frozen=True)
 class StreamFailure:
-    """A stream of which nothing was loaded, and why."""
+    """A stream that was not loaded, and why."""
 
     stream: str
     error: FabricError = field(compare=False)

@@ -1,4 +1,4 @@
-"""Rows -> short digests that are equal where the rows are, read from a source or from the warehouse, whatever type carries a value."""
+"""Rows -> short digests. Equal rows have equal digests, whether read from a source or the warehouse, in any type of the values."""
 
 import hashlib
 import json
@@ -18,8 +18,10 @@ _EXACT = Context(prec=100)
 
 
 def digest_rows(table: pa.Table, columns: Sequence[str]) -> Iterator[str]:
-    """Args:
-    columns: of the table; what does not fit one's type in the warehouse is found in its variant column.
+    """Yield a digest per row.
+
+    Args:
+        columns: of the table. A value that did not fit its column's type in the warehouse is read from the variant column.
     """
     values = [_list_values(table[name]) for name in columns]
     for index, name in enumerate(columns):
@@ -31,7 +33,7 @@ def digest_rows(table: pa.Table, columns: Sequence[str]) -> Iterator[str]:
 
 
 def _list_values(column: Any) -> list[Any]:
-    """A column's values; JSON without what its writers do differently: blanks, and the order of keys."""
+    """List a column's values; JSON in one spelling, because writers differ in blanks and the order of keys."""
     values = list_values(column)
     return [_sort_keys(value) for value in values] if column.type in (JSON, SOURCE_JSON) else values
 
@@ -60,6 +62,6 @@ def _write(value: Any) -> str | None:
 
 
 def _write_number(value: float | Decimal) -> str:
-    """1, 1.0 and 1.00 are one number."""
+    """Write a number in one spelling: 1, 1.0 and 1.00 are equal."""
     exact = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
     return format(exact.normalize(_EXACT), "f") if exact.is_finite() else str(exact)

@@ -1,8 +1,8 @@
 """The fields of a stream's rows -> the columns and tables that they have in the warehouse; no two fields share one.
 
-The rule (rows/column_names.py) proposes a name. A field whose name is taken gets the same name with a number. What a field
-once has stays its own, because the names are kept with the stream's state. Not kept are fields that are spelt as their columns:
-a column that no kept name mentions belongs to the field of its own name.
+The rule (rows/column_names.py) proposes a name. A field whose name is taken gets the same name with a number. A field
+keeps its name, because names are saved with the stream's state. A field that is spelt as its column is not saved: a column without
+a saved name belongs to the field of its own name.
 
 A field is known by its path: the keys that lead to it within one row of its table, in their composed Unicode form.
 """
@@ -24,7 +24,7 @@ Path = tuple[str, ...]
 
 @dataclass
 class _Names:
-    """Names of one kind in one place, from both sides: path -> name, name -> path."""
+    """The names of a table's columns, or of its nested tables, in both directions: path -> name, name -> path."""
 
     by_path: dict[Path, str] = field(default_factory=dict)
     by_name: dict[str, Path] = field(default_factory=dict)
@@ -35,14 +35,14 @@ class _Names:
 
 
 class StreamNames:
-    """Names of one stream's columns and nested tables; `get_*` give a field its name for good, `find_column` only tells what it would be.
+    """The names of one stream's columns and nested tables. `get_*` assign a name for good; `find_column` only looks it up or predicts it.
 
     Args:
         layout: table -> columns, as committed; empty for a stream that is loaded anew.
-        kept: what `export` has given at the end of an earlier load.
-        value_forms: of a FIRST stream the columns were named by dlt's rule alone, and the field that comes first owns one.
+        kept: the result of `export` at the end of an earlier load.
+        value_forms: in a FIRST stream dlt's rule alone named the columns, and a column belongs to the first field of its name.
         rename: the names that the stream's YAML gives to fields of the row itself.
-        reserved: names that no column of the destination can have; a field that is spelt so gets a number as well.
+        reserved: names that no column of the destination can have; a field with such a name gets a number too.
         where: tenant, source and stream, for messages.
     """
 
@@ -78,7 +78,7 @@ class StreamNames:
     # --- columns
 
     def get_column(self, table: str, path: Path) -> str:
-        """The column of a field; it belongs to the field from now on."""
+        """Return a field's column, which belongs to the field from now on."""
         names = self._columns.setdefault(table, _Names())
         known = names.by_path.get(path)
         if known is not None:
@@ -95,7 +95,7 @@ class StreamNames:
         self._columns.setdefault(table, _Names()).add(path, name)
 
     def get_columns(self, table: str, labels: Iterable[str]) -> None:
-        """Name the fields of a table's rows together, so that the order in which they stand decides nothing."""
+        """Name the fields of a table's rows together, so that their order does not matter."""
         names = self._columns.setdefault(table, _Names())
         groups: dict[str, list[str]] = {}
         for label in labels:
@@ -108,7 +108,7 @@ class StreamNames:
                     self.get_column(table, (path,))
 
     def find_column(self, label: str, table: str = "") -> str:
-        """The column that a field of the row itself has, or would get if it came next."""
+        """Return the column that a field of the row itself has, or would get if it came next."""
         table, path = table or self._stream, (compose(label),)
         known = self._columns[table].by_path.get(path) if table in self._columns else None
         return known or self._choose_column(table, path)[0]
@@ -121,7 +121,7 @@ class StreamNames:
         return self._rivals.get((table, column))
 
     def list_seen(self, label: str) -> Iterator[str]:
-        """The column of a field of the row itself, and what the names of columns nested in it begin with."""
+        """Yield the column of a field of the row itself, and the beginnings of the names of columns nested in it."""
         path = compose(label)
         yield self.find_column(label)
         yield self._spell_first(path)
@@ -129,7 +129,7 @@ class StreamNames:
             yield normalize_column(path)
 
     def _choose_column(self, table: str, path: Path) -> tuple[str, str | None]:
-        """A name for a field without one, and the field that has the name which the rule proposes."""
+        """Choose a name for a new field; also return the field that already has the name that the rule proposes."""
         names, layout = self._columns.get(table) or _Names(), self.layout.get(table, {})
         is_renamed = table == self._stream and path[0] in self._rename
         if self.is_first and not (is_renamed and len(path) == 1):
@@ -153,11 +153,11 @@ class StreamNames:
     # --- nested tables
 
     def get_table(self, parent: str, path: Path, wanted: str, former: str) -> str:
-        """The table of a list; it belongs to the list from now on.
+        """Return a list's table, which belongs to the list from now on.
 
         Args:
-            wanted: by the present rule.
-            former: by dlt's rule alone.
+            wanted: its name by the present rule.
+            former: its name by dlt's rule alone.
         """
         names = self._tables.setdefault(parent, _Names())
         known = names.by_path.get(path)
@@ -189,10 +189,10 @@ class StreamNames:
     # --- what is kept
 
     def export(self, tables: Mapping[str, Iterable[str]]) -> str:
-        """The names to keep with the stream's state.
+        """Export the names to save with the stream's state.
 
         Args:
-            tables: the columns that there are after the load: a field whose rows were all rejected has none.
+            tables: the columns after the load; a field whose rows were all rejected has no column.
         """
         columns = {
             table: sorted(
@@ -216,14 +216,14 @@ class StreamNames:
         return json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
 
     def list_columns(self) -> list[tuple[str, Path, str]]:
-        """Each table, field and column that are known; `list_tables` likewise gives parent, list and nested table."""
+        """List each known table, field and column; `list_tables` lists parent, list and nested table."""
         return [(table, path, name) for table, names in self._columns.items() for path, name in names.by_path.items()]
 
     def list_tables(self) -> list[tuple[str, Path, str]]:
         return [(parent, path, name) for parent, names in self._tables.items() for path, name in names.by_path.items()]
 
     def get_changes(self, tables: Mapping[str, Iterable[str]]) -> list[SchemaChange]:
-        """The names that this load has chosen otherwise than dlt's rule does, and those that it has changed."""
+        """List the new names that differ from dlt's rule, and the columns that this load has renamed."""
         return [
             *(SchemaChange(self._stream, new, "column_renamed", before=old, after=new) for old, new in self.renamed.items()),
             *(
@@ -254,7 +254,7 @@ class StreamNames:
     # --- rename
 
     def _rename_columns(self) -> None:
-        """Give renamed fields their names; columns that are loaded are renamed in the layout, and listed in `renamed`."""
+        """Give renamed fields their names. Existing columns are renamed in the layout and listed in `renamed`."""
         layout = self.layout.get(self._stream, {})
         names = self._columns.setdefault(self._stream, _Names())
         wanted: dict[Path, str] = {}
@@ -291,7 +291,7 @@ class StreamNames:
 
 
 def _is_free(name: str, path: Path, names: _Names, layout: Mapping[str, Any]) -> bool:
-    """Whether a field may have a name. A column that no name is kept for belongs to the field of its own name, unless it is a variant."""
+    """Whether a field may have a name. A column without a saved name belongs to the field of its own name, unless it is a variant."""
     if name in names.by_name:
         return False
     return name not in layout or (path == (name,) and not is_variant(name, layout))

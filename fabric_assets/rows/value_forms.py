@@ -1,9 +1,9 @@
 """The versions of the form in which stored values and column names are written.
 
-A stream keeps the version with which its table was made, so a new form never meets an old one in one column. A connector or a
-shaper that changes a form asks `memory.value_forms >= 2` for it, and writes the earlier form below that. For each column whose
-values would have another form today, it calls `memory.note_older_form` with a word of OLDER_FORMS: the run's summary then names
-the column, and `fabric migrate-values` rewrites it in the warehouse, or says that the stream has to be loaded anew.
+A stream keeps the version with which its table was made, so no column mixes two forms. A connector or shaper that changes a form
+writes the new one only if `memory.value_forms >= 2`. For each column whose values would have another form today, it calls
+`memory.note_older_form` with a word of OLDER_FORMS. The run's summary then names the column, and `fabric migrate-values` rewrites
+it in the warehouse or says that the stream has to be loaded anew.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 FIRST = 1
 # New tables, and tables that a full refresh or `fabric migrate-values` has made anew.
 CURRENT = 2
-# In place of a field: the stream's rows as a whole.
+# Instead of a field's name: the stream's rows as a whole.
 WHOLE_STREAM = "*"
 
 
@@ -31,11 +31,11 @@ class OlderForm:
 OLDER_FORMS: Mapping[str, OlderForm] = {
     "uuid": OlderForm("UUIDs as bytes"),
     "json": OlderForm("JSON as text"),
-    # Followed by the words of the values' type: see name_list_form. The text is parsed (older_forms/lists.py), for no SQL of DuckDB reads Postgres's.
+    # Followed by the words of the values' type: see name_list_form. Python parses the text (older_forms/lists.py): DuckDB's SQL cannot read Postgres's arrays.
     "list": OlderForm("lists as text"),
     "text": OlderForm("another spelling"),
     "rows": OlderForm("the first list within an object in place of the object"),
-    # 10.1 and 10.10 are one number, and which text it was is lost.
+    # 10.1 and 10.10 are one number: which of them the text was is lost.
     "code": OlderForm("codes as numbers"),
 }
 _LIST = "list:"

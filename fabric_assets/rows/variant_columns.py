@@ -1,4 +1,4 @@
-"""Columns beside others, for values that do not fit a type: `price__v_text` beside `price`."""
+"""Variant columns, for values that do not fit a column's type: `price__v_text` beside `price`."""
 
 import re
 from collections.abc import Container, Iterable
@@ -17,17 +17,17 @@ def is_named_as_variant(name: str) -> bool:
 
 
 def is_variant(name: str, columns: Container[str]) -> bool:
-    """Whether a column holds the values of another one of these columns that do not fit its type."""
+    """Whether a column is the variant column of another one of these columns."""
     found = _VARIANT.fullmatch(name)
     return found is not None and found[1] in columns
 
 
 def name_variant(name: str, kind: pa.DataType) -> str:
-    """The column beside another one, for values of a type."""
+    """Name the variant column of a column for values of a type."""
     return join_names((name, f"v_{get_word(kind).partition('(')[0]}"))
 
 
 def find_variants(former: str, name: str, columns: Iterable[Any]) -> dict[str, str]:
-    """The columns beside one that gets another name, and the names that they get."""
+    """Find the variant columns of a column that is renamed; returns their old and new names."""
     prefix = f"{former}{SEPARATOR}v_"
     return {each: join_names((name, each[len(former) + len(SEPARATOR) :])) for each in columns if each.startswith(prefix) and is_variant(each, (former,))}

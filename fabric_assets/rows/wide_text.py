@@ -1,7 +1,7 @@
 """The first bytes of a file -> whether they are UTF-16 without a byte order mark.
 
-Many letters of UTF-16 are two bytes that are ASCII too (Cyrillic, Arabic), so zeros alone do not tell. The line ends do: each has a zero byte, and read
-in the wrong order they are no characters.
+Many letters of UTF-16 are two bytes that are ASCII too (Cyrillic, Arabic), so zero bytes alone do not tell. Line ends do: each has a zero byte, and
+in the wrong byte order they are not characters.
 """
 
 import codecs
@@ -13,7 +13,7 @@ _ODD = {"Cc", "Cs", "Co", "Cn"}
 
 
 def find_wide_encoding(head: bytes) -> str | None:
-    """The encoding, `utf-16-le` or `utf-16-be`; None where the bytes are anything else."""
+    """Find the encoding, `utf-16-le` or `utf-16-be`; None if the bytes are anything else."""
     head = head[:_LENGTH]
     if 0 not in head:
         return None
@@ -21,7 +21,7 @@ def find_wide_encoding(head: bytes) -> str | None:
 
 
 def guess_by_zeros(head: bytes) -> str | None:
-    """The encoding that the zero bytes of a text with something odd in it suggest: good for a remedy, not for reading."""
+    """Guess the encoding of a damaged text by its zero bytes: good for a remedy, not for reading."""
     head = head[:_LENGTH]
     if head.count(0) * 5 <= len(head):
         return None

@@ -1,4 +1,4 @@
-"""A number of JSON is a double only where none of its digits is lost; this is also found in a whole file, without parsing it."""
+"""A JSON number becomes a double only if no digit is lost; such numbers are also found in a whole file without parsing it."""
 
 import json
 from decimal import Decimal
@@ -21,14 +21,14 @@ def test_no_digit_is_lost(text: str) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(ROWS, NUMBERS, st.text(alphabet='a"\\,: 0123456789.', max_size=30))
-def test_a_line_keeps_all_but_the_long_numbers_which_become_texts(kinds: dict[str, str], number: str, text: str) -> None:
+def test_only_the_long_numbers_of_a_line_become_texts(kinds: dict[str, str], number: str, text: str) -> None:
     values = {"n": number, "t": json.dumps(text), "l": f"[{number},{json.dumps(text)} , {number}]"}
     line = "{" + ", ".join(f"{json.dumps(key)}: {values[kind]}" for key, kind in kinds.items()) + "}\n"
     assert json.loads(quote_long_numbers(line)) == json.loads(line, parse_float=read_number)
 
 
 @pytest.mark.parametrize("text", ["0.30000000000000004", "1.50", "1e5", "123456789012345.6", "0.1000000000000000000000", "1e400", "1" + "0" * 400 + ".5"])
-def test_what_a_double_holds_is_one_and_what_is_beyond_all_doubles_stays_no_number(text: str) -> None:
+def test_a_number_that_a_double_holds_and_a_number_beyond_all_doubles_are_left_as_they_are(text: str) -> None:
     assert read_number(text) == float(text)
 
 
@@ -42,20 +42,20 @@ def test_a_number_too_small_for_a_double_stays_its_text(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["0e-400", "-0.0e-999", "5e-324", "1e-300", "2.5e-7", "1E-05"])
-def test_a_small_number_that_a_double_holds_is_one(text: str) -> None:
+def test_a_small_number_that_a_double_holds_becomes_a_double(text: str) -> None:
     assert read_number(text) == float(text)
 
 
-def test_a_part_of_a_uuid_is_no_number() -> None:
+def test_a_part_of_a_uuid_is_not_read_as_a_number() -> None:
     assert not has_long_number(b'{"id": "6ba7b81e-9dad-11d1-80b4-00c04fd430c8", "b": "a1e-4123-8f"}')
 
 
-def test_an_exponent_beyond_all_decimals_is_no_error() -> None:
+def test_an_exponent_beyond_all_decimals_raises_no_error() -> None:
     assert read_number("1e-99999999999999999999") == "1e-99999999999999999999"
 
 
 @pytest.mark.parametrize(
     "line", ['{"a": "' + "." * 100_000 + '"}', '{"a": "1.2.3.4.5.6.7.8.9.10.11"}', '{"a": 12345678901234567890}', '{"a": "0.1234567890123456789"}']
 )
-def test_what_only_looks_like_a_long_number_is_none(line: str) -> None:
+def test_a_text_that_only_looks_like_a_long_number_is_left_alone(line: str) -> None:
     assert not has_long_number(line.encode())
