@@ -19,6 +19,7 @@ from fabric_assets.settings import Settings
 from fabric_assets.transform import fork_server
 from fabric_assets.transform.build import BuildRequest, DbtWorker
 from fabric_assets.transform.process import WorkerProcess, build_environment
+from fabric_assets.transform.project import prepare_project
 from tests.conftest import ROOT
 from tests.transform.conftest import build_tenant, get_raw_statements, make_tenant, run_duckdb
 from tests.transform.test_build import assert_ended, wait_for
@@ -213,6 +214,24 @@ def test_a_process_with_more_than_a_thousand_open_files_gets_its_worker(prepared
 def build_one(settings: Settings, worker: DbtWorker, model: str = "stg_customers", *, seconds: float = 120) -> list[str]:
     request = BuildRequest(tenant=make_tenant("acme"), models=(f"model.fabric.{model}",), tests=(), settings=settings, timeout_seconds=seconds)
     return [result.status for result in worker.build(request)]
+
+
+@pytest.mark.usefixtures("environment")
+def test_workers_build_the_project_as_it_is_though_their_server_began_before_it_changed(own_project: Settings) -> None:
+    run_duckdb(own_project, "acme", *get_raw_statements("acme", amounts=[60]))
+    prepare_project(own_project)
+    first, waiting = DbtWorker.start(own_project), DbtWorker.start(own_project)
+    waiting.wait_until_ready()
+    assert build_one(own_project, first) == ["success"]
+    (model,) = own_project.dbt_project_dir.rglob("stg_customers.sql")
+    model.write_text(model.read_text().rstrip() + "\nwhere false\n")
+    prepare_project(own_project)
+    later = DbtWorker.start(own_project)
+    assert get_parent(later.pid) == get_parent(waiting.pid)
+    for worker in (waiting, later):
+        run_duckdb(own_project, "acme", "drop view if exists acme_staging.stg_customers")
+        assert build_one(own_project, worker) == ["success"]
+        assert run_duckdb(own_project, "acme", "select count(*) from acme_staging.stg_customers") == [(0,)]
 
 
 @pytest.mark.usefixtures("environment")
