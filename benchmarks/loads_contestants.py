@@ -23,8 +23,8 @@ TENANT = "bench"
 # What a source or destination wants on top counts as the run's own.
 START = """
 import gc
-from fabric_assets.importing import collect_nothing
-with collect_nothing():
+from fabric_assets.importing import without_garbage_collection
+with without_garbage_collection():
     import fabric_assets.cli.run, fabric_assets.factories.runs, fabric_assets.loading.load
     try:
         from fabric_assets.factories.instance.opening import get_instance

@@ -15,6 +15,6 @@ def defs() -> dg.Definitions:
     load_env_file()
     forget_provisioning()
     settings = load_settings()
-    # Only under these commands may loading start a process: a developer's edit of a model or of a selection shows at the next reload.
+    # Only under these commands may loading start a process, so that a developer sees an edited model or selection at the next reload.
     prepares = bool(os.environ.get("DAGSTER_IS_DEV_CLI") or os.environ.get("DAGSTER_IS_DEFS_VALIDATION_CLI"))
     return build_definitions(settings, prepares=prepares)

@@ -1,8 +1,8 @@
 """`.env` -> environment variables, for local work; a variable that is really set wins over the file.
 
-The first process of a tree (`fabric`, `make dev`, a code server) reads the file in its folder and hands its path on. A run reads the same file again as it
-starts, so an edit needs no restart. Variables of the platform's own are read once, by the first process: a run under other settings than its code server's
-would be another fleet's.
+The first process of a tree (`fabric`, `make dev`, a code server) reads the file in its folder and passes its path to its children. A run reads the same
+file again as it starts, so an edit needs no restart. Only the first process reads the platform's own variables: a run under other settings than those of
+its code server would work on another fleet.
 """
 
 import io
@@ -19,18 +19,18 @@ from dotenv.parser import parse_stream
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.naming import PLATFORM_VARIABLES
 
-# Handed on to children: the file, and the names of the variables that came from it.
+# Variables for child processes: the file, and the names of the variables that came from it.
 _FILE, _NAMES = "_FABRIC_ENV_FILE", "_FABRIC_ENV_NAMES"
-# A command line of Dagster's, as the system has it: a script of that name, or a module.
+# The command line of a Dagster process, as the system has it: a script of that name, or a module.
 _COMMAND = re.compile(rb"^[^\0]*\0?(?:[^\0]*/(?:dagster|dg)|-m\0dagster)\0|^(?:[^\0]*/)?(?:dagster|dg)\0")
 
 
 def load_env_file(folder: Path | None = None, environ: MutableMapping[str, str] | None = None) -> None:
-    """Set what the file has and the environment has not; in a child process bring up to date what came from the file.
+    """Set the file's variables that the environment does not have; in a child process, update those that came from the file.
 
     Args:
-        folder: where the file is, in the first process of a tree; default the current folder.
-        environ: default `os.environ`.
+        folder: the file's folder, for the first process of a tree; default: the current folder.
+        environ: default: `os.environ`.
 
     Raises:
         ConfigurationError: the file cannot be read, or is not UTF-8.
@@ -59,22 +59,24 @@ def load_env_file(folder: Path | None = None, environ: MutableMapping[str, str] 
 
 
 def _find_real_environment() -> dict[str, str] | None:
-    """The variables with which the outermost Dagster command above this process began; None outside of one, or where the system does not tell.
+    """Find the variables with which the outermost Dagster command above this process started.
 
-    `dagster code-server start`, `dagster dev` and `dg dev` put the `.env` of their folder over the variables that are really set, before our code runs.
+    Returns None outside of such a command, and where the system does not tell.
+
+    `dagster code-server start`, `dagster dev` and `dg dev` override variables that are really set by the `.env` of their folder, before our code runs.
     """
     found, process = None, Path("/proc/self")
     with suppress(OSError, ValueError):
         while _COMMAND.search((process / "cmdline").read_bytes()):
             entries = os.fsdecode((process / "environ").read_bytes()).split("\0")
             found = dict(entry.split("=", 1) for entry in entries if "=" in entry)
-            # Its second field, the program's name, may hold anything but is in brackets.
+            # The second field, the program's name, may contain anything, but is in brackets.
             process = Path("/proc", (process / "stat").read_text().rpartition(")")[2].split()[1])
     return found
 
 
 def _read_values(file: Path) -> dict[str, str]:
-    """Read a file's variables; a line that is not one is named on standard error and left out, without its text, which may hold a secret."""
+    """Read a file's variables. A wrong line is left out, and its number is printed on standard error, without its text, which may hold a secret."""
     try:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

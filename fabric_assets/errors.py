@@ -1,4 +1,4 @@
-"""Every exception of the platform, grouped by what it takes to recover.
+"""Every exception of the platform, grouped by how one recovers.
 
     FabricError
     ├── ConfigurationError      somebody edits YAML, the environment or a dbt model; never retried
@@ -16,8 +16,8 @@
         ├── DestinationUnavailable
         └── LeaseHeld           another run works on the same tenant and source
 
-Messages name the tenant, the place and the cause; `remedy` says what to do next. No message holds a secret's value: each is masked as it is made,
-whatever a driver or a server put into it. Characters that change what a terminal shows are spelt out.
+Messages name the tenant, what failed and the cause; `remedy` says what to do next. No message holds a secret's value: each is masked when it is created,
+also the parts that come from a driver or a server. Characters that change what a terminal shows are spelt out.
 """
 
 from fabric_assets.masking import mask
@@ -27,18 +27,18 @@ _LONGEST_TRACEBACK = 20_000
 
 
 class FabricError(Exception):
-    """Root of the tree.
+    """The base of all exceptions.
 
     Args:
         message: what is wrong, and where.
         remedy: what the reader does next; empty where the message already says it.
 
     Attributes:
-        where: file and line of the YAML that declares what failed, as far as the caller knows it.
-        at_destination: it was raised as the destination was opened, whatever its kind.
+        where: file and line of the YAML that declares what failed, if the caller knows it.
+        at_destination: whether it was raised while the destination was opened.
     """
 
-    # Of a fault of ours: where it happened, the file with it as messages show it, and whether that or the log keeps it (`own_faults.py`).
+    # For a fault of ours: its traceback, the file of it as messages show it, and whether that file or the log has it (`own_faults.py`).
     traceback = ""
     traceback_file = ""
     is_kept = False
@@ -64,32 +64,32 @@ class FabricError(Exception):
 
 
 class ConfigurationError(FabricError):
-    """Something declared is wrong: edit it, then try again."""
+    """A wrong declaration or setting: edit it, then try again."""
 
 
 class SecretError(ConfigurationError):
-    """A SecretRef could not be resolved.
+    """A SecretRef that cannot be resolved.
 
     Attributes:
-        reference: its key and name, such as `env` and `SHOP_URL`, as far as the caller knows them.
+        reference: its key and name, such as `env` and `SHOP_URL`, if the caller knows them.
     """
 
     reference: tuple[str, str] | None = None
 
 
 class PermanentError(FabricError):
-    """A repeat gives the same answer."""
+    """A failure that another try would only repeat."""
 
 
 class SourceError(PermanentError):
-    """The source answered and refused, or lacks what the stream names."""
+    """A refusal by the source, or a source that lacks what the stream names."""
 
 
 class RefusedRequest(SourceError):
-    """An HTTP API refuses a request.
+    """A refusal of a request by an HTTP API.
 
     Args:
-        status: of its answer.
+        status: the status of its answer.
     """
 
     def __init__(self, message: str, *, remedy: str = "", status: int = 0) -> None:
@@ -98,15 +98,15 @@ class RefusedRequest(SourceError):
 
 
 class DestinationError(PermanentError):
-    """The destination answered and refused."""
+    """A refusal by the destination."""
 
 
 class DataError(PermanentError):
-    """The source's rows cannot be loaded as declared."""
+    """Rows of the source that cannot be loaded as declared."""
 
 
 class QuarantinedFile(DataError):
-    """A dropped file cannot be loaded as a whole, and somebody must look at it.
+    """A dropped file that cannot be loaded, and that somebody must look at.
 
     Args:
         reason: a stable code: lower-case words joined by underscores.
@@ -119,14 +119,14 @@ class QuarantinedFile(DataError):
 
 
 class TransformError(PermanentError):
-    """dbt could not build what was asked for."""
+    """A build that dbt could not complete."""
 
 
 class InternalError(PermanentError):
     """A fault of ETL Fabric itself, which nobody else can correct.
 
     Args:
-        traceback: where it happened, for those who correct it; masked as the message is.
+        traceback: for those who correct the fault; masked like the message.
     """
 
     def __init__(self, message: str, *, remedy: str = "report it with this message and its traceback", traceback: str = "") -> None:
@@ -135,16 +135,16 @@ class InternalError(PermanentError):
 
 
 class RetriableError(FabricError):
-    """A later try may well succeed."""
+    """A failure that a later try may not have."""
 
 
 class SourceUnavailable(RetriableError):
-    """The source could not be reached in time."""
+    """A source that could not be reached in time."""
 
 
 class DestinationUnavailable(RetriableError):
-    """The destination could not be reached in time."""
+    """A destination that could not be reached in time."""
 
 
 class LeaseHeld(RetriableError):
-    """Another run holds the lease on this tenant's data."""
+    """A lease on the tenant's data that another run holds."""

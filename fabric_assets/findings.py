@@ -1,6 +1,6 @@
-"""What a check or dbt test found -> its words: `message` with a few values, for the check's metadata; `log_message` with counts alone, for logs and alerts.
+"""A failed check or dbt test -> two messages: `message` with a few values, for the check's metadata; `log_message` with only counts, for logs and alerts.
 
-Values of customers' rows are shown where the tenant's rows are, and nowhere else. So each message has two forms, made in one place.
+Values of customers' rows are shown where the tenant's rows are, and nowhere else. So each message has two forms, which are built together.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,7 +20,7 @@ def count(number: int, noun: str) -> str:
 
 
 def show(value: Any) -> str:
-    """Write one value of a row: quoted, cut, and without any secret of the platform."""
+    """Write one value of a row: quoted, shortened, and without the platform's secrets."""
     if value is None:
         return "NULL"
     text = mask_values(str(value))
@@ -28,10 +28,10 @@ def show(value: Any) -> str:
 
 
 def describe_unexpected(column: str, values: int, rows: int, shown: Sequence[tuple[Any, int]]) -> Words:
-    """Say which values a column should not hold.
+    """Describe the values that a column should not hold.
 
     Args:
-        values: how many different ones.
+        values: the number of different values.
         shown: the most frequent of them with their rows; empty where the column is sensitive.
     """
     begin = f"{column} has {count(values, 'unexpected value')}"
@@ -49,13 +49,13 @@ def describe_duplicates(columns: Iterable[str], values: int, shown: Sequence[tup
 
 
 def describe_unmatched(column: str, target: str, values: int, rows: int, shown: Sequence[tuple[Any, int]]) -> Words:
-    """Say which values of a foreign key have no row that they refer to."""
+    """Describe the values of a foreign key that refer to no row."""
     begin = f"{count(values, 'value')} of {column} {'is' if values == 1 else 'are'} not in {target}"
     return _join(f"{begin} ({count(rows, 'row')})", begin, [f"{show(value)} ({count(found, 'row')})" for value, found in shown], values)
 
 
 def describe_rows(rows: int, columns: Sequence[str], shown: Sequence[Sequence[Any]]) -> Words:
-    """Say which rows a test of the author's own found."""
+    """Describe the rows that a test of the author's own found."""
     begin = f"{count(rows, 'row')} found"
     left, words = MOST_VALUES, []
     for row in shown:
@@ -66,7 +66,7 @@ def describe_rows(rows: int, columns: Sequence[str], shown: Sequence[Sequence[An
 
 
 def _limit(shown: Sequence[tuple[Sequence[Any], int]]) -> Iterable[tuple[Sequence[Any], int]]:
-    """Keep as many keys as have five values together, at least one."""
+    """Keep as many keys as have five values in total, and at least one."""
     return shown[: max(1, MOST_VALUES // len(shown[0][0]))] if shown else ()
 
 

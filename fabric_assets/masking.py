@@ -1,7 +1,7 @@
 """Text that may hold secrets -> the same text without them: the one mask of all messages, log lines and rejected rows.
 
-What was given out in this process is remembered here (`security/redaction.py` says when). It lies at the ground because every error masks its own text
-as it is made: whatever becomes of an error, a log line, a row of the ledger, metadata or a line on the terminal, none of them can show more (ADR 0015).
+This module remembers the secrets that were used in this process (`security/redaction.py` says when). All other modules may import it, as every error masks
+its own text when it is created. So no log line, row of the ledger, metadata or line on the terminal can show more than the error (ADR 0015).
 """
 
 import base64
@@ -14,9 +14,9 @@ from itertools import groupby, pairwise
 from urllib.parse import parse_qsl, unquote
 
 MASK = "***"
-# Shorter values would tear holes into plain words, and are no secrets.
+# Shorter values would be masked within ordinary words, and are not secrets.
 _SHORTEST = 4
-# Of a key or a certificate that is printed in lines, a line.
+# The shortest line of a key or a certificate that counts as a secret by itself.
 _LONG_LINE = 16
 # Base64 in lines, broken in the text or in a text within it.
 _WRAPPED = re.compile(r"([A-Za-z0-9+/_-]{40})(?:\r?\n|(?:\\r)?\\n)[ \t]*(?=[A-Za-z0-9+/=_-])")
@@ -28,10 +28,10 @@ for _name, _char in html5.items():
     _NAMES.setdefault(_char, []).append(_name.rstrip(";"))
 _RUNS = re.compile(r"[A-Za-z0-9]+|\s+|\\+|'+|\"+|(?s:.)")
 _SLASH, _QUOTES = r"\\{1,4}+", "'\""
-# Values of one process that are remembered: the least recently used ones go first. One run of one tenant needs some dozens.
+# The most values that a process remembers; the least recently used ones are forgotten. A run of one tenant needs some dozens.
 _MOST = 1_000
 
-# Runs before a word are bounded: else a long text without a credential would be looked through again from each of its characters.
+# Runs before a word are bounded: otherwise a long text without a credential would be searched again from each of its characters.
 _RUN = r"[\w.-]{0,40}"
 _PASSWORD = rf"{_RUN}(?:password|passwd|passphrase|pwd)"
 _WORDS = "token|secret|credential|signature|api[_-]?key|access[_-]?key|private[_-]?key"
@@ -50,23 +50,23 @@ _PATTERNS = (
 
 
 def mask(text: str) -> str:
-    """Mask what is remembered, and what has the form of a credential: for texts of our own, of drivers and of servers."""
+    """Mask remembered values and everything in the form of a credential: for texts of our own, of drivers and of servers."""
     return _mask_forms(_KNOWN.mask_cut(mask_values(text)))
 
 
 def mask_values(text: str) -> str:
-    """Mask what is remembered and nothing else: for customers' rows, in which a token of theirs is data."""
+    """Mask remembered values only: for customers' rows, in which their own tokens are data."""
     return _KNOWN.mask(text)
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """Mask these too, which nobody will meet again."""
+    """Mask a text as `mask` does, and also the given secrets, which are not remembered."""
     needles = _list_needles(secrets)
     return mask(_mask_cut(_replace(text, needles), needles))
 
 
 def remember(secret: str) -> None:
-    """Mask a value from now on. For any thread."""
+    """Remember a value, which is masked from now on; any thread may call it."""
     _KNOWN.add(secret)
 
 
@@ -75,7 +75,7 @@ def count_remembered() -> int:
 
 
 class _KnownValues:
-    """The values that this process was given, in every spelling that they take."""
+    """The secrets that this process has used, in all of their spellings."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -104,14 +104,14 @@ class _KnownValues:
 
 
 class _Needle:
-    """A text to be masked however it is spelled.
+    """A text that is masked in all of its spellings.
 
-    Escapes leave letters and digits alone, so the longest run of these is looked for first: most texts hold none, and that is all that they cost.
+    Escapes do not change letters and digits, so the longest run of these is searched first. Most texts do not contain it, and need no other search.
     """
 
     def __init__(self, text: str) -> None:
         self.text = text
-        # Of whitespace, which is found as whitespace of any length, too little else would be left.
+        # Whitespace matches whitespace of any length, so a text of little else would match too much.
         self._is_plain = (text.isalnum() and text.isascii()) or len(" ".join(text.split())) < _SHORTEST
         self._anchor = text if self._is_plain else max(re.findall("[A-Za-z0-9]*", text), key=len)
 
@@ -122,18 +122,18 @@ class _Needle:
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
-        """Made when it is needed: a key of some kilobytes takes milliseconds, and few are ever met."""
+        """The regular expression for all spellings, built at its first use: a key of some kilobytes takes milliseconds, and few occur in texts."""
         runs = _RUNS.findall(self.text)
         return re.compile("".join(_build_pattern(run, after=before) for before, run in pairwise(["", *runs])))
 
 
 def _build_pattern(run: str, *, after: str) -> str:
-    """What may stand for letters and digits, for whitespace, for backslashes, for quotes or for one other character.
+    """Build the pattern for all spellings of a run: of letters and digits, whitespace, backslashes, quotes, or one other character.
 
-    No two runs can take each other's part of a text, so that none is tried twice: a secret of escapes would else be looked for in all its readings.
+    The patterns of two runs never match the same part of a text. Otherwise a secret of many escapes would be tried in every possible reading.
 
     Args:
-        after: the run before; behind backslashes the one of an escape may have been taken for one of these.
+        after: the run before. After backslashes, the backslash of an escape may already be matched as one of them.
     """
     if run.isascii() and run.isalnum():
         return run
@@ -142,16 +142,16 @@ def _build_pattern(run: str, *, after: str) -> str:
     behind = after.startswith("\\")
     slash = r"\\{0,4}+" if behind else _SLASH
     if run.isspace():
-        # On one line all of it becomes one blank; else each is as it is, or escaped.
+        # On one line all of it becomes one blank; otherwise each character is unchanged or escaped.
         parts = [(_build_escapes(char, slash) + (r"|\+" if char == " " else ""), len([*same])) for char, same in groupby(run)]
         as_it_is = r"|\s++" if len(parts) > 1 else ""
         return rf"(?:\s++|{''.join(rf'(?>(?:{escapes}){{{count}}}{as_it_is})' for escapes, count in parts)})"
-    # Written in JSON, in Python, or in one within the other.
+    # The escapes of JSON, of Python, and of one within the other.
     char, count, escapes = re.escape(run[0]), len(run), _build_escapes(run[0], slash)
     raw = "" if behind else f"|{char}{{{count}}}"
     if run[0] not in _QUOTES:
         return f"(?:{slash}{char}{raw}|{escapes})"
-    # Doubled in SQL and in CSV, never where they are escaped: there a second one closes the text.
+    # SQL and CSV double quotes, but not escaped ones: there a second quote closes the text.
     doubled, escaped = f"{char}{{{2 * count}}}", f"(?:{slash}{char}){{{count}}}"
     return f"(?>{f'{doubled}|{escaped}' if behind else f'{escaped}|{doubled}'}{raw}|(?:{escapes}){{{count}}})"
 
@@ -171,7 +171,7 @@ def _build_escapes(char: str, slash: str = _SLASH) -> str:
 
 
 def _list_units(code: int) -> tuple[int, ...]:
-    """UTF-16 by arithmetic: its codec is a file of Python's own, and a process that has run out of handles must mask as well."""
+    """Compute UTF-16 units by arithmetic: Python would load its codec from a file, and a process without free handles must mask too."""
     return (code,) if code < 0x10000 else (0xD800 + (code - 0x10000 >> 10), 0xDC00 + (code - 0x10000 & 0x3FF))
 
 
@@ -192,13 +192,13 @@ def _replace(text: str, needles: Iterable[_Needle]) -> str:
         if joined != text:
             for needle in needles:
                 masked = needle.replace(masked)
-        # Where nothing is found, its lines stay what they were.
+        # Where nothing is found, the text keeps its lines.
         return text if masked == joined else masked
     return text
 
 
 def _mask_cut(text: str, needles: Iterable[_Needle]) -> str:
-    """Mask the beginning or the end of a value that somebody has cut off: Postgres shows a part of a long statement, between dots."""
+    """Mask the beginning or the end of a value that is cut off: Postgres shows a part of a long statement, between dots."""
     if _DOTS not in text:
         return text
     beginnings, ends = _Beginnings(needle.text for needle in needles), _Beginnings(needle.text[::-1] for needle in needles)
@@ -209,7 +209,7 @@ def _mask_cut(text: str, needles: Iterable[_Needle]) -> str:
 
 
 class _Beginnings:
-    """Values -> what a text ends with of one of them, in time that grows with the text alone."""
+    """Values, to find the beginning of one of them at the end of a text, in time that grows with the text only."""
 
     def __init__(self, values: Iterable[str]) -> None:
         self._by_head: dict[str, list[str]] = {}
@@ -231,12 +231,12 @@ def _list_needles(secrets: Iterable[str]) -> tuple[_Needle, ...]:
 
 
 def _sort(needles: Iterable[_Needle]) -> tuple[_Needle, ...]:
-    """The longest first: one may be a part of another."""
+    """Sort needles, the longest first: a shorter one may be a part of a longer one."""
     return tuple(sorted({needle.text: needle for needle in needles}.values(), key=lambda needle: len(needle.text), reverse=True))
 
 
 def _split(secret: str) -> Iterator[str]:
-    """Give the secret, and the parts of it that are quoted alone: a URL's password, its query's credentials, a key's lines."""
+    """Yield the secret, and the parts of it that messages quote alone: a URL's password, its query's credentials, a key's lines."""
     yield secret
     yield secret.strip()
     if "\n" in secret:
@@ -248,12 +248,12 @@ def _split(secret: str) -> Iterator[str]:
 def _split_url(url: re.Match[str]) -> Iterator[str]:
     user, _, password = (url["login"] or "").partition(":")
     host, _, path = url["rest"].partition("/")
-    # A password that its own URL spells in the clear as well hides nothing, and masking it would take words out of every message: postgres, in development.
+    # A password that is also another part of its URL is not hidden. Masking it would remove ordinary words from every message, such as postgres in development.
     plain = {user, host.partition(":")[0], path.partition("?")[0], url["scheme"].partition("+")[0]}
     found = [password] if password not in plain else []
     if not password and url["scheme"] in {"http", "https"}:
         found.append(user)
-    # Where the @ or the / of a password is not escaped, drivers take what is behind it for the host, and name it up to the next such character.
+    # After an unescaped @ or / in a password, drivers read the rest as the host, and name it up to the next such character.
     found += [part for signs in ("@", "/", "[@/?#:]") for part in re.split(signs, password) if part not in {password, *plain}]
     for value in found:
         yield value

@@ -1,7 +1,7 @@
-"""Tenant, source, stream and schedule names -> every name derived from them (contract section 3).
+"""Tenant, source, stream and schedule names -> every name derived from them.
 
-The one place where a derived name is made: two places would drift apart, and a drifted name is another tenant's table.
-A valid name is a fixed point of dlt's snake_case normaliser, so what is declared is what the warehouse shows.
+Derived names are built here only: two places would drift apart, and a drifted name could be another tenant's table. The snake_case
+normaliser of dlt leaves a valid name as it is, so the warehouse shows the names that are declared.
 """
 
 import re
@@ -23,7 +23,7 @@ _NAME = re.compile(NAME_PATTERN)
 
 
 def get_name_error(name: str, *, length: tuple[int, int] = NAME_LENGTH) -> str | None:
-    """Say what is wrong with a source, stream or schedule name; None if nothing is."""
+    """Describe what is wrong with a source, stream or schedule name; None if it is valid."""
     if not _NAME.fullmatch(name):
         return "must be lower-case letters, digits and single underscores, beginning with a letter (acme, acme_2)"
     if not length[0] <= len(name) <= length[1]:
@@ -32,7 +32,7 @@ def get_name_error(name: str, *, length: tuple[int, int] = NAME_LENGTH) -> str |
 
 
 def get_tenant_name_error(name: str) -> str | None:
-    """Say what is wrong with a tenant's name; None if nothing is."""
+    """Describe what is wrong with a tenant's name; None if it is valid."""
     if error := get_name_error(name, length=TENANT_LENGTH):
         return error
     if name in RESERVED_TENANTS:
@@ -63,12 +63,12 @@ def dbt_schema(tenant: str, schema: str) -> str:
     return f"{tenant}_{schema}"
 
 
-# dbt's own name, without the tenant's prefix, of the schema where tests with `store_failures` keep the rows that they found.
+# dbt's own name, without the tenant's prefix, of the schema in which tests with `store_failures` keep the rows that fail.
 TEST_SCHEMA = "dbt_test__audit"
 
 
 def is_named_like(tenant: str, name: str, dbt_schemas: Iterable[str]) -> bool:
-    """Whether a schema has a name that the tenant's would have. It need not be the tenant's for that: anybody can have given it.
+    """Whether a schema has a name as the tenant's schemas have. It may still belong to somebody else, since anybody can choose such a name.
 
     Args:
         dbt_schemas: without the tenant's prefix.
@@ -87,14 +87,16 @@ def raw_asset_key(tenant: str, source: str, stream: str) -> tuple[str, ...]:
 
 
 def model_asset_key(tenant: str, schema: str, model: str) -> tuple[str, ...]:
-    """Args:
-    schema: the dbt schema without the tenant's prefix, e.g. `marts`.
+    """Build the asset key of a dbt model.
+
+    Args:
+        schema: the dbt schema without the tenant's prefix, e.g. `marts`.
     """
     return (tenant, schema, model)
 
 
 def isolation_asset_key(tenant: str) -> tuple[str, ...]:
-    """What the check of a tenant's walls is a check of; nothing materialises it."""
+    """Build the key of the asset that has a tenant's isolation check; nothing materialises it."""
     return (tenant, "isolation")
 
 
@@ -106,7 +108,7 @@ def transform_op(tenant: str) -> str:
     return f"{tenant}__transform"
 
 
-# The check of every tenant's walls; one op, job and schedule for all tenants: none is called fabric.
+# The isolation check, with one op, job and schedule for all tenants. No tenant can be called fabric.
 ISOLATION_CHECK = "isolation"
 ISOLATION_OP = "fabric__isolation__check"
 ISOLATION_SCHEDULE = "fabric__isolation"
@@ -121,19 +123,19 @@ def inbox_sensor(tenant: str, source: str) -> str:
 
 
 def pool(tenant: str) -> str:
-    """The pool of everything that writes a tenant's warehouse: DuckDB takes one writer process a file."""
+    """Return the name of the pool for everything that writes a tenant's warehouse: DuckDB allows one writing process a file."""
     return f"{tenant}__warehouse"
 
 
 # --- working names and files, private to a tenant (and source)
 
-# Folders of FABRIC_DATA_DIR that no tenant's YAML may name: they hold other tenants' rows, secrets and runs.
-# Processes and their environments, devices, sockets, mounted secrets: no source reads there.
+# Processes and their environments, devices, sockets, mounted secrets: no source may read there.
 MACHINE_FOLDERS = ("/proc", "/sys", "/dev", "/run", "/var/run")
+# Folders of FABRIC_DATA_DIR that no tenant's YAML may name: they hold other tenants' rows, secrets and runs.
 PLATFORM_FOLDERS = frozenset({"warehouse", "dbt", "loads", "locks", "secrets", "dagster", "offboarded", "errors"})
-# Nor may a secret come from there: the inbox holds what customers send.
+# No secret may come from these folders either: the inbox holds what customers send.
 SECRETLESS_FOLDERS = PLATFORM_FOLDERS | {"inbox"}
-# Variables of the platform's own, secrets among them, which no tenant's reference may name.
+# The platform's own variables, also secrets, which no tenant's reference may name.
 PLATFORM_VARIABLES = ("FABRIC_", "DAGSTER_")
 
 
@@ -147,25 +149,26 @@ def warehouse_file(data_dir: Path, tenant: str) -> Path:
 
 
 def inbox_dir(data_dir: PurePath, tenant: str) -> PurePath:
-    """What a tenant's customers drop lies here, unless its YAML says otherwise; the folder is the tenant's in any case."""
+    """Return the folder for a tenant's dropped files, unless its YAML names another; the folder belongs to the tenant in any case."""
     return data_dir / "inbox" / tenant
 
 
 def files_dir(data_dir: Path, tenant: str, source: str) -> Path:
-    """Holds what a load has copied of a source's files, until it ends."""
+    """Return the folder for a load's copies of a source's files; they are deleted when the load ends."""
     return data_dir / "loads" / tenant / source
 
 
 def dbt_dir(data_dir: Path, tenant: str) -> Path:
-    """Holds one folder a run, removed when the run ends."""
+    """Return the folder of dbt's files, with one folder for each run, which is deleted when the run ends."""
     return data_dir / "dbt" / tenant
 
 
 def errors_dir(data_dir: Path, tenant: str | None = None) -> Path:
-    """Holds the tracebacks of the platform's own faults.
+    """Return the folder of the tracebacks of the platform's own faults.
 
     Args:
-        tenant: whose work failed; empty for the folder of what is no single tenant's, None for the folder of all. No tenant's name begins with `_`.
+        tenant: the tenant whose work failed. An empty name stands for work of no single tenant, whose folder no tenant can have, as names never begin with
+            `_`. None stands for the folder above all of these.
     """
     folder = data_dir / "errors"
     return folder if tenant is None else folder / (tenant or "_platform")
@@ -176,7 +179,7 @@ def lock_file(data_dir: Path, tenant: str) -> Path:
 
 
 def run_marks_dir(data_dir: Path) -> Path:
-    """Holds a file for each `fabric run` that goes on, locked by its process and named after the run."""
+    """Return the folder with a file for each running `fabric run`, named after the run and locked by its process."""
     return data_dir / "locks" / "runs"
 
 
@@ -185,17 +188,17 @@ def sealed_secrets_file(data_dir: Path, tenant: str) -> Path:
 
 
 def offboarding_journal(data_dir: Path, tenant: str) -> Path:
-    """Stands while the tenant is being offboarded."""
+    """Return the file that exists while the tenant is being offboarded."""
     return data_dir / "offboarded" / f"{tenant}.journal.json"
 
 
 def offboarding_certificate(data_dir: Path, tenant: str) -> Path:
-    """Stands when it has been; the same as Markdown lies beside it."""
+    """Return the file that exists once the tenant was offboarded; the same certificate as Markdown is beside it."""
     return data_dir / "offboarded" / f"{tenant}.json"
 
 
 def dagster_home(data_dir: Path) -> Path:
-    """The default DAGSTER_HOME, of all tenants."""
+    """Return the default DAGSTER_HOME, which all tenants share."""
     return data_dir / "dagster"
 
 
@@ -211,17 +214,17 @@ def reader_role(tenant: str) -> str:
 
 
 def bi_role(tenant: str) -> str:
-    """The login that reads a tenant's schemas: the one member of its readers' role that we make."""
+    """Return the login that reads a tenant's schemas: the only member of the readers' role that we create."""
     return f"fabric_{tenant}_bi"
 
 
 def list_roles(tenant: str) -> tuple[str, str, str]:
-    """All roles of a tenant with a managed destination."""
+    """List all roles of a tenant with a managed destination."""
     return owner_role(tenant), reader_role(tenant), bi_role(tenant)
 
 
 def tenant_database(tenant: str) -> str:
-    """Of a managed destination with `isolation: database`."""
+    """Return the database of a managed destination with `isolation: database`."""
     return f"fabric_{tenant}"
 
 

@@ -1,6 +1,6 @@
 """An exception that a mistake in our own code has raised -> an `InternalError`, and a file below FABRIC_DATA_DIR/errors with its masked traceback (ADR 0038).
 
-A driver raises `TypeError` and the like too. Ours is one whose last line, outside of Python's own library, lies in this package.
+Drivers raise `TypeError` and the like too. An exception is ours if the last line of its traceback, outside of Python's own library, is in this package.
 """
 
 import logging
@@ -19,9 +19,9 @@ from fabric_assets.errors import FabricError, InternalError
 from fabric_assets.masking import mask
 from fabric_assets.private_files import make_private_folder, write_atomically
 
-# What Python raises of a mistake in a program.
+# What Python raises for a mistake in a program.
 _MISTAKES = (TypeError, AttributeError, LookupError, NameError, AssertionError)
-# A missing key or index is often asked for on purpose, and what comes next has nothing to do with it.
+# A missing key or index is often expected, and then has nothing to do with a later exception.
 _NEVER_EXPECTED = (TypeError, AttributeError, NameError, AssertionError)
 _PACKAGE = Path(__file__).resolve().parent
 _LONGEST_REASON = 600
@@ -35,8 +35,8 @@ def report_own_fault(error: BaseException, where: str, *, data_dir: Path | None,
 
     Args:
         where: what the message begins with.
-        data_dir: None where it is not known: the traceback is logged as an error instead.
-        tenant: whose work it was; empty where it was no single tenant's.
+        data_dir: None if it is not known; the traceback is then logged as an error.
+        tenant: the tenant whose work failed; empty for work of no single tenant.
     """
     fault = find_own_fault(error, where)
     if fault is not None:
@@ -59,14 +59,14 @@ def find_own_fault(error: BaseException, where: str) -> InternalError | None:
 
 
 def is_own_fault(error: BaseException) -> bool:
-    """Whether the exception itself, whatever it came from, is a mistake of our own code."""
+    """Whether the exception itself, regardless of its causes, is a mistake of our own code."""
     return _find_own_line(error) is not None
 
 
 def keep_traceback(error: FabricError, *, data_dir: Path | None, tenant: str = "") -> None:
     """Write the traceback of a fault of ours to the debug log and to a file, and name the file in the message. A second call does nothing.
 
-    Where the file cannot be written the message says why, and the traceback is logged as an error.
+    If the file cannot be written, the message says why, and the traceback is logged as an error.
     """
     if isinstance(error, InternalError) and not error.traceback:
         error.set_traceback(_format(error))
@@ -89,7 +89,7 @@ def keep_traceback(error: FabricError, *, data_dir: Path | None, tenant: str = "
 
 
 def prune_tracebacks(data_dir: Path) -> None:
-    """Delete files of more than 30 days, then, while there are more than 200, the oldest one of the tenant that has the most."""
+    """Delete files that are older than 30 days; then, while more than 200 are left, the oldest file of the tenant with the most."""
     try:
         _prune(data_dir)
     except OSError as error:
@@ -111,7 +111,7 @@ def _prune(data_dir: Path) -> None:
 
 
 def show_file(file: Path, data_dir: Path) -> str:
-    """A path as a message shows it: from the current folder on where it lies below, else from FABRIC_DATA_DIR, so that a ledger shows no operator's folders."""
+    """Write a path for a message: relative to the current folder, or else to FABRIC_DATA_DIR, so that a ledger does not show an operator's folders."""
     with suppress(ValueError, OSError):
         return str(file.relative_to(Path.cwd()))
     return f"FABRIC_DATA_DIR/{file.relative_to(data_dir)}"
@@ -143,7 +143,7 @@ def _get_version() -> str:
 
 
 def _list_parts(error: BaseException) -> Iterator[BaseException]:
-    """The exception, then what it came from: a driver's error may stand before a mistake of ours, as where a rollback fails after it."""
+    """Yield the exception, then its causes: a driver's error may hide a mistake of ours, for example if a rollback fails after it."""
     yield error
     seen, current = {id(error)}, error
     while True:
@@ -158,11 +158,11 @@ def _list_parts(error: BaseException) -> Iterator[BaseException]:
 
 
 def _find_own_line(error: BaseException) -> str | None:
-    """File and line of a mistake of ours."""
+    """Find the file and line of a mistake of ours; None for any other exception."""
     if not isinstance(error, _MISTAKES):
         return None
     frames = traceback.extract_tb(error.__traceback__)
-    # What Python's own library raises of a wrong argument is the mistake of its caller.
+    # If Python's own library raises it for a wrong argument, the caller made the mistake.
     while frames and _is_in_library(frames[-1].filename):
         frames.pop()
     if not frames or _PACKAGE not in (file := Path(frames[-1].filename).resolve()).parents:
@@ -171,7 +171,7 @@ def _find_own_line(error: BaseException) -> str | None:
 
 
 def _format(error: BaseException) -> str:
-    """Without local variables, which hold rows and secrets."""
+    """Format the traceback without local variables, which hold rows and secrets."""
     return "".join(traceback.format_exception(error))
 
 
@@ -179,7 +179,7 @@ def _is_in_library(name: str) -> bool:
     file = Path(name)
     if not file.is_absolute():
         return name.startswith("<frozen ")
-    import sysconfig  # read at a fault alone: it costs each start some milliseconds
+    import sysconfig  # imported only for a fault: it would cost each start some milliseconds
 
     library, *installed = (Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib"))
     parents = file.resolve().parents

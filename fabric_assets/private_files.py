@@ -1,4 +1,4 @@
-"""Private folders, whole files and locks: what the data folder is made of."""
+"""Private folders, atomically written files, and locks: the parts of the data folder."""
 
 import contextlib
 import fcntl
@@ -10,14 +10,14 @@ from typing import BinaryIO
 
 
 def make_private_folder(folder: Path) -> Path:
-    """Make a folder that only its owner can enter; those above it that are missing too."""
+    """Create a folder that only its owner can enter, and also the missing folders above it."""
     for missing in [parent for parent in (*reversed(folder.parents), folder) if not parent.exists()]:
         missing.mkdir(mode=0o700, exist_ok=True)
     return folder
 
 
 def write_atomically(file: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Put a whole file in place, or none: a reader never sees half of it."""
+    """Write a file completely or not at all; a reader never sees half of it."""
     descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     try:
         with os.fdopen(descriptor, "wb") as stream:
@@ -29,17 +29,19 @@ def write_atomically(file: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 class FileLock:
-    """A lock on a file, which is made where it is missing; held until it is released or its process ends, however it ends."""
+    """A lock on a file, which is created if it is missing. It is held until it is released, or until its process ends in any way."""
 
     def __init__(self, file: Path, *, wait: bool = True, on_held: Callable[[str], None] | None = None) -> None:
-        """Args:
-            wait: until the process that holds it now releases it.
-            on_held: called again and again while another process holds it, with what that process has noted; it sleeps, or raises.
+        """Take the lock.
+
+        Args:
+            wait: wait until another process releases it.
+            on_held: called repeatedly while another process holds the lock, with that process's note; it sleeps, or raises.
 
         Raises:
-            BlockingIOError: it is held, and waiting was not wanted.
+            BlockingIOError: the lock is held, and `wait` is False.
         """
-        # One descriptor for the whole wait: a file that is deleted meanwhile, as offboarding does, is not made again.
+        # One descriptor for the whole wait, so that a file that offboarding deletes meanwhile is not created again.
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             while on_held is not None and not _try(descriptor):
@@ -51,12 +53,12 @@ class FileLock:
         self._held = [descriptor]
 
     def note(self, text: str) -> None:
-        """Write into the file who holds it."""
+        """Write a note into the file, for processes that wait."""
         os.ftruncate(self._held[0], 0)
         os.pwrite(self._held[0], text.encode(), 0)
 
     def release(self) -> None:
-        """Release the lock; a second call does nothing, since its descriptor's number may be another file's by then."""
+        """Release the lock. A second call does nothing: the descriptor's number may belong to another file by then."""
         with contextlib.suppress(IndexError):
             os.close(self._held.pop())
 

@@ -1,7 +1,7 @@
-"""Every private part of a library that the platform uses, and the versions that each was verified against: one list to go through at an upgrade (ADR 0039).
+"""Every private part of a library that the platform uses, and the library's verified versions: the list to check at an upgrade (ADR 0039).
 
-A part is private where its name begins with an underscore, where its library does not document it, where the platform puts something else in its place, and
-where SQL reads or writes the library's own tables.
+A part counts as private if its name begins with an underscore, or if the library does not document it. So do parts that the platform replaces, and the
+library's own tables that SQL reads or writes.
 """
 
 import logging
@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 _log = logging.getLogger(__name__)
 
-# By distribution: the versions' beginnings. A version beyond them goes in here once its parts below were looked at and their tests have passed.
+# The beginnings of verified versions, by distribution. Add a version once the parts below were checked in it and their tests have passed.
 VERIFIED: dict[str, tuple[str, ...]] = {
     "dagster": ("1.13.",),
     "dbt-adapters": ("1.16.", "1.17.", "1.18.", "1.19.", "1.20.", "1.21.", "1.22.", "1.23.", "1.24."),
@@ -29,12 +29,12 @@ VERIFIED: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class PrivateParts:
-    """What one module of ours uses of one library.
+    """The private parts of one library that one module of ours uses.
 
     Args:
-        parts: modules, names and attributes as the module writes them; in words where no name stands for it.
-        otherwise: what happens at a version that is not verified, where there is a public way.
-        tests: which tests show that they still do what is expected.
+        parts: modules, names and attributes as the module writes them; a description of parts without a name.
+        otherwise: the behaviour with an unverified version, if there is a public way.
+        tests: the tests that show that the parts still do what is expected.
     """
 
     distribution: str
@@ -244,7 +244,7 @@ PARTS: tuple[PrivateParts, ...] = (
 
 @lru_cache
 def is_verified(library: str) -> bool:
-    """Whether the installed version is one that the private parts were verified against; warns once in a process where it is not."""
+    """Whether the installed version is one that the private parts were verified against. If not, it warns once in a process."""
     installed = get_version(library)
     if installed is None or installed.startswith(VERIFIED[library]):
         return True

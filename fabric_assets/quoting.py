@@ -1,4 +1,4 @@
-"""Names and texts -> SQL that cannot end early: standard quoting, which Postgres and DuckDB share."""
+"""Names and texts -> quoted SQL, in the standard quoting that Postgres and DuckDB share."""
 
 from collections.abc import Iterable
 
@@ -10,18 +10,18 @@ def quote(name: str) -> str:
 
 
 def quote_all(names: Iterable[str], *, table: str = "") -> str:
-    """Quote identifiers as a list, each behind the table's name."""
+    """Quote identifiers as a list, each after the table's name."""
     prefix = f"{table}." if table else ""
     return ", ".join(prefix + quote(name) for name in names)
 
 
 def quote_match(names: Iterable[str], left: str, right: str) -> str:
-    """Compare the columns of these names in two tables: all are equal."""
+    """Write the condition that all columns of these names are equal in two tables."""
     return " and ".join(f"{left}.{quote(name)} = {right}.{quote(name)}" for name in names)
 
 
 def quote_table(*parts: str) -> str:
-    """Quote a table's name, after the names of what contains it."""
+    """Quote a table's name, after its database and schema."""
     return ".".join(map(quote, parts))
 
 

@@ -1,7 +1,7 @@
-"""Environment variables -> one frozen `Settings` (contract section 4).
+"""Environment variables -> one frozen `Settings`.
 
-Passed in wherever it is needed: nothing reads the environment at import time, so two settings can live in one process.
-FABRIC_PROVISION_URL is none of them: `transform/estates.py` reads it for the commands that make and drop roles, and every other process forgets it.
+The settings are passed as arguments: nothing reads the environment at import time, so one process can have two settings.
+FABRIC_PROVISION_URL is not a setting: `transform/estates.py` reads it for the commands that make and drop roles, and every other process forgets it.
 """
 
 import os
@@ -15,12 +15,12 @@ from fabric_assets.errors import ConfigurationError
 
 @dataclass(frozen=True)
 class Settings:
-    """Where things live and what this process serves.
+    """The folders of this process and the tenants that it serves.
 
     Args:
-        source_dirs: to which local files that tenants' YAML names are confined, beside `data_dir`; empty for any.
+        source_dirs: the folders, besides `data_dir`, in which tenants' YAML may name files of this machine; empty for all folders.
         tenants: globs over tenant names; `("*",)` serves all.
-        location: the name of the code location that these tenants are served by, in workspace.yaml.
+        location: the name, in workspace.yaml, of the code location that serves these tenants.
         secret_keys: Fernet keys, newest first; never printed.
     """
 
@@ -38,11 +38,11 @@ class Settings:
 
 
 def load_settings(environ: Mapping[str, str] | None = None, *, root: Path | None = None) -> Settings:
-    """Read the settings; relative paths count from `root`.
+    """Read the settings; relative paths are relative to `root`.
 
     Args:
-        environ: default `os.environ`.
-        root: default the current folder.
+        environ: default: `os.environ`.
+        root: default: the current folder.
     """
     env = os.environ if environ is None else environ
     base = (root or Path.cwd()).resolve()
@@ -65,7 +65,7 @@ def load_settings(environ: Mapping[str, str] | None = None, *, root: Path | None
 
 
 def forget_provisioning() -> None:
-    """Take the login that makes roles out of this process's environment, and so out of that of its children."""
+    """Remove the login that creates roles from the environment of this process, and so of its children."""
     os.environ.pop("FABRIC_PROVISION_URL", None)
 
 

@@ -1,11 +1,11 @@
-"""A name that does not exist, and those that do -> the tail of an error message."""
+"""An unknown name and the known names -> the end of an error message."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 from fabric_assets.errors import SourceError
 
-# Of one name: a file that is not a table can have its whole text for a header.
+# The most characters of one name: a file that is not a table can have its whole text as a header.
 LONGEST_NAME = 100
 _SHOWN = 20
 
@@ -24,10 +24,10 @@ def build_hint(word: str, known: Iterable[str]) -> str:
 
 
 def suggest(word: str, known: Iterable[str], meant: str = "") -> str:
-    """Write `; did you mean 'x'? known: x, y, z`, as far as there is something to say.
+    """Write `; did you mean 'x'? known: x, y, z`, or the part of it that applies.
 
     Args:
-        meant: what the word means for certain, although it may not look like it.
+        meant: the name that the word certainly means, also if it looks different.
     """
     names = sorted({name[:LONGEST_NAME] for name in known})
     near = meant or find_nearest(word, names)
@@ -40,7 +40,7 @@ def suggest(word: str, known: Iterable[str], meant: str = "") -> str:
 
 
 def build_missing_error(where: str, *, kind: str, name: str, known: Iterable[str], remedy: str) -> SourceError:
-    """A source that lacks what the YAML names.
+    """Build the error for a source that lacks something that the YAML names.
 
     Args:
         where: tenant, source and stream.

@@ -3,7 +3,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fabric_assets.importing import collect_nothing
+from fabric_assets.importing import without_garbage_collection
 
 
 @pytest.fixture(autouse=True)
@@ -16,7 +16,7 @@ def _keep_thresholds() -> Iterator[None]:
 def test_garbage_is_not_searched_for_in_the_block_and_seldom_after_it() -> None:
     gc.set_threshold(700, 10, 10)
     frozen = gc.get_freeze_count()
-    with collect_nothing():
+    with without_garbage_collection():
         assert not gc.isenabled()
         made = [[number] for number in range(10_000)]
     assert gc.isenabled()
@@ -25,6 +25,6 @@ def test_garbage_is_not_searched_for_in_the_block_and_seldom_after_it() -> None:
 
 
 def test_an_import_that_fails_leaves_the_search_on() -> None:
-    with pytest.raises(ImportError), collect_nothing():
+    with pytest.raises(ImportError), without_garbage_collection():
         raise ImportError
     assert gc.isenabled()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from fabric_assets.config.loader import Fleet, LoadedTenant
 from fabric_assets.drivers.kinds import get_kind
-from fabric_assets.importing import collect_nothing
+from fabric_assets.importing import without_garbage_collection
 from fabric_assets.settings import Settings
 from fabric_assets.transform.evaluation import prepare_graph
 from fabric_assets.transform.fleet import validate_fleet
@@ -48,7 +48,7 @@ def run_tenants(
     workers = {adapter: DbtWorkers(settings, adapter=adapter) for adapter in sorted({_get_adapter(loaded) for loaded in healthy if loaded.config.transform})}
     try:
         _warm_next(workers, healthy)
-        with collect_nothing():
+        with without_garbage_collection():
             from fabric_assets.factories.instance.opening import get_instance
             from fabric_assets.factories.instance.run_marks import end_dead_runs
             from fabric_assets.factories.instance.storage_errors import explaining_storage

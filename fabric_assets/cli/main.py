@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from fabric_assets.cli.console.streams import finish_output, prepare_streams
-from fabric_assets.importing import collect_nothing
+from fabric_assets.importing import without_garbage_collection
 
 
 def main() -> None:
@@ -17,7 +17,7 @@ def main() -> None:
     # numpy starts OpenBLAS's threads as it is imported. Nothing here multiplies matrices, and they would keep a core from the loads.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     prepare_streams()
-    with collect_nothing():
+    with without_garbage_collection():
         from fabric_assets.cli.app import run_command
     code = finish_output(run_command())
     # Otherwise Python searches all objects for garbage before it ends, which takes half a second.

@@ -1,7 +1,6 @@
-"""A shop's ad spend as people send it: an inbox of monthly files, each written in another way, some of them bad.
+"""A shop's ad spend as people send it: an inbox of monthly files in several formats, some of them bad.
 
-The rows are the same on every machine. What a load must make of each file is computed in tests/demo/expected_ads.py, which reads
-the files and not this module.
+The rows are the same on every machine. tests/demo/expected_ads.py computes the expected result of each file from the files themselves, without this module.
 """
 
 import csv
@@ -36,7 +35,7 @@ _DAYS_LATER = timedelta(days=2)
 
 @dataclass(frozen=True)
 class AdRow:
-    """What a campaign cost on a day, and what came of it."""
+    """A campaign's cost on one day, with its clicks and conversions."""
 
     day: date
     campaign: str
@@ -47,7 +46,7 @@ class AdRow:
 
 
 def write_inbox(folder: Path) -> None:
-    """Drop the files, unless the folder is there: a load moves them on, and they must not come again."""
+    """Write the files, unless the folder exists: loads move them away, and they must not appear again."""
     if folder.exists():
         return
     make_private_folder(folder.parent)
@@ -62,8 +61,8 @@ def write_inbox(folder: Path) -> None:
 
 
 def make_rows(year: int, month: int) -> list[AdRow]:
-    """A month's rows: weekends are quiet, Black Friday is not."""
-    chance = random.Random(year * 12 + month)  # noqa: S311 the same on every machine is what is wanted
+    """Make a month's rows: weekends are quiet, Black Friday is not."""
+    chance = random.Random(year * 12 + month)  # noqa: S311 the rows must be the same on every machine
     rows = []
     for number in range(1, monthrange(year, month)[1] + 1):
         day = date(year, month, number)
@@ -76,7 +75,7 @@ def make_rows(year: int, month: int) -> list[AdRow]:
 
 
 def _build_files() -> Iterable[tuple[str, bytes, datetime]]:
-    """Name, bytes and time of each file."""
+    """Yield the name, bytes and time of each file."""
     september = _write_csv(_HEADER, map(_spell, make_rows(2018, 9)))
     yield "2018-09.csv", september, _end_of(2018, 9)
     yield "2018-09 (1).csv", september, _end_of(2018, 9) + _DAYS_LATER
@@ -84,16 +83,16 @@ def _build_files() -> Iterable[tuple[str, bytes, datetime]]:
     yield "2018-11.csv.gz", gzip.compress(_write_csv(_HEADER, map(_spell, make_rows(2018, 11))), mtime=0), _end_of(2018, 11)
     yield "2018-12.xlsx", build_workbook("Ad spend", _HEADER, map(_spell_natively, make_rows(2018, 12))), _end_of(2018, 12)
     yield "2019-01.csv", _write_csv(_HEADER, _spoil(list(map(_spell, make_rows(2019, 1))))), _end_of(2019, 1)
-    # A day and a month in an order that nobody declared: the rows cannot be told apart from others.
+    # Month and day in an order that is not declared, so the days are ambiguous.
     february = ([f"{row.day:%m/%d/%Y}", *_spell(row)[1:]] for row in make_rows(2019, 2))
     yield "2019-02.csv", _write_csv(_HEADER, february), _end_of(2019, 2)
-    # A quote that nothing closes: where the last campaign ends is anybody's guess.
+    # A quote that is never closed: nobody can know where the last campaign ends.
     before, campaign, after = _write_csv(_HEADER, map(_spell, make_rows(2019, 3))).rpartition(b"Come back")
     yield "2019-03.csv", before + b'"' + campaign + after, _end_of(2019, 3)
 
 
 def _spoil(rows: list[Sequence[str]]) -> list[Sequence[str]]:
-    """Six bad rows, as people make them: a day that does not exist, a negative spend, words for numbers, an unknown channel, no campaign, a missing cell."""
+    """Make six rows bad: an impossible day, a negative spend, a word for a number, an unknown channel, no campaign, a missing cell."""
     rows[3] = ["2019-01-32", *rows[3][1:]]
     rows[17] = [*rows[17][:3], f"-{rows[17][3]}", *rows[17][4:]]
     rows[31] = [*rows[31][:4], "unknown", rows[31][5]]

@@ -1,7 +1,7 @@
 """The shop's database -> an HTTP API on loopback, as a shop's vendor would offer it.
 
-Every list pages in its own way (numbers, links, cursors, offsets), so that the demo shows each. Reads SQLite anew for
-each request: what is added to the shop appears at once. `python -m fabric_assets.demo.api` runs it on its own.
+Every list has another paging (numbers, links, cursors, offsets), so that the demo shows each of them. Each request reads SQLite again, so new rows of the
+shop appear at once. `python -m fabric_assets.demo.api` runs the API by itself.
 """
 
 import http.client
@@ -31,7 +31,7 @@ Answer = dict[str, Any]
 
 
 class BadRequest(Exception):
-    """A parameter that cannot be read; answered with 400."""
+    """A parameter that cannot be read; the answer is 400."""
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def serve_api(shop: DemoShop, *, port: int = 0) -> Iterator[str]:
     """Serve the shop while the context lasts, and write the address to `shop.api_url`.
 
     Args:
-        port: 0 takes a free one.
+        port: 0 for a free one.
 
     Yields:
         The base URL, e.g. http://127.0.0.1:40123/v1.
@@ -61,7 +61,7 @@ def serve_api(shop: DemoShop, *, port: int = 0) -> Iterator[str]:
 
 @contextmanager
 def reach_api(shop: DemoShop) -> Iterator[str]:
-    """Use the API that another process already serves, e.g. `make dev`, else serve it."""
+    """Use the API if another process already serves it, e.g. `make dev`; otherwise serve it."""
     if url := _find_running(shop):
         yield url
     else:
@@ -121,7 +121,7 @@ def _open(shop: DemoShop) -> sqlite3.Connection:
 
 
 def answer(connection: sqlite3.Connection, path: str, params: Params, *, base_url: str) -> Answer | None:
-    """Answer one request; None where nothing has that path."""
+    """Answer one request; None for an unknown path."""
     match path.removeprefix(BASE).strip("/").split("/") if path.startswith(f"{BASE}/") else []:
         case ["products", sku, "supplies"]:
             return {"data": _read(connection, "supplies", "where sku = ? order by id", (unquote(sku),))}
@@ -131,20 +131,20 @@ def answer(connection: sqlite3.Connection, path: str, params: Params, *, base_ur
 
 
 def _list_orders(connection: sqlite3.Connection, params: Params, base_url: str) -> Answer:
-    """Orders since a time (inclusive), each page with the address of the next one."""
+    """List orders since a time (inclusive), each page with the address of the next one."""
     rows, next_cursor = _read_since(connection, "orders", params)
     address = f"{base_url}/orders?{urlencode({'cursor': next_cursor})}" if next_cursor else None
     return {"data": rows, "paging": {"next": address}}
 
 
 def _list_items(connection: sqlite3.Connection, params: Params, _base_url: str) -> Answer:
-    """Order items since a time (inclusive), each page with the cursor of the next one."""
+    """List order items since a time (inclusive), each page with the cursor of the next one."""
     rows, next_cursor = _read_since(connection, "items", params)
     return {"data": rows, "next_cursor": next_cursor}
 
 
 def _list_customers(connection: sqlite3.Connection, params: Params, _base_url: str) -> Answer:
-    """Customers by page number, with the number of pages."""
+    """List customers by page number, with the number of pages."""
     total = connection.execute("select count(*) from customers").fetchone()[0]
     page = _get_int(params, "page", 1)
     rows = _read(connection, "customers", "order by id limit ? offset ?", (PAGE, (page - 1) * PAGE))
@@ -152,14 +152,14 @@ def _list_customers(connection: sqlite3.Connection, params: Params, _base_url: s
 
 
 def _list_stores(connection: sqlite3.Connection, params: Params, _base_url: str) -> Answer:
-    """Stores by offset and limit, with their number."""
+    """List stores by offset and limit, with their number."""
     total = connection.execute("select count(*) from stores").fetchone()[0]
     limit, offset = _get_int(params, "limit", PAGE), _get_int(params, "offset", 0)
     return {"data": _read(connection, "stores", "order by id limit ? offset ?", (min(limit, PAGE), offset)), "total": total}
 
 
 def _list_products(connection: sqlite3.Connection, _params: Params, _base_url: str) -> Answer:
-    """All products at once."""
+    """List all products at once."""
     return {"data": _read(connection, "products", "order by sku", ())}
 
 
@@ -173,7 +173,7 @@ _LISTS: dict[str, Callable[[sqlite3.Connection, Params, str], Answer]] = {
 
 
 def _read_since(connection: sqlite3.Connection, table: str, params: Params) -> tuple[list[Answer], str | None]:
-    """A page by time and id: rows that arrive meanwhile shift nothing. The cursor names the page's last row."""
+    """Read a page by time and id, so that rows that arrive meanwhile shift nothing. The cursor names the page's last row."""
     if cursor := params.get("cursor"):
         time, _, last_id = cursor.partition("_")
         condition, values = "where (ordered_at, id) > (?, ?)", (_to_sqlite(time), last_id)
@@ -192,11 +192,11 @@ def _read(connection: sqlite3.Connection, table: str, rest: str, values: tuple[o
 
 
 def _to_sqlite(value: str) -> str:
-    """An ISO time in the database's spelling, in UTC."""
+    """Write an ISO time as the database does, in UTC."""
     try:
         moment = _parse_time(value)
     except ValueError as error:
-        raise BadRequest(f"{value!r} is no ISO time, e.g. 2018-09-01T10:16:00Z") from error
+        raise BadRequest(f"{value!r} is not an ISO time, e.g. 2018-09-01T10:16:00Z") from error
     moment = moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
     return moment.isoformat(sep=" ", timespec="seconds")
 
@@ -216,7 +216,7 @@ def _get_int(params: Params, name: str, default: int) -> int:
 
 
 def main() -> None:
-    """Make the data if need be, and serve it until the process is ended."""
+    """Make the data if it is missing, and serve it until the process is ended."""
     shop = prepare_demo(load_settings().data_dir, report=lambda line: print(line, file=sys.stderr))
     with serve_api(shop) as url:
         print(f"the demo's API answers at {url}", file=sys.stderr)

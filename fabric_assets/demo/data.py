@@ -1,7 +1,7 @@
-"""A shop's simulated year -> one folder that holds it as a database, as exports and as what an API serves.
+"""A shop's simulated year -> one folder with the data as a database, as exports and for an API.
 
-The public generator `jafgen` draws another year each time, so the year is made once and kept; everything else is derived
-from its CSV files. The folder appears under its name only when it is whole: a make that was cut off is made anew.
+The public generator `jafgen` makes another year each time, so the year is made once and kept; everything else is derived from its CSV files. The folder
+gets its name only when it is complete, so an interrupted call leaves nothing behind that a later call would use.
 """
 
 import csv
@@ -21,16 +21,16 @@ from fabric_assets.demo.shop import TABLES, write_database, write_exports
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.private_files import FileLock, make_private_folder, write_atomically
 
-# Of this module's folder layout: a folder of another layout is made anew.
+# The version of the folder's layout; a folder of another version is made again.
 _LAYOUT = 1
-# As the tenant demo_ads names it.
+# As the YAML of the tenant demo_ads names it.
 INBOX = Path("inbox", "demo_ads", "ads")
 _GENERATE = "import sys; from jafgen.cli import app; sys.argv = ['jafgen', '1']; app()"
 
 
 @dataclass(frozen=True)
 class DemoShop:
-    """Where the demo's source data lies: what the demo tenants' YAML files name, relative to the data folder."""
+    """The folder of the demo's source data, and the files in it that the demo tenants' YAML names."""
 
     folder: Path
 
@@ -56,10 +56,10 @@ class DemoShop:
 
 
 def prepare_demo(data_dir: Path, *, max_orders: int | None = None, report: Callable[[str], None] = lambda _: None) -> DemoShop:
-    """Make the shop's year and the inbox of its ad spend if they are not there yet, and say where the shop is.
+    """Make the shop's year and the inbox of its ad spend if they are missing, and return the shop.
 
     Args:
-        max_orders: keep at most this many orders, spread over the year; default: all. Counts only when the year is made.
+        max_orders: keep at most this many orders, spread over the year; default: all. It has an effect only when the year is made.
 
     Raises:
         ConfigurationError: the generator is not installed, or failed.
@@ -77,13 +77,13 @@ def prepare_demo(data_dir: Path, *, max_orders: int | None = None, report: Calla
 
 
 def read_table(raw: Path, table: str) -> Iterator[dict[str, str]]:
-    """Rows of one of the generator's CSV files, as text."""
+    """Yield the rows of one of the generator's CSV files, as text."""
     with (raw / f"raw_{table}.csv").open(newline="", encoding="utf-8") as file:
         yield from csv.DictReader(file)
 
 
 def write_private(path: Path, text: str) -> None:
-    """Put a file in place at once, readable by its owner alone."""
+    """Write a file atomically, readable by its owner only."""
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
@@ -105,7 +105,7 @@ def _make(shop: DemoShop, *, max_orders: int | None) -> None:
             _thin_out(part.raw, max_orders)
         tables = {table: list(read_table(part.raw, table)) for table in TABLES}
         ordered_at = {order["id"]: order["ordered_at"] for order in tables["orders"]}
-        # A line carries its order's time, as shops' systems have it: what loads of lines go by.
+        # Each item carries its order's time, as in real shop systems; it is the cursor of the items' loads.
         tables["items"] = [{**item, "ordered_at": ordered_at[item["order_id"]]} for item in tables["items"]]
         write_database(part.database, tables)
         write_exports(part.exports, tables)
@@ -131,7 +131,7 @@ def _generate(raw: Path) -> None:
 
 
 def _thin_out(raw: Path, max_orders: int) -> None:
-    """Keep orders from all over the year, and their items; everything else stays."""
+    """Keep only some orders, spread over the year, and their items; all other tables stay complete."""
     orders = sorted(read_table(raw, "orders"), key=lambda order: (order["ordered_at"], order["id"]))
     orders = orders[:: -(-len(orders) // max_orders)]
     kept = {order["id"] for order in orders}

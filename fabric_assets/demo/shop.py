@@ -1,7 +1,7 @@
 """The shop's rows -> a typed SQLite database, and a folder of exports in three file formats.
 
-Each table goes into the format that such data has in practice. So the three demo tenants have text dates, sniffed dates, JSON and Parquet types for the same
-rows, and still end in the same marts.
+Each table is exported in the format that such data has in practice. So the three demo tenants have the same rows with text dates, sniffed dates, JSON types
+and Parquet types, but the same marts.
 """
 
 import csv
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
-# The generator's tables and columns; a parent stands before its children.
+# The generator's tables and columns; a parent comes before its children.
 TABLES: dict[str, tuple[str, ...]] = {
     "customers": ("id", "name"),
     "stores": ("id", "name", "opened_at", "tax_rate"),
@@ -23,7 +23,7 @@ TABLES: dict[str, tuple[str, ...]] = {
 
 _INTEGERS = frozenset({"price", "cost", "subtotal", "tax_paid", "order_total"})
 
-# A supply's id alone is no key: one supply goes into many products.
+# A supply's id alone is not a key: one supply is in many products.
 _SCHEMA = """
 create table customers (id varchar(36) primary key, name varchar(200) not null);
 create table stores (id varchar(36) primary key, name varchar(200) not null, opened_at timestamp not null, tax_rate numeric(6, 4) not null);
@@ -45,7 +45,7 @@ Rows = Sequence[Mapping[str, str]]
 
 
 def write_database(path: Path, tables: Mapping[str, Rows]) -> None:
-    """Make the SQLite database of the shop."""
+    """Write the SQLite database of the shop."""
     connection = sqlite3.connect(path)
     try:
         connection.executescript(_SCHEMA)
@@ -99,7 +99,7 @@ def write_parquet(path: Path, items: Iterable[Mapping[str, str]]) -> None:
 
 
 def to_json(column: str, value: object) -> object:
-    """A cell as JSON has it: numbers, booleans, ISO times in UTC.
+    """Convert a cell to its JSON value: a number, a boolean, or an ISO time in UTC.
 
     Args:
         value: the generator's text, or SQLite's value.

@@ -1,4 +1,4 @@
-"""A demo tenant's warehouse -> the few numbers that tell whether a run was incremental, and whether the tenants agree."""
+"""A demo tenant's warehouse -> the few numbers that show whether a run was incremental, and whether the tenants agree."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -13,7 +13,7 @@ from fabric_assets.settings import Settings
 
 @dataclass(frozen=True)
 class AdTotals:
-    """What the ad spend's marts add up to, in the tenant's currency."""
+    """The totals of the ad spend's marts, in the tenant's currency."""
 
     days: int
     spend: Decimal
@@ -24,7 +24,7 @@ class AdTotals:
 
 @dataclass(frozen=True)
 class ShopTotals:
-    """What a shop's marts add up to, in the tenant's currency."""
+    """The totals of a shop's marts, in the tenant's currency."""
 
     orders: int
     revenue: Decimal
@@ -35,7 +35,7 @@ class ShopTotals:
 
 
 def count_raw_rows(tenant: TenantConfig, settings: Settings) -> dict[str, int] | None:
-    """Rows per raw table, keyed source.stream; None where nothing has been loaded yet."""
+    """Count the rows of each raw table, keyed source.stream; None if nothing was loaded yet."""
     tables = {naming.raw_dataset(tenant.tenant, source): (source, config.streams) for source, config in tenant.sources.items()}
     try:
         with open_ask(tenant, settings) as ask:

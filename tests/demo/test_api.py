@@ -129,7 +129,7 @@ def test_an_unknown_path_is_not_found(url: str, path: str) -> None:
 def test_a_parameter_that_cannot_be_read_is_named(url: str, query: str) -> None:
     status, message = get_error(f"{url}/{query}")
     assert status == 400
-    assert "must be a whole number" in message or "is no ISO time" in message
+    assert "must be a whole number" in message or "is not an ISO time" in message
 
 
 def test_a_new_row_is_served_at_once(shop: DemoShop, url: str) -> None:

@@ -15,7 +15,7 @@ from threading import Lock, Thread
 from typing import Any, TextIO
 
 from fabric_assets.errors import ConfigurationError, InternalError
-from fabric_assets.importing import collect_nothing
+from fabric_assets.importing import without_garbage_collection
 from fabric_assets.own_faults import find_own_fault
 from fabric_assets.transform.folders import RunFolder
 
@@ -71,7 +71,7 @@ class Channel:
 
 def main(arguments: Sequence[str]) -> None:
     channel = Channel()
-    with collect_nothing():
+    with without_garbage_collection():
         _warm(channel, *arguments)
     channel.emit({"event": "ready"})
     request = channel.get_request()

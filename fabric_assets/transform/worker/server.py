@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fabric_assets.drivers.duckdb_files import close_default_connection
-from fabric_assets.importing import collect_nothing
+from fabric_assets.importing import without_garbage_collection
 from fabric_assets.transform.fork_server import IDLE_SECONDS, LARGEST_ORDER, NUMBER
 from fabric_assets.transform.worker import __main__ as worker
 from fabric_assets.transform.worker import warming
@@ -95,7 +95,7 @@ def _prepare_fork(arguments: list[str], served: frozenset[tuple[str, bool]]) -> 
     says why; workers of another kind go on.
     """
     adapter, parses = arguments[0], len(arguments) == 1
-    with collect_nothing(), contextlib.suppress(Exception):
+    with without_garbage_collection(), contextlib.suppress(Exception):
         warming.import_dbt(adapter)
         if (adapter, parses) in served:
             warming.make_setting_schemas(adapter)
