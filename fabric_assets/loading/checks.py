@@ -1,9 +1,10 @@
-"""A declared check and a stream's table -> passed or not, with the figures that say why.
+"""A declared check and a stream's table -> passed or failed, with the figures that explain it.
 
-One SQL text per check for DuckDB and Postgres alike, over a read-only connection: a check can change nothing. A check that cannot
-be asked (no table yet, no such column) has failed, and says so; it does not stop the checks after it.
+Each check is one SQL text for DuckDB and Postgres alike, over a read-only connection: a check can change nothing. A check that cannot
+run (no table yet, no such column) fails with a message, and the checks after it still run.
 
-Values that a check found are part of its `message`, which is metadata of the check. Logs, errors and alerts show `log_message`: the same with counts alone.
+Values that a check found are part of its `message`, which is metadata of the check. Logs, errors and alerts show `log_message`, which has
+only counts.
 """
 
 import time
@@ -37,8 +38,10 @@ Metadata = dict[str, str | int | float | None]
 
 @dataclass(frozen=True)
 class CheckOutcome:
-    """Args:
-    metadata: figures of the check; `message` says in words what failed, `log_message` the same without values, where there are any.
+    """The result of a check.
+
+    Args:
+        metadata: figures of the check. `message` says what failed, with values; `log_message` says the same without values.
     """
 
     passed: bool
@@ -46,7 +49,7 @@ class CheckOutcome:
 
 
 class _Unanswerable(Exception):
-    """The check asks for what the table does not have."""
+    """Raised when the table lacks what a check needs."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +62,14 @@ class _Table:
     sensitive: frozenset[str] = frozenset()
 
     def hides(self, columns: Iterable[str]) -> bool:
-        """Whether values of these columns are shown nowhere: the dbt project tags one of them `sensitive`."""
+        """Whether no message may show values of these columns, because the dbt project tags one of them `sensitive`."""
         return any(name in self.sensitive for column in columns for name in (column.lower(), self.find(column).lower()))
 
     def quote(self, column: str) -> str:
         return quote(self.find(column))
 
     def find(self, column: str) -> str:
-        """Find the column that a declared name became in the warehouse."""
+        """Find the column in the warehouse for a name of the YAML."""
         found = column if column in self.columns else self.find_column(column)
         if found in self.columns:
             return found
@@ -74,10 +77,10 @@ class _Table:
 
 
 def run_check(check: AnyCheck, *, tenant: TenantConfig, source: str, stream: str, settings: Settings) -> CheckOutcome:
-    """Run one check against what is loaded.
+    """Run one check on the loaded table.
 
     Raises:
-        DestinationUnavailable, LeaseHeld: it could not be asked at all; worth another try.
+        DestinationUnavailable, LeaseHeld: the check could not run; another try may succeed.
     """
     return run_checks((check,), tenant=tenant, source=source, stream=stream, settings=settings)[0]
 
@@ -165,7 +168,7 @@ def _check_unique(check: UniqueCheck, table: _Table) -> CheckOutcome:
 
 
 def _check_accepted_values(check: AcceptedValuesCheck, table: _Table) -> CheckOutcome:
-    # Compared as text: one list may name 1 and 'a', which no database compares with one column. Both write a flag as true.
+    # Compared as text: one list may name 1 and 'a', which have no common type. Both databases write a flag as true.
     subject = f"cast({table.quote(check.column)} as text)"
     values = [str(value).lower() if isinstance(value, bool) else str(value) for value in check.values]
     condition = f"{subject} not in ({', '.join(map(quote_text, values))})"
@@ -185,7 +188,7 @@ def _check_freshness(check: FreshnessCheck, table: _Table, *, tenant: TenantConf
     else:
         newest, subject = _as_moment(table.ask(f"select max({table.quote(column)}) from {table.name}")[0][0], column), f"the newest {column}"
     if newest is None:
-        return CheckOutcome(False, {"message": f"{subject} is unknown: there is none"})
+        return CheckOutcome(False, {"message": f"{subject} is unknown: the table has no row with a value" if column else "the stream has not been loaded yet"})
     age = (datetime.now(UTC) - newest).total_seconds()
     limit = check.max_age.total_seconds()
     metadata: Metadata = {"newest": newest.isoformat(), "age_seconds": round(age), "max_age_seconds": round(limit)}
@@ -206,7 +209,7 @@ def _check_schema_change(check: SchemaChangeCheck, table: _Table, *, tenant: Ten
 
 
 def _get_cursor_column(tenant: TenantConfig, source: str, stream: str, table: _Table) -> str | None:
-    """The stream's cursor where it is a moment in time; a number says nothing about age."""
+    """Return the stream's cursor if it holds times; a number says nothing about age."""
     cursor = getattr(tenant.sources[source].streams[stream], "cursor", None)
     if cursor is None:
         return None
@@ -225,9 +228,9 @@ def _as_moment(value: Any, column: str) -> datetime | None:
         try:
             value = datetime.fromisoformat(value)
         except ValueError:
-            raise _Unanswerable(f"the column {column!r} holds texts that are no timestamps, so it has no age") from None
+            raise _Unanswerable(f"the column {column!r} holds texts that are not timestamps, so it has no age") from None
     if isinstance(value, datetime):
         return value if value.tzinfo else value.replace(tzinfo=UTC)
     if isinstance(value, date):
         return datetime(value.year, value.month, value.day, tzinfo=UTC)
-    raise _Unanswerable(f"the column {column!r} is no timestamp, so it has no age")
+    raise _Unanswerable(f"the column {column!r} is not a timestamp, so it has no age")

@@ -1,4 +1,4 @@
-"""What a load found changed, in the source's shape or behind its back in the table -> sentences for the run's summary."""
+"""Changes that a load found in the source's columns, or in the table since the last load -> sentences for the run's summary."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ _SHOWN = 20
 
 
 def describe_drift(changes: Iterable[SchemaChange], contract: SchemaContract, *, tables: Mapping[str, Iterable[Any]], reads_all: bool) -> Iterator[str]:
-    """Describe columns that are gone from a source that declares its columns, and values that are kept beside their column.
+    """Describe columns that are gone from a source that declares its columns, and values that went into variant columns.
 
     Args:
         tables: the columns of each table after the load.
@@ -38,10 +38,10 @@ def describe_drift(changes: Iterable[SchemaChange], contract: SchemaContract, *,
 
 
 def describe_missing_rows(missing: int, expected: int | None, *, reads_all: bool) -> Iterator[str]:
-    """Describe rows that somebody else has deleted from the table since the last load.
+    """Describe rows that something other than a load has deleted from the table since the last load.
 
     Args:
-        expected: rows in the table when the last load had ended.
+        expected: rows in the table at the end of the last load.
     """
     if missing and expected is not None:
         yield (
@@ -56,17 +56,17 @@ def describe_missing_rows(missing: int, expected: int | None, *, reads_all: bool
 
 
 def describe_duplicates(duplicates: int, key: Sequence[str]) -> Iterator[str]:
-    """Describe rows that were not kept because another row of the same load has their key: the key may lack a column."""
+    """Describe rows that were not kept because a newer row of the same load has their key: the key may lack a column."""
     if duplicates:
         subject = "1 row has" if duplicates == 1 else f"{duplicates:,} rows have"
         yield (
             f"{subject} the primary_key ({', '.join(key)}) of another row of this load: the newest row of each key is kept, the others are not in the table. "
-            "If they are rows of their own, declare all columns of their key and load the stream anew with --full-refresh"
+            "If they are different rows, declare all columns of their key and load the stream anew with --full-refresh"
         )
 
 
 def describe_change(change: SchemaChange) -> str:
-    """Name one change, as a part of a sentence."""
+    """Describe one change, as part of a sentence."""
     match change.change:
         case "column_added":
             return f"the new column {change.column} ({change.after})"

@@ -1,4 +1,4 @@
-"""Whatever a load raises -> one of our errors, in plain words, without a secret."""
+"""Any exception of a load -> one of our errors, in plain words, without a secret."""
 
 import logging
 import traceback
@@ -19,21 +19,21 @@ _REFUSED_LOGIN = ("authentication failed", "no password supplied", "no pg_hba.co
 def build_error(
     error: BaseException, *, tenant: TenantConfig, settings: Settings, where: str, writing: bool = False, after: BaseException | None = None
 ) -> FabricError:
-    """Find the cause in a chain of exceptions and say it in our words; an error of ours comes out as it is.
+    """Find the cause in a chain of exceptions and build an error from it; an error of ours is returned as it is.
 
     Args:
         writing: it was raised where rows are written, not where they are read.
-        after: an earlier error, which was being handled as this one was raised, and is not its cause.
+        after: an earlier error that was being handled when this one was raised; it is not the cause.
     """
     chain = list(_walk(error, after))
     known = next((part for part in chain if isinstance(part, FabricError)), None)
-    # A mistake of ours as an outage is dealt with changes nothing: another try may succeed. After a refusal, the refusal may be its work.
+    # An internal error while an outage is handled does not matter: another try may succeed. After any other error, it may be the cause.
     if known is not None and (isinstance(known, RetriableError) or not is_own_fault(error)):
         keep_traceback(known, data_dir=settings.data_dir, tenant=tenant.tenant)
         return known
     names = {type(part).__name__ for part in chain}
     reason = _describe(chain[-1])
-    # DuckDB's own is none of Python's, and is raised in its words as a source and as a destination.
+    # DuckDB's error is not a MemoryError of Python. It is recognised by its name, of a source as of a destination.
     if isinstance(error, MemoryError) or "OutOfMemoryException" in names:
         return SourceUnavailable(
             f"{where}: this machine's memory is used up: {reason}", remedy="free memory, or let fewer loads run at a time (pools, max_connections)"
@@ -52,10 +52,11 @@ def build_error(
 
 
 def report_unrecorded(error: Exception, failure: BaseException, *, tenant: TenantConfig, settings: Settings, where: str, report: Callable[[str], None]) -> None:
-    """Tell the reader of a run that a stream's failure, which stays the stream's outcome, is missing in the ledger.
+    """Report that the ledger lacks a stream's failure, because it could not be written.
 
     Args:
         error: why it could not be written.
+        failure: why the stream failed.
     """
     reason = build_error(error, tenant=tenant, settings=settings, where=where, writing=True, after=failure).message
     report(f"{where}: the failure could not be written to the ledger: {reason.removeprefix(f'{where}: ')}")
@@ -84,7 +85,7 @@ def _build_destination_error(chain: list[BaseException], reason: str, tenant: Te
 
 
 def _walk(error: BaseException, until: BaseException | None) -> Iterator[BaseException]:
-    """From the outermost to the innermost."""
+    """Yield the exceptions of a chain, from the outermost to the innermost."""
     seen = {id(until)}
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
@@ -94,6 +95,6 @@ def _walk(error: BaseException, until: BaseException | None) -> Iterator[BaseExc
 
 
 def _describe(error: BaseException) -> str:
-    # Masked before it is cut, which could leave half of a secret.
+    # Masked before it is cut: a cut could leave half of a secret.
     text = mask(" ".join((str(error) or type(error).__name__).split()))
     return text if len(text) <= 600 else text[:600] + "..."

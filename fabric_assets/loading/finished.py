@@ -1,7 +1,7 @@
-"""The ledger's rows of the runs that a run goes on with -> the outcomes of streams that need not be loaded again.
+"""The ledger's rows of the runs that a run continues -> the outcomes of streams that need not be loaded again.
 
-Those are what they have loaded and, where the run itself is tried again, what it has failed to load for good: another try would
-give the same answer.
+Those are the streams that earlier runs have loaded. If the run itself is repeated, they are also the streams that it cannot load:
+another try would fail in the same way.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from fabric_assets.warehouse.platform_tables import ledger
 
 
 def find_finished(request: LoadRequest, streams: Sequence[str], destination: Destination) -> list[StreamReport | StreamFailure]:
-    """Find what is settled of these streams, in their order."""
+    """Find the outcomes that these streams already have: first the reports, then the failures."""
     if not request.earlier_runs:
         return []
     tenant = request.tenant

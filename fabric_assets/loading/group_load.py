@@ -1,7 +1,7 @@
-"""A group of streams that are read together -> their transactions in the warehouse; each stream ends in an outcome, whatever happens.
+"""A group of streams that are read together -> their transactions in the warehouse. Each stream gets an outcome, whatever happens.
 
-Runs in a thread of its own. A stream has a transaction to itself, unless its rows are few: such streams share one, because its statements take longer than
-their rows.
+A group runs in a thread of its own. Each stream has its own transaction, but streams with few rows share one: for them the statements of a
+transaction take longer than the rows.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ def load_group(group: ReadGroup, context: LoadContext, batcher: CommitBatcher[St
                 _attempt(load, lambda load=load: _commit([load]))
     except LoadAbandoned:
         pass
-    except BaseException as error:  # noqa: BLE001 - whatever it is, also what is no Exception (a panic of a driver): the load waits for each outcome
+    except BaseException as error:  # noqa: BLE001 - also exceptions that are not an Exception (a panic of a driver): the load waits for each outcome
         if loads:
             for load in loads.values():
                 load.fail(error)
@@ -54,7 +54,7 @@ def load_group(group: ReadGroup, context: LoadContext, batcher: CommitBatcher[St
 
 
 def _fail_all(group: ReadGroup, context: LoadContext, error: BaseException) -> None:
-    """Give each stream its outcome where none could even be begun."""
+    """Give each stream its outcome if the group could not even begin."""
     for plan in group.streams:
         ours = build_error(error, tenant=context.request.tenant, settings=context.request.settings, where=context.source.describe(plan.name))
         failed = replace(context.records[plan.name], status="failed", error=str(ours), loaded_at=datetime.now(UTC), retriable=isinstance(ours, RetriableError))
@@ -73,7 +73,7 @@ def _fail_all(group: ReadGroup, context: LoadContext, error: BaseException) -> N
 
 
 def commit_together(loads: Sequence[StreamLoad], context: LoadContext) -> None:
-    """Commit streams in one transaction; if that fails each has another try by itself, so that none suffers by another's fault."""
+    """Commit streams in one transaction. If that fails, commit each by itself, so that one stream's error does not affect the others."""
     try:
         if len(loads) > 1 and _commit_at_once(loads, context):
             return
@@ -90,12 +90,12 @@ def commit_together(loads: Sequence[StreamLoad], context: LoadContext) -> None:
 
 
 def _commit_at_once(loads: Sequence[StreamLoad], context: LoadContext) -> bool:
-    """Whether it succeeded; nothing is kept otherwise."""
+    """Commit all streams in one transaction; return whether it succeeded. If not, nothing is kept."""
     try:
         _commit(loads)
     except LoadAbandoned:
         raise
-    except Exception as error:  # noqa: BLE001 - it is the second try that tells which stream is at fault
+    except Exception as error:  # noqa: BLE001 - the second try shows which stream fails
         for load in loads:
             load.close()
         where = context.source.describe()
@@ -137,5 +137,5 @@ def _attempt(load: StreamLoad, step: Callable[[], None]) -> None:
         step()
     except LoadAbandoned:
         raise
-    except Exception as error:  # noqa: BLE001 - of the streams that are read together only the one at fault fails
+    except Exception as error:  # noqa: BLE001 - one stream's error must not fail the streams that are read with it
         load.fail(error, writing=True)

@@ -1,8 +1,8 @@
 """Threads that read and write, and the one that waits for them -> outcomes, until the load's time is up.
 
-A thread that is blocked in a dead socket cannot be ended from outside. So the work is done by daemon threads, and the caller's
-thread only waits: when the time is up it says so and leaves them behind. What they hold is an open transaction, which dies with
-its connection, and they ask for leave before they commit.
+A thread that is blocked in a dead socket cannot be ended from outside. So daemon threads do the work, and the caller's thread only
+waits: when the time is up, it reports that and leaves them behind. They hold an open transaction, which ends with its connection,
+and they must ask the job before they commit.
 """
 
 import threading
@@ -17,7 +17,7 @@ from fabric_assets.rows.reports import StreamFailure, StreamReport
 Outcome = StreamReport | StreamFailure
 T = TypeVar("T")
 
-# A commit that has begun when the time is up is waited for: nobody could say otherwise whether the rows are there.
+# The load waits for a commit that has begun when the time is up: otherwise nobody would know whether the rows are there.
 _COMMIT_SECONDS = 60.0
 _POLL_SECONDS = 0.05
 
@@ -42,7 +42,7 @@ class Job:
 
     @property
     def is_over(self) -> bool:
-        """Whether its time is up, or it was stopped."""
+        """Whether the load's time is up, or it was stopped."""
         return self._over
 
     def report(self, message: str) -> None:
@@ -52,14 +52,12 @@ class Job:
         self._messages.put(outcome)
 
     def check(self) -> None:
-        """Raises:
-        LoadAbandoned: nobody waits for this work any more.
-        """
+        """Raise LoadAbandoned if the load is over."""
         if self._over:
             raise LoadAbandoned
 
     def commit(self, commit: Callable[[], None], outcomes: Sequence[Outcome]) -> None:
-        """Run a commit, and hand over what came of it; unless the load is over."""
+        """Run a commit and pass on its outcomes, unless the load is over."""
         with self._lock:
             self.check()
             self._committing += 1
@@ -75,10 +73,10 @@ class Job:
         """Run a call that may never return.
 
         Args:
-            grace: seconds that it gets although the load's time is up.
+            grace: seconds that the call gets even if the load's time is up.
 
         Raises:
-            SourceUnavailable: the load's time was up before it did.
+            SourceUnavailable: the load's time was up before the call returned.
         """
         answers: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
 
@@ -98,7 +96,7 @@ class Job:
         return value  # type: ignore[return-value]
 
     def wait(self, say: Callable[[str], None]) -> Outcome | None:
-        """Wait for the next outcome, passing progress on; None when the time is up."""
+        """Wait for the next outcome and pass progress on to `say`; None when the time is up."""
         while True:
             left = self._ends - time.monotonic()
             try:
@@ -107,7 +105,7 @@ class Job:
                 # Something is being committed: its outcome decides.
                 if self._stop() and left > -_COMMIT_SECONDS:
                     continue
-                # A commit may have ended between the two; from here on none begins.
+                # A commit may have ended meanwhile; from here on none can begin.
                 try:
                     message = self._messages.get_nowait()
                 except Empty:
@@ -117,7 +115,7 @@ class Job:
             say(message)
 
     def stop(self) -> None:
-        """Let no thread of the load commit any more."""
+        """Stop all threads of the load from committing."""
         self._stop()
 
     def build_late_error(self) -> FabricError:
@@ -127,7 +125,7 @@ class Job:
         )
 
     def _stop(self) -> bool:
-        """Whether a commit is under way."""
+        """End the load; return whether a commit is under way."""
         with self._lock:
             self._over = True
             return self._committing > 0

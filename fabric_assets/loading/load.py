@@ -1,7 +1,7 @@
 """A tenant's source and the chosen streams -> rows in the warehouse, and an outcome per stream as it finishes.
 
-A stream's rows, its rejected rows, where it came to and its row of the ledger are committed in one transaction.
-So the warehouse alone is the truth, a process may die at any point, and the next load begins where the last commit ended.
+One transaction commits a stream's rows, its rejected rows, its state and its row of the ledger.
+So a process may die at any point: the warehouse alone holds the truth, and the next load begins where the last commit ended.
 """
 
 import threading
@@ -33,15 +33,15 @@ from fabric_assets.warehouse.warehouse import Warehouse, open_warehouse
 Report = Callable[[str], None]
 Outcome = StreamReport | StreamFailure
 _SHOWN = 5
-# A load that is over still gets so long to roll back, and to write that into the ledger.
+# The time that a load gets after its end to roll back, and to write its failures into the ledger.
 _GRACE_SECONDS = 5.0
 
 
 def run_load(request: LoadRequest, *, report: Report = lambda message: None) -> tuple[StreamReport, ...]:
-    """Load the chosen streams of one source; all of them, or an error that names those that failed. What succeeded stays loaded.
+    """Load the chosen streams of one source. Streams that succeeded stay loaded, even if others fail.
 
     Raises:
-        FabricError: what is wrong, where, and what to do next.
+        FabricError: names the streams that failed, and why.
     """
     reports, failures = [], []
     for outcome in load_streams(request, report=report):
@@ -53,10 +53,10 @@ def run_load(request: LoadRequest, *, report: Report = lambda message: None) -> 
 
 
 def load_streams(request: LoadRequest, *, report: Report = lambda message: None) -> Iterator[Outcome]:
-    """Load the chosen streams of one source, and give each one's outcome as soon as it is final.
+    """Load the chosen streams of one source, and yield each one's outcome as soon as it is final.
 
     Args:
-        report: takes progress, line by line, in the caller's thread.
+        report: called with each line of progress, in the caller's thread.
 
     Raises:
         FabricError: nothing could be loaded at all: the source or the destination as a whole.
@@ -67,7 +67,7 @@ def load_streams(request: LoadRequest, *, report: Report = lambda message: None)
     try:
         with ExitStack() as stack:
             try:
-                # One for the whole load: a login is resolved once.
+                # One destination for the whole load: its login is resolved once.
                 destination = get_destination(request.tenant, request.settings)
                 target = (request.tenant, request.source, request.settings)
                 stack.enter_context(load_lease(*target, timeout_seconds=LEASE_SECONDS, report=report, destination=destination))
@@ -75,7 +75,7 @@ def load_streams(request: LoadRequest, *, report: Report = lambda message: None)
             except FabricError as error:
                 error.at_destination = True
                 raise
-            # Its time begins here: what it has waited for another run was no part of it.
+            # The load's time begins here: waiting for another run does not count.
             job = Job(where, context.config.timeout.total_seconds())
             job.call(warehouse.prepare)
             yield from _load(request, replace(context, report=job.report), destination, warehouse, job, report)
@@ -86,7 +86,7 @@ def load_streams(request: LoadRequest, *, report: Report = lambda message: None)
 
 
 def join_failures(failures: list[StreamFailure], *, of: int) -> FabricError:
-    """One error for all streams that failed: worth another try if one of them is, else a fault of ours if one of them is.
+    """Build one error for all streams that failed. It is retriable if one of them is, else internal if one of them is.
 
     Args:
         of: how many streams were to be loaded.
@@ -95,7 +95,7 @@ def join_failures(failures: list[StreamFailure], *, of: int) -> FabricError:
     first = next((error for kind in (RetriableError, InternalError) for error in errors if isinstance(error, kind)), errors[0])
     if len(failures) == 1:
         return first
-    # One cause has one line, whatever line of the YAML declares each of its streams.
+    # Streams that fail for the same reason share a line.
     streams: dict[tuple[str, str], list[StreamFailure]] = {}
     for failure in failures:
         streams.setdefault((failure.error.message, failure.error.remedy), []).append(failure)
@@ -110,7 +110,7 @@ def join_failures(failures: list[StreamFailure], *, of: int) -> FabricError:
 
 
 def _make_visible(report: Report) -> Report:
-    """Names of files and texts of servers are part of what is reported."""
+    """Escape invisible characters in reports, which contain names of files and texts of servers."""
     return lambda message: report(show_text(message))
 
 
@@ -150,7 +150,7 @@ def _load(
         for record in records.values():
             _record_failure(record, error, request=request, warehouse=warehouse, job=job, report=report)
         raise
-    # What the plan says is what is done, and so what the ledger says.
+    # The ledger records the plan's disposition, because the plan decides what is done.
     dispositions = {plan.name: plan.disposition for group in reader.groups for plan in group.streams}
     records = {name: replace(record, write_disposition=dispositions.get(name, record.write_disposition)) for name, record in records.items()}
     try:
@@ -180,9 +180,9 @@ def _open_source(request: LoadRequest, context: SourceContext[AnySource]) -> Sou
 
 
 def _start_records(request: LoadRequest, streams: Sequence[str]) -> dict[str, LoadRecord]:
-    """One row of the ledger per stream; a load's id is the time in seconds, as dlt's is, a microsecond apart from its neighbours.
+    """Build a row of the ledger per stream. A load's id is the time in seconds, as in dlt, and differs by a microsecond between streams.
 
-    The disposition is the declared one, until there is a plan.
+    The disposition is the declared one until there is a plan.
     """
     begun, config = datetime.now(UTC), request.tenant.sources[request.source]
     return {
@@ -199,7 +199,7 @@ def _start_records(request: LoadRequest, streams: Sequence[str]) -> dict[str, Lo
 
 
 def _run_groups(reader: SourceReader, shared: LoadContext, report: Report) -> Iterator[Outcome]:
-    """Have the groups loaded by as many threads as the source allows, and pass on what comes of them."""
+    """Load the groups in as many threads as the source allows, and yield the outcomes."""
     job, groups = shared.job, SimpleQueue[ReadGroup]()
     for group in reader.groups:
         groups.put(group)
@@ -212,7 +212,7 @@ def _run_groups(reader: SourceReader, shared: LoadContext, report: Report) -> It
                 break
             load_group(group, shared, batcher)
         if not others.acquire(blocking=False) and not job.is_over:
-            # The last one, and all outcomes are final: DuckDB writes its log into the file while the caller still deals with them.
+            # The last thread closes: DuckDB then writes its log into the file while the caller still handles the outcomes.
             shared.warehouse.close()
 
     batcher = CommitBatcher[StreamLoad](lambda loads: commit_together(loads, shared), job.check)
@@ -227,7 +227,7 @@ def _run_groups(reader: SourceReader, shared: LoadContext, report: Report) -> It
             del waiting[outcome.stream]
             yield outcome
     finally:
-        # Whatever ends the load early, its threads get a moment to roll back before the lease is let go; one in a dead socket is left behind.
+        # If the load ends early, its threads get a moment to roll back before the lease is released. A thread in a dead socket is left behind.
         job.stop()
         ends = time.monotonic() + _GRACE_SECONDS
         for thread in threads:
@@ -239,7 +239,7 @@ def _run_groups(reader: SourceReader, shared: LoadContext, report: Report) -> It
 
 
 def _record_failure(record: LoadRecord, error: FabricError, *, request: LoadRequest, warehouse: Warehouse, job: Job, report: Report) -> None:
-    """Write into the ledger that a stream of which no thread speaks was not loaded."""
+    """Write into the ledger that a stream without an outcome from a thread was not loaded."""
     failed = replace(record, status="failed", loaded_at=datetime.now(UTC), error=str(error), retriable=isinstance(error, RetriableError))
     try:
         job.call(lambda: warehouse.record_failure(failed, []), grace=_GRACE_SECONDS)

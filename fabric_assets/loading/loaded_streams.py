@@ -1,6 +1,6 @@
-"""What the platform's tables say of one stream that is loaded, over any connection: for checks, which run beside loads.
+"""A connection -> what the platform's tables record of one loaded stream; for checks, which run beside loads.
 
-A table that an earlier release has made may lack a column until the next load of the tenant.
+A table of an earlier release may lack a column until the next load of the tenant.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from fabric_assets.warehouse.session import Table
 
 
 def get_last_load(ask: Ask, *, tenant: str, source: str, stream: str) -> datetime | None:
-    """When the stream was last loaded; None if never."""
+    """Return when the stream was last loaded; None if never."""
     if not _has_column(ask, tenant, "loads", "status"):
         return None
     loads, where = Table(naming.platform_dataset(tenant), "loads"), f"source = {quote_text(source)} and stream = {quote_text(stream)}"
@@ -24,7 +24,7 @@ def get_last_load(ask: Ask, *, tenant: str, source: str, stream: str) -> datetim
 
 
 def find_column(ask: Ask, field: str, *, tenant: str, source: str, stream: str, columns: Sequence[str]) -> str:
-    """The column of a stream's table that a field of its source has.
+    """Find the column of a stream's table for a field of its source.
 
     Args:
         columns: of the table.
@@ -38,6 +38,6 @@ def find_column(ask: Ask, field: str, *, tenant: str, source: str, stream: str, 
 
 
 def _has_column(ask: Ask, tenant: str, table: str, column: str) -> bool:
-    """Whether a table of the platform has a column: one that an earlier release has made may lack it until the next load."""
+    """Whether a platform table has a column: a table of an earlier release may lack it until the next load."""
     where = f"table_schema = {quote_text(naming.platform_dataset(tenant))} and table_name = {quote_text(table)}"
     return bool(ask(f"select 1 from information_schema.columns where {where} and column_name = {quote_text(column)}"))

@@ -1,4 +1,4 @@
-"""A stream's table and state -> what its connector may ask about earlier loads."""
+"""A stream's table and state -> the answers to its connector's questions about earlier loads."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,21 +15,21 @@ from fabric_assets.rows.imported_file import ImportedFile
 from fabric_assets.rows.stream_names import StreamNames
 from fabric_assets.rows.value_forms import CURRENT
 
-# So many rows are compared in one statement.
+# Rows that one statement compares.
 _COMPARED_ROWS = 2_000
 
 
 @dataclass
 class WarehouseMemory:
-    """Implements `batches.StreamMemory`.
+    """A `batches.StreamMemory` that reads the stream's table.
 
     Args:
         table: quoted and qualified.
-        columns: of the table; empty where the stream is loaded anew.
+        columns: of the table; empty if the stream is loaded anew.
         names: the columns of the stream's fields, as committed.
-        state: the reader's own, changed in place; saved with the rows.
-        query: asks the warehouse, outside of the load's transaction: what earlier loads have committed.
-        forget_value: takes a value of `replaced_by` whose rows go.
+        state: the reader's state, changed in place; saved with the rows.
+        query: asks the warehouse outside of the load's transaction, and so sees what earlier loads have committed.
+        forget_value: called with a value of `replaced_by` whose rows are to be deleted.
     """
 
     table: str
@@ -57,13 +57,13 @@ class WarehouseMemory:
         name = self.get_column(column)
         if name not in self.columns:
             return None
-        # Text in the order in which cursors compare it, not in the database's language.
+        # Texts are compared as cursors compare them, not in the order of the database's language.
         subject = quote(name) + (' collate "C"' if self.columns[name] == TEXT else "")
         return self.query(f"select max({subject}) as highest from {self.table}")["highest"][0].as_py()
 
     def get_rows_at(self, column: str, value: Any) -> pa.Table:
         name = self.get_column(column)
-        # A literal of every type, without a placeholder of either driver. Only a few rows share a cursor's highest value.
+        # A literal instead of a placeholder, which the drivers write differently. Only a few rows share a cursor's highest value.
         return self.query(f"select * from {self.table} where {quote(name)} = {_quote_value(value, self.columns[name])}")
 
     def find_known(self, rows: pa.Table) -> pa.Array:
@@ -82,7 +82,7 @@ class WarehouseMemory:
         return pa.array([number in known for number in range(rows.num_rows)], pa.bool_())
 
     def _find_values(self, names: Sequence[str], kinds: Sequence[pa.DataType], rows: Sequence[Sequence[Any]]) -> list[int]:
-        """The numbers of the rows that the table has; compared as literals of its types, which both destinations write alike."""
+        """Return the numbers of the rows that the table has. They are compared as literals of its types, which both destinations write alike."""
         listed = ", ".join(
             f"({number}, {', '.join(_quote_value(value, kind) for value, kind in zip(row, kinds, strict=True))})" for number, row in enumerate(rows)
         )
@@ -96,11 +96,11 @@ class WarehouseMemory:
 
 @dataclass(kw_only=True)
 class WarehouseDropMemory(WarehouseMemory):
-    """Implements `batches.DropMemory`.
+    """A `batches.DropMemory` that reads the stream's table and the ledger of dropped files.
 
     Args:
-        read_files: asks for the dropped files that earlier loads have dealt with.
-        keep_file: takes what became of one in this load.
+        read_files: returns the dropped files that earlier loads have dealt with.
+        keep_file: called with a file that this load has dealt with.
     """
 
     read_files: Callable[[], Sequence[ImportedFile]]

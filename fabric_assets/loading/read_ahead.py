@@ -1,6 +1,6 @@
-"""A generator -> the same items, made by a thread of its own a few ahead of whoever takes them: reading and writing overlap.
+"""A generator -> the same items, produced in a thread of its own a few items ahead of the consumer, so that reading and writing overlap.
 
-Small items are made by whoever takes them: for a table of a thousand rows a thread, and the way through its queue, cost more than they save.
+Small items are produced in the consumer's thread: for a table of a thousand rows a thread and its queue cost more than they save.
 """
 
 import contextlib
@@ -11,15 +11,17 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-# A source is read in batches of some 16 MB: so many of them wait at most, beside the one being made and the one being written.
+# Batches of some 16 MB that may wait, besides the one being read and the one being written.
 _DEPTH = 2
 _POLL_SECONDS = 0.1
 _CLOSE_SECONDS = 5.0
 
 
 class _End:
-    """Args:
-    error: what the generator raised; None if it came to its end.
+    """The last entry of the queue.
+
+    Args:
+        error: what the generator raised; None if it came to its end.
     """
 
     def __init__(self, error: BaseException | None = None) -> None:
@@ -27,12 +29,12 @@ class _End:
 
 
 class ReadAhead(Generic[T]):
-    """Iterate it once, in one thread; then close it.
+    """A generator that is read ahead. Iterate over it once, in one thread; then close it.
 
     Args:
         items: a generator.
-        check: called now and then while there is nothing to take; what it raises ends the waiting, whatever blocks the generator.
-        is_small: whether an item is no reason for a thread. The first that is not begins it, and it makes all that follow.
+        check: called now and then while the queue is empty; what it raises ends the waiting, even if the generator is blocked.
+        is_small: whether an item needs no thread. The first item that is not small starts the thread, which produces all items after it.
     """
 
     def __init__(self, items: Iterator[T], check: Callable[[], None] = lambda: None, *, is_small: Callable[[T], bool] = lambda item: False) -> None:
@@ -66,7 +68,7 @@ class ReadAhead(Generic[T]):
                 return
 
     def close(self) -> None:
-        """Have the generator closed by the thread that it is with; one that is blocked is left behind."""
+        """Close the generator, in the thread that runs it. A thread that is blocked is left behind."""
         self._closed.set()
         if self._thread is None:
             self._items.close()  # type: ignore[attr-defined]
@@ -80,11 +82,11 @@ class ReadAhead(Generic[T]):
                     if not self._put(item):
                         return
             self._put(_End())
-        except BaseException as error:  # noqa: BLE001 - raised again where the items are taken
+        except BaseException as error:  # noqa: BLE001 - raised again in the consumer's thread
             self._put(_End(error))
 
     def _put(self, item: T | _End) -> bool:
-        """Whether somebody still wants it."""
+        """Queue an item; return False if the consumer has closed."""
         while not self._closed.is_set():
             try:
                 self._queue.put(item, timeout=_POLL_SECONDS)

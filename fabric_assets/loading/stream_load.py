@@ -1,6 +1,6 @@
-"""One stream's way from its first batch to its outcome.
+"""One stream's batches -> its transaction in the warehouse and its outcome.
 
-Rows, rejected rows, the reader's state and the ledger's row of a stream are committed together, so a process that dies leaves all of them or none.
+One transaction commits a stream's rows, rejected rows, reader's state and row of the ledger: a process that dies leaves all of them or none.
 """
 
 import time
@@ -36,9 +36,9 @@ from fabric_assets.warehouse.warehouse import Warehouse
 from fabric_assets.warehouse.writing import StreamWriter
 
 _PROGRESS_SECONDS = 5.0
-# A batch of a larger table has sixteen times as many.
+# A batch of a larger table is sixteen times as large.
 _SMALL_BYTES = 1_000_000
-# Of a load that fails on its limit so many of the rejected rows are kept, enough to see what is wrong.
+# Rejected rows that are kept if a load fails on its limit: enough to see what is wrong.
 _KEPT_REJECTS = 1_000
 Layouts = Mapping[str, Mapping[str, pa.DataType]]
 
@@ -76,13 +76,13 @@ class StreamLoad:
         self._started = self._reported = time.monotonic()
         self._state = context.states.get(plan.name, StreamState(0, {}))
         self._rejects: list[Reject] = []
-        # Filled by the thread that reads, emptied by the one that writes.
+        # Values of `replaced_by` to delete: the reading thread adds them, the writing thread removes them.
         self._forgotten: deque[str] = deque()
         self._files = import_ledger.FileNotes()
         self._known_files: list[ImportedFile] = []
-        # Of each file, by name and content: rows loaded and rejected.
+        # (name, content) of a file -> rows loaded and rejected.
         self._counts: dict[tuple[str, str], tuple[int, int]] = {}
-        # Rows that are so few that they wait in memory until all are there.
+        # A few rows, which wait in memory until all are there.
         self._few: list[Mapping[str, pa.Table]] = []
         self._writing: tuple[Transaction, StreamWriter] | None = None
         self._commit: StreamCommit | None = None
@@ -90,9 +90,9 @@ class StreamLoad:
         self.is_over = False
         family = {} if self._request.full_refresh else {name: columns for name, columns in context.layouts.items() if _belongs(name, plan.name)}
         self._is_new = plan.name not in family
-        # The version of the tables that are there; a stream without one begins with the present forms.
+        # The version of the existing tables; a stream without tables begins with the present forms.
         value_forms = self._state.value_forms if family else CURRENT
-        # Names of the present form outlive the table; those of an earlier one go with it.
+        # Names of the present form outlive the table; names of an earlier form do not.
         kept = self._state.column_names if self._state.value_forms == value_forms else None
         reserved = get_kind(self._request.tenant).reserved_columns
         names = partial(StreamNames, plan.name, layout=family, kept=kept, value_forms=value_forms, reserved=reserved)
@@ -111,7 +111,7 @@ class StreamLoad:
             table=str(Table(dataset, plan.name)),
             columns=family.get(plan.name, {}),
             names=names(),
-            # Of a table that somebody has dropped nothing is loaded, whatever its state says.
+            # If somebody has dropped the table, nothing is loaded, whatever its state says.
             state={} if self._is_new else dict(self._state.state),
             query=context.warehouse.query,
             forget_value=self._forgotten.append,
@@ -144,7 +144,7 @@ class StreamLoad:
 
     @property
     def may_share(self) -> bool:
-        """Whether its transaction may be one of other streams too; one that waits for what others hold would hold them up."""
+        """Whether the stream may share a transaction with others. Where a transaction may wait for a lock, it would delay the others."""
         return self._context.warehouse.never_waits and not (self.is_over or self._writing or self._forgotten)
 
     def open(self, transaction: Transaction | None = None) -> Transaction:
@@ -161,10 +161,10 @@ class StreamLoad:
         return self._writing[0]
 
     def finish(self) -> StreamReport:
-        """Bring the rows to where they belong, so that the stream can be committed.
+        """Write the remaining rows, so that the stream can be committed.
 
         Returns:
-            the stream's outcome, once it is.
+            the stream's outcome, valid once it is committed.
 
         Raises:
             DataError: more rows were rejected than the stream allows.
@@ -219,7 +219,7 @@ class StreamLoad:
         self._report_rows()
 
     def fail(self, error: BaseException, *, writing: bool = False) -> None:
-        """Give the stream up: nothing of it is kept but the ledger's row, and rejected rows until a load succeeds."""
+        """Abort the stream. Only its row of the ledger is kept, and its rejected rows until a load succeeds."""
         if self.is_over:
             return
         self.is_over = True
@@ -230,16 +230,16 @@ class StreamLoad:
         record = replace(record, retriable=isinstance(ours, RetriableError))
         outcome: StreamReport | StreamFailure = StreamFailure(self._plan.name, ours)
         try:
-            # Of a commit whose answer was lost the ledger knows that it happened.
+            # If the answer to a commit was lost, the ledger shows whether it happened.
             if not self._context.warehouse.record_failure(record, self._rejects) and self._report:
                 outcome = self._report
-        except Exception as second:  # noqa: BLE001 - whatever it is: without an outcome the load would wait until its time is up
+        except Exception as second:  # noqa: BLE001 - without an outcome the load would wait until its time is up
             asked = {"tenant": self._request.tenant, "settings": self._request.settings, "where": self._where}
             report_unrecorded(second, error, **asked, report=self.job.report)
         self.job.finish(outcome)
 
     def close(self) -> None:
-        """Let the connection go; rolls back what is not committed."""
+        """Roll back what is not committed, and release the connection."""
         if self._writing is not None:
             transaction, _ = self._writing
             self._writing = None
@@ -291,7 +291,7 @@ class StreamLoad:
 
 
 def is_small(item: Batch | StreamFailed) -> bool:
-    """Of what comes page by page there is always more to wait for, however few rows a page has."""
+    """Whether an item is a small table. A page of JSON rows is not: more pages may follow."""
     return isinstance(item, Batch) and not isinstance(item.rows, list) and item.rows.nbytes < _SMALL_BYTES
 
 
