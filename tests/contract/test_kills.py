@@ -58,7 +58,7 @@ def kill(world: World, start: Start, point: str) -> set[str]:
     return moved
 
 
-@pytest.mark.parametrize("seed", choose_seeds(1))
+@pytest.mark.parametrize("seed", choose_seeds(1)[:10])
 def test_killed_at_a_random_moment_no_row_is_lost_or_doubled(world: World, start: Start, seed: int) -> None:
     begin(world)
     began = time.perf_counter()
