@@ -61,7 +61,8 @@ def run_tenants(
         # Around the whole: as it is closed, the instance stores the events that it still has.
         with explaining_storage(), get_instance(settings) as instance:
             for dead in end_dead_runs(instance, settings):
-                on_event(RunEvent(dead.tags[TENANT_TAG], "log", f"run {dead.run_id} was killed; it is recorded as failed, and this one goes on from there"))
+                told = f"run {dead.run_id} was killed, or lost Dagster's database; it is recorded as failed, and this one goes on from there"
+                on_event(RunEvent(dead.tags[TENANT_TAG], "log", told))
             is_interrupted = False
             for index, loaded in enumerate(healthy):
                 if is_interrupted:

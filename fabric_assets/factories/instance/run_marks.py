@@ -55,7 +55,8 @@ def end_dead_runs(instance: dg.DagsterInstance, settings: Settings) -> list[dg.D
             # A run that this instance does not know belongs to another DAGSTER_HOME.
             if run := instance.get_run_by_id(file.name):
                 if not run.is_finished:
-                    instance.report_run_failed(run, message="The process of this run was killed. Nothing is lost or doubled: the next run goes on from there.")
+                    what = "The process of this run was killed, or lost Dagster's database. Nothing is lost or doubled: the next run goes on from there."
+                    instance.report_run_failed(run, message=what)
                     ended.append(run)
                 instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
                 file.unlink()
