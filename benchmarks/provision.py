@@ -25,7 +25,7 @@ from fabric_assets.config.loader import load_fleet
 from fabric_assets.security.roles.belongings import drop_belongings, list_belongings
 from fabric_assets.security.roles.server import open_server as open_login
 from fabric_assets.settings import load_settings
-from fabric_assets.transform.estates import build_estate, get_server_login
+from fabric_assets.transform.entitlements import build_entitlements, get_server_login
 
 ROOT = Path(__file__).resolve().parent.parent
 DATABASE = "fabric_benchmark"
@@ -80,9 +80,9 @@ def drop_one(environ: dict[str, str], name: str) -> None:
     settings = load_settings(environ)
     tenant = load_fleet(settings).tenants[name].config
     with open_login(get_server_login(tenant, settings, environ)) as server:
-        estate = build_estate(tenant, None, settings)
-        found = list_belongings(server, estate)
-        if not found or drop_belongings(server, estate):
+        entitlements = build_entitlements(tenant, None, settings)
+        found = list_belongings(server, entitlements)
+        if not found or drop_belongings(server, entitlements):
             raise SystemExit(f"{name} was not dropped: {found}")
 
 

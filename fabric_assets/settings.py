@@ -1,7 +1,7 @@
 """Environment variables -> one frozen `Settings`.
 
 The settings are passed as arguments: nothing reads the environment at import time, so one process can have two settings.
-FABRIC_PROVISION_URL is not a setting: `transform/estates.py` reads it for the commands that make and drop roles, and every other process forgets it.
+FABRIC_PROVISION_URL is not a setting: `transform/entitlements.py` reads it for the commands that make and drop roles, and every other process forgets it.
 """
 
 import os

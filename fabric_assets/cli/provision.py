@@ -14,7 +14,7 @@ from fabric_assets.errors import ConfigurationError
 from fabric_assets.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from fabric_assets.security.roles.estate import Estate, ServerLogin
+    from fabric_assets.security.roles.entitlements import ServerEntitlements, ServerLogin
     from fabric_assets.security.roles.provisioning import Provisioned
     from fabric_assets.security.roles.steps import Step
     from fabric_assets.transform.graph import ProjectGraph
@@ -37,7 +37,7 @@ def provision(
     fleet, graph = get_valid_fleet(fleet, settings)
     for problems in fleet.broken.values():
         typer.echo("\n".join(str(problem) for problem in problems), err=True)
-    login, estates, refused = _get_estates(fleet, graph, settings, reports_unmanaged=not all_)
+    login, all_entitlements, refused = _build_all_entitlements(fleet, graph, settings, reports_unmanaged=not all_)
     code = 2 if refused or fleet.broken else 0
     if login is None:
         if not refused:
@@ -45,18 +45,20 @@ def provision(
         if json_:
             typer.echo(json.dumps({"tenants": [], "findings": [], "notices": []}))
         raise typer.Exit(code)
-    raise typer.Exit(_work(login, estates, settings, dry_run=dry_run, check=check, fix=fix, json_=json_) or code)
+    raise typer.Exit(_work(login, all_entitlements, settings, dry_run=dry_run, check=check, fix=fix, json_=json_) or code)
 
 
-def _get_estates(fleet: Fleet, graph: "ProjectGraph | None", settings: Settings, *, reports_unmanaged: bool) -> "tuple[ServerLogin | None, list[Estate], bool]":
+def _build_all_entitlements(
+    fleet: Fleet, graph: "ProjectGraph | None", settings: Settings, *, reports_unmanaged: bool
+) -> "tuple[ServerLogin | None, list[ServerEntitlements], bool]":
     """Return the one login, the managed tenants on its server, and whether a managed tenant is refused.
 
     Args:
         reports_unmanaged: report the tenants that need no provisioning.
     """
-    from fabric_assets.transform.estates import build_estate, get_server_login
+    from fabric_assets.transform.entitlements import build_entitlements, get_server_login
 
-    login, estates, refused = None, [], False
+    login, all_entitlements, refused = None, [], False
     for name, loaded in fleet.tenants.items():
         if not loaded.config.destination.managed:
             if reports_unmanaged:
@@ -64,14 +66,16 @@ def _get_estates(fleet: Fleet, graph: "ProjectGraph | None", settings: Settings,
             continue
         try:
             login = get_server_login(loaded.config, settings)
-            estates.append(build_estate(loaded.config, graph, settings))
+            all_entitlements.append(build_entitlements(loaded.config, graph, settings))
         except ConfigurationError as error:
             typer.echo(f"error: {error}", err=True)
             refused = True
-    return login, estates, refused
+    return login, all_entitlements, refused
 
 
-def _work(login: "ServerLogin", estates: "Sequence[Estate]", settings: Settings, *, dry_run: bool, check: bool, fix: bool, json_: bool) -> int:
+def _work(
+    login: "ServerLogin", all_entitlements: "Sequence[ServerEntitlements]", settings: Settings, *, dry_run: bool, check: bool, fix: bool, json_: bool
+) -> int:
     from fabric_assets.security.roles.logins import Logins
     from fabric_assets.security.roles.provisioning import Provisioned
     from fabric_assets.security.roles.provisioning import provision as run_provision
@@ -80,13 +84,13 @@ def _work(login: "ServerLogin", estates: "Sequence[Estate]", settings: Settings,
 
     logins = Logins(settings)
     with open_server(login, _report) as server:
-        notices = describe_limits(server, estates)
-        notices += describe_readers(server, estates)
+        notices = describe_limits(server, all_entitlements)
+        notices += describe_readers(server, all_entitlements)
         if check or dry_run:
-            steps = survey(server, estates, logins)
+            steps = survey(server, all_entitlements, logins)
             result = Provisioned((), tuple((step, "") for step in steps))
         else:
-            result = run_provision(server, estates, logins, mends=fix)
+            result = run_provision(server, all_entitlements, logins, mends=fix)
     for notice in notices:
         typer.echo(f"note: {notice}", err=True)
     if dry_run:
@@ -94,9 +98,9 @@ def _work(login: "ServerLogin", estates: "Sequence[Estate]", settings: Settings,
         _print_sql(chosen, json_=json_)
         return 0
     if json_:
-        typer.echo(json.dumps(_to_json(result, estates, notices), indent=2))
+        typer.echo(json.dumps(_to_json(result, all_entitlements, notices), indent=2))
     else:
-        _print(result, estates, check=check, fix=fix)
+        _print(result, all_entitlements, check=check, fix=fix)
     if check or fix:
         return int(bool(result.left))
     return int(any(step.kind == "missing" for step, _ in result.left))
@@ -120,7 +124,7 @@ def _print_sql(steps: "Sequence[Step]", *, json_: bool) -> None:
         typer.echo("nothing to do", err=True)
 
 
-def _print(result: "Provisioned", estates: "Sequence[Estate]", *, check: bool, fix: bool) -> None:
+def _print(result: "Provisioned", all_entitlements: "Sequence[ServerEntitlements]", *, check: bool, fix: bool) -> None:
     for step in result.done if fix else ():
         typer.echo(f"corrected\t{step.tenant or 'server'}: {step.finding}")
     for step, reason in result.left:
@@ -129,31 +133,31 @@ def _print(result: "Provisioned", estates: "Sequence[Estate]", *, check: bool, f
             typer.echo(f"{status}{step.tenant or 'server'}: {step.finding}{why}")
     if check or fix:
         if not result.left and not result.done:
-            typer.echo(f"{len(estates)} tenants: as they should be", err=True)
+            typer.echo(f"{len(all_entitlements)} tenants: as they should be", err=True)
         return
     lacking = {step.tenant for step, _ in result.left if step.kind == "missing"}
-    for estate in estates:
-        changes = sum(step.tenant == estate.tenant for step in result.done)
-        typer.echo(f"{estate.tenant}\t{f'{changes} changes' if changes else 'nothing done' if estate.tenant in lacking else 'nothing to do'}")
+    for entitlements in all_entitlements:
+        changes = sum(step.tenant == entitlements.tenant for step in result.done)
+        typer.echo(f"{entitlements.tenant}\t{f'{changes} changes' if changes else 'nothing done' if entitlements.tenant in lacking else 'nothing to do'}")
     if surplus := sum(step.kind != "missing" for step, _ in result.left):
         typer.echo(f"{surplus} findings are left as they are: fabric provision --check names them, --fix takes them away", err=True)
 
 
-def _to_json(result: "Provisioned", estates: "Sequence[Estate]", notices: list[str]) -> dict[str, object]:
+def _to_json(result: "Provisioned", all_entitlements: "Sequence[ServerEntitlements]", notices: list[str]) -> dict[str, object]:
     findings = [(step, "mended", "") for step in result.done] + [(step, "found", reason) for step, reason in result.left]
     return {
         "tenants": [
             {
-                "tenant": estate.tenant,
-                "role": estate.owner,
-                "reader": estate.reader,
-                "reader_login": estate.bi,
-                "database": estate.database,
-                "schemas": list(estate.schemas),
-                "mended": sum(step.tenant == estate.tenant for step in result.done),
-                "left": sum(step.tenant == estate.tenant for step, _ in result.left),
+                "tenant": entitlements.tenant,
+                "role": entitlements.owner,
+                "reader": entitlements.reader,
+                "reader_login": entitlements.bi,
+                "database": entitlements.database,
+                "schemas": list(entitlements.schemas),
+                "mended": sum(step.tenant == entitlements.tenant for step in result.done),
+                "left": sum(step.tenant == entitlements.tenant for step, _ in result.left),
             }
-            for estate in estates
+            for entitlements in all_entitlements
         ],
         "findings": [
             {

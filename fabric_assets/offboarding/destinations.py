@@ -15,10 +15,10 @@ from fabric_assets.offboarding.duckdb_file import DuckDbFile
 from fabric_assets.offboarding.journal import PROVED, read_journal
 from fabric_assets.offboarding.tenant_name_matcher import TenantNameMatcher
 from fabric_assets.offboarding.warehouses import Warehouse
-from fabric_assets.security.roles.estate import Estate, ServerLogin
+from fabric_assets.security.roles.entitlements import ServerEntitlements, ServerLogin
 from fabric_assets.security.secrets import list_secrets, resolve_secret
 from fabric_assets.settings import Settings
-from fabric_assets.transform.estates import PROVISION_VARIABLE, build_estate, get_server_login, read_provision_url
+from fabric_assets.transform.entitlements import PROVISION_VARIABLE, build_entitlements, get_server_login, read_provision_url
 from fabric_assets.transform.evaluation import evaluate_selections
 from fabric_assets.transform.graph import ProjectGraph, load_graph
 
@@ -74,11 +74,11 @@ def find_destinations(tenant: str, config: TenantConfig | None, settings: Settin
             parts = split_postgres_url(text, PROVISION_VARIABLE)
             login = _build_login(PROVISION_VARIABLE, parts)
             _refuse_shared_roles(tenant, matcher.others)
-            estate = Estate(tenant, login.database, ())
+            entitlements = ServerEntitlements(tenant, login.database, ())
             from fabric_assets.offboarding.postgres_schemas import PostgresSchemas
 
             reader = _get_sealed_login(tenant, login, settings)
-            server = PostgresSchemas(matcher, estate, login=login, reader=reader, is_managed=True)
+            server = PostgresSchemas(matcher, entitlements, login=login, reader=reader, is_managed=True)
             return Destinations((*files, server), "unknown: there is no YAML")
         return Destinations(files, "unknown: there is no YAML", (UNKNOWN,))
     destination = config.destination
@@ -88,7 +88,7 @@ def find_destinations(tenant: str, config: TenantConfig | None, settings: Settin
 
     server = PostgresSchemas(
         matcher,
-        build_estate(config, graph, settings),
+        build_entitlements(config, graph, settings),
         login=get_server_login(config, settings),
         reader=_get_reader(config, settings) if destination.managed else None,
         is_managed=destination.managed,

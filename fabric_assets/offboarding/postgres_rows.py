@@ -19,7 +19,7 @@ from fabric_assets.offboarding.warehouses import Relation
 from fabric_assets.quoting import quote, quote_text
 from fabric_assets.security.postgres_login import build_conninfo
 from fabric_assets.security.postgres_session import build_settings, open_session
-from fabric_assets.security.roles.estate import ServerLogin
+from fabric_assets.security.roles.entitlements import ServerLogin
 from fabric_assets.security.roles.server import build_parameters
 
 _LOCK_TIMEOUT = "10s"

@@ -18,7 +18,7 @@ from fabric_assets.offboarding.tenant_name_matcher import TenantNameMatcher
 from fabric_assets.offboarding.warehouses import Column, Relation, Warehouse
 from fabric_assets.quoting import quote
 from fabric_assets.security.roles.belongings import Belongings, drop_belongings, list_belongings
-from fabric_assets.security.roles.estate import Estate, ServerLogin
+from fabric_assets.security.roles.entitlements import ServerEntitlements, ServerLogin
 from fabric_assets.security.roles.server import Server, open_server
 
 _BATCH_BYTES = 8 << 20
@@ -46,14 +46,16 @@ _DEPENDENTS = """
 
 class PostgresSchemas(Warehouse):
     """Args:
-    estate: what the YAML declares; without one, nothing but the tenant's name and a database to look into.
+    entitlements: what the YAML declares; without one, nothing but the tenant's name and a database to look into.
     login: may list and drop.
     reader: the tenant's own login, which reads the rows; None where it is lost.
     """
 
-    def __init__(self, matcher: TenantNameMatcher, estate: Estate, *, login: ServerLogin, reader: ServerLogin | None, is_managed: bool) -> None:
-        self.place = f"Postgres {login.place}, database {estate.own_database if estate.has_own_database else estate.database}"
-        self._matcher, self._estate, self._login, self._is_managed = matcher, estate, login, is_managed
+    def __init__(
+        self, matcher: TenantNameMatcher, entitlements: ServerEntitlements, *, login: ServerLogin, reader: ServerLogin | None, is_managed: bool
+    ) -> None:
+        self.place = f"Postgres {login.place}, database {entitlements.own_database if entitlements.has_own_database else entitlements.database}"
+        self._matcher, self._entitlements, self._login, self._is_managed = matcher, entitlements, login, is_managed
         self._reader = reader if is_managed else login
         self._unread = dict[str, str]()
 
@@ -91,12 +93,13 @@ class PostgresSchemas(Warehouse):
 
     def find_namesakes(self) -> list[str]:
         with open_server(self._login) as server:
-            estate, alike = self._tell_own(server)
-            found = list_belongings(server, estate, is_managed=self._is_managed)
+            entitlements, alike = self._tell_own(server)
+            found = list_belongings(server, entitlements, is_managed=self._is_managed)
             left = [f"schema {name}" for name in sorted(alike - {schema.name for schema in found.schemas})]
-            if self._is_managed and estate.own_database not in found.databases:
+            if self._is_managed and entitlements.own_database not in found.databases:
                 left += [
-                    f"database {name}" for (name,) in server.ask("select datname::text from pg_catalog.pg_database where datname = %s", (estate.own_database,))
+                    f"database {name}"
+                    for (name,) in server.ask("select datname::text from pg_catalog.pg_database where datname = %s", (entitlements.own_database,))
                 ]
         return [f"{entry} ({self.place}): called like its own, but neither its YAML, its ledger nor its role says that it is" for entry in left]
 
@@ -126,31 +129,31 @@ class PostgresSchemas(Warehouse):
 
     def delete(self) -> None:
         with open_server(self._login) as server:
-            estate, _ = self._tell_own(server)
-            schemas = list_belongings(server, estate, is_managed=self._is_managed).schemas
+            entitlements, _ = self._tell_own(server)
+            schemas = list_belongings(server, entitlements, is_managed=self._is_managed).schemas
             for database in sorted({schema.database for schema in schemas}):
                 mine = [schema.name for schema in schemas if schema.database == database]
                 if foreign := sorted(name for (name,) in server.ask(_DEPENDENTS, {"mine": mine}, database=database)):
                     raise DestinationError(
-                        f"tenant {estate.tenant}: {', '.join(foreign)} would go with its tables, and are not its own ({self.place})",
+                        f"tenant {entitlements.tenant}: {', '.join(foreign)} would go with its tables, and are not its own ({self.place})",
                         remedy="drop them, or make them read something else; then call this again",
                     )
-            drop_belongings(server, estate, is_managed=self._is_managed)
+            drop_belongings(server, entitlements, is_managed=self._is_managed)
 
     def _open_rows(self) -> PostgresRows:
         return PostgresRows(self._matcher.tenant, own=self._reader, login=self._login, place=self.place)
 
     def _list(self) -> Belongings:
         with open_server(self._login) as server:
-            estate, _ = self._tell_own(server)
-            return list_belongings(server, estate, is_managed=self._is_managed)
+            entitlements, _ = self._tell_own(server)
+            return list_belongings(server, entitlements, is_managed=self._is_managed)
 
-    def _tell_own(self, server: Server) -> tuple[Estate, set[str]]:
+    def _tell_own(self, server: Server) -> tuple[ServerEntitlements, set[str]]:
         """Add the schemas that the YAML no longer names and the ledger does. Give all schemas with a name that only the tenant's can have."""
-        estate, tenant = self._estate, self._matcher.tenant
-        own, alike = set(estate.schemas), set[str]()
+        entitlements, tenant = self._entitlements, self._matcher.tenant
+        own, alike = set(entitlements.schemas), set[str]()
         known = {name for (name,) in server.ask("select datname::text from pg_catalog.pg_database where datallowconn")}
-        for database in {estate.database, estate.own_database} & known if self._is_managed else {estate.database}:
+        for database in {entitlements.database, entitlements.own_database} & known if self._is_managed else {entitlements.database}:
             names = {
                 name
                 for (name,) in server.ask("select nspname::text from pg_catalog.pg_namespace where position(%s in nspname) > 0", (tenant,), database=database)
@@ -162,7 +165,7 @@ class PostgresSchemas(Warehouse):
             alike |= {name for name in names if self._matcher.is_like_own(name) and not self._matcher.is_like_anothers(name)}
         # A model's own schema, or a source of long ago, may make a name that is another tenant's.
         own = {name for name in own if not self._matcher.is_like_anothers(name)}
-        return replace(estate, schemas=tuple(sorted(own))), alike
+        return replace(entitlements, schemas=tuple(sorted(own))), alike
 
     def _ask_ledger(self, database: str, schema: str) -> list[str]:
         """Every source that was ever loaded, as far as the ledger can be read."""

@@ -27,10 +27,10 @@ from fabric_assets.errors import ConfigurationError, FabricError, SourceError
 from fabric_assets.offboarding.postgres_schemas import PostgresSchemas
 from fabric_assets.offboarding.tenant_name_matcher import TenantNameMatcher
 from fabric_assets.offboarding.warehouses import Relation
-from fabric_assets.security.roles.estate import Estate
+from fabric_assets.security.roles.entitlements import ServerEntitlements
 from fabric_assets.security.roles.server import open_server
 from fabric_assets.settings import Settings
-from fabric_assets.transform.estates import get_server_login
+from fabric_assets.transform.entitlements import get_server_login
 from fabric_assets.warehouse.postgres import open_sessions
 from tests.support.services import Bucket, PostgresServer
 
@@ -131,7 +131,7 @@ def _provision(tenant: TenantConfig, settings: Settings) -> None:
 
 def _export(tenant: TenantConfig, settings: Settings) -> None:
     login = get_server_login(tenant, settings)
-    schemas = PostgresSchemas(TenantNameMatcher("acme"), Estate("acme", "postgres", ()), login=login, reader=None, is_managed=False)
+    schemas = PostgresSchemas(TenantNameMatcher("acme"), ServerEntitlements("acme", "postgres", ()), login=login, reader=None, is_managed=False)
     schemas.get_columns(Relation("public", "secrets", database="postgres"), as_text=False)
 
 

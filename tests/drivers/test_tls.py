@@ -33,10 +33,10 @@ from fabric_assets.errors import ConfigurationError, DestinationError, FabricErr
 from fabric_assets.offboarding.postgres_schemas import PostgresSchemas
 from fabric_assets.offboarding.tenant_name_matcher import TenantNameMatcher
 from fabric_assets.offboarding.warehouses import Relation
-from fabric_assets.security.roles.estate import Estate
+from fabric_assets.security.roles.entitlements import ServerEntitlements
 from fabric_assets.security.roles.server import open_server
 from fabric_assets.settings import Settings
-from fabric_assets.transform.estates import get_server_login
+from fabric_assets.transform.entitlements import get_server_login
 from fabric_assets.transform.process import build_environment
 from fabric_assets.warehouse.lease import load_lease
 from fabric_assets.warehouse.postgres import open_sessions
@@ -196,7 +196,7 @@ def provision(url: str, settings: Settings) -> list[Any]:
 
 def export(url: str, settings: Settings) -> list[Any]:
     login = get_server_login(make_tenant(url, settings), settings)
-    schemas = PostgresSchemas(TenantNameMatcher("acme"), Estate("acme", login.database, ()), login=login, reader=None, is_managed=False)
+    schemas = PostgresSchemas(TenantNameMatcher("acme"), ServerEntitlements("acme", login.database, ()), login=login, reader=None, is_managed=False)
     relation = Relation("public", "stores", database=login.database)
     with schemas.read(relation, schemas.get_columns(relation, as_text=False)) as (_, batches):
         return sorted(tuple(row.values()) for row in batches.read_all().to_pylist())

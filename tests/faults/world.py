@@ -23,7 +23,7 @@ from fabric_assets.security.roles.logins import Logins
 from fabric_assets.security.roles.provisioning import provision
 from fabric_assets.security.roles.server import open_server
 from fabric_assets.settings import Settings
-from fabric_assets.transform.estates import build_estate, get_server_login
+from fabric_assets.transform.entitlements import build_entitlements, get_server_login
 from tests.faults.oracle import Counts, Row, add, count_rows
 from tests.faults.processes import Case
 from tests.support.shop import write_secret_file
@@ -181,4 +181,4 @@ def provision_all(worlds: Sequence[World], admin_url: str) -> None:
     tenants = [TenantConfig.model_validate(world.yaml) for world in worlds]
     settings = worlds[0].settings
     with open_server(get_server_login(tenants[0], settings, {"FABRIC_PROVISION_URL": admin_url})) as server:
-        provision(server, [build_estate(tenant, None, settings) for tenant in tenants], Logins(settings))
+        provision(server, [build_entitlements(tenant, None, settings) for tenant in tenants], Logins(settings))

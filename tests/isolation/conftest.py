@@ -16,7 +16,7 @@ from fabric_assets.security.roles.logins import Logins
 from fabric_assets.security.roles.provisioning import provision
 from fabric_assets.security.roles.server import open_server
 from fabric_assets.settings import Settings
-from fabric_assets.transform.estates import build_estate, get_server_login
+from fabric_assets.transform.entitlements import build_entitlements, get_server_login
 from tests.support.services import PostgresServer, start_server
 
 DATABASE = "warehouse"
@@ -73,7 +73,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         made.run(f"create database {DATABASE} template template0 strategy file_copy", database="postgres")
         login = get_server_login(tenants["acme"], settings, {"FABRIC_PROVISION_URL": server.get_url(DATABASE)})
         with open_server(login) as opened:
-            provision(opened, [build_estate(tenant, None, settings) for tenant in tenants.values()], Logins(settings))
+            provision(opened, [build_entitlements(tenant, None, settings) for tenant in tenants.values()], Logins(settings))
         for name in tenants:
             fill(made, name)
         tenants["loose"] = make_tenant("loose", {"type": "postgres", "url": {"env": "LOOSE_URL"}})

@@ -32,7 +32,7 @@ from fabric_assets.offboarding.places import delete_places, find_places, get_for
 from fabric_assets.offboarding.postgres_schemas import PostgresSchemas
 from fabric_assets.offboarding.tenant_name_matcher import TenantNameMatcher
 from fabric_assets.offboarding.warehouses import Warehouse
-from fabric_assets.security.roles.estate import Estate, ServerLogin
+from fabric_assets.security.roles.entitlements import ServerEntitlements, ServerLogin
 from fabric_assets.settings import Settings
 from fabric_assets.warehouse.lease import warehouse_lease
 from tests.support.services import Bucket
@@ -160,8 +160,8 @@ def test_a_postgres_view_is_left_out_for_its_own_fault_alone(postgres_database: 
         cursor.execute("insert into acme_marts.texts values ('x'); create view acme_marts.numbers as select n::integer from acme_marts.texts")
     parts = split_postgres_url(postgres_database, "here")
     login = ServerLogin("here", parts["host"], parts["port"], parts["dbname"], parts["user"], parts["password"], {})
-    estate = Estate("acme", parts["dbname"], ("acme_marts",))
-    warehouse = PostgresSchemas(TenantNameMatcher("acme"), estate, login=login, reader=None, is_managed=False)
+    entitlements = ServerEntitlements("acme", parts["dbname"], ("acme_marts",))
+    warehouse = PostgresSchemas(TenantNameMatcher("acme"), entitlements, login=login, reader=None, is_managed=False)
     assert export(warehouse, tmp_path / "out")["views_left_out"] == [{"schema": "acme_marts", "view": "numbers", "reason": "InvalidTextRepresentation"}]
 
     with contextlib.closing(psycopg2.connect(postgres_database)) as connection, connection, connection.cursor() as cursor:

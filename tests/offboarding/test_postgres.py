@@ -19,7 +19,7 @@ from fabric_assets.security.roles.provisioning import provision
 from fabric_assets.security.roles.server import open_server
 from fabric_assets.security.secrets import write_secret
 from fabric_assets.settings import Settings
-from fabric_assets.transform.estates import build_estate, get_server_login
+from fabric_assets.transform.entitlements import build_entitlements, get_server_login
 from tests.faults.processes import Case, Process
 from tests.offboarding import world as worlds
 from tests.offboarding.test_offboarding import finish
@@ -75,7 +75,7 @@ def fleet(postgres_server: PostgresServer, make_database: Callable[[str], str], 
         write_secret("acm", "login", warehouse, settings=settings)
         tenants = [loaded.config for loaded in load_fleet(settings).tenants.values() if loaded.config.tenant != "acm"]
         with open_server(get_server_login(tenants[0], settings, {"FABRIC_PROVISION_URL": warehouse})) as server:
-            provision(server, [build_estate(tenant, None, settings) for tenant in tenants], Logins(settings))
+            provision(server, [build_entitlements(tenant, None, settings) for tenant in tenants], Logins(settings))
 
     return worlds.build_world(folder, storage=storage, destinations=destinations, prepare=prepare), warehouse, storage
 

@@ -20,11 +20,11 @@ from fabric_assets.config.loader import load_fleet
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.errors import ConfigurationError, FabricError
 from fabric_assets.security.roles.belongings import Belongings, drop_belongings, list_belongings
-from fabric_assets.security.roles.estate import Estate
+from fabric_assets.security.roles.entitlements import ServerEntitlements
 from fabric_assets.security.roles.server import Server, open_server
 from fabric_assets.security.secrets import resolve_secret
 from fabric_assets.settings import Settings
-from fabric_assets.transform.estates import build_estate, get_server_login
+from fabric_assets.transform.entitlements import build_entitlements, get_server_login
 from tests.support.services import PostgresServer, start_server
 
 Rows = list[tuple[Any, ...]]
@@ -82,21 +82,21 @@ class Place:
         assert not fleet.broken, fleet.broken
         return fleet.tenants[tenant].config
 
-    def get_estate(self, tenant: str) -> Estate:
-        return build_estate(self.get_config(tenant), None, self.settings)
+    def get_entitlements(self, tenant: str) -> ServerEntitlements:
+        return build_entitlements(self.get_config(tenant), None, self.settings)
 
     @contextlib.contextmanager
-    def open(self, tenant: str) -> Iterator[tuple[Server, Estate]]:
+    def open(self, tenant: str) -> Iterator[tuple[Server, ServerEntitlements]]:
         with open_server(get_server_login(self.get_config(tenant), self.settings)) as server:
-            yield server, self.get_estate(tenant)
+            yield server, self.get_entitlements(tenant)
 
     def list(self, tenant: str, **options: Any) -> Belongings:
-        with self.open(tenant) as (server, estate):
-            return list_belongings(server, estate, **options)
+        with self.open(tenant) as (server, entitlements):
+            return list_belongings(server, entitlements, **options)
 
     def drop(self, tenant: str, **options: Any) -> Belongings:
-        with self.open(tenant) as (server, estate):
-            return drop_belongings(server, estate, **options)
+        with self.open(tenant) as (server, entitlements):
+            return drop_belongings(server, entitlements, **options)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import pytest
 from fabric_assets.loading.load import run_load
 from fabric_assets.offboarding import postgres_rows
 from fabric_assets.rows.reports import LoadRequest
-from fabric_assets.security.roles.estate import ServerLogin
+from fabric_assets.security.roles.entitlements import ServerLogin
 from fabric_assets.security.secrets import remove_secret, write_secret
 from tests.factories.shop import make_shop
 from tests.provision.conftest import Answer, Place, run_fabric

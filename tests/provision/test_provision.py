@@ -9,11 +9,11 @@ import psycopg2
 import pytest
 
 from fabric_assets.config.tenant import TenantConfig
-from fabric_assets.security.roles.estate import Estate
+from fabric_assets.security.roles.entitlements import ServerEntitlements
 from fabric_assets.security.roles.logins import Logins
 from fabric_assets.security.roles.provisioning import provision
 from fabric_assets.security.secrets import list_secrets, remove_secret
-from fabric_assets.transform.estates import list_schemas
+from fabric_assets.transform.entitlements import list_schemas
 from fabric_assets.transform.graph import ModelNode, ProjectGraph
 from fabric_assets.transform.selections import Evaluation, Selection
 from tests.provision.conftest import Place, get_managed, run_fabric
@@ -253,10 +253,10 @@ def test_what_cannot_be_provisioned_is_refused_in_plain_words(
 RIVAL = "schema acme_eu_marts is tenant acme_eu's: rename one of the two, or the model's schema; or give one isolation: database"
 
 
-def claim_rivals_schema(place: Place) -> Estate:
+def claim_rivals_schema(place: Place) -> ServerEntitlements:
     """What acme is to have where one of its models makes the schema's name of acme_eu's marts."""
-    estate = place.get_estate("acme")
-    return replace(estate, schemas=(*estate.schemas, "acme_eu_marts"))
+    entitlements = place.get_entitlements("acme")
+    return replace(entitlements, schemas=(*entitlements.schemas, "acme_eu_marts"))
 
 
 @pytest.mark.parametrize("chosen", [["acme"], ["acme", "acme_eu"], ["acme_eu", "acme"]], ids="+".join)
@@ -269,9 +269,9 @@ def test_another_tenants_tables_stay_that_tenants(place: Place, write_tenant: Ca
     place.run_as("acme_eu", "create type acme_eu_marts.mood as enum ('x')")
     rights = "select relacl::text, relowner::regrole::text from pg_class where relname = 'orders'"
     before = place.run(rights)
-    estates = [claim_rivals_schema(place) if name == "acme" else place.get_estate(name) for name in chosen]
+    all_entitlements = [claim_rivals_schema(place) if name == "acme" else place.get_entitlements(name) for name in chosen]
     with place.open("acme") as (server, _):
-        done = provision(server, estates, Logins(place.settings), mends=mends)
+        done = provision(server, all_entitlements, Logins(place.settings), mends=mends)
     assert [step.finding for step in done.done] == []
     assert [(step.tenant, step.finding) for step, _ in done.left] == [("acme", RIVAL)]
     assert place.run(rights) == before
@@ -282,9 +282,9 @@ def test_another_tenants_tables_stay_that_tenants(place: Place, write_tenant: Ca
 def test_a_schema_that_two_tenants_would_make_holds_up_neither(place: Place, write_tenant: Callable[..., Path]) -> None:
     for name in ("acme", "acme_eu"):
         write_tenant(name, get_managed())
-    estates = [place.get_estate("acme_eu"), claim_rivals_schema(place)]
+    all_entitlements = [place.get_entitlements("acme_eu"), claim_rivals_schema(place)]
     with place.open("acme") as (server, _):
-        done = provision(server, estates, Logins(place.settings))
+        done = provision(server, all_entitlements, Logins(place.settings))
     assert [(step.tenant, step.finding) for step, _ in done.left] == [("acme", RIVAL)]
     assert place.run("select nspowner::regrole::text from pg_namespace where nspname in ('acme_marts', 'acme_eu_marts') order by nspname") == [
         ("fabric_acme_eu",),
@@ -299,7 +299,7 @@ def test_a_schema_that_the_other_tenant_has_already_is_not_taken_from_it(place: 
     with place.open("acme") as (server, _):
         assert not provision(server, [claim_rivals_schema(place)], Logins(place.settings)).left
         place.run_as("acme", "create table acme_eu_marts.orders as select 1 as id")
-        done = provision(server, [claim_rivals_schema(place), place.get_estate("acme_eu")], Logins(place.settings), mends=True)
+        done = provision(server, [claim_rivals_schema(place), place.get_entitlements("acme_eu")], Logins(place.settings), mends=True)
     assert [(step.tenant, step.finding) for step, _ in done.left] == [("acme_eu", RIVAL.replace("is tenant acme_eu's", "is tenant acme's"))]
     assert place.run_as("acme", "select * from acme_eu_marts.orders") == [(1,)]
     with pytest.raises(psycopg2.Error, match="permission denied"):

@@ -16,7 +16,7 @@ from fabric_assets import naming
 from fabric_assets.errors import ConfigurationError, FabricError
 from fabric_assets.offboarding.destinations import build_name_matcher
 from fabric_assets.settings import Settings
-from fabric_assets.transform.estates import list_schemas
+from fabric_assets.transform.entitlements import list_schemas
 from fabric_assets.transform.evaluation import prepare_graph
 from fabric_assets.transform.project import prepare_project
 from tests.faults.processes import wait_until

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fabric_assets import naming
 from fabric_assets.errors import DestinationError, DestinationUnavailable
 from fabric_assets.quoting import quote, quote_text
-from fabric_assets.security.roles.estate import Estate
+from fabric_assets.security.roles.entitlements import ServerEntitlements
 from fabric_assets.security.roles.provisioning import act_as
 from fabric_assets.security.roles.server import Report, Server
 
@@ -85,29 +85,31 @@ class Belongings:
         return bool(self.schemas or self.roles or self.databases)
 
 
-def list_belongings(server: Server, estate: Estate, *, is_managed: bool = True) -> Belongings:
-    """Find what is there: the schemas that the estate names. Of a managed tenant find its roles, its database and all schemas that its owner's role owns too.
+def list_belongings(server: Server, entitlements: ServerEntitlements, *, is_managed: bool = True) -> Belongings:
+    """Find what a tenant has on the server: the schemas that its entitlements name.
+
+    A managed tenant also has its roles, its database and all schemas that its owner's role owns.
 
     Args:
-        is_managed: an unmanaged tenant has no roles: only the schemas that the estate names are looked for.
+        is_managed: False finds only the schemas, since an unmanaged tenant has no roles.
 
     Raises:
         DestinationError: the server refuses, or a role is not the tenant's alone.
         DestinationUnavailable: no connection.
     """
     if not is_managed:
-        return Belongings(tuple(_list_schemas(server, estate, estate.database, owner="")))
-    _refuse_shared_roles(server, estate)
-    roles = tuple(name for (name,) in server.ask(_ROLES, (list(estate.roles),)))
+        return Belongings(tuple(_list_schemas(server, entitlements, entitlements.database, owner="")))
+    _refuse_shared_roles(server, entitlements)
+    roles = tuple(name for (name,) in server.ask(_ROLES, (list(entitlements.roles),)))
     known = {name for (name,) in server.ask("select datname::text from pg_catalog.pg_database where datallowconn")}
-    own = tuple({estate.own_database} & known) if estate.has_own_database or _is_alone(server, estate, known) else ()
-    places = {name for (name,) in server.ask(_DATABASES, (list(roles),))} | ({estate.database, *own} & known)
-    _refuse_readers_schemas(server, estate, places)
-    schemas = [schema for database in sorted(places) for schema in _list_schemas(server, estate, database, owner=estate.owner)]
+    own = tuple({entitlements.own_database} & known) if entitlements.has_own_database or _is_alone(server, entitlements, known) else ()
+    places = {name for (name,) in server.ask(_DATABASES, (list(roles),))} | ({entitlements.database, *own} & known)
+    _refuse_readers_schemas(server, entitlements, places)
+    schemas = [schema for database in sorted(places) for schema in _list_schemas(server, entitlements, database, owner=entitlements.owner)]
     return Belongings(tuple(schemas), roles, own)
 
 
-def drop_belongings(server: Server, estate: Estate, *, is_managed: bool = True, report: Report | None = None) -> Belongings:
+def drop_belongings(server: Server, entitlements: ServerEntitlements, *, is_managed: bool = True, report: Report | None = None) -> Belongings:
     """End the tenant's sessions and drop all that `list_belongings` finds; gives what is there afterwards: nothing.
 
     The ledger goes last of the schemas: it names some of the others, which a call after a kill could not find without it.
@@ -120,8 +122,8 @@ def drop_belongings(server: Server, estate: Estate, *, is_managed: bool = True, 
         DestinationUnavailable: no connection, or it was lost; the next call goes on.
     """
     tell = report or (lambda _: None)
-    found = list_belongings(server, estate, is_managed=is_managed)
-    for role in (estate.owner, estate.bi):
+    found = list_belongings(server, entitlements, is_managed=is_managed)
+    for role in (entitlements.owner, entitlements.bi):
         if role in found.roles:
             server.run([f"alter role {quote(role)} nologin"])
             _end_sessions(server, role)
@@ -129,7 +131,7 @@ def drop_belongings(server: Server, estate: Estate, *, is_managed: bool = True, 
         server.close_database(database)
         server.run([f"drop database if exists {quote(database)} with (force)"])
         tell(f"database {database}")
-    for schema in sorted(found.schemas, key=lambda schema: schema.name == naming.platform_dataset(estate.tenant)):
+    for schema in sorted(found.schemas, key=lambda schema: schema.name == naming.platform_dataset(entitlements.tenant)):
         if schema.database not in found.databases:
             _drop_schema(server, schema, found.roles)
             tell(f"schema {schema.name}")
@@ -137,12 +139,12 @@ def drop_belongings(server: Server, estate: Estate, *, is_managed: bool = True, 
         _drop_roles(server, found.roles)
         for role in found.roles:
             tell(f"role {role}")
-    return list_belongings(server, estate, is_managed=is_managed)
+    return list_belongings(server, entitlements, is_managed=is_managed)
 
 
-def _refuse_shared_roles(server: Server, estate: Estate) -> None:
+def _refuse_shared_roles(server: Server, entitlements: ServerEntitlements) -> None:
     """`fabric_acme_ro` reads for acme, and would own for a tenant acme_ro. Where both are here, the roles that each of them alone has tell which it is."""
-    tenant = estate.tenant
+    tenant = entitlements.tenant
     rivals = {naming.reader_role(f"{tenant}{suffix}"): f"{tenant}{suffix}" for suffix in ("_ro", "_bi")}
     for suffix in ("_ro", "_bi"):
         if tenant.endswith(suffix):
@@ -154,30 +156,31 @@ def _refuse_shared_roles(server: Server, estate: Estate) -> None:
         )
 
 
-def _refuse_readers_schemas(server: Server, estate: Estate, databases: Iterable[str]) -> None:
+def _refuse_readers_schemas(server: Server, entitlements: ServerEntitlements, databases: Iterable[str]) -> None:
     """What a role owns is dropped with it, and a reader's owns nothing that was made by us."""
     for database in sorted(databases):
-        for role in (estate.reader, estate.bi):
+        for role in (entitlements.reader, entitlements.bi):
             if owned := [name for (name,) in server.ask(_SCHEMAS, {"owner": role, "named": [], "tenant": ""}, database=database)]:
                 raise DestinationError(
-                    f"tenant {estate.tenant}: the role {role}, which is to read alone, owns {', '.join(owned)} in database {database} ({server.login.place})",
+                    f"tenant {entitlements.tenant}: the role {role}, which is to read alone, owns {', '.join(owned)} in database {database}"
+                    f" ({server.login.place})",
                     remedy="give them to whom they belong (alter schema ... owner to ...), or drop them by hand; then call this again",
                 )
 
 
-def _is_alone(server: Server, estate: Estate, known: Container[str]) -> bool:
+def _is_alone(server: Server, entitlements: ServerEntitlements, known: Container[str]) -> bool:
     """Whether nobody else has anything in what may have been the tenant's database, where the destination says `isolation: database` no more."""
-    if estate.own_database not in known or not server.ask(_ROLES, ([estate.owner],)):
+    if entitlements.own_database not in known or not server.ask(_ROLES, ([entitlements.owner],)):
         return False
-    return not server.ask(_STRANGERS, {"owner": estate.owner}, database=estate.own_database)
+    return not server.ask(_STRANGERS, {"owner": entitlements.owner}, database=entitlements.own_database)
 
 
-def _list_schemas(server: Server, estate: Estate, database: str, *, owner: str) -> Iterator[SchemaContent]:
+def _list_schemas(server: Server, entitlements: ServerEntitlements, database: str, *, owner: str) -> Iterator[SchemaContent]:
     """Args:
     owner: whose schemas are the tenant's, whatever they are called.
     """
-    named = list(estate.schemas) if database in (estate.database, estate.own_database) else []
-    for (name,) in server.ask(_SCHEMAS, {"owner": owner, "named": named, "tenant": estate.owner}, database=database):
+    named = list(entitlements.schemas) if database in (entitlements.database, entitlements.own_database) else []
+    for (name,) in server.ask(_SCHEMAS, {"owner": owner, "named": named, "tenant": entitlements.owner}, database=database):
         tables = tuple(TableContent(table, _KINDS[kind]) for table, kind in server.ask(_RELATIONS, (name,), database=database))
         yield SchemaContent(database, name, tables)
 

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from fabric_assets.security.roles.estate import Estate
+from fabric_assets.security.roles.entitlements import ServerEntitlements
 from fabric_assets.security.roles.server import Server
 from fabric_assets.security.roles.steps import GRANT_OPTION
 
@@ -91,12 +91,14 @@ class ServerState:
     may_limit_temp_files: bool
 
 
-def read_server(server: Server, estates: Iterable[Estate]) -> ServerState:
+def read_server(server: Server, all_entitlements: Iterable[ServerEntitlements]) -> ServerState:
     """Read everything but what is inside of databases."""
-    estates = list(estates)
-    names = [name for estate in estates for name in estate.roles]
-    databases = _read_databases(server, {estate.database for estate in estates if estate.has_own_database})
-    open_ones = {name for name, (_, grants) in databases.items() if "CONNECT" in grants.get(PUBLIC, ())} | {estate.database for estate in estates}
+    all_entitlements = list(all_entitlements)
+    names = [name for entitlements in all_entitlements for name in entitlements.roles]
+    databases = _read_databases(server, {entitlements.database for entitlements in all_entitlements if entitlements.has_own_database})
+    open_ones = {name for name, (_, grants) in databases.items() if "CONNECT" in grants.get(PUBLIC, ())} | {
+        entitlements.database for entitlements in all_entitlements
+    }
     inhabitants: dict[str, list[str]] = defaultdict(list)
     for database, role in server.ask(_INHABITANTS, (list(open_ones),)):
         inhabitants[database].append(role)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from fabric_assets.security.roles.catalog import PRIVILEGES, Grants
-from fabric_assets.security.roles.estate import Estate
+from fabric_assets.security.roles.entitlements import ServerEntitlements
 from fabric_assets.security.roles.server import Server
 
 _SCHEMAS = f"""
@@ -146,17 +146,17 @@ class DatabaseState:
     open_schemas: dict[str, frozenset[str]] = field(default_factory=dict)
 
 
-def read_database(server: Server, database: str, estates: Iterable[Estate]) -> DatabaseState:
+def read_database(server: Server, database: str, all_entitlements: Iterable[ServerEntitlements]) -> DatabaseState:
     """Read what is in a database.
 
     Args:
-        estates: all chosen ones, whether or not this is their database: a role may have got something in another one.
+        all_entitlements: all chosen ones, whether or not this is their database: a role may have got something in another one.
     """
-    estates = list(estates)
-    here = [estate for estate in estates if estate.database == database]
-    roles = [name for estate in estates for name in estate.roles]
-    owners = [estate.owner for estate in here]
-    needed = [schema for estate in here for schema in estate.schemas]
+    all_entitlements = list(all_entitlements)
+    here = [entitlements for entitlements in all_entitlements if entitlements.database == database]
+    roles = [name for entitlements in all_entitlements for name in entitlements.roles]
+    owners = [entitlements.owner for entitlements in here]
+    needed = [schema for entitlements in here for schema in entitlements.schemas]
     schemas: dict[str, SchemaState] = {}
     for name, owner, grantee, privileges in server.ask(_SCHEMAS, {"schemas": needed, "roles": owners}, database=database):
         state = schemas.setdefault(name, SchemaState(owner, {}))
@@ -165,9 +165,9 @@ def read_database(server: Server, database: str, estates: Iterable[Estate]) -> D
     holders = find_holders(here, schemas)
     held = {
         "schemas": list(holders),
-        "owners": [estate.owner for estate in holders.values()],
-        "readers": [estate.reader for estate in holders.values()],
-        "shown": [not estate.hides(schema) for schema, estate in holders.items()],
+        "owners": [entitlements.owner for entitlements in holders.values()],
+        "readers": [entitlements.reader for entitlements in holders.values()],
+        "shown": [not entitlements.hides(schema) for schema, entitlements in holders.items()],
     }
     defaults: dict[tuple[str, str, str], Grants] = defaultdict(dict)
     for role, schema, kind, grantee, privileges in server.ask(_DEFAULTS, {"roles": roles}, database=database):
@@ -183,24 +183,24 @@ def read_database(server: Server, database: str, estates: Iterable[Estate]) -> D
     )
 
 
-def find_holders(estates: Iterable[Estate], schemas: Mapping[str, SchemaState]) -> dict[str, Estate]:
+def find_holders(all_entitlements: Iterable[ServerEntitlements], schemas: Mapping[str, SchemaState]) -> dict[str, ServerEntitlements]:
     """Say whose each schema of a database is, or is to be. It is one tenant's alone, even if the names that another's models make are the same.
 
     Such a schema stays that tenant's who has it, chosen here or not. Before there is one it is for the longer of the two names, which its own begins with.
     """
-    estates = sorted(estates, key=lambda estate: len(estate.tenant))
-    holders: dict[str, Estate] = {}
-    for estate in estates:
-        holders |= {name: estate for name in estate.schemas if name not in schemas or get_rival(estate, name, schemas[name]) is None}
-    by_owner = {estate.owner: estate for estate in estates}
+    all_entitlements = sorted(all_entitlements, key=lambda entitlements: len(entitlements.tenant))
+    holders: dict[str, ServerEntitlements] = {}
+    for entitlements in all_entitlements:
+        holders |= {name: entitlements for name in entitlements.schemas if name not in schemas or get_rival(entitlements, name, schemas[name]) is None}
+    by_owner = {entitlements.owner: entitlements for entitlements in all_entitlements}
     for name, schema in schemas.items():  # of sources that are declared no more, too
         if name not in holders and name != "public" and schema.owner in by_owner:
             holders[name] = by_owner[schema.owner]
     return holders
 
 
-def get_rival(estate: Estate, name: str, schema: SchemaState) -> str | None:
+def get_rival(entitlements: ServerEntitlements, name: str, schema: SchemaState) -> str | None:
     """Give the other tenant that owns a schema, by its owner and its name. None for the tenant's own, even where its owner was changed."""
     rival = schema.owner.removeprefix("fabric_")
-    is_rivals = schema.owner.startswith("fabric_") and schema.owner != estate.owner and name.startswith((f"{rival}_", f"stg_{rival}_"))
+    is_rivals = schema.owner.startswith("fabric_") and schema.owner != entitlements.owner and name.startswith((f"{rival}_", f"stg_{rival}_"))
     return rival if is_rivals else None

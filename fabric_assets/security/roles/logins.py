@@ -16,7 +16,7 @@ from fabric_assets.config.base import SecretRef
 from fabric_assets.offboarded import find_offboarding
 from fabric_assets.quoting import quote_text
 from fabric_assets.security.roles.catalog import RoleState
-from fabric_assets.security.roles.estate import Estate
+from fabric_assets.security.roles.entitlements import ServerEntitlements
 from fabric_assets.security.roles.steps import MARK, VERIFIER
 from fabric_assets.security.secrets import list_secrets, resolve_secret, write_secret
 from fabric_assets.settings import Settings
@@ -35,30 +35,30 @@ class Logins:
         found = find_offboarding(tenant, self._settings.data_dir)
         return f"tenant {tenant} {found[0]}" if found else ""
 
-    def has(self, estate: Estate, name: str, role: RoleState) -> bool:
+    def has(self, entitlements: ServerEntitlements, name: str, role: RoleState) -> bool:
         """Whether a role was made for the password that is sealed, and has had no other since.
 
         Raises:
             SecretError: the sealed store cannot be read.
         """
-        password = self._find(estate.tenant, _get_secret(estate, name))
+        password = self._find(entitlements.tenant, _get_secret(entitlements, name))
         if password is None:
             return False
         head, _, verifier = role.mark.rpartition(" ")
         return head == _begin_mark(password) and role.verifier in (None, verifier)
 
-    def fill(self, statements: list[str], estate: Estate, name: str, connection: Any) -> list[str]:
+    def fill(self, statements: list[str], entitlements: ServerEntitlements, name: str, connection: Any) -> list[str]:
         """Put a role's password where it belongs in the statements; a new one is sealed first.
 
         Args:
             name: the role's.
             connection: of the server, whose rules the verifier follows.
         """
-        secret = _get_secret(estate, name)
-        password = self._find(estate.tenant, secret)
+        secret = _get_secret(entitlements, name)
+        password = self._find(entitlements.tenant, secret)
         if password is None:
             password = secrets.token_urlsafe(_BYTES)
-            write_secret(estate.tenant, secret, password, settings=self._settings)
+            write_secret(entitlements.tenant, secret, password, settings=self._settings)
         verifier = encrypt_password(password, name, scope=connection, algorithm="scram-sha-256")
         mark = f"{_begin_mark(password)} {_digest(verifier)}"
         return [statement.replace(VERIFIER, quote_text(verifier)).replace(MARK, quote_text(mark)) for statement in statements]
@@ -69,8 +69,8 @@ class Logins:
         return resolve_secret(SecretRef(secret=secret), tenant=tenant, settings=self._settings)
 
 
-def _get_secret(estate: Estate, role: str) -> str:
-    return naming.WAREHOUSE_READER if role == estate.bi else naming.WAREHOUSE_LOGIN
+def _get_secret(entitlements: ServerEntitlements, role: str) -> str:
+    return naming.WAREHOUSE_READER if role == entitlements.bi else naming.WAREHOUSE_LOGIN
 
 
 def _begin_mark(password: str) -> str:

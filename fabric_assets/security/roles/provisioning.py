@@ -11,7 +11,7 @@ from typing import Any
 import psycopg2
 
 from fabric_assets.quoting import quote
-from fabric_assets.security.roles.estate import Estate
+from fabric_assets.security.roles.entitlements import ServerEntitlements
 from fabric_assets.security.roles.logins import Logins
 from fabric_assets.security.roles.server import Server
 from fabric_assets.security.roles.steps import Step
@@ -34,7 +34,7 @@ class Provisioned:
     left: tuple[tuple[Step, str], ...]
 
 
-def provision(server: Server, estates: Sequence[Estate], logins: Logins, *, mends: bool = False) -> Provisioned:
+def provision(server: Server, all_entitlements: Sequence[ServerEntitlements], logins: Logins, *, mends: bool = False) -> Provisioned:
     """Make what is missing.
 
     Args:
@@ -43,12 +43,12 @@ def provision(server: Server, estates: Sequence[Estate], logins: Logins, *, mend
     Raises:
         SecretError: the sealed store cannot be read or written.
     """
-    found = survey(server, estates, logins)
+    found = survey(server, all_entitlements, logins)
     wanted = [step for step in found if step.statements and (mends or step.kind == "missing")]
     if not wanted:
         return Provisioned((), tuple((step, "") for step in found))
-    reasons = _Applying(server, estates, logins).apply(wanted)
-    left = {(step.tenant, step.finding): step for step in survey(server, estates, logins)}
+    reasons = _Applying(server, all_entitlements, logins).apply(wanted)
+    left = {(step.tenant, step.finding): step for step in survey(server, all_entitlements, logins)}
     done = tuple(step for step in wanted if (step.tenant, step.finding) not in left)
     # Where a login may not give or take a right that others gave, Postgres does nothing and warns.
     tried = dict.fromkeys(((step.tenant, step.finding) for step in wanted), f"{server.user} may not change it") | reasons
@@ -58,9 +58,9 @@ def provision(server: Server, estates: Sequence[Estate], logins: Logins, *, mend
 class _Applying:
     """Takes steps, and remembers why the server refused some."""
 
-    def __init__(self, server: Server, estates: Sequence[Estate], logins: Logins) -> None:
+    def __init__(self, server: Server, all_entitlements: Sequence[ServerEntitlements], logins: Logins) -> None:
         self._server, self._logins = server, logins
-        self._estates = {estate.tenant: estate for estate in estates}
+        self._entitlements = {entitlements.tenant: entitlements for entitlements in all_entitlements}
         self._reasons: dict[tuple[str, str], str] = {}
 
     def apply(self, steps: Sequence[Step]) -> dict[tuple[str, str], str]:
@@ -107,11 +107,11 @@ class _Applying:
     def _build(self, steps: Sequence[Step], connection: Any) -> list[str]:
         statements: list[str] = []
         for step in steps:
-            filled = self._logins.fill(list(step.statements), self._estates[step.tenant], step.login, connection) if step.login else step.statements
+            filled = self._logins.fill(list(step.statements), self._entitlements[step.tenant], step.login, connection) if step.login else step.statements
             statements += filled
         if self._server.is_superuser or not any(step.tenant and step.database and not step.makes_database for step in steps):
             return statements
-        return act_as(self._server, [self._estates[tenant].owner for tenant in dict.fromkeys(step.tenant for step in steps)], statements)
+        return act_as(self._server, [self._entitlements[tenant].owner for tenant in dict.fromkeys(step.tenant for step in steps)], statements)
 
 
 def act_as(server: Server, owners: Sequence[str], statements: Sequence[str]) -> list[str]:

@@ -1,80 +1,80 @@
-"""Estates and a server's roles and databases -> what of them is not as it should be."""
+"""Entitlements and a server's roles and databases -> what of them is not as it should be."""
 
 from collections.abc import Callable, Iterator
 
 from fabric_assets.quoting import quote
 from fabric_assets.security.roles.catalog import PUBLIC, RoleState, ServerState
-from fabric_assets.security.roles.estate import Estate
+from fabric_assets.security.roles.entitlements import ServerEntitlements
 from fabric_assets.security.roles.steps import Step, build_bi, build_login, build_owner, build_revokes, build_setting, join, name_grantee
 
 # Every server has these, and nothing of anybody's is in them.
 _MAINTENANCE = ("postgres", "template1")
 _OWNER_RIGHTS, _READER_RIGHTS = frozenset({"CONNECT", "TEMPORARY"}), frozenset({"CONNECT"})
 # Says of a role's sealed password and of its own whether they are the same.
-HasLogin = Callable[[Estate, str, RoleState], bool]
+HasLogin = Callable[[ServerEntitlements, str, RoleState], bool]
 
 
-def find_role_drift(estate: Estate, state: ServerState, has_login: HasLogin) -> Iterator[Step]:
+def find_role_drift(entitlements: ServerEntitlements, state: ServerState, has_login: HasLogin) -> Iterator[Step]:
     """Compare a tenant's roles."""
-    tenant = estate.tenant
-    owner, reader = state.roles.get(estate.owner), state.roles.get(estate.reader)
+    tenant = entitlements.tenant
+    owner, reader = state.roles.get(entitlements.owner), state.roles.get(entitlements.reader)
     if owner is None:
-        statements = build_owner(estate, limits_temp_files=state.may_limit_temp_files)
-        yield Step(tenant, f"role {estate.owner} is missing", statements, login=estate.owner)
+        statements = build_owner(entitlements, limits_temp_files=state.may_limit_temp_files)
+        yield Step(tenant, f"role {entitlements.owner} is missing", statements, login=entitlements.owner)
     else:
-        yield from _find_owner_drift(estate, owner, state, has_login)
+        yield from _find_owner_drift(entitlements, owner, state, has_login)
     if reader is None:
-        yield Step(tenant, f"role {estate.reader} is missing", (f"create role {quote(estate.reader)} nologin inherit",))
+        yield Step(tenant, f"role {entitlements.reader} is missing", (f"create role {quote(entitlements.reader)} nologin inherit",))
     else:
         if reader.can_login:
-            yield Step(tenant, f"role {estate.reader} has LOGIN", (f"alter role {quote(estate.reader)} nologin",), kind="surplus")
-        yield from _find_powers(tenant, estate.reader, [power for power in reader.powers if power != "INHERIT"])
-    yield from _find_bi_drift(estate, state, has_login)
-    yield from _find_memberships(estate, state)
-    yield from _find_database_rights(estate, state)
+            yield Step(tenant, f"role {entitlements.reader} has LOGIN", (f"alter role {quote(entitlements.reader)} nologin",), kind="surplus")
+        yield from _find_powers(tenant, entitlements.reader, [power for power in reader.powers if power != "INHERIT"])
+    yield from _find_bi_drift(entitlements, state, has_login)
+    yield from _find_memberships(entitlements, state)
+    yield from _find_database_rights(entitlements, state)
 
 
-def _find_owner_drift(estate: Estate, owner: RoleState, state: ServerState, has_login: HasLogin) -> Iterator[Step]:
-    tenant, name, role = estate.tenant, estate.owner, quote(estate.owner)
+def _find_owner_drift(entitlements: ServerEntitlements, owner: RoleState, state: ServerState, has_login: HasLogin) -> Iterator[Step]:
+    tenant, name, role = entitlements.tenant, entitlements.owner, quote(entitlements.owner)
     if not owner.can_login:
         yield Step(tenant, f"role {name} lacks LOGIN", (f"alter role {role} login",))
-    if not has_login(estate, name, owner):
-        yield Step(tenant, f"role {name} does not have the sealed password", build_login(estate.owner), login=estate.owner)
+    if not has_login(entitlements, name, owner):
+        yield Step(tenant, f"role {name} does not have the sealed password", build_login(entitlements.owner), login=entitlements.owner)
     if owner.expires:
         yield Step(tenant, f"the password of role {name} expires", (f"alter role {role} valid until 'infinity'",), kind="surplus")
-    if owner.connections != estate.connections:
-        finding = f"role {name} has a connection limit of {owner.connections}, not {estate.connections}"
-        yield Step(tenant, finding, (f"alter role {role} connection limit {estate.connections}",))
+    if owner.connections != entitlements.connections:
+        finding = f"role {name} has a connection limit of {owner.connections}, not {entitlements.connections}"
+        yield Step(tenant, finding, (f"alter role {role} connection limit {entitlements.connections}",))
     yield from _find_powers(tenant, name, owner.powers)
-    for key, value in estate.settings.items():
+    for key, value in entitlements.settings.items():
         found = owner.settings.get(("", key))
         if found != value and (key != "temp_file_limit" or state.may_limit_temp_files):
-            yield Step(tenant, f"role {name} has {key} {found or 'unset'}, not {value}", (build_setting(estate, key),))
+            yield Step(tenant, f"role {name} has {key} {found or 'unset'}, not {value}", (build_setting(entitlements, key),))
     for database, key in sorted(owner.settings):
-        if database or key not in estate.settings:
+        if database or key not in entitlements.settings:
             where = f" in database {quote(database)}" if database else ""
             finding = f"role {name} has the setting {key}{f' in database {database}' if database else ''}"
             yield Step(tenant, finding, (f"alter role {role}{where} reset {quote(key)}",), kind="surplus")
 
 
-def _find_bi_drift(estate: Estate, state: ServerState, has_login: HasLogin) -> Iterator[Step]:
+def _find_bi_drift(entitlements: ServerEntitlements, state: ServerState, has_login: HasLogin) -> Iterator[Step]:
     """Compare the login that reads: it may do what the readers' role may, and by default changes nothing."""
-    tenant, name, role = estate.tenant, estate.bi, quote(estate.bi)
+    tenant, name, role = entitlements.tenant, entitlements.bi, quote(entitlements.bi)
     bi = state.roles.get(name)
     if bi is None:
-        yield Step(tenant, f"role {name} is missing", build_bi(estate), login=name)
+        yield Step(tenant, f"role {name} is missing", build_bi(entitlements), login=name)
     else:
         if not bi.can_login:
             yield Step(tenant, f"role {name} lacks LOGIN", (f"alter role {role} login",))
         if "INHERIT" not in bi.powers:
             yield Step(tenant, f"role {name} lacks INHERIT", (f"alter role {role} inherit",))
-        if not has_login(estate, name, bi):
+        if not has_login(entitlements, name, bi):
             yield Step(tenant, f"role {name} does not have the sealed password", build_login(name), login=name)
         if bi.settings.get(("", "default_transaction_read_only")) != "on":
             yield Step(tenant, f"role {name} is not read-only by default", (f"alter role {role} set default_transaction_read_only = 'on'",))
         yield from _find_powers(tenant, name, [power for power in bi.powers if power != "INHERIT"])
-    if name not in state.members.get(estate.reader, ()):
-        yield Step(tenant, f"role {name} is not a member of {estate.reader}", (f"grant {quote(estate.reader)} to {role}",))
+    if name not in state.members.get(entitlements.reader, ()):
+        yield Step(tenant, f"role {name} is not a member of {entitlements.reader}", (f"grant {quote(entitlements.reader)} to {role}",))
 
 
 def _find_powers(tenant: str, role: str, powers: tuple[str, ...] | list[str]) -> Iterator[Step]:
@@ -82,24 +82,24 @@ def _find_powers(tenant: str, role: str, powers: tuple[str, ...] | list[str]) ->
         yield Step(tenant, f"role {role} has {power}", (f"alter role {quote(role)} no{power.lower()}",), kind="surplus")
 
 
-def _find_memberships(estate: Estate, state: ServerState) -> Iterator[Step]:
+def _find_memberships(entitlements: ServerEntitlements, state: ServerState) -> Iterator[Step]:
     """No role acts as the owner or as the login that reads. A member that an operator has given the reader stays one, unless it is another tenant."""
-    own = {*estate.roles}
+    own = {*entitlements.roles}
     for role, members in state.members.items():
         for member in members:
             if role in own:
-                is_surplus = role != estate.reader or (member.startswith("fabric_") and member not in own)
+                is_surplus = role != entitlements.reader or (member.startswith("fabric_") and member not in own)
             else:  # in another chosen tenant's it is that one's finding
                 is_surplus = member in own and role not in state.roles
             if is_surplus:
-                yield Step(estate.tenant, f"role {member} is a member of {role}", (f"revoke {quote(role)} from {quote(member)} cascade",), kind="surplus")
+                yield Step(entitlements.tenant, f"role {member} is a member of {role}", (f"revoke {quote(role)} from {quote(member)} cascade",), kind="surplus")
 
 
-def _find_database_rights(estate: Estate, state: ServerState) -> Iterator[Step]:
-    tenant = estate.tenant
-    wanted = {estate.owner: _OWNER_RIGHTS, estate.reader: _READER_RIGHTS, estate.bi: frozenset[str]()}
+def _find_database_rights(entitlements: ServerEntitlements, state: ServerState) -> Iterator[Step]:
+    tenant = entitlements.tenant
+    wanted = {entitlements.owner: _OWNER_RIGHTS, entitlements.reader: _READER_RIGHTS, entitlements.bi: frozenset[str]()}
     for database, (owner, grants) in state.databases.items():
-        is_own = database == estate.database
+        is_own = database == entitlements.database
         if owner in wanted:
             yield Step(tenant, f"role {owner} owns the database {database}", (f"alter database {quote(database)} owner to current_user",), kind="surplus")
         for role, rights in wanted.items():
@@ -109,7 +109,7 @@ def _find_database_rights(estate: Estate, state: ServerState) -> Iterator[Step]:
                 yield Step(tenant, f"role {role} lacks {join(lacking)} on database {database}", (statement,))
             if surplus := grants.get(role, frozenset()) - (rights if is_own else frozenset()):
                 yield _revoke_database(tenant, database, role, surplus)
-        if is_own and estate.has_own_database:
+        if is_own and entitlements.has_own_database:
             for grantee, rights in grants.items():
                 if grantee not in wanted and grantee != PUBLIC:
                     yield _revoke_database(tenant, database, grantee, rights)

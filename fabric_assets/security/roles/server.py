@@ -11,7 +11,7 @@ from fabric_assets.errors import DestinationError, DestinationUnavailable
 from fabric_assets.masking import redact
 from fabric_assets.security.postgres_login import complete_login
 from fabric_assets.security.postgres_session import open_session
-from fabric_assets.security.roles.estate import ServerLogin
+from fabric_assets.security.roles.entitlements import ServerLogin
 from fabric_assets.security.roles.provision_lock import ProvisionLock
 
 # What blocks a change is another session's open transaction; who waits for ever would hold up all tenants.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fabric_assets.quoting import quote, quote_text
-from fabric_assets.security.roles.estate import Estate
+from fabric_assets.security.roles.entitlements import ServerEntitlements
 
 # What stands for a password's verifier, and for the comment that says which password it is, until the statement is sent: neither is ever shown.
 VERIFIER, MARK = "'***'", "'ETL Fabric: the tenant''s login ***'"
@@ -64,22 +64,22 @@ def join(words: Iterable[str]) -> str:
     return ", ".join(sorted(words))
 
 
-def build_owner(estate: Estate, *, limits_temp_files: bool) -> tuple[str, ...]:
+def build_owner(entitlements: ServerEntitlements, *, limits_temp_files: bool) -> tuple[str, ...]:
     """Make the role that owns the tenant's schemas."""
-    role = quote(estate.owner)
+    role = quote(entitlements.owner)
     return (
-        f"create role {role} login noinherit nosuperuser nocreatedb nocreaterole noreplication nobypassrls connection limit {estate.connections}",
-        *build_login(estate.owner),
-        *(build_setting(estate, key) for key in estate.settings if limits_temp_files or key != "temp_file_limit"),
+        f"create role {role} login noinherit nosuperuser nocreatedb nocreaterole noreplication nobypassrls connection limit {entitlements.connections}",
+        *build_login(entitlements.owner),
+        *(build_setting(entitlements, key) for key in entitlements.settings if limits_temp_files or key != "temp_file_limit"),
     )
 
 
-def build_bi(estate: Estate) -> tuple[str, ...]:
+def build_bi(entitlements: ServerEntitlements) -> tuple[str, ...]:
     """Make the login that reads the tenant's schemas."""
-    role = quote(estate.bi)
+    role = quote(entitlements.bi)
     return (
         f"create role {role} login inherit nosuperuser nocreatedb nocreaterole noreplication nobypassrls",
-        *build_login(estate.bi),
+        *build_login(entitlements.bi),
         f"alter role {role} set default_transaction_read_only = 'on'",
     )
 
@@ -88,5 +88,5 @@ def build_login(role: str) -> tuple[str, ...]:
     return f"alter role {quote(role)} password {VERIFIER}", f"comment on role {quote(role)} is {MARK}"
 
 
-def build_setting(estate: Estate, key: str) -> str:
-    return f"alter role {quote(estate.owner)} set {key} = {quote_text(estate.settings[key])}"
+def build_setting(entitlements: ServerEntitlements, key: str) -> str:
+    return f"alter role {quote(entitlements.owner)} set {key} = {quote_text(entitlements.settings[key])}"

@@ -1,4 +1,4 @@
-"""A tenant's config and the dbt project's graph -> what the tenant is to have on its Postgres server, and the login that may make it.
+"""A tenant's config and the dbt project's graph -> what the tenant should have on its Postgres server, and the login that may create it.
 
 FABRIC_PROVISION_URL is read here alone, by the commands that provision and offboard: a field of Settings would be in every process.
 """
@@ -10,14 +10,14 @@ from fabric_assets import naming
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.masking import remember
-from fabric_assets.security.roles.estate import Estate, ServerLogin
+from fabric_assets.security.roles.entitlements import ServerEntitlements, ServerLogin
 from fabric_assets.settings import Settings
 from fabric_assets.transform.graph import ProjectGraph
 from fabric_assets.transform.selection import select_models
 from fabric_assets.transform.tests import get_tests
 
 PROVISION_VARIABLE = "FABRIC_PROVISION_URL"
-# Made for everyone who is managed: a tenant that selects its first model needs no other provisioning for it.
+# Created for every managed tenant, so that a tenant that selects its first model need not be provisioned again.
 _DBT_SCHEMAS = ("staging", "intermediate", "marts")
 
 
@@ -33,28 +33,28 @@ def list_schemas(tenant: TenantConfig, graph: ProjectGraph | None) -> tuple[str,
     names = [naming.platform_dataset(name)]
     for source in tenant.sources:
         names += [naming.raw_dataset(name, source), naming.load_staging_dataset(name, source)]
-    # With a login of the operator's there may be a schema of such a name that is nobody's of ours: only models make it the tenant's.
+    # With a login of the operator's, a schema of such a name may belong to somebody else. Only models make it the tenant's.
     usual = _DBT_SCHEMAS if tenant.destination.managed or (tenant.transform is not None and graph is None) else ()
     stored = sorted({test.schema for owned in tests.values() for test in owned if test.schema})
-    # A test that has left the project leaves its rows. Nothing but dbt makes a schema of this name, so it needs no declaration to be the tenant's.
+    # A test that was deleted from the project leaves its rows. Only dbt makes a schema of this name, so it is the tenant's without a declaration.
     left = (naming.TEST_SCHEMA,) if tenant.transform is not None and not tenant.destination.managed else ()
     names += [naming.dbt_schema(name, schema) for schema in (*usual, *(model.schema for model in models), *stored, *left)]
     return tuple(dict.fromkeys(names))
 
 
-def build_estate(tenant: TenantConfig, graph: ProjectGraph | None, settings: Settings) -> Estate:
-    """Say what a tenant of a Postgres destination is to have there.
+def build_entitlements(tenant: TenantConfig, graph: ProjectGraph | None, settings: Settings) -> ServerEntitlements:
+    """Build what a tenant of a Postgres destination should have there.
 
     Raises:
-        ConfigurationError: the destination's url is none, or has a login although the destination is managed.
-        SecretError: the url is nowhere.
-        TypeError: the destination is no Postgres.
+        ConfigurationError: the destination's url is not a url, or has a login although the destination is managed.
+        SecretError: the url's secret is not found.
+        TypeError: the destination is not Postgres.
     """
     from fabric_assets.drivers.postgres_destination import get_block, read_address
 
     destination = get_block(tenant)
     limits = destination.limits
-    return Estate(
+    return ServerEntitlements(
         tenant=tenant.tenant,
         database=read_address(tenant, settings)["dbname"],
         schemas=list_schemas(tenant, graph),
@@ -67,7 +67,7 @@ def build_estate(tenant: TenantConfig, graph: ProjectGraph | None, settings: Set
 
 
 def read_provision_url(environ: Mapping[str, str] | None = None) -> str:
-    """The value of FABRIC_PROVISION_URL, empty where it is not set; no text shows its password from now on.
+    """Read FABRIC_PROVISION_URL, empty where it is not set, and mask its password in all texts from now on.
 
     Args:
         environ: default `os.environ`.
@@ -79,13 +79,13 @@ def read_provision_url(environ: Mapping[str, str] | None = None) -> str:
 
 
 def get_server_login(tenant: TenantConfig, settings: Settings, environ: Mapping[str, str] | None = None) -> ServerLogin:
-    """Give the login that may make and drop what a tenant has: FABRIC_PROVISION_URL where it is managed, else the destination's own.
+    """Give the login that may create and drop what a tenant has: FABRIC_PROVISION_URL where it is managed, else the destination's own.
 
     Args:
         environ: default `os.environ`.
 
     Raises:
-        ConfigurationError: FABRIC_PROVISION_URL is not set, or names another server than the destination's url.
+        ConfigurationError: FABRIC_PROVISION_URL is not set, or its server is not that of the destination's url.
     """
     from fabric_assets.drivers.postgres_destination import get_block, parse_postgres_url, read_address, split_postgres_url
 

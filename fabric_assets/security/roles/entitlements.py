@@ -1,4 +1,4 @@
-"""What a tenant is to have on its Postgres server: roles, schemas or a database, limits. Pure names: nothing here asks the server."""
+"""What a tenant should have on its Postgres server: roles, schemas or a database, limits. Nothing here asks the server."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -8,14 +8,14 @@ from fabric_assets import naming
 
 
 @dataclass(frozen=True)
-class Estate:
-    """One tenant's part of a server.
+class ServerEntitlements:
+    """What one tenant should have on its server.
 
     Args:
-        database: where its schemas are.
+        database: the one that holds its schemas.
         has_own_database: whether that database is the tenant's alone.
-        schemas: that it needs, those for what is on its way into others included.
-        hidden: of these, the ones that its reader does not see into.
+        schemas: all that it needs, including those in which loads stage their rows.
+        hidden: those of the schemas that its reader may not read.
     """
 
     tenant: str
@@ -49,7 +49,7 @@ class Estate:
         return naming.tenant_database(self.tenant)
 
     def hides(self, schema: str) -> bool:
-        """Whether the reader sees nothing of a schema of the tenant's, one that is needed no more included."""
+        """Whether the reader may not read a schema of the tenant's, even if that schema is no longer needed."""
         return schema in self.hidden or (schema not in self.schemas and schema.startswith("stg_"))
 
     @property
@@ -60,10 +60,10 @@ class Estate:
 
 @dataclass(frozen=True)
 class ServerLogin:
-    """A server, and a login that may make and drop what belongs to tenants.
+    """A server, and a login that may create and drop what belongs to tenants.
 
     Args:
-        origin: where the login is from, for messages.
+        origin: the setting or tenant that the login comes from, for messages.
         query: further parameters of libpq.
     """
 
