@@ -46,7 +46,7 @@ class Postgres(Destination):
         login = {key: self.login[key] for key in ("host", "port", "dbname", "user", "password")}
         parameters = complete_login({**login, "connect_timeout": CONNECT_TIMEOUT_SECONDS, **extra})
         try:
-            return open_session(parameters, {"default_transaction_read_only": "on"} if read_only else {}, place=describe_postgres(self.tenant))
+            return open_session(parameters, {"default_transaction_read_only": "on"} if read_only else {}, where=describe_postgres(self.tenant))
         except psycopg2.Error as error:
             raise get_postgres_error(self.tenant, str(error)) from None
 

@@ -23,9 +23,9 @@ from fabric_assets.factories.instance.run_marks import end_dead_runs
 from fabric_assets.offboarding.certificate import build_certificate, write_certificate
 from fabric_assets.offboarding.export import check_export, export_tables, prepare_export
 from fabric_assets.offboarding.journal import PROVED, Journal, get_now, open_journal, read_journal
-from fabric_assets.offboarding.places import delete_places, find_places, is_anothers
+from fabric_assets.offboarding.local_data import delete_paths, find_local_data, is_anothers
 from fabric_assets.offboarding.search import get_outermost, search_folders
-from fabric_assets.offboarding.survey import OffboardingRequest, delete_destination, find_left_at_destination, find_left_places, is_empty, survey
+from fabric_assets.offboarding.survey import OffboardingRequest, delete_destination, describe_left_paths, find_left_at_destination, is_empty, survey
 from fabric_assets.private_files import FileLock, make_private_folder
 from fabric_assets.security.token_files import locked
 from fabric_assets.warehouse.lease import load_lease, warehouse_lease
@@ -170,7 +170,7 @@ class Offboarding:
     # --- deletions
 
     def _delete_at_destination(self, journal: Journal) -> None:
-        self._report(f"deleting its data: {', '.join(warehouse.place for warehouse in self._request.destinations.warehouses) or 'no warehouse'}")
+        self._report(f"deleting its data: {', '.join(warehouse.location for warehouse in self._request.destinations.warehouses) or 'no warehouse'}")
         delete_destination(self._request)
         journal.finish("destination", {"at": get_now()})
 
@@ -178,7 +178,7 @@ class Offboarding:
         paths = self._find_paths(own)
         for kind in ("warehouse", "loads", "dbt", "inbox", "errors"):
             self._report(f"deleting files: {kind}")
-            delete_places(paths[kind])
+            delete_paths(paths[kind])
         self._report("deleting its history in Dagster")
         shards = list_shards(self._instance, self._databases)
         matcher, substitute = self._request.matcher, self._get_substitute(journal)
@@ -186,14 +186,14 @@ class Offboarding:
             self._instance.compute_log_manager.delete_logs(prefix=[run])
         removal.delete_history(self._databases, shards, own, matcher)
         sharing.rename_in_databases(self._databases, list_shards(self._instance, self._databases), own, matcher, substitute)
-        delete_places(path for path in list(files.find_own_files(self._instance, self._tenant, own)) if path.exists())
+        delete_paths(path for path in list(files.find_own_files(self._instance, self._tenant, own)) if path.exists())
         captured = (file for file in files.find_captured_output(self._instance) if not self._is_ignored(file))
         sharing.rename_in_files(captured, matcher, substitute)
 
     def _find_left(self, own: Sequence[str]) -> list[str]:
         paths = self._find_paths(own)
         kept = {path.parent.resolve() / path.name for kind in _LAST for path in paths.pop(kind)}
-        left = [*find_left_at_destination(self._request), *find_left_places(paths)]
+        left = [*find_left_at_destination(self._request), *describe_left_paths(paths)]
         left += [f"run {run}" for run in self._find_runs().own]
         left += proof.search_databases(self._databases, self._request.matcher)
         return left + search_folders(self._get_folders(), self._request.matcher, skip=lambda path: path in kept or self._is_ignored(path))
@@ -202,12 +202,12 @@ class Offboarding:
         """Delete the secrets, and the locks that protect them."""
         self._report("deleting its sealed secrets")
         with locked(self._tenant, self._request.settings, offboarding=True):
-            delete_places([path for kind in _LAST for path in self._find_paths(own)[kind]])
+            delete_paths([path for kind in _LAST for path in self._find_paths(own)[kind]])
         paths = self._find_paths(own)
-        return find_left_places({kind: paths[kind] for kind in _LAST})
+        return describe_left_paths({kind: paths[kind] for kind in _LAST})
 
     def _find_paths(self, own: Sequence[str]) -> dict[str, list[Path]]:
-        return find_places(self._tenant, self._data_dir, self._request.config, own, names=self._request.matcher.found_in_file)
+        return find_local_data(self._tenant, self._data_dir, self._request.config, own, names=self._request.matcher.found_in_file)
 
     def _get_folders(self) -> list[Path]:
         folders = [self._data_dir, Path(self._instance.root_directory), *files.get_folders(self._instance)]
@@ -222,7 +222,7 @@ class Offboarding:
         return own in path.parents or parsed in path.parents or is_anothers(path, data_dir, self._request.matcher.others)
 
     def _describe_searched(self) -> list[str]:
-        warehouses = [warehouse.place for warehouse in self._request.destinations.warehouses]
+        warehouses = [warehouse.location for warehouse in self._request.destinations.warehouses]
         databases = [f"every table and column of Dagster's {database.name}" for database in self._databases]
         return [*warehouses, *databases, *(f"every byte below {folder}, but for other tenants' own files" for folder in get_outermost(self._get_folders()))]
 

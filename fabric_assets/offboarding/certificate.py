@@ -86,7 +86,7 @@ def to_markdown(certificate: Mapping[str, Any]) -> str:
         "",
         *(["None was asked for.", ""] if export is None else [f"To {export['folder']}; SHA-256 of its manifest: {export['manifest_sha256']}.", ""]),
         *_build_table(("file", "rows", "SHA-256"), [(entry["file"], entry["rows"], entry["sha256"]) for entry in (export or {"files": []})["files"]]),
-        *_tell_left_out((export or {}).get("views_left_out", [])),
+        *_describe_left_out((export or {}).get("views_left_out", [])),
         "## Proof",
         "",
         f"Looked through again: {'; '.join(certificate['proof']['searched'])}.",
@@ -100,7 +100,7 @@ def to_markdown(certificate: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _tell_left_out(views: Sequence[Mapping[str, str]]) -> list[str]:
+def _describe_left_out(views: Sequence[Mapping[str, str]]) -> list[str]:
     if not views:
         return []
     table = _build_table(("schema", "view", "error"), [(entry["schema"], entry["view"], entry["reason"]) for entry in views])

@@ -33,7 +33,7 @@ class DuckDbFile(Warehouse):
     has_catalog = False
 
     def __init__(self, tenant: str, file: Path) -> None:
-        self.place, self._tenant, self._file = f"DuckDB file {file.name}", tenant, file
+        self.location, self._tenant, self._file = f"DuckDB file {file.name}", tenant, file
 
     def list_relations(self) -> list[Relation]:
         with self._open() as connection:

@@ -61,7 +61,7 @@ def export_tables(warehouses: Sequence[Warehouse], folder: Path, tenant: str, re
                     raise
                 left.append({"schema": relation.schema, "view": relation.name, "reason": reason})
                 report(f"not exported: the view {relation.schema}.{relation.name}, which the database cannot execute ({reason})")
-    manifest = {"tenant": tenant, "warehouses": [warehouse.place for warehouse in warehouses], "files": files, "views_left_out": left}
+    manifest = {"tenant": tenant, "warehouses": [warehouse.location for warehouse in warehouses], "files": files, "views_left_out": left}
     content = json.dumps(manifest, indent=1).encode()
     write_durably(folder / MANIFEST, content)
     return {"folder": str(folder), "manifest_sha256": hashlib.sha256(content).hexdigest(), "files": files, "views_left_out": left}

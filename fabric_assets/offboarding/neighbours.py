@@ -10,9 +10,9 @@ from fabric_assets.config.collisions import locate
 from fabric_assets.config.references import TenantNames
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.errors import ConfigurationError
-from fabric_assets.offboarding.places import find_inboxes, get_csv_sources
+from fabric_assets.offboarding.local_data import find_inboxes, get_csv_sources
 
-Place = tuple[str, ...]
+Location = tuple[str, ...]
 
 
 def refuse_shared_inboxes(tenant: str, data_dir: Path, config: TenantConfig | None, tenants: Iterable[TenantNames]) -> None:
@@ -43,25 +43,25 @@ def refuse_shared_inboxes(tenant: str, data_dir: Path, config: TenantConfig | No
             _refuse(tenant, going, f"what tenant {other}'s source {source} reads", path, data_dir, is_wide=True)
 
 
-def _list_going(tenant: str, data_dir: Path, config: TenantConfig | None) -> Iterator[tuple[str, set[Place]]]:
+def _list_going(tenant: str, data_dir: Path, config: TenantConfig | None) -> Iterator[tuple[str, set[Location]]]:
     for folder in find_inboxes(tenant, data_dir, config):
         if os.path.lexists(folder):
             # A link goes as a link, but those on the way to it are followed.
-            yield str(folder), {locate(str(place), data_dir) for place in (folder, folder.parent.resolve() / folder.name)}
+            yield str(folder), {locate(str(path), data_dir) for path in (folder, folder.parent.resolve() / folder.name)}
     for source in get_csv_sources(config).values():
-        if (place := locate(source.path, data_dir))[0] != "file":
-            yield source.path, {place}
+        if (location := locate(source.path, data_dir))[0] != "file":
+            yield source.path, {location}
 
 
-def _refuse(tenant: str, going: Iterable[tuple[str, set[Place]]], owner: str, path: str, data_dir: Path, *, is_wide: bool = False) -> None:
+def _refuse(tenant: str, going: Iterable[tuple[str, set[Location]]], owner: str, path: str, data_dir: Path, *, is_wide: bool = False) -> None:
     """Args:
     is_wide: whether the path may hold what is not part of it: a source of a whole bucket need not read all of it.
     """
     taken = locate(path, data_dir)
-    places = {taken, locate(str(Path("/", *taken[1:]).resolve()), data_dir)} if taken[0] == "file" else {taken}
+    locations = {taken, locate(str(Path("/", *taken[1:]).resolve()), data_dir)} if taken[0] == "file" else {taken}
     for name, own in going:
         for mine in own:
-            for other in places:
+            for other in locations:
                 if other[: len(mine)] == mine or (not is_wide and mine[: len(other)] == other):
                     how = "is" if mine == other else "holds" if len(mine) < len(other) else "lies in"
                     raise ConfigurationError(

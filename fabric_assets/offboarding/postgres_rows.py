@@ -57,11 +57,11 @@ class PostgresRows:
     Args:
         own: the tenant's own login; None where it is lost.
         login: the one that drops the tenant.
-        place: the server, for messages.
+        where: the server, for messages.
     """
 
-    def __init__(self, tenant: str, *, own: ServerLogin | None, login: ServerLogin, place: str) -> None:
-        self._tenant, self._own, self._login, self._place = tenant, own, login, place
+    def __init__(self, tenant: str, *, own: ServerLogin | None, login: ServerLogin, where: str) -> None:
+        self._tenant, self._own, self._login, self._where = tenant, own, login, where
         self._connections: dict[tuple[str, bool], Any] = {}
         self.lost = "" if own else "the tenant's own login is lost: no password of it is sealed"
 
@@ -187,7 +187,7 @@ class PostgresRows:
         who = self.lost or f"the tenant's own login may not read {name}"
         reason = f"{who}, and it is not a plain table" if error is None else f"{self.lost}{'; ' if self.lost else ''}{_shorten(error)}"
         return Unreadable(
-            f"tenant {self._tenant}: {name} cannot be read: {reason} ({self._place})",
+            f"tenant {self._tenant}: {name} cannot be read: {reason} ({self._where})",
             remedy=f"grant select on {name} to the tenant's login; before it is offboarded, `fabric provision {self._tenant}` renews a login that is lost",
         )
 
@@ -209,7 +209,7 @@ class PostgresRows:
         return self._connections[database, is_own]
 
     def _connect(self, login: ServerLogin, database: str, settings: Mapping[str, str] | None = None) -> Any:
-        return open_session(build_parameters(login, database, program="fabric offboard"), {**_SETTINGS, **(settings or {})}, place=self._place)
+        return open_session(build_parameters(login, database, program="fabric offboard"), {**_SETTINGS, **(settings or {})}, where=self._where)
 
     def _connect_arrow(self, login: ServerLogin, database: str) -> Any:
         parameters = build_parameters(login, database, program="fabric offboard")

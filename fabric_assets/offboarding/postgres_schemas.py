@@ -54,7 +54,7 @@ class PostgresSchemas(Warehouse):
     def __init__(
         self, matcher: TenantNameMatcher, entitlements: ServerEntitlements, *, login: ServerLogin, reader: ServerLogin | None, is_managed: bool
     ) -> None:
-        self.place = f"Postgres {login.place}, database {entitlements.own_database if entitlements.has_own_database else entitlements.database}"
+        self.location = f"Postgres {login.address}, database {entitlements.own_database if entitlements.has_own_database else entitlements.database}"
         self._matcher, self._entitlements, self._login, self._is_managed = matcher, entitlements, login, is_managed
         self._reader = reader if is_managed else login
         self._unread = dict[str, str]()
@@ -76,7 +76,7 @@ class PostgresSchemas(Warehouse):
         if relation.kind == "view":
             return None
         if not rows.has_own_login(relation.database):
-            self._unread[relation.database] = f"how many rows there are in database {relation.database}: {rows.lost} ({self.place})"
+            self._unread[relation.database] = f"how many rows there are in database {relation.database}: {rows.lost} ({self.location})"
             return None
         try:
             return rows.count(relation)
@@ -89,11 +89,11 @@ class PostgresSchemas(Warehouse):
         return {"schemas": sorted({schema.name for schema in found.schemas}), "roles": [*found.roles], "databases": [*found.databases]}
 
     def find_left(self) -> list[str]:
-        return [f"{kind.removesuffix('s')} {name} ({self.place})" for kind, names in self.describe().items() for name in names]
+        return [f"{kind.removesuffix('s')} {name} ({self.location})" for kind, names in self.describe().items() for name in names]
 
     def find_namesakes(self) -> list[str]:
         with open_server(self._login) as server:
-            entitlements, alike = self._tell_own(server)
+            entitlements, alike = self._find_own(server)
             found = list_belongings(server, entitlements, is_managed=self._is_managed)
             left = [f"schema {name}" for name in sorted(alike - {schema.name for schema in found.schemas})]
             if self._is_managed and entitlements.own_database not in found.databases:
@@ -101,7 +101,7 @@ class PostgresSchemas(Warehouse):
                     f"database {name}"
                     for (name,) in server.ask("select datname::text from pg_catalog.pg_database where datname = %s", (entitlements.own_database,))
                 ]
-        return [f"{entry} ({self.place}): called like its own, but neither its YAML, its ledger nor its role says that it is" for entry in left]
+        return [f"{entry} ({self.location}): called like its own, but neither its YAML, its ledger nor its role says that it is" for entry in left]
 
     def get_columns(self, relation: Relation, *, as_text: bool) -> Sequence[Column]:
         with self._open_rows() as rows:
@@ -121,7 +121,7 @@ class PostgresSchemas(Warehouse):
                     yield count, cursor.fetch_record_batch()
         except dbapi.Error as error:
             # Among them: a value that the driver's binary format has no place for.
-            raise ValueError(f"{self.place}: {relation.schema}.{relation.name} cannot be read: {type(error).__name__}") from None
+            raise ValueError(f"{self.location}: {relation.schema}.{relation.name} cannot be read: {type(error).__name__}") from None
 
     def find_fault(self, relation: Relation) -> str | None:
         with self._open_rows() as rows:
@@ -129,26 +129,26 @@ class PostgresSchemas(Warehouse):
 
     def delete(self) -> None:
         with open_server(self._login) as server:
-            entitlements, _ = self._tell_own(server)
+            entitlements, _ = self._find_own(server)
             schemas = list_belongings(server, entitlements, is_managed=self._is_managed).schemas
             for database in sorted({schema.database for schema in schemas}):
                 mine = [schema.name for schema in schemas if schema.database == database]
                 if foreign := sorted(name for (name,) in server.ask(_DEPENDENTS, {"mine": mine}, database=database)):
                     raise DestinationError(
-                        f"tenant {entitlements.tenant}: {', '.join(foreign)} would go with its tables, and are not its own ({self.place})",
+                        f"tenant {entitlements.tenant}: {', '.join(foreign)} would go with its tables, and are not its own ({self.location})",
                         remedy="drop them, or make them read something else; then call this again",
                     )
             drop_belongings(server, entitlements, is_managed=self._is_managed)
 
     def _open_rows(self) -> PostgresRows:
-        return PostgresRows(self._matcher.tenant, own=self._reader, login=self._login, place=self.place)
+        return PostgresRows(self._matcher.tenant, own=self._reader, login=self._login, where=self.location)
 
     def _list(self) -> Belongings:
         with open_server(self._login) as server:
-            entitlements, _ = self._tell_own(server)
+            entitlements, _ = self._find_own(server)
             return list_belongings(server, entitlements, is_managed=self._is_managed)
 
-    def _tell_own(self, server: Server) -> tuple[ServerEntitlements, set[str]]:
+    def _find_own(self, server: Server) -> tuple[ServerEntitlements, set[str]]:
         """Add the schemas that the YAML no longer names and the ledger does. Give all schemas with a name that only the tenant's can have."""
         entitlements, tenant = self._entitlements, self._matcher.tenant
         own, alike = set(entitlements.schemas), set[str]()

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from fabric_assets.offboarding.places import walk
+from fabric_assets.offboarding.local_data import walk
 from fabric_assets.offboarding.tenant_name_matcher import TenantNameMatcher
 
 
@@ -20,8 +20,8 @@ def search_folders(folders: Iterable[Path], matcher: TenantNameMatcher, *, skip:
                 continue
             if matcher.found_in(str(file.relative_to(folder))):
                 found.append(f"path {file}")
-            elif not file.is_symlink() and file.is_file() and (place := matcher.find_in_file(file)):
-                found.append(f"file {file}: {place}")
+            elif not file.is_symlink() and file.is_file() and (match := matcher.find_in_file(file)):
+                found.append(f"file {file}: {match}")
     return sorted(found)
 
 

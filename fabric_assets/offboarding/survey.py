@@ -9,7 +9,7 @@ from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.errors import FabricError, SecretError
 from fabric_assets.offboarding import buckets
 from fabric_assets.offboarding.destinations import Destinations
-from fabric_assets.offboarding.places import count_places, find_places, get_foreign_paths
+from fabric_assets.offboarding.local_data import count_local_data, find_local_data, get_foreign_paths
 from fabric_assets.offboarding.tenant_name_matcher import TenantNameMatcher
 from fabric_assets.offboarding.warehouses import Relation, Warehouse
 from fabric_assets.own_faults import is_own_fault
@@ -38,7 +38,7 @@ def survey(request: OffboardingRequest, *, runs: Sequence[str]) -> dict[str, Any
     """Count tables, files, objects and secrets."""
     tenant, settings = request.tenant, request.settings
     relations, database, unreadable = [], {}, []
-    places = find_places(tenant, settings.data_dir, request.config, runs, names=request.matcher.found_in_file)
+    local_data = find_local_data(tenant, settings.data_dir, request.config, runs, names=request.matcher.found_in_file)
     for warehouse in request.destinations.warehouses:
         found, reason = _list_relations(warehouse)
         relations += found
@@ -49,7 +49,7 @@ def survey(request: OffboardingRequest, *, runs: Sequence[str]) -> dict[str, Any
         "found": {
             "relations": [{"schema": each.schema, "table": each.name, "kind": each.kind, "rows": each.rows} for each in relations],
             "database": database,
-            "files": {kind: count for kind, count in count_places(places).items() if count["files"]},
+            "files": {kind: count for kind, count in count_local_data(local_data).items() if count["files"]},
             "buckets": {path: count for path, count in _count_objects(request).items() if count["objects"]},
             "secrets": _list_secrets(request),
         },
@@ -86,8 +86,8 @@ def _count_objects(request: OffboardingRequest) -> dict[str, dict[str, int]]:
     return {} if request.destinations.is_gone else buckets.count_objects(request.config, request.settings)
 
 
-def find_left_places(places: Mapping[str, Sequence[Path]]) -> list[str]:
-    return [f"{kind}: {path}" for kind, paths in places.items() for path in paths]
+def describe_left_paths(local_data: Mapping[str, Sequence[Path]]) -> list[str]:
+    return [f"{kind}: {path}" for kind, paths in local_data.items() for path in paths]
 
 
 def _list_secrets(request: OffboardingRequest) -> list[str]:
@@ -109,4 +109,4 @@ def _list_relations(warehouse: Warehouse) -> tuple[list[Relation], str]:
         if is_own_fault(error):
             raise
         # Whatever DuckDB makes of a broken file.
-        return [], f"{warehouse.place}, which cannot be read ({type(error).__name__})"
+        return [], f"{warehouse.location}, which cannot be read ({type(error).__name__})"

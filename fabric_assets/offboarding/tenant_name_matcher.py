@@ -108,11 +108,11 @@ class TenantNameMatcher:
 
 def _search(pattern: re.Pattern[AnyStr], name: AnyStr, content: AnyStr) -> Iterator[tuple[int, int]]:
     """Try the pattern where the name stands, and nowhere else: 50 times as fast as trying it at each byte."""
-    place = content.find(name)
-    while place >= 0:
-        start = max(0, place - _AROUND)
-        for match in pattern.finditer(content[start : place + len(name) + _AROUND]):
-            if match.start() <= place - start < match.end():
+    position = content.find(name)
+    while position >= 0:
+        start = max(0, position - _AROUND)
+        for match in pattern.finditer(content[start : position + len(name) + _AROUND]):
+            if match.start() <= position - start < match.end():
                 yield start + match.start(), start + match.end()
                 break
-        place = content.find(name, place + len(name))
+        position = content.find(name, position + len(name))

@@ -44,11 +44,11 @@ class Warehouse(ABC):
     """Where a tenant's rows are.
 
     Args:
-        place: for people, without a login.
+        location: for people, without a login.
         has_catalog: whether a server keeps it, which goes on when the tenant has gone.
     """
 
-    place: str
+    location: str
     has_catalog = True
 
     @abstractmethod

@@ -89,13 +89,13 @@ class Guard:
     """Where one source's requests may go.
 
     Args:
-        place: tenant, source and stream, for messages.
+        where: tenant, source and stream, for messages.
         url: any URL of the source's own origin.
         others: origins that links and redirects may lead to; they get nothing that is the source's own.
     """
 
-    def __init__(self, place: str, *, url: str, others: Iterable[str] = (), allow_private_network: bool = False) -> None:
-        self.place, self._allow_private_network = place, allow_private_network
+    def __init__(self, where: str, *, url: str, others: Iterable[str] = (), allow_private_network: bool = False) -> None:
+        self.where, self._allow_private_network = where, allow_private_network
         self._own, self._others = get_origin(url), frozenset(map(get_origin, others))
 
     def is_own(self, url: str) -> bool:
@@ -108,7 +108,7 @@ class Guard:
         if origin not in self._others and origin != self._own:
             scheme, host, port = self._own
             raise SourceError(
-                f"{self.place}: the API leads to {show_url(url)}, which is not at {scheme}://{host}:{port}; it was not followed, for it would get the login",
+                f"{self.where}: the API leads to {show_url(url)}, which is not at {scheme}://{host}:{port}; it was not followed, for it would get the login",
                 remedy="if the other address is right, put it into base_url, or its origin under allowed_origins",
             )
         return origin == self._own
@@ -125,7 +125,7 @@ class Guard:
             if kind := find_objection(address, allow_private_network=self._allow_private_network):
                 allowed = find_objection(address, allow_private_network=True) is None
                 raise SourceError(
-                    f"{self.place}: {host} is {kind} address; it was not connected to",
+                    f"{self.where}: {host} is {kind} address; it was not connected to",
                     remedy="if the source is in your own network, add allow_private_network: true to it" if allowed else "name a host of the source's own",
                 )
         return addresses
@@ -184,7 +184,7 @@ class Outgoing:
                 size += len(piece)
                 if size > LONGEST_ANSWER:
                     raise SourceError(
-                        f"{self.guard.place}: the answer of {show_url(response.url)} is larger than {LONGEST_ANSWER // 2**20} MiB",
+                        f"{self.guard.where}: the answer of {show_url(response.url)} is larger than {LONGEST_ANSWER // 2**20} MiB",
                         remedy="declare a paginator, or ask for fewer rows in params",
                     )
                 pieces.append(piece)

@@ -41,14 +41,14 @@ def build_conninfo(parameters: Mapping[str, Any]) -> str:
     return " ".join(f"{key}={_quote(str(value))}" for key, value in parameters.items())
 
 
-def refuse_foreign_logins(query: Mapping[str, Any], place: str) -> None:
+def refuse_foreign_logins(query: Mapping[str, Any], where: str) -> None:
     """Raises:
     ConfigurationError: a url's query names a login that lies on this machine, which is not the tenant's.
     """
     for name in _FOREIGN:
         if name in query:
             raise ConfigurationError(
-                f"{place} has the parameter {name}, which takes a login from a file of this machine", remedy="put user and password into the url"
+                f"{where} has the parameter {name}, which takes a login from a file of this machine", remedy="put user and password into the url"
             )
 
 

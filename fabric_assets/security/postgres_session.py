@@ -39,12 +39,12 @@ def build_settings(settings: Mapping[str, str], *, condition: str = "") -> str:
     return _SET.format(pairs=pairs, condition=condition)
 
 
-def open_session(parameters: Mapping[str, Any], settings: Mapping[str, str], *, place: str) -> Any:
+def open_session(parameters: Mapping[str, Any], settings: Mapping[str, str], *, where: str) -> Any:
     """Connect and set the session up.
 
     Args:
         parameters: libpq's, complete.
-        place: what is connected to, for messages.
+        where: what is connected to, for messages.
 
     Raises:
         DestinationError: a connection pooler gives the session another server connection after each transaction.
@@ -64,7 +64,7 @@ def open_session(parameters: Mapping[str, Any], settings: Mapping[str, str], *, 
             if not cursor.fetchall():
                 if _takes_turns(connection, connect):
                     raise DestinationError(
-                        f"{place} is behind a connection pooler in transaction mode (pgbouncer's pool_mode: transaction or statement),"
+                        f"{where} is behind a connection pooler in transaction mode (pgbouncer's pool_mode: transaction or statement),"
                         " which loses a session's settings and locks",
                         remedy="set pool_mode = session for this database and login, or name the server itself in the url",
                     )

@@ -48,7 +48,7 @@ def rotate_secrets(tenant: str, *, settings: Settings) -> Rotation:
             tokens = read_tokens(tenant, settings)
             for name, token in sorted(tokens.items()):
                 try:
-                    # Looked into first: a token of another place would go on passing for one of this store.
+                    # Looked into first: the token of another secret would go on passing for this one.
                     open_token(every, token, tenant, name)
                 except SecretError as error:
                     failed[name] = str(error)

@@ -25,7 +25,7 @@ def resolve_secret(ref: SecretRef, *, tenant: str, settings: Settings, hidden: b
     """Read the value that a reference points at; this process shows it nowhere from then on.
 
     Args:
-        hidden: False for an address that differs from place to place and holds no credentials: messages are to name it.
+        hidden: False for an address that differs between installations and holds no credentials: messages are to name it.
 
     Raises:
         SecretError: nothing is there, or it may not or cannot be read.
@@ -90,48 +90,48 @@ def remove_secret(tenant: str, name: str, *, settings: Settings) -> None:
 
 
 def _read_variable(name: str, tenant: str) -> str:
-    place = f"tenant {tenant}: environment variable {name}"
+    where = f"tenant {tenant}: environment variable {name}"
     if name.startswith(naming.PLATFORM_VARIABLES):
-        raise SecretError(f"{place} belongs to the platform and is never given to a source", remedy="name a variable of the tenant's own")
+        raise SecretError(f"{where} belongs to the platform and is never given to a source", remedy="name a variable of the tenant's own")
     if value := os.environ.get(name):
         return value
     if name in os.environ:
         raise SecretError(
-            f"{place} is empty", remedy=f"give {name} a value where the load runs, or unset it there: a variable that is set, even empty, wins over .env"
+            f"{where} is empty", remedy=f"give {name} a value where the load runs, or unset it there: a variable that is set, even empty, wins over .env"
         )
-    raise SecretError(f"{place} is not set", remedy=f"set {name} where the load runs, or add it to .env for local work")
+    raise SecretError(f"{where} is not set", remedy=f"set {name} where the load runs, or add it to .env for local work")
 
 
 def _read_file(name: str, tenant: str, settings: Settings) -> str:
-    place = f"tenant {tenant}: secret file {name}"
+    where = f"tenant {tenant}: secret file {name}"
     remedy = f"write the value into {name} below FABRIC_DATA_DIR ({settings.data_dir})"
     try:
         root = settings.data_dir.resolve()
         real = (root / name).resolve(strict=True)
     except (OSError, RuntimeError, ValueError) as error:
-        raise SecretError(f"{place} cannot be read: {_describe(error)}", remedy=remedy) from None
+        raise SecretError(f"{where} cannot be read: {_describe(error)}", remedy=remedy) from None
     # Else a tenant's YAML could read any file of the machine, or another tenant's rows; a mounted secret belongs below the data directory.
     if not real.is_relative_to(root) or real == root or real.relative_to(root).parts[0] in naming.SECRETLESS_FOLDERS:
         raise SecretError(
-            f"{place} must lie below FABRIC_DATA_DIR, links followed, and outside of {', '.join(sorted(naming.SECRETLESS_FOLDERS))}", remedy=remedy
+            f"{where} must lie below FABRIC_DATA_DIR, links followed, and outside of {', '.join(sorted(naming.SECRETLESS_FOLDERS))}", remedy=remedy
         )
     try:
         # Without O_NONBLOCK opening a pipe would wait for a writer for ever.
         with os.fdopen(os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise SecretError(f"{place} is no regular file", remedy=remedy)
+                raise SecretError(f"{where} is no regular file", remedy=remedy)
             content = file.read(MAXIMUM_BYTES + 1)
     except OSError as error:
-        raise SecretError(f"{place} cannot be read: {_describe(error)}", remedy=remedy) from None
+        raise SecretError(f"{where} cannot be read: {_describe(error)}", remedy=remedy) from None
     if len(content) > MAXIMUM_BYTES:
-        raise SecretError(f"{place} is larger than {MAXIMUM_BYTES} bytes", remedy=remedy)
+        raise SecretError(f"{where} is larger than {MAXIMUM_BYTES} bytes", remedy=remedy)
     try:
         value = content.decode()
     except UnicodeDecodeError:
-        raise SecretError(f"{place} is no UTF-8 text", remedy=remedy) from None
+        raise SecretError(f"{where} is no UTF-8 text", remedy=remedy) from None
     value = value.removesuffix("\n").removesuffix("\r")
     if not value:
-        raise SecretError(f"{place} is empty", remedy=remedy)
+        raise SecretError(f"{where} is empty", remedy=remedy)
     return value
 
 
@@ -144,37 +144,37 @@ def _describe(error: Exception) -> str:
 
 def _unseal(name: str, tenant: str, settings: Settings) -> str:
     check_names(tenant, name)
-    place = f"tenant {tenant}, secret {name}"
+    where = f"tenant {tenant}, secret {name}"
     tokens = read_tokens(tenant, settings)
     if name not in tokens:
-        raise SecretError(f"{place} is not in the sealed store{suggest(name, tokens)}", remedy=f"fabric secrets set {tenant} {name}")
-    return open_token(_get_fernet(settings, place), tokens[name], tenant, name)
+        raise SecretError(f"{where} is not in the sealed store{suggest(name, tokens)}", remedy=f"fabric secrets set {tenant} {name}")
+    return open_token(_get_fernet(settings, where), tokens[name], tenant, name)
 
 
 def open_token(fernet: Fernet | MultiFernet, token: str, tenant: str, name: str) -> str:
-    """Open a token of this place.
+    """Open the token of a secret.
 
     Raises:
-        SecretError: no key opens it, or it was sealed for another place.
+        SecretError: no key opens it, or it was sealed for another tenant or secret.
     """
-    place, again = f"tenant {tenant}, secret {name}", f"seal it again: fabric secrets set {tenant} {name}"
+    where, again = f"tenant {tenant}, secret {name}", f"seal it again: fabric secrets set {tenant} {name}"
     try:
         payload = json.loads(fernet.decrypt(token))
     except (InvalidToken, ValueError):
         raise SecretError(
-            f"{place} cannot be opened with any of the FABRIC_SECRET_KEYS: the key is another one, or the sealed value was changed or cut",
+            f"{where} cannot be opened with any of the FABRIC_SECRET_KEYS: the key is another one, or the sealed value was changed or cut",
             remedy=f"add the key that sealed it to FABRIC_SECRET_KEYS, or {again}",
         ) from None
     if not isinstance(payload, dict) or (payload.get("tenant"), payload.get("name")) != (tenant, name):
-        raise SecretError(f"{place} holds a value that was sealed for another place: the store was tampered with", remedy=again)
+        raise SecretError(f"{where} holds a value that was sealed for another tenant or secret: the store was tampered with", remedy=again)
     return payload["value"]
 
 
-def _get_fernet(settings: Settings, place: str) -> MultiFernet:
-    return MultiFernet(get_fernets(settings, place))
+def _get_fernet(settings: Settings, where: str) -> MultiFernet:
+    return MultiFernet(get_fernets(settings, where))
 
 
-def get_fernets(settings: Settings, place: str) -> list[Fernet]:
+def get_fernets(settings: Settings, where: str) -> list[Fernet]:
     """Make the keys, the newest first.
 
     Raises:
@@ -184,13 +184,13 @@ def get_fernets(settings: Settings, place: str) -> list[Fernet]:
     # Without a package of ours: `python3` on the path is seldom the one of the project.
     remedy = 'make a key with: python3 -c "import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())"'
     if not settings.secret_keys:
-        raise SecretError(f"{place}: the sealed store needs FABRIC_SECRET_KEYS, which is not set", remedy=f"set it to the store's key; to begin, {remedy}")
+        raise SecretError(f"{where}: the sealed store needs FABRIC_SECRET_KEYS, which is not set", remedy=f"set it to the store's key; to begin, {remedy}")
     fernets = []
     for position, key in enumerate(settings.secret_keys, start=1):
         try:
             fernets.append(Fernet(key))
         except ValueError:
-            raise SecretError(f"{place}: key {position} of FABRIC_SECRET_KEYS is not a Fernet key (32 bytes, base64url)", remedy=remedy) from None
+            raise SecretError(f"{where}: key {position} of FABRIC_SECRET_KEYS is not a Fernet key (32 bytes, base64url)", remedy=remedy) from None
     return fernets
 
 

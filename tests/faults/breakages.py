@@ -49,7 +49,7 @@ def commit_rows_by_themselves() -> None:
 
 
 def save_the_state_first() -> None:
-    """The state is committed before the rows; in place of the second commit comes the crash."""
+    """The state is committed before the rows; the crash comes instead of the second commit."""
 
     def commit(_: Callable[..., Any], transaction: Any, commits: Any) -> None:
         transaction._session.rollback()
@@ -84,7 +84,7 @@ def make_tables_without_a_lock() -> None:
 
 def forget_the_deadline() -> None:
     """Loads take as long as they like."""
-    wrap(job.Job, "__init__", lambda original, self, place, seconds: original(self, place, 1e6))
+    wrap(job.Job, "__init__", lambda original, self, where, seconds: original(self, where, 1e6))
 
 
 def drop_rejects() -> None:
@@ -92,19 +92,19 @@ def drop_rejects() -> None:
     wrap(StreamWriter, "write", lambda original, self, tables, rejects=(): original(self, tables, ()))
 
 
-def forget(place: str) -> Callable[[], None]:
-    """An offboarding that leaves one place alone.
+def forget(forgotten: str) -> Callable[[], None]:
+    """An offboarding that leaves one table or folder alone.
 
     Args:
-        place: a table of Dagster's storage, or a folder.
+        forgotten: a table of Dagster's storage, or a folder.
     """
 
     def break_it() -> None:
-        if place in removal._TABLES or place in removal._BODIES:
-            removal._TABLES = {table: rule for table, rule in removal._TABLES.items() if table != place}  # type: ignore[misc]
-            removal._BODIES = {table: column for table, column in removal._BODIES.items() if table != place}  # type: ignore[misc]
+        if forgotten in removal._TABLES or forgotten in removal._BODIES:
+            removal._TABLES = {table: rule for table, rule in removal._TABLES.items() if table != forgotten}  # type: ignore[misc]
+            removal._BODIES = {table: column for table, column in removal._BODIES.items() if table != forgotten}  # type: ignore[misc]
         else:
-            wrap(offboarding, "delete_places", lambda original, paths: original(path for path in paths if place not in path.parts))
+            wrap(offboarding, "delete_paths", lambda original, paths: original(path for path in paths if forgotten not in path.parts))
 
     return break_it
 
@@ -129,5 +129,5 @@ BREAKAGES: dict[str, Callable[[], None]] = {
     "no_lease": take_no_lease,
     "no_mask": show_secrets,
     "state_first": save_the_state_first,
-    **{f"forget_{place}": forget(place) for place in FORGOTTEN},
+    **{f"forget_{forgotten}": forget(forgotten) for forgotten in FORGOTTEN},
 }

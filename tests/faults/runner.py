@@ -55,7 +55,7 @@ _POINTS: dict[str, tuple[Any, str]] = {
     "exported": (export, "_export"),
     "drop": (Server, "run"),
     "renamed": (Session, "rename_columns"),
-    "places": (offboarding, "delete_places"),
+    "files": (offboarding, "delete_paths"),
     "history": (removal, "delete_history"),
     "rename": (sharing, "rename_in_databases"),
     "search": (offboarding, "search_folders"),

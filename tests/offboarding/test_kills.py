@@ -1,4 +1,4 @@
-"""Offboarding killed at every step and at random moments, and finished by the next call; and builds that forget a place, which the proof finds."""
+"""Offboarding killed at every step and at random moments, and finished by the next call; and builds that forget to delete something, which the proof finds."""
 
 import json
 import signal
@@ -14,8 +14,8 @@ from tests.offboarding.world import NAMED, canary, copy_world, find_traces, get_
 from tests.support.lengths import choose, choose_seeds
 
 Start = Callable[..., Process]
-STEPS = ("journal.before:1", "journal.after:1", "journal.after:2", "destination.after", "journal.after:3", "places.after:4", "history.after", "rename.after",
-         "search.before", "journal.after:4", "places.after:7", "certificate.before", "certificate.after")  # fmt: skip
+STEPS = ("journal.before:1", "journal.after:1", "journal.after:2", "destination.after", "journal.after:3", "files.after:4", "history.after", "rename.after",
+         "search.before", "journal.after:4", "files.after:7", "certificate.before", "certificate.after")  # fmt: skip
 # One call takes about so long, once all is imported.
 SECONDS = 2.0
 # One worker's: all of them begin with the same world, which takes longer to make than a test.
@@ -78,15 +78,15 @@ def test_a_call_that_was_killed_at_any_moment_is_finished_by_the_next(world: Set
     assert get_records_of_others(world) >= records
 
 
-@pytest.mark.parametrize("place", choose(FORGOTTEN, 4))
-def test_the_proof_finds_the_place_that_a_build_forgets(world: Settings, start: Start, place: str) -> None:
+@pytest.mark.parametrize("forgotten", choose(FORGOTTEN, 4))
+def test_the_proof_finds_what_a_build_forgets_to_delete(world: Settings, start: Start, forgotten: str) -> None:
     command = ("offboard", "acme", "--yes", "--json")
-    forgetful = start(Case(command=command, broken=f"forget_{place}"), environ=get_environ(world))
+    forgetful = start(Case(command=command, broken=f"forget_{forgotten}"), environ=get_environ(world))
     assert forgetful.wait() == 1, forgetful.log
     left = json.loads("".join(forgetful.output))["proof"]["left"]
-    assert any(place.removeprefix("job_") in entry for entry in left), left
-    assert canary("acme") not in "".join(left) or place == "inbox"
-    if place == FORGOTTEN[0]:
+    assert any(forgotten.removeprefix("job_") in entry for entry in left), left
+    assert canary("acme") not in "".join(left) or forgotten == "inbox"
+    if forgotten == FORGOTTEN[0]:
         # What was named is taken away by a build that forgets nothing.
         sound = start(Case(command=command), environ=get_environ(world))
         assert sound.wait() == 0, sound.log

@@ -1,4 +1,4 @@
-"""The parts of an offboarding, each with what could go wrong in it: exports, places, buckets, the code location."""
+"""The parts of an offboarding, each with what could go wrong in it: exports, local data, buckets, the code location."""
 
 import contextlib
 import json
@@ -28,7 +28,7 @@ from fabric_assets.offboarding.certificate import build_certificate, to_markdown
 from fabric_assets.offboarding.duckdb_file import DuckDbFile
 from fabric_assets.offboarding.export import MANIFEST, check_export, export_tables, prepare_export
 from fabric_assets.offboarding.journal import open_journal
-from fabric_assets.offboarding.places import delete_places, find_places, get_foreign_paths
+from fabric_assets.offboarding.local_data import delete_paths, find_local_data, get_foreign_paths
 from fabric_assets.offboarding.postgres_schemas import PostgresSchemas
 from fabric_assets.offboarding.tenant_name_matcher import TenantNameMatcher
 from fabric_assets.offboarding.warehouses import Warehouse
@@ -170,7 +170,7 @@ def test_a_postgres_view_is_left_out_for_its_own_fault_alone(postgres_database: 
         export(warehouse, tmp_path / "out")
 
 
-# --- places
+# --- local data
 
 
 def get_config(**source: Any) -> TenantConfig:
@@ -186,9 +186,9 @@ def test_a_link_is_removed_and_what_it_leads_to_is_named_and_left(settings: Sett
     (settings.data_dir / "inbox" / "acme" / "ads").symlink_to(mount)
     (settings.data_dir / "loads" / "acme" / "shop").mkdir(parents=True)
     (settings.data_dir / "loads" / "acme" / "shop" / "out").symlink_to(mount)
-    places = find_places("acme", settings.data_dir, get_config(path="inbox/acme/ads"))
-    for paths in places.values():
-        delete_places(paths)
+    local_data = find_local_data("acme", settings.data_dir, get_config(path="inbox/acme/ads"))
+    for paths in local_data.values():
+        delete_paths(paths)
     assert (mount / "theirs.csv").exists()
     assert not (settings.data_dir / "inbox" / "acme").exists()
     assert not (settings.data_dir / "loads" / "acme").exists()
@@ -199,7 +199,7 @@ def test_a_link_is_removed_and_what_it_leads_to_is_named_and_left(settings: Sett
 def test_an_inbox_is_found_once_wherever_below_the_data_folder_it_lies(settings: Settings, path: str) -> None:
     (settings.data_dir / path).mkdir(parents=True)
     (settings.data_dir / path / "a.csv").touch()
-    found = find_places("acme", settings.data_dir, get_config(path=path))["inbox"]
+    found = find_local_data("acme", settings.data_dir, get_config(path=path))["inbox"]
     assert [str(folder.relative_to(settings.data_dir)) for folder in found] == ["drop/acme" if path.startswith("drop") else "inbox/acme"]
 
 

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.xdist_group("provision"), pytest.mark.timeout(600)]
 Start = Callable[..., Process]
 KILLS = choose(
     ("exported.after:1", "exported.after:4", "destination.before", "drop.before:2", "drop.after:2", "drop.after:4", "destination.after", "search.before",
-     "places.after:7", "certificate.before", "certificate.after"), 4
+     "files.after:7", "certificate.before", "certificate.after"), 4
 )  # fmt: skip
 # One call takes about so long.
 SECONDS = 6.0

@@ -185,7 +185,7 @@ def test_what_is_not_plain_is_never_read_by_the_login_that_drops(fleet: Fleet, t
 @pytest.mark.parametrize("table", ["planted", "child", "by_index", "by_predicate", "by_statistics", "by_policy", "parts", "part", "stolen", "kept_view"])
 def test_plain_is_told_by_the_catalog(fleet: Fleet, table: str) -> None:
     login = ServerLogin("test", "127.0.0.1", fleet.place.server.port, fleet.place.database, "postgres", "postgres", {})
-    with postgres_rows.PostgresRows("acme", own=None, login=login, place="here") as rows:
+    with postgres_rows.PostgresRows("acme", own=None, login=login, where="here") as rows:
         assert rows.count(postgres_rows.Relation("acme_marts", "left_behind", database=fleet.place.database)) == 1
         assert rows.count(postgres_rows.Relation("acme_marts", "by_trigger", database=fleet.place.database)) == 0
         with pytest.raises(postgres_rows.Unreadable, match="not a plain table"):
@@ -209,7 +209,7 @@ def test_the_lock_keeps_a_plain_table_plain_and_waits_for_it_in_vain_at_most_ten
         "create rule looks as on insert to acme_marts.left_behind do also select acme_marts.witness()",
         "create table acme_marts.younger () inherits (acme_marts.left_behind)",
     )
-    with postgres_rows.PostgresRows("acme", own=None, login=login, place="here") as rows, rows.open_arrow(relation) as (connection, source):
+    with postgres_rows.PostgresRows("acme", own=None, login=login, where="here") as rows, rows.open_arrow(relation) as (connection, source):
         for change in changes:
             with pytest.raises(Exception, match="lock timeout"):
                 place.run_as("acme", "set lock_timeout = '100ms'", change)
@@ -220,7 +220,7 @@ def test_the_lock_keeps_a_plain_table_plain_and_waits_for_it_in_vain_at_most_ten
             cursor.execute(f"select seven from {source}")
             assert cursor.fetchall() == [(7,)], "of one moment"
     holder = psycopg2.connect(place.get_url("fabric_acme", place.get_password("acme")))
-    with contextlib.closing(holder), postgres_rows.PostgresRows("acme", own=None, login=login, place="here") as rows:
+    with contextlib.closing(holder), postgres_rows.PostgresRows("acme", own=None, login=login, where="here") as rows:
         holder.cursor().execute("lock table acme_marts.left_behind in access exclusive mode")
         with pytest.raises(postgres_rows.Unreadable, match="lock timeout"):
             rows.count(relation)

@@ -99,7 +99,7 @@ def test_what_cannot_be_opened_is_named_and_the_rest_goes_on(settings: Settings,
     assert "2 tenants still need them or could not be read: acme, initech" in out
     assert "secret cut cannot be opened with any of the FABRIC_SECRET_KEYS" in err
     assert "secret foreign cannot be opened" in err
-    assert "secret moved holds a value that was sealed for another place" in err
+    assert "secret moved holds a value that was sealed for another tenant or secret" in err
     assert "initech: the sealed store" in err and "is damaged" in err
     assert read(newest, "acme", "good") == CANARY
     after = read_store(settings, "acme")
@@ -180,9 +180,9 @@ def test_a_rotation_that_is_killed_at_a_write_leaves_every_value_readable_and_th
     monkeypatch.setenv("N", str(n))
     monkeypatch.setenv("WHERE", where)
     assert start(both, KILLED_AT_THE_NTH).wait(30) == -signal.SIGKILL
-    assert [read(both, *place) for place in names] == [f"{CANARY} of {tenant}/{name}" for tenant, name in names]
+    assert [read(both, *secret) for secret in names] == [f"{CANARY} of {tenant}/{name}" for tenant, name in names]
     assert [rotate_secrets(tenant, settings=both).failed for tenant in ("acme", "globex", "initech")] == [{}, {}, {}]
-    assert [read(newest, *place) for place in names] == [f"{CANARY} of {tenant}/{name}" for tenant, name in names]
+    assert [read(newest, *secret) for secret in names] == [f"{CANARY} of {tenant}/{name}" for tenant, name in names]
 
 
 def test_the_command_killed_at_random_points_is_finished_by_the_next_call(

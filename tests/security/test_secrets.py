@@ -233,7 +233,7 @@ def test_missing_wrong_and_broken_keys_are_told_apart(settings: Settings, keys: 
 def test_a_token_moved_to_another_tenant_does_not_open(settings: Settings) -> None:
     write_secret("acme", "shop_url", CANARY, settings=settings)
     put_tokens(settings, "globex", read_store(settings, "acme"))
-    with pytest.raises(SecretError, match="tenant globex, secret shop_url holds a value that was sealed for another place") as caught:
+    with pytest.raises(SecretError, match="tenant globex, secret shop_url holds a value that was sealed for another tenant or secret") as caught:
         resolve_secret(SecretRef(secret="shop_url"), tenant="globex", settings=settings)
     assert CANARY not in get_message(caught.value)
 
@@ -241,7 +241,7 @@ def test_a_token_moved_to_another_tenant_does_not_open(settings: Settings) -> No
 def test_a_token_moved_to_another_name_does_not_open(settings: Settings) -> None:
     write_secret("acme", "shop_url", CANARY, settings=settings)
     put_tokens(settings, "acme", {"crm_url": read_store(settings, "acme")["shop_url"]})
-    with pytest.raises(SecretError, match="sealed for another place") as caught:
+    with pytest.raises(SecretError, match="sealed for another tenant or secret") as caught:
         resolve_secret(SecretRef(secret="crm_url"), tenant="acme", settings=settings)
     assert CANARY not in get_message(caught.value)
 

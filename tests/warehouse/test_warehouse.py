@@ -27,7 +27,7 @@ from fabric_assets.drivers.destinations import connect
 from fabric_assets.drivers.duckdb_destination import ensure_file
 from fabric_assets.errors import DestinationError, DestinationUnavailable, LeaseHeld
 from fabric_assets.loading import loaded_streams
-from fabric_assets.offboarding.places import find_places
+from fabric_assets.offboarding.local_data import find_local_data
 from fabric_assets.rows.arrow_types import BIGINT, BINARY, BOOL, DATE, DOUBLE, JSON, TEXT, TIME, TIMESTAMP, TIMESTAMP_UTC
 from fabric_assets.rows.batches import Reject, StreamPlan
 from fabric_assets.rows.reports import LoadRecord, SchemaChange, read_table
@@ -774,7 +774,7 @@ def test_a_file_whose_making_was_killed_is_private_all_the_same(settings: Settin
     connect(build_tenant(settings, None), settings).close()
     file = naming.warehouse_file(settings.data_dir, "acme")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert set(file.parent.glob(".acme.duckdb.*")) <= set(find_places("acme", settings.data_dir, None)["warehouse"])
+    assert set(file.parent.glob(".acme.duckdb.*")) <= set(find_local_data("acme", settings.data_dir, None)["warehouse"])
 
 
 def test_processes_that_make_the_file_at_once_have_one_and_lose_no_rows(settings: Settings) -> None:

@@ -103,9 +103,9 @@ def list_belongings(server: Server, entitlements: ServerEntitlements, *, is_mana
     roles = tuple(name for (name,) in server.ask(_ROLES, (list(entitlements.roles),)))
     known = {name for (name,) in server.ask("select datname::text from pg_catalog.pg_database where datallowconn")}
     own = tuple({entitlements.own_database} & known) if entitlements.has_own_database or _is_alone(server, entitlements, known) else ()
-    places = {name for (name,) in server.ask(_DATABASES, (list(roles),))} | ({entitlements.database, *own} & known)
-    _refuse_readers_schemas(server, entitlements, places)
-    schemas = [schema for database in sorted(places) for schema in _list_schemas(server, entitlements, database, owner=entitlements.owner)]
+    databases = {name for (name,) in server.ask(_DATABASES, (list(roles),))} | ({entitlements.database, *own} & known)
+    _refuse_readers_schemas(server, entitlements, databases)
+    schemas = [schema for database in sorted(databases) for schema in _list_schemas(server, entitlements, database, owner=entitlements.owner)]
     return Belongings(tuple(schemas), roles, own)
 
 
@@ -151,7 +151,7 @@ def _refuse_shared_roles(server: Server, entitlements: ServerEntitlements) -> No
             rivals[naming.owner_role(tenant.removesuffix(suffix))] = tenant.removesuffix(suffix)
     for (role,) in server.ask(_ROLES, (list(rivals),)):
         raise DestinationError(
-            f"tenant {tenant}: there is the role {role}, so one of the tenant's roles is tenant {rivals[role]}'s, too ({server.login.place})",
+            f"tenant {tenant}: there is the role {role}, so one of the tenant's roles is tenant {rivals[role]}'s, too ({server.login.address})",
             remedy=f"nothing was dropped: drop by hand what is {tenant}'s there",
         )
 
@@ -163,7 +163,7 @@ def _refuse_readers_schemas(server: Server, entitlements: ServerEntitlements, da
             if owned := [name for (name,) in server.ask(_SCHEMAS, {"owner": role, "named": [], "tenant": ""}, database=database)]:
                 raise DestinationError(
                     f"tenant {entitlements.tenant}: the role {role}, which is to read alone, owns {', '.join(owned)} in database {database}"
-                    f" ({server.login.place})",
+                    f" ({server.login.address})",
                     remedy="give them to whom they belong (alter schema ... owner to ...), or drop them by hand; then call this again",
                 )
 
@@ -203,8 +203,8 @@ def _drop_schema(server: Server, schema: SchemaContent, roles: Sequence[str]) ->
 
 def _drop_roles(server: Server, roles: Sequence[str]) -> None:
     names = ", ".join(quote(role) for role in roles)
-    places = {name for (name,) in server.ask(_DATABASES, (list(roles),))} | {server.login.database}
-    for database in sorted(places):
+    databases = {name for (name,) in server.ask(_DATABASES, (list(roles),))} | {server.login.database}
+    for database in sorted(databases):
         # One by one: both have a part in the owner's default privileges, of which Postgres would take the second one missing for corruption.
         _run(server, [f"drop owned by {quote(role)} cascade" for role in roles], database, roles)
     server.run([f"drop role if exists {names}"])

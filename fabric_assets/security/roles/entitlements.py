@@ -79,5 +79,5 @@ class ServerLogin:
         return f"{self.user} at {self.host}:{self.port}/{self.database}"
 
     @property
-    def place(self) -> str:
+    def address(self) -> str:
         return f"{self.host}:{self.port}"

@@ -37,16 +37,16 @@ class ProvisionLock:
     """Waits for its turn, with a limit, and says for whom it waits.
 
     Args:
-        place: the server, for messages.
+        server: its address, for messages.
         report: called once for each holder that is waited for, or passed over.
     """
 
-    def __init__(self, place: str, report: Report | None, *, seconds: float | None = None) -> None:
-        self._place, self._report, self._told = place, report or (lambda _: None), set[str]()
+    def __init__(self, server: str, report: Report | None, *, seconds: float | None = None) -> None:
+        self._server, self._report, self._reported = server, report or (lambda _: None), set[str]()
         self._seconds = WAIT_SECONDS if seconds is None else seconds
         self._deadline = time.monotonic() + self._seconds
 
-    def take(self, connection: Any) -> None:
+    def acquire(self, connection: Any) -> None:
         """Take the lock of a database, in autocommit, unless somebody holds it who makes no roles.
 
         Raises:
@@ -60,11 +60,13 @@ class ProvisionLock:
                 cursor.execute(_HOLDERS + _OF_KEY)
                 for role, pid, origin, may_provision in cursor.fetchall():
                     if not may_provision:
-                        self._tell(f"session {pid} of role {role} holds the lock of provisioning on {self._place}, but may make no roles: it is passed over")
+                        self._report_once(
+                            f"session {pid} of role {role} holds the lock of provisioning on {self._server}, but may make no roles: it is passed over"
+                        )
                         return
                     self._wait(role, pid, origin)
 
-    def take_server(self, connection: Any) -> None:
+    def acquire_server(self, connection: Any) -> None:
         """Take the lock that only superusers can take, until the connection's transaction ends.
 
         Raises:
@@ -87,12 +89,12 @@ class ProvisionLock:
         holder = f"role {role}, session {pid} from {origin}"
         if time.monotonic() >= self._deadline:
             raise LeaseHeld(
-                f"another process provisions on {self._place} ({holder}); waited {self._seconds:g} s", remedy="wait for it to end, then run the command again"
+                f"another process provisions on {self._server} ({holder}); waited {self._seconds:g} s", remedy="wait for it to end, then run the command again"
             )
-        self._tell(f"waiting for another process that provisions on {self._place} ({holder})")
+        self._report_once(f"waiting for another process that provisions on {self._server} ({holder})")
         time.sleep(_POLL_SECONDS)
 
-    def _tell(self, message: str) -> None:
-        if message not in self._told:
-            self._told.add(message)
+    def _report_once(self, message: str) -> None:
+        if message not in self._reported:
+            self._reported.add(message)
             self._report(message)

@@ -34,7 +34,7 @@ class Server:
     """
 
     def __init__(self, login: ServerLogin, report: Report | None = None) -> None:
-        self.login, self._lock = login, ProvisionLock(login.place, report)
+        self.login, self._lock = login, ProvisionLock(login.address, report)
         self._connections: dict[str, Any] = {}
         try:
             first = self._connections[login.database] = self._connect(login.database)
@@ -44,8 +44,8 @@ class Server:
                 # Before any database's: two who hold a lock each that the other waits for would wait in vain.
                 guard = self._connections[_GUARD] = self._connect(login.database)
                 guard.autocommit = False
-                self._lock.take_server(guard)
-            self._lock.take(first)
+                self._lock.acquire_server(guard)
+            self._lock.acquire(first)
         except BaseException:
             self.close()
             raise
@@ -60,7 +60,7 @@ class Server:
         if database not in self._connections:
             connection = self._connect(database)
             try:
-                self._lock.take(connection)
+                self._lock.acquire(connection)
             except BaseException:
                 connection.close()
                 raise
@@ -90,7 +90,7 @@ class Server:
     def _connect(self, database: str) -> Any:
         login = self.login
         try:
-            connection = open_session(build_parameters(login, database, program="fabric provision"), _SETTINGS, place=f"{login.origin} ({login.place})")
+            connection = open_session(build_parameters(login, database, program="fabric provision"), _SETTINGS, where=f"{login.origin} ({login.address})")
         except psycopg2.OperationalError as error:
             raise _translate(error, login, database) from None
         connection.autocommit = True
@@ -125,7 +125,7 @@ def open_server(login: ServerLogin, report: Report | None = None) -> Iterator[Se
 
 def _translate(error: psycopg2.Error, login: ServerLogin, database: str) -> DestinationError | DestinationUnavailable:
     reason = redact(" ".join(str(error).split()), [login.password])
-    place = f"{login.origin} ({login.user} at {login.place}, database {database})"
+    where = f"{login.origin} ({login.user} at {login.address}, database {database})"
     if error.pgcode is None and not any(word in reason for word in _REFUSALS):
-        return DestinationUnavailable(f"{place} cannot be reached: {reason}", remedy="check host, port and network, then run the command again")
-    return DestinationError(f"{place}: {reason}", remedy="see docs/postgres.md for what this login must be allowed")
+        return DestinationUnavailable(f"{where} cannot be reached: {reason}", remedy="check host, port and network, then run the command again")
+    return DestinationError(f"{where}: {reason}", remedy="see docs/postgres.md for what this login must be allowed")

@@ -54,7 +54,7 @@ class Postgres(Adapter):
 
     def connect(self, login: Login, *, spill: Path) -> Any:
         parts = {key: login[key] for key in ("host", "port", "dbname", "user", "password")}
-        connection = open_session(complete_login({**parts, **login["query"]}), {}, place="the destination (postgres)")
+        connection = open_session(complete_login({**parts, **login["query"]}), {}, where="the destination (postgres)")
         connection.autocommit = True
         return connection
 

@@ -31,7 +31,7 @@ class Count:
         return {key: value for key, value in asdict(self).items() if key != "parts" or value}
 
 
-def find_places(
+def find_local_data(
     tenant: str, data_dir: Path, config: TenantConfig | None, runs: Iterable[str] = (), *, names: Callable[[Path], bool] = lambda file: False
 ) -> dict[str, list[Path]]:
     """The tenant's own paths that exist, by kind.
@@ -44,7 +44,7 @@ def find_places(
     warehouse = naming.warehouse_file(data_dir, tenant)
     secrets = naming.sealed_secrets_file(data_dir, tenant)
     marks = naming.run_marks_dir(data_dir)
-    places = {
+    local_data = {
         "warehouse": [warehouse, *_glob(warehouse.parent, f"{warehouse.name}.*"), *_glob(warehouse.parent, f".{warehouse.name}.*")],
         "loads": [naming.files_dir(data_dir, tenant, "any").parent],
         "dbt": [naming.dbt_dir(data_dir, tenant)],
@@ -53,7 +53,7 @@ def find_places(
         "secrets": [secrets, *_glob(secrets.parent, f".{secrets.name}.*"), secrets.parent / f".{tenant}.lock"],
         "locks": [naming.lock_file(data_dir, tenant), *(marks / run for run in runs)],
     }
-    return {kind: [path for path in paths if path.is_symlink() or path.exists()] for kind, paths in places.items()}
+    return {kind: [path for path in paths if path.is_symlink() or path.exists()] for kind, paths in local_data.items()}
 
 
 def find_inboxes(tenant: str, data_dir: Path, config: TenantConfig | None) -> Iterator[Path]:
@@ -90,10 +90,10 @@ def is_anothers(path: Path, data_dir: Path, others: Container[str]) -> bool:
     return bool(rest) and folder in _OWNED and rest[0].lstrip(".").split(".")[0] in others
 
 
-def count_places(places: Mapping[str, Iterable[Path]]) -> dict[str, dict[str, object]]:
+def count_local_data(local_data: Mapping[str, Iterable[Path]]) -> dict[str, dict[str, object]]:
     """Files and bytes of each kind; of inboxes also what lay in which folder."""
     counts = {}
-    for kind, paths in places.items():
+    for kind, paths in local_data.items():
         count = Count()
         for path in paths:
             for file in walk(path):
@@ -106,7 +106,7 @@ def count_places(places: Mapping[str, Iterable[Path]]) -> dict[str, dict[str, ob
     return counts
 
 
-def delete_places(paths: Iterable[Path]) -> None:
+def delete_paths(paths: Iterable[Path]) -> None:
     for path in paths:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
