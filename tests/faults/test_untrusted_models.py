@@ -22,11 +22,11 @@ from fabric_assets.transform.graph import load_graph
 from fabric_assets.transform.project import prepare_project
 from tests.conftest import ROOT
 from tests.faults.attacks import DUCKDB, JINJA, LOOKS_AROUND, POSTGRES, write_models
-from tests.isolation.conftest import Place, place
+from tests.isolation.conftest import PostgresFleet, fleet
 from tests.support.lengths import AT_FULL_LENGTH
 from tests.transform.conftest import copy_project, get_raw_statements, make_tenant, run_duckdb
 
-__all__ = ["place"]
+__all__ = ["fleet"]
 pytestmark = pytest.mark.xdist_group("untrusted_models")
 
 # What comes to nothing in dbt as it comes, too: no network here, nothing to unlock, and variables that are not there. The Python job fails when it is done.
@@ -87,7 +87,7 @@ def test_nothing_of_anybody_elses_is_in_the_tenants_warehouse(built: dict[str, M
 
 
 def test_macros_that_a_model_has_planted_open_nothing_to_the_next_run(attacked: Settings, tmp_path: Path) -> None:
-    """dbt's own connection, as it is at run time: its first statements are the lock, whatever the file answers in place of DuckDB."""
+    """dbt's own connection, as it is at run time: its first statements are the lock, whatever the file answers instead of DuckDB."""
     settings = replace(attacked, data_dir=tmp_path / "data")
     shutil.copytree(attacked.data_dir, settings.data_dir)
     (settings.data_dir / "warehouse" / "acme.duckdb").unlink(missing_ok=True)
@@ -129,45 +129,45 @@ def test_plain_dbt_lets_the_same_models_through(attacked: Settings, tmp_path: Pa
 # --- on Postgres, as the tenant's own role
 
 
-def test_every_attack_from_a_tenants_model_is_refused_on_postgres(place: Place, attacked: Settings) -> None:
-    settings = replace(attacked, secret_keys=place.settings.secret_keys)
-    shutil.copytree(place.settings.data_dir / "secrets", settings.data_dir / "secrets", dirs_exist_ok=True)
-    results = build(settings, place.tenants["acme"], [*(f"pg_{name}" for name in POSTGRES), *JINJA])
+def test_every_attack_from_a_tenants_model_is_refused_on_postgres(fleet: PostgresFleet, attacked: Settings) -> None:
+    settings = replace(attacked, secret_keys=fleet.settings.secret_keys)
+    shutil.copytree(fleet.settings.data_dir / "secrets", settings.data_dir / "secrets", dirs_exist_ok=True)
+    results = build(settings, fleet.tenants["acme"], [*(f"pg_{name}" for name in POSTGRES), *JINJA])
     assert {name for name, result in results.items() if result.status != "error"} == set()
     for name, result in results.items():
         reasons = ["permission denied", "must be owner", "have no access to", "Env var", "Secret env vars"]
         assert any(reason in result.message for reason in reasons), (name, result.message)
     there = "select table_schema, table_name from information_schema.tables where table_schema in ('acme_marts', 'globex_marts') order by 1"
-    assert place.run(there) == [("acme_marts", "orders"), ("globex_marts", "orders")]
+    assert fleet.run(there) == [("acme_marts", "orders"), ("globex_marts", "orders")]
     assert list_stolen(attacked) == []
 
 
 @AT_FULL_LENGTH
-def test_a_login_that_may_do_everything_lets_them_through(place: Place, attacked: Settings) -> None:
+def test_a_login_that_may_do_everything_lets_them_through(fleet: PostgresFleet, attacked: Settings) -> None:
     """The negative control: the superuser, who is nobody's role, reads the other tenant's row."""
-    loose = place.tenants["acme"].model_copy(update={"destination": place.tenants["loose"].destination})
+    loose = fleet.tenants["acme"].model_copy(update={"destination": fleet.tenants["loose"].destination})
     try:
         results = build(attacked, loose, [f"pg_{name}" for name in POSTGRES])
         # These have become globex, and as globex they cannot write into acme's schema.
         assert {name for name, result in results.items() if result.status != "success"} == {"pg_set_role", "pg_authorization", "pg_header"}
-        assert place.run("select marker from acme_marts.pg_other_tenant") == [("row of globex",)]
+        assert fleet.run("select marker from acme_marts.pg_other_tenant") == [("row of globex",)]
     finally:
-        place.run("drop table if exists globex_marts.planted", *(f"drop table if exists acme_marts.pg_{name}" for name in POSTGRES))
+        fleet.run("drop table if exists globex_marts.planted", *(f"drop table if exists acme_marts.pg_{name}" for name in POSTGRES))
 
 
-def test_what_models_may_read_of_their_process_holds_no_secret(place: Place, attacked: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_models_may_read_of_their_process_holds_no_secret(fleet: PostgresFleet, attacked: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Target, flags, arguments and graph are open to models: here is all of it, from a real build, as a table."""
     monkeypatch.setenv("FABRIC_SECRET_KEYS", "key-canary")
     monkeypatch.setenv("GLOBEX_URL", "url-canary")
-    settings = replace(attacked, secret_keys=place.settings.secret_keys)
-    shutil.copytree(place.settings.data_dir / "secrets", settings.data_dir / "secrets", dirs_exist_ok=True)
-    password = resolve_secret(SecretRef(secret=naming.WAREHOUSE_LOGIN), tenant="acme", settings=place.settings)
+    settings = replace(attacked, secret_keys=fleet.settings.secret_keys)
+    shutil.copytree(fleet.settings.data_dir / "secrets", settings.data_dir / "secrets", dirs_exist_ok=True)
+    password = resolve_secret(SecretRef(secret=naming.WAREHOUSE_LOGIN), tenant="acme", settings=fleet.settings)
     try:
-        [result] = build(settings, place.tenants["acme"], ["looks_around"]).values()
+        [result] = build(settings, fleet.tenants["acme"], ["looks_around"]).values()
         assert (result.status, result.rows) == ("success", 1), result.message
-        [row] = place.run("select * from acme_marts.looks_around")
+        [row] = fleet.run("select * from acme_marts.looks_around")
     finally:
-        place.run("drop table if exists acme_marts.looks_around")
+        fleet.run("drop table if exists acme_marts.looks_around")
     text = " ".join(row)
     assert "fabric_acme" in text
     assert password not in text
@@ -228,10 +228,10 @@ unit_tests:
 """
 
 
-def test_a_tenants_yml_runs_nothing_with_another_tenants_login(place: Place, attacked: Settings, tmp_path: Path) -> None:
+def test_a_tenants_yml_runs_nothing_with_another_tenants_login(fleet: PostgresFleet, attacked: Settings, tmp_path: Path) -> None:
     settings = _copy_project(attacked, tmp_path, {"acme__one.sql": "select 1 as one"})
-    settings = replace(settings, secret_keys=place.settings.secret_keys)
-    shutil.copytree(place.settings.data_dir / "secrets", settings.data_dir / "secrets")
+    settings = replace(settings, secret_keys=fleet.settings.secret_keys)
+    shutil.copytree(fleet.settings.data_dir / "secrets", settings.data_dir / "secrets")
     yml = settings.dbt_project_dir / "models" / "tenants" / "globex" / "x.yml"
     yml.write_text(UNIT_TEST)
     prepare_project(settings, "postgres")
@@ -240,16 +240,16 @@ def test_a_tenants_yml_runs_nothing_with_another_tenants_login(place: Place, att
     shared = graph.models["model.fabric.stg_orders"]
     models = (shared.unique_id, "model.fabric.acme__one")
     request = BuildRequest(
-        tenant=place.tenants["acme"], models=models, tests=tuple(test.unique_id for test in shared.checks if test.kind == "unit"), settings=settings
+        tenant=fleet.tenants["acme"], models=models, tests=tuple(test.unique_id for test in shared.checks if test.kind == "unit"), settings=settings
     )
     try:
         results = {result.unique_id: result for result in DbtWorker.start(settings, adapter="postgres").build(replace(request, timeout_seconds=120))}
-        assert place.run("select has_schema_privilege('fabric_globex', 'acme_raw_shop', 'usage')") == [(False,)]
+        assert fleet.run("select has_schema_privilege('fabric_globex', 'acme_raw_shop', 'usage')") == [(False,)]
         assert results["model.fabric.acme__one"].status == "success"
         assert "unit_tests names stg_orders" in graph.broken["globex"]
     finally:
-        place.run("drop table if exists acme_marts.one", "revoke all on schema acme_raw_shop from fabric_globex")
-        place.run("revoke all on all tables in schema acme_raw_shop from fabric_globex")
+        fleet.run("drop table if exists acme_marts.one", "revoke all on schema acme_raw_shop from fabric_globex")
+        fleet.run("revoke all on all tables in schema acme_raw_shop from fabric_globex")
 
 
 def _copy_project(attacked: Settings, folder: Path, files: dict[str, str]) -> Settings:

@@ -28,7 +28,7 @@ def make_tenant(name: str, destination: dict[str, Any]) -> TenantConfig:
 
 
 @dataclass(frozen=True)
-class Place:
+class PostgresFleet:
     """The server and its tenants.
 
     Args:
@@ -49,17 +49,17 @@ class Place:
                 return cursor.fetchall() if cursor.description else []
 
 
-def fill(place: Place, name: str) -> None:
+def fill(fleet: PostgresFleet, name: str) -> None:
     """Load a marked row as the tenant, as its loads would, and make a view of it."""
     raw, marts = naming.raw_dataset(name, "shop"), naming.dbt_schema(name, "marts")
-    with contextlib.closing(connect(place.tenants[name], place.settings)) as connection, connection, connection.cursor() as cursor:
+    with contextlib.closing(connect(fleet.tenants[name], fleet.settings)) as connection, connection, connection.cursor() as cursor:
         cursor.execute(f"create table {raw}.orders (id bigint, marker text)")
         cursor.execute(f"insert into {raw}.orders values (1, 'row of {name}')")
         cursor.execute(f"create view {marts}.orders as select * from {raw}.orders")
 
 
 @pytest.fixture(scope="session")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresFleet]:
     with start_server(asks_for_passwords=True) as server, pytest.MonkeyPatch.context() as monkeypatch:
         root = tmp_path_factory.mktemp("isolation")
         settings = Settings(root / "tenants", root / "dbt", root / "data", secret_keys=(Fernet.generate_key().decode(),))
@@ -69,7 +69,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         managed = {"type": "postgres", "url": {"env": "MANAGED_URL"}, "managed": True}
         tenants = {name: make_tenant(name, managed) for name in ("acme", "globex")}
         tenants["initech"] = make_tenant("initech", {**managed, "isolation": "database"})
-        made = Place(server, settings, tenants)
+        made = PostgresFleet(server, settings, tenants)
         made.run(f"create database {DATABASE} template template0 strategy file_copy", database="postgres")
         login = get_server_login(tenants["acme"], settings, {"FABRIC_PROVISION_URL": server.get_url(DATABASE)})
         with open_server(login) as opened:

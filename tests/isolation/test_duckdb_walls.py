@@ -125,7 +125,7 @@ def test_a_locked_connection_spills_where_it_was_told_and_nowhere_else(tmp_path:
         connection.execute(
             "create table own.main.large as select range as number, hash(range) as digest, repeat('x', 20) || range as text from range(1_000_000)"
         )
-        rows = connection.execute("select count(*) from (select row_number() over (order by text desc) as place from large) where place > 5").fetchall()
+        rows = connection.execute("select count(*) from (select row_number() over (order by text desc) as number from large) where number > 5").fetchall()
         used = connection.execute("select sum(size) from duckdb_temporary_files() where path like ?", [f"{spill}/%"]).fetchall()
     assert rows == [(999_995,)]
     assert used

@@ -10,7 +10,7 @@ import pytest
 from fabric_assets.isolation.check import check_isolation
 from fabric_assets.isolation.own_schemas import is_own_schema
 from fabric_assets.isolation.report import IsolationReport
-from tests.isolation.conftest import DATABASE, Place, make_tenant
+from tests.isolation.conftest import DATABASE, PostgresFleet, make_tenant
 
 # The server, and what is planted in it, is shared.
 pytestmark = pytest.mark.xdist_group("isolation")
@@ -21,24 +21,24 @@ def list_found(report: IsolationReport) -> list[str]:
 
 
 @contextlib.contextmanager
-def planted(place: Place, plant: str, undo: str, *, database: str = DATABASE) -> Iterator[None]:
-    place.run(*plant.split(";"), database=database)
+def planted(fleet: PostgresFleet, plant: str, undo: str, *, database: str = DATABASE) -> Iterator[None]:
+    fleet.run(*plant.split(";"), database=database)
     try:
         yield
     finally:
-        place.run(*undo.split(";"), database=database)
+        fleet.run(*undo.split(";"), database=database)
 
 
 @pytest.mark.parametrize("tenant", ["acme", "globex", "initech"])
-def test_a_fleet_as_provisioning_makes_it_is_green(place: Place, tenant: str) -> None:
-    report = check_isolation(place.tenants[tenant], place.settings)
+def test_a_fleet_as_provisioning_makes_it_is_green(fleet: PostgresFleet, tenant: str) -> None:
+    report = check_isolation(fleet.tenants[tenant], fleet.settings)
     assert [str(attempt) for attempt in report.attempts if attempt.outcome != "denied"] == []
     assert report.passed
     assert len(report.attempts) > 80
 
 
-def test_what_is_tried_reaches_every_other_tenant_of_the_server(place: Place) -> None:
-    tried = {(attempt.action, attempt.target) for attempt in check_isolation(place.tenants["acme"], place.settings).attempts}
+def test_what_is_tried_reaches_every_other_tenant_of_the_server(fleet: PostgresFleet) -> None:
+    tried = {(attempt.action, attempt.target) for attempt in check_isolation(fleet.tenants["acme"], fleet.settings).attempts}
     assert {
         ("read", "globex_raw_shop.orders"),
         ("write to", "globex_raw_shop.orders"),
@@ -185,99 +185,99 @@ LEAKS = {
 
 
 @pytest.mark.parametrize(("plant", "undo", "expected"), list(LEAKS.values()), ids=list(LEAKS))
-def test_each_hole_in_the_walls_is_found_and_named(place: Place, plant: str, undo: str, expected: list[str]) -> None:
-    with planted(place, plant, undo):
-        report = check_isolation(place.tenants["acme"], place.settings)
+def test_each_hole_in_the_walls_is_found_and_named(fleet: PostgresFleet, plant: str, undo: str, expected: list[str]) -> None:
+    with planted(fleet, plant, undo):
+        report = check_isolation(fleet.tenants["acme"], fleet.settings)
     assert not report.passed
     assert report.severity == "error"
     assert set(expected) <= set(list_found(report))
     assert not report.list("untried")
     # Rolled back, and never looked at.
     assert "row of globex" not in repr(report)
-    assert place.run("select count(*) from globex_raw_shop.orders") == [(1,)]
-    assert place.run("select count(*) from pg_class where relname like 'fabric_isolation%'") == [(0,)]
-    assert place.run("select count(*) from pg_roles where rolname like 'fabric_isolation%'") == [(0,)]
-    assert check_isolation(place.tenants["acme"], place.settings).passed
+    assert fleet.run("select count(*) from globex_raw_shop.orders") == [(1,)]
+    assert fleet.run("select count(*) from pg_class where relname like 'fabric_isolation%'") == [(0,)]
+    assert fleet.run("select count(*) from pg_roles where rolname like 'fabric_isolation%'") == [(0,)]
+    assert check_isolation(fleet.tenants["acme"], fleet.settings).passed
 
 
-def test_another_ones_table_that_the_tenant_cannot_reach_is_no_hole(place: Place) -> None:
+def test_another_ones_table_that_the_tenant_cannot_reach_is_no_hole(fleet: PostgresFleet) -> None:
     plant = "create table acme_marts.theirs (i int); create function acme_marts.closed() returns int language sql security definer as 'select 1'"
     plant += "; revoke all on function acme_marts.closed() from public"
-    with planted(place, plant, "drop table acme_marts.theirs; drop function acme_marts.closed()"):
-        report = check_isolation(place.tenants["acme"], place.settings)
+    with planted(fleet, plant, "drop table acme_marts.theirs; drop function acme_marts.closed()"):
+        report = check_isolation(fleet.tenants["acme"], fleet.settings)
     assert report.passed, report.message
     assert ("read", "acme_marts.theirs") in {(attempt.action, attempt.target) for attempt in report.attempts}
 
 
-def test_a_database_that_is_open_to_everyone_is_a_leak_when_it_holds_something(place: Place) -> None:
-    place.run("create database dagster template template0 strategy file_copy", database="postgres")
+def test_a_database_that_is_open_to_everyone_is_a_leak_when_it_holds_something(fleet: PostgresFleet) -> None:
+    fleet.run("create database dagster template template0 strategy file_copy", database="postgres")
     try:
-        assert check_isolation(place.tenants["acme"], place.settings).passed
-        place.run("create table runs (id bigint)", database="dagster")
-        found = list_found(check_isolation(place.tenants["acme"], place.settings))
+        assert check_isolation(fleet.tenants["acme"], fleet.settings).passed
+        fleet.run("create table runs (id bigint)", database="dagster")
+        found = list_found(check_isolation(fleet.tenants["acme"], fleet.settings))
         assert found == ["connect to database dagster, which holds 1 tables and views"]
-        place.run("revoke all on database dagster from public", database="postgres")
-        assert check_isolation(place.tenants["acme"], place.settings).passed
+        fleet.run("revoke all on database dagster from public", database="postgres")
+        assert check_isolation(fleet.tenants["acme"], fleet.settings).passed
     finally:
-        place.run("drop database dagster with (force)", database="postgres")
+        fleet.run("drop database dagster with (force)", database="postgres")
 
 
-def test_the_database_of_a_tenant_is_a_leak_when_another_tenant_gets_in(place: Place) -> None:
-    with planted(place, "grant connect on database fabric_initech to fabric_acme", "revoke all on database fabric_initech from fabric_acme"):
-        found = list_found(check_isolation(place.tenants["acme"], place.settings))
+def test_the_database_of_a_tenant_is_a_leak_when_another_tenant_gets_in(fleet: PostgresFleet) -> None:
+    with planted(fleet, "grant connect on database fabric_initech to fabric_acme", "revoke all on database fabric_initech from fabric_acme"):
+        found = list_found(check_isolation(fleet.tenants["acme"], fleet.settings))
     assert [text.split(",")[0] for text in found] == ["connect to database fabric_initech"]
 
 
-def test_a_shared_login_that_takes_on_a_role_can_put_it_off_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shared_login_that_takes_on_a_role_can_put_it_off_again(fleet: PostgresFleet, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the platform never does, and the reason why: one statement brings the login back, with all that it may do."""
     plant = "create role shared login password 'shared' noinherit in role fabric_acme; alter role shared set role fabric_acme;"
     plant += f"grant connect on database {DATABASE} to shared"
-    monkeypatch.setenv("SHARED_URL", place.server.get_url(DATABASE).replace("postgres:postgres@", "shared:shared@"))
-    with planted(place, plant, f"revoke all on database {DATABASE} from shared; drop role shared"):
-        report = check_isolation(make_tenant("acme", {"type": "postgres", "url": {"env": "SHARED_URL"}}), place.settings)
+    monkeypatch.setenv("SHARED_URL", fleet.server.get_url(DATABASE).replace("postgres:postgres@", "shared:shared@"))
+    with planted(fleet, plant, f"revoke all on database {DATABASE} from shared; drop role shared"):
+        report = check_isolation(make_tenant("acme", {"type": "postgres", "url": {"env": "SHARED_URL"}}), fleet.settings)
     assert "become by set role none shared" in list_found(report)
 
 
-def test_a_login_of_the_operators_own_is_shown_for_what_it_is_as_a_warning(place: Place) -> None:
-    report = check_isolation(place.tenants["loose"], place.settings)
+def test_a_login_of_the_operators_own_is_shown_for_what_it_is_as_a_warning(fleet: PostgresFleet) -> None:
+    report = check_isolation(fleet.tenants["loose"], fleet.settings)
     assert (report.passed, report.severity) == (False, "warn")
     assert {"be a superuser", "read acme_raw_shop.orders", "read globex_raw_shop.orders"} <= set(list_found(report))
     assert "managed: true" in report.message
 
 
-def test_what_could_not_be_tried_counts_as_neither(place: Place) -> None:
+def test_what_could_not_be_tried_counts_as_neither(fleet: PostgresFleet) -> None:
     """The table is locked by somebody: the answer is a time-out, and the check says that it has proved nothing of it."""
     usage = "schema globex_raw_shop"
     with (
-        planted(place, f"grant usage on {usage} to fabric_acme", f"revoke all on {usage} from fabric_acme"),
-        contextlib.closing(psycopg2.connect(place.server.get_url(DATABASE))) as other,
+        planted(fleet, f"grant usage on {usage} to fabric_acme", f"revoke all on {usage} from fabric_acme"),
+        contextlib.closing(psycopg2.connect(fleet.server.get_url(DATABASE))) as other,
         other.cursor() as cursor,
     ):
         cursor.execute("lock table globex_raw_shop.orders in access exclusive mode")
-        report = check_isolation(place.tenants["acme"], place.settings)
+        report = check_isolation(fleet.tenants["acme"], fleet.settings)
         other.rollback()
     untried = [str(attempt) for attempt in report.list("untried")]
     assert "read globex_raw_shop.orders (another session has it locked)" in untried
     assert "not proven" in report.message
 
 
-def test_a_login_that_was_never_made_proves_nothing(place: Place) -> None:
+def test_a_login_that_was_never_made_proves_nothing(fleet: PostgresFleet) -> None:
     stranger = make_tenant("umbrella", {"type": "postgres", "url": {"env": "MANAGED_URL"}, "managed": True})
-    report = check_isolation(stranger, place.settings)
+    report = check_isolation(stranger, fleet.settings)
     assert (report.passed, report.severity) == (False, "warn")
     assert "fabric provision umbrella" in report.message or "umbrella" in report.message
     assert not report.list("denied")
 
 
-def test_a_lost_connection_proves_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_connection_proves_nothing(fleet: PostgresFleet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MANAGED_URL", "postgresql://127.0.0.1:1/warehouse")
-    report = check_isolation(place.tenants["acme"], place.settings)
+    report = check_isolation(fleet.tenants["acme"], fleet.settings)
     assert not report.passed
     assert [attempt.outcome for attempt in report.attempts] == ["untried"]
 
 
-def test_a_tenant_alone_is_told_that_there_was_nobody_to_try(place: Place) -> None:
-    report = check_isolation(place.tenants["initech"], place.settings)
+def test_a_tenant_alone_is_told_that_there_was_nobody_to_try(fleet: PostgresFleet) -> None:
+    report = check_isolation(fleet.tenants["initech"], fleet.settings)
     assert report.notes == ("no other tenant's schema is in this database",)
     assert not [attempt for attempt in report.attempts if attempt.action == "read" and "orders" in attempt.target]
 

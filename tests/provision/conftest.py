@@ -47,7 +47,7 @@ class Answer:
         return self.out.splitlines()
 
 
-class Place:
+class ManagedWarehouse:
     """A database of the server, and the settings of those who provision and load there."""
 
     def __init__(self, server: PostgresServer, database: str, settings: Settings) -> None:
@@ -106,19 +106,21 @@ def walled_server() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture
-def place(walled_server: PostgresServer, settings: Settings, settings_environ: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+def warehouse(
+    walled_server: PostgresServer, settings: Settings, settings_environ: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ManagedWarehouse]:
     """A fresh database on a server without tenants; the environment of a command that provisions."""
-    place = Place(walled_server, f"wh_{uuid.uuid4().hex[:8]}", settings)
-    place.run(f"create database {place.database} template template0", database="postgres")
+    warehouse = ManagedWarehouse(walled_server, f"wh_{uuid.uuid4().hex[:8]}", settings)
+    warehouse.run(f"create database {warehouse.database} template template0", database="postgres")
     # As in a new server: earlier tests have taken these rights away.
-    place.run("grant connect, temporary on database postgres to public", "grant connect on database template1 to public", database="postgres")
-    monkeypatch.setenv("WAREHOUSE_ADDRESS", place.address)
-    monkeypatch.setenv("FABRIC_PROVISION_URL", place.get_url())
-    yield place
-    for (name,) in place.run("select datname from pg_database where datname not in ('postgres', 'template0', 'template1')", database="postgres"):
-        place.run(f'drop database "{name}" with (force)', database="postgres")
-    for (name,) in place.run("select rolname from pg_roles where rolname <> 'postgres' and rolname not like 'pg\\_%'", database="postgres"):
-        place.run(f'drop owned by "{name}" cascade', f'drop role "{name}"', database="postgres")
+    warehouse.run("grant connect, temporary on database postgres to public", "grant connect on database template1 to public", database="postgres")
+    monkeypatch.setenv("WAREHOUSE_ADDRESS", warehouse.address)
+    monkeypatch.setenv("FABRIC_PROVISION_URL", warehouse.get_url())
+    yield warehouse
+    for (name,) in warehouse.run("select datname from pg_database where datname not in ('postgres', 'template0', 'template1')", database="postgres"):
+        warehouse.run(f'drop database "{name}" with (force)', database="postgres")
+    for (name,) in warehouse.run("select rolname from pg_roles where rolname <> 'postgres' and rolname not like 'pg\\_%'", database="postgres"):
+        warehouse.run(f'drop owned by "{name}" cascade', f'drop role "{name}"', database="postgres")
 
 
 @pytest.fixture

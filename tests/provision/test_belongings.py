@@ -12,24 +12,24 @@ import pytest
 from fabric_assets.security.roles.belongings import TableContent
 from fabric_assets.security.roles.server import Server
 from tests.faults.breakages import wrap
-from tests.provision.conftest import Place, get_managed, run_fabric
+from tests.provision.conftest import ManagedWarehouse, get_managed, run_fabric
 from tests.provision.test_faults import fork, wait
 
 pytestmark = pytest.mark.xdist_group("provision")
 
 
 @pytest.fixture
-def fleet(place: Place, write_tenant: Callable[..., Path]) -> Place:
+def fleet(warehouse: ManagedWarehouse, write_tenant: Callable[..., Path]) -> ManagedWarehouse:
     for name in ("acme", "acme_raw", "globex"):
         write_tenant(name, get_managed(isolation="database" if name == "globex" else "schema"))
     assert run_fabric("provision", "--all").code == 0
-    fill(place)
-    return place
+    fill(warehouse)
+    return warehouse
 
 
-def fill(place: Place) -> None:
+def fill(warehouse: ManagedWarehouse) -> None:
     for tenant, database in (("acme", ""), ("acme_raw", ""), ("globex", "fabric_globex")):
-        place.run_as(
+        warehouse.run_as(
             tenant,
             f"create table {tenant}_raw_shop.orders as select * from generate_series(1, 5) as id",
             f"create view {tenant}_marts.orders as select * from {tenant}_raw_shop.orders",
@@ -38,11 +38,11 @@ def fill(place: Place) -> None:
         )
 
 
-def get_neighbours(place: Place) -> list[object]:
-    return [place.list("acme_raw"), place.list("globex")]
+def get_neighbours(warehouse: ManagedWarehouse) -> list[object]:
+    return [warehouse.list("acme_raw"), warehouse.list("globex")]
 
 
-def test_what_belongs_to_a_tenant_is_listed_by_the_catalog_alone(fleet: Place) -> None:
+def test_what_belongs_to_a_tenant_is_listed_by_the_catalog_alone(fleet: ManagedWarehouse) -> None:
     found = fleet.list("acme")
     assert found.roles == ("fabric_acme", "fabric_acme_bi", "fabric_acme_ro")
     assert found.databases == ()
@@ -53,7 +53,7 @@ def test_what_belongs_to_a_tenant_is_listed_by_the_catalog_alone(fleet: Place) -
     assert fleet.list("globex").databases == ("fabric_globex",)
 
 
-def test_a_tenant_is_dropped_whole_and_its_neighbours_stay(fleet: Place, write_tenant: Callable[..., Path]) -> None:
+def test_a_tenant_is_dropped_whole_and_its_neighbours_stay(fleet: ManagedWarehouse, write_tenant: Callable[..., Path]) -> None:
     neighbours = get_neighbours(fleet)
     write_tenant("acme", get_managed("crm"))  # the source shop is declared no more, and still is the tenant's
     fleet.run("create role analyst login", "grant fabric_acme_ro to analyst", "create schema bi authorization analyst")
@@ -72,7 +72,7 @@ def test_a_tenant_is_dropped_whole_and_its_neighbours_stay(fleet: Place, write_t
     assert run_fabric("provision", "acme_raw", "globex", "--check").lines == []
 
 
-def test_a_database_of_its_own_is_dropped_with_who_is_in_it(fleet: Place) -> None:
+def test_a_database_of_its_own_is_dropped_with_who_is_in_it(fleet: ManagedWarehouse) -> None:
     session = psycopg2.connect(fleet.get_url("fabric_globex", fleet.get_password("globex"), "fabric_globex"))
     session.cursor().execute("select * from globex_raw_shop.orders")
     assert not fleet.drop("globex")
@@ -82,7 +82,7 @@ def test_a_database_of_its_own_is_dropped_with_who_is_in_it(fleet: Place) -> Non
     session.close()
 
 
-def test_sessions_of_the_tenant_are_ended_whatever_they_do(fleet: Place) -> None:
+def test_sessions_of_the_tenant_are_ended_whatever_they_do(fleet: ManagedWarehouse) -> None:
     url = fleet.get_url("fabric_acme", fleet.get_password("acme"))
     waiting, ended = psycopg2.connect(url), []
     waiting.cursor().execute("insert into acme_raw_shop.orders values (6)")
@@ -100,7 +100,7 @@ def test_sessions_of_the_tenant_are_ended_whatever_they_do(fleet: Place) -> None
     waiting.close()
 
 
-def test_dropping_that_is_killed_at_any_point_is_finished_by_the_next_call(fleet: Place) -> None:
+def test_dropping_that_is_killed_at_any_point_is_finished_by_the_next_call(fleet: ManagedWarehouse) -> None:
     neighbours = get_neighbours(fleet)
 
     def drop_and_die(number: int) -> int:
@@ -129,16 +129,18 @@ def test_dropping_that_is_killed_at_any_point_is_finished_by_the_next_call(fleet
     assert number > 8
 
 
-def test_of_an_unmanaged_tenant_the_schemas_go_and_nothing_else(place: Place, write_tenant: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_an_unmanaged_tenant_the_schemas_go_and_nothing_else(
+    warehouse: ManagedWarehouse, write_tenant: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("FABRIC_PROVISION_URL")
-    place.run("create role loader login password 'loader-password'", f"grant create on database {place.database} to loader")
-    monkeypatch.setenv("WAREHOUSE_URL", place.get_url("loader", "loader-password"))
+    warehouse.run("create role loader login password 'loader-password'", f"grant create on database {warehouse.database} to loader")
+    monkeypatch.setenv("WAREHOUSE_URL", warehouse.get_url("loader", "loader-password"))
     for name in ("acme", "globex"):
         write_tenant(name, {**get_managed(), "destination": {"type": "postgres", "url": {"env": "WAREHOUSE_URL"}}, "transform": {}})
         statements = [f"create schema {name}_raw_shop", f"create table {name}_raw_shop.orders as select 1 as id", f"create schema {name}_marts"]
-        place.run(*statements, user="loader", password="loader-password")
-    found = place.list("acme", is_managed=False)
+        warehouse.run(*statements, user="loader", password="loader-password")
+    found = warehouse.list("acme", is_managed=False)
     assert [(schema.name, schema.tables) for schema in found.schemas] == [("acme_marts", ()), ("acme_raw_shop", (TableContent("orders", "table"),))]
     assert (found.roles, found.databases) == ((), ())
-    assert not place.drop("acme", is_managed=False)
-    assert len(place.list("globex", is_managed=False).schemas) == 2
+    assert not warehouse.drop("acme", is_managed=False)
+    assert len(warehouse.list("globex", is_managed=False).schemas) == 2

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.provision.conftest import Place, get_managed, run_fabric
+from tests.provision.conftest import ManagedWarehouse, get_managed, run_fabric
 
 pytestmark = pytest.mark.xdist_group("provision")
 
@@ -205,16 +205,16 @@ DRIFT: dict[str, tuple[tuple[str, ...], list[str]]] = {
 
 
 @pytest.fixture
-def fleet(place: Place, write_tenant: Callable[..., Path]) -> Place:
+def fleet(warehouse: ManagedWarehouse, write_tenant: Callable[..., Path]) -> ManagedWarehouse:
     for name in ("acme", "globex"):
         write_tenant(name, get_managed())
     assert run_fabric("provision", "--all").code == 0
-    place.run_as("acme", "create table acme_marts.orders as select 1 as id")
-    return place
+    warehouse.run_as("acme", "create table acme_marts.orders as select 1 as id")
+    return warehouse
 
 
 @pytest.mark.parametrize("kind", DRIFT)
-def test_drift_is_named_and_mended(fleet: Place, kind: str) -> None:
+def test_drift_is_named_and_mended(fleet: ManagedWarehouse, kind: str) -> None:
     planted, expected = DRIFT[kind]
     fleet.run(*(statement.format(database=fleet.database) for statement in planted))
     check = run_fabric("provision", "--all", "--check")
@@ -229,7 +229,7 @@ def test_drift_is_named_and_mended(fleet: Place, kind: str) -> None:
     assert fleet.run_as("acme", "select * from acme_marts.orders") == [(1,)] if "is gone" not in kind else True
 
 
-def test_a_schema_of_nobodys_that_is_open_to_all_is_named_and_left(fleet: Place) -> None:
+def test_a_schema_of_nobodys_that_is_open_to_all_is_named_and_left(fleet: ManagedWarehouse) -> None:
     """Provisioning takes nothing away that is no tenant's: it says what to run."""
     fleet.run("create schema ops", "grant usage on schema ops to public", "create table ops.t as select 1 as i", "grant select on ops.t to public")
     finding = f"server: the schema ops of database {fleet.database} lets PUBLIC USAGE: every tenant's role may use it; it is no tenant's, so decide: "
@@ -244,7 +244,7 @@ def test_a_schema_of_nobodys_that_is_open_to_all_is_named_and_left(fleet: Place)
     assert run_fabric("provision", "--all", "--check").lines == []
 
 
-def test_where_extensions_live_is_open_to_all_and_no_finding(fleet: Place) -> None:
+def test_where_extensions_live_is_open_to_all_and_no_finding(fleet: ManagedWarehouse) -> None:
     """The tests' server brings no extension that could be put there, so the catalog is told that one was."""
     moved = "update pg_extension set extnamespace = 'extensions'::regnamespace where extname = 'plpgsql'"
     fleet.run("create schema extensions", "grant usage on schema extensions to public", moved)

@@ -16,7 +16,7 @@ from fabric_assets.security.roles.server import Server
 from fabric_assets.security.secrets import list_sealed_tenants, list_secrets, remove_secret
 from tests.faults.breakages import wrap
 from tests.faults.processes import wait_until
-from tests.provision.conftest import Place, get_managed, run_fabric
+from tests.provision.conftest import ManagedWarehouse, get_managed, run_fabric
 
 pytestmark = pytest.mark.xdist_group("provision")
 
@@ -73,27 +73,27 @@ def provision_and_die(point: str, number: int) -> int:
     return run_fabric("provision", "--all").code
 
 
-def run_to_files(place: Place, *arguments: str) -> int:
+def run_to_files(warehouse: ManagedWarehouse, *arguments: str) -> int:
     answer = run_fabric(*arguments)
-    (place.settings.data_dir.parent / "said").write_text(answer.out + answer.err)
+    (warehouse.settings.data_dir.parent / "said").write_text(answer.out + answer.err)
     return answer.code
 
 
-def assert_sound(place: Place) -> None:
+def assert_sound(warehouse: ManagedWarehouse) -> None:
     check = run_fabric("provision", "--all", "--check")
     assert (check.code, check.out) == (0, ""), check
     for tenant, database in zip(TENANTS, ("", "", "fabric_initech"), strict=True):
-        assert place.run_as(tenant, "select current_user", database=database) == [(f"fabric_{tenant}",)]
+        assert warehouse.run_as(tenant, "select current_user", database=database) == [(f"fabric_{tenant}",)]
 
 
 @pytest.fixture
-def fleet(place: Place, write_tenant: Callable[..., Path]) -> Place:
+def fleet(warehouse: ManagedWarehouse, write_tenant: Callable[..., Path]) -> ManagedWarehouse:
     for name in TENANTS:
         write_tenant(name, get_managed(isolation="database" if name == "initech" else "schema"))
-    return place
+    return warehouse
 
 
-def test_a_call_that_is_killed_at_any_point_is_finished_by_the_next(fleet: Place) -> None:
+def test_a_call_that_is_killed_at_any_point_is_finished_by_the_next(fleet: ManagedWarehouse) -> None:
     died = []
     for point, numbers in (("sealed", range(1, 5)), ("before", range(1, 20))):
         for number in numbers:
@@ -113,7 +113,7 @@ def test_a_call_that_is_killed_at_any_point_is_finished_by_the_next(fleet: Place
     assert len(died) >= 10
 
 
-def test_a_call_that_is_killed_between_the_store_and_the_server_is_finished_by_the_next(fleet: Place) -> None:
+def test_a_call_that_is_killed_between_the_store_and_the_server_is_finished_by_the_next(fleet: ManagedWarehouse) -> None:
     """The role is there with the password of before, and the store already has the new one."""
     assert run_fabric("provision", "--all").code == 0
     before = fleet.get_password("acme")
@@ -126,7 +126,7 @@ def test_a_call_that_is_killed_between_the_store_and_the_server_is_finished_by_t
     assert_sound(fleet)
 
 
-def test_a_call_that_is_killed_at_a_random_moment_is_finished_by_the_next(fleet: Place) -> None:
+def test_a_call_that_is_killed_at_a_random_moment_is_finished_by_the_next(fleet: ManagedWarehouse) -> None:
     began = time.monotonic()
     assert wait(fork(lambda: run_fabric("provision", "--all").code)) == 0
     whole = time.monotonic() - began
@@ -141,7 +141,7 @@ def test_a_call_that_is_killed_at_a_random_moment_is_finished_by_the_next(fleet:
         assert_sound(fleet)
 
 
-def test_calls_at_the_same_time_do_not_get_into_each_others_way(fleet: Place) -> None:
+def test_calls_at_the_same_time_do_not_get_into_each_others_way(fleet: ManagedWarehouse) -> None:
     processes = [fork(lambda: run_fabric("provision", "--all").code) for _ in range(4)]
     assert [wait(process) for process in processes] == [0, 0, 0, 0]
     assert_sound(fleet)
@@ -151,7 +151,7 @@ def test_calls_at_the_same_time_do_not_get_into_each_others_way(fleet: Place) ->
 
 
 @pytest.fixture
-def keeper(fleet: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+def keeper(fleet: ManagedWarehouse, monkeypatch: pytest.MonkeyPatch) -> ManagedWarehouse:
     """A login that may create roles and databases, and owns the tenants' database. A superuser has closed the server's own databases."""
     fleet.run("revoke all on database postgres from public", "revoke all on database template1 from public")
     fleet.run("create role keeper login createrole createdb password 'keeper-password'", f"alter database {fleet.database} owner to keeper")
@@ -159,7 +159,7 @@ def keeper(fleet: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
     return fleet
 
 
-def test_a_login_that_may_create_roles_is_enough(keeper: Place) -> None:
+def test_a_login_that_may_create_roles_is_enough(keeper: ManagedWarehouse) -> None:
     done = run_fabric("provision", "--all")
     assert done.code == 0, done
     assert "temp_file_limit is not set: keeper may not set it; let a superuser run: grant set on parameter temp_file_limit to" in done.err
@@ -175,7 +175,7 @@ def test_a_login_that_may_create_roles_is_enough(keeper: Place) -> None:
     assert line.startswith("server: the database postgres lets PUBLIC CONNECT")
 
 
-def test_a_right_that_was_given_to_that_login_is_used(keeper: Place) -> None:
+def test_a_right_that_was_given_to_that_login_is_used(keeper: ManagedWarehouse) -> None:
     keeper.run("grant set on parameter temp_file_limit to keeper")
     try:
         done = run_fabric("provision", "acme")
@@ -185,7 +185,7 @@ def test_a_right_that_was_given_to_that_login_is_used(keeper: Place) -> None:
         keeper.run("revoke set on parameter temp_file_limit from keeper")
 
 
-def test_that_login_mends_and_drops_what_it_has_made(keeper: Place) -> None:
+def test_that_login_mends_and_drops_what_it_has_made(keeper: ManagedWarehouse) -> None:
     assert run_fabric("provision", "--all").code == 0
     keeper.run_as(
         "acme", "create table acme_marts.orders as select 1 as id", "grant usage on schema acme_marts to public", "grant select on acme_marts.orders to public"
@@ -208,7 +208,7 @@ def test_that_login_mends_and_drops_what_it_has_made(keeper: Place) -> None:
     ]
 
 
-def test_a_login_that_may_too_little_is_told_what_it_may_not(fleet: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_login_that_may_too_little_is_told_what_it_may_not(fleet: ManagedWarehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     fleet.run("create role helper login createrole password 'helper-password'")
     monkeypatch.setenv("FABRIC_PROVISION_URL", fleet.get_url("helper", "helper-password"))
     done = run_fabric("provision", "acme", "initech")
@@ -219,16 +219,16 @@ def test_a_login_that_may_too_little_is_told_what_it_may_not(fleet: Place, monke
         fleet.run_as("initech", "select 1", database="fabric_initech")
 
 
-def test_a_tenant_that_left_while_provisioning_waited_for_its_turn_is_not_brought_back(place: Place, write_tenant: Callable[..., Path]) -> None:
+def test_a_tenant_that_left_while_provisioning_waited_for_its_turn_is_not_brought_back(warehouse: ManagedWarehouse, write_tenant: Callable[..., Path]) -> None:
     for tenant in TENANTS:
         write_tenant(tenant, get_managed())
-    with place.open("acme"):
-        waiting = fork(lambda: run_to_files(place, "provision", "--all"))
-        wait_until(lambda: place.run("select 1 from pg_stat_activity where application_name = 'fabric provision' having count(*) > 3"))
-        open_journal("globex", place.settings.data_dir, {})
+    with warehouse.open("acme"):
+        waiting = fork(lambda: run_to_files(warehouse, "provision", "--all"))
+        wait_until(lambda: warehouse.run("select 1 from pg_stat_activity where application_name = 'fabric provision' having count(*) > 3"))
+        open_journal("globex", warehouse.settings.data_dir, {})
     assert wait(waiting) == 1
-    said = (place.settings.data_dir.parent / "said").read_text()
+    said = (warehouse.settings.data_dir.parent / "said").read_text()
     assert "globex: role fabric_globex is missing (tenant globex is being offboarded, and takes no work)" in said
-    assert place.run("select rolname from pg_roles where rolname ~ 'globex' union select nspname from pg_namespace where nspname ~ 'globex'") == []
-    assert list_sealed_tenants(place.settings) == ("acme", "initech")
+    assert warehouse.run("select rolname from pg_roles where rolname ~ 'globex' union select nspname from pg_namespace where nspname ~ 'globex'") == []
+    assert list_sealed_tenants(warehouse.settings) == ("acme", "initech")
     assert run_fabric("provision", "acme", "initech", "--check").code == 0

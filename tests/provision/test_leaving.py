@@ -13,7 +13,7 @@ from fabric_assets.security.secrets import remove_secret, resolve_secret, write_
 from tests.faults.canaries import ProcessWatch
 from tests.faults.processes import Case, Process
 from tests.offboarding.conftest import start as start  # noqa: PLC0414 - a fixture
-from tests.provision.conftest import Place
+from tests.provision.conftest import ManagedWarehouse
 from tests.provision.test_managed_runs import build_tenant
 from tests.provision.test_managed_runs import shop as shop  # noqa: PLC0414 - a fixture
 from tests.support.lengths import choose, choose_seeds
@@ -41,35 +41,35 @@ def read_certificate(process: Process) -> dict:
 
 
 @pytest.fixture
-def fleet(place: Place, shop: Path, write_tenant: Callable[..., Path], start: Start) -> Place:
+def fleet(warehouse: ManagedWarehouse, shop: Path, write_tenant: Callable[..., Path], start: Start) -> ManagedWarehouse:
     """`acme` and `globex` have a database each, with three orders in it."""
     for tenant in ("acme", "globex"):
         write_tenant(tenant, build_tenant(isolation="database"))
-        write_secret(tenant, "token", f"c4n4ry-token-{tenant}", settings=place.settings)
+        write_secret(tenant, "token", f"c4n4ry-token-{tenant}", settings=warehouse.settings)
     finish(start, "provision", "--all")
     finish(start, "run", "acme", "globex", "--select", "raw/*")
-    return place
+    return warehouse
 
 
-def list_databases(place: Place) -> set[str]:
-    return {name for (name,) in place.run("select datname from pg_database where datname like 'fabric%'", database="postgres")}
+def list_databases(warehouse: ManagedWarehouse) -> set[str]:
+    return {name for (name,) in warehouse.run("select datname from pg_database where datname like 'fabric%'", database="postgres")}
 
 
-def list_roles(place: Place) -> set[str]:
-    return {name for (name,) in place.run("select rolname from pg_roles where rolname like 'fabric%'")}
+def list_roles(warehouse: ManagedWarehouse) -> set[str]:
+    return {name for (name,) in warehouse.run("select rolname from pg_roles where rolname like 'fabric%'")}
 
 
-def check_gone(place: Place, certificate: dict) -> None:
-    assert list_databases(place) == {"fabric_globex"}
-    assert list_roles(place) == {"fabric_globex", "fabric_globex_ro", "fabric_globex_bi"}
-    assert place.run("select count(*) from globex_raw_shop.orders", database="fabric_globex") == [(3,)]
-    assert place.run_as("globex", "select count(*) from globex_fabric.loads", database="fabric_globex") == [(6,)]
+def check_gone(warehouse: ManagedWarehouse, certificate: dict) -> None:
+    assert list_databases(warehouse) == {"fabric_globex"}
+    assert list_roles(warehouse) == {"fabric_globex", "fabric_globex_ro", "fabric_globex_bi"}
+    assert warehouse.run("select count(*) from globex_raw_shop.orders", database="fabric_globex") == [(3,)]
+    assert warehouse.run_as("globex", "select count(*) from globex_fabric.loads", database="fabric_globex") == [(6,)]
     assert certificate["proof"]["left"] == []
     assert {*certificate["deleted"]["database"]["roles"]} == {"fabric_acme", "fabric_acme_ro", "fabric_acme_bi"}
     assert {each["table"]: each["rows"] for each in certificate["deleted"]["relations"] if each["schema"] == "acme_raw_shop"}["orders"] == 3
 
 
-def test_a_call_killed_at_step_after_step_is_finished_by_the_next_and_drops_the_database(fleet: Place, tmp_path: Path, start: Start) -> None:
+def test_a_call_killed_at_step_after_step_is_finished_by_the_next_and_drops_the_database(fleet: ManagedWarehouse, tmp_path: Path, start: Start) -> None:
     command = ("offboard", "acme", "--yes", "--json", "--export", str(tmp_path / "out"))
     for kill in KILLS:
         killed = start(Case(command=command, kill=kill), environ={})
@@ -79,7 +79,7 @@ def test_a_call_killed_at_step_after_step_is_finished_by_the_next_and_drops_the_
 
 
 @pytest.mark.parametrize("seed", choose_seeds(1)[:6])
-def test_calls_killed_at_any_moment_are_finished_by_the_next(fleet: Place, tmp_path: Path, start: Start, seed: int) -> None:
+def test_calls_killed_at_any_moment_are_finished_by_the_next(fleet: ManagedWarehouse, tmp_path: Path, start: Start, seed: int) -> None:
     command, drawn, codes = ("offboard", "acme", "--yes", "--json", "--export", str(tmp_path / "out")), random.Random(seed), list[int]()
     for _ in range(4):
         killed = start(Case(command=command, within=SECONDS, seed=drawn.randrange(10**9)), environ={})
@@ -91,7 +91,7 @@ def test_calls_killed_at_any_moment_are_finished_by_the_next(fleet: Place, tmp_p
     check_gone(fleet, read_certificate(finish(start, *command)))
 
 
-def test_no_command_that_succeeds_shows_or_leaves_a_secret(fleet: Place, tmp_path: Path, start: Start) -> None:
+def test_no_command_that_succeeds_shows_or_leaves_a_secret(fleet: ManagedWarehouse, tmp_path: Path, start: Start) -> None:
     """On command lines, in what commands print, in Dagster's records, in the server's log and in the export: the fleet is provisioned again and left."""
     settings, export = fleet.settings, tmp_path / "out"
     fleet.run(

@@ -19,7 +19,7 @@ from fabric_assets.rows.reports import LoadRequest, StreamReport
 from fabric_assets.settings import Settings
 from fabric_assets.transform.process import build_environment
 from tests.factories.shop import STREAMS, make_shop
-from tests.provision.conftest import Place, get_managed, run_fabric
+from tests.provision.conftest import ManagedWarehouse, get_managed, run_fabric
 from tests.support.lengths import AT_FULL_LENGTH
 
 pytestmark = [pytest.mark.xdist_group("provision"), pytest.mark.timeout(300)]
@@ -36,86 +36,86 @@ def build_tenant(*more: str, **destination: Any) -> dict[str, Any]:
     return {**get_managed(**destination), "sources": sources, "transform": {"select": ["staging.shop", "marts.sales"]}, "checks": CHECKS}
 
 
-def run(place: Place, *arguments: str, environ: Mapping[str, str] = {}) -> subprocess.CompletedProcess[str]:
+def run(warehouse: ManagedWarehouse, *arguments: str, environ: Mapping[str, str] = {}) -> subprocess.CompletedProcess[str]:
     command = [str(Path(sys.executable).with_name("fabric")), "run", *arguments]
-    return subprocess.run(command, cwd=place.settings.data_dir, env={**os.environ, **environ}, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=warehouse.settings.data_dir, env={**os.environ, **environ}, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture
-def shop(place: Place, prepared: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def shop(warehouse: ManagedWarehouse, prepared: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SHOP_URL", make_shop(tmp_path / "shop.db"))
     return tmp_path / "shop.db"
 
 
-def load(place: Place, source: str, *streams: str) -> list[StreamReport]:
-    return list(run_load(LoadRequest(place.get_config("acme"), source, streams, place.settings)))
+def load(warehouse: ManagedWarehouse, source: str, *streams: str) -> list[StreamReport]:
+    return list(run_load(LoadRequest(warehouse.get_config("acme"), source, streams, warehouse.settings)))
 
 
-def list_owners(place: Place, database: str = "") -> set[str]:
+def list_owners(warehouse: ManagedWarehouse, database: str = "") -> set[str]:
     """Who owns the tables and views of the tenant."""
     sql = "select distinct relowner::regrole::text from pg_class as c join pg_namespace as n on n.oid = c.relnamespace"
     sql += " where nspname ~ 'acme' and relkind in ('r', 'v')"
-    return {owner for (owner,) in place.run(sql, database=database)}
+    return {owner for (owner,) in warehouse.run(sql, database=database)}
 
 
-def test_a_managed_tenant_loads_models_and_checks_as_its_role(place: Place, shop: Path, write_tenant: Callable[..., Path]) -> None:
+def test_a_managed_tenant_loads_models_and_checks_as_its_role(warehouse: ManagedWarehouse, shop: Path, write_tenant: Callable[..., Path]) -> None:
     write_tenant("acme", build_tenant())
     with pytest.raises(SecretError, match=r"its login has not been made yet\n  remedy: fabric provision acme"):
-        load(place, "shop", "orders")
+        load(warehouse, "shop", "orders")
     assert run_fabric("provision", "acme").code == 0
     # What cannot be used is not used: no load and no dbt process reads it.
     elsewhere = {"FABRIC_PROVISION_URL": "postgresql://nobody:nothing@203.0.113.1:1/none"}
 
-    place.run("alter system set log_connections = on", "select pg_reload_conf()")
-    log = place.server.data / "log"
+    warehouse.run("alter system set log_connections = on", "select pg_reload_conf()")
+    log = warehouse.server.data / "log"
     begun = log.stat().st_size
-    first = run(place, "acme", environ=elsewhere)
+    first = run(warehouse, "acme", environ=elsewhere)
     assert first.returncode == 0, first.stderr + first.stdout
     logins = re.findall(r"connection authorized: user=(\w+) database=(\w+)", log.read_text()[begun:])
     assert len(logins) > 5
-    assert {login for login in logins if login[1] != "postgres"} == {("fabric_acme", place.database)}
-    place.run("alter system reset log_connections", "select pg_reload_conf()")
-    place.run("create role analyst login password 'analyst'", "grant fabric_acme_ro to analyst")
+    assert {login for login in logins if login[1] != "postgres"} == {("fabric_acme", warehouse.database)}
+    warehouse.run("alter system reset log_connections", "select pg_reload_conf()")
+    warehouse.run("create role analyst login password 'analyst'", "grant fabric_acme_ro to analyst")
     read = ["select count(*) from acme_raw_shop.orders", "select count(*) from acme_marts.orders", "select count(*) from acme_staging.stg_orders"]
-    assert [place.run(sql, user="analyst", password="analyst") for sql in read] == [[(3,)]] * 3
-    assert list_owners(place) == {"fabric_acme"}
+    assert [warehouse.run(sql, user="analyst", password="analyst") for sql in read] == [[(3,)]] * 3
+    assert list_owners(warehouse) == {"fabric_acme"}
 
     with sqlite3.connect(shop) as database:
         database.execute("insert into orders values ('o4', 'c2', '2024-01-03T10:00:00', 's1', 500, 30, 530)")
         database.execute("insert into items values ('i4', 'o4', 'BEV-1')")
-    second = run(place, "acme", environ=elsewhere)
+    second = run(warehouse, "acme", environ=elsewhere)
     assert second.returncode == 0, second.stderr + second.stdout
-    assert place.run("select rows_loaded from acme_fabric.loads where stream = 'orders' order by started_at") == [
+    assert warehouse.run("select rows_loaded from acme_fabric.loads where stream = 'orders' order by started_at") == [
         (3,),
         (2,),
     ]  # the newest one again, and the new one
-    assert place.run(read[1], user="analyst", password="analyst") == [(4,)]
+    assert warehouse.run(read[1], user="analyst", password="analyst") == [(4,)]
 
-    full = run(place, "acme", "--full-refresh", environ=elsewhere)
+    full = run(warehouse, "acme", "--full-refresh", environ=elsewhere)
     assert full.returncode == 0, full.stderr + full.stdout
-    assert [place.run(sql, user="analyst", password="analyst") for sql in read] == [[(4,)]] * 3
-    assert list_owners(place) == {"fabric_acme"}
+    assert [warehouse.run(sql, user="analyst", password="analyst") for sql in read] == [[(4,)]] * 3
+    assert list_owners(warehouse) == {"fabric_acme"}
     assert run_fabric("provision", "acme", "--check").lines == []
 
     write_tenant("acme", build_tenant("till"))
     with pytest.raises(DestinationError, match=r"there is no schema acme_raw_till, and the login may not make it\n  remedy: fabric provision acme"):
-        load(place, "till", "stores")
+        load(warehouse, "till", "stores")
     assert run_fabric("provision", "acme").code == 0
-    assert [report.rows_loaded for report in load(place, "till", "stores")] == [1]
+    assert [report.rows_loaded for report in load(warehouse, "till", "stores")] == [1]
 
 
 @AT_FULL_LENGTH
-def test_a_tenant_with_a_database_of_its_own_runs_there(place: Place, shop: Path, write_tenant: Callable[..., Path]) -> None:
+def test_a_tenant_with_a_database_of_its_own_runs_there(warehouse: ManagedWarehouse, shop: Path, write_tenant: Callable[..., Path]) -> None:
     write_tenant("acme", build_tenant(isolation="database"))
     assert run_fabric("provision", "acme").code == 0
-    done = run(place, "acme")
+    done = run(warehouse, "acme")
     assert done.returncode == 0, done.stderr + done.stdout
-    assert list_owners(place, "fabric_acme") == {"fabric_acme"}
-    assert place.run_as("acme", "select count(*) from acme_marts.orders", database="fabric_acme") == [(3,)]
-    assert [line for line in run_fabric("provision", "acme", "--check").lines if place.database not in line] == []
+    assert list_owners(warehouse, "fabric_acme") == {"fabric_acme"}
+    assert warehouse.run_as("acme", "select count(*) from acme_marts.orders", database="fabric_acme") == [(3,)]
+    assert [line for line in run_fabric("provision", "acme", "--check").lines if warehouse.database not in line] == []
     # A model's schema that is gone: dbt would only say that it may not make one.
-    place.run("drop schema acme_marts cascade", database="fabric_acme")
-    lacking = run(place, "acme", "--select", "marts/orders")
+    warehouse.run("drop schema acme_marts cascade", database="fabric_acme")
+    lacking = run(warehouse, "acme", "--select", "marts/orders")
     assert lacking.returncode == 1
     assert "there is no schema acme_marts for its models" in lacking.stderr + lacking.stdout
     assert "fabric provision acme" in lacking.stderr + lacking.stdout
@@ -138,11 +138,11 @@ def test_every_other_process_forgets_the_provisioning_login(settings: Settings) 
         assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
 
 
-def test_the_login_of_a_managed_tenant_is_no_secret_that_yaml_can_name_for_another(place: Place, write_tenant: Callable[..., Path]) -> None:
+def test_the_login_of_a_managed_tenant_is_no_secret_that_yaml_can_name_for_another(warehouse: ManagedWarehouse, write_tenant: Callable[..., Path]) -> None:
     """A password sealed for one tenant opens for no other, and no other role has it."""
     write_tenant("acme", get_managed())
     write_tenant("globex", get_managed())
     assert run_fabric("provision", "--all").code == 0
-    assert place.get_password("acme") != place.get_password("globex")
+    assert warehouse.get_password("acme") != warehouse.get_password("globex")
     with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
-        place.run("select 1", user="fabric_globex", password=place.get_password("acme"))
+        warehouse.run("select 1", user="fabric_globex", password=warehouse.get_password("acme"))

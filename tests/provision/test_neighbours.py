@@ -8,7 +8,7 @@ import pytest
 
 from fabric_assets.settings import Settings
 from tests.offboarding.world import make_home
-from tests.provision.conftest import Place, get_managed, run_fabric
+from tests.provision.conftest import ManagedWarehouse, get_managed, run_fabric
 
 pytestmark = pytest.mark.xdist_group("provision")
 
@@ -33,44 +33,44 @@ Write = Callable[..., Path]
 
 
 @pytest.fixture
-def server(place: Place, settings: Settings) -> Place:
+def server(warehouse: ManagedWarehouse, settings: Settings) -> ManagedWarehouse:
     make_home(settings)
-    return place
+    return warehouse
 
 
-def read_all(place: Place, leaving: str = "") -> dict[str, Any]:
+def read_all(warehouse: ManagedWarehouse, leaving: str = "") -> dict[str, Any]:
     """Every table, schema and role of the server that is not the leaving tenant's."""
     own = f"fabric_{leaving}"
-    found = place.run(
+    found = warehouse.run(
         "select n.nspname::text, o.rolname::text, array_agg(c.relname::text order by 1) from pg_namespace as n join pg_roles as o on o.oid = n.nspowner"
         " left join pg_class as c on c.relnamespace = n.oid where n.nspname !~ '^pg_|^information' group by 1, 2 order by 1"
     )
-    roles = place.run("select rolname::text from pg_roles where rolname !~ '^pg_' order by 1")
+    roles = warehouse.run("select rolname::text from pg_roles where rolname !~ '^pg_' order by 1")
     return {"schemas": [row for row in found if row[1] != own], "roles": [name for (name,) in roles if name not in (own, f"{own}_ro", f"{own}_bi")]}
 
 
-def fill(place: Place, tenant: str, user: str = "") -> None:
+def fill(warehouse: ManagedWarehouse, tenant: str, user: str = "") -> None:
     """A table in the tenant's raw schema, and a ledger that also names a source which left the YAML long ago."""
     statements = [f"create table {tenant}_raw_shop.orders as select 1 as id", f"create table {tenant}_fabric.loads as select 'old'::text as source"]
-    place.run_as(tenant, *statements)
+    warehouse.run_as(tenant, *statements)
 
 
-def provision(place: Place, write_tenant: Write, *tenants: str) -> None:
+def provision(warehouse: ManagedWarehouse, write_tenant: Write, *tenants: str) -> None:
     for tenant in tenants:
         write_tenant(tenant, get_managed())
     done = run_fabric("provision", *tenants)
     assert done.code == 0, done.err
     for tenant in tenants:
-        fill(place, tenant)
+        fill(warehouse, tenant)
 
 
-def make_foreign(place: Place, *names: str) -> None:
+def make_foreign(warehouse: ManagedWarehouse, *names: str) -> None:
     for name in names:
-        place.run(f'create schema "{name}"', f'create table "{name}".kept as select 1 as id')
+        warehouse.run(f'create schema "{name}"', f'create table "{name}".kept as select 1 as id')
 
 
 @pytest.mark.parametrize("has_yaml", [True, False], ids=["yaml", "no_yaml"])
-def test_a_tenant_with_roles_leaves_and_neighbours_of_nearly_its_name_stay(server: Place, write_tenant: Write, has_yaml: bool) -> None:
+def test_a_tenant_with_roles_leaves_and_neighbours_of_nearly_its_name_stay(server: ManagedWarehouse, write_tenant: Write, has_yaml: bool) -> None:
     provision(server, write_tenant, "acme", *NEIGHBOURS)
     foreign = ["acme_raw_archive", "stg_acme_raw_archive", *FOREIGN]
     make_foreign(server, *foreign, "acme_raw_old", "stg_acme_raw_old")  # the last two are in the ledger
@@ -94,7 +94,7 @@ def test_a_tenant_with_roles_leaves_and_neighbours_of_nearly_its_name_stay(serve
 
 
 def test_a_tenant_with_the_operators_login_leaves_and_neighbours_of_nearly_its_name_stay(
-    server: Place, write_tenant: Write, monkeypatch: pytest.MonkeyPatch
+    server: ManagedWarehouse, write_tenant: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     provision(server, write_tenant, *NEIGHBOURS)
     monkeypatch.setenv("WAREHOUSE_URL", server.get_url())
@@ -112,7 +112,7 @@ def test_a_tenant_with_the_operators_login_leaves_and_neighbours_of_nearly_its_n
     assert told == [f"schema {name}" for name in ALIKE]
 
 
-def test_a_schema_that_a_source_of_long_ago_shares_with_a_tenant_of_today_stays(server: Place, write_tenant: Write) -> None:
+def test_a_schema_that_a_source_of_long_ago_shares_with_a_tenant_of_today_stays(server: ManagedWarehouse, write_tenant: Write) -> None:
     provision(server, write_tenant, "acme", "acme_raw_b", "acme_raw_c")
     server.run("insert into acme_fabric.loads values ('b_marts'), ('c_raw_shop')")
     # This one is of another machine: its role alone tells.
@@ -127,7 +127,7 @@ def test_a_schema_that_a_source_of_long_ago_shares_with_a_tenant_of_today_stays(
 @pytest.mark.parametrize("is_known", [True, False], ids=["known", "kept_elsewhere"])
 @pytest.mark.parametrize(("there", "leaving"), [("acme_ro", "acme"), ("acme", "acme_ro"), ("acme_bi", "acme"), ("acme", "acme_bi")])
 def test_a_role_that_is_another_tenants_by_another_rule_of_names_is_never_taken(
-    server: Place, write_tenant: Write, there: str, leaving: str, is_known: bool
+    server: ManagedWarehouse, write_tenant: Write, there: str, leaving: str, is_known: bool
 ) -> None:
     provision(server, write_tenant, there)
     if not is_known:
@@ -141,7 +141,7 @@ def test_a_role_that_is_another_tenants_by_another_rule_of_names_is_never_taken(
     assert server.run(f"select count(*) from {there}_raw_shop.orders") == [(1,)]
 
 
-def test_what_the_reader_owns_is_for_a_person_to_look_at(server: Place, write_tenant: Write) -> None:
+def test_what_the_reader_owns_is_for_a_person_to_look_at(server: ManagedWarehouse, write_tenant: Write) -> None:
     provision(server, write_tenant, "acme")
     server.run("create schema notes authorization fabric_acme_ro", "create table notes.kept as select 1 as id")
     before = read_all(server)
@@ -151,7 +151,7 @@ def test_what_the_reader_owns_is_for_a_person_to_look_at(server: Place, write_te
     assert read_all(server) == before
 
 
-def test_the_ledger_goes_last_as_it_names_what_else_is_to_go(server: Place, write_tenant: Write) -> None:
+def test_the_ledger_goes_last_as_it_names_what_else_is_to_go(server: ManagedWarehouse, write_tenant: Write) -> None:
     provision(server, write_tenant, "acme")
     told: list[str] = []
     server.drop("acme", report=told.append)

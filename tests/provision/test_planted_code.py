@@ -16,7 +16,7 @@ from fabric_assets.rows.reports import LoadRequest
 from fabric_assets.security.roles.entitlements import ServerLogin
 from fabric_assets.security.secrets import remove_secret, write_secret
 from tests.factories.shop import make_shop
-from tests.provision.conftest import Answer, Place, run_fabric
+from tests.provision.conftest import Answer, ManagedWarehouse, run_fabric
 from tests.provision.test_managed_runs import build_tenant, run
 
 pytestmark = [pytest.mark.xdist_group("provision"), pytest.mark.timeout(600)]
@@ -97,10 +97,10 @@ def build_plants(schema: str) -> list[str]:
 
 
 class Fleet:
-    """The place with what was planted, and what the server has logged since."""
+    """The warehouse with what was planted, and what the server has logged since."""
 
-    def __init__(self, place: Place) -> None:
-        self.place, self._log = place, place.server.data / "log"
+    def __init__(self, warehouse: ManagedWarehouse) -> None:
+        self.warehouse, self._log = warehouse, warehouse.server.data / "log"
         self._begun = self._log.stat().st_size
 
     def read_witnesses(self) -> set[tuple[str, str]]:
@@ -112,28 +112,28 @@ class Fleet:
 
 
 @pytest.fixture
-def fleet(place: Place, prepared: None, write_tenant: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
+def fleet(warehouse: ManagedWarehouse, prepared: None, write_tenant: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
     """Two tenants that have loaded, and all schemas of one planted; one table of its own it may not read, though it is plain."""
     monkeypatch.setenv("SHOP_URL", make_shop(tmp_path / "shop.db"))
     for tenant in ("acme", "globex"):
         write_tenant(tenant, build_tenant())
     assert run_fabric("provision", "--all").code == 0
     for tenant in ("acme", "globex"):
-        list(run_load(LoadRequest(place.get_config(tenant), "shop", ("orders", "items"), place.settings)))
-    schemas = [name for (name,) in place.run("select nspname from pg_namespace where nspowner = 'fabric_acme'::regrole order by 1")]
+        list(run_load(LoadRequest(warehouse.get_config(tenant), "shop", ("orders", "items"), warehouse.settings)))
+    schemas = [name for (name,) in warehouse.run("select nspname from pg_namespace where nspowner = 'fabric_acme'::regrole order by 1")]
     assert len(schemas) == 6
     for schema in schemas:
-        place.run_as("acme", *build_plants(schema))
-    place.run("create table acme_marts.left_behind as select 7 as seven", "create index on acme_marts.left_behind (seven)")
+        warehouse.run_as("acme", *build_plants(schema))
+    warehouse.run("create table acme_marts.left_behind as select 7 as seven", "create index on acme_marts.left_behind (seven)")
     path = ", ".join([*schemas, "pg_catalog"])
-    place.run_as("acme", f"alter role fabric_acme set search_path = {path}")
-    fleet = Fleet(place)
+    warehouse.run_as("acme", f"alter role fabric_acme set search_path = {path}")
+    fleet = Fleet(warehouse)
     assert fleet.read_witnesses() == set()
     return fleet
 
 
 def test_no_command_runs_what_a_tenant_planted_with_another_login(fleet: Fleet, tmp_path: Path) -> None:
-    place = fleet.place
+    warehouse = fleet.warehouse
     for command in (("provision", "--all", "--check"), ("provision", "acme"), ("provision", "acme", "--dry-run", "--fix"), ("provision", "globex", "--fix")):
         run_fabric(*command)
         assert fleet.read_witnesses() == set(), command
@@ -141,8 +141,8 @@ def test_no_command_runs_what_a_tenant_planted_with_another_login(fleet: Fleet, 
     assert "nothing was deleted" in preview.err
     run_fabric("isolation", "acme", "globex")
     run_fabric("rejects", "list", "acme")
-    run(place, "acme")
-    assert run(place, "globex").returncode == 0
+    run(warehouse, "acme")
+    assert run(warehouse, "globex").returncode == 0
     assert fleet.read_witnesses() == {("fabric_acme", "fabric_acme")}, "the planted code works, and none ran as anybody else"
 
     fleet.forget()
@@ -153,19 +153,19 @@ def test_no_command_runs_what_a_tenant_planted_with_another_login(fleet: Fleet, 
     assert pq.read_table(folder / "acme_marts" / "revoked.parquet").to_pylist() == [{"stolen": "s"}], "the owner got back what it had revoked from itself"
     assert pq.read_table(folder / "acme_marts" / "by_policy.parquet").num_rows == 1
     assert pq.read_table(folder / "acme_marts" / "left_behind.parquet").to_pylist() == [{"seven": 7}], "a plain table of another owner's"
-    assert place.run("select count(*) from pg_roles where rolname like 'fabric_acme%' or rolsuper and rolname <> 'postgres'") == [(0,)]
-    assert place.run("select count(*) from globex_raw_shop.orders") == [(3,)]
+    assert warehouse.run("select count(*) from pg_roles where rolname like 'fabric_acme%' or rolsuper and rolname <> 'postgres'") == [(0,)]
+    assert warehouse.run("select count(*) from globex_raw_shop.orders") == [(3,)]
 
 
 def test_where_the_tenants_own_login_is_lost_offboarding_says_so_and_counts_and_runs_nothing(fleet: Fleet) -> None:
-    for lose in (lambda: remove_secret("acme", "warehouse_login", settings=fleet.place.settings), lambda: None):
+    for lose in (lambda: remove_secret("acme", "warehouse_login", settings=fleet.warehouse.settings), lambda: None):
         lose()
         shown = run_fabric("offboard", "acme", "--json")
         relations = shown.json["would_delete"]["relations"]
         assert {each["rows"] for each in relations} == {None}
         assert "left_behind" in {each["table"] for each in relations}
         assert any("the tenant's own login is lost" in entry for entry in shown.json["outside"])
-    write_secret("acme", "warehouse_login", "another password", settings=fleet.place.settings)
+    write_secret("acme", "warehouse_login", "another password", settings=fleet.warehouse.settings)
     refused = run_fabric("offboard", "acme")
     assert "the tenant's own login is lost" in refused.out
     assert "password authentication failed" in refused.out
@@ -173,33 +173,33 @@ def test_where_the_tenants_own_login_is_lost_offboarding_says_so_and_counts_and_
 
 
 def test_what_is_not_plain_is_never_read_by_the_login_that_drops(fleet: Fleet, tmp_path: Path) -> None:
-    remove_secret("acme", "warehouse_login", settings=fleet.place.settings)
+    remove_secret("acme", "warehouse_login", settings=fleet.warehouse.settings)
     refused: Answer = run_fabric("offboard", "acme", "--yes", "--export", str(tmp_path))
     assert refused.code == 1
     assert "and it is not a plain table" in refused.err
     assert "fabric provision acme" in refused.err
     assert fleet.read_witnesses() == set()
-    assert fleet.place.run("select count(*) from acme_raw_shop.orders") == [(3,)], "nothing was deleted"
+    assert fleet.warehouse.run("select count(*) from acme_raw_shop.orders") == [(3,)], "nothing was deleted"
 
 
 @pytest.mark.parametrize("table", ["planted", "child", "by_index", "by_predicate", "by_statistics", "by_policy", "parts", "part", "stolen", "kept_view"])
 def test_plain_is_told_by_the_catalog(fleet: Fleet, table: str) -> None:
-    login = ServerLogin("test", "127.0.0.1", fleet.place.server.port, fleet.place.database, "postgres", "postgres", {})
+    login = ServerLogin("test", "127.0.0.1", fleet.warehouse.server.port, fleet.warehouse.database, "postgres", "postgres", {})
     with postgres_rows.PostgresRows("acme", own=None, login=login, where="here") as rows:
-        assert rows.count(postgres_rows.Relation("acme_marts", "left_behind", database=fleet.place.database)) == 1
-        assert rows.count(postgres_rows.Relation("acme_marts", "by_trigger", database=fleet.place.database)) == 0
+        assert rows.count(postgres_rows.Relation("acme_marts", "left_behind", database=fleet.warehouse.database)) == 1
+        assert rows.count(postgres_rows.Relation("acme_marts", "by_trigger", database=fleet.warehouse.database)) == 0
         with pytest.raises(postgres_rows.Unreadable, match="not a plain table"):
-            rows.count(postgres_rows.Relation("acme_marts", table, database=fleet.place.database))
+            rows.count(postgres_rows.Relation("acme_marts", table, database=fleet.warehouse.database))
     assert fleet.read_witnesses() == set()
 
 
 def test_the_lock_keeps_a_plain_table_plain_and_waits_for_it_in_vain_at_most_ten_seconds(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     assert postgres_rows._SETTINGS["lock_timeout"] == "10s"
     monkeypatch.setitem(postgres_rows._SETTINGS, "lock_timeout", "200ms")
-    place = fleet.place
-    place.run("alter table acme_marts.left_behind owner to fabric_acme")
-    login = ServerLogin("test", "127.0.0.1", place.server.port, place.database, "postgres", "postgres", {})
-    relation = postgres_rows.Relation("acme_marts", "left_behind", database=place.database)
+    warehouse = fleet.warehouse
+    warehouse.run("alter table acme_marts.left_behind owner to fabric_acme")
+    login = ServerLogin("test", "127.0.0.1", warehouse.server.port, warehouse.database, "postgres", "postgres", {})
+    relation = postgres_rows.Relation("acme_marts", "left_behind", database=warehouse.database)
     changes = (
         "create index on acme_marts.left_behind ((acme_marts.constant('x')))",
         "create statistics on (acme_marts.constant('x')), seven from acme_marts.left_behind",
@@ -212,14 +212,14 @@ def test_the_lock_keeps_a_plain_table_plain_and_waits_for_it_in_vain_at_most_ten
     with postgres_rows.PostgresRows("acme", own=None, login=login, where="here") as rows, rows.open_arrow(relation) as (connection, source):
         for change in changes:
             with pytest.raises(Exception, match="lock timeout"):
-                place.run_as("acme", "set lock_timeout = '100ms'", change)
+                warehouse.run_as("acme", "set lock_timeout = '100ms'", change)
         with connection.cursor() as cursor:
             cursor.execute(f"select count(*) from {source}")
             assert cursor.fetchall() == [(1,)]
-            place.run_as("acme", "insert into acme_marts.left_behind values (8)")
+            warehouse.run_as("acme", "insert into acme_marts.left_behind values (8)")
             cursor.execute(f"select seven from {source}")
             assert cursor.fetchall() == [(7,)], "of one moment"
-    holder = psycopg2.connect(place.get_url("fabric_acme", place.get_password("acme")))
+    holder = psycopg2.connect(warehouse.get_url("fabric_acme", warehouse.get_password("acme")))
     with contextlib.closing(holder), postgres_rows.PostgresRows("acme", own=None, login=login, where="here") as rows:
         holder.cursor().execute("lock table acme_marts.left_behind in access exclusive mode")
         with pytest.raises(postgres_rows.Unreadable, match="lock timeout"):

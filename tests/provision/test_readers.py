@@ -9,26 +9,26 @@ import pytest
 from fabric_assets.config.base import SecretRef
 from fabric_assets.isolation.check import check_isolation
 from fabric_assets.security.secrets import list_secrets, resolve_secret, write_secret
-from tests.provision.conftest import Place, get_managed, run_fabric
+from tests.provision.conftest import ManagedWarehouse, get_managed, run_fabric
 
 pytestmark = pytest.mark.xdist_group("provision")
 
 
 @pytest.fixture
-def fleet(place: Place, write_tenant: Callable[..., Path]) -> Place:
+def fleet(warehouse: ManagedWarehouse, write_tenant: Callable[..., Path]) -> ManagedWarehouse:
     for tenant in ("acme", "globex", "initech"):
         write_tenant(tenant, get_managed())
     assert run_fabric("provision", "--all").code == 0
     for tenant in ("acme", "globex", "initech"):
-        place.run_as(tenant, f"create table {tenant}_marts.sales as select 'row of {tenant}' as v")
-    return place
+        warehouse.run_as(tenant, f"create table {tenant}_marts.sales as select 'row of {tenant}' as v")
+    return warehouse
 
 
-def get_reader_password(place: Place, tenant: str) -> str:
-    return resolve_secret(SecretRef(secret="warehouse_reader"), tenant=tenant, settings=place.settings)
+def get_reader_password(warehouse: ManagedWarehouse, tenant: str) -> str:
+    return resolve_secret(SecretRef(secret="warehouse_reader"), tenant=tenant, settings=warehouse.settings)
 
 
-def test_each_tenant_has_a_login_that_reads_it_alone_and_changes_nothing(fleet: Place) -> None:
+def test_each_tenant_has_a_login_that_reads_it_alone_and_changes_nothing(fleet: ManagedWarehouse) -> None:
     assert {"warehouse_login", "warehouse_reader"} == {*list_secrets("acme", settings=fleet.settings)}
     login = {"user": "fabric_acme_bi", "password": get_reader_password(fleet, "acme")}
     assert fleet.run("select v from acme_marts.sales", **login) == [("row of acme",)]
@@ -52,14 +52,14 @@ def test_each_tenant_has_a_login_that_reads_it_alone_and_changes_nothing(fleet: 
     assert run_fabric("provision", "--all", "--check").lines == []
 
 
-def test_the_operator_may_choose_its_password(fleet: Place) -> None:
+def test_the_operator_may_choose_its_password(fleet: ManagedWarehouse) -> None:
     write_secret("acme", "warehouse_reader", "a password for the BI tool", settings=fleet.settings)
     assert "acme: role fabric_acme_bi does not have the sealed password" in run_fabric("provision", "acme", "--check").lines
     assert run_fabric("provision", "acme").code == 0
     assert fleet.run("select 1", user="fabric_acme_bi", password="a password for the BI tool") == [(1,)]
 
 
-def test_whom_an_operator_lets_read_is_kept_and_reported(fleet: Place) -> None:
+def test_whom_an_operator_lets_read_is_kept_and_reported(fleet: ManagedWarehouse) -> None:
     fleet.run("create role analyst login", "grant fabric_acme_ro to analyst")
     fleet.run("create role bi login", "create role all_readers", "grant fabric_acme_ro, fabric_globex_ro to all_readers", "grant all_readers to bi")
     for arguments in (("acme", "--check"), ("acme",), ("acme", "--fix")):
@@ -74,7 +74,7 @@ def test_whom_an_operator_lets_read_is_kept_and_reported(fleet: Place) -> None:
     assert run_fabric("provision", "initech", "--check").err == "1 tenants: as they should be\n"
 
 
-def test_the_isolation_check_reports_who_reads_several_tenants_and_why_that_matters(fleet: Place) -> None:
+def test_the_isolation_check_reports_who_reads_several_tenants_and_why_that_matters(fleet: ManagedWarehouse) -> None:
     fleet.run("create role bi login password 'bi'", "grant fabric_acme_ro, fabric_globex_ro to bi")
     fleet.run("create role analyst login", "grant fabric_initech_ro to analyst")
     # What the docs warn of: a view of acme's calls a function with the rights of the one who reads it.
@@ -104,7 +104,7 @@ def test_the_isolation_check_reports_who_reads_several_tenants_and_why_that_matt
     assert "isolation: database shows none of it" in reports["initech"].message
 
 
-def test_offboarding_takes_the_reader_along(fleet: Place) -> None:
+def test_offboarding_takes_the_reader_along(fleet: ManagedWarehouse) -> None:
     session = psycopg2.connect(fleet.get_url("fabric_acme_bi", get_reader_password(fleet, "acme")))
     assert run_fabric("offboard", "acme", "--yes").code == 0
     assert fleet.run("select rolname from pg_roles where rolname like 'fabric_acme%'") == []
