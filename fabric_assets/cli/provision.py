@@ -90,7 +90,7 @@ def _work(
             steps = survey(server, all_entitlements, logins)
             result = Provisioned((), tuple((step, "") for step in steps))
         else:
-            result = run_provision(server, all_entitlements, logins, mends=fix)
+            result = run_provision(server, all_entitlements, logins, fix=fix)
     for notice in notices:
         typer.echo(f"note: {notice}", err=True)
     if dry_run:

@@ -1,7 +1,7 @@
-"""Text for a CSV file -> text that no spreadsheet takes for a formula (CWE-1236, OWASP ASVS 1.2.10).
+"""Text for a CSV file -> text that no spreadsheet runs as a formula (CWE-1236, OWASP ASVS 1.2.10).
 
-A cell that begins with one of these characters may be run when the file is opened. A customer's row could then read or send what the reader's machine can
-reach. An apostrophe before it makes it text, and is what spreadsheets themselves write for that.
+A spreadsheet may run a cell that begins with one of these characters when it opens the file. A customer's row could then read or send what the reader's
+machine can reach. An apostrophe before the cell makes it text, as in spreadsheets themselves.
 """
 
 # The last four are the full-width forms of the first.

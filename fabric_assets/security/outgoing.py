@@ -1,7 +1,7 @@
-"""Requests to addresses that a tenant or its source names: held to their origin, and off the platform's own network.
+"""HTTP requests to addresses that a tenant or its source names. They stay at the source's origin and out of the platform's own network.
 
-The check is on the address that is connected to, within the connection. A name is resolved once, all its addresses are checked, and the connection goes to one
-of these. A check before the request could be answered with another address than the request itself.
+The connection itself checks its address: a name is resolved once, all its addresses are checked, and the connection goes to one of these. If a check before
+the request resolved the name, the request could resolve it again to another address.
 """
 
 import os
@@ -27,7 +27,7 @@ from fabric_assets.private_parts import is_verified
 Origin = tuple[str, str, int | None]
 
 CONNECT_SECONDS, READ_SECONDS = 10, 60
-# Of an answer as it is unpacked: a page is held in memory as a whole.
+# Bytes of an unpacked answer: a page is held in memory as a whole.
 LONGEST_ANSWER = 256 * 2**20
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -39,29 +39,29 @@ _CARRIERS = tuple(map(IPv6Network, ("::ffff:0:0/96", "64:ff9b::/96", "::/96")))
 
 
 class TooLate(Timeout):
-    """An answer that did not end in time, though it kept coming."""
+    """An answer that did not end in time, although data kept arriving."""
 
 
 def get_origin(url: str) -> Origin:
     """Scheme, host and port of a URL, spelled one way.
 
     Raises:
-        ValueError: the port is no number.
+        ValueError: the port is not a number.
     """
     parts = urlsplit(url)
     return parts.scheme.lower(), (parts.hostname or "").lower(), parts.port or _DEFAULT_PORTS.get(parts.scheme.lower())
 
 
 def show_url(url: str) -> str:
-    """A URL for messages: no userinfo, no query."""
+    """Write a URL for messages, without userinfo and query."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def find_objection(address: str, *, allow_private_network: bool = False) -> str | None:
-    """What speaks against connecting to an address: the kind of network that it is in; None where nothing does.
+    """Give the kind of network that an address must not be connected to for; None for an address that is allowed.
 
-    Networks whose addresses are not for single hosts of somebody's own are refused always, and so is where clouds keep their machines'
+    Networks that are not for single hosts (multicast, reserved) are always refused, and so are the addresses at which clouds serve their machines'
     credentials.
     """
     found = _unwrap(ip_address(address))
@@ -86,12 +86,12 @@ def _unwrap(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
 
 
 class Guard:
-    """Where one source's requests may go.
+    """The origins and addresses that one source's requests may go to.
 
     Args:
         where: tenant, source and stream, for messages.
         url: any URL of the source's own origin.
-        others: origins that links and redirects may lead to; they get nothing that is the source's own.
+        others: origins that links and redirects may lead to; they get neither the source's login nor its headers.
     """
 
     def __init__(self, where: str, *, url: str, others: Iterable[str] = (), allow_private_network: bool = False) -> None:
@@ -99,10 +99,10 @@ class Guard:
         self._own, self._others = get_origin(url), frozenset(map(get_origin, others))
 
     def is_own(self, url: str) -> bool:
-        """Whether a URL is at the source's own origin; else it is at one of the others.
+        """Whether a URL is at the source's own origin, and not at one of the others.
 
         Raises:
-            SourceError: it is at none of them.
+            SourceError: it is at neither.
         """
         origin = get_origin(url)
         if origin not in self._others and origin != self._own:
@@ -114,10 +114,10 @@ class Guard:
         return origin == self._own
 
     def resolve(self, host: str, port: int) -> list[str]:
-        """The addresses of a host.
+        """Resolve a host's addresses.
 
         Raises:
-            SourceError: one of them is not to be connected to. It is not named: a tenant has no business with the platform's network.
+            SourceError: one of them is refused. The message does not name it, because a tenant must not learn about the platform's network.
             OSError: the name is unknown.
         """
         addresses = list(dict.fromkeys(str(found[4][0]) for found in socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)))
@@ -132,9 +132,9 @@ class Guard:
 
 
 class Outgoing:
-    """Sends one thread's requests where the guard lets it, without the machine's proxies, and reads each answer in bounded time and space.
+    """A client for one thread's requests. It goes only where the guard allows, and reads each answer in bounded time and memory.
 
-    A proxy would choose the address itself, out of the guard's sight.
+    It uses no proxy of the machine's: a proxy would choose the address itself, unseen by the guard.
     """
 
     def __init__(self, guard: Guard) -> None:
@@ -150,12 +150,12 @@ class Outgoing:
         """Send a request and read all of its answer.
 
         Args:
-            seconds: for the whole of it; a single byte now and then keeps no request alive.
+            seconds: limit for the whole request, even if single bytes keep arriving.
 
         Raises:
-            SourceError: the guard does not let it, or the answer is larger than memory.
-            TooLate: it is not there in time.
-            RequestException: whatever else went wrong.
+            SourceError: the guard refuses the address, or the answer is larger than `LONGEST_ANSWER`.
+            TooLate: the answer is not complete in time.
+            RequestException: anything else that went wrong.
         """
         self.guard.is_own(request.url or "")
         late = threading.Event()
@@ -168,7 +168,7 @@ class Outgoing:
             response = self._adapter.send(request, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS), verify=_get_certificates())
             self._read(response)
         except Exception:
-            # What the hung-up connection made of it says nothing of the reason.
+            # The error of the closed connection does not say the reason.
             if not late.is_set():
                 raise
         finally:
@@ -202,14 +202,14 @@ class Outgoing:
 
 
 def _get_certificates() -> str | bool:
-    """Whom to trust: the operator's bundle, in the variables that requests knows, else the public ones."""
+    """Give the operator's bundle of certificates, from the variables that requests knows, else the public ones."""
     return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
 
 
 class _Response(HTTPResponse):
-    """An answer whose headers are whole.
+    """An answer whose headers must be complete.
 
-    The standard library takes headers that break off for all of them. With the others an answer's length is lost, and the link to the next page.
+    The standard library accepts headers that break off. The lost ones can be the answer's length, or the link to the next page.
     """
 
     def begin(self) -> None:
@@ -226,7 +226,7 @@ class _Response(HTTPResponse):
 
 
 class _Lines:
-    """A file that remembers its last line."""
+    """A file that keeps its last line."""
 
     def __init__(self, file: Any) -> None:
         self.file, self.last = file, b""
@@ -243,7 +243,7 @@ class _Lines:
 
 
 def _build_pool_classes(outgoing: Outgoing) -> dict[str, type[HTTPConnectionPool]]:
-    """Pools whose connections ask the guard. urllib3 takes classes here, not objects."""
+    """Build classes of pools whose connections ask the guard: urllib3 wants classes here, not objects."""
     is_verified("urllib3")
 
     class Guarded(HTTPConnection):

@@ -1,7 +1,8 @@
-"""A Postgres login -> all that libpq would else look for elsewhere: in PG* variables, in ~/.pgpass, in a service file, in ~/.postgresql.
+"""A Postgres login -> a login with a value for all that libpq would otherwise look for in PG* variables, ~/.pgpass, a service file or ~/.postgresql.
 
-What is left out of a login must stay out. The process serves many tenants, and what its environment holds is another one's, or the operator's.
-An empty value is a value for libpq: it keeps the variable out, and means what no value means.
+What a login leaves out must stay out: the process serves many tenants, and its environment may hold another tenant's login or the operator's.
+
+libpq accepts an empty value: it then ignores the variable, and behaves as if nothing were set.
 """
 
 import os
@@ -28,7 +29,7 @@ _FOREIGN = ("passfile", "service", "servicefile")
 
 
 def complete_login(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Add what a login leaves out.
+    """Add to a login what it leaves out.
 
     Args:
         given: libpq's parameters, at least host and user.
@@ -43,7 +44,7 @@ def build_conninfo(parameters: Mapping[str, Any]) -> str:
 
 def refuse_foreign_logins(query: Mapping[str, Any], where: str) -> None:
     """Raises:
-    ConfigurationError: a url's query names a login that lies on this machine, which is not the tenant's.
+    ConfigurationError: a url's query names a login in a file of this machine, which is not the tenant's.
     """
     for name in _FOREIGN:
         if name in query:

@@ -1,7 +1,7 @@
-"""A login -> a psycopg2 session whose settings are the platform's, whatever role, database or connection pooler it goes through.
+"""A login -> a psycopg2 session with the platform's settings, whatever role, database or connection pooler it goes through.
 
-The settings are sent by statement: pgbouncer refuses start-up options, or drops them. They win over those of the role and of the database, which the owner of a
-tenant's models can change. With another search_path a tenant's own function would answer for one of the server's.
+The settings are sent by statement, because pgbouncer refuses start-up options, or drops them. They override those of the role and of the database, which the
+owner of a tenant's models can change. With another search_path, a tenant's own function could replace one of the server's.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,7 +33,7 @@ def build_settings(settings: Mapping[str, str], *, condition: str = "") -> str:
     """Write the statement that sets up a session of the platform's.
 
     Args:
-        settings: what this session sets beside the common settings, or otherwise.
+        settings: this session's own, which are added to the common settings or replace them.
     """
     pairs = ", ".join(f"({quote_text(name)}, {quote_text(value)})" for name, value in (_COMMON | dict(settings)).items())
     return _SET.format(pairs=pairs, condition=condition)
@@ -44,7 +44,7 @@ def open_session(parameters: Mapping[str, Any], settings: Mapping[str, str], *, 
 
     Args:
         parameters: libpq's, complete.
-        where: what is connected to, for messages.
+        where: the server's name, for messages.
 
     Raises:
         DestinationError: a connection pooler gives the session another server connection after each transaction.
@@ -77,7 +77,7 @@ def open_session(parameters: Mapping[str, Any], settings: Mapping[str, str], *, 
 
 
 def _takes_turns(first: Any, connect: Callable[[], Any]) -> bool:
-    """Whether two clients use one server connection by turns: then one of them meets the other's process, or another one than before."""
+    """Whether two clients share one server connection by turns: then a client's process on the server changes, or is the other client's."""
     import psycopg2
 
     with closing(connect()) as second:

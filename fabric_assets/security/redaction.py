@@ -1,7 +1,7 @@
-"""A secret that is given out -> a process that shows it nowhere: neither in its logs nor in what it prints when it dies.
+"""A secret that is handed out -> a process that masks it in its logs and in the traceback that it prints when it dies.
 
-Called by code that hands out a secret, so a process is guarded from its first secret on and there is nothing to install. All loggers of a process make their
-records by one factory, Dagster's, dlt's and SQLAlchemy's too. A filter on a logger would miss what the loggers below it pass up.
+The code that hands out a secret calls this, so a process is guarded from its first secret on, and nothing needs to be installed. One factory makes the records
+of all loggers of a process, including Dagster's, dlt's and SQLAlchemy's. A filter on one logger would miss what the loggers below it pass up.
 """
 
 import logging
@@ -16,7 +16,7 @@ from fabric_assets.masking import mask, remember
 
 
 def hide(*secrets: str) -> None:
-    """Mask these from now on in all that this process logs, raises, records and prints."""
+    """Mask these secrets from now on in all that this process logs, raises, records and prints."""
     for secret in secrets:
         remember(secret)
     if not isinstance(make := logging.getLogRecordFactory(), _MaskedRecords):
@@ -28,14 +28,14 @@ def hide(*secrets: str) -> None:
 
 
 def describe_masked(error: BaseException) -> str | None:
-    """The traceback without secrets; None where it holds none, and may be shown as it is."""
+    """Give the traceback without its secrets; None where it holds no secret and may be shown as it is."""
     shown = _format(error)
     masked = mask(shown)
     return None if masked == shown else masked
 
 
 class _MaskedRecords:
-    """Makes log records whose text, traceback and stack are masked before any handler sees them."""
+    """A factory of log records. It masks their text, traceback and stack before any handler sees them."""
 
     def __init__(self, make: Callable[..., logging.LogRecord]) -> None:
         self._make = make
@@ -57,7 +57,7 @@ class _MaskedRecords:
 
 
 class _MaskedEnd:
-    """What Python prints of an exception that nobody has caught."""
+    """The hook that prints an exception that nobody has caught, without secrets."""
 
     def __init__(self, show: Callable[..., Any]) -> None:
         self._show = show
@@ -70,7 +70,7 @@ class _MaskedEnd:
 
 
 class _MaskedThreadEnd:
-    """The same in a thread."""
+    """The same hook for a thread."""
 
     def __init__(self, show: Callable[..., Any]) -> None:
         self._show = show

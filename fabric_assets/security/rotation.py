@@ -1,7 +1,7 @@
 """A tenant's sealed store under older keys -> the same store under the newest one.
 
-A tenant's file is replaced atomically, so a rotation that is killed leaves each file as it was or wholly rotated. Both keys open both, and the next call goes
-on with what is left. A token says itself whether it is done: the newest key opens it.
+A tenant's file is replaced atomically, so a killed rotation leaves each file either unchanged or wholly rotated. With both keys set, either file opens, and
+the next call does the rest. A token is done if the newest key opens it.
 """
 
 from dataclasses import dataclass, field
@@ -16,12 +16,12 @@ from fabric_assets.settings import Settings
 
 @dataclass(frozen=True)
 class Rotation:
-    """What came of one tenant's store.
+    """The result for one tenant's store.
 
     Args:
         rotated: secrets that are now sealed with the newest key.
-        current: those that were so already.
-        failed: those that stayed as they were, and why; an empty name stands for the whole file.
+        current: secrets that already were.
+        failed: secrets that are unchanged -> the reason; an empty name stands for the whole file.
     """
 
     tenant: str
@@ -31,7 +31,7 @@ class Rotation:
 
 
 def rotate_secrets(tenant: str, *, settings: Settings) -> Rotation:
-    """Seal what older keys have sealed with the newest one; what cannot be opened, or was moved here from elsewhere, stays and is named.
+    """Seal with the newest key what older keys have sealed. A value that cannot be opened, or that was sealed for another secret, is reported and stays.
 
     Raises:
         ConfigurationError: the tenant's name is not valid.
@@ -48,7 +48,7 @@ def rotate_secrets(tenant: str, *, settings: Settings) -> Rotation:
             tokens = read_tokens(tenant, settings)
             for name, token in sorted(tokens.items()):
                 try:
-                    # Looked into first: the token of another secret would go on passing for this one.
+                    # Opened first: otherwise the token of another secret would be sealed as this one.
                     open_token(every, token, tenant, name)
                 except SecretError as error:
                     failed[name] = str(error)

@@ -1,7 +1,7 @@
 """A SecretRef -> its value, and the sealed store behind `{secret: NAME}`.
 
-The tenant's and the secret's name are sealed in with the value. A Fernet token does not say where it belongs, so without them a token copied into another
-tenant's file would open there. No message of this module holds a value, a key or a token.
+The tenant's and the secret's name are sealed with the value. A Fernet token does not say to whom it belongs, so without them a token that was copied into
+another tenant's file would open there. No message of this module holds a value, a key or a token.
 """
 
 import json
@@ -22,13 +22,13 @@ MAXIMUM_BYTES = 64 * 1024
 
 
 def resolve_secret(ref: SecretRef, *, tenant: str, settings: Settings, hidden: bool = True) -> str:
-    """Read the value that a reference points at; this process shows it nowhere from then on.
+    """Read the value that a reference points at, and mask it in all that this process shows from then on.
 
     Args:
-        hidden: False for an address that differs between installations and holds no credentials: messages are to name it.
+        hidden: False for an address without credentials, which messages should show.
 
     Raises:
-        SecretError: nothing is there, or it may not or cannot be read.
+        SecretError: the value does not exist, or may not or cannot be read.
     """
     try:
         if ref.env is not None:
@@ -46,10 +46,10 @@ def resolve_secret(ref: SecretRef, *, tenant: str, settings: Settings, hidden: b
 
 
 def write_secret(tenant: str, name: str, value: str, *, settings: Settings) -> None:
-    """Seal a value under a name, over what was there.
+    """Seal a value under a name, replacing an existing one.
 
     Raises:
-        ConfigurationError: a bad name, an empty or too large value, no keys, or a tenant that was offboarded.
+        ConfigurationError: the name is not valid, the value is empty or too long, there are no keys, or the tenant was offboarded.
     """
     check_names(tenant, name)
     if not value:
@@ -64,19 +64,19 @@ def write_secret(tenant: str, name: str, value: str, *, settings: Settings) -> N
 
 
 def list_secrets(tenant: str, *, settings: Settings) -> tuple[str, ...]:
-    """Name the tenant's sealed secrets, sorted; needs no key."""
+    """List the names of the tenant's sealed secrets, sorted. This needs no key."""
     check_names(tenant)
     return tuple(sorted(read_tokens(tenant, settings)))
 
 
 def list_sealed_tenants(settings: Settings) -> tuple[str, ...]:
-    """Name the tenants that have sealed secrets, sorted."""
+    """List the tenants that have sealed secrets, sorted."""
     folder = naming.sealed_secrets_file(settings.data_dir, "any").parent
     return tuple(sorted(file.stem for file in folder.glob("*.json") if naming.get_tenant_name_error(file.stem) is None))
 
 
 def remove_secret(tenant: str, name: str, *, settings: Settings) -> None:
-    """Forget a sealed value.
+    """Remove a sealed value.
 
     Raises:
         SecretError: no secret has that name.
@@ -110,13 +110,13 @@ def _read_file(name: str, tenant: str, settings: Settings) -> str:
         real = (root / name).resolve(strict=True)
     except (OSError, RuntimeError, ValueError) as error:
         raise SecretError(f"{where} cannot be read: {_describe(error)}", remedy=remedy) from None
-    # Else a tenant's YAML could read any file of the machine, or another tenant's rows; a mounted secret belongs below the data directory.
+    # Otherwise a tenant's YAML could read any file of the machine, or another tenant's rows. A mounted secret belongs below the data directory.
     if not real.is_relative_to(root) or real == root or real.relative_to(root).parts[0] in naming.SECRETLESS_FOLDERS:
         raise SecretError(
             f"{where} must lie below FABRIC_DATA_DIR, links followed, and outside of {', '.join(sorted(naming.SECRETLESS_FOLDERS))}", remedy=remedy
         )
     try:
-        # Without O_NONBLOCK opening a pipe would wait for a writer for ever.
+        # Without O_NONBLOCK, opening a pipe would wait forever for a writer.
         with os.fdopen(os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise SecretError(f"{where} is no regular file", remedy=remedy)
@@ -175,13 +175,13 @@ def _get_fernet(settings: Settings, where: str) -> MultiFernet:
 
 
 def get_fernets(settings: Settings, where: str) -> list[Fernet]:
-    """Make the keys, the newest first.
+    """Build the keys, the newest first.
 
     Raises:
-        SecretError: there is none, or one is no key.
+        SecretError: no key is set, or one is not valid.
     """
     hide(*settings.secret_keys)
-    # Without a package of ours: `python3` on the path is seldom the one of the project.
+    # Needs no package of the project: `python3` on the path is seldom the project's own.
     remedy = 'make a key with: python3 -c "import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())"'
     if not settings.secret_keys:
         raise SecretError(f"{where}: the sealed store needs FABRIC_SECRET_KEYS, which is not set", remedy=f"set it to the store's key; to begin, {remedy}")

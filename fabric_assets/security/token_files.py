@@ -1,6 +1,6 @@
-"""The sealed store as it lies on the disk: per tenant a JSON file {"version": 1, "secrets": {name: token}}, for its owner alone.
+"""The sealed store on the disk: per tenant a JSON file {"version": 1, "secrets": {name: token}} that only its owner may read.
 
-A token is opened by `secrets.py`; nothing here knows a key.
+`secrets.py` opens the tokens; nothing here knows a key.
 """
 
 import contextlib
@@ -20,10 +20,10 @@ _DRAFT = ".draft"
 
 
 def read_tokens(tenant: str, settings: Settings) -> dict[str, str]:
-    """Read a tenant's tokens by the secrets' names; none where it has no file.
+    """Read a tenant's tokens by the secrets' names; empty where it has no file.
 
     Raises:
-        SecretError: the file cannot be read, or is not one of ours.
+        SecretError: the file cannot be read, or was not written by the platform.
     """
     file = naming.sealed_secrets_file(settings.data_dir, tenant)
     try:
@@ -41,7 +41,7 @@ def read_tokens(tenant: str, settings: Settings) -> dict[str, str]:
 
 
 def write_tokens(tenant: str, tokens: dict[str, str], settings: Settings) -> None:
-    """Replace the file at one stroke: a reader sees the old or the new one, and so does a crash. Only under the tenant's lock."""
+    """Replace the file atomically: a reader sees the old or the new one, also after a crash. The caller holds the tenant's lock."""
     file = naming.sealed_secrets_file(settings.data_dir, tenant)
     for left in file.parent.glob(f".{tenant}.*{_DRAFT}"):  # by a writer that was killed; its tokens may be of a key that is to go
         left.unlink()
@@ -64,13 +64,13 @@ def write_tokens(tenant: str, tokens: dict[str, str], settings: Settings) -> Non
 
 @contextlib.contextmanager
 def locked(tenant: str, settings: Settings, *, offboarding: bool = False) -> Iterator[None]:
-    """Be the only one who writes the tenant's file.
+    """Lock the tenant's file, so that nobody else writes it.
 
     Args:
-        offboarding: for who takes the tenant away; everybody else is refused from then on.
+        offboarding: True for the offboarding itself; all others are refused once it has begun.
 
     Raises:
-        ConfigurationError: the tenant was offboarded, or is being so.
+        ConfigurationError: the tenant was offboarded, or its offboarding has begun.
     """
     if not offboarding:  # asked before, too: a lock file would be the first thing of it that is there again
         refuse_offboarded(tenant, settings.data_dir)

@@ -260,8 +260,8 @@ def claim_rivals_schema(warehouse: ManagedWarehouse) -> ServerEntitlements:
 
 
 @pytest.mark.parametrize("chosen", [["acme"], ["acme", "acme_eu"], ["acme_eu", "acme"]], ids="+".join)
-@pytest.mark.parametrize("mends", [False, True])
-def test_another_tenants_tables_stay_that_tenants(warehouse: ManagedWarehouse, write_tenant: Callable[..., Path], chosen: list[str], mends: bool) -> None:
+@pytest.mark.parametrize("fix", [False, True])
+def test_another_tenants_tables_stay_that_tenants(warehouse: ManagedWarehouse, write_tenant: Callable[..., Path], chosen: list[str], fix: bool) -> None:
     for name in ("acme", "acme_eu"):
         write_tenant(name, get_managed())
     assert run_fabric("provision", "--all").code == 0
@@ -273,7 +273,7 @@ def test_another_tenants_tables_stay_that_tenants(warehouse: ManagedWarehouse, w
     before = warehouse.run(rights)
     all_entitlements = [claim_rivals_schema(warehouse) if name == "acme" else warehouse.get_entitlements(name) for name in chosen]
     with warehouse.open("acme") as (server, _):
-        done = provision(server, all_entitlements, Logins(warehouse.settings), mends=mends)
+        done = provision(server, all_entitlements, Logins(warehouse.settings), fix=fix)
     assert [step.finding for step in done.done] == []
     assert [(step.tenant, step.finding) for step, _ in done.left] == [("acme", RIVAL)]
     assert warehouse.run(rights) == before
@@ -301,7 +301,7 @@ def test_a_schema_that_the_other_tenant_has_already_is_not_taken_from_it(warehou
     with warehouse.open("acme") as (server, _):
         assert not provision(server, [claim_rivals_schema(warehouse)], Logins(warehouse.settings)).left
         warehouse.run_as("acme", "create table acme_eu_marts.orders as select 1 as id")
-        done = provision(server, [claim_rivals_schema(warehouse), warehouse.get_entitlements("acme_eu")], Logins(warehouse.settings), mends=True)
+        done = provision(server, [claim_rivals_schema(warehouse), warehouse.get_entitlements("acme_eu")], Logins(warehouse.settings), fix=True)
     assert [(step.tenant, step.finding) for step, _ in done.left] == [("acme_eu", RIVAL.replace("is tenant acme_eu's", "is tenant acme's"))]
     assert warehouse.run_as("acme", "select * from acme_eu_marts.orders") == [(1,)]
     with pytest.raises(psycopg2.Error, match="permission denied"):

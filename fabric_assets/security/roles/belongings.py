@@ -1,6 +1,6 @@
-"""A tenant's part of a server -> what is in it, and nothing of it any more.
+"""What a tenant has on a server -> listed, and dropped.
 
-Each part is dropped in a transaction of its own, and each call reads what is there. So a call that was killed is finished by the next one.
+Each part is dropped in a transaction of its own, and each call reads again what is there. So the next call finishes what a killed call began.
 """
 
 from collections.abc import Container, Iterable, Iterator, Sequence
@@ -15,10 +15,10 @@ from fabric_assets.security.roles.server import Report, Server
 
 # Tables that are dropped in one transaction: each takes locks, of which a server has room for a few thousand.
 _BATCH = 200
-# Longest wait for one of the tenant's sessions to be gone after it was ended.
+# Longest wait for one of the tenant's sessions to end.
 _SESSIONS_MILLISECONDS = 10_000
 
-# A name is not enough where the owner is another tenant's: such roles come in pairs.
+# A schema with a matching name does not count if its owner is another tenant's role: such a role has a reader beside it.
 _SCHEMAS = """
     select n.nspname::text from pg_catalog.pg_namespace as n join pg_catalog.pg_roles as o on o.oid = n.nspowner
     where (o.rolname = %(owner)s and n.nspname not like 'pg\\_%%') or (
@@ -37,7 +37,7 @@ _DATABASES = """
         join pg_catalog.pg_roles as r on r.oid = s.refobjid
     where s.refclassid = 'pg_catalog.pg_authid'::regclass and d.datallowconn and r.rolname = any(%s)
 """
-# What somebody else has in a database: a schema, or in one that everybody may use (public) a table.
+# What somebody else has in a database: a schema, or a table in the schema that everybody may use (public).
 _STRANGERS = """
     select n.nspname::text from pg_catalog.pg_namespace as n join pg_catalog.pg_roles as o on o.oid = n.nspowner
     left join pg_catalog.pg_class as c on c.relnamespace = n.oid left join pg_catalog.pg_roles as r on r.oid = c.relowner
@@ -58,7 +58,7 @@ class TableContent:
 
     @property
     def is_view(self) -> bool:
-        """Whether it keeps no rows of its own on this server."""
+        """Whether it has no rows of its own on this server."""
         return self.kind in {"view", "foreign table"}
 
 
@@ -74,7 +74,7 @@ class Belongings:
     """Everything of a tenant that is on a server.
 
     Args:
-        databases: that are the tenant's alone.
+        databases: those that are the tenant's alone.
     """
 
     schemas: tuple[SchemaContent, ...] = ()
@@ -110,18 +110,18 @@ def list_belongings(server: Server, entitlements: ServerEntitlements, *, is_mana
 
 
 def drop_belongings(server: Server, entitlements: ServerEntitlements, *, is_managed: bool = True, report: Report | None = None) -> Belongings:
-    """End the tenant's sessions and drop all that `list_belongings` finds; gives what is there afterwards: nothing.
+    """End the tenant's sessions, drop all that `list_belongings` finds, and give what is left afterwards: nothing.
 
-    The ledger goes last of the schemas: it names some of the others, which a call after a kill could not find without it.
+    The schema of the ledger is dropped last: it names some of the others, which a call after a kill could not find without it.
 
     Args:
-        report: told of each part that is gone.
+        report: called with each part that was dropped.
 
     Raises:
         DestinationError: the server refuses.
         DestinationUnavailable: no connection, or it was lost; the next call goes on.
     """
-    tell = report or (lambda _: None)
+    report = report or (lambda _: None)
     found = list_belongings(server, entitlements, is_managed=is_managed)
     for role in (entitlements.owner, entitlements.bi):
         if role in found.roles:
@@ -130,20 +130,24 @@ def drop_belongings(server: Server, entitlements: ServerEntitlements, *, is_mana
     for database in found.databases:
         server.close_database(database)
         server.run([f"drop database if exists {quote(database)} with (force)"])
-        tell(f"database {database}")
+        report(f"database {database}")
     for schema in sorted(found.schemas, key=lambda schema: schema.name == naming.platform_dataset(entitlements.tenant)):
         if schema.database not in found.databases:
             _drop_schema(server, schema, found.roles)
-            tell(f"schema {schema.name}")
+            report(f"schema {schema.name}")
     if found.roles:
         _drop_roles(server, found.roles)
         for role in found.roles:
-            tell(f"role {role}")
+            report(f"role {role}")
     return list_belongings(server, entitlements, is_managed=is_managed)
 
 
 def _refuse_shared_roles(server: Server, entitlements: ServerEntitlements) -> None:
-    """`fabric_acme_ro` reads for acme, and would own for a tenant acme_ro. Where both are here, the roles that each of them alone has tell which it is."""
+    """Refuse a role that two tenants' names lead to.
+
+    `fabric_acme_ro` is the reader of a tenant acme, and would be the owner of a tenant acme_ro. If a role exists that only the other tenant would have,
+    the shared one may be that tenant's.
+    """
     tenant = entitlements.tenant
     rivals = {naming.reader_role(f"{tenant}{suffix}"): f"{tenant}{suffix}" for suffix in ("_ro", "_bi")}
     for suffix in ("_ro", "_bi"):
@@ -157,19 +161,19 @@ def _refuse_shared_roles(server: Server, entitlements: ServerEntitlements) -> No
 
 
 def _refuse_readers_schemas(server: Server, entitlements: ServerEntitlements, databases: Iterable[str]) -> None:
-    """What a role owns is dropped with it, and a reader's owns nothing that was made by us."""
+    """Refuse to drop a reader that owns schemas: they would be dropped with it, and the platform gives a reader none."""
     for database in sorted(databases):
         for role in (entitlements.reader, entitlements.bi):
             if owned := [name for (name,) in server.ask(_SCHEMAS, {"owner": role, "named": [], "tenant": ""}, database=database)]:
                 raise DestinationError(
                     f"tenant {entitlements.tenant}: the role {role}, which is to read alone, owns {', '.join(owned)} in database {database}"
                     f" ({server.login.address})",
-                    remedy="give them to whom they belong (alter schema ... owner to ...), or drop them by hand; then call this again",
+                    remedy="give them to the right owner (alter schema ... owner to ...), or drop them by hand; then call this again",
                 )
 
 
 def _is_alone(server: Server, entitlements: ServerEntitlements, known: Container[str]) -> bool:
-    """Whether nobody else has anything in what may have been the tenant's database, where the destination says `isolation: database` no more."""
+    """Whether only the tenant has something in the database of its name, although its destination no longer says `isolation: database`."""
     if entitlements.own_database not in known or not server.ask(_ROLES, ([entitlements.owner],)):
         return False
     return not server.ask(_STRANGERS, {"owner": entitlements.owner}, database=entitlements.own_database)
@@ -177,7 +181,7 @@ def _is_alone(server: Server, entitlements: ServerEntitlements, known: Container
 
 def _list_schemas(server: Server, entitlements: ServerEntitlements, database: str, *, owner: str) -> Iterator[SchemaContent]:
     """Args:
-    owner: whose schemas are the tenant's, whatever they are called.
+    owner: the role whose schemas are all the tenant's, whatever their names.
     """
     named = list(entitlements.schemas) if database in (entitlements.database, entitlements.own_database) else []
     for (name,) in server.ask(_SCHEMAS, {"owner": owner, "named": named, "tenant": entitlements.owner}, database=database):
@@ -186,7 +190,7 @@ def _list_schemas(server: Server, entitlements: ServerEntitlements, database: st
 
 
 def _end_sessions(server: Server, role: str) -> None:
-    """A session that goes on could make what has just been dropped."""
+    """End a role's sessions: one that goes on could create again what was dropped."""
     sessions = f"from pg_catalog.pg_stat_activity where usename = {quote_text(role)} and pid <> pg_backend_pid()"
     _run(server, [f"select pg_terminate_backend(pid, {_SESSIONS_MILLISECONDS}) {sessions}"], "", [role])
     if sessions := server.ask(f"select count(*) {sessions}")[0][0]:
@@ -205,7 +209,7 @@ def _drop_roles(server: Server, roles: Sequence[str]) -> None:
     names = ", ".join(quote(role) for role in roles)
     databases = {name for (name,) in server.ask(_DATABASES, (list(roles),))} | {server.login.database}
     for database in sorted(databases):
-        # One by one: both have a part in the owner's default privileges, of which Postgres would take the second one missing for corruption.
+        # One by one: both are in the owner's default privileges, and Postgres would report corruption if the second one were missing there.
         _run(server, [f"drop owned by {quote(role)} cascade" for role in roles], database, roles)
     server.run([f"drop role if exists {names}"])
 

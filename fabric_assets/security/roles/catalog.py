@@ -1,4 +1,4 @@
-"""A server's catalog -> what is there of the chosen tenants' roles, databases and schemas, in a few queries for all of them."""
+"""A server's catalog -> the state of the chosen tenants' roles, databases and schemas, in a few queries for all of them."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable
@@ -37,7 +37,7 @@ _DATABASES = f"""
     where d.datallowconn and a.grantee <> d.datdba and (a.grantee = 0 or r.rolname like 'fabric\\_%%' or d.datname = any(%(own)s)) group by 1, 2, 3
     union all select datname::text, datdba::regrole::text, '', null from pg_catalog.pg_database where datallowconn
 """
-# Who has something in a database keeps what he can do there when PUBLIC no longer can.
+# Roles that have something in a database. They keep their rights there when PUBLIC loses its own.
 _INHABITANTS = """
     select distinct d.datname::text, r.rolname::text from pg_catalog.pg_shdepend as s join pg_catalog.pg_database as d on d.oid = s.dbid
         join pg_catalog.pg_roles as r on r.oid = s.refobjid
@@ -54,12 +54,12 @@ _ELSEWHERE = """
 
 @dataclass(frozen=True)
 class RoleState:
-    """A role as it is.
+    """A role as the server has it.
 
     Args:
-        powers: its attributes that no tenant's role has, as ALTER ROLE writes them.
+        powers: those of its attributes that no tenant's role should have, as ALTER ROLE writes them.
         mark: the comment, which says for which password the role was made.
-        verifier: the digest of what the server keeps of its password; None where this login may not look.
+        verifier: the digest of what the server keeps of its password; None where this login may not read it.
         settings: database (empty for all) and name -> value.
     """
 
@@ -74,13 +74,13 @@ class RoleState:
 
 @dataclass(frozen=True)
 class ServerState:
-    """What belongs to the whole server.
+    """The roles and databases of a server, and who may use them.
 
     Args:
         members: role -> those that may act as it.
-        databases: name -> its owner and who may do what in it; of databases that are no tenant's only what PUBLIC and tenants' roles may.
-        inhabitants: database, a tenants' one or one that lets PUBLIC connect -> other roles that have something in it.
-        elsewhere: role -> databases in which it owns something, or has a right; empty for what belongs to no database.
+        databases: name -> its owner and the rights in it. Databases that are not tenants' list only the rights of PUBLIC and of tenants' roles.
+        inhabitants: database -> other roles that have something in it, for tenants' databases and those that let PUBLIC connect.
+        elsewhere: role -> databases in which it owns something or has a right; an empty name stands for what belongs to no database.
     """
 
     roles: dict[str, RoleState]
@@ -92,7 +92,7 @@ class ServerState:
 
 
 def read_server(server: Server, all_entitlements: Iterable[ServerEntitlements]) -> ServerState:
-    """Read everything but what is inside of databases."""
+    """Read everything except the contents of databases."""
     all_entitlements = list(all_entitlements)
     names = [name for entitlements in all_entitlements for name in entitlements.roles]
     databases = _read_databases(server, {entitlements.database for entitlements in all_entitlements if entitlements.has_own_database})

@@ -1,4 +1,4 @@
-"""The catalog of one database -> what is there of the chosen tenants' schemas, and which of their contents are not as they should be."""
+"""The catalog of one database -> the state of the chosen tenants' schemas, and which of their contents are not as they should be."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -112,10 +112,10 @@ class SchemaState:
 
 @dataclass(frozen=True)
 class Outsider:
-    """Something that a tenant's role owns, or may do something with, and that is not the tenant's.
+    """An object that a tenant's role owns or has rights on, and that is not the tenant's.
 
     Args:
-        rightful: who owns the schema around it; None where there is none.
+        rightful: the owner of the schema that it is in; None for an object without a schema.
     """
 
     role: str
@@ -127,14 +127,14 @@ class Outsider:
 
 @dataclass(frozen=True)
 class DatabaseState:
-    """What is inside of a database.
+    """The schemas of a database, and what is wrong in them.
 
     Args:
-        defaults: role, schema (empty for all), kind of object -> who gets rights on what the role will make. Of a role that is not a tenant's: which tenant.
-        strangers: schema, kind and name of an object, whose owner is not the schema's; and the owner.
-        extras: schema, kind and name of an object, and who may do what with it although it is not his.
-        unreadable: schemas that hold a table which the tenant's reader cannot read.
-        open_schemas: schemas that are no tenant's, and what PUBLIC, so every tenant, may do with them.
+        defaults: role, schema (empty for all), kind of object -> who gets rights on what the role will create. For other roles than tenants', which tenants do.
+        strangers: objects whose owner is not their schema's: schema, kind, name and owner.
+        extras: rights on objects that their holder should not have: schema, kind and name of the object, holder and rights.
+        unreadable: schemas with a table that the tenant's reader cannot read.
+        open_schemas: schemas that are not tenants' -> what PUBLIC, and so every tenant, may do with them.
     """
 
     schemas: dict[str, SchemaState]
@@ -150,7 +150,7 @@ def read_database(server: Server, database: str, all_entitlements: Iterable[Serv
     """Read what is in a database.
 
     Args:
-        all_entitlements: all chosen ones, whether or not this is their database: a role may have got something in another one.
+        all_entitlements: those of all chosen tenants, also of tenants in other databases: a role may have got something here too.
     """
     all_entitlements = list(all_entitlements)
     here = [entitlements for entitlements in all_entitlements if entitlements.database == database]
@@ -184,23 +184,23 @@ def read_database(server: Server, database: str, all_entitlements: Iterable[Serv
 
 
 def find_holders(all_entitlements: Iterable[ServerEntitlements], schemas: Mapping[str, SchemaState]) -> dict[str, ServerEntitlements]:
-    """Say whose each schema of a database is, or is to be. It is one tenant's alone, even if the names that another's models make are the same.
-
-    Such a schema stays that tenant's who has it, chosen here or not. Before there is one it is for the longer of the two names, which its own begins with.
+    """Find the one tenant that each schema of a database belongs to, or will belong to. Two tenants' models can lead to the same schema name.
+    A schema that exists stays with the tenant that has it, whether that tenant is chosen or not. One that does not exist yet goes to the tenant with the longer
+    name, since the schema's name begins with both.
     """
     all_entitlements = sorted(all_entitlements, key=lambda entitlements: len(entitlements.tenant))
     holders: dict[str, ServerEntitlements] = {}
     for entitlements in all_entitlements:
         holders |= {name: entitlements for name in entitlements.schemas if name not in schemas or get_rival(entitlements, name, schemas[name]) is None}
     by_owner = {entitlements.owner: entitlements for entitlements in all_entitlements}
-    for name, schema in schemas.items():  # of sources that are declared no more, too
+    for name, schema in schemas.items():  # also those of sources that are no longer declared
         if name not in holders and name != "public" and schema.owner in by_owner:
             holders[name] = by_owner[schema.owner]
     return holders
 
 
 def get_rival(entitlements: ServerEntitlements, name: str, schema: SchemaState) -> str | None:
-    """Give the other tenant that owns a schema, by its owner and its name. None for the tenant's own, even where its owner was changed."""
+    """Give the other tenant that owns a schema, by its owner and its name. Give None for the tenant's own schema, even where its owner was changed."""
     rival = schema.owner.removeprefix("fabric_")
     is_rivals = schema.owner.startswith("fabric_") and schema.owner != entitlements.owner and name.startswith((f"{rival}_", f"stg_{rival}_"))
     return rival if is_rivals else None

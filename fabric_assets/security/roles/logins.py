@@ -1,8 +1,8 @@
-"""A tenant -> the passwords of its two logins, the owner's and the reader's. They are random, sealed before the role gets one, and known to the server as a
-verifier alone.
+"""A tenant -> the passwords of its two logins, the owner's and the reader's. They are random and are sealed before the role gets one. The server knows only
+their verifiers.
 
-The role's comment says for which password it was made, by digests that tell nothing: 256 random bits cannot be guessed from them. So a killed call, a
-store that was restored and a password that somebody changed are all seen, without a login to try.
+The role's comment holds a digest of the password for which it was made. A digest reveals nothing: 256 random bits cannot be guessed from it. So a killed call,
+a restored store and a changed password are all noticed without trying to log in.
 """
 
 import hashlib
@@ -31,12 +31,12 @@ class Logins:
         self._settings = settings
 
     def find_offboarding(self, tenant: str) -> str:
-        """Say in words that the tenant has gone, or goes; empty where it does not: one who has gone gets no login."""
+        """Describe the tenant's offboarding, in progress or done; empty for a tenant that stays. An offboarded tenant gets no login."""
         found = find_offboarding(tenant, self._settings.data_dir)
         return f"tenant {tenant} {found[0]}" if found else ""
 
     def has(self, entitlements: ServerEntitlements, name: str, role: RoleState) -> bool:
-        """Whether a role was made for the password that is sealed, and has had no other since.
+        """Whether a role was made with the sealed password, and still has it.
 
         Raises:
             SecretError: the sealed store cannot be read.
@@ -48,11 +48,11 @@ class Logins:
         return head == _begin_mark(password) and role.verifier in (None, verifier)
 
     def fill(self, statements: list[str], entitlements: ServerEntitlements, name: str, connection: Any) -> list[str]:
-        """Put a role's password where it belongs in the statements; a new one is sealed first.
+        """Put a role's password into the statements; a new password is sealed first.
 
         Args:
             name: the role's.
-            connection: of the server, whose rules the verifier follows.
+            connection: to the server, whose rules the verifier follows.
         """
         secret = _get_secret(entitlements, name)
         password = self._find(entitlements.tenant, secret)

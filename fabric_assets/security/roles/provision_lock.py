@@ -1,7 +1,7 @@
-"""The right to make and drop roles on a server: one process at a time (ADR 0022).
+"""The lock for creating and dropping roles on a server: one process at a time (ADR 0022).
 
-Advisory locks have no owner, so a tenant's model can hold the one of `fabric provision`: only a holder that may make roles is waited for. Superusers also
-lock a catalog table that nobody else may lock, so that they exclude one another whatever a tenant holds.
+Advisory locks have no owner, so a tenant's model can hold the one of `fabric provision`. A process therefore waits only for holders that may create roles.
+Superusers also lock a catalog table that nobody else may lock, so they exclude one another whatever a tenant holds.
 """
 
 import time
@@ -14,7 +14,7 @@ from fabric_assets.errors import LeaseHeld
 
 WAIT_SECONDS = 600.0
 _POLL_SECONDS = 0.25
-# Any number, the same in every process. Advisory locks are a database's, so it is taken in each one, the first one first.
+# Any number, the same in every process. An advisory lock belongs to a database, so it is acquired in each one that is used, first in the login's.
 _KEY = 4_610_325_110_927_364_002
 # Shared by all databases of the server, and hardly ever read or written.
 _TABLE = "pg_catalog.pg_shseclabel"
@@ -34,11 +34,11 @@ Report = Callable[[str], None]
 
 
 class ProvisionLock:
-    """Waits for its turn, with a limit, and says for whom it waits.
+    """A lock that is waited for up to a limit, with a report of who holds it.
 
     Args:
         server: its address, for messages.
-        report: called once for each holder that is waited for, or passed over.
+        report: called once for each holder that is waited for, or ignored.
     """
 
     def __init__(self, server: str, report: Report | None, *, seconds: float | None = None) -> None:
@@ -47,7 +47,7 @@ class ProvisionLock:
         self._deadline = time.monotonic() + self._seconds
 
     def acquire(self, connection: Any) -> None:
-        """Take the lock of a database, in autocommit, unless somebody holds it who makes no roles.
+        """Acquire the lock of a database, in autocommit. Ignore a holder that may not create roles.
 
         Raises:
             LeaseHeld: it was not free in time.
@@ -67,7 +67,7 @@ class ProvisionLock:
                     self._wait(role, pid, origin)
 
     def acquire_server(self, connection: Any) -> None:
-        """Take the lock that only superusers can take, until the connection's transaction ends.
+        """Acquire the lock that only superusers can acquire, until the connection's transaction ends.
 
         Raises:
             LeaseHeld: it was not free in time.

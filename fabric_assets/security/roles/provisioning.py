@@ -1,7 +1,7 @@
 """Steps -> roles, databases, schemas and rights on the server, in a few transactions of many tenants each.
 
-What was done is looked at again: Postgres only warns where a login may not give or take a right. A call that was killed leaves whole transactions behind
-it, and the next one finds the rest.
+The server is surveyed again afterwards, because Postgres only warns where a login may not grant or revoke a right. A killed call leaves whole transactions
+behind it, and the next call finds the rest.
 """
 
 from collections.abc import Sequence
@@ -17,46 +17,46 @@ from fabric_assets.security.roles.server import Server
 from fabric_assets.security.roles.steps import Step
 from fabric_assets.security.roles.survey import survey
 
-# Tenants of one transaction. Each schema and role that it makes takes a lock until its end, and a server has room for a few thousand.
+# Tenants of one transaction. Each schema and role that it creates needs a lock until its end, and a server has room for a few thousand.
 _BATCH = 50
 
 
 @dataclass(frozen=True)
 class Provisioned:
-    """What came of it.
+    """The result of a provisioning.
 
     Args:
-        done: the findings that are no more.
-        left: those that still are, each with the server's reason where it gave one.
+        done: findings that were fixed.
+        left: findings that remain, each with the server's reason where it gave one.
     """
 
     done: tuple[Step, ...]
     left: tuple[tuple[Step, str], ...]
 
 
-def provision(server: Server, all_entitlements: Sequence[ServerEntitlements], logins: Logins, *, mends: bool = False) -> Provisioned:
-    """Make what is missing.
+def provision(server: Server, all_entitlements: Sequence[ServerEntitlements], logins: Logins, *, fix: bool = False) -> Provisioned:
+    """Create what is missing.
 
     Args:
-        mends: whether to take away as well what is too much.
+        fix: whether to remove surplus rights and objects as well.
 
     Raises:
         SecretError: the sealed store cannot be read or written.
     """
     found = survey(server, all_entitlements, logins)
-    wanted = [step for step in found if step.statements and (mends or step.kind == "missing")]
+    wanted = [step for step in found if step.statements and (fix or step.kind == "missing")]
     if not wanted:
         return Provisioned((), tuple((step, "") for step in found))
     reasons = _Applying(server, all_entitlements, logins).apply(wanted)
     left = {(step.tenant, step.finding): step for step in survey(server, all_entitlements, logins)}
     done = tuple(step for step in wanted if (step.tenant, step.finding) not in left)
-    # Where a login may not give or take a right that others gave, Postgres does nothing and warns.
+    # Where a login may not grant or revoke a right that others granted, Postgres does nothing and warns.
     tried = dict.fromkeys(((step.tenant, step.finding) for step in wanted), f"{server.user} may not change it") | reasons
     return Provisioned(done, tuple((step, tried.get(key, "")) for key, step in left.items()))
 
 
 class _Applying:
-    """Takes steps, and remembers why the server refused some."""
+    """Runs steps, and keeps the reasons for which the server refused some."""
 
     def __init__(self, server: Server, all_entitlements: Sequence[ServerEntitlements], logins: Logins) -> None:
         self._server, self._logins = server, logins
@@ -64,7 +64,7 @@ class _Applying:
         self._reasons: dict[tuple[str, str], str] = {}
 
     def apply(self, steps: Sequence[Step]) -> dict[tuple[str, str], str]:
-        """Take the steps; gives the server's reason for each that it refused."""
+        """Run the steps, and give the server's reason for each one that it refused."""
         for step in steps:
             if step.makes_database:
                 self._attempt([step], "")
@@ -85,8 +85,8 @@ class _Applying:
         return self._reasons
 
     def _attempt(self, steps: Sequence[Step], database: str) -> None:
-        """Run steps together; where the server refuses one, each by itself, so that it holds up no other."""
-        # Asked with the server's lock in hand: who offboards takes it too, once the mark stands, and finds what was made before.
+        """Run steps together. If the server refuses one, run each by itself, so that the others are done."""
+        # Checked while the server's lock is held: an offboarding acquires it too, after it has set its mark, and then finds what was created before.
         gone = {tenant: reason for tenant in {step.tenant for step in steps} if tenant and (reason := self._logins.find_offboarding(tenant))}
         self._reasons |= {(step.tenant, step.finding): gone[step.tenant] for step in steps if step.tenant in gone}
         steps = [step for step in steps if step.tenant not in gone]
@@ -115,7 +115,7 @@ class _Applying:
 
 
 def act_as(server: Server, owners: Sequence[str], statements: Sequence[str]) -> list[str]:
-    """Let a login that is no superuser act as tenants' roles, for the one transaction of these statements."""
+    """Let a login that is not a superuser act as tenants' roles, for the one transaction of these statements."""
     names, me = ", ".join(quote(owner) for owner in owners), quote(server.user)
     how = " with inherit true, set true" if server.version >= 160000 else ""
     return [f"grant {names} to {me}{how}", *statements, f"revoke {names} from {me}"]

@@ -1,4 +1,4 @@
-"""Entitlements and a server's roles and databases -> what of them is not as it should be."""
+"""Entitlements and the state of a server's roles and databases -> every difference between the two."""
 
 from collections.abc import Callable, Iterator
 
@@ -7,10 +7,10 @@ from fabric_assets.security.roles.catalog import PUBLIC, RoleState, ServerState
 from fabric_assets.security.roles.entitlements import ServerEntitlements
 from fabric_assets.security.roles.steps import Step, build_bi, build_login, build_owner, build_revokes, build_setting, join, name_grantee
 
-# Every server has these, and nothing of anybody's is in them.
+# Every server has these, and they hold nobody's data.
 _MAINTENANCE = ("postgres", "template1")
 _OWNER_RIGHTS, _READER_RIGHTS = frozenset({"CONNECT", "TEMPORARY"}), frozenset({"CONNECT"})
-# Says of a role's sealed password and of its own whether they are the same.
+# Answers whether a role has the password that is sealed.
 HasLogin = Callable[[ServerEntitlements, str, RoleState], bool]
 
 
@@ -58,7 +58,7 @@ def _find_owner_drift(entitlements: ServerEntitlements, owner: RoleState, state:
 
 
 def _find_bi_drift(entitlements: ServerEntitlements, state: ServerState, has_login: HasLogin) -> Iterator[Step]:
-    """Compare the login that reads: it may do what the readers' role may, and by default changes nothing."""
+    """Compare the login that reads. It has the rights of the readers' role, and its transactions are read-only by default."""
     tenant, name, role = entitlements.tenant, entitlements.bi, quote(entitlements.bi)
     bi = state.roles.get(name)
     if bi is None:

@@ -1,4 +1,4 @@
-"""Entitlements and what is in a database -> what of their schemas is not as it should be."""
+"""Entitlements and the contents of a database -> every difference in the tenants' schemas."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
@@ -129,7 +129,7 @@ def _find_contents(holders: Mapping[str, ServerEntitlements], database: str, sta
 
 
 def _describe_outsider(outsider: Outsider, tenant: str, database: str) -> Step:
-    """An object belongs to whom its schema belongs to; what has no schema, a person must look at."""
+    """Give an object to the owner of its schema; an object without a schema is left for a person to decide."""
     kind, name, role = outsider.kind, outsider.identity, outsider.role
     if outsider.owns:
         finding = f"role {role} owns {kind} {name} in database {database}, outside of its schemas"

@@ -1,4 +1,4 @@
-"""A login -> connections to the databases of its server, each under the one lock that all who make and drop roles wait for."""
+"""A login -> connections to the databases of its server, each with the lock for creating and dropping roles."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from fabric_assets.security.postgres_session import open_session
 from fabric_assets.security.roles.entitlements import ServerLogin
 from fabric_assets.security.roles.provision_lock import ProvisionLock
 
-# What blocks a change is another session's open transaction; who waits for ever would hold up all tenants.
+# Another session's open transaction can block a change; without limits it would hold up all tenants.
 _SETTINGS = {"statement_timeout": "0", "lock_timeout": "120s", "idle_in_transaction_session_timeout": "0", "idle_session_timeout": "0", "role": "none"}
 _CONNECT_TIMEOUT_SECONDS = 15
 # What libpq says where the server answered; it gives no SQLSTATE of a connection that did not come about.
@@ -27,7 +27,7 @@ Report = Callable[[str], None]
 
 
 class Server:
-    """The open connections, in autocommit.
+    """The open connections to a server's databases, in autocommit.
 
     Args:
         report: called where another process holds the lock.
@@ -41,7 +41,7 @@ class Server:
             self.version: int = first.server_version
             ((self.user, self.is_superuser),) = self.ask("select current_user::text, rolsuper from pg_catalog.pg_roles where rolname = current_user")
             if self.is_superuser:
-                # Before any database's: two who hold a lock each that the other waits for would wait in vain.
+                # Before any database's lock: two processes that acquired them in different orders would wait for each other.
                 guard = self._connections[_GUARD] = self._connect(login.database)
                 guard.autocommit = False
                 self._lock.acquire_server(guard)
@@ -73,13 +73,13 @@ class Server:
             return cursor.fetchall() if cursor.description else []
 
     def run(self, statements: list[str], *, database: str = "") -> None:
-        """Run statements in one round trip, which the server takes as one transaction."""
+        """Run statements in one round trip, which the server treats as one transaction."""
         if statements:
             with self.get(database or self.login.database).cursor() as cursor:
                 cursor.execute(";\n".join(statements))
 
     def close_database(self, database: str) -> None:
-        """Let a database go: one that has connections cannot be dropped."""
+        """Close the connection to a database: a database with connections cannot be dropped."""
         if connection := self._connections.pop(database, None):
             connection.close()
 
@@ -98,14 +98,14 @@ class Server:
 
 
 def build_parameters(login: ServerLogin, database: str, *, program: str) -> dict[str, Any]:
-    """All that libpq is told of a login, so that it looks nowhere else."""
+    """Build all of libpq's parameters for a login, so that libpq looks nowhere else for them."""
     own = {"host": login.host, "port": login.port, "dbname": database, "user": login.user, "password": login.password}
     return complete_login({**own, **login.query, "connect_timeout": _CONNECT_TIMEOUT_SECONDS, "options": "", "application_name": program})
 
 
 @contextmanager
 def open_server(login: ServerLogin, report: Report | None = None) -> Iterator[Server]:
-    """Connect, and hold the lock for the block.
+    """Connect, and hold the lock until the block ends.
 
     Raises:
         DestinationError: the login is refused.

@@ -1,4 +1,4 @@
-"""A difference between what is and what should be -> its words and the SQL that takes it away."""
+"""A difference between what is and what should be -> its description, and the SQL that removes it."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -7,25 +7,25 @@ from typing import Literal
 from fabric_assets.quoting import quote, quote_text
 from fabric_assets.security.roles.entitlements import ServerEntitlements
 
-# What stands for a password's verifier, and for the comment that says which password it is, until the statement is sent: neither is ever shown.
+# Placeholders for a password's verifier and for the comment that says which password it is. They are filled when the statement is sent, and never shown.
 VERIFIER, MARK = "'***'", "'ETL Fabric: the tenant''s login ***'"
 # missing: what a tenant needs; without statements only a person can give it surplus: what somebody has added, perhaps for a reason, and only --fix takes away.
 # unmendable: a person must look at it.
 Kind = Literal["missing", "surplus", "unmendable"]
 
-# What a right is called that its holder may pass on, beside the right itself: as REVOKE takes it back.
+# Marks a right that its holder may pass on. It is listed beside the right itself, as REVOKE names it.
 GRANT_OPTION = "GRANT OPTION FOR "
 
 
 @dataclass(frozen=True)
 class Step:
-    """One finding.
+    """One finding, with the statements that fix it.
 
     Args:
-        tenant: empty for what concerns the whole server.
-        database: where the statements run; empty for what belongs to no database.
-        login: the role whose password is to be put where VERIFIER stands; empty where there is none to put.
-        makes_database: whether it is the one that makes the database, which no transaction may do.
+        tenant: empty for a finding about the whole server.
+        database: the one in which the statements run; empty for statements of the whole server.
+        login: the role whose password replaces VERIFIER; empty for statements without a password.
+        makes_database: whether it creates the database, which cannot be done in a transaction.
     """
 
     tenant: str
@@ -46,10 +46,10 @@ def name_who(grantee: str) -> str:
 
 
 def build_revokes(rights: Collection[str], target: str, grantee: str) -> tuple[str, ...]:
-    """Take rights away, and what others got by them.
+    """Write the statements that revoke rights, also from those to whom the grantee passed them on.
 
     Args:
-        target: what the rights are on, as REVOKE names it.
+        target: the object of the rights, as REVOKE names it.
     """
     whole = [right for right in rights if not right.startswith(GRANT_OPTION)]
     options = [option for right in rights if right.startswith(GRANT_OPTION) and (option := right.removeprefix(GRANT_OPTION)) not in whole]
@@ -65,7 +65,7 @@ def join(words: Iterable[str]) -> str:
 
 
 def build_owner(entitlements: ServerEntitlements, *, limits_temp_files: bool) -> tuple[str, ...]:
-    """Make the role that owns the tenant's schemas."""
+    """Write the statements that create the role that owns the tenant's schemas."""
     role = quote(entitlements.owner)
     return (
         f"create role {role} login noinherit nosuperuser nocreatedb nocreaterole noreplication nobypassrls connection limit {entitlements.connections}",
@@ -75,7 +75,7 @@ def build_owner(entitlements: ServerEntitlements, *, limits_temp_files: bool) ->
 
 
 def build_bi(entitlements: ServerEntitlements) -> tuple[str, ...]:
-    """Make the login that reads the tenant's schemas."""
+    """Write the statements that create the login that reads the tenant's schemas."""
     role = quote(entitlements.bi)
     return (
         f"create role {role} login inherit nosuperuser nocreatedb nocreaterole noreplication nobypassrls",

@@ -12,9 +12,9 @@ from fabric_assets.security.roles.schema_drift import find_schema_drift
 from fabric_assets.security.roles.server import Server
 from fabric_assets.security.roles.steps import Step
 
-# What a database holds, and what everyone may do in it, when it has just been made.
+# The contents of a database that was just created, and the rights that everyone has in it.
 _FRESH = DatabaseState({"public": SchemaState("pg_database_owner", {PUBLIC: frozenset({"USAGE"})})}, {}, [], [], [], [])
-# Who reads one of the chosen tenants, and which tenants he reads, others included. A role that made another can act as it before version 16 alone.
+# Roles that read one of the chosen tenants, with all the tenants that they read. Only before version 16 can a role that created another act as it.
 _READERS = """
     select m.rolname::text, g.rolname::text
     from pg_catalog.pg_roles as m join pg_catalog.pg_roles as g on g.rolname like 'fabric\\_%%\\_ro' and {reads_g}
@@ -26,7 +26,7 @@ _FRESH_RIGHTS = frozenset({"CONNECT", "TEMPORARY"})
 
 
 def survey(server: Server, all_entitlements: Sequence[ServerEntitlements], logins: Logins) -> list[Step]:
-    """Find what differs, in the order in which it is to be done.
+    """Find all differences, in the order in which they are to be fixed.
 
     Raises:
         SecretError: the sealed store cannot be read.
@@ -51,7 +51,7 @@ def survey(server: Server, all_entitlements: Sequence[ServerEntitlements], login
 
 
 def describe_limits(server: Server, all_entitlements: Sequence[ServerEntitlements]) -> list[str]:
-    """Say what this login cannot do at all, whatever is asked of it."""
+    """Describe what this login can never do."""
     state = read_server(server, all_entitlements[:1])
     if state.may_limit_temp_files or not all_entitlements:
         return []
@@ -60,7 +60,7 @@ def describe_limits(server: Server, all_entitlements: Sequence[ServerEntitlement
 
 
 def describe_readers(server: Server, all_entitlements: Sequence[ServerEntitlements]) -> list[str]:
-    """Say who else reads the tenants: such a role is kept, but one that reads several brings one tenant's code to another's rows."""
+    """Describe who else reads the tenants. Such a role is kept, but one that reads several tenants lets one tenant's code reach another's rows."""
     how = "pg_has_role(m.oid, {0}.oid, 'MEMBER')"
     if server.version >= 160000:
         how = "(pg_has_role(m.oid, {0}.oid, 'USAGE') or pg_has_role(m.oid, {0}.oid, 'SET'))"
@@ -79,7 +79,7 @@ def _describe_reader(member: str, readers: Sequence[str]) -> str:
 
 
 def _find_misplaced(server: Server, all_entitlements: Sequence[ServerEntitlements]) -> Iterator[Step]:
-    """Name the tenants for whom nothing can be made: only a secret tells which database their urls name. They hold up no other."""
+    """Find the tenants whose database is another tenant's or does not exist. Only a secret says which database their urls name. The others go on."""
     known = {name for (name,) in server.ask("select datname::text from pg_catalog.pg_database where datallowconn")}
     own = {entitlements.database: entitlements.tenant for entitlements in all_entitlements if entitlements.has_own_database}
     for entitlements in all_entitlements:
