@@ -1,4 +1,4 @@
-"""A tenant -> the report of its walls."""
+"""A tenant -> the report of its isolation check."""
 
 from importlib import import_module
 
@@ -10,12 +10,12 @@ from fabric_assets.settings import Settings
 
 
 def is_walled_by_us(tenant: TenantConfig) -> bool:
-    """Whether the platform made the tenant's walls; else the tenant's login is the operator's own, and so is what it may do."""
+    """Whether the platform made the tenant's login. Otherwise the operator made it, and decides what it may do."""
     return get_kind(tenant).has_file or tenant.destination.managed
 
 
 def check_isolation(tenant: TenantConfig, settings: Settings) -> IsolationReport:
-    """Try to leave the tenant's own data, as the tenant; nothing that succeeds is used or kept."""
+    """Try as the tenant to reach other data than its own. Nothing that succeeds is used or kept."""
     try:
         attempts, notes = import_module(get_kind(tenant).walls).try_walls(tenant, settings)
     except FabricError as error:

@@ -1,7 +1,7 @@
-"""A DuckDB tenant -> what its SQL can reach beyond its own file, and who else can read that file. Each try runs under the lock of the tenant's models.
+"""A DuckDB tenant -> what its SQL can reach beyond its own file, and who else can read that file. Each try runs with the lock that the tenant's models hold.
 
-The SQL runs in the tenant's own file and in a scratch file, each opened to write and to read. In the scratch file macros answer in place of functions of
-DuckDB's, as a tenant's model may plant them. A neighbour's database and a text file lie beside it, so that there certainly is something to reach.
+The SQL runs in the tenant's own file and in a scratch file, each opened to write and to read. In the scratch file, macros replace some functions of DuckDB's,
+as a tenant's model could do. A neighbour's database and a text file are put beside it, so that there is something to reach.
 """
 
 import stat
@@ -43,7 +43,7 @@ _TRIES: tuple[tuple[str, str, str], ...] = (
     ("name", "another folder to write to", "set temp_directory = '{folder}'"),
     ("lift", "the limit of memory", "set memory_limit = '1TB'"),
 )
-# Answers that a tenant may leave in its file for queries on whether the file is locked, how large it is, and what it holds.
+# Macros that a tenant may leave in its file. They give false answers to whether the configuration is locked, how large the file is, and what it holds.
 _PLANTED = (
     *("current_setting(name) as true", "getvariable(name) as true", "count_star() as 1", "count(value) as 1", "current_database() as 'main'"),
     *("duckdb_settings() as table select 'lock_configuration' as name, 'true' as value", "duckdb_tables() as table select 1 as table_name"),
@@ -53,12 +53,12 @@ _WORST: tuple[Outcome, ...] = ("denied", "untried", "succeeded")
 
 
 def try_walls(tenant: TenantConfig, settings: Settings) -> tuple[list[Attempt], list[str]]:
-    """Try everything; give the attempts, and what is to be known of them."""
+    """Try everything, and give the attempts with notes on them."""
     file = naming.warehouse_file(settings.data_dir, tenant.tenant)
     others = sorted(other for other in file.parent.glob("*.duckdb") if other != file) if file.parent.is_dir() else []
     notes = [] if file.exists() else ["nothing has been loaded yet: the tenant has no file"]
     attempts = [*_look_at_modes(file)]
-    # Where there are more files than are tried, each has its turn.
+    # Of many files, a check tries a random sample: over time, each one.
     chosen = SystemRandom().sample(others, min(len(others), _MOST_FILES))
     with tempfile.TemporaryDirectory(prefix="fabric-isolation-") as folder:
         tries = [*_list_tries(Path(folder), chosen)]
@@ -75,7 +75,7 @@ def _look_at_modes(file: Path) -> Iterator[Attempt]:
 
 
 def _list_tries(folder: Path, others: list[Path]) -> Iterator[tuple[str, str, str]]:
-    """Each action, its target and its statement."""
+    """List the action, target and statement of each try."""
     for action, target, statement in _TRIES:
         yield action, target, statement.format(folder=folder)
     for number, other in enumerate(others):
@@ -83,7 +83,7 @@ def _list_tries(folder: Path, others: list[Path]) -> Iterator[tuple[str, str, st
 
 
 def _try_everywhere(tries: list[tuple[str, str, str]], folder: Path, file: Path, notes: list[str], settings: Settings) -> Iterator[list[Attempt]]:
-    """Try all in each file that can be opened, in each way to open it."""
+    """Run all tries in each file that can be opened, opened to write and to read."""
     import duckdb
 
     duckdb_files.make_file(folder / "neighbour.duckdb")
@@ -132,5 +132,5 @@ def _try(execute: Callable[[str], object], action: str, target: str, statement: 
 
 
 def _get_kind(error: Exception) -> str:
-    """The error without its text, which may hold a path or a line of a file."""
+    """Give an error's kind without its text, which may hold a path or a line of a file."""
     return str(error).split(":", 1)[0][:60]

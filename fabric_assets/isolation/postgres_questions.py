@@ -1,11 +1,11 @@
-"""What the server itself says that the connected login may do, beyond its own: one query each, over all there is.
+"""Queries that ask the server what the connected login may do beyond its own data: one query for each kind of right, over all objects.
 
-Trying shows what happens; asking reaches what is too much to be tried each time, and what no transaction can take back (`alter system`).
+They complete the tries: they reach what is too much to try each time, and what no transaction can undo (`alter system`).
 Each query has a topic, and gives actions with their targets. `mine` are the login's own schemas, `me` its name, `readers` the roles that belong to it.
 """
 
-# Of relations that are not the tenant's own: in other schemas, or another's in its own, where a view reads what its owner may. What came with an extension
-# is left out: it holds nobody's rows.
+# Relations that are not the tenant's own: those in other schemas, and others' in its own schemas, since a view reads what its owner may. What came with an
+# extension is left out: it holds nobody's rows.
 _STRANGE_RELATIONS = """
     select c.oid, c.relkind, n.nspname || '.' || c.relname as name, n.nspname, c.relname
     from pg_catalog.pg_class as c
@@ -21,7 +21,7 @@ _STRANGE_SCHEMAS = """
 """
 
 QUESTIONS: tuple[tuple[str, str], ...] = (
-    # The role itself, and what it can become.
+    # The role itself, and the roles that it can become.
     (
         "attributes of a superuser",
         """
@@ -79,7 +79,7 @@ QUESTIONS: tuple[tuple[str, str], ...] = (
         where case relkind when 'S' then has_sequence_privilege(oid, 'USAGE, SELECT, UPDATE') end
         """,
     ),
-    # What will be there tomorrow.
+    # Rights on objects that do not exist yet.
     (
         "default privileges of others",
         """
@@ -92,7 +92,7 @@ QUESTIONS: tuple[tuple[str, str], ...] = (
         and (a.grantee = 0 or (pg_has_role(a.grantee, 'MEMBER') and not a.grantee = any(select oid from pg_catalog.pg_roles where rolname = any(%(readers)s))))
     """,
     ),
-    # Ways out of SQL and out of this database.
+    # Rights that reach beyond SQL and beyond this database.
     (
         "functions that are not for everyone",
         """
@@ -163,7 +163,7 @@ QUESTIONS: tuple[tuple[str, str], ...] = (
     ),
 )
 
-# A view of the tenant's calls its functions with the rights of who reads it: nobody who does should read another tenant, too.
+# A view of the tenant's calls functions with the rights of the role that reads it, so that role should read no other tenant.
 READERS_OF_SEVERAL = f"""
     with reader as materialized (
         select r.oid, r.rolname from pg_catalog.pg_roles as r
@@ -213,7 +213,7 @@ DATABASES = """
     order by not has_database_privilege(oid, 'CONNECT'), random()
     limit %(most)s
 """
-# Is there anything in a database that let the login in?
+# Whether a database that let the login in holds anything.
 CONTENTS = """
     select count(*) from pg_catalog.pg_class as c
     inner join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
@@ -224,7 +224,7 @@ EXTENSIONS = """
     select name from pg_catalog.pg_available_extensions
     where installed_version is null and name in ('dblink', 'postgres_fdw', 'file_fdw', 'adminpack', 'plpython3u', 'plperlu')
 """
-# Tenants on this server, by their roles, and where these are not ours, by the schema that each load makes.
+# Tenants on this server: by their roles, or by the schema that each load creates where the platform did not create the roles.
 TENANTS = r"""
     select substr(o.rolname, 8) from pg_catalog.pg_roles as o
     where o.rolname ~ '^fabric_.' and o.rolcanlogin and exists (select from pg_catalog.pg_roles as r where r.rolname = o.rolname || '_ro')

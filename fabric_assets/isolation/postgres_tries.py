@@ -1,6 +1,6 @@
-"""What is there on a server -> the statements that a walled-in login must be denied.
+"""The objects on a server -> the statements that must be denied to a tenant's login.
 
-None does harm where it is not denied: it reads no row, writes none, and fails or is rolled back.
+None does harm if it is not denied: it reads and writes no row, and fails or is rolled back.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,7 +19,7 @@ class Try:
     """A statement, and what it would do.
 
     Args:
-        beyond: codes of errors that only those see who have the privilege.
+        beyond: codes of errors that occur only if the login has the privilege.
     """
 
     action: str
@@ -56,10 +56,10 @@ _OF_SHARED_DATABASES = (Try("create", "a schema in the database", f"create schem
 
 
 def build_fixed_tries(extensions: Iterable[str], *, owns_database: bool) -> Iterator[Try]:
-    """Give what is tried on every server.
+    """Build the tries of every server.
 
     Args:
-        extensions: that are there to be installed.
+        extensions: those that can be installed.
     """
     yield from _FIXED
     if not owns_database:
@@ -69,14 +69,14 @@ def build_fixed_tries(extensions: Iterable[str], *, owns_database: bool) -> Iter
 
 
 def build_schema_tries(schemas: Iterable[str]) -> Iterator[Try]:
-    """Give what is tried on schemas of others."""
+    """Build the tries on others' schemas."""
     for schema in schemas:
         yield Try("list", f"schema {schema}", f"select 1 from {quote(schema)}.{_PROBE}", (_NO_TABLE,))
         yield Try("create in", f"schema {schema}", f"create table {quote(schema)}.{_PROBE} ()")
 
 
 def build_relation_tries(relations: Iterable[tuple[str, str, str]]) -> Iterator[Try]:
-    """Give what is tried on tables and views of others.
+    """Build the tries on others' tables and views.
 
     Args:
         relations: schema, name and Postgres's word for the kind.
@@ -90,7 +90,7 @@ def build_relation_tries(relations: Iterable[tuple[str, str, str]]) -> Iterator[
 
 
 def build_role_tries(roles: Iterable[str]) -> Iterator[Try]:
-    """Give what is tried on roles of others."""
+    """Build the tries on others' roles."""
     for role in roles:
         yield Try("become by set role", role, f"set local role {quote(role)}")
         yield Try("become by set session authorization", role, f"set local session authorization {quote(role)}")
@@ -99,7 +99,7 @@ def build_role_tries(roles: Iterable[str]) -> Iterator[Try]:
 
 
 def get_outcome(each: Try, code: str | None) -> tuple[Outcome, str] | None:
-    """Say what an error means: denied, done, or not tried at all and why; None where the target has gone since it was listed."""
+    """Translate an error's code into an outcome and its reason. Give None where the target was dropped after it was listed."""
     if code == _DENIED:
         return "denied", ""
     if code in each.beyond:

@@ -1,7 +1,7 @@
-"""A Postgres tenant -> what its login can reach beyond its own schemas: the server is asked, and each way out is tried.
+"""A Postgres tenant -> what its login can reach beyond its own schemas: the server is asked, and statements are tried.
 
-Other tenants are found in the server's catalog, for this process may serve only some of them. Each try is a transaction that is rolled back, and reads
-no row: what succeeds is not used. Only the server's word that a privilege is missing counts as denied; anything else that goes wrong is untried.
+Other tenants are found in the server's catalog, because this process may serve only some of them. Each try is a transaction that is rolled back, and reads no
+row. Only the server's answer that a privilege is missing counts as denied; after any other error the try counts as untried.
 """
 
 from collections.abc import Iterator
@@ -21,13 +21,13 @@ from fabric_assets.settings import Settings
 _MOST = 200
 _LOCK_TIMEOUT = "500ms"
 _SHARED = (
-    "the catalog of this database shows the tenant names, columns, the text of views, row counts and sizes of {count:,} schemas of other tenants;"
+    "in this database's catalog the tenant sees names, columns, view texts, row counts and sizes of {count:,} schemas of other tenants;"
     " isolation: database shows none of it (docs/security.md)"
 )
 
 
 def try_walls(tenant: TenantConfig, settings: Settings) -> tuple[list[Attempt], list[str]]:
-    """Try everything; give the attempts, and what is to be known of them.
+    """Try everything, and give the attempts with notes on them.
 
     Raises:
         FabricError: the tenant's own database cannot be reached.
@@ -86,7 +86,7 @@ class _Walls:
             yield Attempt("be read by", "roles that read several tenants", "denied")
 
     def reset(self) -> Iterator[Attempt]:
-        """Go back to the role that logged in: another one, where a shared login has taken on the tenant's role."""
+        """Try to go back to the role that logged in: another one, if a shared login has switched to the tenant's role."""
         who = "select current_user, session_user"
         before = self.query(who)
         with self._connection.cursor() as cursor:
@@ -98,7 +98,7 @@ class _Walls:
         self._connection.rollback()
 
     def try_all(self) -> Iterator[Attempt]:
-        """Try what can be tried in a transaction."""
+        """Run the tries that can be rolled back."""
         relations = self.query(questions.RELATIONS, most=_MOST)
         roles = [str(name) for (name,) in self.query(questions.ROLES, most=_MOST)]
         extensions = [str(name) for (name,) in self.query(questions.EXTENSIONS)]
@@ -132,7 +132,7 @@ class _Walls:
 
 
 def _try_database(login: dict[str, Any], name: str, *, may_connect: bool) -> Iterator[Attempt]:
-    """Connect to another database of the server. One that lets the login in and is empty, as Postgres makes them, gives nothing away."""
+    """Try to connect to another database of the server. An empty one that lets the login in, as Postgres creates them, is no finding."""
     import psycopg2
 
     extra = {key: value for key, value in login["query"].items() if key not in {"options", "connect_timeout"}}
@@ -140,7 +140,7 @@ def _try_database(login: dict[str, Any], name: str, *, may_connect: bool) -> Ite
     try:
         connection = psycopg2.connect(**complete_login({**parts, "dbname": name, "connect_timeout": 15, **extra}))
     except psycopg2.OperationalError:
-        # libpq gives no code for what goes wrong on the way in; the catalog knows whether the privilege was missing.
+        # libpq gives no code for a failed connection; the catalog says whether the privilege is missing.
         yield Attempt("connect to", f"database {name}", "untried" if may_connect else "denied", "it may, but could not" if may_connect else "")
         return
     with closing(connection), connection.cursor() as cursor:

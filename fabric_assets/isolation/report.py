@@ -1,10 +1,10 @@
-"""What was tried against one tenant's walls, and what came of it: names of things, never what is in them."""
+"""The attempts to leave one tenant's own data, and their outcomes. They name objects, never their contents."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-# exposed: a grant of the operator's, not a wall of ours, lets the tenant reach another's data by somebody else.
+# exposed: another role that an operator granted rights to lets the tenant reach other tenants' data.
 Outcome = Literal["denied", "succeeded", "untried", "exposed"]
 
 
@@ -13,8 +13,8 @@ class Attempt:
     """One try.
 
     Args:
-        action: in the words of a sentence whose subject is the tenant: `read`, `become`.
-        target: what was to be read, written, become.
+        action: a verb whose subject is the tenant: `read`, `become`.
+        target: the object of that verb.
         reason: why it could not be tried.
     """
 
@@ -29,11 +29,11 @@ class Attempt:
 
 @dataclass(frozen=True)
 class IsolationReport:
-    """One tenant's check.
+    """The result of one tenant's check.
 
     Args:
-        walls_are_ours: whether the platform made the walls; else the login is the operator's own, and so is what it may do.
-        notes: what a reader should know of how much was there to try on.
+        walls_are_ours: whether the platform made the tenant's login. Otherwise the operator made it, and decides what it may do.
+        notes: facts that limit what the check could try.
     """
 
     tenant: str
@@ -51,7 +51,7 @@ class IsolationReport:
 
     @property
     def severity(self) -> Literal["error", "warn"]:
-        """An error is a wall of ours that does not hold; what was not proven, or is not ours to prove, is a warning."""
+        """Give `error` if a tenant with the platform's login could leave its data. What could not be tried, or is the operator's decision, is a warning."""
         unproven = (self.list("untried") or self.list("exposed")) and not self.list("succeeded")
         return "error" if self.walls_are_ours and not unproven else "warn"
 
@@ -69,7 +69,7 @@ class IsolationReport:
         if exposed := self.list("exposed"):
             yield f"by grants that an operator has made, the tenant could {_join(exposed)}"
         if untried := self.list("untried"):
-            yield f"not proven, for this could not be tried: {_join(untried)}"
+            yield f"not proven, because these could not be tried: {_join(untried)}"
         yield from self.notes
 
 

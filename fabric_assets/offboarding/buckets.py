@@ -1,4 +1,4 @@
-"""A tenant's inboxes in buckets -> their objects counted and deleted: what customers dropped, archive and quarantine with it."""
+"""A tenant's inboxes in buckets -> their objects counted and deleted, with archive and quarantine."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from fabric_assets.settings import Settings
 
 
 def count_objects(config: TenantConfig | None, settings: Settings) -> dict[str, dict[str, int]]:
-    """Objects and bytes below each inbox's prefix.
+    """Count objects and bytes below each inbox's prefix.
 
     Raises:
         SourceUnavailable: a bucket cannot be reached.
@@ -45,7 +45,7 @@ def _open_buckets(config: TenantConfig | None, settings: Settings) -> Iterator[t
 
 
 def _find(bucket: Any, base: str) -> dict[str, int]:
-    """Below the prefix and not beside it: acme/ads, never acme/ads_old."""
+    """Find the objects below a prefix, not beside it: acme/ads, never acme/ads_old."""
     try:
         found = bucket.find(base, detail=True)
     except FileNotFoundError:

@@ -1,5 +1,5 @@
-"""A finished journal and its proof -> the certificate, as JSON and as Markdown. It says what was deleted and how much, when, by whom; never a secret or a
-row."""
+"""A finished journal and its proof -> the certificate, as JSON and as Markdown. It says what was deleted, how much, when and by whom. It holds no secret and
+no row."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ OUTSIDE = (
 
 def build_certificate(tenant: str, journal: Journal, left: Sequence[str]) -> dict[str, Any]:
     """Args:
-    left: what the proof has found; a certificate is given only where that is nothing.
+    left: what the proof has found to be left; a certificate is written only if that is empty.
     """
     steps = journal.steps
     return {
@@ -42,21 +42,21 @@ def build_certificate(tenant: str, journal: Journal, left: Sequence[str]) -> dic
 
 
 def write_certificate(certificate: Mapping[str, Any], data_dir: Path) -> Path:
-    """Keep the certificate, and an earlier one of the same tenant beside it.
+    """Write the certificate, and keep an earlier one of the same tenant beside it.
 
     Returns:
-        the JSON's path; the Markdown lies beside it.
+        the JSON's path; the Markdown is beside it.
     """
     file = naming.offboarding_certificate(data_dir, certificate["tenant"])
     set_earlier_aside(file)
     write_durably(file.with_suffix(".md"), to_markdown(certificate).encode())
-    # Last, since its being there says that all is done.
+    # Written last, because its existence says that the offboarding is complete.
     write_durably(file, json.dumps(certificate, indent=1).encode())
     return file
 
 
 def set_earlier_aside(file: Path) -> None:
-    """The certificate of an earlier time is evidence, too: it keeps its content under the time at which that began."""
+    """Rename the certificate of an earlier offboarding after the time at which that one began: it is evidence too."""
     if file.exists():
         moment = "".join(letter for letter in json.loads(file.read_bytes())["begun"]["at"] if letter.isalnum())
         for suffix in (".md", ".json"):
@@ -65,7 +65,7 @@ def set_earlier_aside(file: Path) -> None:
 
 
 def to_markdown(certificate: Mapping[str, Any]) -> str:
-    """The same for people."""
+    """Write the certificate for people."""
     begun, deleted, export = certificate["begun"], certificate["deleted"], certificate["export"]
     lines = [
         f"# Offboarding of {certificate['tenant']}",

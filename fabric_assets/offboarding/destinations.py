@@ -1,5 +1,4 @@
-"""A tenant -> where its rows may be: its DuckDB file, and the Postgres server that its YAML names. Where the YAML is gone, FABRIC_PROVISION_URL names the
-server."""
+"""A tenant -> where its rows may be: its DuckDB file, and the Postgres server of its YAML. Without a YAML file, FABRIC_PROVISION_URL names the server."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -32,8 +31,8 @@ _UNPREPARED = "schemas of dbt models other than staging, intermediate and marts:
 @dataclass(frozen=True)
 class Destinations:
     """Args:
-    unknown: what could not be looked at, in words.
-    is_gone: whether all of it was proved to be gone, as may be the secrets by now that would open it: then nobody looks.
+    unknown: what could not be searched, in words.
+    is_gone: whether an earlier call has proved that all of it is gone. The secrets that would open it may be gone too, so it is not searched again.
     """
 
     warehouses: tuple[Warehouse, ...]
@@ -43,12 +42,12 @@ class Destinations:
 
 
 def build_name_matcher(tenant: str, settings: Settings, graph: ProjectGraph | None) -> TenantNameMatcher:
-    """What names the tenant, beside all others that there are."""
+    """Build the matcher of the tenant's name, which leaves out all other tenants' names."""
     return TenantNameMatcher(tenant, others=_list_tenants(settings), schemas=graph.schemas if graph else ())
 
 
 def get_graph(config: TenantConfig | None, settings: Settings) -> tuple[ProjectGraph | None, tuple[str, ...]]:
-    """The dbt project, and what is not known for want of it."""
+    """Load the dbt project. Give what is unknown without it, in words, where it cannot be read."""
     if config is not None and config.transform is None:
         return None, ()
     try:
@@ -59,10 +58,10 @@ def get_graph(config: TenantConfig | None, settings: Settings) -> tuple[ProjectG
 
 
 def find_destinations(tenant: str, config: TenantConfig | None, settings: Settings, *, matcher: TenantNameMatcher, graph: ProjectGraph | None) -> Destinations:
-    """Say where to look; a DuckDB file counts also where the destination is another one by now.
+    """Find where the tenant's rows may be. A DuckDB file counts even if the destination is another one by now.
 
     Raises:
-        ConfigurationError: a login is missing that can drop what there is, or a role that there may be is another tenant's.
+        ConfigurationError: the login that can drop the tenant's data is missing, or one of its roles may be another tenant's.
     """
     journal = read_journal(naming.offboarding_journal(settings.data_dir, tenant))
     if journal is not None and PROVED in journal.steps:
@@ -97,7 +96,7 @@ def find_destinations(tenant: str, config: TenantConfig | None, settings: Settin
 
 
 def _refuse_shared_roles(tenant: str, others: Iterable[str]) -> None:
-    """Where there is YAML the loader has made sure; without it a name is all that there is, and `fabric_acme_ro` may be acme's or acme_ro's."""
+    """Refuse roles that may be another tenant's: `fabric_acme_ro` may be acme's or acme_ro's. For a tenant with YAML, the loader has checked this."""
     own = {*naming.list_roles(tenant)}
     for other in sorted(others):
         if shared := own & {*naming.list_roles(other)}:
@@ -115,7 +114,7 @@ def _get_reader(config: TenantConfig, settings: Settings) -> ServerLogin | None:
 
 
 def _get_sealed_login(tenant: str, server: ServerLogin, settings: Settings) -> ServerLogin | None:
-    """The tenant's own login where there is no YAML: its password may be sealed yet."""
+    """Give the own login of a tenant without YAML, if its password is still sealed."""
     try:
         if naming.WAREHOUSE_LOGIN not in list_secrets(tenant, settings=settings):
             return None
@@ -130,9 +129,9 @@ def _build_login(origin: str, parts: dict) -> ServerLogin:
 
 
 def _list_tenants(settings: Settings) -> Iterable[str]:
-    """Names by their files alone; other code locations' too.
+    """List the tenants of all code locations, by the names of their files.
 
     Raises:
-        ConfigurationError: there is no such folder: who does not know the others cannot leave theirs alone.
+        ConfigurationError: the folder does not exist. Without knowing the other tenants, their data cannot be left alone.
     """
     return [*get_tenant_files(settings.tenants_dir).paths]

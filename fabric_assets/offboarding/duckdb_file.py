@@ -1,6 +1,6 @@
-"""A tenant's DuckDB file as the warehouse that is to go; the file itself goes with the tenant's other files.
+"""A tenant's DuckDB file as the warehouse to delete. The file itself is deleted with the tenant's other files.
 
-Opened by its path and not by the tenant's YAML, which may be gone already.
+It is opened by its path and not by the tenant's YAML, which may be gone already.
 """
 
 import re
@@ -17,7 +17,7 @@ from fabric_assets.quoting import quote
 
 _BATCH_ROWS = 10_000
 _MEMORY = "256MB"
-# Types that Arrow and Parquet both carry as they are, also within lists, structs and maps.
+# Types that Arrow and Parquet both store exactly, also within lists, structs and maps.
 _PLAIN = {
     *("BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "FLOAT", "DOUBLE", "DECIMAL", "VARCHAR", "BLOB"),
     *("DATE", "TIME", "TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "WITH", "ZONE", "STRUCT", "MAP"),
@@ -26,8 +26,10 @@ _FIELD_NAME = re.compile(r'"(?:[^"]|"")*"')
 
 
 class DuckDbFile(Warehouse):
-    """Args:
-    file: which exists.
+    """The warehouse of a tenant on DuckDB.
+
+    Args:
+        file: a file that exists.
     """
 
     has_catalog = False
@@ -59,7 +61,7 @@ class DuckDbFile(Warehouse):
             rows = _count(connection, table)
             result = connection.execute(f"select {', '.join(column.sql for column in columns)} from {table}")
             open_reader = getattr(result, "to_arrow_reader", None) or result.fetch_record_batch  # the name before DuckDB 1.5
-            # Half read and not closed, as where it fails, it would keep the file, and the next connection in this process would wait for it without end.
+            # If a failure left it half read and open, it would keep the file, and the next connection in this process would wait forever.
             with open_reader(_BATCH_ROWS) as batches:
                 yield rows, batches
 

@@ -1,7 +1,7 @@
 """A tenant's tables and models -> one Parquet file each below DIR/<tenant>, and a manifest; read back and counted before anything is deleted.
 
-A row group at a time, so that a table of any size needs little memory. Types are kept exactly. Where a value does not fit the Parquet type (a NaN among
-decimals, infinity as a date), the column is kept as the database writes it. The manifest says so.
+It writes one row group at a time, so a table of any size needs little memory. Types are kept exactly. If a value does not fit the Parquet type (a NaN among
+decimals, infinity as a date), the column is exported as the database's text. The manifest says so.
 """
 
 import hashlib
@@ -28,10 +28,10 @@ _CHUNK = 1 << 20
 
 
 def prepare_export(folder: Path, begun: Mapping[str, str]) -> None:
-    """Make the folder that takes an export, or go on with the one that this offboarding has begun.
+    """Create the folder of an export, or continue with the one that this offboarding has begun.
 
     Raises:
-        ConfigurationError: somebody else's files are there.
+        ConfigurationError: it holds other files already.
     """
     mark = folder / _MARK
     if folder.exists() and any(folder.iterdir()) and (not mark.is_file() or json.loads(mark.read_bytes()) != dict(begun)):
@@ -42,10 +42,10 @@ def prepare_export(folder: Path, begun: Mapping[str, str]) -> None:
 
 
 def export_tables(warehouses: Sequence[Warehouse], folder: Path, tenant: str, report: Callable[[str], None]) -> dict[str, Any]:
-    """Write every table, every view that the database can execute, and the manifest, which names the others.
+    """Write every table, every view that the database can execute, and the manifest. The manifest names the views that are left out.
 
     Raises:
-        DestinationError: what was read back is not what the database holds.
+        DestinationError: an exported file does not hold what the database holds.
     """
     files, left = list[dict[str, Any]](), list[dict[str, str]]()
     for number, warehouse in enumerate(warehouses, start=1):
@@ -56,7 +56,7 @@ def export_tables(warehouses: Sequence[Warehouse], folder: Path, tenant: str, re
             try:
                 files.append(_export(warehouse, relation, part, folder))
             except Exception as error:
-                # A view keeps nothing itself, and may have been broken for years. But a full disk or a lost connection is not a fault of the view.
+                # A view holds no rows itself, and may have been broken for years. But a full disk or a lost connection is not the view's fault.
                 if is_own_fault(error) or relation.kind != "view" or not (reason := warehouse.find_fault(relation)):
                     raise
                 left.append({"schema": relation.schema, "view": relation.name, "reason": reason})
@@ -68,10 +68,10 @@ def export_tables(warehouses: Sequence[Warehouse], folder: Path, tenant: str, re
 
 
 def check_export(result: Mapping[str, Any]) -> None:
-    """Make sure that what was exported still lies there, byte for byte.
+    """Check that the exported files are still there, byte for byte.
 
     Raises:
-        DestinationError: it does not.
+        DestinationError: a file is missing or has changed.
     """
     for entry in result["files"]:
         file = Path(result["folder"]) / entry["file"]
@@ -128,7 +128,7 @@ def _write(warehouse: Warehouse, relation: Relation, columns: Sequence[Column], 
 
 
 def _write_rows(warehouse: Warehouse, relation: Relation, columns: Sequence[Column], stream: BinaryIO) -> tuple[int, int]:
-    """How many rows there are, and how many were written."""
+    """Write a relation's rows. Give how many rows there are, and how many were written."""
     written = 0
     with warehouse.read(relation, columns) as (rows, batches):
         empty = pa.RecordBatch.from_arrays([pa.array([], kind) for kind in batches.schema.types], schema=batches.schema)
@@ -140,7 +140,7 @@ def _write_rows(warehouse: Warehouse, relation: Relation, columns: Sequence[Colu
 
 
 def _name(name: str) -> str:
-    """A database's name as one step of a path, whatever is in it: no slash, no leading dot, not too long."""
+    """Write a database's name, whatever its characters, as one step of a path: without slashes or a leading dot, and not too long."""
     encoded = percent_encode(name, safe="")
     if encoded.startswith("."):
         encoded = f"%2E{encoded[1:]}"

@@ -1,6 +1,6 @@
 """The steps of an offboarding -> a file that outlives the process, so that the next call goes on where the last one ended.
 
-Counts are written before the first thing is deleted: a call that comes later finds less, and the certificate must tell the whole.
+Counts are written before anything is deleted: a later call finds less, but the certificate must list everything.
 """
 
 import getpass
@@ -22,11 +22,11 @@ PROVED = "proved"
 
 
 class Journal:
-    """What has been done of one tenant's offboarding.
+    """The record of what one tenant's offboarding has done.
 
     Args:
-        request: what was asked for when it began.
-        steps: what each finished step has found or done.
+        request: the options with which it began.
+        steps: the result of each finished step.
     """
 
     def __init__(self, file: Path, content: dict[str, Any]) -> None:
@@ -34,7 +34,7 @@ class Journal:
 
     @property
     def begun(self) -> dict[str, Any]:
-        """When, by whom and on what: fixed at the beginning."""
+        """The time, user and machine of the beginning."""
         return self._content["begun"]
 
     @property
@@ -46,12 +46,12 @@ class Journal:
         return self._content["steps"]
 
     def finish(self, step: str, result: Any) -> None:
-        """Write durably that a step is done, and what came of it."""
+        """Write durably that a step is done, and its result."""
         self._content["steps"][step] = result
         self._write()
 
     def close(self) -> None:
-        """Remove it: the certificate stands in its place."""
+        """Remove the file: the certificate replaces it."""
         self.file.unlink(missing_ok=True)
         sync_folder(self.file.parent)
 
@@ -60,10 +60,10 @@ class Journal:
 
 
 def open_journal(tenant: str, data_dir: Path, request: dict[str, Any]) -> Journal:
-    """Read the journal of an offboarding that has begun, or begin one: from then on the tenant takes no work.
+    """Read the journal of an offboarding that has begun, or begin one. From then on all work for the tenant is refused.
 
     Raises:
-        ConfigurationError: it was written by a version that this one does not understand.
+        ConfigurationError: another version wrote it, in a format that this one does not read.
     """
     file = naming.offboarding_journal(data_dir, tenant)
     make_private_folder(file.parent)
@@ -76,7 +76,7 @@ def open_journal(tenant: str, data_dir: Path, request: dict[str, Any]) -> Journa
 
 def read_journal(file: Path) -> Journal | None:
     """Raises:
-    ConfigurationError: it was written by a version that this one does not understand.
+    ConfigurationError: another version wrote it, in a format that this one does not read.
     """
     try:
         content = json.loads(file.read_bytes())
@@ -88,7 +88,7 @@ def read_journal(file: Path) -> Journal | None:
 
 
 def write_durably(file: Path, content: bytes) -> None:
-    """Put a whole private file in place, on the disk before this returns."""
+    """Write a private file atomically. It is on the disk when this returns."""
 
     def write(stream: Any) -> None:
         stream.write(content)
@@ -100,7 +100,7 @@ def write_durably(file: Path, content: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Let the names in a folder reach the disk."""
+    """Sync the names in a folder to the disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -1,6 +1,6 @@
-"""A tenant -> the files and folders of FABRIC_DATA_DIR that are its own, counted, and deleted.
+"""A tenant -> its own files and folders in FABRIC_DATA_DIR, counted and deleted.
 
-Links are removed, never followed: what they lead to is not ours to delete, and is named as left.
+Links are removed, never followed: what they lead to is not the platform's to delete, and is reported as left.
 """
 
 import os
@@ -19,8 +19,10 @@ _OWNED = ("warehouse", "loads", "dbt", "inbox", "secrets", "errors")
 
 @dataclass
 class Count:
-    """Args:
-    inbox files count by the folder they lie in: dropped, archive, quarantine.
+    """Files and bytes of one kind.
+
+    Args:
+        parts: an inbox's files by the folder that they are in: dropped, archive, quarantine.
     """
 
     files: int = 0
@@ -34,12 +36,12 @@ class Count:
 def find_local_data(
     tenant: str, data_dir: Path, config: TenantConfig | None, runs: Iterable[str] = (), *, names: Callable[[Path], bool] = lambda file: False
 ) -> dict[str, list[Path]]:
-    """The tenant's own paths that exist, by kind.
+    """Find the tenant's own paths that exist, by kind.
 
     Args:
-        names: whether a file names the tenant: a traceback of no single tenant's work goes with each one that it names.
-        config: without it, inboxes elsewhere than inbox/<tenant> are not known.
-        runs: ids of its runs, which may have left a mark.
+        names: whether a file names the tenant. A traceback that belongs to no single tenant is deleted with each tenant that it names.
+        config: without it, only the inbox at inbox/<tenant> is known.
+        runs: ids of its runs, which may have left marks.
     """
     warehouse = naming.warehouse_file(data_dir, tenant)
     secrets = naming.sealed_secrets_file(data_dir, tenant)
@@ -57,7 +59,7 @@ def find_local_data(
 
 
 def find_inboxes(tenant: str, data_dir: Path, config: TenantConfig | None) -> Iterator[Path]:
-    """Inboxes below FABRIC_DATA_DIR, links not followed."""
+    """Find the tenant's inboxes below FABRIC_DATA_DIR, without following links."""
     folders = {Path(naming.inbox_dir(data_dir, tenant))}
     for source in get_csv_sources(config).values():
         if "://" not in source.path or source.path.startswith("file://"):
@@ -67,7 +69,7 @@ def find_inboxes(tenant: str, data_dir: Path, config: TenantConfig | None) -> It
 
 
 def get_foreign_paths(tenant: str, data_dir: Path, config: TenantConfig | None) -> list[str]:
-    """What the tenant's YAML names and an offboarding leaves alone: folders and files of the operator's."""
+    """Describe the operator's folders and files that the tenant's YAML names. An offboarding does not delete them."""
     if config is None:
         return []
     own, foreign = [*find_inboxes(tenant, data_dir, config)], set[str]()
@@ -83,7 +85,7 @@ def get_foreign_paths(tenant: str, data_dir: Path, config: TenantConfig | None) 
 
 
 def is_anothers(path: Path, data_dir: Path, others: Container[str]) -> bool:
-    """Whether a file of the data folder is another tenant's own. Offboarding neither judges nor deletes what that tenant keeps in it."""
+    """Whether a file of the data folder is another tenant's own. An offboarding neither searches nor deletes such a file."""
     if not path.is_relative_to(data_dir):
         return False
     folder, *rest = path.relative_to(data_dir).parts
@@ -91,7 +93,7 @@ def is_anothers(path: Path, data_dir: Path, others: Container[str]) -> bool:
 
 
 def count_local_data(local_data: Mapping[str, Iterable[Path]]) -> dict[str, dict[str, object]]:
-    """Files and bytes of each kind; of inboxes also what lay in which folder."""
+    """Count files and bytes of each kind, and an inbox's files by folder."""
     counts = {}
     for kind, paths in local_data.items():
         count = Count()
@@ -115,7 +117,7 @@ def delete_paths(paths: Iterable[Path]) -> None:
 
 
 def walk(path: Path) -> Iterator[Path]:
-    """Every file below a path, or the path itself; links are files."""
+    """List every file below a path, or the path itself if it is a file. A link counts as a file."""
     if path.is_symlink() or not path.is_dir():
         if path.is_symlink() or path.exists():
             yield path

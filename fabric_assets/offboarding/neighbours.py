@@ -1,5 +1,5 @@
-"""The inboxes that are to be deleted -> refused where another tenant's files could go with them. A slip in its YAML, an offboarding that guesses, or a link can
-cause that."""
+"""The inboxes to delete -> refused where another tenant's files could be deleted with them. A mistake in its YAML, a guess without YAML, or a link can cause
+that."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -16,13 +16,13 @@ Location = tuple[str, ...]
 
 
 def refuse_shared_inboxes(tenant: str, data_dir: Path, config: TenantConfig | None, tenants: Iterable[TenantNames]) -> None:
-    """Let no inbox go that is another tenant's, holds one or lies in one.
+    """Refuse to delete an inbox that is another tenant's, contains one or is inside one.
 
     Args:
         tenants: the names of all tenants, served here or elsewhere.
 
     Raises:
-        ConfigurationError: one is, or another's YAML cannot be read, and so does not say which are its own.
+        ConfigurationError: there is such an inbox, or another tenant's YAML cannot be read, so its inboxes are unknown.
     """
     going = list(_list_going(tenant, data_dir, config))
     for folder in naming.PLATFORM_FOLDERS:
@@ -46,7 +46,7 @@ def refuse_shared_inboxes(tenant: str, data_dir: Path, config: TenantConfig | No
 def _list_going(tenant: str, data_dir: Path, config: TenantConfig | None) -> Iterator[tuple[str, set[Location]]]:
     for folder in find_inboxes(tenant, data_dir, config):
         if os.path.lexists(folder):
-            # A link goes as a link, but those on the way to it are followed.
+            # The link itself is deleted, not its target; links in the path before it are followed.
             yield str(folder), {locate(str(path), data_dir) for path in (folder, folder.parent.resolve() / folder.name)}
     for source in get_csv_sources(config).values():
         if (location := locate(source.path, data_dir))[0] != "file":
@@ -54,8 +54,10 @@ def _list_going(tenant: str, data_dir: Path, config: TenantConfig | None) -> Ite
 
 
 def _refuse(tenant: str, going: Iterable[tuple[str, set[Location]]], owner: str, path: str, data_dir: Path, *, is_wide: bool = False) -> None:
-    """Args:
-    is_wide: whether the path may hold what is not part of it: a source of a whole bucket need not read all of it.
+    """Refuse if one of the paths to delete contains a path, or is inside it.
+
+    Args:
+        is_wide: whether the path may contain what is not its owner's: a source of a whole bucket need not read all of it.
     """
     taken = locate(path, data_dir)
     locations = {taken, locate(str(Path("/", *taken[1:]).resolve()), data_dir)} if taken[0] == "file" else {taken}

@@ -1,7 +1,7 @@
-"""A table of a tenant's -> locked, and known to call nothing of the tenant's when another login reads it.
+"""A table of a tenant's -> locked, and checked that reading it with another login calls none of the tenant's functions.
 
 Even to plan a query, Postgres calls functions of expression indexes, statistics and constraints. The lock keeps everybody from adding one of these, a rule, a
-policy, a column or a child table; writers of rows go on.
+policy, a column or a child table. Rows can still be written.
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ _PLAIN = """
             and not exists (select from pg_catalog.pg_constraint as k where k.conrelid = c.oid and k.contype = 'c')
     )
 """
-# A login that is no superuser reads what a role owns as a member of it, until the transaction is rolled back.
+# A login that is not a superuser reads a role's tables as a member of the role, until the transaction is rolled back.
 _OWNER = """
     select o.rolname::text, pg_catalog.current_setting('server_version_num')::int
     from pg_catalog.pg_class as c join pg_catalog.pg_roles as o on o.oid = c.relowner
@@ -49,9 +49,9 @@ def lock_plain(table: str, *, run: Callable[[str], Any], ask: Ask, pid: int) -> 
 
     Args:
         table: schema and name, quoted.
-        run: runs a statement in the transaction that is to hold the lock.
-        ask: asks on another connection, in autocommit: the transaction may see the catalog as it was before the lock.
-        pid: of the transaction's process.
+        run: runs a statement in the transaction that holds the lock.
+        ask: queries on another connection, in autocommit: the transaction may see the catalog as it was before the lock.
+        pid: the transaction's process.
     """
     name = quote_text(table)
     if ask(_IS_TABLE.format(name=name)) != [(True,)]:

@@ -1,7 +1,7 @@
-"""A tenant's tables on a Postgres server -> their rows, read so that nothing of the tenant's runs with another login than its own.
+"""A tenant's tables on a Postgres server -> their rows, read so that the tenant's functions run only with its own login.
 
-What a table's name stands for is the tenant's choice. A view, a rule, a policy or an index may call a function of the tenant. So its own login reads. The login
-that drops the tenant reads plain tables alone, and locks each first (`plain_tables`, ADR 0022).
+The tenant decides what a table's name stands for: a view, a rule, a policy or an index may call one of its functions. So its own login reads. The login that
+drops the tenant reads only plain tables, and locks each one first (`plain_tables`, ADR 0022).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -29,7 +29,7 @@ _SETTINGS = {
     "statement_timeout": "0",
     "lock_timeout": _LOCK_TIMEOUT,
     "idle_in_transaction_session_timeout": "0",
-    # A policy that hides rows is an error: an export that lacks them would be worse.
+    # Turns a policy that hides rows into an error, so that no export lacks rows silently.
     "row_security": "off",
     "default_transaction_isolation": "read committed",
     "extra_float_digits": "1",
@@ -48,15 +48,17 @@ _MAY_USE = "select coalesce(pg_catalog.has_schema_privilege(n.oid, 'USAGE'), fal
 
 
 class Unreadable(DestinationError):
-    """A relation that nobody may read: its message says why."""
+    """A relation that neither login may read; the message gives the reason."""
 
 
 class PostgresRows:
-    """Reads as the tenant, and what the tenant may not read from plain tables; its connections are closed after a `with` block.
+    """A reader of a tenant's rows. It reads as the tenant, or as the dropping login if the tenant may not read a plain table.
+
+    Its connections are closed at the end of a `with` block.
 
     Args:
         own: the tenant's own login; None where it is lost.
-        login: the one that drops the tenant.
+        login: the login that drops the tenant.
         where: the server, for messages.
     """
 
@@ -75,14 +77,14 @@ class PostgresRows:
         self._connections = {}
 
     def has_own_login(self, database: str) -> bool:
-        """Whether the tenant's own login opens a database; where not, `lost` says why."""
+        """Whether the tenant's own login can connect to a database; if not, `lost` holds the reason."""
         return self._get_own(database) is not None
 
     def count(self, relation: Relation) -> int:
         """Count a table's rows.
 
         Raises:
-            Unreadable: nobody may.
+            Unreadable: neither login may read it.
         """
         with self._read(relation) as (cursor, source):
             cursor.execute(f"select pg_catalog.count(*) from {source}")
@@ -92,24 +94,24 @@ class PostgresRows:
         """Read from the ledger which sources were ever loaded.
 
         Raises:
-            Unreadable: nobody may.
+            Unreadable: neither login may read it.
         """
         with self._read(Relation(schema, "loads", database=database)) as (cursor, source):
             cursor.execute(f"select distinct source from {source} limit {_MOST_SOURCES}")
             return [str(name) for (name,) in cursor.fetchall() if name]
 
     def read_columns(self, relation: Relation) -> list[tuple[str, str]]:
-        """Name a relation's columns and their types, from the catalog."""
+        """Read the names and types of a relation's columns from the catalog."""
         with _begin(self._get(relation.database, is_own=False)) as cursor:
             cursor.execute(_COLUMNS, (_name(relation),))
             return cursor.fetchall()
 
     @contextmanager
     def open_arrow(self, relation: Relation) -> Iterator[tuple[Any, str]]:
-        """Give an Arrow connection in a transaction that sees one moment, and what to select from.
+        """Give an Arrow connection in a transaction that sees one moment, and the expression to select from.
 
         Raises:
-            Unreadable: nobody may read it.
+            Unreadable: neither login may read it.
             dbapi.Error: the driver or the server fails.
         """
         if self._own and self._may_read(relation):
@@ -129,7 +131,7 @@ class PostgresRows:
             connection.rollback()
 
     def find_fault(self, relation: Relation) -> str | None:
-        """Execute a view as the tenant: the kind of error, or None."""
+        """Execute a view as the tenant. Give the kind of error, or None."""
         if not self._may_read(relation):
             return self.lost or "the tenant's own login may not read it"
         with _begin(self._get_own(relation.database)) as cursor:
@@ -140,7 +142,7 @@ class PostgresRows:
         return None
 
     def regain(self, relation: Relation) -> None:
-        """Give the tenant's login back the right to read what it owns: an owner may have revoked it from itself."""
+        """Grant the tenant's login the right to read what it owns: an owner may have revoked it from itself."""
         connection = self._get_own(relation.database)
         if connection is None:
             return
@@ -155,7 +157,7 @@ class PostgresRows:
 
     @contextmanager
     def _read(self, relation: Relation) -> Iterator[tuple[Any, str]]:
-        """Give a cursor in a transaction that is rolled back, and what to select from."""
+        """Give a cursor in a transaction that is rolled back, and the expression to select from."""
         try:
             if self._may_read(relation):
                 with _begin(self._get_own(relation.database)) as cursor:
@@ -172,7 +174,7 @@ class PostgresRows:
         if connection is None:
             return False
         with _begin(connection) as cursor:
-            # In two steps: of a table in a schema that is closed to it, a login may not even ask.
+            # In two steps: a login may not even ask about a table in a schema that it may not use.
             name = quote_text(_name(relation))
             return _fetch(cursor, _MAY_USE.format(schema=quote_text(relation.schema))) == [(True,)] and _fetch(cursor, _MAY_READ.format(name=name)) == [(True,)]
 
@@ -250,5 +252,5 @@ def _run(connection: Any, statement: str) -> None:
 
 
 def _shorten(error: Exception) -> str:
-    """The first line: what follows may quote a row."""
+    """Give the first line of an error: the others may quote a row."""
     return str(error).strip().partition("\n")[0]

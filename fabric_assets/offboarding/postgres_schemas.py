@@ -1,7 +1,7 @@
-"""A tenant's part of a Postgres server as the warehouse to delete: its schemas, and where it is managed its roles and its database.
+"""A tenant's part of a Postgres server as the warehouse to delete: its schemas, and for a managed tenant its roles and its database.
 
-Three sources tell which schemas are its own: what its YAML declares, the ledger of all that was ever loaded, and what its role owns. The ledger also knows
-sources that left the YAML long ago. A name proves nothing: what is merely called like the tenant's is shown to who offboards it, and left.
+Three sources say which schemas are its own: its YAML, the ledger of all that was ever loaded, and its role's ownership. The ledger also knows sources that were
+removed from the YAML long ago. A name alone proves nothing: a schema that is only named like the tenant's is reported, and not deleted.
 """
 
 from collections.abc import Iterator, Sequence
@@ -45,10 +45,12 @@ _DEPENDENTS = """
 
 
 class PostgresSchemas(Warehouse):
-    """Args:
-    entitlements: what the YAML declares; without one, nothing but the tenant's name and a database to look into.
-    login: may list and drop.
-    reader: the tenant's own login, which reads the rows; None where it is lost.
+    """The schemas of a tenant on Postgres.
+
+    Args:
+        entitlements: those that the YAML declares; without YAML only the tenant's name and a database to search.
+        login: one that may list and drop.
+        reader: the tenant's own login, which reads the rows; None where it is lost.
     """
 
     def __init__(
@@ -72,7 +74,7 @@ class PostgresSchemas(Warehouse):
         return list(self._unread.values())
 
     def _count(self, rows: PostgresRows, relation: Relation) -> int | None:
-        """None for a view, and for what cannot be counted: `find_uncounted` says why."""
+        """Count a relation's rows. Give None for a view, and for a table that cannot be counted: `find_uncounted` gives the reason."""
         if relation.kind == "view":
             return None
         if not rows.has_own_login(relation.database):
@@ -120,7 +122,7 @@ class PostgresSchemas(Warehouse):
                     cursor.execute(f"select {', '.join(column.sql for column in columns)} from {source}")
                     yield count, cursor.fetch_record_batch()
         except dbapi.Error as error:
-            # Among them: a value that the driver's binary format has no place for.
+            # For example a value that the driver's binary format cannot hold.
             raise ValueError(f"{self.location}: {relation.schema}.{relation.name} cannot be read: {type(error).__name__}") from None
 
     def find_fault(self, relation: Relation) -> str | None:
@@ -149,7 +151,7 @@ class PostgresSchemas(Warehouse):
             return list_belongings(server, entitlements, is_managed=self._is_managed)
 
     def _find_own(self, server: Server) -> tuple[ServerEntitlements, set[str]]:
-        """Add the schemas that the YAML no longer names and the ledger does. Give all schemas with a name that only the tenant's can have."""
+        """Add to the entitlements the schemas that only the ledger names. Give all schemas with a name that only the tenant's can have as well."""
         entitlements, tenant = self._entitlements, self._matcher.tenant
         own, alike = set(entitlements.schemas), set[str]()
         known = {name for (name,) in server.ask("select datname::text from pg_catalog.pg_database where datallowconn")}
@@ -163,12 +165,12 @@ class PostgresSchemas(Warehouse):
                 sources = self._ask_ledger(database, ledger)
                 own |= {ledger, *(name(tenant, source) for source in sources for name in (naming.raw_dataset, naming.load_staging_dataset))}
             alike |= {name for name in names if self._matcher.is_like_own(name) and not self._matcher.is_like_anothers(name)}
-        # A model's own schema, or a source of long ago, may make a name that is another tenant's.
+        # A model's own schema, or a source of long ago, may lead to a name that is another tenant's.
         own = {name for name in own if not self._matcher.is_like_anothers(name)}
         return replace(entitlements, schemas=tuple(sorted(own))), alike
 
     def _ask_ledger(self, database: str, schema: str) -> list[str]:
-        """Every source that was ever loaded, as far as the ledger can be read."""
+        """List every source that was ever loaded, if the ledger can be read."""
         with self._open_rows() as rows:
             try:
                 return rows.read_sources(database, schema)

@@ -1,4 +1,4 @@
-"""Folders -> where the bytes of their files, or the files' names, still name a tenant. This half of the proof trusts no list of places."""
+"""Folders -> the files whose bytes or names still name a tenant. This half of the proof relies on no list of the files that a tenant has."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -8,10 +8,10 @@ from fabric_assets.offboarding.tenant_name_matcher import TenantNameMatcher
 
 
 def search_folders(folders: Iterable[Path], matcher: TenantNameMatcher, *, skip: Callable[[Path], bool]) -> list[str]:
-    """Name each file that names the tenant, with the first place where it does.
+    """List each file that names the tenant, with the first match.
 
     Args:
-        skip: paths that are no evidence: the certificate, and what is parsed of the repository.
+        skip: paths that do not count as left: the certificate, and what is parsed of the repository.
     """
     found = []
     for folder in get_outermost(folders):
@@ -26,6 +26,6 @@ def search_folders(folders: Iterable[Path], matcher: TenantNameMatcher, *, skip:
 
 
 def get_outermost(folders: Iterable[Path]) -> list[Path]:
-    """DAGSTER_HOME may lie in FABRIC_DATA_DIR, or the other way round."""
+    """Drop folders inside of others: DAGSTER_HOME may be in FABRIC_DATA_DIR, or the other way round."""
     resolved = {folder.resolve() for folder in folders if folder.is_dir()}
     return sorted(folder for folder in resolved if not any(other in folder.parents for other in resolved))

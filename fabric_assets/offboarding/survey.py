@@ -1,4 +1,4 @@
-"""A tenant -> all that there is of it outside of Dagster's storage, counted before anything is deleted; and whether anything is left afterwards."""
+"""A tenant -> all that it has outside of Dagster's storage, counted before anything is deleted; and what is left of it afterwards."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -69,7 +69,7 @@ def is_empty(found: Mapping[str, Any]) -> bool:
 
 
 def delete_destination(request: OffboardingRequest) -> None:
-    """Delete what takes a login to reach: while there are secrets yet."""
+    """Delete the data in databases and buckets, while the secrets for their logins still exist."""
     for warehouse in request.destinations.warehouses:
         warehouse.delete()
     if not request.destinations.is_gone:
@@ -77,7 +77,7 @@ def delete_destination(request: OffboardingRequest) -> None:
 
 
 def find_left_at_destination(request: OffboardingRequest) -> list[str]:
-    """The second look at databases and buckets."""
+    """Search databases and buckets again, and describe what is left."""
     left = [entry for warehouse in request.destinations.warehouses if warehouse.has_catalog for entry in warehouse.find_left()]
     return left + [f"{count['objects']} objects in {path}" for path, count in _count_objects(request).items() if count["objects"]]
 
@@ -98,7 +98,10 @@ def _list_secrets(request: OffboardingRequest) -> list[str]:
 
 
 def _list_relations(warehouse: Warehouse) -> tuple[list[Relation], str]:
-    """A file that is damaged can be deleted all the same; a database that does not answer can not."""
+    """List a warehouse's relations; give the reason where a file cannot be read.
+
+    A damaged file can be deleted all the same. A database that does not answer is an error.
+    """
     if warehouse.has_catalog:
         return warehouse.list_relations(), ""
     try:
@@ -108,5 +111,5 @@ def _list_relations(warehouse: Warehouse) -> tuple[list[Relation], str]:
     except Exception as error:
         if is_own_fault(error):
             raise
-        # Whatever DuckDB makes of a broken file.
+        # Any error that DuckDB raises for a broken file.
         return [], f"{warehouse.location}, which cannot be read ({type(error).__name__})"

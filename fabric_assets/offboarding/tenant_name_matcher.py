@@ -1,7 +1,7 @@
-"""A tenant's name -> where a text, or a file's bytes, names that tenant. It looks for a key, a dataset, an op or a file, never for a plain word.
+"""A tenant's name -> the positions at which a text or a file's bytes name that tenant: a key, a dataset, an op or a file. A plain word is no match.
 
-A tenant may be called `shop`, and others have sources of that name; or `acme` beside `acme_two`. So what is looked for is what `naming.py` makes of the
-name, and other tenants' names that begin with it are left out, however they go on.
+A tenant may be called `shop` while others have sources of that name, or `acme` beside `acme_two`. So the matcher looks for the names that `naming.py` derives
+from a tenant's name. It leaves out those of other tenants whose names begin with it.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import AnyStr
 from fabric_assets import naming
 
 DBT_SCHEMAS = ("staging", "intermediate", "marts", naming.TEST_SCHEMA)
-# What an asset key of a tenant goes on with besides a dbt schema.
+# What follows the tenant in an asset key, besides a dbt schema.
 _KEY_PARTS = ("raw", "config", "isolation")
 # The package's own name, which is how a role of a tenant `assets` would be called.
 _OWN_NAMES = ("fabric_assets",)
@@ -23,7 +23,7 @@ _AROUND = 64
 
 
 class TenantNameMatcher:
-    """What names one tenant.
+    """A matcher of the names that are derived from one tenant's name.
 
     Args:
         others: every other tenant that is known.
@@ -39,25 +39,25 @@ class TenantNameMatcher:
         return any(True for _ in _search(self._text, self.tenant, text))
 
     def is_like_own(self, schema: str) -> bool:
-        """Whether a schema has a name that this tenant's would have, from its first letter to its last."""
+        """Whether a schema's whole name is one that this tenant's schemas have."""
         return naming.is_named_like(self.tenant, schema, self._schemas)
 
     def is_like_anothers(self, schema: str) -> bool:
         return any(naming.is_named_like(other, schema, self._schemas) for other in self.others)
 
     def find(self, content: bytes) -> Iterator[tuple[int, int]]:
-        """Where the bytes of a file, or of a part of one, name the tenant."""
+        """Find the start and end of each match in the bytes of a file, or of a part of one."""
         return _search(self._bytes, self.tenant.encode(), content)
 
     def find_in_file(self, file: Path) -> str | None:
-        """The first match in a file of any size, with its words; None where nothing names the tenant, or the file has gone."""
+        """Describe the first match in a file of any size. Give None where nothing names the tenant, or the file is gone."""
         offset, tail = 0, b""
         try:
             with file.open("rb") as stream:
                 while chunk := stream.read(_CHUNK):
                     content = tail + chunk
                     for start, end in self.find(content):
-                        # What stands near the end may go on in the next chunk, and be another tenant's.
+                        # A match near the end may continue in the next chunk, and be another tenant's name.
                         if len(chunk) < _CHUNK or end + _AROUND < len(content):
                             return f"byte {offset - len(tail) + start:,}: {content[start:end].decode(errors='replace')}"
                     offset += len(chunk)
@@ -70,7 +70,7 @@ class TenantNameMatcher:
         return self.find_in_file(file) is not None
 
     def replace(self, text: str, substitute: str) -> str:
-        """Put another name in the place of the tenant's, wherever it is named."""
+        """Replace the tenant's name in every match."""
         return self._text.sub(lambda match: match[0].replace(self.tenant, substitute), text) if self.tenant in text else text
 
     @cached_property
@@ -79,7 +79,7 @@ class TenantNameMatcher:
 
     @cached_property
     def _bytes(self) -> re.Pattern[bytes]:
-        # SQLite puts the columns of a row beside each other: a tag's key, then its value.
+        # SQLite stores the columns of a row next to each other: a tag's key, then its value.
         return re.compile(f"{self._pattern}|tenant{self.tenant}(?![a-z0-9_])".encode())
 
     @property
@@ -107,7 +107,7 @@ class TenantNameMatcher:
 
 
 def _search(pattern: re.Pattern[AnyStr], name: AnyStr, content: AnyStr) -> Iterator[tuple[int, int]]:
-    """Try the pattern where the name stands, and nowhere else: 50 times as fast as trying it at each byte."""
+    """Try the pattern only where the name occurs: 50 times as fast as trying it at each byte."""
     position = content.find(name)
     while position >= 0:
         start = max(0, position - _AROUND)

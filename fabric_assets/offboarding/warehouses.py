@@ -1,4 +1,4 @@
-"""A tenant's destination -> its tables counted, read for an export, and gone: the same verbs for DuckDB and Postgres."""
+"""A tenant's destination -> its tables counted, exported and deleted: one interface for DuckDB and Postgres."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ class Relation:
 
     Args:
         kind: `table` or `view`; a view holds no rows of its own.
-        rows: None of a view, or where they could not be counted.
+        rows: their number; None for a view, or where they could not be counted.
     """
 
     schema: str
@@ -26,12 +26,12 @@ class Relation:
 
 @dataclass(frozen=True)
 class Column:
-    """How a column is read.
+    """A column, and how it is read.
 
     Args:
         sql: the expression, quoted.
-        declared: its type in the database's words.
-        kind: what Parquet keeps; None for as Arrow carries it.
+        declared: its type as the database writes it.
+        kind: the type in Parquet; None for the type in which Arrow delivers it.
     """
 
     name: str
@@ -41,11 +41,11 @@ class Column:
 
 
 class Warehouse(ABC):
-    """Where a tenant's rows are.
+    """A store of a tenant's rows.
 
     Args:
-        location: for people, without a login.
-        has_catalog: whether a server keeps it, which goes on when the tenant has gone.
+        location: a name for messages, without a login.
+        has_catalog: whether it is on a server, which remains when the tenant is gone.
     """
 
     location: str
@@ -53,46 +53,48 @@ class Warehouse(ABC):
 
     @abstractmethod
     def list_relations(self) -> list[Relation]:
-        """Tables and views, with their rows counted."""
+        """List tables and views, with their rows counted."""
 
     @abstractmethod
     def find_left(self) -> list[str]:
-        """What is there of the tenant, in words; empty once it has gone."""
+        """Describe what is left of the tenant; empty once all is deleted."""
 
     def find_namesakes(self) -> list[str]:
-        """What is there and only called like the tenant's own, in words: it is left."""
+        """Describe what is only named like the tenant's own, and is not deleted."""
         return []
 
     def find_uncounted(self) -> list[str]:
-        """What `list_relations` could not count, in words, with the reason."""
+        """Describe what `list_relations` could not count, with the reason."""
         return []
 
     @abstractmethod
     def get_columns(self, relation: Relation, *, as_text: bool) -> Sequence[Column]:
-        """Args:
-        as_text: columns whose values may not fit their own type's Arrow counterpart are read as the database writes them.
+        """Give a relation's columns.
+
+        Args:
+            as_text: read columns as text if their values may not fit the Arrow type.
         """
 
     @abstractmethod
     @contextmanager
     def read(self, relation: Relation, columns: Sequence[Column]) -> Iterator[tuple[int, pa.RecordBatchReader]]:
-        """The number of rows, and the rows batch by batch, as of one moment."""
+        """Give the number of rows, and the rows batch by batch, as of one moment."""
 
     @abstractmethod
     def find_fault(self, relation: Relation) -> str | None:
-        """Execute a view, whose rows go nowhere: the kind of error by which the database refuses it, or None; any other trouble is raised."""
+        """Execute a view and discard its rows. Give the kind of error with which the database refuses the view, or None; other errors are raised."""
 
     @abstractmethod
     def describe(self) -> dict[str, list[str]]:
-        """What a database holds besides tables: schemas, roles, databases."""
+        """List what there is besides tables: schemas, roles, databases."""
 
     @abstractmethod
     def delete(self) -> None:
-        """Delete everything of the tenant; a file is deleted with the other files."""
+        """Delete everything that the tenant has on a server. A file is deleted with the tenant's other files."""
 
 
 def carry(batch: pa.RecordBatch, columns: Sequence[Column]) -> pa.RecordBatch:
-    """Give each column the type that it is kept in.
+    """Cast each column to the type in which it is exported.
 
     Raises:
         pa.ArrowException: a value does not fit it.

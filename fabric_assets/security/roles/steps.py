@@ -9,7 +9,8 @@ from fabric_assets.security.roles.entitlements import ServerEntitlements
 
 # Placeholders for a password's verifier and for the comment that says which password it is. They are filled when the statement is sent, and never shown.
 VERIFIER, MARK = "'***'", "'ETL Fabric: the tenant''s login ***'"
-# missing: what a tenant needs; without statements only a person can give it surplus: what somebody has added, perhaps for a reason, and only --fix takes away.
+# missing: what a tenant needs; without statements, only a person can create it.
+# surplus: what somebody has added, perhaps for a reason; only --fix removes it.
 # unmendable: a person must look at it.
 Kind = Literal["missing", "surplus", "unmendable"]
 
