@@ -1,4 +1,4 @@
-"""A tenant's chosen models -> one dbt call in a worker process, and what came of each model and test.
+"""A tenant's chosen models -> one dbt call in a worker process, and the result of each model and test.
 
 The caller holds the tenant's warehouse lease: dbt opens the DuckDB file.
 """
@@ -29,13 +29,13 @@ Owner = str | tuple[str, str]
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """What to build for whom.
+    """The models and tests to build, and the tenant that they are built for.
 
     Args:
-        models: unique ids; what they refer to beside each other must have been built before.
+        models: unique ids. Other models that these refer to must have been built before.
         tests: unique ids of data tests and unit tests.
-        run_id: shown in the run's folder, which a person may look for while it runs.
-        timeout_seconds: None waits for ever.
+        run_id: part of the name of the run's folder, so that a person can find it while it runs.
+        timeout_seconds: None waits forever.
     """
 
     tenant: TenantConfig
@@ -49,10 +49,10 @@ class BuildRequest:
 
 @dataclass(frozen=True)
 class ModelResult:
-    """What came of a model.
+    """The result of a model.
 
     Args:
-        message: why it failed or was skipped; of a built one, what could not be found out about it.
+        message: why it failed or was skipped; for a model that was built, what could not be found out about it.
         rows: None if it was not built, or its rows could not be counted.
         columns: names and the warehouse's types.
         lineage: each column with the columns that it is made from.
@@ -71,11 +71,11 @@ class ModelResult:
 
 @dataclass(frozen=True)
 class TestResult:
-    """What came of a data test or a unit test.
+    """The result of a data test or a unit test.
 
     Args:
-        failures: rows that the test found; None where it did not get that far.
-        message: may show values of rows; `log_message` does not, for logs and errors.
+        failures: number of rows that the test found; None if it ended before.
+        message: may show values of rows. Logs and errors use `log_message`, which shows none.
     """
 
     __test__ = False  # pytest takes every Test* for its own
@@ -90,17 +90,17 @@ class TestResult:
 
 
 class DbtWorker:
-    """A dbt process that stands ready for one build."""
+    """A dbt process that is ready for one build."""
 
     def __init__(self, process: WorkerProcess) -> None:
         self._process = process
 
     @classmethod
     def start(cls, settings: Settings, *, adapter: str = DEFAULT_ADAPTER) -> "DbtWorker":
-        """Start a worker; it imports dbt, and rehearses on the prepared project, while the caller goes on.
+        """Start a worker. It imports dbt, and does a trial run on the prepared project, while the caller goes on.
 
         Args:
-            adapter: the kind of warehouse to get ready for; another one works too, later by its import.
+            adapter: the kind of warehouse to prepare for. Another one works too, but is imported only when it is used.
         """
         return cls(WorkerProcess([adapter, str(settings.dbt_project_dir), str(get_prepared_file(settings, adapter))]))
 
@@ -109,24 +109,24 @@ class DbtWorker:
         return self._process.pid
 
     def wait_until_ready(self) -> None:
-        """Wait for the imports; no build needs it, benchmarks do."""
+        """Wait for the imports. Only benchmarks need this."""
         self._process.wait_until_ready()
 
     def build(self, request: BuildRequest) -> Iterator[ModelResult | TestResult]:
         """Build, yielding tests and failed models as they end, built models after the last one.
 
         Raises:
-            ConfigurationError: the project or the destination's url.
+            ConfigurationError: the project or the destination's url is wrong.
             DestinationError: a schema of a managed tenant is missing.
             DestinationUnavailable: no connection.
-            TransformError: dbt gave up as a whole, died, or took too long.
+            TransformError: dbt could build nothing, died, or took too long.
         """
-        place = f"tenant {request.tenant.tenant}"
+        where = f"tenant {request.tenant.tenant}"
         destination = _get_destination(request.tenant, request.settings)
         try:
             _check_schemas(request)
-            for event in self._receive(_build_message(request, destination), request.timeout_seconds, place):
-                yield _read_event(event, place)
+            for event in self._receive(_build_message(request, destination), request.timeout_seconds, where):
+                yield _read_event(event, where)
         except InternalError as error:
             keep_traceback(error, data_dir=request.settings.data_dir, tenant=request.tenant.tenant)
             raise
@@ -134,16 +134,16 @@ class DbtWorker:
             self.close()
             sweep_folders(naming.dbt_dir(request.settings.data_dir, request.tenant.tenant))
 
-    def _receive(self, message: dict[str, Any], timeout_seconds: float | None, place: str) -> Iterator[dict[str, Any]]:
-        """Yield the worker's events; whatever it says, no secret is in it."""
+    def _receive(self, message: dict[str, Any], timeout_seconds: float | None, where: str) -> Iterator[dict[str, Any]]:
+        """Yield the worker's events, with all secrets masked."""
         try:
             for event in self._process.request(message, timeout_seconds=timeout_seconds):
                 yield event | {"message": mask(event["message"])}
         except TransformError as error:
-            raise TransformError(f"{place}: {error.message}", remedy=error.remedy) from None
+            raise TransformError(f"{where}: {error.message}", remedy=error.remedy) from None
 
     def close(self) -> None:
-        """End the process, whatever it is doing."""
+        """Kill the process, even while it builds."""
         self._process.close()
 
 
@@ -171,10 +171,10 @@ def _get_destination(tenant: TenantConfig, settings: Settings) -> dict[str, Any]
 
 
 def _check_schemas(request: BuildRequest) -> None:
-    """Name what is missing before dbt tries to make it, which only says that it may not.
+    """Check that all schemas exist. Otherwise dbt would try to create them, and its message would only say that it may not.
 
     Raises:
-        DestinationError: a model's schema is not there, and the tenant's role may make none.
+        DestinationError: a model's schema is missing, and the tenant's role may not create it.
     """
     if not request.tenant.destination.managed:
         return
@@ -187,11 +187,11 @@ def _check_schemas(request: BuildRequest) -> None:
             raise DestinationError(f"tenant {tenant}: there is no schema {missing[0]} for its models or tests", remedy=f"fabric provision {tenant}")
 
 
-def _read_event(event: dict[str, Any], place: str) -> ModelResult | TestResult:
+def _read_event(event: dict[str, Any], where: str) -> ModelResult | TestResult:
     """Turn the worker's event into a result.
 
     Raises:
-        ConfigurationError, DestinationUnavailable, InternalError, TransformError: it was the end of everything.
+        ConfigurationError, DestinationUnavailable, InternalError, TransformError: the event ended the whole build.
     """
     kind = event.pop("event")
     if kind == "test":
@@ -201,12 +201,12 @@ def _read_event(event: dict[str, Any], place: str) -> ModelResult | TestResult:
         lineage = {column: [(_read_owner(owner), name) for owner, name in origins] for column, origins in event.pop("lineage", {}).items()}
         return ModelResult(**event, columns=columns, lineage=lineage)
     if kind == "refused":
-        raise ConfigurationError(f"{place}: {event['message']}", remedy=event["remedy"])
+        raise ConfigurationError(f"{where}: {event['message']}", remedy=event["remedy"])
     if kind == "fault":
-        raise InternalError(f"{place}: {event['message']}", traceback=event["traceback"])
+        raise InternalError(f"{where}: {event['message']}", traceback=event["traceback"])
     if event["unreachable"]:
-        raise DestinationUnavailable(f"{place}: the warehouse cannot be reached: {event['message']}", remedy="it is tried again as the retry policy says")
-    raise TransformError(f"{place}: dbt could not build anything: {event['message']}", remedy="mend what the message names, then run the transformation again")
+        raise DestinationUnavailable(f"{where}: the warehouse cannot be reached: {event['message']}", remedy="it is tried again as the retry policy says")
+    raise TransformError(f"{where}: dbt could not build anything: {event['message']}", remedy="fix what the message names, then run the transformation again")
 
 
 def _read_owner(owner: str | list[str]) -> Owner:

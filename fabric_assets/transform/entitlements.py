@@ -22,7 +22,7 @@ _DBT_SCHEMAS = ("staging", "intermediate", "marts")
 
 
 def list_schemas(tenant: TenantConfig, graph: ProjectGraph | None) -> tuple[str, ...]:
-    """Name the schemas that a tenant's loads, models and tests need.
+    """List the schemas that a tenant's loads, models and tests need.
 
     Args:
         graph: None where no tenant has models, or the project could not be read.
@@ -105,7 +105,7 @@ def get_server_login(tenant: TenantConfig, settings: Settings, environ: Mapping[
     if (_simplify_host(address["host"]), address["port"]) != (_simplify_host(login["host"]), login["port"]):
         raise ConfigurationError(
             f"tenant {tenant.tenant}: the destination's url ({destination.url.describe()}) is of the server {address['host']}:{address['port']},"
-            f" but {PROVISION_VARIABLE} of {login['host']}:{login['port']}",
+            f" but {PROVISION_VARIABLE} is of {login['host']}:{login['port']}",
             remedy="write the host alike in both; for several servers run the command once for each, with its tenants",
         )
     return _build_login(PROVISION_VARIABLE, login)

@@ -1,4 +1,4 @@
-"""Tenants' `transform:` blocks -> the project's graph with what each of them selects.
+"""Tenants' `transform:` blocks -> the project's graph with what each block selects.
 
 dbt's own selector evaluates all new selections in one process. The answers are kept beside the prepared project, and definitions only read them.
 """
@@ -19,17 +19,17 @@ from fabric_assets.transform.project import prepare_project
 from fabric_assets.transform.selection import get_evaluation, get_selection
 from fabric_assets.transform.selections import Evaluation, Selection, read_evaluation, read_selections, write_selections
 
-# Of processor time: what one tenant's selection may take, so that it does not hold up the others'.
+# Limit of processor time for one tenant's selection, so that it does not delay the others'.
 SELECTION_SECONDS = 10
 _TIMEOUT_SECONDS = 600
 
 
 def prepare_graph(tenants: Iterable[TenantConfig], settings: Settings) -> ProjectGraph:
-    """Prepare the dbt project and evaluate what the tenants select of it, as far as either has changed.
+    """Prepare the dbt project and evaluate the tenants' selections, where either has changed.
 
     Raises:
-        ConfigurationError: dbt cannot parse the project, or it breaks a rule of ours.
-        InternalError: our own code fails at it.
+        ConfigurationError: dbt cannot parse the project, or it breaks one of the platform's rules.
+        InternalError: the platform's own code failed.
         TransformError: the dbt process ended early.
     """
     prepare_project(settings)
@@ -37,7 +37,7 @@ def prepare_graph(tenants: Iterable[TenantConfig], settings: Settings) -> Projec
 
 
 def list_unknown(tenants: Iterable[TenantConfig], graph: ProjectGraph) -> list[Selection]:
-    """List the distinct selections that nobody has evaluated."""
+    """List the distinct selections that have not been evaluated."""
     found = dict[Selection, None]()
     for tenant in tenants:
         if tenant.transform is None or tenant.tenant in graph.broken:
@@ -48,19 +48,19 @@ def list_unknown(tenants: Iterable[TenantConfig], graph: ProjectGraph) -> list[S
 
 
 def evaluate_selections(tenants: Iterable[TenantConfig], graph: ProjectGraph, settings: Settings) -> ProjectGraph:
-    """Evaluate the selections that nobody has evaluated, and keep the answers; give the graph with them.
+    """Evaluate the selections that have not been evaluated, store the answers, and give the graph with them.
 
     Safe for several processes at once: one evaluates, the others wait for it.
 
     Raises:
-        InternalError: our own code fails at it.
+        InternalError: the platform's own code failed.
         TransformError: the dbt process ended early.
     """
     chosen = list(tenants)
     if not list_unknown(chosen, graph):
         return graph
     file, fingerprint = get_selections_file(settings), get_fingerprint(settings)
-    manifest = prepare_project(settings)  # one parse answers for all kinds of warehouse, as one graph does
+    manifest = prepare_project(settings)  # one parse is enough: all kinds of warehouse share one graph
     with FileLock(get_lock_file(settings)):
         known = read_selections(file, fingerprint=fingerprint)
         if unknown := sorted(list_unknown(chosen, replace(graph, selections=known)), key=lambda selection: selection.tenant):
@@ -71,7 +71,7 @@ def evaluate_selections(tenants: Iterable[TenantConfig], graph: ProjectGraph, se
 
 
 def _evaluate(selections: list[Selection], manifest: str, settings: Settings) -> tuple[dict[Selection, Evaluation], dict[Selection, Evaluation]]:
-    """Let dbt's process evaluate; give all answers, and those to keep: not the ones where a fault of ours took the answer's place."""
+    """Let dbt's process evaluate. Give all answers, and those to store: all except those that failed because of a fault of the platform's."""
     request = {
         "do": "select",
         "adapter": DEFAULT_ADAPTER,
@@ -81,14 +81,14 @@ def _evaluate(selections: list[Selection], manifest: str, settings: Settings) ->
         "selections": [asdict(selection) for selection in selections],
         "seconds": SELECTION_SECONDS,
     }
-    place = f"what tenants select of the dbt project {settings.dbt_project_dir}"
+    where = f"what tenants select of the dbt project {settings.dbt_project_dir}"
     found, lasting = dict[Selection, Evaluation](), dict[Selection, Evaluation]()
-    # With a second argument the worker counts as one that builds: a select needs what a build needs of dbt, not what a parse needs.
+    # The second argument makes the worker import what a build needs: a selection needs the same modules of dbt, and not those of a parse.
     process = WorkerProcess([DEFAULT_ADAPTER, str(settings.dbt_project_dir)])
     try:
         for event in process.request(request, timeout_seconds=_TIMEOUT_SECONDS):
             if event["event"] == "fault":
-                fault = InternalError(f"{place}: {event['message']}", traceback=event["traceback"])
+                fault = InternalError(f"{where}: {event['message']}", traceback=event["traceback"])
                 keep_traceback(fault, data_dir=settings.data_dir)
                 raise fault
             selection = selections[event["index"]]
@@ -96,7 +96,7 @@ def _evaluate(selections: list[Selection], manifest: str, settings: Settings) ->
             if event["lasting"]:
                 lasting[selection] = found[selection]
     except TransformError as error:
-        raise TransformError(f"{place} could not be evaluated: {error.message}", remedy=error.remedy) from error
+        raise TransformError(f"{where} could not be evaluated: {error.message}", remedy=error.remedy) from error
     finally:
         process.close()
     return found, lasting

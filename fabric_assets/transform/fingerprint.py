@@ -1,6 +1,7 @@
-"""Where the prepared dbt project is kept, and the digest that says whether it still holds.
+"""The files of the prepared dbt project, and the digest that says whether it is up to date.
 
-What was parsed decides, not when: the project's files and the versions of who parses them. Copies of the data folder stay valid, edits never go unseen.
+The digest covers the project's files and the versions of the packages that parse them, not times. So copies of the data folder stay valid, and no edit is
+missed.
 """
 
 import hashlib
@@ -17,10 +18,10 @@ from fabric_assets.drivers.kinds import ADAPTERS, DEFAULT_ADAPTER
 from fabric_assets.private_files import make_private_folder
 from fabric_assets.settings import Settings
 
-# Goes up with every change of what is kept, and of the rules: what was parsed under laxer ones is not served.
+# Increased with every change of the stored format or of the rules, so that nothing is used that was parsed under weaker rules.
 FORMAT = 7
 
-# Below it lies a folder for each tenant that has models of its own.
+# It holds a folder for each tenant that has models of its own.
 OWN_FOLDERS = "models/tenants"
 _SUFFIXES = frozenset({".sql", ".yml", ".yaml", ".csv", ".md", ".py", ".json"})
 _IGNORED = frozenset({"target", "logs"})
@@ -40,7 +41,7 @@ def get_selections_file(settings: Settings) -> Path:
 
 
 def get_lock_file(settings: Settings) -> Path:
-    """Give the file to lock before what is prepared changes; its folder is made where it is missing."""
+    """Give the file to lock before the prepared project is changed. Its folder is created if it is missing."""
     return make_private_folder(get_prepared_dir(settings)) / ".lock"
 
 
@@ -53,16 +54,16 @@ def get_prepared_file(settings: Settings, adapter: str = DEFAULT_ADAPTER) -> Pat
 
 
 def get_fingerprint(settings: Settings) -> str:
-    """Digest what a parse depends on: the project's files, and who parses them."""
+    """Digest what a parse depends on: the project's files, and the versions of the packages that parse them."""
     return digest_project(settings.dbt_project_dir)
 
 
 def digest_project(root: Path, *, left_out: Callable[[str], bool] = lambda name: False, limit: str = "") -> str:
-    """Digest the project's files, and who parses them.
+    """Digest the project's files, and the versions of the packages that parse them.
 
     Args:
-        left_out: of a file's name within the project: whether it does not count.
-        limit: what else counts.
+        left_out: whether a file, by its name within the project, does not count.
+        limit: a further text that counts.
     """
     digest = hashlib.sha256(json.dumps([FORMAT, _get_versions(), *([limit] if limit else [])]).encode())
     for file in sorted(_walk(root)):
@@ -73,10 +74,10 @@ def digest_project(root: Path, *, left_out: Callable[[str], bool] = lambda name:
 
 
 def _digest_file(file: Path, *, is_own: bool) -> bytes:
-    """Digest the content of a regular file. A device never ends and a pipe waits for a writer, so nothing else is opened.
+    """Digest the content of a regular file. Other files are not opened: a device never ends, and a pipe waits for a writer.
 
     Args:
-        is_own: whether it is a tenant's own file: a link there is refused, so its target is digested as a text.
+        is_own: whether it is a tenant's own file. Links are refused there, so a link's target is digested as text.
     """
     try:
         facts = file.lstat() if is_own else file.stat()
@@ -84,11 +85,11 @@ def _digest_file(file: Path, *, is_own: bool) -> bytes:
             return hashlib.sha256(os.fsencode(file.readlink())).digest()
         if not stat.S_ISREG(facts.st_mode):
             return hashlib.sha256(f"{stat.S_IFMT(facts.st_mode)}".encode()).digest()
-        # Piece by piece: a tenant's file may be of any size. Without O_NONBLOCK the opening of a pipe that has taken the file's place waits.
+        # Read in pieces: a tenant's file may be of any size. Without O_NONBLOCK, opening a pipe that has replaced the file would wait.
         with os.fdopen(os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as stream:
             return hashlib.file_digest(stream, "sha256").digest()
     except OSError as error:
-        # Whoever parses the file says so; a file that can be read again is another one.
+        # The parse reports the error. Once the file can be read again, its digest is another one.
         return hashlib.sha256(f"{error.errno}".encode()).digest()
 
 

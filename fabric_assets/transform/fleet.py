@@ -1,6 +1,6 @@
-"""A fleet and the dbt project -> the fleet without the tenants that do not fit it.
+"""A fleet and the dbt project -> the fleet without the tenants whose YAML does not fit the project.
 
-The last of the checks that need no warehouse: models whose sources are not loaded, selectors and schedule targets that match nothing.
+These are the last checks that need no warehouse: models whose sources are not loaded, selectors and schedule targets that match nothing.
 """
 
 from fabric_assets import naming
@@ -30,7 +30,7 @@ def validate_fleet(fleet: Fleet, graph: ProjectGraph | None) -> Fleet:
 
 
 def find_tenant_problems(loaded: LoadedTenant, graph: ProjectGraph | None) -> tuple[Problem, ...]:
-    """Everything that keeps a tenant from being built, as far as the dbt project tells."""
+    """Find all problems with the dbt project that keep a tenant from being built."""
     models: tuple[ModelNode, ...] = ()
     if loaded.config.transform is not None and graph is not None:
         if problems := find_problems(loaded, graph):
@@ -40,7 +40,7 @@ def find_tenant_problems(loaded: LoadedTenant, graph: ProjectGraph | None) -> tu
 
 
 def get_parents(loaded: LoadedTenant, models: tuple[ModelNode, ...]) -> dict[Key, tuple[Key, ...]]:
-    """Each asset key of a tenant with the keys that it is built from."""
+    """Map each asset key of a tenant to the keys that it is built from."""
     tenant = loaded.config.tenant
     parents: dict[Key, tuple[Key, ...]] = {
         naming.raw_asset_key(tenant, source, stream): () for source, config in loaded.config.sources.items() for stream in config.streams

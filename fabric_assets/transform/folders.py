@@ -1,6 +1,6 @@
-"""A run's own folder, which does not outlive the run: profile, dbt's target, HOME.
+"""A run's own folder for its profile, dbt's target and HOME. It is removed with the run.
 
-The folder is locked as long as its process lives; whoever comes next removes folders without a holder, so what a killed run left is gone with the next one.
+The folder is locked as long as its process lives. The next run removes all folders that nobody has locked, and so what a killed run has left.
 """
 
 import re
@@ -16,10 +16,10 @@ _ATTEMPTS, _PAUSE_SECONDS = 20, 0.05
 
 
 class RunFolder:
-    """A fresh folder below the tenant's dbt folder.
+    """A new folder below the tenant's dbt folder.
 
     Args:
-        run_id: only for people who look; the folder's name is unique without it.
+        run_id: part of the name for people who look for it; the name is unique without it.
     """
 
     def __init__(self, parent: Path, run_id: str = "") -> None:
@@ -30,7 +30,7 @@ class RunFolder:
             self._held = FileLock(self.path / _LOCK)
 
     def remove(self) -> None:
-        """Remove the folder. Another thread may still write to it, so that one attempt can leave it behind."""
+        """Remove the folder, in several attempts: another thread may still write to it."""
         for _ in range(_ATTEMPTS):
             shutil.rmtree(self.path, ignore_errors=True)
             if not self.path.exists():
@@ -40,7 +40,7 @@ class RunFolder:
 
 
 def sweep_folders(parent: Path) -> None:
-    """Remove the folders of runs that are dead."""
+    """Remove the folders of dead runs."""
     if parent.is_dir():
         with FileLock(parent / _LOCK):
             _sweep(parent)

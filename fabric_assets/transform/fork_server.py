@@ -1,6 +1,6 @@
-"""A process that has imported dbt -> a worker per request, forked from it: a process imports dbt once, however many builds it waits for.
+"""A process that has imported dbt -> a worker per request, forked from it. So each process imports dbt once, however many builds it starts.
 
-The server ends with the process that started it. It holds nothing of a tenant: a worker gets its request over its own pipe, after the fork.
+The server ends with the process that started it. It holds no data of a tenant: a worker gets its request over its own pipe, after the fork.
 """
 
 import atexit
@@ -18,14 +18,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 NUMBER = struct.Struct("i")
-# A process that waits for days, as a code server does, keeps no dbt in memory for it.
+# A process that is idle for days, as a code server, should not keep dbt in memory.
 IDLE_SECONDS = 20
-# Far more than the imports take on a busy machine.
+# Far more time than the imports need on a busy machine.
 _START_SECONDS = 120
 # A server reports a worker's end at once, unless it is stopped or dead.
 _REPORT_SECONDS = 2
 LARGEST_ORDER = 1 << 17
-# The kernel tells a descriptor of a process's end, and keeps the bounds of messages, on Linux alone.
+# Only on Linux does the kernel offer descriptors that report a process's end, and pipes that keep the bounds of messages.
 IS_AVAILABLE = sys.platform == "linux"
 
 
@@ -34,7 +34,7 @@ class ServerEnded(Exception):
 
 
 class ForkServer:
-    """The server as the process that started it sees it.
+    """A handle of the server in the process that started it.
 
     Args:
         environment: the whole environment of the server and its workers.
@@ -67,11 +67,11 @@ class ForkServer:
         return self._process.poll() is None
 
     def retire(self) -> None:
-        """Order no more of a server that does not answer; it runs on for the workers that it has."""
+        """Request no more workers of a server that does not answer. It runs on for its present workers."""
         self._is_retired = True
 
     def start(self, arguments: Sequence[str], streams: Sequence[int]) -> "ForkedProcess":
-        """Order a worker; the server forks it once it has imported dbt.
+        """Request a worker. The server forks it once it has imported dbt.
 
         Args:
             streams: standard input, output and error of the worker; the caller closes its own copies.
@@ -92,7 +92,7 @@ class ForkServer:
         return ForkedProcess(read, retire=self.retire)
 
     def kill(self) -> None:
-        """End the server, and with it its workers; in a process that did not start it, let go of it."""
+        """Kill the server and its workers. In a process that did not start it, only close the handle."""
         self._orders.close()
         if self._owner == os.getpid():
             self._process.kill()
@@ -100,12 +100,12 @@ class ForkServer:
 
 
 class ForkedProcess:
-    """A worker that the server forks, as `subprocess.Popen` shows a process.
+    """A worker that the server forks, with the interface of `subprocess.Popen`.
 
-    Its end is seen by itself: a server that is stopped reports none, and one that is killed leaves workers that end some time later.
+    It watches for the worker's end itself: a stopped server reports none, and a killed one leaves workers that end some time later.
 
     Args:
-        report: where the server writes the worker's process id, then its exit code.
+        report: the descriptor to which the server writes the worker's process id, then its exit code.
         retire: called where the server does not answer in time.
     """
 
@@ -118,21 +118,21 @@ class ForkedProcess:
 
     @property
     def pid(self) -> int:
-        """The worker's process id, as soon as there is one.
+        """Wait for the worker's process id, and give it.
 
         Raises:
-            ServerEnded: there will be none.
+            ServerEnded: the worker was not forked.
         """
         if not self.wait_until_forked() or self._pid is None:
             raise ServerEnded
         return self._pid
 
     def wait(self, timeout: float | None = None) -> int:
-        """The exit code, negative for the signal that ended the worker; as if by SIGKILL where the server does not report it.
+        """Wait for the exit code, which is negative for a signal that ended the worker. If the server does not report it, give SIGKILL's.
 
         Raises:
-            ServerEnded: there is no worker.
-            subprocess.TimeoutExpired: it still runs.
+            ServerEnded: the worker was not forked.
+            subprocess.TimeoutExpired: the worker still runs.
         """
         pid = self.pid
         if self._code is None:
@@ -147,7 +147,7 @@ class ForkedProcess:
         return self._code
 
     def kill(self) -> None:
-        """End the worker and its children; one that has ended already is left alone, since its number may be another process's."""
+        """Kill the worker and its children. Nothing is done if it has ended already, since its number may be another process's."""
         if self._pid is None or self._handle is None or _wait_for_input(0, self._handle):
             return
         with contextlib.suppress(ProcessLookupError):
@@ -169,7 +169,7 @@ class ForkedProcess:
         return self._pid is not None
 
     def wait_until_forked(self) -> bool:
-        """Whether there is a worker, as soon as the server has answered; one that does not is given up."""
+        """Wait for the server's answer, and say whether there is a worker. A server that does not answer is retired."""
         if not self.is_forked(_START_SECONDS) and self._report is not None and not _wait_for_input(0, self._report):
             self._retire()
         return self._pid is not None
@@ -188,8 +188,8 @@ class ForkedProcess:
 
 
 def _wait_for_input(timeout: float | None, *handles: int | None) -> bool:
-    """Whether one of these descriptors has something to read, or its other end is closed; at once False where there is no descriptor."""
-    # Not by select(), which takes no descriptor above 1023.
+    """Wait until one of these descriptors has something to read, or its other end is closed. Give False at a time-out, and at once without a descriptor."""
+    # Not by select(), which accepts no descriptor above 1023.
     poll = select.poll()
     known = [handle for handle in handles if handle is not None]
     for handle in known:
@@ -204,7 +204,7 @@ _starting = threading.Lock()
 
 
 def get_server(environment: Mapping[str, str]) -> ForkServer:
-    """This process's server for this environment; a new one where the last one has ended."""
+    """Give this process's server for an environment; a new one if the last one has ended."""
     key = tuple(sorted(environment.items()))
     with _starting:
         server = _servers.get(key)

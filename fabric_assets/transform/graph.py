@@ -1,6 +1,6 @@
 """The prepared dbt project -> its models, tests and sources, as plain frozen objects.
 
-Read from a small `graph.json`: definitions are built in every process, and importing dbt to read its manifest would cost each of them seconds.
+It is read from a small `graph.json`: every process builds definitions, and importing dbt to read its manifest would cost each one seconds.
 """
 
 import json
@@ -26,8 +26,8 @@ class TestNode:
 
     Args:
         column: the column that a generic test is declared on.
-        depends_on_models: what it reads; ephemeral models are replaced by what they read.
-        schema: without the tenant's prefix, where it keeps the rows that it found; None unless it has `store_failures`.
+        depends_on_models: the models that it reads; ephemeral models are replaced by those that they read.
+        schema: the schema, without the tenant's prefix, that stores the rows that it found; None unless it has `store_failures`.
     """
 
     __test__: ClassVar[bool] = False  # pytest takes every Test* for its own
@@ -48,12 +48,12 @@ class ModelNode:
     """A model.
 
     Args:
-        name: of its table; a tenant-only model's is without the tenant's prefix.
+        name: its table's; without the tenant's prefix for a model of one tenant only.
         schema: without the tenant's prefix, e.g. `marts`.
-        depends_on_models: models whose tables it reads; ephemeral ones, which have none, are replaced by what they read.
+        depends_on_models: the models whose tables it reads; ephemeral models, which have no table, are replaced by those that they read.
         file: relative to the dbt project.
         tenant: the only tenant that has it; None for a shared model.
-        parents: unique ids of what it refers to directly, sources and ephemeral models included.
+        parents: unique ids of all that it refers to directly, including sources and ephemeral models.
     """
 
     unique_id: str
@@ -99,7 +99,7 @@ class SourceNode:
 
 @dataclass(frozen=True)
 class Mistake:
-    """What is wrong with a file that all tenants share.
+    """An error in a file that all tenants share.
 
     Args:
         file: relative to the dbt project.
@@ -112,15 +112,15 @@ class Mistake:
 
 @dataclass(frozen=True)
 class ProjectGraph:
-    """The dbt project as definitions, selectors and validation see it.
+    """The facts of the dbt project that definitions, selectors and validation use.
 
     Args:
-        models: by unique_id, parents before children; ephemeral ones included.
+        models: by unique_id, parents before children; including ephemeral ones.
         sources: by unique_id.
-        unattached: tests that belong to no one asset, as dagster-dbt has it: several parents and no `meta.dagster.ref.name`.
-        mistakes: shared models that dbt cannot parse, by unique_id; stand-ins took their place while the rest was parsed.
-        selections: what tenants' blocks select, as far as it has been evaluated.
-        broken: tenants whose own files dbt cannot parse, or that break a rule, with what is wrong; the project was parsed without them.
+        unattached: tests that belong to no single asset, by dagster-dbt's rule: several parents and no `meta.dagster.ref.name`.
+        mistakes: shared models that dbt cannot parse, by unique_id; the rest was parsed with stand-ins for them.
+        selections: the results of tenants' blocks that have been evaluated.
+        broken: tenants whose own files dbt cannot parse, or that break a rule -> the error; the project was parsed without these files.
     """
 
     models: dict[str, ModelNode]
@@ -132,7 +132,7 @@ class ProjectGraph:
 
     @cached_property
     def own_models(self) -> dict[str, frozenset[str]]:
-        """Of each tenant that has models of its own, their unique ids."""
+        """The unique ids of own models, by tenant."""
         found: dict[str, set[str]] = {}
         for unique_id, model in self.models.items():
             if model.tenant is not None:
@@ -144,14 +144,14 @@ class ProjectGraph:
         return {}
 
     def list_models(self, chosen: frozenset[str]) -> tuple[ModelNode, ...]:
-        """List the chosen models that have tables, parents before children; most tenants of a fleet share a few selections, so each is listed once."""
+        """List the chosen models that have tables, parents before children. The list is kept, since most tenants share a few selections."""
         if chosen not in self._listed:
             self._listed[chosen] = tuple(model for unique_id, model in self.models.items() if unique_id in chosen and not model.is_ephemeral)
         return self._listed[chosen]
 
     @cached_property
     def stopped(self) -> dict[str, Mistake]:
-        """The models that cannot be built: those with a mistake, and all that are built on them, each with the mistake that stops it."""
+        """The models that cannot be built, each with the mistake that stops it: its own, or that of a model below it."""
         found = dict(self.mistakes)
         for unique_id, model in self.models.items():  # parents come before children
             if unique_id not in found and (cause := next((found[parent] for parent in model.parents if parent in found), None)):
@@ -160,7 +160,7 @@ class ProjectGraph:
 
     @cached_property
     def sensitive_columns(self) -> dict[str, dict[str, frozenset[str]]]:
-        """Of each source and stream the columns whose values no check shows."""
+        """The columns whose values no check shows, by source and stream."""
         found: dict[str, dict[str, frozenset[str]]] = {}
         for node in self.sources.values():
             if node.sensitive:
@@ -175,17 +175,17 @@ class ProjectGraph:
 
     @property
     def schemas(self) -> set[str]:
-        """The schemas of all models, and of all tests that keep what they found; without a tenant's prefix."""
+        """The schemas of all models, and of all tests that store the rows that they found; without a tenant's prefix."""
         return {node.schema for node in (*self.models.values(), *self.tests.values()) if node.schema}
 
     @property
     def source_checks(self) -> dict[Origin, tuple[TestNode, ...]]:
-        """Tests of sources: checks of the raw assets."""
+        """The tests of sources, which are checks of the raw assets."""
         return {(node.source, node.stream): node.checks for node in self.sources.values() if node.checks}
 
 
 def load_graph(settings: Settings) -> ProjectGraph:
-    """Read the prepared project's graph with what is known of tenants' selections; a file that has not changed is read once.
+    """Read the prepared project's graph with the evaluated selections of tenants. A file that has not changed is read once.
 
     Raises:
         ConfigurationError: the project is not prepared, or has changed since.
@@ -206,7 +206,7 @@ def load_graph(settings: Settings) -> ProjectGraph:
 
 
 def read_graph(file: Path) -> tuple[str, ProjectGraph]:
-    """Read a graph with the fingerprint of the project that it was made of."""
+    """Read a graph, and the fingerprint of the project that it was made of."""
     content = json.loads(file.read_text())
     graph = ProjectGraph(
         models={raw["unique_id"]: _build_model(raw) for raw in content["models"]},

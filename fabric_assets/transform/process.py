@@ -1,6 +1,6 @@
-"""A worker process as its owner sees it: one request line in, lines of events out, and no way to outlive either side.
+"""A handle of a worker process in its owner: it sends one line with a request and reads lines with events. The worker ends with its owner.
 
-The worker's environment is an allow-list: what a model can read with env_var() is what stands here, so neither a tenant's secrets nor ours are in it.
+The worker's environment is an allow-list. A model can read it with env_var(), so it holds neither tenants' secrets nor the platform's.
 """
 
 import contextlib
@@ -18,14 +18,14 @@ from typing import IO, Any
 from fabric_assets.errors import TransformError
 from fabric_assets.transform.fork_server import IS_AVAILABLE, ForkedProcess, ServerEnded, get_server
 
-# Credentials come over stdin; HOME becomes the run's own folder.
+# Credentials are sent over stdin; HOME becomes the run's own folder.
 _ALLOWED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "LD_LIBRARY_PATH")
 _FIXED = {
     "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
     "DO_NOT_TRACK": "1",
     "HOME": "/nonexistent",
     "PYTHONUNBUFFERED": "1",
-    # A password or a time zone of the machine's own must not slip into a tenant's connection.
+    # The machine's own password or time zone must not get into a tenant's connection.
     "PGPASSFILE": os.devnull,
     "PGSERVICEFILE": os.devnull,
     "PGTZ": "UTC",
@@ -36,7 +36,7 @@ _GRACE_SECONDS = 5
 
 
 def build_environment() -> dict[str, str]:
-    """The whole environment of a worker."""
+    """Build the whole environment of a worker."""
     return {name: os.environ[name] for name in _ALLOWED if name in os.environ} | _FIXED
 
 
@@ -53,17 +53,17 @@ def _fork(arguments: Sequence[str], streams: Streams) -> ForkedProcess:
 
 
 def _spawn(arguments: Sequence[str], streams: Streams) -> "subprocess.Popen[bytes]":
-    # -P keeps the current folder off the import path; a session of its own lets a time-out end its children too.
+    # -P keeps the current folder out of the import path. With a session of its own, a time-out ends its children too.
     stdin, stdout, stderr = streams
     command = [sys.executable, "-P", "-m", "fabric_assets.transform.worker", *arguments]
     return subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=stderr, env=build_environment(), start_new_session=True)
 
 
 class WorkerProcess:
-    """A `fabric_assets.transform.worker`, which serves one request: forked by this process's fork server, or started where that has ended.
+    """A `fabric_assets.transform.worker`, which serves one request. This process's fork server forks it; if that has ended, it is started directly.
 
     Args:
-        arguments: the kind of warehouse to get ready for; then the dbt project's folder and its prepared manifest, to rehearse on.
+        arguments: the kind of warehouse to prepare for; then the dbt project's folder and its prepared manifest, for a trial run.
     """
 
     def __init__(self, arguments: Sequence[str]) -> None:
@@ -80,7 +80,7 @@ class WorkerProcess:
         return self._process.pid
 
     def wait_until_ready(self) -> None:
-        """Wait for the imports to be done; only measuring needs it."""
+        """Wait until the imports are done. Only benchmarks need this."""
         self._make_sure_of_start()
         for line in self._stdout:
             if json.loads(line)["event"] == "ready":
@@ -90,7 +90,7 @@ class WorkerProcess:
         """Send the one request and yield its events until `done`.
 
         Raises:
-            TransformError: the process ended early, or was ended by the time-out; with the last lines it logged.
+            TransformError: the process ended early, or the time-out ended it. The message has its last lines of log.
         """
         self._make_sure_of_start()
         timer = Timer(timeout_seconds, self._end_late) if timeout_seconds else None
@@ -98,7 +98,7 @@ class WorkerProcess:
             timer.daemon = True
             timer.start()
         try:
-            # stdin stays open: its end tells the worker that its owner is gone.
+            # stdin stays open: the worker ends when it is closed, which means that its owner is gone.
             with contextlib.suppress(BrokenPipeError):
                 self._stdin.write(json.dumps(request) + "\n")
                 self._stdin.flush()
@@ -114,7 +114,7 @@ class WorkerProcess:
         self._raise_ended(timeout_seconds)
 
     def close(self) -> None:
-        """End the process, whatever it is doing; one that is not forked yet ends as it begins."""
+        """Kill the process, even while it builds. One that is not forked yet ends as soon as it starts."""
         self._close_pipes()
         if isinstance(self._process, ForkedProcess) and not self._process.is_forked():
             self._process.close()
@@ -152,7 +152,7 @@ class WorkerProcess:
         self._drain.start()
 
     def _make_sure_of_start(self) -> None:
-        """Wait for the fork; where the server has ended before it, start a process without it."""
+        """Wait for the fork. If the server ended before it, start a process without the server."""
         if isinstance(self._process, subprocess.Popen) or self._process.wait_until_forked():
             return
         self._close_pipes()
@@ -195,7 +195,7 @@ class WorkerProcess:
 
 
 def _open_pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:
-    """A pipe, whose ends are closed by these."""
+    """Open a pipe, whose ends these two exit stacks close."""
     read, write = os.pipe()
     reader.callback(os.close, read)
     writer.callback(os.close, write)
@@ -203,7 +203,7 @@ def _open_pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tu
 
 
 def _read_log(stderr: IO[str], log: deque[str]) -> None:
-    """Keep the last lines; of a line without an end, no more than its last part."""
+    """Keep the last lines. Of a line without an end, keep only its last part."""
     with stderr:
         while line := stderr.readline(_KEPT_CHARACTERS):
             log.append(line.rstrip())

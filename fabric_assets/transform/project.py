@@ -1,6 +1,7 @@
 """The dbt project -> one parse that serves every tenant, kept in the data folder.
 
-A parse takes seconds and a run must not pay for it; so it is made once for each warehouse type (their macros differ), under a placeholder for the tenant.
+A parse takes seconds, which no run should spend. So the project is parsed once for each warehouse type (their macros differ), with a placeholder for the
+tenant.
 """
 
 import hashlib
@@ -17,25 +18,25 @@ from fabric_assets.transform.fingerprint import get_fingerprint, get_graph_file,
 from fabric_assets.transform.process import WorkerProcess
 
 PARSE_TIMEOUT_SECONDS = 600
-# What one tenant's own files may take of a parse.
+# Limits of what one tenant's own files may use in a parse.
 PARSE_LIMITS = {"seconds": 20, "megabytes": 512}
 _LONGEST_HEADING = 200
 
 
 def is_prepared(settings: Settings, adapter: str = DEFAULT_ADAPTER) -> bool:
-    """Whether the prepared project is there and still what the project's files say."""
+    """Whether the prepared project exists and is up to date with the project's files."""
     fingerprint = get_fingerprint(settings)
     return _read_fingerprint(get_prepared_file(settings, adapter)) == fingerprint and _read_graph_fingerprint(settings) == fingerprint
 
 
 def prepare_project(settings: Settings, adapter: str = DEFAULT_ADAPTER) -> Path:
-    """Parse the dbt project for a warehouse type, unless that is done and nothing has changed since.
+    """Parse the dbt project for a warehouse type, unless that was done and nothing has changed since.
 
     Safe for several processes at once: one parses, the others wait for it.
 
     Raises:
-        ConfigurationError: dbt cannot parse the project, or it breaks a rule of ours; with dbt's message.
-        InternalError: our own code fails at it.
+        ConfigurationError: dbt cannot parse the project, or it breaks one of the platform's rules; with dbt's message.
+        InternalError: the platform's own code failed.
     """
     file = get_prepared_file(settings, adapter)
     if adapter not in ADAPTERS:
@@ -79,7 +80,7 @@ def _parse(settings: Settings, adapter: str, file: Path) -> None:
 
 
 def _read_fingerprint(file: Path) -> str | None:
-    """Read what was parsed into a prepared file; None where it is not whole."""
+    """Read the fingerprint of a prepared file; None where the file is incomplete."""
     try:
         state = file.stat()
     except OSError:

@@ -1,6 +1,6 @@
 """A tenant's `transform:` block and the project's graph -> the tenant's models, parents before children.
 
-dbt's own selector has evaluated the block before, in dbt's process (`transform/evaluation.py`): what is read here is its answer.
+This module reads the answer of dbt's own selector, which has evaluated the block before, in dbt's process (`transform/evaluation.py`).
 """
 
 from fabric_assets.config.tenant import TransformConfig
@@ -28,7 +28,7 @@ def select_models(graph: ProjectGraph, *, tenant: str, transform: TransformConfi
 
 
 def get_evaluation(graph: ProjectGraph, *, tenant: str, transform: TransformConfig) -> Evaluation | None:
-    """Give what a tenant's block selects; None where nobody has evaluated it."""
+    """Give what a tenant's block selects; None where it has not been evaluated."""
     selection = get_selection(graph, tenant=tenant, transform=transform)
     if not selection.select and not selection.exclude:
         return Evaluation(models=graph.own_models.get(tenant, frozenset()))

@@ -1,6 +1,6 @@
-"""What tenants select of the dbt project, as dbt's own selector has evaluated it -> a file beside the prepared project, and back again.
+"""Tenants' selections, as dbt's own selector has evaluated them -> a file beside the prepared project, and back.
 
-An entry counts for one fingerprint of the project. Entries of other tenants and of earlier YAML stay: each process that shares the file may serve another
+The entries count for one fingerprint of the project. Entries of other tenants and of earlier YAML stay: each process that shares the file may serve another
 part of the fleet.
 """
 
@@ -18,7 +18,7 @@ class Selection:
     """A tenant's `select` and `exclude`.
 
     Args:
-        tenant: whose own models it sees; empty for every tenant that has none, so that they share an entry.
+        tenant: the one whose own models it sees; empty for all tenants without own models, so that they share an entry.
     """
 
     tenant: str
@@ -42,10 +42,10 @@ class WrongSelector:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a selection selects.
+    """The result of a selection.
 
     Args:
-        models: unique ids; ephemeral models included.
+        models: unique ids, including ephemeral models.
         left_out: unique ids of the tests that `exclude` itself names.
     """
 
@@ -55,7 +55,7 @@ class Evaluation:
 
 
 def read_selections(file: Path, *, fingerprint: str) -> dict[Selection, Evaluation]:
-    """Read what is known of a project; nothing where the file is missing, damaged, or of another project."""
+    """Read the evaluated selections of a project; empty where the file is missing, damaged, or of another project."""
     try:
         facts = file.stat()
     except OSError:
@@ -84,7 +84,7 @@ def read_evaluation(raw: Mapping[str, list[str]]) -> Evaluation:
 
 
 def write_selections(file: Path, selections: Mapping[Selection, Evaluation], *, fingerprint: str) -> None:
-    """Write all that is known of a project."""
+    """Write all evaluated selections of a project."""
     content = {"fingerprint": fingerprint, "selections": [asdict(selection) | _dump(evaluation) for selection, evaluation in selections.items()]}
     write_atomically(file, lambda stream: stream.write(json.dumps(content).encode()))
 

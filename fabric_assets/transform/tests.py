@@ -1,4 +1,4 @@
-"""Which dbt tests a tenant runs, and which asset each one is a check of."""
+"""A tenant's models -> the dbt tests that it runs, each as a check of one asset."""
 
 from collections.abc import Iterable
 
@@ -10,11 +10,11 @@ from fabric_assets.transform.selection import get_evaluation
 def get_tests(graph: ProjectGraph, tenant: TenantConfig, models: Iterable[ModelNode]) -> dict[str, tuple[TestNode, ...]]:
     """Find the tests of a tenant's models and raw streams.
 
-    A test counts only if everything that it reads is the tenant's: a relationship to a model that was not selected has nothing to be checked against. One that
-    the tenant's `exclude` itself names does not count.
+    A test counts only if everything that it reads is the tenant's: a relationship to a model that was not selected cannot be checked. A test that the tenant's
+    `exclude` names does not count.
 
     Returns:
-        tests by a model's unique_id, or by `source.stream` for those of a raw stream.
+        tests by their model's unique_id, or by `source.stream` for those of a raw stream.
     """
     chosen = {model.unique_id: model for model in models}
     streams = {(source, stream) for source, config in tenant.sources.items() for stream in config.streams}

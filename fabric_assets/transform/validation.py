@@ -1,4 +1,4 @@
-"""A tenant's YAML against the dbt project: what only shows when both are known, as problems with a file and a line."""
+"""A tenant's YAML and the dbt project -> problems that can be found only with both, each with a file and a line."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ def find_problems(loaded: LoadedTenant, graph: ProjectGraph) -> tuple[Problem, .
         return ()
     if message := graph.broken.get(loaded.config.tenant):
         text = " ".join(message.split())
-        return (loaded.make_problem(("transform",), f"tenant {loaded.config.tenant}'s own dbt models cannot be used; mend them: {text}"),)
+        return (loaded.make_problem(("transform",), f"tenant {loaded.config.tenant}'s own dbt models cannot be used; correct them: {text}"),)
     evaluation = get_evaluation(graph, tenant=loaded.config.tenant, transform=transform)
     if evaluation is None:
         return (loaded.make_problem(("transform", "select" if transform.select else "exclude"), UNKNOWN),)
@@ -43,7 +43,7 @@ def _find_missing_inputs(loaded: LoadedTenant, models: tuple[ModelNode, ...], gr
 
 
 def _find_doubles(models: tuple[ModelNode, ...]) -> Iterator[str]:
-    """A tenant's own model may stand in for a shared one of its name, if that one is excluded."""
+    """Find models that make the same table. A tenant's own model may replace a shared one of its name if that one is excluded."""
     taken: dict[tuple[str, str], ModelNode] = {}
     for model in models:
         other = taken.setdefault((model.schema, model.name), model)
@@ -53,7 +53,7 @@ def _find_doubles(models: tuple[ModelNode, ...]) -> Iterator[str]:
 
 
 def _find_others_schemas(loaded: LoadedTenant, models: tuple[ModelNode, ...]) -> Iterator[str]:
-    """Whose a schema is its name tells: acme's models make none that would be acme_eu's."""
+    """Find models in a schema that belongs to another tenant by its name: acme's models may not use a schema of acme_eu's."""
     for schema, model in {model.schema: model for model in models}.items():
         name = naming.dbt_schema(loaded.config.tenant, schema)
         if other := next((other for other in loaded.longer_names if name.startswith(f"{other}_")), None):

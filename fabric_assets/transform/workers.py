@@ -1,4 +1,4 @@
-"""dbt processes that stand ready: each serves one build and is gone, so no two tenants ever share one."""
+"""dbt processes that are ready for builds. Each one ends after one build, so no two tenants ever share one."""
 
 from collections.abc import Iterator
 
@@ -7,10 +7,10 @@ from fabric_assets.transform.build import BuildRequest, DbtWorker, ModelResult, 
 
 
 class DbtWorkers:
-    """Keeps one worker warm; a run uses it from one thread.
+    """The worker of a run that is started in advance. A run uses it from one thread.
 
     Args:
-        adapter: the kind of warehouse to get ready for.
+        adapter: the kind of warehouse to prepare for.
     """
 
     def __init__(self, settings: Settings, *, adapter: str) -> None:
@@ -19,12 +19,12 @@ class DbtWorkers:
         self._spare: DbtWorker | None = None
 
     def warm(self) -> None:
-        """Start the next worker, so that its imports run beside whatever comes first."""
+        """Start the next worker, so that its imports run beside the run's other work."""
         if self._spare is None:
             self._spare = DbtWorker.start(self._settings, adapter=self._adapter)
 
     def build(self, request: BuildRequest) -> Iterator[ModelResult | TestResult]:
-        """Build in the warm worker, or in a new one."""
+        """Build in the worker that was started in advance, or in a new one."""
         self.warm()
         worker, self._spare = self._spare, None
         assert worker is not None
@@ -34,7 +34,7 @@ class DbtWorkers:
             worker.close()
 
     def close(self) -> None:
-        """End the worker that nobody used."""
+        """End a worker that was not used."""
         if self._spare is not None:
             self._spare.close()
             self._spare = None

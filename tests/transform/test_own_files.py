@@ -143,7 +143,7 @@ def test_the_problem_is_shown_as_that_tenants(own_project: Settings, tmp_path: P
     assert find_problems(fleet.tenants["acme"], graph) == ()
     (problem,) = find_problems(fleet.tenants["globex"], graph)
     assert problem.message.startswith(
-        "tenant globex's own dbt models cannot be used; mend them: models/tenants/globex/plain.sql: name the file globex__plain.sql"
+        "tenant globex's own dbt models cannot be used; correct them: models/tenants/globex/plain.sql: name the file globex__plain.sql"
     )
 
 
