@@ -1,6 +1,6 @@
 {#-
-    dbt wants every model's name to be unique in the project, so a tenant's own models are files named
-    models/tenants/<tenant>/<tenant>__<model>.sql; their tables are named <model>, as a shared model's would be.
+    In dbt every model's name must be unique in the project. So a tenant's own models are files named
+    models/tenants/<tenant>/<tenant>__<model>.sql; their tables are named <model>, like those of shared models.
 -#}
 {% macro generate_alias_name(custom_alias_name=none, node=none) -%}
     {%- if custom_alias_name -%}

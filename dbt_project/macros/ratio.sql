@@ -1,8 +1,8 @@
 {#-
     Numerator / denominator, rounded half away from zero to six decimals; null unless the denominator is greater than 0.
-    The same to the last digit in every warehouse: DuckDB divides decimals as doubles, Postgres to a number of digits of its
-    own choice, so DuckDB divides whole numbers here and Postgres is told how many digits to keep. Both take the two values
-    to twelve decimals first, which leaves room for fourteen digits before the point.
+    The result is the same to the last digit in every warehouse. DuckDB divides decimals as doubles, so it divides whole
+    numbers here. Postgres chooses the number of digits itself, so it is told how many to keep. Both round the two values to
+    twelve decimals first, which leaves fourteen digits before the point.
 -#}
 {% macro ratio(numerator, denominator) -%}
     {{ return(adapter.dispatch('ratio', 'fabric')(numerator, denominator)) }}

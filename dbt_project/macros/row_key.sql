@@ -1,5 +1,5 @@
 {#-
-    One text key of several columns. They are joined by a control character, which no text of theirs holds, so that
+    One text key of several columns. They are joined by a control character, which their texts do not contain, so that
     ('a-b', 'c') and ('a', 'b-c') stay two keys.
 -#}
 {% macro row_key(columns) -%}

@@ -1,4 +1,4 @@
--- Days, channels and campaigns hold the same spend, clicks and conversions in all.
+-- The marts by day, channel and campaign have the same totals of spend, clicks and conversions.
 {{ config(meta={'dagster': {'ref': {'name': 'ad_spend_by_campaign'}}}) }}
 
 with

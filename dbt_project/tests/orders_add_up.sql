@@ -1,4 +1,4 @@
--- The amounts of an order agree with each other and with its items: an order whose items did not arrive shows here.
+-- The amounts of an order agree with each other and with its items; this also finds an order whose items are missing.
 select order_id, subtotal, tax, total, food_revenue, drink_revenue
 
 from {{ ref('orders') }}

@@ -21,7 +21,7 @@ channel_days as (
 
 ),
 
--- For each day of a channel the days before it, without itself: an outlier must not widen its own yardstick.
+-- For each day of a channel, the days before it. The day itself is left out, so that an outlier does not widen its own limits.
 history as (
 
     select
@@ -44,7 +44,7 @@ ranked_spend as (
         channel,
         spend_date,
         spend,
-        row_number() over (partition by channel, spend_date order by spend) as place,
+        row_number() over (partition by channel, spend_date order by spend) as size_rank,
         count(*) over (partition by channel, spend_date) as history_days
 
     from history
@@ -58,7 +58,7 @@ medians as (
         spend_date,
         spend,
         history_days,
-        cast(sum(spend * {{ median_weight('place', 'history_days') }}) over (partition by channel, spend_date) as numeric(21, 7)) as median_spend
+        cast(sum(spend * {{ median_weight('size_rank', 'history_days') }}) over (partition by channel, spend_date) as numeric(21, 7)) as median_spend
 
     from ranked_spend
 
@@ -72,7 +72,7 @@ ranked_deviations as (
         history_days,
         median_spend,
         abs(spend - median_spend) as deviation,
-        row_number() over (partition by channel, spend_date order by abs(spend - median_spend)) as place
+        row_number() over (partition by channel, spend_date order by abs(spend - median_spend)) as size_rank
 
     from medians
 
@@ -85,7 +85,7 @@ spreads as (
         spend_date,
         history_days,
         median_spend,
-        cast(sum(deviation * {{ median_weight('place', 'history_days') }}) as numeric(22, 8)) as median_deviation,
+        cast(sum(deviation * {{ median_weight('size_rank', 'history_days') }}) as numeric(22, 8)) as median_deviation,
         cast(sum(deviation) as numeric(22, 7)) as total_deviation
 
     from ranked_deviations

@@ -49,7 +49,7 @@ totals as (
 
 ),
 
--- Each version as what came after, and once more as what was there before the next one.
+-- Each version twice: as the new side of its own change, and as the old side of the next version's change.
 sides as (
 
     select

@@ -12,7 +12,7 @@ source as (
         _fabric_file,
         _fabric_file_sha256,
         _fabric_row,
-        -- The first: rows that were corrected and replayed came later, and make an old version no newer.
+        -- The first import counts: rows that were corrected and replayed later do not make an old version newer.
         min(_fabric_imported_at) over (partition by _fabric_file, _fabric_file_sha256) as imported_at
 
     from {{ source('ads', 'campaigns') }}
@@ -23,7 +23,7 @@ numbered as (
 
     select
         *,
-        -- By the hash too: two versions imported in the same instant stay two.
+        -- Also by the hash, so that two versions imported at the same moment stay two.
         dense_rank() over (partition by _fabric_file order by imported_at, _fabric_file_sha256) as version_number,
         dense_rank() over (partition by _fabric_file order by imported_at desc, _fabric_file_sha256 desc) as version_age
 

@@ -21,7 +21,7 @@ renamed as (
         {{ cents_to_amount('cost') }} as cost,
 
         ---------- booleans
-        -- By way of text: a source may deliver true, 'True' or 1, and Postgres casts no bigint to boolean.
+        -- Cast through text: a source may deliver true, 'True' or 1, and Postgres cannot cast a bigint to boolean.
         cast(cast(perishable as varchar) as boolean) as is_perishable
 
     from source
