@@ -11,7 +11,15 @@ from fabric_assets.rows.batches import Reject
 
 IN_MEMORY = 64 * 1024 * 1024
 _REJECTS = pa.schema(
-    [("origin", pa.string()), ("row_number", pa.int64()), ("column", pa.string()), ("reason", pa.string()), ("message", pa.string()), ("raw", pa.string())]
+    [
+        ("origin", pa.string()),
+        ("row_number", pa.int64()),
+        ("column", pa.string()),
+        ("reason", pa.string()),
+        ("message", pa.string()),
+        ("raw", pa.string()),
+        ("has_fixed_position", pa.bool_()),
+    ]
 )
 
 
