@@ -50,7 +50,7 @@ class Sqlite(Source):
     def break_stream(self) -> None:
         self.database.run("drop table stores")
 
-    def mend_stream(self) -> None:
+    def fix_stream(self) -> None:
         self.make_table("stores")
         self.database.fill("stores", list(self.rows["stores"].values()))
 

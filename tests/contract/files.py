@@ -60,7 +60,7 @@ class Jsonl(Source):
     def break_stream(self) -> None:
         self.get_file("stores", "broken").write_bytes(GARBAGE)
 
-    def mend_stream(self) -> None:
+    def fix_stream(self) -> None:
         self.get_file("stores", "broken").unlink()
 
 
@@ -125,7 +125,7 @@ class DroppedCsv(Csv):
         super().break_stream()
         self.say_done(self.get_file("stores", "broken"))
 
-    def mend_stream(self) -> None:
+    def fix_stream(self) -> None:
         """The file was moved to quarantine."""
 
 

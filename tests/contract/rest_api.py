@@ -56,7 +56,7 @@ class RestApi(Source):
     def break_stream(self) -> None:
         self._is_broken = True
 
-    def mend_stream(self) -> None:
+    def fix_stream(self) -> None:
         self._is_broken = False
 
 

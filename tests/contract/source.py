@@ -80,7 +80,7 @@ class Source:
         """Let `stores` be unreadable."""
         raise NotImplementedError
 
-    def mend_stream(self) -> None:
+    def fix_stream(self) -> None:
         raise NotImplementedError
 
 

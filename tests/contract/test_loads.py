@@ -66,7 +66,7 @@ def test_a_stream_that_fails_spares_the_others_and_the_next_load_makes_it_good(w
         (failed,) = world.destination.ask("select stream, error from acme_fabric.loads where status = 'failed'")
         assert failed == ("stores", str(outcomes["stores"].error))
         assert "tenant acme, source shop, stream stores" in str(outcomes["stores"].error)
-    world.source.mend_stream()
+    world.source.fix_stream()
     world.load()
     assert world.count("stores") == NONE
 

@@ -219,7 +219,7 @@ def test_only_tables_whose_rows_name_their_transaction_are_asked_for_it(shop: So
 
     def find() -> set[str]:
         moments = PostgresMoments(database, streams=["a"], tables=[database.quote_table(name) for name in names], hold_seconds=60)
-        moment = moments.take()
+        moment = moments.acquire()
         moments.close()
         assert moment is not None
         return set(moment.versioned)

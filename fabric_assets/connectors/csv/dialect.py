@@ -124,6 +124,6 @@ def list_delimiters(declared: str | None, hint: str) -> tuple[str, ...]:
     return (declared or hint,) if declared or hint else DELIMITERS
 
 
-def take(records: Iterable[Record], count: int) -> list[Record]:
+def list_good(records: Iterable[Record], count: int) -> list[Record]:
     """The first good records."""
     return list(islice((record for record in records if record.cells is not None), count))

@@ -40,7 +40,7 @@ class PutAway:
             self._read[stream] = inbox, [*files, *unread]
             self._opened |= {(file.name, file.version) for file in files}
 
-    def settle(self, stream: str) -> None:
+    def after_commit(self, stream: str) -> None:
         """A stream's rows are committed: move what no other stream waits for."""
         with self._lock:
             inbox, files = self._read[stream]
@@ -48,26 +48,26 @@ class PutAway:
                 self._fates[file.name, file.version][stream].append(file)
             failures = Counter[str]()
             for name, version in dict.fromkeys((file.name, file.version) for file in files):
-                file = self._find_settled(stream, (name, version))
+                file = self._find_deciding(stream, (name, version))
                 if file is None or file.moved_to is None or not (self._config.archive or file.status == "quarantined"):
                     continue
                 try:
                     inbox.move(name, version, file.moved_to, reason=file.build_note())
                     if (name, version) not in self._opened:
-                        self._tell(stream, file)
+                        self._report_unread(stream, file)
                 except (OSError, SourceError, SourceUnavailable) as error:
                     failures[str(error)] += 1
         for message, count in failures.items():
             self._context.report(f"{self._context.describe(stream)}: {count} files could not be moved away, and will be by the next load: {message}")
 
-    def _tell(self, stream: str, file: ImportedFile) -> None:
+    def _report_unread(self, stream: str, file: ImportedFile) -> None:
         is_refused = file.status == "quarantined"
         why = f" ({file.reason})" if is_refused else ""
         remedy = f"; to have it checked anew: fabric imports release {self._context.tenant} {shlex.quote(file.name)}" if is_refused else ""
         what = f"{file.shown} is not read, for it is {file.status} already{why}, and is moved to {show_name(file.moved_to or '')}{remedy}"
         self._context.report(f"{self._context.describe(stream)}: {what}")
 
-    def _find_settled(self, stream: str, key: _Key) -> ImportedFile | None:
+    def _find_deciding(self, stream: str, key: _Key) -> ImportedFile | None:
         """What decides where a file goes; None while a stream whose glob matches it is not done with it, or is to try it again."""
         fates = self._fates[key]
         if not self._find_readers(stream, key[0]) <= fates.keys():

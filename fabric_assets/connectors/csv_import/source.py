@@ -51,7 +51,7 @@ def open_source(context: SourceContext[CsvImportSource]) -> SourceReader:
     groups = []
     for name in context.streams:
         load = _StreamImport(context, config, name, folder, put_away)
-        groups.append(ReadGroup((plan_stream(config, name),), load.read, put_away.settle))
+        groups.append(ReadGroup((plan_stream(config, name),), load.read, put_away.after_commit))
     return SourceReader(tuple(groups), connections=config.max_connections, close=partial(shutil.rmtree, folder, ignore_errors=True))
 
 
@@ -71,7 +71,7 @@ class _StreamImport:
         self._stream, self._where = config.streams[name], context.describe(name)
         self._ends = time.monotonic() + config.timeout.total_seconds()
         self._put_away, self._done = put_away, list[ImportedFile]()
-        self._taken, self._now = 0, datetime.now(UTC)
+        self._count, self._now = 0, datetime.now(UTC)
 
     def read(self, memories: Mapping[str, DropMemory]) -> Iterator[Batch]:
         self._memory, self._inbox = memories[self._name], open_inbox(self._context)
@@ -96,13 +96,13 @@ class _StreamImport:
         for file in listing.files:
             before = self._seen.get((file.name, file.version))
             if self._is_due(file):
-                yield from self._take(file, file.name, attempts=before.attempts if before and before.status != "quarantined" else 0)
+                yield from self._load(file, file.name, attempts=before.attempts if before and before.status != "quarantined" else 0)
             elif before and before.status != "failed":
                 # Where it should not lie any more, a load was killed between its commit and the move, or it was dropped again.
                 unread.append(before)
         self._memory.state["sequence"] = self._sequence
         self._put_away.add(self._name, self._inbox, self._done, unread)
-        if not self._taken:
+        if not self._count:
             self._report("no new file")
 
     def _is_due(self, file: InboxFile) -> bool:
@@ -120,14 +120,14 @@ class _StreamImport:
 
     # --- one file
 
-    def _take(self, file: InboxFile, name: str, *, attempts: int = 0) -> Iterator[Batch]:
+    def _load(self, file: InboxFile, name: str, *, attempts: int = 0) -> Iterator[Batch]:
         """Args:
         name: under which people know the file: another one than its own if it lies in the archive.
         attempts: how often these bytes could not be read under this name.
         """
         if time.monotonic() > self._ends:
             raise SourceUnavailable(f"{self._where}: the load took longer than the source's timeout", remedy="raise the source's timeout")
-        self._taken += 1
+        self._count += 1
         self._sequence += 1
         inspected = self._inspect(file, ImportedFile(name, file.version, None, file.size, file.modified_at, "loaded", attempts=attempts))
         if inspected is None:
@@ -152,7 +152,7 @@ class _StreamImport:
                     assert isinstance(batch.rows, pa.Table)
                     yield replace(batch, rows=self._add_origin(batch.rows), content=record.sha256 or "")
         for before in replaced:
-            yield from self._take_twin(before)
+            yield from self._load_twin(before)
 
     def _inspect(self, file: InboxFile, record: ImportedFile) -> tuple[ImportedFile, CheckedFile | None] | None:
         """Read a file: with its hash, and checked unless its bytes are loaded already; None where its fate is settled, or it waits."""
@@ -202,13 +202,13 @@ class _StreamImport:
             self._record(replace(before, status="replaced"))
         return self._current.pop(compose(record.name))
 
-    def _take_twin(self, replaced: ImportedFile) -> Iterator[Batch]:
+    def _load_twin(self, replaced: ImportedFile) -> Iterator[Batch]:
         """Files with the bytes of a version that has gone were skipped for its sake: one that is still its name's newest is loaded now."""
         newest = {file.name: file for file in sorted([*self._known, *self._done], key=lambda file: file.modified_at)}
         for file in newest.values():
             if file.status == "duplicate" and file.sha256 == replaced.sha256 and replaced.sha256 not in self._loaded and (found := self._find(file)):
                 self._report(f"{file.shown} was skipped for the sake of {replaced.shown}, which holds other bytes now, so it is loaded")
-                yield from self._take(found, file.name)
+                yield from self._load(found, file.name)
 
     def _record_failure(self, record: ImportedFile, error: Exception) -> None:
         attempts, message = record.attempts + 1, describe_failure(error, self._context)
@@ -245,20 +245,20 @@ class _StreamImport:
                 self._record(replace(file, status="replaced"))
             before = list(newest.values())
         found = {file: there for file in before if (there := self._find(file) or self._find_twin(file))}
-        self._tell_of_missing([file for file in before if file not in found])
+        self._report_missing([file for file in before if file not in found])
         if found:
             self._report(f"{len(found)} files are loaded again, for the table is made anew")
         for file, there in found.items():
             new = listed.get(file.name)
             if new and self._stream.on_new_version == "replace_file" and new.version != file.version and self._is_due(new):
                 count = len(self._done)
-                yield from self._take(new, new.name)
+                yield from self._load(new, new.name)
                 self._seen |= {(done.name, done.version): done for done in self._done[count:]}
                 if any(done.name == new.name and done.status in ("loaded", "duplicate") for done in self._done[count:]):
                     self._record(replace(file, status="replaced"))
                     continue
             count = len(self._done)
-            yield from self._take(there, file.name)
+            yield from self._load(there, file.name)
             if any(done.status == "failed" for done in self._done[count:]):
                 raise SourceUnavailable(f"{self._where}: {file.shown}, whose rows are in the table, cannot be read again", remedy="make it readable; try again")
 
@@ -267,7 +267,7 @@ class _StreamImport:
         twins = (self._find(twin) for twin in self._known if twin.status == "duplicate" and twin.sha256 == file.sha256)
         return next((there for there in twins if there), None)
 
-    def _tell_of_missing(self, missing: Sequence[ImportedFile]) -> None:
+    def _report_missing(self, missing: Sequence[ImportedFile]) -> None:
         names = _name(file.name for file in missing)
         if missing and self._context.full_refresh:
             raise SourceError(

@@ -100,14 +100,14 @@ class _Reader:
         rest, block = b"", next(blocks, b"")
         while block or rest:
             following = next(blocks, b"") if block else b""
-            rest, cells = self._take(rest + block, final=not following)
+            rest, cells = self._read_piece(rest + block, final=not following)
             block = following
             if len(rest) > LONGEST_LINE:
                 raise QuarantinedFile("line_too_long", f"line {self._line} has more than {LONGEST_LINE:,} bytes")
             if cells is not None:
                 yield cells
 
-    def _take(self, piece: bytes, *, final: bool) -> tuple[bytes, Cells | None]:
+    def _read_piece(self, piece: bytes, *, final: bool) -> tuple[bytes, Cells | None]:
         """Read the records that are whole; the rest is left for later."""
         while self._line < self._dialect.first_line and piece:
             # Lines before the header are not records: their quotes mean nothing.
@@ -173,7 +173,7 @@ class _Reader:
             record = next(self._grammar.scan(text, self._line + number - 1, final=True))
             if record.is_blank:
                 continue
-            found = self._take_record(record)
+            found = self._check_record(record)
             if not isinstance(found, BadRow):
                 return None  # It is a row in spite of its length.
             bad.append(found)
@@ -225,7 +225,7 @@ class _Reader:
             end = record.end
             if record.is_blank:
                 continue
-            found = self._take_record(record)
+            found = self._check_record(record)
             if isinstance(found, BadRow):
                 bad.append(found)
             else:
@@ -235,7 +235,7 @@ class _Reader:
         columns = [pa.array(column, pa.string()) for column in zip(*rows, strict=True)] or [pa.array([], pa.string())] * self._width
         return text[end:].encode("utf-8", "surrogateescape"), drop_blanks(Cells(columns, pa.array(lines, pa.int64()), bad))
 
-    def _take_record(self, record: Record) -> list[str | None] | BadRow:
+    def _check_record(self, record: Record) -> list[str | None] | BadRow:
         """A record's cells as the header has columns, or what is wrong with it.
 
         Raises:

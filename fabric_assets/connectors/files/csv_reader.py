@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fabric_assets.connectors.csv.dialect import Beginning, Dialect, Reading, choose, find_newline, find_unused, list_delimiters, read_headers, take
+from fabric_assets.connectors.csv.dialect import Beginning, Dialect, Reading, choose, find_newline, find_unused, list_delimiters, list_good, read_headers
 from fabric_assets.connectors.files import csv_header
 from fabric_assets.connectors.files.csv_header import Header
 from fabric_assets.connectors.files.csv_lines import HEAD, MOST_FIELDS, build_grammar, is_misread, read_head, split_csv
@@ -69,7 +69,7 @@ class CsvReader(TextReader):
         records = build_grammar(self._dialect).scan(text[first.end if first else 0 :], 1, final=is_whole)
         header = csv_header.read_header(
             first,
-            [record.cells or [] for record in take((record for record in records if record.text), csv_header.SAMPLE)],
+            [record.cells or [] for record in list_good((record for record in records if record.text), csv_header.SAMPLE)],
             declared,
             delimiter=self._dialect.delimiter,
             name=self.name,

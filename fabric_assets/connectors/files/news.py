@@ -52,7 +52,7 @@ def find_news(
     news, hashes = News(), {entry["sha256"]: name for name, entry in remembered.items() if "twin" not in entry}
     at_hand: dict[str, FetchedFile] = {}
 
-    def take(number: int, file: SourceFile) -> None:
+    def add(number: int, file: SourceFile) -> None:
         before = remembered.get(file.name, {})
         if file.name not in at_hand:
             check()
@@ -75,11 +75,11 @@ def find_news(
         if file.former and known.get("version") == file.former:
             news.seen[file.name] = {**known, "version": file.version}
         elif known.get("version") != file.version:
-            take(number, file)
+            add(number, file)
     for number, file in numbered:
         entry = news.seen.get(file.name) or remembered[file.name]
         if replaces and "twin" in entry and entry["sha256"] not in hashes:
-            take(number, file)
+            add(number, file)
     news.files.sort(key=lambda fetched: (fetched.source.modified, fetched.source.name))
     return news
 

@@ -1,4 +1,4 @@
-"""The cursor of a rest_api stream: what the next load asks for, and which rows of the border it has already.
+"""The cursor of a rest_api stream: what the next load asks for, and which rows at the boundary it has already.
 
 Not dlt's incremental. It compares times as text, so that `…:00.5Z` sorts before `…:00Z` and rows are dropped as too old. A parent's cursor would also run on
 while only one of its children is loaded. Here every stream remembers how far it came itself. Positions stay in the API's own spelling, since the API reads them
@@ -144,7 +144,7 @@ def _spell(moment: datetime, like: str) -> str:
     return moment.date().isoformat()
 
 
-class Border:
+class CursorBoundary:
     """Keeps `append` from loading twice the rows at the last load's highest value, which the API gives again.
 
     Args:
@@ -161,7 +161,7 @@ class Border:
         self.older = 0
 
     def keep_new(self, rows: list[Row]) -> list[Row]:
-        """Drop the rows that an earlier load brought, and remember the new border.
+        """Drop the rows that an earlier load brought, and remember the new boundary.
 
         Raises:
             DataError: a row has no cursor value, so that nobody can tell whether it is new.
@@ -193,8 +193,8 @@ class Border:
                 f"{self._where}: the cursor was {known!r} and is now {self._field!r}, and an append cannot tell which rows it has loaded",
                 remedy="load the stream anew with --full-refresh",
             )
-        border = self._state.get("border") or self._rebuild(memory)
-        return (self._sort(border["position"]), Counter(border["rows"])) if border else (None, Counter())
+        boundary = self._state.get("border") or self._rebuild(memory)
+        return (self._sort(boundary["position"]), Counter(boundary["rows"])) if boundary else (None, Counter())
 
     def _rebuild(self, memory: StreamMemory) -> dict[str, Any] | None:
         """The state is lost, and the warehouse's rows tell what stood in it."""

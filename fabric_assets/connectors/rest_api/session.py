@@ -50,7 +50,7 @@ class Login:
 
 
 @dataclass(frozen=True)
-class Line:
+class HttpPolicy:
     """What all requests of one load share.
 
     Args:
@@ -129,18 +129,18 @@ class _NoAuth(AuthBase):
 class _Adapter(BaseAdapter):
     """Every page and every hop of a redirect passes here."""
 
-    def __init__(self, line: Line, where: str, guard: Guard, login: Login, headers: Mapping[str, str], written: AnswerFormat) -> None:
+    def __init__(self, policy: HttpPolicy, where: str, guard: Guard, login: Login, headers: Mapping[str, str], written: AnswerFormat) -> None:
         super().__init__()
-        self._line, self.where, self._guard, self.login, self._headers, self.written = line, where, guard, login, headers, written
+        self._policy, self.where, self._guard, self.login, self._headers, self.written = policy, where, guard, login, headers, written
         self._outgoing = Outgoing(guard)
-        self._waits = WaitLog(where, line.report)
+        self._waits = WaitLog(where, policy.report)
 
     def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
         attempt = 1
         while not isinstance(answer := self._ask(request), Response):
             # Each load a little different, so that they do not come back all at once.
             wait = answer.wait if answer.wait is not None else 2 ** (attempt - 1) * random.uniform(0.5, 1)  # noqa: S311
-            if not answer.passing or attempt == ATTEMPTS or wait > LONGEST_WAIT_SECONDS or time.monotonic() + wait > self._line.ends:
+            if not answer.passing or attempt == ATTEMPTS or wait > LONGEST_WAIT_SECONDS or time.monotonic() + wait > self._policy.ends:
                 raise answer.error
             self._waits.add(answer, request, wait)
             time.sleep(wait)
@@ -172,13 +172,13 @@ class _Adapter(BaseAdapter):
         return signed
 
     def _exchange(self, request: PreparedRequest) -> Response | Failure:
-        left = self._line.ends - time.monotonic()
+        left = self._policy.ends - time.monotonic()
         if left <= 0:
             return Failure(build_timeout_error(self.where))
         try:
             response = self._outgoing.fetch(request, seconds=min(left, ANSWER_SECONDS))
         except (RequestException, HTTPError) as error:
-            late = time.monotonic() >= self._line.ends
+            late = time.monotonic() >= self._policy.ends
             return Failure(build_timeout_error(self.where)) if late else self.describe(error, request)
         status = response.status_code
         if status >= 400 or (status >= 300 and not response.is_redirect) or (status == 202 and request.method == "GET"):

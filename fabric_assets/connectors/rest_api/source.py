@@ -16,10 +16,10 @@ from fabric_assets.config.sources.rest import RestStream
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.rest_api.answers import AnswerFormat
 from fabric_assets.connectors.rest_api.auth import build_login, resolve_url
-from fabric_assets.connectors.rest_api.cursor import Border, Position, RestCursorReader
+from fabric_assets.connectors.rest_api.cursor import CursorBoundary, Position, RestCursorReader
 from fabric_assets.connectors.rest_api.pages import PageReader
 from fabric_assets.connectors.rest_api.rows import KeyCheck, Page, ParentRows, fill_placeholders, get_parent_value
-from fabric_assets.connectors.rest_api.session import Line, Login
+from fabric_assets.connectors.rest_api.session import HttpPolicy, Login
 from fabric_assets.errors import DataError, FabricError
 from fabric_assets.rows.batches import Batch, ReadGroup, Row, SourceReader, StreamFailed, StreamMemory, StreamPlan
 from fabric_assets.rows.value_forms import CURRENT, WHOLE_STREAM
@@ -35,10 +35,10 @@ def open_source(context: SourceContext[RestApiSource]) -> SourceReader:
     """
     config = context.config
     ends = time.monotonic() + config.timeout.total_seconds()
-    line = Line(ends, others=config.allowed_origins, allow_private_network=config.allow_private_network, report=context.report)
+    policy = HttpPolicy(ends, others=config.allowed_origins, allow_private_network=config.allow_private_network, report=context.report)
     # A token's request carries the client's secret: it goes nowhere but to its own address.
-    login = build_login(config.auth, context, replace(line, others=()).open_session)
-    api = _Api(context, config, base_url=resolve_url(config.base_url, context, "base_url"), login=login, line=line)
+    login = build_login(config.auth, context, replace(policy, others=()).open_session)
+    api = _Api(context, config, base_url=resolve_url(config.base_url, context, "base_url"), login=login, policy=policy)
     roots: dict[str, list[str]] = {}
     for name in context.streams:
         roots.setdefault(get_lineage(config, name)[-1], []).append(name)
@@ -71,13 +71,13 @@ class _Api:
     config: RestApiSource
     base_url: str
     login: Login
-    line: Line
-    said: set[str] = field(default_factory=set)
+    policy: HttpPolicy
+    reported: set[str] = field(default_factory=set)
 
     def read(self, root: str, loaded: list[str], memories: Memories) -> Iterator[Batch | StreamFailed]:
         """Read a root endpoint's pages and, depth first, what is loaded from below its rows."""
         with ExitStack() as stack:
-            yield from _Pass(self, root, {name: memories[name] for name in loaded}, stack).read()
+            yield from EndpointPass(self, root, {name: memories[name] for name in loaded}, stack).read()
 
     def open_pages(self, name: str, stack: ExitStack, *, loaded: list[str], is_entity: bool, warn: Callable[[str], None]) -> PageReader:
         """Args:
@@ -87,7 +87,7 @@ class _Api:
         """
         stream, where = self.config.streams[name], self.context.describe(name)
         written = AnswerFormat(lines=stream.format == "jsonl", encoding=stream.encoding)
-        session = self.line.open_session(where, self.base_url, self.login, self.config.headers, written=written)
+        session = self.policy.open_session(where, self.base_url, self.login, self.config.headers, written=written)
         stack.callback(session.close)
         paginator = stream.paginator or self.config.paginator
         is_merged = all(self.config.streams[other].disposition == "merge" for other in loaded)
@@ -101,20 +101,20 @@ class _Api:
             is_entity=is_entity,
             report_list=partial(self._report_list, name, is_old=stream.asks_for_one() and not is_entity),
             warn=warn,
-            ends=self.line.ends,
+            ends=self.policy.ends,
         )
 
     def _report_list(self, name: str, selector: str, *, is_old: bool) -> None:
         """Say once that a table of an earlier version goes on with the list in an object that would be the row today."""
-        if is_old and name not in self.said:
-            self.said.add(name)
+        if is_old and name not in self.reported:
+            self.reported.add(name)
             self.context.report(
                 f"{self.context.describe(name)}: its rows are the list `{selector}` in each answer, as its table was made by an earlier version;"
                 f" to take the objects themselves, load {name} with --full-refresh; to keep the list, declare `data: {selector}`"
             )
 
 
-class _Pass:
+class EndpointPass:
     """One pass over a root endpoint. A stream that fails is left out from there on; the others go on.
 
     Args:
@@ -131,10 +131,9 @@ class _Pass:
                 self._below.setdefault(endpoint, []).append(name)
         endpoints = sorted(self._below, key=lambda name: len(get_lineage(api.config, name)))
         self._readers = {
-            name: api.open_pages(name, stack, loaded=self._below[name], is_entity=self._takes_entity(name), warn=partial(self._warn, name))
-            for name in endpoints
+            name: api.open_pages(name, stack, loaded=self._below[name], is_entity=self._is_entity(name), warn=partial(self._warn, name)) for name in endpoints
         }
-        self._keepers = {name: _Keeper(api.context.describe(name), self._streams[name], memory) for name, memory in memories.items()}
+        self._filters = {name: RowFilter(api.context.describe(name), self._streams[name], memory) for name, memory in memories.items()}
         self._parents = {
             name: ParentRows(api.context.describe(name), parent, self._streams[name]) for name in endpoints if (parent := self._streams[name].get_parent())
         }
@@ -170,7 +169,7 @@ class _Pass:
                 return
             start = declared.initial
             highest = yield from self._read_root(cursor, start)
-        if self._root in self._keepers and (older := self._keepers[self._root].older):
+        if self._root in self._filters and (older := self._filters[self._root].older):
             self._api.context.report(
                 f"{self._api.context.describe(self._root)}: rows left out for they stand before the last load's highest {declared.field!r}: {older};"
                 " an append takes them for loaded; where rows come late, use merge with a lag"
@@ -189,7 +188,7 @@ class _Pass:
         for page in self._readers[self._root].read(stream.path, query):
             if cursor and page.rows:
                 highest = cursor.get_highest(page.rows, position=highest, start=start)
-            yield from self._take(self._root, page, f"page {page.number}")
+            yield from self._read_page(self._root, page, f"page {page.number}")
             if self._is_done(self._root):
                 break
         return highest
@@ -205,11 +204,11 @@ class _Pass:
         if len(appended) < len(names):
             self._api.context.report(f"{what}; all of its rows are read again")
 
-    def _take(self, name: str, page: Page, origin: str) -> Iterator[Batch | StreamFailed]:
+    def _read_page(self, name: str, page: Page, origin: str) -> Iterator[Batch | StreamFailed]:
         """Give a page's own rows, then all that hangs below them."""
-        if name in self._keepers and name not in self._failed:
+        if name in self._filters and name not in self._failed:
             try:
-                kept = self._keepers[name].keep(page.rows) if page.rows else []
+                kept = self._filters[name].keep(page.rows) if page.rows else []
             except FabricError as error:
                 yield from self._fail([name], error)
             else:
@@ -234,11 +233,11 @@ class _Pass:
         for page in self._readers[name].read(path, query):
             origin = f"{parent}.{first} {get_parent_value(row, first)}, page {page.number}"
             whole = replace(page, rows=[{**child, **inherited} for child in page.rows]) if inherited else page
-            yield from self._take(name, whole, origin)
+            yield from self._read_page(name, whole, origin)
             if self._is_done(name):
                 return
 
-    def _takes_entity(self, name: str) -> bool:
+    def _is_entity(self, name: str) -> bool:
         """Whether an object that answers is the row; tables of earlier versions hold the first list in it, and go on so."""
         stream = self._streams[name]
         if stream.data is not None or not stream.asks_for_one():
@@ -273,21 +272,21 @@ class _Pass:
                 yield StreamFailed(name, error)
 
 
-class _Keeper:
+class RowFilter:
     """Looks at one stream's rows before they are loaded."""
 
     def __init__(self, where: str, stream: RestStream, memory: StreamMemory) -> None:
         keys = stream.primary_key or ()
         self._keys = KeyCheck(where, keys)
-        self._border = Border(where, stream.cursor, memory=memory, keys=keys) if stream.cursor and stream.disposition == "append" else None
-        if self._border is None:
+        self._boundary = CursorBoundary(where, stream.cursor, memory=memory, keys=keys) if stream.cursor and stream.disposition == "append" else None
+        if self._boundary is None:
             # That of an append that it was before would be out of date should it become one again.
             memory.state.pop("border", None)
 
     @property
     def older(self) -> int:
         """Rows that an append left out as older than its last load."""
-        return self._border.older if self._border else 0
+        return self._boundary.older if self._boundary else 0
 
     def keep(self, rows: list[Row]) -> list[Row]:
         """Drop what an earlier load brought.
@@ -297,4 +296,4 @@ class _Keeper:
             DataError: nobody can tell whether a row is new.
         """
         self._keys.check(rows)
-        return self._border.keep_new(rows) if self._border else rows
+        return self._boundary.keep_new(rows) if self._boundary else rows

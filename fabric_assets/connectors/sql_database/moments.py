@@ -50,7 +50,7 @@ class Moments(ABC):
         # Why the source gives no moment; empty where it does.
         self.impossible = ""
 
-    def take(self) -> Moment | None:
+    def acquire(self) -> Moment | None:
         """The moment to read at; a new one where the last is gone. None where the source has no such means.
 
         Raises:

@@ -113,7 +113,7 @@ def _has_attributes() -> bool:
 def _receive(connection: Any) -> Iterator[_Rows]:
     """Yield the rows of the statement that the connection has sent, some megabytes at a time."""
     result, source, rows = connection._result, connection._rfile, _Rows()
-    while not _take_packets(rows):
+    while not _note_rows(rows):
         if rows.end > BATCH_BYTES:
             rest = _Rows(rows.data[rows.end :])
             yield rows
@@ -127,7 +127,7 @@ def _receive(connection: Any) -> Iterator[_Rows]:
         yield rows
 
 
-def _take_packets(rows: _Rows) -> bool:
+def _note_rows(rows: _Rows) -> bool:
     """Note the rows that are complete; whether they were the last.
 
     Raises:

@@ -77,7 +77,7 @@ def _begin(database: Database, label: str, moment: Moment | None = None) -> Iter
                 if moment is None:
                     _run(cursor, _BEGIN.format(milliseconds=milliseconds))
                 else:
-                    _take_over(cursor, moment, milliseconds)
+                    _use_snapshot(cursor, moment, milliseconds)
                 yield cursor
             with connection.cursor() as cursor:
                 _run(cursor, "rollback")
@@ -89,7 +89,7 @@ def _begin(database: Database, label: str, moment: Moment | None = None) -> Iter
         raise database.explain(error, label=label) from None
 
 
-def _take_over(cursor: Any, moment: Moment, milliseconds: int) -> None:
+def _use_snapshot(cursor: Any, moment: Moment, milliseconds: int) -> None:
     try:
         _run(cursor, _BEGIN_AT.format(export=moment.export, milliseconds=milliseconds))
     except adbc_driver_manager.Error as error:

@@ -224,7 +224,7 @@ def _read_at_one_moment(reading: _Reading, memory: StreamMemory, build: Callable
     moments, tables = reading.moments, iter(())
     moment, first = None, None
     for attempt in range(_MOST_ATTEMPTS):
-        moment = moments.take() if moments and attempt < _MOST_ATTEMPTS - 1 else None
+        moment = moments.acquire() if moments and attempt < _MOST_ATTEMPTS - 1 else None
         tables = sql_readers.read(reading.database, build(moment), label=reading.label)
         try:
             first = next(tables)

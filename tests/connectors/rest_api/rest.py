@@ -88,7 +88,7 @@ class Reading:
         context = SourceContext("acme", "crm", config, streams=only or tuple(streams), settings=settings, report=self.messages.append)
         return open_source(context)
 
-    def take(self, group: ReadGroup) -> None:
+    def collect(self, group: ReadGroup) -> None:
         for item in group.read({plan.name: self.memories.setdefault(plan.name, Memory()) for plan in group.streams}):
             if isinstance(item, Batch):
                 self.batches.append(item)
@@ -106,7 +106,7 @@ def read(streams: Mapping[str, Any], *only: str, memories: dict[str, Memory] | N
     reader = reading.open(streams, *only, **source)
     try:
         for group in reader.groups:
-            reading.take(group)
+            reading.collect(group)
     finally:
         reader.close()
     return reading

@@ -333,7 +333,7 @@ def test_each_stream_below_a_parent_that_fails_is_named(api: Api) -> None:
     reading = Reading()
     reader = reading.open(COMMENTS, base_url=api.url)
     with pytest.raises(SourceError, match="stream posts: GET"):
-        reading.take(reader.groups[0])
+        reading.collect(reader.groups[0])
     assert list(reading.failures) == ["comments"]
     assert str(reading.failures["comments"]) == "tenant acme, source crm, stream comments: not loaded, because its parent posts failed"
 
@@ -349,7 +349,7 @@ def test_a_child_says_why_its_parent_failed_where_nobody_loads_the_parent(api: A
     api.serve("/v1/posts", lambda _: answer_json({}, 401))
     reading = Reading()
     with pytest.raises(SourceError, match="stream posts: GET"):
-        reading.take(reading.open(COMMENTS, "comments", base_url=api.url).groups[0])
+        reading.collect(reading.open(COMMENTS, "comments", base_url=api.url).groups[0])
     error = reading.failures["comments"]
     where, _, reason = error.message.partition(": not loaded, because its parent posts failed: ")
     assert (where, reason.partition(" http")[0]) == ("tenant acme, source crm, stream comments", "tenant acme, source crm, stream posts: GET")

@@ -504,7 +504,7 @@ def test_a_file_that_comes_after_one_stream_has_looked_waits_for_it(settings: Se
     def read(stream: str) -> None:
         there = opened.find_all("*.csv").files
         put_away.add(stream, opened, [ImportedFile(file.name, file.version, "5ha", file.size, file.modified_at, "loaded") for file in there], [])
-        put_away.settle(stream)
+        put_away.after_commit(stream)
 
     drop(inbox, "a.csv", GOOD)
     read("ads")
