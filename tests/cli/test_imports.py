@@ -105,7 +105,7 @@ def test_each_file_is_listed_with_its_status(tenant: Shop, inbox: Path) -> None:
     lines = {line.split()[2]: line.split() for line in shown.stdout.splitlines()}
     assert lines["b.csv"][1:7] == ["shop.ads", "b.csv", "loaded", "2", "1", "1"]
     assert "unclosed_quote: the quote opened in line 2 is not closed" in " ".join(lines["unclosed.csv"])
-    assert "the same bytes as a.csv" in " ".join(lines["copy.csv"])
+    assert "same content as a.csv" in " ".join(lines["copy.csv"])
     assert [file["name"] for file in list_files("--status", "quarantined")] == ["unclosed.csv"]
     assert list_files("--source", "shop", "--stream", "ads", "--status", "failed") == []
     assert "did you mean 'ads'?" in str(run("list", "acme", "--stream", "adds").exception)
@@ -380,7 +380,7 @@ def test_a_corrected_export_is_replayed_by_the_command(tenant: Shop, inbox: Path
     first = replay()
     assert first.exit_code == 1
     assert first.stdout.splitlines()[0] == "acme shop.ads: 1 replayed; 1 still rejected"
-    assert "  line 3 (a.csv, line 4): bad_number: spend: 'much' is no number" in first.stdout
+    assert "  line 3 (a.csv, line 4): bad_number: spend: 'much' is not a number" in first.stdout
     out.write_text(out.read_text().replace("much", "3", 1))
     second = replay("--json")
     (result,) = json.loads(second.stdout)

@@ -157,7 +157,7 @@ def test_the_same_bytes_under_another_name_are_loaded_once_and_said(settings: Se
     (inbox / "copy.csv").write_text("id\n1\n")
     tenant = build_tenant(settings, items=CSV)
     assert tenant.load()["items"].rows_total == 1
-    assert any("copy.csv holds the same bytes as a.csv" in message for message in tenant.messages)
+    assert any("copy.csv is skipped: same content as a.csv" in message for message in tenant.messages)
     assert tenant.load()["items"].rows_total == 1
 
 

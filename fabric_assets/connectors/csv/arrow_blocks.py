@@ -1,4 +1,4 @@
-"""A block of a CSV file whose quotes are all in place -> its columns as Arrow texts, many times faster than record by record."""
+"""A well-quoted block of a CSV file -> its columns as Arrow texts, many times faster than record by record."""
 
 # pyright: reportAttributeAccessIssue=false
 # pyarrow.compute makes its functions while it is imported, where no type checker sees them.
@@ -17,8 +17,8 @@ def parse(piece: bytes, dialect: Dialect, width: int, *, quoted: bool, skipped: 
 
     Args:
         width: cells of each row.
-        quoted: whether a quote stands in it.
-        skipped: takes the rows of another length with their numbers.
+        quoted: whether it holds a quote.
+        skipped: collects the rows of another length with their numbers.
 
     Raises:
         pyarrow.ArrowInvalid: a row has another length, and `skipped` is not given.

@@ -1,6 +1,6 @@
-"""The beginning of a CSV file -> how it is written: its line ends, its delimiter and where its header stands.
+"""The beginning of a CSV file -> how it is written: its line ends, its delimiter and the line of its header.
 
-The delimiter is the one under which the first record says most: as the caller scores its cells, by known names or by their number.
+The delimiter is the one under which the first record scores highest. The caller scores its cells: by known names, or by their number.
 """
 
 import re
@@ -11,7 +11,7 @@ from itertools import islice
 from fabric_assets.config.sources.imports import DELIMITERS
 from fabric_assets.connectors.csv.records import Grammar, Record
 
-# One character that may part fields, as a line of its own says: sep=; which spreadsheets write and understand.
+# A line such as `sep=;`, which spreadsheets write and understand: it names the character that separates fields.
 _HINT = re.compile(r'"?sep=([!#-&(-/:-@\[\]-`{-~\t])"?[ \t]*(?:\r*\n|\r|\Z)', re.IGNORECASE)
 LINE_END = r"\r\n|\n|\r(?=[^\n])"
 _LINE_END = re.compile(LINE_END)
@@ -35,12 +35,12 @@ class Dialect:
 
 @dataclass(frozen=True)
 class Beginning:
-    """A file's beginning without what stands before its records.
+    """The beginning of a file, without the lines before its records.
 
     Args:
         text: begins with the first record.
-        hint: the delimiter that the file names itself; empty without one.
-        skipped: lines that are left out.
+        hint: the delimiter that a line `sep=` names; empty without such a line.
+        skipped: the number of lines that are left out.
     """
 
     text: str
@@ -59,7 +59,7 @@ def find_beginning(head: str, skip_rows: int) -> Beginning:
 
 
 def find_newline(head: str) -> str:
-    """What ends the first line; quoted line ends do not count, as long as there is another."""
+    """The character that ends the first line. A quoted line end counts only if there is no other."""
     first, is_quoted = "", False
     for found in _QUOTE_OR_END.finditer(head):
         if found[0] == '"':
@@ -73,7 +73,7 @@ def find_newline(head: str) -> str:
 
 
 def find_header(grammar: Grammar, text: str, line: int, *, final: bool) -> Record | None:
-    """The first record that is not blank, or that is bad; None where there is none."""
+    """The first record that is not blank; a bad record counts. None if all records are blank."""
     return next((record for record in grammar.scan(text, line, final=final) if not record.is_blank), None)
 
 
@@ -86,12 +86,12 @@ class Reading:
 
     @property
     def cells(self) -> Sequence[str]:
-        """Of the first record; none of a bad one."""
+        """The cells of the first record; empty if the record is bad."""
         return self.header.cells or ()
 
 
 def read_headers(beginning: Beginning, delimiters: Iterable[str], quotes: Iterable[str], *, final: bool, field_chars: int, most: int) -> list[Reading]:
-    """The first record under each dialect; without dialects under which there is none."""
+    """The first record under each dialect; a dialect under which all records are blank is left out."""
     readings = []
     for delimiter in delimiters:
         for quote in quotes:
@@ -113,17 +113,17 @@ def choose(readings: Sequence[Reading], score: Callable[[Reading], int]) -> list
 
 
 def find_unused(readings: Sequence[Reading], text: str) -> Reading | None:
-    """The first delimiter that a text does not hold, where none stands in the header: it leaves the rows of a single column whole."""
+    """The first delimiter that the text does not contain; None if the header contains a delimiter. A file of one column is read by it, undivided."""
     if any(each.dialect.delimiter in each.header.text for each in readings):
         return None
     return next((each for each in readings if each.dialect.delimiter not in text), None)
 
 
 def list_delimiters(declared: str | None, hint: str) -> tuple[str, ...]:
-    """Those that a file may have: the declared one, else the one that it names itself, else the usual ones."""
+    """The delimiters to try: the declared one, else the one that the file names itself, else the usual ones."""
     return (declared or hint,) if declared or hint else DELIMITERS
 
 
 def list_good(records: Iterable[Record], count: int) -> list[Record]:
-    """The first good records."""
+    """The first `count` good records."""
     return list(islice((record for record in records if record.cells is not None), count))

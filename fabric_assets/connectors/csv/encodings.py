@@ -1,6 +1,6 @@
 """The bytes of a text file -> their encoding, and the text.
 
-What the encoding lacks, and halves of surrogate pairs, are surrogates in the text (PEP 383): only the rows that hold them are bad.
+Bytes that are not valid in the encoding become surrogates in the text (PEP 383), as do halves of surrogate pairs. Only the rows that contain them are bad.
 """
 
 import codecs
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
-# A byte from 128 on that an encoding lacks, as surrogatepass writes it.
+# A byte above 127 that is not valid in an encoding, as surrogatepass writes it.
 _WRITTEN = re.compile(rb"\xed([\xb2\xb3])([\x80-\xbf])")
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -19,9 +19,12 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _MULTIBYTE = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
-# What Windows-1252 text does not look like: bytes it has not; symbols within words (Polish, Czech, old Macs and DOS); words of
-# nothing but accented letters (Cyrillic, Greek); odd letters before symbols (Japanese); symbols beside symbols, accented letters
-# or Latin ones that they never stand beside (Chinese, Korean).
+# Byte sequences that do not occur in Windows-1252 text:
+# - bytes that the encoding does not define;
+# - symbols within words (Polish, Czech, old Macs and DOS);
+# - words of accented letters alone (Cyrillic, Greek);
+# - odd letters before symbols (Japanese);
+# - symbols beside symbols or letters that they never occur beside (Chinese, Korean).
 _ACCENTED = rb"\xc0-\xd6\xd8-\xf6\xf8-\xff"
 _SYMBOL = rb"[\x80\x82\x84-\x89\x8b\x91\x93-\x95\x98\x99\x9b\xa1-\xac\xae-\xb6\xb8-\xbf\xd7\xf7]"
 _LONE = rb"[\xa2-\xa6\xa9\xac-\xaf\xb1-\xb3\xb5\xb6\xb8\xb9\xbc-\xbe]"
@@ -38,7 +41,7 @@ _COMMON = re.compile(rb"[" + _ACCENTED + rb"]")
 
 
 def find_mark(head: bytes) -> str | None:
-    """The encoding that a content's first bytes say (its byte order mark)."""
+    """The encoding that the byte order mark of a content names; None without a mark."""
     return next((name for mark, name in _MARKS if head.startswith(mark)), None)
 
 
@@ -57,20 +60,20 @@ def decode(blocks: Iterable[bytes], encoding: str) -> Iterator[str]:
 
 
 def get_errors(encoding: str) -> str:
-    """How bad characters of a decoded text are written into its UTF-8 form: as bytes that no UTF-8 has.
+    """The error handler that writes bad characters of a decoded text as bytes that are not valid UTF-8.
 
-    Bytes that UTF-8 lacks are written as they were. Those of another encoding could be valid UTF-8 by accident.
+    For UTF-8 these are the original bytes. The bytes of another encoding could be valid UTF-8 by accident, so they are not used.
     """
     return "surrogateescape" if encoding in ("utf-8", "utf-8-sig") else "surrogatepass"
 
 
 def show_bytes(text: str) -> str:
-    """A bad line with each bad byte spelt as it was in the file: \\xff."""
+    """A bad line with each bad byte shown as it was in the file: \\xff."""
     written = _WRITTEN.sub(lambda found: b"\\x%02x" % ((found[1][0] & 3) << 6 | found[2][0] & 63), text.encode("utf-8", "surrogateescape"))
     return written.decode("utf-8", "backslashreplace")
 
 
-# --- by the look of its bytes
+# --- detection by bytes
 
 
 @dataclass
@@ -83,7 +86,7 @@ class _Seen:
 
 
 def detect_narrow(blocks: Iterator[bytes]) -> str | None:
-    """Tell UTF-8 from Windows-1252 by all bytes of a content; None where it is neither by the look of its words."""
+    """Distinguish UTF-8 from Windows-1252 by all bytes of a content; None if it looks like neither."""
     seen, decoder, kept = _Seen(), codecs.getincrementaldecoder("utf-8")(), b""
     block = next(blocks, b"")
     while block or kept:
@@ -92,7 +95,7 @@ def detect_narrow(blocks: Iterator[bytes]) -> str | None:
         piece = kept + block
         if not piece.isascii():
             _look(piece, seen)
-        # What straddles two blocks is seen in the second one.
+        # A sequence across two blocks is found with the second one.
         kept = piece[-4:] if block else b""
         block = next(blocks, b"") if block else b""
     if seen.utf8:

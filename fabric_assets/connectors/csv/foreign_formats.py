@@ -1,4 +1,4 @@
-"""The beginning of a file that is named as text -> what it is instead: a reader would find one row in it, or none."""
+"""The beginning of a file with a text file's name -> the format that it really has. A text reader would find one row in it, or none."""
 
 import re
 from dataclasses import dataclass
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Foreign:
-    """Another format than text.
+    """A format that is not plain text.
 
     Args:
-        what: it is, with its article.
-        remedy: of a source type that reads the format under its own name.
+        what: the format's name, with its article.
+        remedy: what the user can do, e.g. name a source type that reads the format.
     """
 
     what: str
@@ -42,7 +42,7 @@ _JSON_ROW = re.compile(r'\s*(?:\[\s*)?\{\s*(?:"(?:[^"\\]|\\.)*"\s*:|\})|\s*\[\s*
 
 
 def find_foreign(head: bytes) -> Foreign | None:
-    """The format whose mark a content begins with."""
+    """The format whose magic bytes a content begins with."""
     for mark, what, remedy in _FOREIGN:
         if head.startswith(mark) and (len(mark) > 3 or not head[:64].isascii()):
             return Foreign(what, remedy)
@@ -50,7 +50,7 @@ def find_foreign(head: bytes) -> Foreign | None:
 
 
 def find_markup(text: str) -> Foreign | None:
-    """A page where data should be."""
+    """An HTML or XML page instead of data."""
     if _MARKUP.match(text):
         return Foreign("an HTML or XML page", "see whether the program that wrote it got an error or a login page instead of data")
     return None

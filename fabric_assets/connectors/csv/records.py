@@ -1,9 +1,9 @@
 """Text of a CSV file -> its records, each with its line as an editor counts it, and the lines that are not records.
 
-The grammar is RFC 4180, with what programs write beyond it: one space before a quoted field and any after it, and quotes within
-unquoted fields. Text after a closing quote makes all lines that its record spans bad, one by one: nothing inside is taken for a row.
-No pattern goes back into what it has matched, so time is linear in the text: by atomic groups, since Python before 3.11.5 gets a
-group that is repeated possessively wrong (gh-106052).
+The grammar is RFC 4180 and what programs write beyond it: one space before a quoted field, spaces after it, and quotes within
+unquoted fields. If text follows a closing quote, every line that the record spans is bad, so that no line inside a quoted field is
+read as a row. No pattern backtracks into what it has matched, so time is linear in the text. The patterns use atomic groups, because
+Python before 3.11.5 handles possessively repeated groups wrongly (gh-106052).
 """
 
 import re
@@ -20,7 +20,7 @@ class Record:
 
     Args:
         line: its first one, from 1.
-        end: where the text goes on after it.
+        end: the position in the text after it.
         cells: None for a bad line.
         span: the first and the last line of the record that a bad line belongs to.
         opened: the line of the quote that is not closed, where that is the reason.
@@ -41,18 +41,18 @@ class Record:
 
     @property
     def where(self) -> str:
-        """Its lines, for messages."""
+        """The record's lines, for messages."""
         first, last = self.span if self.span[0] else (self.line, self.line)
         return f"line {first}" if first == last else f"lines {first} to {last}"
 
 
 class Grammar:
-    """What a record of a file is.
+    """The grammar of a file's records.
 
     Args:
         newline: what ends a line: "\\n" (after "\\r" or not), or "\\r".
         field_chars: the longest quoted field that may span lines.
-        most: cells of a record; a longer one has one more, which is all the rest.
+        most: the largest number of cells in a record; a longer record gets one more cell, which holds the rest.
     """
 
     def __init__(self, delimiter: str, quote: str = '"', newline: str = "\n", *, field_chars: int = sys.maxsize, most: int = sys.maxsize) -> None:
@@ -69,7 +69,7 @@ class Grammar:
         self._field_chars, self._most = field_chars, most
 
     def scan(self, text: str, line: int, *, final: bool) -> Iterator[Record]:
-        """Split a text into records; what may go on beyond its end is left out unless it is the final one."""
+        """Split a text into records. Unless the text is final, a record that may continue after its end is left out."""
         position, size = 0, len(text)
         while position < size:
             end = text.find(self._newline, position)
@@ -100,9 +100,9 @@ class Grammar:
             line += raw.count(self._newline) + 1
 
     def fit(self, record: Record, least: int, width: int) -> list[str | None] | None:
-        """A record's cells as the header has columns, None for a missing one; None for a record of another length.
+        """Fit a record's cells to the header's columns, with None for each missing cell; None if the record's length does not fit.
 
-        Empty fields after the last column hold nothing, and neither do those that a record lacks of the columns without a name.
+        Empty fields after the last column are ignored. Cells of unnamed columns at the end may be missing.
 
         Args:
             least: columns up to the last one with a name.
@@ -116,7 +116,7 @@ class Grammar:
         return None if len(cells) < least else [*cells, *[None] * -beyond]
 
     def _find_bad_end(self, text: str, position: int, *, final: bool) -> tuple[int | None, str, int]:
-        """Where the line ends that is bad, why, and where its quote was opened; None for the end if the text ends within quotes."""
+        """The end of a bad line, the reason, and the position of its opening quote. The end is None if the text ends within quotes."""
         opened = self._open.match(text, position)
         found = opened or self._closed.match(text, position)
         assert found is not None
@@ -131,7 +131,7 @@ class Grammar:
         return (None if end < 0 else end), reason, found.start(1)
 
     def _is_runaway(self, field: str) -> bool:
-        """Whether a quoted field spans lines for so long that its quote was likely never closed, and rows are inside."""
+        """Whether a quoted field spans so much text that its quote was probably never closed, so that it contains rows."""
         return len(field) > self._field_chars and self._newline in field
 
     def _build(self, raw: str, line: int, end: int) -> Record:

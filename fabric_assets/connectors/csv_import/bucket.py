@@ -1,4 +1,4 @@
-"""An inbox in a bucket: what lies there, its bytes, and moving a file out of the way."""
+"""An inbox in a bucket: lists its files, reads them, and moves them away."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from fabric_assets.rows.imported_file import REASON_SUFFIX
 
 
 class BucketInbox(Inbox):
-    """In a bucket, where a file appears when it is whole.
+    """An inbox in a bucket, where a file appears only when it is complete.
 
     Args:
         bucket: fsspec's file system.
@@ -34,7 +34,7 @@ class BucketInbox(Inbox):
             if info["type"] != "file" or is_hidden(name):
                 continue
             if ".." in PurePosixPath(name).parts or "//" in name or UNPRINTABLE.search(name):
-                refused[ascii(name)] = "its name is no path below the source's path"
+                refused[ascii(name)] = "its name is not a path below the source's path"
             else:
                 files.append(_describe(name, info))
         files.sort(key=lambda file: (file.modified_at, file.name))
@@ -51,7 +51,7 @@ class BucketInbox(Inbox):
         with self._reached():
             if reason is not None:
                 self._bucket.pipe_file(f"{self._base}/{target}{REASON_SUFFIX}", reason.encode())
-            # Copied before it is removed: killed between the two, the file lies at both paths, and the next load removes it here.
+            # Copied before it is removed: if the load is killed between the two, the file lies at both paths, and the next load removes it here.
             if self.holds(name, version):
                 self._bucket.cp_file(f"{self._base}/{name}", f"{self._base}/{target}")
         if self.holds(name, version):
@@ -74,7 +74,7 @@ class BucketInbox(Inbox):
                 self._bucket.rm_file(f"{self._base}/{name}")
 
     def fetch(self, file: InboxFile, path: Path) -> str:
-        # A bucket that does not answer is no fault of the file.
+        # A bucket that does not answer is not an error of the file.
         with self._reached():
             return super().fetch(file, path)
 

@@ -1,4 +1,4 @@
-"""What every kind of dropped file is read into: a header, and cells as texts beside the rows that could not be split into cells."""
+"""The form into which every kind of dropped file is read: a header, cells as texts, and the rows that could not be split into cells."""
 
 # pyright: reportAttributeAccessIssue=false
 # pyarrow.compute makes its functions while it is imported, where no type checker sees them.
@@ -15,8 +15,10 @@ from fabric_assets.errors import QuarantinedFile
 
 @dataclass(frozen=True)
 class BadRow:
-    """Args:
-    cells: of the header's columns; None where the row is not split into them, and `text` is the row.
+    """A row that could not be read.
+
+    Args:
+        cells: of the header's columns; None if the row was not split into cells, and `text` is the row.
     """
 
     line: int
@@ -29,13 +31,13 @@ class BadRow:
 
 @dataclass(frozen=True)
 class Cells:
-    """Rows of a file, in order.
+    """A batch of a file's rows, in order.
 
     Args:
-        columns: of the header, as texts; an empty or blank cell is null. None of the rows is blank all over.
+        columns: of the header, as texts; an empty or blank cell is null. Blank rows are left out.
         lines: of the rows, from 1, as an editor or a spreadsheet counts them.
-        bad: rows that are not among them.
-        natives: per column the cells that were no text in the file (a workbook's numbers and dates); None where all were.
+        bad: rows that could not be read.
+        natives: per column, which cells were not text in the file (a workbook's numbers and dates); None if all were text.
     """
 
     columns: list[pa.Array]
@@ -45,10 +47,10 @@ class Cells:
 
 
 def check_header(cells: Sequence[str], limits: ImportLimits) -> list[str]:
-    """The columns' names, blanks trimmed; empty for columns without one, which may only hold empty cells.
+    """Check and trim the columns' names. A column without a name gets an empty one, and may hold only empty cells.
 
     Raises:
-        QuarantinedFile: there are too many, or two are the same.
+        QuarantinedFile: there are too many names, or two are the same.
     """
     names = [" ".join(cell.split()) for cell in cells]
     if len(names) > limits.columns:
@@ -66,7 +68,7 @@ def check_header(cells: Sequence[str], limits: ImportLimits) -> list[str]:
 
 
 def drop_blanks(cells: Cells) -> Cells:
-    """Make blank cells null, and leave out rows without any other."""
+    """Make blank cells null, and leave out blank rows."""
     columns = [pc.if_else(blank, None, column) if pc.any(blank := pc.utf8_is_space(column)).as_py() else column for column in cells.columns]
     empty = None
     for column in columns:

@@ -1,7 +1,7 @@
-"""A file's cells as texts -> typed canonical columns, and the rows with a cell that is not what its column must be.
+"""A file's cells as texts -> typed canonical columns, and the rows with a bad cell.
 
-By the column where a text is spelt plainly; every other distinct text is read once by `csv_import/values.py`, whose rules the plain
-ways must agree with. All bad cells of a row are named in its one rejection.
+Plain spellings are read a column at a time. Every other distinct text is read once by `csv_import/values.py`; both must follow the same
+rules. One rejection per row names all of its bad cells.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -46,12 +46,12 @@ def get_type(column: ImportColumn) -> pa.DataType:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a file's columns go.
+    """A file's columns, matched with the stream's canonical columns.
 
     Args:
         columns: canonical column -> its index in the file; None for one that the file lacks.
-        unmapped: indexes of the columns that no canonical one is for.
-        unnamed: indexes of the columns without a name, which may hold nothing.
+        unmapped: indexes of the columns that match no canonical column.
+        unnamed: indexes of the columns without a name, which must be empty.
     """
 
     header: Sequence[str]
@@ -64,14 +64,14 @@ def map_columns(header: Sequence[str], stream: CsvStream) -> Layout:
     """Match a file's header with the stream's columns.
 
     Raises:
-        QuarantinedFile: a required column is missing, two are the same, or one is unknown where those are refused.
+        QuarantinedFile: a required column is missing, two match the same canonical column, or one is unknown and the stream refuses unknown columns.
     """
     names, columns = stream.get_names(), stream.get_columns()
     seen_names = {drop_hidden(name): target for name, target in names.items()}
     found: dict[str, int] = {}
     unmapped: list[int] = []
     for index, name in enumerate(header):
-        # A name that differs by characters that nobody sees, such as a second byte order mark, looks the same.
+        # Invisible characters in a name, such as a second byte order mark, are ignored.
         target = names.get(fold(name)) or seen_names.get(fold(drop_hidden(name)))
         if target is None:
             unmapped += [index] if name else []
@@ -98,11 +98,11 @@ def _join(names: Sequence[str]) -> str:
 
 @dataclass
 class ColumnChecker:
-    """Reads and checks one canonical column through all batches of a file.
+    """A reader and checker of one canonical column, for all batches of a file.
 
     Args:
-        mark: what stands before a fraction, in the cells that are texts.
-        is_key: whether it is one of the primary key's.
+        mark: the decimal mark of cells that are texts.
+        is_key: whether the column belongs to the primary key.
     """
 
     name: str
@@ -118,13 +118,13 @@ class ColumnChecker:
         try:
             pc.match_substring_regex(pa.array([""]), self.column.pattern)
         except pa.ArrowInvalid as error:
-            raise ConfigurationError(f"the pattern of column {self.name} is none that RE2 knows: {error}", remedy="write it without what RE2 lacks") from None
+            raise ConfigurationError(f"the pattern of column {self.name} is not valid in RE2: {error}", remedy="use only syntax that RE2 supports") from None
 
     def check(self, texts: pa.Array, natives: pa.Array | None, faults: Faults, index: int) -> pa.Array:
-        """Read a batch's cells; a bad one is null, and noted.
+        """Read a batch's cells. A bad cell becomes null and is added to the faults.
 
         Args:
-            natives: which cells were no texts in a workbook.
+            natives: which cells were not texts in a workbook.
             index: of the column in the file.
         """
         if self.column.nulls:
@@ -143,7 +143,7 @@ class ColumnChecker:
         return values
 
     def _check_signs(self, values: pa.Array, texts: pa.Array, reading: Reading, faults: Faults, index: int) -> pa.Array:
-        """One currency and one kind, number or percentage, to a column of a file: the first one decides."""
+        """Allow one currency per column of a file, and either numbers or percentages. The first value decides."""
         for row, currency in sorted(reading.currencies.items()):
             self._currency = self._currency or currency
             if currency != self._currency:
@@ -166,7 +166,9 @@ class ColumnChecker:
         if column.accepted:
             known = pc.is_in(values, value_set=pa.array(column.accepted, pa.string()))
             shown = ", ".join(column.accepted[:10]) + (", ..." if len(column.accepted) > 10 else "")
-            faults.add(pc.and_(pc.is_valid(values), pc.invert(known)), index, "not_accepted", lambda row: f"{quote(values[row].as_py())} is none of: {shown}")
+            faults.add(
+                pc.and_(pc.is_valid(values), pc.invert(known)), index, "not_accepted", lambda row: f"{quote(values[row].as_py())} is not one of: {shown}"
+            )
         if column.pattern is not None:
             matches = pc.match_substring_regex(values, rf"\A(?:{column.pattern})\z")
             faults.add(pc.invert(matches), index, "pattern", lambda row: f"{quote(values[row].as_py())} does not match {column.pattern}")
@@ -184,7 +186,7 @@ class ColumnChecker:
 
 
 class UniqueChecker:
-    """Finds values that stand in an earlier row of the same file; a rejected row takes no value from the others.
+    """A checker for values that an earlier row of the same file has. Rejected rows do not count.
 
     Args:
         indexes: of the columns in the file.
@@ -201,7 +203,7 @@ class UniqueChecker:
                 continue
             for index, seen, column in columns:
                 if column[row] is not None and column[row] in seen:
-                    faults.add_row(row, index, "duplicate", f"{quote(cells.columns[index][row].as_py())} stands in an earlier row too")
+                    faults.add_row(row, index, "duplicate", f"{quote(cells.columns[index][row].as_py())} occurs in an earlier row too")
             if row not in faults:
                 for _, seen, column in columns:
                     if column[row] is not None:
@@ -222,7 +224,7 @@ def _compare(values: pa.Array, bound: Any, key: str) -> pa.Array:
 
 
 def _fit_bound(bound: Decimal, key: str, scale: int) -> Decimal:
-    """The nearest number within the bound that the column could hold."""
+    """The nearest number within the bound that the column can hold."""
     with localcontext(prec=2 * arrow_types.MAX_PRECISION):
         most = (Decimal(10) ** arrow_types.MAX_PRECISION - 1).scaleb(-scale)
         bound = max(-most, min(most, bound))

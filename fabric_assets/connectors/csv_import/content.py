@@ -1,7 +1,7 @@
-"""A dropped file -> its content as UTF-8, block by block, unpacked and never more of it than the limit.
+"""A dropped file -> its unpacked content as UTF-8, block by block, up to the size limit.
 
-What is no UTF-8 in the end (bytes that its encoding lacks, halves of surrogate pairs) stays in the blocks as bytes that no UTF-8
-text has, so that only the rows that hold them are rejected.
+Some bytes have no form in UTF-8: those that are not valid in the file's encoding, and halves of surrogate pairs. They stay in the
+blocks as bytes that are not valid UTF-8, so that only the rows that contain them are rejected.
 """
 
 import codecs
@@ -27,10 +27,10 @@ _SAVE_AS = "save it as CSV in UTF-8, or declare the stream's encoding"
 
 @contextmanager
 def open_regular(path: Path, *, limit: int) -> Iterator[BinaryIO]:
-    """Open a file, whatever else may lie under its name.
+    """Open a file, and refuse anything else that may have its name.
 
     Raises:
-        QuarantinedFile: it is no regular file, or too large as it stands.
+        QuarantinedFile: it is not a regular file, or larger than the limit.
     """
     try:
         # Without O_NONBLOCK the opening of a pipe waits for a writer.
@@ -40,7 +40,7 @@ def open_regular(path: Path, *, limit: int) -> Iterator[BinaryIO]:
     facts = os.fstat(descriptor)
     if not stat.S_ISREG(facts.st_mode):
         os.close(descriptor)
-        raise QuarantinedFile("unreadable", "it is no regular file")
+        raise QuarantinedFile("unreadable", "it is not a regular file")
     with os.fdopen(descriptor, "rb") as file:
         if facts.st_size > limit:
             raise build_size_error(limit)
@@ -56,17 +56,17 @@ def open_content(path: Path, *, packed: bool, limit: int) -> Iterator[Any]:
         limit: bytes that may be read of it.
 
     Raises:
-        QuarantinedFile: it is no regular file, is too large, or no gzip.
+        QuarantinedFile: it is not a regular file, is too large, or is not gzip.
     """
     with open_regular(path, limit=limit) as file:
         try:
             yield _Content(gzip.GzipFile(fileobj=file) if packed else file, limit)
         except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-            raise QuarantinedFile("bad_gzip", f"it is no complete gzip file: {error}") from None
+            raise QuarantinedFile("bad_gzip", f"it is not a complete gzip file: {error}") from None
 
 
 class _Content:
-    """Gives no more than the limit."""
+    """A file's content, which cannot be read beyond the limit."""
 
     def __init__(self, file: Any, limit: int) -> None:
         self._file = file
@@ -94,7 +94,7 @@ def detect_encoding(content: Any) -> str:
     """Find the encoding of a whole content.
 
     Raises:
-        QuarantinedFile: it is no text, or could be in several encodings.
+        QuarantinedFile: it is not text, or could be in several encodings.
     """
     head = content.read(BLOCK)
     if foreign := find_foreign(head):
@@ -103,19 +103,19 @@ def detect_encoding(content: Any) -> str:
         return encoding
     encoding = detect_narrow(chain([head], iter(content.read, b"")))
     if encoding is None:
-        raise QuarantinedFile("unknown_encoding", "it is neither UTF-8 nor, by the look of its words, Windows-1252", remedy=_SAVE_AS)
+        raise QuarantinedFile("unknown_encoding", "it is not UTF-8, and does not look like Windows-1252", remedy=_SAVE_AS)
     return encoding
 
 
 def _find_wide(head: bytes) -> str | None:
-    """UTF-16 with something odd in it: every other byte of plain text is zero."""
+    """UTF-16 without a byte order mark: in plain text every other byte is zero."""
     even, odd = head[::2].count(0), head[1::2].count(0)
     if not even and odd * 2 > len(head[1::2]):
         return "utf-16-le"
     if not odd and even * 2 > len(head[::2]):
         return "utf-16-be"
     if (even + odd) * 5 > len(head):
-        raise QuarantinedFile("not_text", "it is no text: too many of its bytes are zero", remedy="save it as CSV")
+        raise QuarantinedFile("not_text", "it is not text: too many of its bytes are zero", remedy="save it as CSV")
     return None
 
 
@@ -131,4 +131,4 @@ def read_blocks(content: Any, encoding: str, size: int = BLOCK) -> Iterator[byte
         for text in decode(iter(partial(content.read, size), b""), encoding):
             yield text.encode("utf-8", get_errors(encoding))
     except UnicodeError:
-        raise QuarantinedFile("bad_encoding", f"its bytes are not {encoding.upper()}, as which it is declared or marked") from None
+        raise QuarantinedFile("bad_encoding", f"its bytes are not {encoding.upper()}, which the stream or its byte order mark declares") from None

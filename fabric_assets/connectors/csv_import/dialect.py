@@ -1,7 +1,7 @@
 """The beginning of a dropped CSV file, and the columns it should have -> how it is written, and its header.
 
-Delimiter and quote are those under which the header names the most columns that are known, not those that look frequent: data may
-be full of commas, a header that reads as expected is no accident. What stays undecided is refused, never guessed.
+Delimiter and quote are those under which the header names the most known columns, not the most frequent ones: data may be full of
+commas, but a header with the expected names is not an accident. If several remain possible, the file is refused, never guessed.
 """
 
 import re
@@ -19,14 +19,14 @@ from fabric_assets.rows.column_names import drop_hidden
 
 SAMPLE_ROWS = 1000
 WORKBOOK = "workbook"
-# Most numbers, without reading them: what stands before anything but three digits stands before a fraction.
+# Most numbers, recognised without parsing: a mark that is not followed by exactly three digits is the decimal mark.
 _SURE = re.compile(r"[+-]?[0-9]{1,30}([.,])(?:[0-9]{1,2}|[0-9]{4,30})")
 _NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
-# What is wrong with a record that has no cells.
+# Reason -> what is wrong with a record that has no cells.
 FAULTS = {
     BAD_QUOTES: "text follows a closing quote",
-    BAD_ENCODING: "it holds bytes that the file's encoding lacks",
-    STRAY_LINE_END: "it holds a line end of another kind than the file's",
+    BAD_ENCODING: "it holds bytes that are not valid in the file's encoding",
+    STRAY_LINE_END: "it holds a line end of a different kind than the rest of the file",
 }
 
 
@@ -36,7 +36,7 @@ class TextDialect:
 
     Args:
         text: None for a workbook.
-        mark: what stands before a fraction; None where no number says.
+        mark: the decimal mark; None if no number shows it.
     """
 
     encoding: str
@@ -44,7 +44,7 @@ class TextDialect:
     mark: str | None = None
 
     def describe(self) -> str:
-        """Say it in words."""
+        """Describe the dialect in words."""
         if self.text is None:
             return WORKBOOK
         mark = f", decimal {_NAMES[self.mark]}" if self.mark == "," else ""
@@ -56,18 +56,18 @@ def build_grammar(dialect: Dialect, limits: ImportLimits) -> Grammar:
 
 
 def build_unclosed(record: Record) -> QuarantinedFile:
-    """The refusal of a file in which it is not known where a cell ends."""
+    """Build the refusal of a file with a quote that is never closed."""
     return QuarantinedFile(
         "unclosed_quote", f"the quote opened in line {record.opened} is not closed", remedy="close or double the quote, and drop the file again"
     )
 
 
 def detect_dialect(head: str, stream: CsvStream, limits: ImportLimits, *, encoding: str, whole: bool, tabs: bool) -> tuple[TextDialect, list[str]]:
-    """Find how a file is written, and the cells of its header, or without a header of its first row.
+    """Find how a file is written, and the cells of its header; of its first row if it has no header.
 
     Args:
-        head: its first characters, as many as one block.
-        whole: whether they are all.
+        head: the first block of its text.
+        whole: whether the head is the whole text.
         tabs: whether the file's name says that tabs delimit.
 
     Raises:
@@ -85,7 +85,7 @@ def detect_dialect(head: str, stream: CsvStream, limits: ImportLimits, *, encodi
     readings = read_headers(beginning, delimiters, quotes, final=whole, field_chars=limits.field_chars, most=limits.columns)
     best, is_known = _choose(readings, stream) if readings else ([], False)
     if not is_known and len(readings) < len(delimiters) * len(quotes):
-        # By some delimiter, nothing but blank records.
+        # Under some delimiter all records are blank.
         if whole:
             raise QuarantinedFile("empty_file", "it is empty")
         raise QuarantinedFile("line_too_long", f"its first line has more than {len(beginning.text):,} characters")
@@ -105,12 +105,12 @@ def _find_quotes(beginning: Beginning) -> tuple[str, ...]:
 
 
 def _choose(readings: Sequence[Reading], stream: CsvStream) -> tuple[list[Reading], bool]:
-    """The readings that say most, one for each delimiter, and whether they name a column that is known."""
+    """The best readings, one for each delimiter, and whether they name a known column."""
     declared = stream.get_declared_header()
     known = {drop_hidden(name): target for name, target in stream.get_names().items()}
 
     def count_known(reading: Reading) -> int:
-        """The columns that a header names; without a header whether the first row has as many cells as there are columns."""
+        """Count the known columns that a header names. Without a header: 1 if the first row has as many cells as there are columns."""
         if declared:
             return int(len(reading.cells) == len(declared))
         return len({known[name] for cell in reading.cells if (name := fold(drop_hidden(cell))) in known})
@@ -120,7 +120,7 @@ def _choose(readings: Sequence[Reading], stream: CsvStream) -> tuple[list[Readin
         return best, True
     if bad := next((each.header for each in readings if each.header.cells is None), None):
         raise _build_header_error(bad)
-    # So that a message shows its names one by one.
+    # With the most cells, so that a message lists the names separately.
     return choose(readings, lambda reading: len(reading.cells)), False
 
 
@@ -131,7 +131,7 @@ def _build_header_error(header: Record) -> QuarantinedFile:
 
 
 def _find_mark(chosen: Reading, text: str, stream: CsvStream, limits: ImportLimits, *, whole: bool) -> str | None:
-    """The mark that some of the first rows' numbers cannot do without; None if there is none, or if there are two."""
+    """The decimal mark that some numbers of the first rows require; None if no number requires one, or if they require two different ones."""
     names, columns, declared = stream.get_names(), stream.get_columns(), stream.get_declared_header()
     numbers = [index for index, cell in enumerate(declared or chosen.cells) if _is_number(names, columns, cell)]
     if not numbers:
@@ -151,7 +151,7 @@ def _is_number(names: Mapping[str, str], columns: Mapping[str, ImportColumn], ce
 
 
 def _find_marks(text: str) -> set[str]:
-    """The one mark with which the text is a number; empty if both or none will do."""
+    """The only mark with which the text is a number; empty if both marks fit, or neither."""
     if match := _SURE.fullmatch(text):
         return {match[1]}
     fit = set()

@@ -1,4 +1,4 @@
-"""The bad cells of a batch's rows -> one rejection a row, which names them all; and what reading a file raised -> the file's message."""
+"""The bad cells of a batch's rows -> one rejection per row that names them all; and an exception while reading a file -> the file's message."""
 
 # pyright: reportAttributeAccessIssue=false
 # pyarrow.compute makes its functions while it is imported, where no type checker sees them.
@@ -17,7 +17,7 @@ from fabric_assets.masking import mask_values
 from fabric_assets.own_faults import keep_traceback, report_own_fault
 from fabric_assets.rows.batches import Reject
 
-# One more than the warehouse keeps of a row, so that it sees that there was more.
+# One character more than the warehouse keeps of a row, so that it sees that the row was longer.
 LONGEST_RAW = 8_001
 _SHOWN = 10
 
@@ -32,7 +32,7 @@ class Fault:
 
 
 class Faults:
-    """Bad cells by their rows within a batch."""
+    """The bad cells of a batch, by row."""
 
     def __init__(self) -> None:
         self._rows: dict[int, list[Fault]] = {}
@@ -69,7 +69,7 @@ class Faults:
 
 
 def build_reject(bad: BadRow, header: Sequence[str], origin: str) -> Reject:
-    """The rejection of a row that could not be read at all."""
+    """Build the rejection of a row that could not be read."""
     if bad.cells is None:
         return Reject(origin, bad.line, None, bad.reason, bad.message, _cut(bad.text))
     return _build_reject(bad.line, [Fault(bad.column or 0, bad.reason, bad.message)], bad.cells, header, origin)
@@ -100,12 +100,12 @@ def _build_raw(texts: Sequence[str | None], header: Sequence[str]) -> str:
 
 
 def _cut(raw: str) -> str:
-    """Cut a long row, without leaving half of a secret; what is cut is known by its length."""
+    """Cut a long row, without leaving half of a secret. A cut row is recognised by its length."""
     return raw if len(raw) <= LONGEST_RAW else mask_values(raw)[:LONGEST_RAW].ljust(LONGEST_RAW)
 
 
 def describe_failure(error: Exception, context: SourceContext) -> str:
-    """Say why a file could not be read; of a fault of ours the traceback is kept."""
+    """Say why a file could not be read. If the cause is our own fault, keep the traceback."""
     what, data_dir = "it could not be read", context.settings.data_dir
     if isinstance(error, InternalError):
         keep_traceback(error, data_dir=data_dir, tenant=context.tenant)

@@ -1,7 +1,7 @@
-"""A dropped file -> batches of canonical columns and rejected rows; the file as a whole is judged before the first batch is given.
+"""A dropped file -> batches of canonical columns and rejected rows. The whole file is checked before the first batch is given.
 
-Whether a file is quarantined shows at its end only (its share of rejected rows, a quote that is never closed), so what was read of
-it waits in memory, and beyond some megabytes in a file of the load's private folder.
+Some reasons for quarantine show only at the end of a file: its share of rejected rows, a quote that is never closed. Until then its
+rows wait in memory, and beyond some megabytes in a file in the load's private folder.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -35,11 +35,11 @@ _ESCAPED = r'["\\\x00-\x1f\x7f]'
 
 @dataclass
 class CheckedFile:
-    """A file that may be loaded. `read` is always `loaded + rejected`.
+    """A file that has passed all checks and may be loaded. `read` is always `loaded + rejected`.
 
     Args:
-        described: how it is written, in words.
-        unmapped: its columns that no canonical one is for.
+        described: its dialect, in words.
+        unmapped: its columns that match no canonical column.
     """
 
     described: str
@@ -52,12 +52,12 @@ class CheckedFile:
     _origin: str
 
     def batches(self) -> Iterator[Batch]:
-        """The rows, in order; at least one batch, so that the table is there even if the file has no row."""
+        """Yield the rows, in order; at least one batch, so that a file without rows creates the table too."""
         for table, rejects in self._spool.read():
             yield Batch(self._stream, table, self._origin, None, rejects)
 
     def close(self) -> None:
-        """Remove what waits on disk."""
+        """Remove the rows that are kept on disk."""
         self._spool.close()
 
 
@@ -68,7 +68,7 @@ def check_file(
 
     Args:
         value_forms: the version of the forms in which the stream's values are written.
-        name: as the file is known to people; its ending says what it is.
+        name: under which people know the file; its suffix names the format.
         folder: private to the load.
 
     Raises:
@@ -76,7 +76,7 @@ def check_file(
     """
     file = _open(path, name, stream, limits, value_forms)
     if REJECT in map(fold, file.header):
-        raise QuarantinedFile(CORRECTED, f"it holds rejected rows that were exported (column {REJECT}), not new ones", remedy="replay it")
+        raise QuarantinedFile(CORRECTED, f"it holds exported rejected rows (column {REJECT}), not new ones", remedy="replay it")
     layout = map_columns(file.header, stream)
     checker = RowChecker(layout, stream, file.dialect.mark, name, sha256)
     spool = Spool(folder, checker.schema)
@@ -108,7 +108,7 @@ def _open(path: Path, name: str, stream: CsvStream, limits: ImportLimits, value_
     if lower.endswith(".xlsx"):
         return open_sheet(path, stream, limits, value_forms=value_forms)
     if not lower.endswith(SUFFIXES):
-        raise QuarantinedFile("unknown_format", f"its name ends in none of {', '.join(SUFFIXES)}", remedy="save it as CSV or .xlsx")
+        raise QuarantinedFile("unknown_format", f"its suffix is not one of {', '.join(SUFFIXES)}", remedy="save it as CSV or .xlsx")
     packed = lower.endswith(".gz")
     return open_text(path, stream, limits, packed=packed, tabs=lower.removesuffix(".gz").endswith(".tsv"))
 
@@ -120,10 +120,10 @@ def _sum_up(spool: Spool) -> str:
 
 
 class RowChecker:
-    """Checks all batches of a file.
+    """A checker of all batches of a file.
 
     Args:
-        mark: what stands before a fraction, in the cells that are texts.
+        mark: the decimal mark of cells that are texts.
         name: of the file, for its rows.
     """
 
@@ -158,10 +158,10 @@ class RowChecker:
 
 
 def build_json(columns: Sequence[tuple[str, pa.Array]], count: int) -> pa.Array:
-    """One JSON object a row, of the columns that have a value there; null for a row where none has."""
+    """One JSON object per row, of the columns that have a value in it; null for a row without any."""
     if not columns:
         return pa.nulls(count, pa.large_string())
-    # Without nulls: where it skips all of a row's, pyarrow leaves out the row.
+    # Nulls become empty texts: pyarrow would leave out a row in which all are null.
     parts = [pc.fill_null(_build_members(name, column), "") for name, column in columns]
     joined = pc.utf8_slice_codeunits(pc.binary_join_element_wise(*parts, ""), len(_COMMA))
     return pc.if_else(pc.equal(joined, ""), None, pc.binary_join_element_wise("{", joined, "}", "")).cast(pa.large_string())

@@ -1,6 +1,6 @@
-"""The folder or bucket that people drop files into: what lies there, its bytes, and moving a file out of the way.
+"""The folder or bucket that people drop files into: lists its files, reads them, and moves them away.
 
-Whoever drops files is not trusted with what a name stands for: only regular files below the path count, reached by no symlink.
+People who drop files are not trusted. Only regular files below the path count, and only if no symlink leads to them.
 """
 
 import contextlib
@@ -30,9 +30,9 @@ from fabric_assets.private_files import make_private_folder
 from fabric_assets.rows.imported_file import ARCHIVE, QUARANTINE, REASON_SUFFIX
 
 DONE_SUFFIX = ".done"
-# A file that somebody still writes to changes its size or its time within so many seconds.
+# A file that somebody is still writing changes its size or its time within this many seconds.
 STABLE_SECONDS = 2.0
-# Looked at twice is what was touched so lately, by a clock that may be another machine's.
+# A file that changed more recently than this is looked at twice. The clock may be another machine's.
 _YOUNG_SECONDS = 60.0
 _CHUNK = 4 * 1024 * 1024
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
@@ -40,11 +40,13 @@ UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class InboxFile:
-    """Args:
-    name: its path below the source's path.
-    version: changes when its content may have.
-    modified_at: by its own time, which a copy may keep.
-    touched: when anything about it last changed, in seconds since the epoch; 0 where files appear whole, in a bucket.
+    """A file in an inbox.
+
+    Args:
+        name: its path below the source's path.
+        version: differs if the content may have changed.
+        modified_at: its modification time, which a copy may keep.
+        touched: when anything about it last changed, in seconds since the epoch; 0 in a bucket, where files appear only when complete.
     """
 
     name: str
@@ -56,9 +58,11 @@ class InboxFile:
 
 @dataclass
 class Listing:
-    """Args:
-    refused: what matches but is no file that may be read, with the reason.
-    done: files that somebody has marked as complete.
+    """The files of an inbox that match a glob.
+
+    Args:
+        refused: name -> why it may not be read, although it matches.
+        done: files that somebody has marked as complete.
     """
 
     files: list[InboxFile] = field(default_factory=list)
@@ -67,11 +71,11 @@ class Listing:
 
 
 class Inbox(ABC):
-    """Names are paths below the source's path, with slashes."""
+    """A folder or bucket of dropped files. Names are paths below the source's path, with slashes."""
 
     @abstractmethod
     def find_all(self, glob: str) -> Listing:
-        """Find what matches, oldest first; nothing is opened."""
+        """Find the files that match, oldest first, without opening any."""
 
     @abstractmethod
     def find(self, name: str) -> InboxFile | None: ...
@@ -82,19 +86,19 @@ class Inbox(ABC):
 
         Args:
             target: names a folder and, by a part of its hash, the content.
-            reason: is laid beside it.
+            reason: text that is written into a file beside it.
         """
 
     @abstractmethod
     def put_back(self, stored: str, name: str, *, mark: bool) -> None:
-        """Move a file that was put away back to where it was dropped; killed on the way, it can be done again.
+        """Move a file that was put away back to where it was dropped. After an interruption it can be called again.
 
         Args:
             stored: its path in the archive or in quarantine.
-            mark: lay the mark of a complete file beside it.
+            mark: create the marker of a complete file beside it.
 
         Raises:
-            FileExistsError: another file lies there.
+            FileExistsError: another file has the name.
         """
 
     @abstractmethod
@@ -105,12 +109,12 @@ class Inbox(ABC):
     def _open(self, name: str) -> BinaryIO: ...
 
     def holds(self, name: str, version: str) -> bool:
-        """Whether a file lies there unchanged."""
+        """Whether a file is still there, unchanged."""
         found = self.find(name)
         return found is not None and found.version == version
 
     def fetch(self, file: InboxFile, path: Path) -> str:
-        """Copy a file's bytes to a private path, that its hash and its rows may be of the same ones; gives the SHA-256.
+        """Copy a file's bytes to a private path, so that its hash and its rows come from the same bytes. Return the SHA-256.
 
         Raises:
             OSError: it cannot be read.
@@ -123,7 +127,7 @@ class Inbox(ABC):
         return digest.hexdigest()
 
     def list_ready(self, glob: str, ready: str) -> tuple[Listing, list[InboxFile]]:
-        """What is complete, and what somebody may still be writing."""
+        """List the files that are complete, and those that somebody may still be writing."""
         listing = self.find_all(glob)
         if ready == "done_file":
             return _split(listing, lambda file: file.name in listing.done)
@@ -140,7 +144,7 @@ def _split(listing: Listing, is_ready: Callable[[InboxFile], bool]) -> tuple[Lis
 
 
 def open_inbox(context: SourceContext[CsvImportSource]) -> Inbox:
-    """Open the source's inbox; a folder of ours that is missing is made.
+    """Open the source's inbox. Create its folder if it is missing and lies in the data folder.
 
     Raises:
         ConfigurationError: no load of this tenant may read there.
@@ -160,7 +164,7 @@ def open_inbox(context: SourceContext[CsvImportSource]) -> Inbox:
 
 
 class FolderInbox(Inbox):
-    """On this machine."""
+    """An inbox on this machine."""
 
     def __init__(self, folder: Path, paths: LocalPaths) -> None:
         self._folder, self._paths = folder, paths
@@ -173,7 +177,7 @@ class FolderInbox(Inbox):
                 continue
             try:
                 reason = self._find_fault(path, name)
-            except FileNotFoundError:  # it was moved or removed meanwhile
+            except FileNotFoundError:  # moved or removed meanwhile
                 continue
             if reason:
                 refused[ascii(name)] = reason
@@ -203,14 +207,14 @@ class FolderInbox(Inbox):
                 write_whole(there, f"{new}{REASON_SUFFIX}", reason)
             os.replace(old, new, src_dir_fd=here, dst_dir_fd=there)
             if not _holds(there, new, version):
-                # Another file was dropped under the name in this very moment: it goes back, unless a third one has come.
+                # Another file was dropped under the name just now: move it back, unless there is a third one already.
                 with contextlib.suppress(FileExistsError):
                     os.link(new, old, src_dir_fd=there, dst_dir_fd=here, follow_symlinks=False)
                 return
         self.remove(f"{name}{DONE_SUFFIX}")
 
     def _is_marked(self, file: InboxFile) -> bool:
-        """A mark that is older than the file is an earlier one's, left by a load that was killed while it put that away."""
+        """Whether a file has a marker. A marker older than the file belongs to an earlier file, whose load was killed while it was put away."""
         # Most files have no mark.
         if (mark := self._stat(f"{file.name}{DONE_SUFFIX}")) is None or (facts := self._stat(file.name)) is None:
             return False
@@ -218,7 +222,7 @@ class FolderInbox(Inbox):
 
     def put_back(self, stored: str, name: str, *, mark: bool) -> None:
         with open_parent(self._folder, stored) as (there, old), open_parent(self._folder, name, make=True) as (here, new):
-            # A link and not a renaming, which would overwrite a file that is dropped in this very moment.
+            # A link and not a renaming, which would overwrite a file that is dropped at the same time.
             try:
                 os.link(old, new, src_dir_fd=there, dst_dir_fd=here, follow_symlinks=False)
             except FileExistsError:
@@ -235,7 +239,7 @@ class FolderInbox(Inbox):
             os.unlink(own, dir_fd=folder)
 
     def _stat(self, name: str) -> os.stat_result | None:
-        """Of what lies under a name, reached by no link."""
+        """The facts of a file that no link leads to; None if there is no such file."""
         try:
             with open_parent(self._folder, name) as (folder, own):
                 return os.stat(own, dir_fd=folder, follow_symlinks=False)
@@ -249,16 +253,16 @@ class FolderInbox(Inbox):
         if stat.S_ISDIR(mode):
             return "it is a folder"
         if not stat.S_ISREG(mode) or path.parent.resolve() != path.parent:
-            return "it is no regular file below the source's path, or a link leads there"
+            return "it is not a regular file below the source's path, or a link leads to it"
         return "its name holds characters that no name should" if UNPRINTABLE.search(name) else ""
 
     def _open(self, name: str) -> BinaryIO:
-        # Without O_NONBLOCK the opening of a pipe that has taken the file's place waits for a writer.
+        # Without O_NONBLOCK, opening waits for a writer if a pipe has replaced the file.
         with open_parent(self._folder, name) as (folder, own):
             descriptor = os.open(own, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
-            raise OSError("it is no regular file any more")
+            raise OSError("it is no longer a regular file")
         return os.fdopen(descriptor, "rb")
 
 
@@ -275,12 +279,12 @@ def _holds(folder: int, name: str, version: str) -> bool:
 
 
 def spell_glob(glob: str) -> list[str]:
-    """The patterns that find the names a glob means, in any case, with accents as one letter or as a mark of their own (macOS)."""
+    """The patterns for a glob: in upper and lower case, and with accents as one letter or as a separate mark (macOS)."""
     return [ignore_case(form) for form in dict.fromkeys(unicodedata.normalize(form, glob) for form in ("NFC", "NFD"))]
 
 
 def ignore_case(glob: str) -> str:
-    """`*.csv` -> `*.[cC][sS][vV]`: people's programs write SPEND.CSV, too. What stands in brackets is left as it is."""
+    """`*.csv` -> `*.[cC][sS][vV]`: some programs write SPEND.CSV. Text in brackets stays as it is."""
     pieces = re.split(r"(\[[^]]*\])", glob)
     return "".join(piece if piece.startswith("[") else re.sub(r"[^\W\d_]", lambda found: _spell(found[0]), piece) for piece in pieces)
 
@@ -291,6 +295,6 @@ def _spell(letter: str) -> str:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a name is not for us: hidden, a mark, an upload in progress, or something that we have put away."""
+    """Whether a name is to be ignored: hidden, a marker, an upload in progress, or a file that was put away."""
     parts = PurePosixPath(name).parts
     return parts[0] in (ARCHIVE, QUARANTINE) or any(part.startswith(".") for part in parts) or name.endswith(DONE_SUFFIX) or is_unfinished(name)

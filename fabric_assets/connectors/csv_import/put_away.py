@@ -1,7 +1,7 @@
-"""Files that are done with, once their stream's rows are committed -> `archive/` and `quarantine/`.
+"""Moves finished files to `archive/` or `quarantine/`, once their stream's rows are committed.
 
-A file that several streams read is moved when the last of them is done with it: to quarantine if one of them has refused it, whose
-reason somebody must see. What is not moved, for whatever reason, the next load finds by its row of the ledger.
+A file that several streams read is moved when the last of them has finished with it. If one of them has refused it, it goes to
+quarantine, so that somebody sees the reason. A file that could not be moved is found by the next load, by its row of the ledger.
 """
 
 import shlex
@@ -20,28 +20,28 @@ _Key = tuple[str, str]
 
 
 class PutAway:
-    """Shared by the streams of one load."""
+    """The files that the streams of one load have finished with; shared by their threads."""
 
     def __init__(self, context: SourceContext[CsvImportSource], config: CsvImportSource) -> None:
         self._context, self._config, self._lock = context, config, threading.Lock()
         self._read: dict[str, tuple[Inbox, Sequence[ImportedFile]]] = {}
-        # A file's name and version -> what became of it, by the streams whose rows are committed.
+        # A file's name and version -> its outcomes, by the streams whose rows are committed.
         self._fates: dict[_Key, dict[str, list[ImportedFile]]] = defaultdict(lambda: defaultdict(list))
         self._opened: set[_Key] = set()
         self._readers: dict[str, set[str]] | None = None
 
     def add(self, stream: str, inbox: Inbox, files: Sequence[ImportedFile], unread: Sequence[ImportedFile]) -> None:
-        """Take what a stream has dealt with; nothing is moved yet.
+        """Note the files that a stream has finished with, without moving any.
 
         Args:
-            unread: files of the inbox that an earlier load has dealt with.
+            unread: files of the inbox that an earlier load has finished with.
         """
         with self._lock:
             self._read[stream] = inbox, [*files, *unread]
             self._opened |= {(file.name, file.version) for file in files}
 
     def after_commit(self, stream: str) -> None:
-        """A stream's rows are committed: move what no other stream waits for."""
+        """Move a stream's files away, once its rows are committed, unless another stream still needs them."""
         with self._lock:
             inbox, files = self._read[stream]
             for file in files:
@@ -58,17 +58,17 @@ class PutAway:
                 except (OSError, SourceError, SourceUnavailable) as error:
                     failures[str(error)] += 1
         for message, count in failures.items():
-            self._context.report(f"{self._context.describe(stream)}: {count} files could not be moved away, and will be by the next load: {message}")
+            self._context.report(f"{self._context.describe(stream)}: {count} files could not be moved away; the next load tries again: {message}")
 
     def _report_unread(self, stream: str, file: ImportedFile) -> None:
         is_refused = file.status == "quarantined"
         why = f" ({file.reason})" if is_refused else ""
-        remedy = f"; to have it checked anew: fabric imports release {self._context.tenant} {shlex.quote(file.name)}" if is_refused else ""
-        what = f"{file.shown} is not read, for it is {file.status} already{why}, and is moved to {show_name(file.moved_to or '')}{remedy}"
+        remedy = f"; to have it checked again: fabric imports release {self._context.tenant} {shlex.quote(file.name)}" if is_refused else ""
+        what = f"{file.shown} is skipped: already {file.status}{why}; it is moved to {show_name(file.moved_to or '')}{remedy}"
         self._context.report(f"{self._context.describe(stream)}: {what}")
 
     def _find_deciding(self, stream: str, key: _Key) -> ImportedFile | None:
-        """What decides where a file goes; None while a stream whose glob matches it is not done with it, or is to try it again."""
+        """The outcome that decides where a file goes; None while a stream whose glob matches it has not finished with it, or is to try it again."""
         fates = self._fates[key]
         if not self._find_readers(stream, key[0]) <= fates.keys():
             return None
@@ -78,7 +78,7 @@ class PutAway:
         return next((file for file in found if file.status == "quarantined"), found[0])
 
     def _find_readers(self, stream: str, name: str) -> set[str]:
-        """The streams whose globs match a file; all, if it has come since the inbox was looked at: that is left to the next load."""
+        """The streams whose globs match a file. For a file that arrived after the inbox was listed: all streams, so that the next load handles it."""
         if len(self._config.streams) == 1:
             return {stream}
         if self._readers is None:

@@ -1,4 +1,4 @@
-"""Texts -> values of a type, a column at a time; what is not spelt plainly is read by `csv_import/values.py`, once for each distinct text."""
+"""Texts -> values of a type, a column at a time. Texts that are not spelt plainly are read by `csv_import/values.py`, once per distinct text."""
 
 # pyright: reportAttributeAccessIssue=false
 # pyarrow.compute makes its functions while it is imported, where no type checker sees them.
@@ -28,22 +28,22 @@ from fabric_assets.connectors.csv_import.values import (
 
 _ISO = "%Y-%m-%d"
 _FIRST_DAY, _DAY = -719_162, 86_400_000_000
-# RE2, which reads them in linear time. Digits with or without groups of three.
+# In RE2's syntax, which matches in linear time. Digits with or without groups of three.
 _PLAIN = {
     ".": r"\A[+-]?(?:[0-9]+|[1-9][0-9]{0,2}(?:,[0-9]{3})+)(?:\.[0-9]*)?\z",
     ",": r"\A[+-]?(?:[0-9]+|[1-9][0-9]{0,2}(?:\.[0-9]{3})+)(?:,[0-9]*)?\z",
 }
-# A workbook's whole number as the worker spells those that a float cannot hold; their last digits are lost.
+# A workbook's whole number that a float cannot hold, as the worker spells it; its last digits are lost.
 _ROUNDED = r"\A-?[0-9.]+(?:e\+[0-9]+|\.0)\z"
-# What a spreadsheet writes into a CSV for a number that its column was too narrow for: 4.90123E+12.
+# What a spreadsheet writes into a CSV for a number that does not fit its narrow column: 4.90123E+12.
 _MANGLED = r"\A\s*[+-]?[0-9](?:[.,][0-9]+)?E\+[0-9]{2,3}\s*\z"
-_DROPPED_DIGITS = BadCell("too_many_digits", "the number is written with an exponent, as a spreadsheet shows it without its last digits: store it as text")
+_DROPPED_DIGITS = BadCell("too_many_digits", "a spreadsheet wrote the number with an exponent and without its last digits: store it as text")
 _TOO_MANY_DIGITS = BadCell("too_many_digits", "the number has more digits than a spreadsheet keeps: store it as text in the workbook")
 
 
 @dataclass
 class Reading:
-    """Values of a batch, null where a cell is empty or bad.
+    """The values of a batch; null for an empty or bad cell.
 
     Args:
         faults: row -> why its cell is bad.
@@ -61,9 +61,9 @@ def read_column(texts: pa.Array, natives: pa.Array | None, column: ImportColumn,
     """Read a column.
 
     Args:
-        is_key: its values tell rows apart, so that one without its last digits would be another row's.
-        natives: which cells were numbers or dates in a workbook: a dot stands before their fractions, and their dates are ISO dates.
-        mark: what stands before the fractions of the others; None if that is not known.
+        is_key: its values identify rows, so that a value without its last digits would be another row's.
+        natives: which cells were numbers or dates in a workbook: their decimal mark is a dot, and their dates are ISO dates.
+        mark: the decimal mark of the other cells; None if it is not known.
     """
     if natives is not None and column.type in ("text", "bigint"):
         rounded = pc.fill_null(pc.and_(natives, pc.match_substring_regex(texts, _ROUNDED)), False)
@@ -98,7 +98,7 @@ def _read(texts: pa.Array, column: ImportColumn, kind: pa.DataType, mark: str | 
 
 
 def _cast_all(texts: pa.Array, column: ImportColumn, kind: pa.DataType, mark: str | None) -> pa.Array | None:
-    """All texts at once, if each is the plain spelling of a value; None if one is not."""
+    """Cast all texts at once; None unless each is the plain spelling of a value."""
     if column.type in NUMBERS:
         if column.type == "bigint" and _has(texts, "x", ignore_case=True):
             return None
@@ -128,7 +128,7 @@ def _try_cast(texts: pa.Array, kind: pa.DataType) -> pa.Array | None:
     except pa.ArrowInvalid:
         return None
     if pa.types.is_temporal(kind):
-        # Arrow has a year 0, which neither Python nor the calendar knows.
+        # Arrow has a year 0, unlike Python and the calendar.
         first = pc.min(values.cast(pa.int32() if pa.types.is_date32(kind) else pa.int64())).as_py()
         if first is not None and first < _FIRST_DAY * (1 if pa.types.is_date32(kind) else _DAY):
             return None
@@ -168,7 +168,7 @@ def _build_parser(column: ImportColumn, mark: str | None, *, native: bool) -> Pa
 
     def parse(text: str) -> tuple[Any, Number | None]:
         if native and column.type == "decimal" and not text.lstrip("-").isdigit():
-            # A workbook shows 15 digits; the rest is what binary fractions leave. Whole numbers are spelt as they stand in it.
+            # A workbook shows 15 digits; further ones come from binary fractions. Whole numbers are spelt as the workbook has them.
             try:
                 text = f"{float(text):.15g}"
             except ValueError:
@@ -181,7 +181,7 @@ def _build_parser(column: ImportColumn, mark: str | None, *, native: bool) -> Pa
 
 
 def _read_rest(values: pa.Array, texts: pa.Array, rest: pa.Array, parse: Parser) -> Reading:
-    """Read the texts where `rest` is true, and put them among the values."""
+    """Read the texts where `rest` is true, and insert them into the values."""
     reading = Reading(values)
     if not pc.any(rest).as_py():
         return reading

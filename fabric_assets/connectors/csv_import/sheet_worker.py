@@ -1,12 +1,14 @@
-"""Reads one sheet of a workbook in a process of its own, which may use so much memory and time and has nothing else to lose.
+"""Reads one sheet of a workbook in a process of its own, whose memory and time are limited and which may be aborted.
 
-A workbook of a kilobyte can name a cell in row 1,048,576, or one long text a million times; the reader allocates for all of it and
-aborts its process. Writes one JSON array a row to standard output: texts as they are, and what was no text in the sheet (numbers,
-dates, truth values) as an array around its text; a cell that has no value, and ought to, as an array of null and the reason. The
-first line names the sheets.
+A workbook of a kilobyte can name a cell in row 1,048,576, or repeat one long text a million times. The reader allocates memory for
+all of it and aborts its process. The first line on standard output names the sheets; each further line is a row, as a JSON array:
 
-The reader gives errors (#N/A) and formulas without a result as empty cells, and numbers as floats, which hold 15 digits. Where a
-sheet has such cells, its XML is read beside it.
+- a text is a string;
+- a cell that was not a text in the sheet (number, date, truth value) is an array that contains its text;
+- a cell that should have a value and has none is an array of null and the reason.
+
+The reader returns errors (#N/A) and formulas without a result as empty cells, and numbers as floats, which hold 15 digits. If a
+sheet has such cells, its XML is read as well.
 """
 
 import datetime
@@ -34,7 +36,7 @@ _TELLING = re.compile(rb"""<(?:\w+:)?f[\s/>]|\bt\s*=\s*["']e["']|>\s*-?[0-9]{16,
 _NO_DATE = re.compile(rb">\s*(?:-|60[\s.<]|6[0-9.]*[eE])")
 _ERROR_CELL = re.compile(rb"""(<(?:\w+:)?c\s[^>]*?\bt\s*=\s*["']e["'][^>]*(?<!/)>(?:(?!</(?:\w+:)?c>).)*?<(?:\w+:)?v>)[^<]*(</)""", re.DOTALL)
 _LONG = re.compile(r"-?[0-9]{16,}")
-# Of these a result that is there and empty is an empty text.
+# A formula's result of these types may be an empty text.
 _TEXTS = ("str", "inlineStr")
 _REFERENCE = re.compile(r"([A-Z]{1,3})[0-9]{1,7}")
 
@@ -42,7 +44,7 @@ Cell = str | Sequence[str | None] | None
 
 
 class Fact(NamedTuple):
-    """What the reader does not tell of a cell. Line from 1, column from 0."""
+    """What the reader does not return of a cell. Line from 1, column from 0."""
 
     line: int
     column: int
@@ -79,7 +81,7 @@ def main(path: str, sheet: str, part: str, value_forms: str) -> int:
 
 
 def _open_sheet(book: Any, path: str, part: str, name: str) -> Any:
-    """The sheet; the reader knows the errors of older spreadsheets only, and so gets a copy in which newer ones (#SPILL!) are #N/A."""
+    """Open the sheet. The reader knows only the errors of older spreadsheets, so it gets a copy in which newer ones (#SPILL!) are #N/A."""
     import python_calamine as calamine
 
     try:
@@ -101,9 +103,10 @@ def _replace_errors(path: str, part: str) -> io.BytesIO:
 
 
 class _NoDates:
-    """Finds numbers that a sheet shows as dates and that are not valid dates; the reader gives them as if they were.
+    """A finder of numbers that a sheet shows as dates although they are not valid dates.
 
-    Of one below zero it gives the time of day of its fraction; of 60, the 29th of February 1900, which Excel alone has, the day before.
+    The reader returns such a number as a date or time. For one below zero it returns the time of day of its fraction.
+    For 60, which only Excel shows as 1900-02-29, it returns the day before.
     """
 
     def __init__(self, path: str, part: str) -> None:
@@ -114,7 +117,7 @@ class _NoDates:
         if not (type(cell) is datetime.time or (isinstance(cell, datetime.date) and (cell.year, cell.month, cell.day) == (1900, 2, 28))):
             return False
         if self._found is None:
-            # Only now: most sheets have no such cell, and reading their XML takes ten times as long as reading them.
+            # Only when needed: most sheets have no such cell, and reading their XML takes ten times as long as reading the cells.
             with zipfile.ZipFile(self._path) as book:
                 has_any = _has(_NO_DATE, book, self._part)
             facts = _read_xml(self._path, self._part, _SheetXml(no_dates=True)) if has_any else ()
@@ -123,14 +126,14 @@ class _NoDates:
 
 
 def _add_facts(rows: Iterator[Sequence[Any]], first: int, width: int, facts: Iterator[Fact], no_dates: _NoDates, *, spells_hours: bool) -> Iterator[list[Cell]]:
-    """The rows with what the reader has left out, also after its last one.
+    """Yield the rows, completed with the facts that the reader leaves out. Facts may follow its last row.
 
     Args:
-        first: column where the rows begin.
-        spells_hours: durations are spelt as the sheet shows them; tables of earlier versions hold Python's spelling.
+        first: the column in which the rows begin.
+        spells_hours: spell durations as the sheet shows them; tables of earlier versions have Python's spelling.
 
     Raises:
-        ValueError: the sheet's rows are in no order.
+        ValueError: the sheet's rows are not in order.
     """
     line, fact = 0, next(facts, None)
     while (row := next(rows, None)) is not None or fact:
@@ -175,7 +178,7 @@ def _spell_duration(span: datetime.timedelta) -> str:
 
 def _find_facts(path: str, part: str) -> Iterator[Fact]:
     with zipfile.ZipFile(path) as book:
-        # Most sheets have none.
+        # Most sheets have no such facts.
         if not _has(_TELLING, book, part):
             return
     yield from _read_xml(path, part, _SheetXml())
@@ -189,7 +192,7 @@ def _read_xml(path: str, part: str, sheet: "_SheetXml") -> Iterator[Fact]:
 
 
 def _has(pattern: "re.Pattern[bytes]", book: zipfile.ZipFile, part: str) -> bool:
-    """Whether a part holds something; looking is ten times faster than reading."""
+    """Whether a part contains a pattern. Searching is ten times faster than parsing."""
     with book.open(part) as content:
         rest = b""
         while block := content.read(_BLOCK):
@@ -200,10 +203,10 @@ def _has(pattern: "re.Pattern[bytes]", book: zipfile.ZipFile, part: str) -> bool
 
 
 class _SheetXml:
-    """Where a cell does not say where it is, it follows the one before.
+    """The parser of a sheet's XML. A cell without a reference follows the one before.
 
     Args:
-        no_dates: look for the numbers that are no date, and for nothing else.
+        no_dates: find only the numbers that are not valid dates.
     """
 
     def __init__(self, *, no_dates: bool = False) -> None:

@@ -1,6 +1,6 @@
 """A dropped .xlsx workbook -> the header of one sheet, then its cells as texts with their rows' numbers.
 
-A worker process reads it (`csv_import/sheet_worker.py`). Before, its parts are unpacked here once, to nowhere, which bounds them.
+A worker process reads it (`csv_import/sheet_worker.py`). Before that, its parts are unpacked here once and discarded, to check their size.
 """
 
 import json
@@ -39,7 +39,7 @@ Row = list[Any]
 
 @dataclass
 class SheetFile:
-    """A sheet whose header has been read; its rows are read once."""
+    """A sheet whose header has been read; its rows can be read once."""
 
     header: list[str]
     dialect: TextDialect
@@ -90,13 +90,13 @@ class SheetFile:
 
 
 def open_sheet(path: Path, stream: CsvStream, limits: ImportLimits, *, value_forms: int = CURRENT) -> SheetFile:
-    """Read the header of a workbook's sheet: its first row with anything in it, below the rows that the stream skips.
+    """Read the header of a workbook's sheet: its first row that is not blank, after the rows that the stream skips.
 
     Args:
         value_forms: the version of the forms in which the stream's values are written.
 
     Raises:
-        QuarantinedFile: it is no workbook, lacks the sheet, or unpacks to more than the limit.
+        QuarantinedFile: it is not a workbook, lacks the sheet, or unpacks to more than the limit.
     """
     part = _screen(path, stream.sheet or "", limits)
     rows = _run_worker(path, stream.sheet or "", part, value_forms)
@@ -148,14 +148,14 @@ def _run_worker(path: Path, sheet: str, part: str, value_forms: int) -> Iterator
 
 
 def _build_no_workbook() -> QuarantinedFile:
-    return QuarantinedFile("bad_workbook", "it is no .xlsx workbook, or is damaged or has a password", remedy="save it as .xlsx without a password, or as CSV")
+    return QuarantinedFile("bad_workbook", "it is not an .xlsx workbook, is damaged or has a password", remedy="save it as .xlsx without a password, or as CSV")
 
 
-# --- what the parts hold
+# --- parts of the package
 
 
 def _screen(path: Path, sheet: str, limits: ImportLimits) -> str:
-    """Bound all parts, and find the one that is the sheet."""
+    """Check the size of all parts, and find the sheet's part."""
     left = limits.bytes
     try:
         with open_regular(path, limit=limits.bytes) as file, zipfile.ZipFile(file) as book:
@@ -170,7 +170,7 @@ def _screen(path: Path, sheet: str, limits: ImportLimits) -> str:
 
 
 def _find_part(book: zipfile.ZipFile, sheet: str) -> str:
-    """The sheet's part, wherever the package keeps it: by its relations alone, in the namespaces of Transitional or Strict Open XML."""
+    """Find the sheet's part by the package's relations, in the namespaces of Transitional or Strict Open XML."""
     names = {_normalize(name): name for name in reversed(book.namelist())}
     top = _read_relations(book, names, "/_rels/.rels", "/")
     workbook = next((target for kind, target in top.values() if kind.endswith("/officeDocument")), "/xl/workbook.xml")
@@ -187,7 +187,7 @@ def _find_part(book: zipfile.ZipFile, sheet: str) -> str:
 
 
 def _read_relations(book: zipfile.ZipFile, names: Mapping[str, str], part: str, folder: str) -> dict[str, tuple[str, str]]:
-    """The type and the target of each relation of a part; without its list there are none."""
+    """The type and the target of each relation of a part; empty if it has no list of relations."""
     if part not in names:
         return {}
     entries = _parse(book, names[part])
@@ -195,7 +195,7 @@ def _read_relations(book: zipfile.ZipFile, names: Mapping[str, str], part: str, 
 
 
 def _normalize(name: str) -> str:
-    """A part's name as packages compare them: from the root, without case; some programs write backslashes."""
+    """A part's name in the form for comparison: from the root, in lower case. Some programs write backslashes."""
     return posixpath.normpath(posixpath.join("/", name.replace("\\", "/"))).lower()
 
 

@@ -1,8 +1,8 @@
-"""A `csv_import` source's config -> one group of batches per stream, of the files that people have dropped and no load has dealt with.
+"""A `csv_import` source's config -> one group of batches per stream, of the dropped files that no load has finished with.
 
-A file is checked as a whole before its first row is given, and is of one of four fates: loaded, a duplicate of one that is loaded,
-quarantined (somebody must look at it), or failed (it could not be read; it is tried again later). Its row of `imported_files`
-commits with its rows; only then is it moved. Killed between the two, the next load finds it by its row, and moves it.
+A file is checked as a whole before its first row is given. It is then loaded, a duplicate of a loaded file, quarantined (somebody must
+look at it), or failed (it could not be read and is tried again later). Its row of `imported_files` commits with its rows; only then
+is it moved. If the load is killed between the two, the next load finds the file by that row, and moves it.
 """
 
 import contextlib
@@ -39,12 +39,12 @@ from fabric_assets.visible import show_name
 
 IMPORTED_AT = "_fabric_imported_at"
 _SHOWN = 5
-# What this machine lacks is no fault of a file.
+# Errors of this machine, not of a file.
 _OURS = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 def open_source(context: SourceContext[CsvImportSource]) -> SourceReader:
-    """Give a group per stream; nothing is listed or read before the group is."""
+    """Return a group per stream. Nothing is listed or read before the group is read."""
     config = context.config
     folder = Path(tempfile.mkdtemp(dir=make_empty_folder(naming.files_dir(context.settings.data_dir, context.tenant, context.name))))
     put_away = PutAway(context, config)
@@ -56,7 +56,7 @@ def open_source(context: SourceContext[CsvImportSource]) -> SourceReader:
 
 
 def plan_stream(config: CsvImportSource, name: str) -> StreamPlan:
-    """Say how a stream's rows are written: those of a file's new version in the place of the old one's, or beside them."""
+    """Plan how a stream's rows are written: whether the rows of a file's new version replace those of the old one."""
     stream = config.streams[name]
     merges = stream.disposition == "merge"
     replaced_by = FILE if stream.on_new_version == "replace_file" else HASH
@@ -76,7 +76,7 @@ class _StreamImport:
     def read(self, memories: Mapping[str, DropMemory]) -> Iterator[Batch]:
         self._memory, self._inbox = memories[self._name], open_inbox(self._context)
         self._known = self._memory.get_files()
-        # By name and version: what need not be opened. By content, and by the name in its composed form (NFC): what is in the table.
+        # By name and version: files that need not be opened. By content, and by name in composed form (NFC): files whose rows are in the table.
         self._seen = {(file.name, file.version): file for file in sorted(self._known, key=lambda file: file.status == "loaded")}
         self._loaded = {file.sha256: file for file in self._known if file.status == "loaded"}
         self._current = defaultdict[str, list[ImportedFile]](list)
@@ -98,7 +98,7 @@ class _StreamImport:
             if self._is_due(file):
                 yield from self._load(file, file.name, attempts=before.attempts if before and before.status != "quarantined" else 0)
             elif before and before.status != "failed":
-                # Where it should not lie any more, a load was killed between its commit and the move, or it was dropped again.
+                # It should have been moved: a load was killed between its commit and the move, or the file was dropped again.
                 unread.append(before)
         self._memory.state["sequence"] = self._sequence
         self._put_away.add(self._name, self._inbox, self._done, unread)
@@ -106,11 +106,11 @@ class _StreamImport:
             self._report("no new file")
 
     def _is_due(self, file: InboxFile) -> bool:
-        """Whether a file that lies in the inbox is to be read, by what was known of it when the load began."""
+        """Whether a file in the inbox is to be read, by what was known of it when the load began."""
         before = self._seen.get((file.name, file.version))
         if before is None:
             return True
-        # A duplicate is none any more when the file for whose sake it was skipped has gone.
+        # A file is no longer a duplicate when the file with the same bytes has gone.
         return before.is_due(datetime.now(UTC), file.modified_at) or (before.status == "duplicate" and before.sha256 not in self._loaded)
 
     def _forget_gone(self, there: Set[tuple[str, str]]) -> None:
@@ -122,8 +122,8 @@ class _StreamImport:
 
     def _load(self, file: InboxFile, name: str, *, attempts: int = 0) -> Iterator[Batch]:
         """Args:
-        name: under which people know the file: another one than its own if it lies in the archive.
-        attempts: how often these bytes could not be read under this name.
+        name: under which people know the file; differs from its own if it lies in the archive.
+        attempts: how often reading these bytes under this name has failed.
         """
         if time.monotonic() > self._ends:
             raise SourceUnavailable(f"{self._where}: the load took longer than the source's timeout", remedy="raise the source's timeout")
@@ -134,15 +134,15 @@ class _StreamImport:
             return
         record, checked = inspected
         twin = self._loaded.get(record.sha256)
-        # From here on nothing is caught: of a file whose first row is given, all must be.
+        # From here on nothing is caught: once a file's first row is given, all of its rows must be.
         if twin and twin.name == name:
-            self._report(f"{record.shown} was dropped again with the bytes that are loaded already, and is skipped")
+            self._report(f"{record.shown} is skipped: dropped again with the same content, already loaded")
             self._record(replace(twin, version=record.version, modified_at=record.modified_at))
             return
         replaced = self._replace_versions(record)
         if twin:
-            self._report(f"{record.shown} holds the same bytes as {twin.shown}, which is loaded already, and is skipped")
-            self._record(replace(record, status="duplicate", message=f"the same bytes as {twin.shown}"))
+            self._report(f"{record.shown} is skipped: same content as {twin.shown}, already loaded")
+            self._record(replace(record, status="duplicate", message=f"same content as {twin.shown}"))
         elif checked:
             with contextlib.closing(checked):
                 self._loaded[record.sha256] = record
@@ -155,7 +155,7 @@ class _StreamImport:
             yield from self._load_twin(before)
 
     def _inspect(self, file: InboxFile, record: ImportedFile) -> tuple[ImportedFile, CheckedFile | None] | None:
-        """Read a file: with its hash, and checked unless its bytes are loaded already; None where its fate is settled, or it waits."""
+        """Hash a file, and check it unless its bytes are loaded already. None if its outcome is recorded, or if it must wait."""
         path = self._folder / f"{self._name}-{self._sequence}.data"
         try:
             if file.size > self._config.limits.bytes:
@@ -175,8 +175,8 @@ class _StreamImport:
             raise
         except Exception as error:  # noqa: BLE001 - one file that cannot be read must not hold up the others
             if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _OURS):
-                what = f"{self._where}: {record.shown} cannot be read for want of disk, memory or handles: {error}"
-                raise SourceUnavailable(what, remedy="make room; no file has been given up") from None
+                what = f"{self._where}: {record.shown} cannot be read, because this machine lacks disk space, memory or file handles: {error}"
+                raise SourceUnavailable(what, remedy="free some; the files stay in the inbox") from None
             self._record_failure(record, error)
         finally:
             path.unlink(missing_ok=True)
@@ -191,7 +191,7 @@ class _StreamImport:
         return check_file(path, name=record.name, sha256=record.sha256, stream_name=self._name, **fixed)
 
     def _replace_versions(self, record: ImportedFile) -> list[ImportedFile]:
-        """Let the rows of the file's earlier versions go; gives those versions."""
+        """Remove the rows of the file's earlier versions, and return these versions."""
         versions = self._current.get(compose(record.name), [])
         if not versions or self._stream.on_new_version == "append":
             return []
@@ -203,11 +203,11 @@ class _StreamImport:
         return self._current.pop(compose(record.name))
 
     def _load_twin(self, replaced: ImportedFile) -> Iterator[Batch]:
-        """Files with the bytes of a version that has gone were skipped for its sake: one that is still its name's newest is loaded now."""
+        """Load a file that was skipped because it had the same bytes as a replaced version, if it is still the newest one of its name."""
         newest = {file.name: file for file in sorted([*self._known, *self._done], key=lambda file: file.modified_at)}
         for file in newest.values():
             if file.status == "duplicate" and file.sha256 == replaced.sha256 and replaced.sha256 not in self._loaded and (found := self._find(file)):
-                self._report(f"{file.shown} was skipped for the sake of {replaced.shown}, which holds other bytes now, so it is loaded")
+                self._report(f"{file.shown} is loaded: it was skipped for having the same content as {replaced.shown}, whose content has changed")
                 yield from self._load(found, file.name)
 
     def _record_failure(self, record: ImportedFile, error: Exception) -> None:
@@ -224,18 +224,18 @@ class _StreamImport:
         self._done.append(file)
 
     def _find(self, file: ImportedFile) -> InboxFile | None:
-        """Where a file's bytes lie: where it was dropped, in the archive, or in quarantine if another stream has refused it."""
+        """Find a file's bytes: where it was dropped, in the archive, or in quarantine if another stream has refused it."""
         own = self._inbox.find(file.name)
         if own and own.version == file.version:
             return own
         return self._inbox.find(build_path(ARCHIVE, file.name, file.mark)) or self._inbox.find(build_path(QUARANTINE, file.name, file.mark))
 
     def _load_again(self, listed: Mapping[str, InboxFile]) -> Iterator[Batch]:
-        """Load what the table should hold, though it is made anew: of each name the version that is due, if one lies in the inbox.
+        """Load the files of a table that is created again. A new version in the inbox is loaded instead of the old one.
 
         Raises:
-            SourceError: some files are neither in the inbox nor where they were put away.
-        SourceUnavailable: one cannot be read.
+            SourceError: some files are neither in the inbox nor in the archive or quarantine.
+            SourceUnavailable: a file cannot be read.
         """
         before = sorted(self._loaded.values(), key=lambda file: (file.modified_at, file.name))
         self._loaded, self._current = {}, defaultdict(list)
@@ -247,7 +247,7 @@ class _StreamImport:
         found = {file: there for file in before if (there := self._find(file) or self._find_twin(file))}
         self._report_missing([file for file in before if file not in found])
         if found:
-            self._report(f"{len(found)} files are loaded again, for the table is made anew")
+            self._report(f"{len(found)} files are loaded again, because the table is created again")
         for file, there in found.items():
             new = listed.get(file.name)
             if new and self._stream.on_new_version == "replace_file" and new.version != file.version and self._is_due(new):
@@ -263,7 +263,7 @@ class _StreamImport:
                 raise SourceUnavailable(f"{self._where}: {file.shown}, whose rows are in the table, cannot be read again", remedy="make it readable; try again")
 
     def _find_twin(self, file: ImportedFile) -> InboxFile | None:
-        """The same bytes under another name, skipped for the sake of this one."""
+        """Find a file that was skipped because it has the same bytes as this one."""
         twins = (self._find(twin) for twin in self._known if twin.status == "duplicate" and twin.sha256 == file.sha256)
         return next((there for there in twins if there), None)
 
@@ -271,13 +271,13 @@ class _StreamImport:
         names = _name(file.name for file in missing)
         if missing and self._context.full_refresh:
             raise SourceError(
-                f"{self._where}: {len(missing)} files whose rows are in the table lie neither in the inbox nor in {ARCHIVE}/ or {QUARANTINE}/: {names}",
-                remedy="put them back to load everything anew; or drop the table, which is to do without them, and run without --full-refresh",
+                f"{self._where}: {len(missing)} files whose rows are in the table are missing from the inbox, {ARCHIVE}/ and {QUARANTINE}/: {names}",
+                remedy="put them back to load everything again; or, to give up their rows, drop the table and run without --full-refresh",
             )
         if missing:
-            self._report(f"the table has gone, and {len(missing)} files that were in it too: {names}")
+            self._report(f"the table is gone, and so are {len(missing)} files whose rows it had: {names}")
         for file in missing:
-            # Put back later, it is loaded.
+            # If the file is put back later, it is loaded.
             self._record(replace(file, status="replaced"))
 
     def _add_origin(self, rows: pa.Table) -> pa.Table:
@@ -292,7 +292,7 @@ class _StreamImport:
 
 
 def _describe(checked: CheckedFile) -> str:
-    return checked.described + (f"; columns that no canonical one is for: {_name(checked.unmapped)}" if checked.unmapped else "")
+    return checked.described + (f"; unmapped columns: {_name(checked.unmapped)}" if checked.unmapped else "")
 
 
 def _name(names: Sequence[str] | Iterator[str]) -> str:

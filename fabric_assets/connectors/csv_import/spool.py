@@ -1,4 +1,4 @@
-"""Rows and rejected rows of one file, kept until the file is judged: in memory, and beyond a limit in a private folder."""
+"""Rows and rejected rows of one file, kept until the whole file is checked: in memory, and beyond a limit in a private folder."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple
@@ -24,11 +24,11 @@ _REJECTS = pa.schema(
 
 
 class Spool:
-    """Written once, then read as often as one likes, in order.
+    """A store of a file's rows, written once and then read any number of times, in order.
 
     Args:
-        folder: exists; gets two files, and only if there is much to keep.
-        in_memory: bytes that are kept before.
+        folder: must exist; gets two files if the rows exceed `in_memory`.
+        in_memory: bytes that are kept in memory.
     """
 
     def __init__(self, folder: Path, schema: pa.Schema, *, in_memory: int = IN_MEMORY) -> None:
@@ -54,12 +54,12 @@ class Spool:
             self._writers = tuple(pa.ipc.new_stream(str(path), schema, options=options) for path, schema in schemas)
         for pair in self._kept:
             for writer, table in zip(self._writers, pair, strict=True):
-                # One batch each, also an empty one, so that both files are read in step.
+                # One batch each, even if empty, so that both files can be read in step.
                 writer.write_batch(table.combine_chunks().to_batches()[0] if table.num_rows else pa.RecordBatch.from_pylist([], table.schema))
         self._kept, self._size = [], 0
 
     def read(self) -> Iterator[tuple[pa.Table, tuple[Reject, ...]]]:
-        """All pairs, the last ones from memory; one without rows if there are none."""
+        """Yield all pairs, the last ones from memory; one empty pair if there are no rows."""
         empty = not self._kept and not self._writers
         if self._writers:
             self._spill()
@@ -72,7 +72,7 @@ class Spool:
             yield self._schema.empty_table(), ()
 
     def _read_files(self) -> Iterator[tuple[pa.Table, tuple[Reject, ...]]]:
-        # A path would be mapped into memory, whole.
+        # Given a path, pyarrow would map the whole file into memory.
         with pa.OSFile(str(self._paths[0])) as rows, pa.OSFile(str(self._paths[1])) as rejects:
             for batch, bad in zip(pa.ipc.open_stream(rows), pa.ipc.open_stream(rejects), strict=True):
                 yield pa.Table.from_batches([batch]), _build_rejects(pa.table(bad))

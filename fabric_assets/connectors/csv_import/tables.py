@@ -1,7 +1,7 @@
-"""A dropped CSV file -> its header, then its cells as texts with their lines, a few megabytes at a time; nothing shifts a column.
+"""A dropped CSV file -> its header, then its cells as texts with their lines, a few megabytes at a time. No value moves to another column.
 
-pyarrow reads a block whose quotes are all in place, which is seen from what stands beside each of them; for a block that has
-anything else, or a row of another length, the records are split one by one.
+pyarrow reads a well-quoted block: the characters beside each quote show that it opens or closes a field. Any other block, or one with
+a row of another length, is split record by record.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -37,7 +37,7 @@ class TextFile:
     """A CSV file whose header has been read.
 
     Args:
-        block: bytes that are read at a time.
+        block: the number of bytes to read at a time.
     """
 
     path: Path
@@ -52,7 +52,7 @@ class TextFile:
         """Read the rows.
 
         Raises:
-            QuarantinedFile: the rest of the file is none.
+            QuarantinedFile: the rest of the file is not valid CSV.
         """
         assert self.dialect.text
         with open_content(self.path, packed=self.packed, limit=self.limits.bytes) as content:
@@ -64,7 +64,7 @@ def open_text(path: Path, stream: CsvStream, limits: ImportLimits, *, packed: bo
     """Find out how a file is written, and read its header.
 
     Raises:
-        QuarantinedFile: it cannot be told, or is no CSV.
+        QuarantinedFile: its dialect is not certain, or it is not CSV.
     """
     encoding = stream.encoding
     if encoding is None:
@@ -77,7 +77,7 @@ def open_text(path: Path, stream: CsvStream, limits: ImportLimits, *, packed: bo
         whole = next(blocks, None) is None
     dialect, header = detect_dialect(_decode(head), stream, limits, encoding=encoding, whole=whole, tabs=tabs)
     if declared := stream.get_declared_header():
-        # As in `files`, a line that spells the declared names is not a row.
+        # As in `files`, a first line with the declared names is not a row.
         is_named = not isinstance(stream.header, bool) and list(map(_spell, header)) == list(map(_spell, declared))
         return TextFile(path, packed, dialect, declared, limits, has_header=is_named)
     return TextFile(path, packed, dialect, check_header(header, limits), limits)
@@ -90,7 +90,7 @@ def _spell(name: str) -> str:
 class _Reader:
     def __init__(self, dialect: Dialect, header: Sequence[str], limits: ImportLimits, *, has_header: bool) -> None:
         self._dialect, self._width, self._limits = dialect, len(header), limits
-        # Columns without a name at the end need not be in a row.
+        # A row may lack the unnamed columns at the end.
         self._least = max((number for number, name in enumerate(header, start=1) if name), default=len(header))
         self._grammar = build_grammar(dialect, limits)
         self._newline, self._quote = dialect.newline.encode(), dialect.quote.encode()
@@ -108,7 +108,7 @@ class _Reader:
                 yield cells
 
     def _read_piece(self, piece: bytes, *, final: bool) -> tuple[bytes, Cells | None]:
-        """Read the records that are whole; the rest is left for later."""
+        """Read the complete records, and return the rest for the next call."""
         while self._line < self._dialect.first_line and piece:
             # Lines before the header are not records: their quotes mean nothing.
             end = _LINE_END.search(piece)
@@ -147,7 +147,7 @@ class _Reader:
             cut = earlier
         return None
 
-    # --- blocks as they should be
+    # --- well-formed blocks
 
     def _read_fast(self, piece: bytes) -> Cells | None:
         quoted = self._quote in piece
@@ -157,7 +157,7 @@ class _Reader:
         try:
             columns = self._parse_any(piece, quoted=quoted)
         except pa.ArrowInvalid:
-            # Rows of another length: read the others, one thread telling which they are.
+            # Some rows have another length: read the others. With one thread the numbers of the skipped rows are known.
             try:
                 columns = parse(piece, self._dialect, self._width, quoted=quoted, skipped=skipped)
             except pa.ArrowInvalid:
@@ -175,14 +175,14 @@ class _Reader:
                 continue
             found = self._check_record(record)
             if not isinstance(found, BadRow):
-                return None  # It is a row in spite of its length.
+                return None  # It is a valid row in spite of its length.
             bad.append(found)
         if skipped:
             lines = lines.filter(pc.invert(pc.is_in(lines, value_set=pa.array([self._line + number - 1 for number, _ in skipped], pa.int64()))))
         return drop_blanks(Cells(columns, lines, bad))
 
     def _parse_any(self, piece: bytes, *, quoted: bool) -> list[pa.Array] | None:
-        """Read a block whose rows have the header's length, or all another one whose difference holds nothing; None if it holds something."""
+        """Read a block whose rows all have one length: the header's, or another one if the surplus cells are empty. None if they are not."""
         try:
             return parse(piece, self._dialect, self._width, quoted=quoted)
         except pa.ArrowInvalid:
@@ -213,7 +213,7 @@ class _Reader:
         before = pc.subtract(pc.cumulative_sum(pc.add(inner, 1)), pc.add(inner, 1))
         return pc.add(before, self._line)
 
-    # --- all others
+    # --- other blocks
 
     def _read_slowly(self, piece: bytes, *, final: bool) -> tuple[bytes, Cells | None]:
         text = _decode(piece)
@@ -236,10 +236,10 @@ class _Reader:
         return text[end:].encode("utf-8", "surrogateescape"), drop_blanks(Cells(columns, pa.array(lines, pa.int64()), bad))
 
     def _check_record(self, record: Record) -> list[str | None] | BadRow:
-        """A record's cells as the header has columns, or what is wrong with it.
+        """Fit a record's cells to the header's columns, or say what is wrong with it.
 
         Raises:
-            QuarantinedFile: it is not known where its cells end.
+            QuarantinedFile: a quote in it is never closed.
         """
         if record.reason == UNCLOSED_QUOTE:
             raise build_unclosed(record)

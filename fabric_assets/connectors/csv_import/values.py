@@ -1,7 +1,7 @@
-"""A cell's text -> the value that it is, or the reason why it is none: the rules, cell by cell.
+"""A cell's text -> its value, or the reason why it is not valid: the rules for a single cell.
 
-A cell is read as what it says or not at all: where two readings are possible and nothing declared decides between them, the cell
-is bad. `csv_import/columns.py` reads plain spellings by the column, and asks here about all others, once for each distinct text.
+If a text has two possible readings and no declaration decides between them, the cell is bad. `csv_import/columns.py` reads plain
+spellings a column at a time, and uses these functions for all others, once per distinct text.
 """
 
 import re
@@ -24,10 +24,10 @@ _SIGN = r"[+\-\u2212\u2013]"
 _CURRENCY = r"[A-Z]{3}|US\$|[$€£¥₹₽₺₩₪₫₴₦₱฿]|kr\.?|zł|Fr\.?"
 _NUMBER = re.compile(
     rf"(?P<sign>{_SIGN})?[{_SPACES}]*(?P<before>{_CURRENCY})?[{_SPACES}]*(?P<inner>{_SIGN})?(?P<body>[0-9.,'\u2019{_SPACES}]*[0-9.,](?:[eE][+-]?[0-9]{{1,3}})?)"
-    # A minus behind the number is that of ERP systems.
+    # ERP systems write the minus behind the number.
     rf"(?P<trail>{_SIGN})?[{_SPACES}]*(?P<after>{_CURRENCY})?(?P<percent>[{_SPACES}]*%)?"
 )
-# Groups of two above the first of three, parted by commas: 12,34,567.89.
+# Groups of two digits above the last three, separated by commas: 12,34,567.89.
 _INDIAN = {".": r"[1-9][0-9]?(?:,[0-9]{2})+,[0-9]{3}", ",": r"(?!)"}
 _BODIES = {
     mark: re.compile(
@@ -42,7 +42,7 @@ _MOMENT = re.compile(rf"(?:{_YEAR_FIRST}|{_YEAR_LAST})(?:[ T]{_CLOCK}[ ]?(?P<off
 
 
 class BadCell(ValueError):
-    """A text that is no value of its column."""
+    """A text that is not a valid value of its column."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -52,9 +52,11 @@ class BadCell(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """Args:
-    value: a percentage's is a hundredth of what is written.
-    currency: the sign as written; empty without one.
+    """A number as a cell writes it.
+
+    Args:
+        value: of a percentage, a hundredth of the number that is written.
+        currency: the sign as written; empty without one.
     """
 
     value: Decimal
@@ -63,7 +65,7 @@ class Number:
 
 
 def quote(text: str) -> str:
-    """A cell's text for a message, cut where it is long; half of a secret would not be known for one any more."""
+    """A cell's text for a message. A long text is masked before it is cut, because half of a secret would not be recognised."""
     return repr(text if len(text) <= 60 else mask_values(text)[:60] + "…")
 
 
@@ -83,10 +85,10 @@ def parse_number(text: str, mark: str | None) -> Number:
     """Read a number.
 
     Args:
-        mark: what stands before the fraction; None where it is not known: a text that both marks give another value is bad.
+        mark: the decimal mark; None if it is not known. A text whose value depends on the mark is then bad.
 
     Raises:
-        BadCell: it is none, or could be two.
+        BadCell: it is not a number, or has several meanings.
     """
     text = text.strip()
     negative = len(text) > 2 and text[0] == "(" and text[-1] == ")"
@@ -98,14 +100,14 @@ def parse_number(text: str, mark: str | None) -> Number:
         or (negative and match["sign"])
         or (match["trail"] and (negative or match["sign"] or match["inner"]))
     ):
-        raise BadCell("bad_number", f"{quote(text)} is no number")
+        raise BadCell("bad_number", f"{quote(text)} is not a number")
     if match["trail"] and match["body"].rstrip()[-1] in ".,":
-        # As prices are written, 5,- is 5; in the manner of ERP systems it would be -5.
-        raise BadCell("ambiguous_number", f"{quote(text)} may be above or below zero: write its digits after the mark, or its sign before it")
+        # As a price 5,- is 5; as a number of an ERP system it is -5.
+        raise BadCell("ambiguous_number", f"{quote(text)} may be positive or negative: write the digits after the mark, or the sign before the number")
     readings = {reading for each in ([mark] if mark else [".", ","]) if (reading := _read_body(match["body"], each)) is not None}
     if not readings:
-        hint = f" with {mark!r} before the fraction" if mark else ""
-        raise BadCell("bad_number", f"{quote(text)} is no number{hint}")
+        hint = f" with the decimal mark {mark!r}" if mark else ""
+        raise BadCell("bad_number", f"{quote(text)} is not a number{hint}")
     if len(readings) > 1:
         raise BadCell("ambiguous_number", f"{quote(text)} may be {min(readings)} or {max(readings)}: declare the stream's decimal")
     value = readings.pop()
@@ -137,7 +139,7 @@ def as_bigint(number: Decimal) -> int:
     if abs(number) >= _INT64 * 2:
         raise BadCell("out_of_range", f"{number:.6g} does not fit a bigint")
     if number != int(number):
-        raise BadCell("not_whole", f"{number} is no whole number")
+        raise BadCell("not_whole", f"{number} is not a whole number")
     if not -_INT64 <= number < _INT64:
         raise BadCell("out_of_range", f"{number} does not fit a bigint")
     return int(number)
@@ -147,11 +149,11 @@ def as_decimal(number: Decimal, scale: int) -> Decimal:
     if not number:
         return Decimal((0, (0,), -scale))
     if number.adjusted() >= 38 - scale:
-        raise BadCell("out_of_range", f"{number:.6g} does not fit a decimal of {38 - scale} digits before the mark")
+        raise BadCell("out_of_range", f"{number:.6g} does not fit a decimal of {38 - scale} digits before the decimal mark")
     sign, digits, exponent = number.as_tuple()
     assert isinstance(exponent, int)
     if exponent < -scale and any(digits[exponent + scale :]):
-        raise BadCell("too_precise", f"{number:.20g} has more than {scale} digits after the mark")
+        raise BadCell("too_precise", f"{number:.20g} has more than {scale} digits after the decimal mark")
     shift = exponent + scale
     digits = digits + (0,) * shift if shift >= 0 else digits[:shift] or (0,)
     return Decimal((sign, digits, -scale))
@@ -176,19 +178,19 @@ def parse_bool(text: str) -> bool:
 
 
 def parse_moment(text: str, formats: Sequence[str], *, kind: str) -> datetime:
-    """Read a date or timestamp; as one of the formats, or without formats in any spelling that has one meaning.
+    """Read a date or timestamp: in one of the formats, or without formats in any unambiguous spelling.
 
     Args:
         kind: "date" or "timestamp".
 
     Raises:
-        BadCell: it is none, or could be two.
+        BadCell: it is not a date or timestamp, or has several meanings.
     """
     text = text.strip()
     readings = _read_formats(text, formats) if formats else _read_any(text)
     if not readings:
-        hint = f" as {' or '.join(formats)}" if formats else ""
-        raise BadCell(f"bad_{kind}", f"{quote(text)} is no {kind}{hint}")
+        expected = f"does not match the {kind} format{'s' if len(formats) > 1 else ''} {', '.join(formats)}" if formats else f"is not a {kind}"
+        raise BadCell(f"bad_{kind}", f"{quote(text)} {expected}")
     if len(readings) > 1:
         several = " or ".join(sorted(each.date().isoformat() for each in readings))
         raise BadCell(f"ambiguous_{kind}", f"{quote(text)} may be {several}: declare the column's formats")
@@ -227,12 +229,12 @@ def _read_any(text: str) -> set[datetime]:
 
 def as_date(moment: datetime, text: str) -> date:
     if moment.tzinfo or moment.time() != time(0):
-        raise BadCell("bad_date", f"{quote(text)} has a time of day, and the column is a date")
+        raise BadCell("bad_date", f"{quote(text)} has a time of day, but the column is a date")
     return moment.date()
 
 
 def as_timestamp(moment: datetime, text: str, zone: str | None) -> datetime:
-    """A moment in UTC where the column has a time zone, else as it stands."""
+    """A moment in UTC if the column has a time zone, else unchanged."""
     if zone is None:
         if moment.tzinfo:
             raise BadCell("bad_timestamp", f"{quote(text)} has an offset: declare the column's timezone")
@@ -242,7 +244,7 @@ def as_timestamp(moment: datetime, text: str, zone: str | None) -> datetime:
             return moment.astimezone(UTC)
         local = moment.replace(tzinfo=ZoneInfo(zone))
         if local.utcoffset() != local.replace(fold=1).utcoffset():
-            raise BadCell("ambiguous_timestamp", f"{quote(text)} is within an hour that {zone} has twice or not at all")
+            raise BadCell("ambiguous_timestamp", f"{quote(text)} is within an hour that occurs twice or not at all in {zone}")
         return local.astimezone(UTC)
     except OverflowError:
         raise BadCell("out_of_range", f"{quote(text)} is beyond the years 1 to 9999") from None

@@ -63,7 +63,7 @@ def find_news(
         news.seen[file.name] = {"version": file.kept_version, "sha256": sha256}
         twin = hashes.setdefault(sha256, file.name)
         if twin != file.name:
-            report(f"{where}: {file.shown} holds the same bytes as {show_name(twin)}, which is loaded already, and is skipped")
+            report(f"{where}: {file.shown} is skipped: same content as {show_name(twin)}, already loaded")
             news.seen[file.name]["twin"] = twin
             news.forgotten.append(file.name)
         elif before.get("sha256") != sha256 or "twin" in before:

@@ -285,7 +285,7 @@ def test_a_rejected_row_names_each_bad_cell_by_the_files_own_words() -> None:
     )
     reject = dropped.rejects[0]
     assert (reject.row_number, reject.column, reject.reason) == (2, "Tag", "bad_date")
-    assert reject.message == "Tag: 'morgen' is no date; Kosten: '-5' is below the lowest value allowed, 0; Ort: 'Köln' is none of: Bonn"
+    assert reject.message == "Tag: 'morgen' is not a date; Kosten: '-5' is below the lowest value allowed, 0; Ort: 'Köln' is not one of: Bonn"
     assert json.loads(reject.raw) == {"Tag": "morgen", "Kosten": "-5", "Ort": "Köln", "Extra": "1"}
 
 
@@ -295,12 +295,12 @@ def test_too_many_bad_rows_quarantine_the_file() -> None:
     assert len(drop(content, columns=columns, rejects={"max": "10%"}).rejects) == 1
     assert get_quarantine(content + b"y\n", columns=columns, rejects={"max": "5%"}) == (
         "too_many_rejects",
-        "2 of its 20 rows are bad, more than 5%: line 20: a: 'x' is no number",
+        "2 of its 20 rows are bad, more than 5%: line 20: a: 'x' is not a number",
     )
 
 
 def test_a_pattern_that_only_python_knows_is_told_as_the_tenants_mistake() -> None:
-    with pytest.raises(ConfigurationError, match="the pattern of column x is none that RE2 knows"):
+    with pytest.raises(ConfigurationError, match="the pattern of column x is not valid in RE2"):
         read({"pattern": r"a{2000}"}, "a")
 
 

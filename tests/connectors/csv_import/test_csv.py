@@ -174,7 +174,7 @@ def test_half_a_surrogate_pair_in_utf_16_rejects_its_row_alone() -> None:
         (b'"1","2"x,3', "bad_quotes", "line 3: text follows a closing quote"),
         (b'1,"2" x,3', "bad_quotes", "line 3: text follows a closing quote"),
         (b"1,\x00,3", "nul_byte", "line 3 holds a NUL byte"),
-        (b"1,2\r2,3", "stray_line_end", "line 3: it holds a line end of another kind than the file's"),
+        (b"1,2\r2,3", "stray_line_end", "line 3: it holds a line end of a different kind than the rest of the file"),
     ],
 )
 def test_a_line_that_is_no_row_is_rejected_as_it_stands(line: bytes, reason: str, message: str) -> None:

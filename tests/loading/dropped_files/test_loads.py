@@ -63,8 +63,8 @@ def test_no_name_of_a_file_changes_what_the_messages_of_a_load_show(settings: Se
     drop(inbox, f"{ODD}2.csv", GOOD.replace("1.50", "7"))
     tenant.load()
     said = [message for message in tenant.messages if "vsc" in message]
-    assert {word for word in ("holds the same bytes as", "is quarantined", "is a new version") if any(word in message for message in said)} == {
-        "holds the same bytes as",
+    assert {word for word in ("is skipped: same content as", "is quarantined", "is a new version") if any(word in message for message in said)} == {
+        "is skipped: same content as",
         "is quarantined",
         "is a new version",
     }
@@ -721,7 +721,7 @@ def test_the_same_bytes_put_into_a_bucket_again_are_checked_anew_or_said_to_be_k
     assert tenant.load()["ads"].rows_total == 3
     assert [(name, status) for name, status, *_ in get_fates(tenant)] == [("bad.csv", "loaded"), ("good.csv", "loaded")]
     (said,) = [message for message in tenant.messages if "good.csv" in message]
-    assert "good.csv is not read, for it is loaded already, and is moved to archive/good." in said
+    assert "good.csv is skipped: already loaded; it is moved to archive/good." in said
 
 
 def test_a_file_dropped_again_as_it_was_is_said_to_be_known(settings: Settings, inbox: Path) -> None:
@@ -735,8 +735,8 @@ def test_a_file_dropped_again_as_it_was_is_said_to_be_known(settings: Settings, 
     drop(inbox, "torn.csv", UNCLOSED)
     tenant.load()
     said = "\n".join(tenant.messages)
-    assert "good.csv was dropped again with the bytes that are loaded already, and is skipped" in said
-    assert "torn.csv is not read, for it is quarantined already (unclosed_quote), and is moved to quarantine/torn." in said
+    assert "good.csv is skipped: dropped again with the same content, already loaded" in said
+    assert "torn.csv is skipped: already quarantined (unclosed_quote); it is moved to quarantine/torn." in said
     assert "fabric imports release acme torn.csv" in said
 
 
