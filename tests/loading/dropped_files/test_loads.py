@@ -320,7 +320,7 @@ def test_a_full_refresh_without_the_files_is_refused(settings: Settings, inbox: 
     drop(inbox, "a.csv", GOOD).with_name("b.csv").write_text(BAD_ROW)
     tenant.load()
     (inbox / "a.csv").unlink()
-    with pytest.raises(SourceError, match=r"neither in the inbox nor in archive/ or quarantine/: a\.csv"):
+    with pytest.raises(SourceError, match=r"missing from the inbox, archive/ and quarantine/: a\.csv"):
         tenant.load(full_refresh=True)
     assert tenant.load()["ads"].rows_total == 3
     tenant.change("drop table acme_raw_shop.ads")
