@@ -1,4 +1,4 @@
-"""The bytes of an answer -> the JSON value in them, or the reason why there is none: broken off, in another charset, of another format."""
+"""The bytes of an answer -> its JSON value, or the reason why it has no value: it broke off, or has another charset or format."""
 
 import codecs
 import json
@@ -14,7 +14,7 @@ from fabric_assets.rows.json_numbers import read_number
 from fabric_assets.security.outgoing import show_url
 
 _CHARSET = re.compile(r";\s*charset\s*=\s*[\"']?([\w.:+-]+)", re.IGNORECASE)
-# What stands at the end of a value that breaks off in the middle is found out there; of a text only where it began.
+# The parser reports a value that breaks off at its end; a text that breaks off is reported at its beginning.
 _OPEN_TEXT = ("Unterminated string", "Invalid \\escape", "Invalid \\uXXXX escape")
 _CLOSED = {"{": "}", "[": "]"}
 _PACKED = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd", "zip": b"PK\x03\x04"}
@@ -25,11 +25,11 @@ _RECORD_SEPARATOR = "\x1e"
 
 
 class UnreadableAnswer(Exception):
-    """An answer holds no value.
+    """An answer has no JSON value.
 
     Args:
-        message: what it is instead, without its own words.
-        is_cut_off: it begins like a value and does not end like one, so that another try may bring the whole.
+        message: what it is instead, without quoting it.
+        is_cut_off: it begins like a value but ends early, so another try may bring the whole value.
     """
 
     def __init__(self, message: str, remedy: str = "check base_url and the stream's path", *, is_cut_off: bool = False) -> None:
@@ -39,21 +39,21 @@ class UnreadableAnswer(Exception):
 
 @dataclass(frozen=True)
 class AnswerFormat:
-    """How a stream's answers are written.
+    """The format of a stream's answers.
 
     Args:
-        lines: one value a line (JSON Lines), which together are a list.
-        encoding: the declared one; None goes by the answer.
+        lines: one value per line (JSON Lines); together they are a list.
+        encoding: the declared encoding; None uses the answer's own.
     """
 
     lines: bool = False
     encoding: str | None = None
 
     def parse(self, response: Response) -> Any:
-        """Read the value, once, however many ask for it; an answer without content is None.
+        """Return the answer's value, which is parsed once; None for an answer without content.
 
         Raises:
-            UnreadableAnswer: there is no value.
+            UnreadableAnswer: it has no JSON value.
         """
         if "json" not in vars(response):
             content_type, repeated = response.headers.get("Content-Type", ""), list[RepeatedNames]()
@@ -61,10 +61,10 @@ class AnswerFormat:
                 body = self._read(response.content, content_type, repeated)
             except UnreadableAnswer as error:
                 if packed := _find_packing(response):
-                    raise UnreadableAnswer(f"is packed ({packed}), which was not asked for", "check the API, or the proxy before it") from None
+                    raise UnreadableAnswer(f"is compressed ({packed}), which was not requested", "check the API, or the proxy before it") from None
                 if response.headers.get("Content-Encoding", "").strip().lower() == "deflate" and not error.is_cut_off:
-                    # Without a check of its own it unpacks anything.
-                    remedy = "check the API, or the proxy before it: the body may not be packed so"
+                    # Deflate has no checksum, so any bytes can be unpacked.
+                    remedy = "check the API, or the proxy before it: the body may be compressed differently"
                     raise UnreadableAnswer(f"{error.message}; it has the header Content-Encoding: deflate", remedy) from None
                 if "html" in content_type and not error.is_cut_off:
                     raise UnreadableAnswer(f"is not JSON, but {content_type}") from None
@@ -74,8 +74,10 @@ class AnswerFormat:
         return response.json()
 
     def read(self, response: Response, where: str) -> Any:
-        """Raises:
-        SourceError: there is no value.
+        """Return the answer's value.
+
+        Raises:
+            SourceError: it has no JSON value.
         """
         try:
             return self.parse(response)
@@ -85,7 +87,7 @@ class AnswerFormat:
 
     def _read(self, content: bytes, content_type: str, repeated: list[RepeatedNames]) -> Any:
         if not content.strip():
-            # A page for people is no answer, whatever is in it.
+            # An HTML page is not an answer, even if it is empty.
             if "html" in content_type:
                 raise UnreadableAnswer("is empty")
             return None
@@ -123,7 +125,7 @@ class AnswerFormat:
         own = json.detect_encoding(content)
         codec = _look_up(name) if name else None
         if codec is None or codec in {"utf-8", "ascii"} or codec.startswith(("utf-16", "utf-32")) or own == "utf-8-sig":
-            # JSON tells the encodings of Unicode apart by itself.
+            # JSON in a Unicode encoding can be recognised by its first bytes.
             return _decode_unicode(content, own, name)
         try:
             text = content.decode(codec)
@@ -131,13 +133,13 @@ class AnswerFormat:
             raise _build_error(content, name or codec, error, declared=name) from None
         if self.encoding is None and not content.isascii() and _is_utf8(content):
             raise UnreadableAnswer(
-                f"declares the charset {name} and is valid UTF-8 as well", "declare the stream's `encoding`: the one in which its texts are right"
+                f"declares the charset {name} and is valid UTF-8 as well", "declare the stream's `encoding`: the one in which its texts read correctly"
             )
         return text
 
 
 def get_repeated(response: Response) -> list[RepeatedNames]:
-    """The objects of an answer, which has been parsed, that name a field twice."""
+    """The objects of a parsed answer that name a field twice."""
     return vars(response).get(_REPEATED, [])
 
 
@@ -146,7 +148,7 @@ def _load(text: str, repeated: list[RepeatedNames]) -> Any:
 
 
 def _find_packing(response: Response) -> str | None:
-    """How an answer that is still packed is packed: as its header says, or by its first bytes."""
+    """The compression of an answer that is still compressed, by its header or its first bytes; None if it is not."""
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
     # These two are unpacked by the HTTP library.
     if encoding not in {"", "identity", "gzip", "deflate", "x-gzip"}:
@@ -155,7 +157,7 @@ def _find_packing(response: Response) -> str | None:
 
 
 def _look_up(name: str) -> str | None:
-    """The codec of a charset; None for one that is unknown, or that is not a charset of text."""
+    """The codec of a charset; None if the charset is unknown, or is not one of text."""
     try:
         "".encode(name)
         return codecs.lookup(name).name
@@ -172,7 +174,7 @@ def _decode_unicode(content: bytes, encoding: str, declared: str | None) -> str:
 
 def _build_error(content: bytes, encoding: str, error: UnicodeDecodeError, *, declared: str | None) -> UnreadableAnswer:
     said = f"it declares {declared}" if declared else "it declares no charset"
-    # Letters of several bytes break off with the answer.
+    # An answer may break off in the middle of a letter of several bytes.
     begins = content[: error.start].decode(encoding, "replace").lstrip("\ufeff").lstrip()[:1] in _CLOSED
     is_cut_off = begins and error.end >= len(content) and bool(re.search("end of data|incomplete|truncated", error.reason))
     return UnreadableAnswer(
@@ -189,7 +191,7 @@ def _is_utf8(content: bytes) -> bool:
 
 
 def _is_cut_off(text: str, error: json.JSONDecodeError) -> bool:
-    """Whether a text that is not valid begins like a value and only misses its end."""
+    """Whether an invalid text begins like a value and lacks only its end."""
     text = text.strip()
     if text[:1] not in _CLOSED or error.msg.startswith("Extra data"):
         return False

@@ -1,7 +1,7 @@
-"""The `auth:` of a rest_api source -> what puts the login into each request.
+"""The `auth:` of a rest_api source -> the login that signs each request.
 
-Not dlt's auth classes: they are configuration objects, which dlt completes from its own look-up. Their OAuth sends the word "None" where a server gives no
-token.
+dlt's auth classes are not used: they are configuration objects, which dlt completes from its own look-up. Their OAuth sends the word "None" if a server
+returns no token.
 """
 
 import re
@@ -24,12 +24,12 @@ from fabric_assets.security.redaction import hide
 
 _HEADER_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
 _HTTP_URL = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[^\s@\[\]:/?#]+)(:\d{1,5})?([/?#][^\s@]*)?")
-# Renewed this long before it ends, so that it does not end between here and the server.
+# A token is renewed this long before it expires, so that it does not expire on the way to the server.
 _MARGIN_SECONDS = 30
 _DEFAULT_LIFETIME_SECONDS = 3600
 
 
-# invalid_client, in the words of most servers and of some.
+# The statuses with which servers answer invalid_client.
 _REFUSES_CLIENT = {400, 401, 403}
 
 Method = Literal["client_secret_post", "client_secret_basic"]
@@ -40,10 +40,10 @@ def build_login(auth: AuthConfig | None, context: SourceContext, open_session: O
     """Resolve the login's secrets.
 
     Args:
-        open_session: a session for the address where tokens are given out, by where (for messages), URL and login.
+        open_session: opens a session for the token's address, by the start of messages, URL and login.
 
     Raises:
-        SecretError: one is missing, or cannot stand in a header.
+        SecretError: a secret is missing, or cannot be part of a header.
     """
     if auth is None:
         return Login()
@@ -73,12 +73,12 @@ def resolve_url(value: str | SecretRef, context: SourceContext, field: str) -> s
     """Resolve an http(s) URL.
 
     Raises:
-        SecretError: what a reference points at is not an address, or carries a login.
+        SecretError: the secret is not an address, or contains a login.
     """
     url = context.resolve(value, hidden=False) if isinstance(value, SecretRef) else value
     if not _HTTP_URL.fullmatch(url):
         at = f", at {value.describe()}," if isinstance(value, SecretRef) else ""
-        raise SecretError(f"{context.describe()}: {field}{at} is no http:// or https:// address without a login", remedy="e.g. https://api.example.com/v2")
+        raise SecretError(f"{context.describe()}: {field}{at} is not an http:// or https:// address without a login", remedy="e.g. https://api.example.com/v2")
     return url
 
 
@@ -86,14 +86,14 @@ def _resolve_header(ref: SecretRef, context: SourceContext) -> str:
     value = context.resolve(ref)
     if not _HEADER_VALUE.fullmatch(value):
         raise SecretError(
-            f"{context.describe()}: the value at {ref.describe()} cannot stand in a header: it holds a line break, a blank at an end, or other than ASCII",
+            f"{context.describe()}: the value at {ref.describe()} cannot be part of a header: it has a line break, an outer blank or a non-ASCII character",
             remedy="store the token alone, on one line",
         )
     return value
 
 
 class _HeaderLogin(Login):
-    """One header, always the same."""
+    """A login that is one constant header."""
 
     def __init__(self, name: str, value: str, *secrets: str) -> None:
         self._name, self._value, self._secrets = name, value, secrets
@@ -108,21 +108,25 @@ class _HeaderLogin(Login):
 
 @dataclass(frozen=True)
 class _Client:
+    """An OAuth client's name and secret."""
+
     id: str
     secret: str
 
     @property
     def basic(self) -> str:
-        """Its name and secret as user and password, each encoded as a form's values are (RFC 6749, 2.3.1)."""
+        """The name and secret as a Basic login, each encoded like a form's value (RFC 6749, 2.3.1)."""
         return b64encode(f"{quote_plus(self.id)}:{quote_plus(self.secret)}".encode()).decode()
 
 
 class _ClientLogin(Login):
-    """Fetches a token when there is none, the one there is soon ends, or the API refuses it (RFC 6749, 4.4). For several threads.
+    """A login by OAuth client credentials (RFC 6749, 4.4), for several threads.
+
+    It fetches a token at first, shortly before a token expires, and when the API refuses one.
 
     Args:
-        form: what is sent beside the client's name and secret.
-        method: how these are sent; None tries the form, then Basic, and keeps to what the server took.
+        form: the fields that are sent with the client's name and secret.
+        method: how name and secret are sent; None tries the form, then Basic, and keeps the one that the server accepts.
     """
 
     def __init__(self, where: str, url: str, form: dict[str, str], client: _Client, *, method: Method | None, open_session: OpenSession) -> None:
@@ -144,7 +148,7 @@ class _ClientLogin(Login):
 
     def renew(self, refused: PreparedRequest) -> bool:
         with self._lock:
-            # Another thread may have met the same refusal, and have the new token already.
+            # Another thread may have had the same refusal, and have fetched a new token already.
             if refused.headers.get("Authorization") == f"Bearer {self._token}":
                 self._fetch()
         return True
@@ -168,10 +172,10 @@ class _ClientLogin(Login):
         self._token, self._ends = token, time.monotonic() + max(lifetime - _MARGIN_SECONDS, 1.0)
 
     def _ask(self, session: Session) -> Response:
-        """Ask for a token, in each way until the server takes one; what it says to the first is what went wrong.
+        """Request a token with each method until the server accepts one.
 
         Raises:
-            RefusedRequest: it takes none.
+            RefusedRequest: the server accepts none; the error is that of the first method.
         """
         refusals = []
         for method in self._methods:
@@ -193,7 +197,7 @@ class _ClientLogin(Login):
 
 
 def _read_answer(response: Response) -> dict[str, Any]:
-    """The fields of an answer in JSON, or as some servers give it, in a form's way."""
+    """The fields of an answer in JSON, or in the form encoding that some servers use."""
     try:
         answer = response.json()
     except ValueError:
@@ -202,7 +206,7 @@ def _read_answer(response: Response) -> dict[str, Any]:
 
 
 class _ClientSecret(Login):
-    """Stands in the form or a header of its own; only kept out of messages here."""
+    """A login that adds nothing to a request, and keeps the client's secret out of messages."""
 
     def __init__(self, client: _Client) -> None:
         self._client = client

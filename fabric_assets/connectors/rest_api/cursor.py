@@ -1,8 +1,8 @@
-"""The cursor of a rest_api stream: what the next load asks for, and which rows at the boundary it has already.
+"""The cursor of a rest_api stream: what the next load asks for, and which rows at the boundary are loaded already.
 
-Not dlt's incremental. It compares times as text, so that `…:00.5Z` sorts before `…:00Z` and rows are dropped as too old. A parent's cursor would also run on
-while only one of its children is loaded. Here every stream remembers how far it came itself. Positions stay in the API's own spelling, since the API reads them
-again.
+dlt's incremental is not used. It compares times as text, so that `…:00.5Z` sorts before `…:00Z` and rows are dropped as too old. It would also advance a
+parent's cursor while only one of its children is loaded. Here each stream remembers its own position. Positions keep the API's spelling, because they are
+sent to the API again.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ _FRACTION = re.compile(r"-?[0-9]{1,1000}\.[0-9]{1,1000}")
 
 
 class RestCursorReader:
-    """Finds the highest cursor value of rows, and where a load begins.
+    """A reader of a stream's cursor: finds the highest value of rows, and where a load begins.
 
     Args:
         where: tenant, source and stream, for messages.
@@ -41,7 +41,7 @@ class RestCursorReader:
         self._where, self._cursor = where, cursor
 
     def get_start(self, positions: Iterable[Position | None]) -> Position | None:
-        """Where to begin so that each of the streams, which came as far as `positions`, misses nothing; None is the beginning."""
+        """Where to begin so that no stream misses a row, given the streams' positions; None is the beginning."""
         known = list(positions)
         initial = self._cursor.initial
         if not known or None in known:
@@ -50,11 +50,11 @@ class RestCursorReader:
         return start if initial is None or self.sort(start) >= self.sort(initial) else initial
 
     def get_highest(self, rows: list[Row], *, position: Position | None, start: Position | None) -> Position | None:
-        """The highest of a page's values and the position so far.
+        """Return the highest of a page's values and the position so far.
 
         Raises:
             SourceError: no row has the field.
-            DataError: the values cannot be compared with each other, or with where the load began.
+            DataError: the values cannot be compared with each other, or with the start of the load.
         """
         found = [find_value(row, self._cursor.field) for row in rows]
         if position is None and all(value is MISSING for value in found):
@@ -71,39 +71,41 @@ class RestCursorReader:
         return values[max(range(len(ranks)), key=ranks.__getitem__)] if values else None
 
     def has_gone_back(self, memory: StreamMemory, highest: Position | None) -> bool:
-        """Whether an API that was asked from a stream's position or before it ends before it. Then not even the row at that position has come again."""
+        """Whether an API's highest value is now below a stream's position, although it was asked from there: not even the last loaded row came again."""
         position = self.get_position(memory)
         return position is not None and highest is not None and self.sort(highest) < self.sort(position)
 
     def move(self, memory: StreamMemory, *, start: Position | None, highest: Position | None) -> None:
-        """Let a stream remember how far it came."""
+        """Save a stream's new position."""
         memory.window.start = None if start is None else str(start)
         memory.window.end = None if highest is None else str(highest)
         if highest is not None:
             memory.state.update(field=self._cursor.field, position=highest)
 
     def get_position(self, memory: StreamMemory) -> Position | None:
-        """How far a stream came; None where that is not known, or counted by another field."""
+        """A stream's position; None if it is not known, or belongs to another field."""
         return memory.state.get("position") if memory.state.get("field") == self._cursor.field else None
 
     def describe_if_ahead(self, memory: StreamMemory) -> str | None:
-        """Say of a stream's position that it has yet to come; None where it has."""
+        """Describe a stream's position if it lies in the future; None if it does not."""
         position = self.get_position(memory)
         return None if position is None else describe_if_ahead(self.sort(position)[1])
 
     def sort(self, value: Position) -> Sortable:
-        """A value's place among the others: times by the moment, whatever their spelling.
+        """A value's sort key. Times are sorted by their moment, in any spelling.
 
         Raises:
-            DataError: it is no number, time or text.
+            DataError: it is not a number, time or text.
         """
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise DataError(f"{self._where}: cursor field {self._cursor.field!r} holds {type(value).__name__} values", remedy="choose a time, a number or text")
-        # A number is one however it is written: as text "10.5" would come before "9.5".
+        # A number written as text is sorted as a number: as text "10.5" would come before "9.5".
         if (number := _read_number(value)) is not None:
             return "number", number
         if not isinstance(value, str):
-            raise DataError(f"{self._where}: cursor field {self._cursor.field!r} holds {value}, which is no number", remedy="choose a time, a number or text")
+            raise DataError(
+                f"{self._where}: cursor field {self._cursor.field!r} holds {value}, which is not a number", remedy="choose a time, a number or text"
+            )
         try:
             moment = datetime.fromisoformat(value)
         except ValueError:
@@ -124,7 +126,7 @@ class RestCursorReader:
 
 
 def _read_number(value: Position) -> int | Decimal | None:
-    """A number, or the text of one, so that all of them can be compared exactly; None for other values."""
+    """The exact number of a value, or of a text that is a number; None for other values."""
     text = repr(value) if isinstance(value, float) else str(value)
     if _WHOLE.fullmatch(text):
         return int(text)
@@ -134,7 +136,7 @@ def _read_number(value: Position) -> int | Decimal | None:
 
 
 def _spell(moment: datetime, like: str) -> str:
-    """Write a time as the API wrote another one."""
+    """Write a time in the spelling of another one."""
     try:
         date.fromisoformat(like)
     except ValueError:
@@ -145,11 +147,12 @@ def _spell(moment: datetime, like: str) -> str:
 
 
 class CursorBoundary:
-    """Keeps `append` from loading twice the rows at the last load's highest value, which the API gives again.
+    """The highest cursor value of an append's last load, and the rows that it had there.
+
+    The API returns these rows again, and they must not be loaded twice. The stream's state keeps them under `border`, and is saved with the rows.
 
     Args:
-        memory: its state is saved together with the rows.
-        keys: the primary key; without one a row is known by its whole content.
+        keys: the primary key; without one a row is identified by its whole content.
     """
 
     def __init__(self, where: str, cursor: RestCursor, *, memory: StreamMemory, keys: tuple[str, ...]) -> None:
@@ -157,14 +160,14 @@ class CursorBoundary:
         self._sort = RestCursorReader(where, cursor).sort
         self._start, self._seen = self._load(memory)
         self._highest = self._start
-        # Rows before the last load's highest value: left out, since they are no news by the cursor.
+        # The number of rows below the last load's highest value; they are left out as loaded.
         self.older = 0
 
     def keep_new(self, rows: list[Row]) -> list[Row]:
         """Drop the rows that an earlier load brought, and remember the new boundary.
 
         Raises:
-            DataError: a row has no cursor value, so that nobody can tell whether it is new.
+            DataError: a row has no cursor value that shows whether it is new.
         """
         kept: list[Row] = []
         for row in rows:
@@ -177,7 +180,7 @@ class CursorBoundary:
             rank = self._sort(value)
             if rank[0] == "text":
                 raise DataError(
-                    f"{self._where}: the cursor field {self._field!r} holds {value!r}, no number or time: only the API knows which of such texts comes later,"
+                    f"{self._where}: the cursor field {self._field!r} holds {value!r}, which is not a number or time: the order of other texts is not known,"
                     " so an append cannot tell which rows are new",
                     remedy="use merge with a primary_key, or another cursor field",
                 )
@@ -197,17 +200,17 @@ class CursorBoundary:
         return (self._sort(boundary["position"]), Counter(boundary["rows"])) if boundary else (None, Counter())
 
     def _rebuild(self, memory: StreamMemory) -> dict[str, Any] | None:
-        """The state is lost, and the warehouse's rows tell what stood in it."""
+        """Rebuild a lost state from the warehouse's rows; None if there are none."""
         highest = memory.get_highest(self._field)
         if highest is None and memory.get_highest(_LOAD_ID) is None:
             return None
-        # A field within an object has a column under another name, if it has one at all.
-        # Of numbers in a column of text the warehouse's highest is not the highest number.
+        # A field within an object has a column with another name, or none.
+        # The highest text of a text column is not the highest number in it.
         is_text_number = isinstance(highest, str) and self._sort(highest)[0] == "number"
         if highest is None or is_text_number or not self._keys:
             needed = "a field of the row itself" if highest is None else "a column of numbers" if is_text_number else "a primary_key"
             raise DataError(
-                f"{self._where}: how far the cursor {self._field!r} came is lost, and without {needed} an append cannot tell which rows it has loaded",
+                f"{self._where}: the position of the cursor {self._field!r} is lost, and without {needed} an append cannot tell which rows it has loaded",
                 remedy="load the stream anew with --full-refresh",
             )
         columns = {key: memory.get_column(key) for key in self._keys}
@@ -220,7 +223,7 @@ class CursorBoundary:
         fingerprint = self._fingerprint(row)
         if self._seen[fingerprint] == 0:
             return False
-        # Counted, for a table without a key may well hold equal rows.
+        # Counted, because a table without a key may have equal rows.
         self._seen[fingerprint] -= 1
         return True
 

@@ -1,9 +1,9 @@
-"""An answer with status 200 whose body reports that the request failed: nothing but the words of such a report."""
+"""Recognises an answer with status 200 whose body only reports that the request failed."""
 
 import re
 from typing import Any
 
-# Fields of a report; an object with any other field is data.
+# The fields of an error report; an object with any other field is data.
 _FIELDS = frozenset(
     {"success", "issuccess", "ok", "status", "statuscode", "code", "type", "title", "instance", "path", "timestamp", "requestid", "traceid"}
     | {"message", "messages", "msg", "detail", "details", "description", "reason", "data", "result", "results", "help", "documentationurl"}
@@ -14,7 +14,7 @@ _FAILED = {"error", "fail", "failed", "failure"}
 
 
 def reports_failure(body: Any) -> bool:
-    """Whether a value is an object that reports a failure, and holds nothing else."""
+    """Whether a value is an object that reports a failure and has no other fields."""
     if not isinstance(body, dict):
         return False
     fields = {re.sub(r"[^a-z]", "", name.lower()): value for name, value in body.items()}
@@ -22,7 +22,7 @@ def reports_failure(body: Any) -> bool:
 
 
 def ends_in_failure(lines: list[Any]) -> bool:
-    """Whether JSON Lines end in such a report: the server failed after it had begun to answer. Lines that are all alike are data."""
+    """Whether JSON Lines end in an error report, because the server failed after it had begun to answer. If the first line is a report too, all are data."""
     return bool(lines) and reports_failure(lines[-1]) and (len(lines) == 1 or not reports_failure(lines[0]))
 
 

@@ -1,4 +1,4 @@
-"""What goes wrong with a request -> one of our errors, and whether another try may help. No message holds a secret or a query."""
+"""A failed request -> one of our errors, and whether another try may help. No message contains a secret or a query."""
 
 import re
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from fabric_assets.errors import FabricError, RefusedRequest, SourceError, Sourc
 from fabric_assets.masking import redact
 from fabric_assets.security.outgoing import CONNECT_SECONDS, READ_SECONDS, TooLate, show_url
 
-# 202 is a promise of data, e.g. of a report that is still computed: taken for no rows, it would empty the table.
+# 202 means that data will follow, e.g. a report that is still computed. Read as an empty answer, it would empty the table.
 _PASSING = {202, 408, 425, 429}
 _SHOWN = 200
 _LATER = "the load tries again later"
@@ -31,9 +31,11 @@ _REMEDIES = {
 
 @dataclass(frozen=True)
 class Failure:
-    """Args:
-    passing: another try may help.
-    wait: seconds until then, where the server says so.
+    """A failed request.
+
+    Args:
+        passing: another try may help.
+        wait: seconds until then, if the server names them.
     """
 
     error: FabricError
@@ -43,7 +45,7 @@ class Failure:
 
 
 def describe_refusal(response: Response, where: str, request: PreparedRequest, secrets: Sequence[str]) -> Failure:
-    """An answer that is neither rows nor the way to them: 202, 300 to 399 without a way on, 400 and above."""
+    """Describe an answer without rows: 202, a redirect without a target, and 400 and above."""
     status, said, patience = response.status_code, quote_answer(response, secrets), find_patience(response)
     limited = status == 403 and (patience is not None or says_rate_limit(response))
     passing = limited or status in _PASSING or status >= 500
@@ -60,10 +62,10 @@ def describe_refusal(response: Response, where: str, request: PreparedRequest, s
 
 
 def describe_failure(error: Exception, where: str, request: PreparedRequest) -> Failure:
-    """A request without an answer, or with half of one."""
+    """Describe a request without an answer, or with an incomplete one."""
     asked, remedy = f"{request.method} {show_url(request.url or '')}", "check that the API is up and base_url is right"
     if isinstance(error, SSLError):
-        # No retry makes a certificate good.
+        # A retry does not make a certificate valid.
         reason = _find_reason(error)
         return Failure(
             SourceError(f"{where}: no trusted TLS connection to {show_url(request.url or '')}: {reason}", remedy="check base_url and the server's certificate")
@@ -71,7 +73,7 @@ def describe_failure(error: Exception, where: str, request: PreparedRequest) -> 
     if isinstance(error, TooManyRedirects):
         return Failure(SourceError(f"{where}: {asked} is redirected without end", remedy="check base_url and the stream's path"))
     if isinstance(error, TooLate):
-        return Failure(SourceUnavailable(f"{where}: the answer to {asked} came too slowly to end in time", remedy=remedy), passing=True)
+        return Failure(SourceUnavailable(f"{where}: the answer to {asked} is too slow to end in time", remedy=remedy), passing=True)
     if isinstance(error, Timeout):
         seconds = CONNECT_SECONDS if isinstance(error, ConnectTimeout) else READ_SECONDS
         return Failure(SourceUnavailable(f"{where}: {asked} was not answered within {seconds} s", remedy=remedy), passing=True)
@@ -81,7 +83,7 @@ def describe_failure(error: Exception, where: str, request: PreparedRequest) -> 
         return Failure(
             SourceError(
                 f"{where}: the answer to {asked} has the header Content-Encoding: {packed}, but its body is not {packed}",
-                remedy="correct the API, or the proxy before it: it must pack the body, or leave the header out",
+                remedy="correct the API, or the proxy before it: it must compress the body, or leave the header out",
             )
         )
     if isinstance(error, ChunkedEncodingError | ContentDecodingError):
@@ -90,14 +92,14 @@ def describe_failure(error: Exception, where: str, request: PreparedRequest) -> 
 
 
 def _find_claim(error: ContentDecodingError) -> str | None:
-    """The packing that an answer's header names and its first bytes do not have; None where the body was damaged on its way."""
+    """The compression that an answer's header names although its body does not have it; None if the body was damaged on its way."""
     claim = re.search(r"content-encoding: ([\w-]+)", str(error))
-    # Of zlib, and of zstd; deflate has no mark at its beginning.
+    # The messages of zlib and of zstd; deflate has no magic bytes.
     return claim[1] if claim and re.search("encoding: deflate|incorrect header check|Unknown frame descriptor", str(error)) else None
 
 
 def quote_answer(response: Response, secrets: Sequence[str]) -> str:
-    """What the server says, in one short line."""
+    """Quote the answer's text in one short line, without secrets; empty unless it is JSON or plain text."""
     if not re.match(r"(application/([\w.-]+\+)?json|text/plain)\b", response.headers.get("Content-Type", "")):
         return ""
     said = " ".join(redact(response.content[:4000].decode(errors="replace"), [*secrets, response.url, urlsplit(response.url).query]).split())
@@ -105,7 +107,7 @@ def quote_answer(response: Response, secrets: Sequence[str]) -> str:
 
 
 def _find_reason(error: BaseException) -> str:
-    """The operating system's or TLS's own words, from below the layers that repeat the URL."""
+    """The reason in plain words, from an error that repeats the URL in each of its layers."""
     text = str(error)
     for pattern, reason in (
         (r"Connection refused", "connection refused"),

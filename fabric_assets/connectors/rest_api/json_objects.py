@@ -1,6 +1,6 @@
-"""An object of JSON that names a field twice -> a value that is told apart from a sound object.
+"""A JSON object that names a field twice -> a value that can be distinguished from a valid object.
 
-JSON does not forbid it, and its readers keep the last value without a word. Nobody can tell which of the two is right.
+JSON allows it, and its parsers silently keep the last value. Which of the two values is right is not known.
 """
 
 import json
@@ -23,16 +23,16 @@ class RepeatedNames(dict[str, Any]):
 
     @property
     def repeated(self) -> str:
-        """The first name that comes again."""
+        """The first name that occurs twice."""
         seen: set[str] = set()
         return next(name for name, _ in self.pairs if name in seen or seen.add(name))
 
 
 def build_object_hook(found: list[RepeatedNames]) -> Callable[[_Pairs], dict[str, Any]]:
-    """A function for `object_pairs_hook`.
+    """Build a function for `object_pairs_hook`.
 
     Args:
-        found: takes each object that names a field twice.
+        found: collects each object that names a field twice.
     """
 
     def build(pairs: _Pairs) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def build_object_hook(found: list[RepeatedNames]) -> Callable[[_Pairs], dict[str
 
 
 def find_repeated(value: Any) -> Iterator[RepeatedNames]:
-    """The objects within a value, itself included, that name a field twice."""
+    """Yield the objects that name a field twice, in a value and below it."""
     waiting = [value]
     while waiting:
         each = waiting.pop()
@@ -60,7 +60,7 @@ def find_repeated(value: Any) -> Iterator[RepeatedNames]:
 
 
 def write_pairs(value: Any) -> str:
-    """A value as JSON, with every name and value that the source has."""
+    """Write a value as JSON, with every name and value of the source."""
     if isinstance(value, dict):
         pairs = value.pairs if isinstance(value, RepeatedNames) else value.items()
         return "{" + ", ".join(f"{json.dumps(name, ensure_ascii=False)}: {write_pairs(inner)}" for name, inner in pairs) + "}"

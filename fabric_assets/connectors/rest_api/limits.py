@@ -1,4 +1,4 @@
-"""Whether a server asks for patience, and how long: Retry-After, and what APIs say of the requests that are left to a login."""
+"""Whether a server asks the client to wait, and for how long: Retry-After, and the headers that name the remaining requests."""
 
 import re
 import time
@@ -19,11 +19,11 @@ _SHOWABLE = re.compile(r"[\w ,.:+-]{1,40}")
 
 @dataclass(frozen=True)
 class Patience:
-    """What a server says of when to ask again.
+    """A server's request to wait.
 
     Args:
-        seconds: None where it does not say.
-        words: its own, for messages; empty where it has none.
+        seconds: None if the server does not name them.
+        words: the server's own, for messages; may be empty.
     """
 
     seconds: float | None
@@ -31,7 +31,7 @@ class Patience:
 
 
 def find_patience(response: Response) -> Patience | None:
-    """What an answer says of when to ask again; None where it says nothing of the kind."""
+    """Find an answer's request to wait; None if it has none."""
     retry_after = response.headers.get("Retry-After")
     if retry_after is not None:
         return Patience(_parse_time(retry_after, response, is_delta=True), f"Retry-After: {retry_after}" if _SHOWABLE.fullmatch(retry_after) else "")
@@ -50,28 +50,28 @@ def find_patience(response: Response) -> Patience | None:
 
 
 def says_rate_limit(response: Response) -> bool:
-    """Whether a refusal names a rate limit in words alone."""
+    """Whether a refusal names a rate limit in its text."""
     return _SAYS_SO.search(response.content[:4000]) is not None
 
 
 def _parse_time(value: str, response: Response, *, is_delta: bool = False) -> float | None:
-    """Seconds from now on, of a number of seconds, a time since 1970 or a date; None for what is neither, or over.
+    """Seconds from now, given a number of seconds, a time since 1970 or a date; None for anything else, and for a time in the past.
 
     Args:
-        is_delta: a number is one of seconds, however large.
+        is_delta: a number is always a number of seconds.
     """
     value = value.strip()
     if re.fullmatch(r"[0-9]{1,15}(?:\.[0-9]{1,9})?", value):
         number = float(value)
         if is_delta or number < _EPOCH:
             return number or None
-        # To a second: a request in the one that the window ends in may still be counted.
+        # One second more: a request in the second in which the window ends may still be counted.
         moment = (number / 1000 if number > _EPOCH_MILLISECONDS else number) + 1
     elif (found := _parse_date(value)) is not None:
         moment = found
     else:
         return None
-    # By the server's own clock, which may go ahead of ours or behind.
+    # By the server's clock, which may differ from ours.
     now = _parse_date(response.headers.get("Date", "")) or time.time()
     seconds = moment - now
     return seconds if seconds > 0 else None

@@ -1,7 +1,7 @@
 """A Link header (RFC 8288) -> the address of the next page.
 
-Not `Response.links` of requests: that misses several relations in one `rel`, and names and values in another case. It splits at semicolons and commas within
-quotes and addresses. A link that is missed ends the load after its first page, as a success.
+`Response.links` of requests is not used. It misses several relations in one `rel`, and names and values in another case. It also splits at semicolons and
+commas within quotes and addresses. A missed link would end the load after its first page, as a success.
 """
 
 import re
@@ -11,17 +11,17 @@ from urllib.parse import urljoin
 Parameters = dict[str, str]
 
 _TARGET = re.compile(r"\s*<([^>]*)>")
-# A value without quotes ends at the next separator; some servers quote it the wrong way.
+# A value without quotes ends at the next separator; some servers use wrong quotes.
 _PARAMETER = re.compile(r"""\s*;\s*([^\s=;,"]*)\s*(?:=\s*(?:"((?:[^"\\]|\\.)*)"|([^;,"]*)))?""", re.DOTALL)
 _SEPARATOR = re.compile(r"\s*(?:,|$)")
 
 
 def find_link(header: str, *, rel: str, url: str) -> str | None:
-    """The absolute target of the first link of a relation; of several the first that promises JSON, or nothing of its type.
+    """Find the absolute target of a relation's link. Of several links, the first whose type is JSON or missing.
 
     Args:
-        header: of all its lines, joined by commas.
-        url: of the answer: the base of relative targets, and what a link is about unless it has an anchor.
+        header: all Link headers, joined by commas.
+        url: the answer's address: the base of relative targets, and the context of links without an anchor.
 
     Raises:
         ValueError: the header is not valid.
@@ -36,7 +36,7 @@ def find_link(header: str, *, rel: str, url: str) -> str | None:
 
 
 def _decode(header: str) -> str:
-    """HTTP libraries read headers as Latin-1, servers write them in UTF-8."""
+    """Decode a header again: HTTP libraries read headers as Latin-1, servers write them in UTF-8."""
     try:
         return header.encode("latin-1").decode()
     except UnicodeError:
@@ -57,7 +57,7 @@ def _parse(header: str) -> Iterator[tuple[str, Parameters]]:
         while parameter := _PARAMETER.match(header, position):
             name, quoted, plain = parameter.groups()
             value = re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else (plain or "").strip().strip("'")
-            # Of a parameter that comes twice the first counts.
+            # If a parameter occurs twice, the first one counts.
             parameters.setdefault(name.lower(), value)
             position = parameter.end()
         if not _SEPARATOR.match(header, position):

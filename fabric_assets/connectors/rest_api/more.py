@@ -1,4 +1,4 @@
-"""What an answer says of further pages, whatever the stream declares: the fields that APIs use for it, by their names."""
+"""Signs of further pages in an answer, independent of what the stream declares: fields and headers with names that APIs use for it."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,25 +14,25 @@ _GOES_ON = re.compile(
 _TOTALS = {"total", "totalcount", "totalsize", "totalresults", "totalitems", "totalrecords", "totalelements", "numfound", "recordcount", "count"}
 _PAGES = {"lastpage", "pagecount", "totalpages", "pages", "numpages"}
 _HEADERS_THAT_GO_ON = {"nextpage", "nextcursor", "nextlink", "nexturl", "nexttoken", "nextoffset"}
-# "items 0-24/319" or "0-24/319": a part of the rows.
+# Part of the rows: "items 0-24/319" or "0-24/319".
 _PART = re.compile(r"\s*(?:[\w.-]+\s+)?\d+-\d+/(\d{1,18})\s*")
 _PARTIAL_CONTENT = 206
-# Of the objects around the rows; what is deeper, or in a list, is data.
+# How deep the objects around the rows are searched; anything deeper, or in a list, is data.
 _DEPTH = 3
 
 
 def is_empty(response: Response) -> bool:
-    """Whether an answer holds nothing at all: no rows, and no word on pages."""
+    """Whether an answer has no content."""
     return not response.content.strip()
 
 
 def find_claim(body: Any, rows: Sequence[Any]) -> str | None:
-    """The field that says outright that there are more pages."""
+    """The first field that states that there are more pages."""
     return next((key for key, value in _walk(body, rows) if _plain(key) in _SAYS_MORE and value is True), None)
 
 
 def find_signs(body: Any, rows: Sequence[Any]) -> Iterator[str]:
-    """The fields of an answer by which it has further pages."""
+    """Yield the fields of an answer that show further pages."""
     for key, value in _walk(body, rows):
         name = _plain(key)
         number = int(value) if type(value) is int or (isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value)) else None
@@ -40,14 +40,14 @@ def find_signs(body: Any, rows: Sequence[Any]) -> Iterator[str]:
             (name in _SAYS_MORE and value is True)
             or (_GOES_ON.fullmatch(name) and isinstance(value, str | int) and value and not isinstance(value, bool))
             or (number is not None and ((name in _TOTALS and number > len(rows)) or (name in _PAGES and number > 1)))
-            # Airtable's next page is a text called offset; others repeat the number that they were asked for.
+            # Airtable's next page is a text called offset; other APIs repeat the number of the request.
             or (name == "offset" and isinstance(value, str) and value and number is None)
         ):
             yield key
 
 
 def find_header_signs(response: Response, rows: Sequence[Any]) -> Iterator[str]:
-    """The headers of an answer by which it has further pages: a Content-Range, and those that APIs make up, such as X-Total-Count."""
+    """Yield the headers of an answer that show further pages: Content-Range, and custom ones such as X-Total-Count."""
     part = _PART.fullmatch(response.headers.get("Content-Range", ""))
     if int(part[1]) > len(rows) if part else response.status_code == _PARTIAL_CONTENT:
         yield "Content-Range"
@@ -65,7 +65,7 @@ def find_header_signs(response: Response, rows: Sequence[Any]) -> Iterator[str]:
 
 
 def _walk(body: Any, rows: Sequence[Any], depth: int = 1) -> Iterator[tuple[str, Any]]:
-    """The fields of the objects around the rows; one that is a row itself is data."""
+    """Yield the fields of the objects around the rows; an object that is a row itself is data."""
     if not isinstance(body, Mapping) or (len(rows) == 1 and body is rows[0]):
         return
     for key, value in body.items():

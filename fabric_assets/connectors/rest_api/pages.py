@@ -1,7 +1,7 @@
 """One endpoint -> pages of rows, through dlt's REST client and paginators.
 
-What the client would guess or ignore is refused here, each with the field to declare. A selector that matches nothing looks like an empty stream, and a page
-number that the server ignores like an endless one. A capped `limit` leaves rows out.
+The client guesses or ignores some things that are refused here, each with the field to declare. For the client, a selector that matches nothing is an empty
+stream, and a page number that the server ignores an endless one. If the server caps `limit`, rows are left out.
 """
 
 import time
@@ -27,17 +27,17 @@ from fabric_assets.security.outgoing import show_url
 
 
 class PageReader:
-    """Reads one stream's endpoint.
+    """A reader of one stream's endpoint.
 
     Args:
         where: tenant, source and stream, for messages.
         base_url: where the path begins.
-        paginator: the stream's or the source's; None lets dlt find it.
-        is_merged: all streams that are loaded of these rows, or from below them, are merged by a key, so that no row comes twice.
-        is_entity: an object that answers is the row, and no envelope of rows.
-        report_list: takes the JSONPath of the rows that were found within an answer.
-        warn: takes what the reader of the run's summary should know.
-        ends: when, by the monotonic clock, the load has taken too long.
+        paginator: the stream's or the source's; None detects it.
+        is_merged: all streams that are loaded from these rows, or from below them, merge by a key, so that no row is loaded twice.
+        is_entity: an object in the answer is the row itself, not an envelope of rows.
+        report_list: is called with the JSONPath of the rows that were found within an answer.
+        warn: is called with warnings for the run's summary.
+        ends: the time on the monotonic clock at which the load has taken too long.
     """
 
     def __init__(
@@ -65,10 +65,10 @@ class PageReader:
         """Yield the non-empty pages below a path.
 
         Raises:
-            SourceError: the server refuses, or its answers are not what is declared.
-            SourceUnavailable: it cannot be reached, or not read in time.
+            SourceError: the server refuses, or its answers do not match the declaration.
+            SourceUnavailable: it cannot be reached, or reading takes too long.
         """
-        # The session has its own way with refusals; without a hook the client would add one.
+        # The session handles refusals; with no hook given, the client would add one.
         paginator, hooks = build_paginator(self._config, self._where), {"response": []}
         paginator = EntityPaginator(paginator) if self._is_entity else paginator
         pages = self._client.paginate(path, params=dict(params), paginator=paginator, data_selector=self._selector, hooks=hooks)  # type: ignore[arg-type]
@@ -90,7 +90,7 @@ class PageReader:
                 if page.rows or page.strays:
                     yield page
                 return
-            # Without a key equal rows may well be different ones; then only the answer as a whole tells.
+            # Without a key, equal rows may be different ones, so whole answers are compared.
             content = items if self._stream.primary_key else response.content
             if items and content == previous:
                 raise SourceError(f"{self._where}: the server gives the same page again and again", remedy="check the paginator: the server seems to ignore it")
@@ -124,8 +124,8 @@ class PageReader:
         page = build_page(number, items, has_repeated=bool(repeated))
         self._has_rows = self._has_rows or bool(page.rows)
         if not self._has_rows and any(not isinstance(value, dict) for _, value in page.strays):
-            # One among rows is a bad row; of nothing else the selector has found something that is no list of rows.
-            raise SourceError(f"{self._where}: the rows at {show_url(response.url)} are no JSON objects", remedy="let `data` point at the list of rows")
+            # A stray among rows is a bad row. If there are only strays, the selector has not found a list of rows.
+            raise SourceError(f"{self._where}: the rows at {show_url(response.url)} are not JSON objects", remedy="let `data` point at the list of rows")
         return page
 
     def _get_next(self, pages: Iterator[Any], *, is_first: bool) -> Any:
@@ -146,7 +146,7 @@ class PageReader:
         raise SourceError(f"{self._where}: the answer does not say how to go on{names}", remedy="check the paginator's JSONPath against an answer of the API")
 
     def _end_at(self, error: RefusedRequest, *, is_first: bool) -> None:
-        """Take a refusal for the end of the pages where the stream says so; the first page is never the one past the last."""
+        """Accept a refusal as the end of the pages if the stream declares it; not for the first page."""
         config = self._config
         if is_first or not isinstance(config, rest_paging.PageNumberPaginator | rest_paging.OffsetPaginator):
             raise error
@@ -159,17 +159,17 @@ class PageReader:
         raise error
 
     def _get_total(self, response: Response) -> int | None:
-        """How many rows or pages there are; dlt has refused by now what is no number."""
+        """The number of rows or pages; dlt has already refused a value that is not a number."""
         path = getattr(self._config, "total", None)
         return int(jsonpath.find_values(path, response.json())[0]) if path else None
 
     def _check_total(self, before: int | None, total: int, count: int) -> None:
-        """Refuse to go on by a total that cannot be true, or that is another one now: rows have moved over the pages' borders.
+        """Refuse a total that is impossible, or that has changed, so that rows have moved between pages.
 
-        One that grows has brought some rows twice, which harms nothing where they are merged.
+        If it grows, some rows come twice, which is harmless if they are merged.
 
         Args:
-            count: the rows that were read so far.
+            count: the number of rows read so far.
         """
         counts_rows = isinstance(self._config, rest_paging.OffsetPaginator)
         if total < (count if counts_rows else 1) and before in (None, total):
@@ -186,7 +186,7 @@ class PageReader:
         )
 
     def _check_length(self, rows: list[Any], paginator: Any, total: int | None) -> bool:
-        """Whether the page is shorter than asked for, so that it must be the last one."""
+        """Whether the page is shorter than requested, so that it must be the last one."""
         paginator = paginator.inner if isinstance(paginator, EntityPaginator) else paginator
         if not isinstance(paginator, Offset):
             return False
@@ -197,7 +197,7 @@ class PageReader:
             )
         if not rows or len(rows) == paginator.limit:
             return False
-        # The paginator stands at the next page already.
+        # The paginator is already at the next page.
         if total is not None and paginator.current_value - paginator.limit + len(rows) < total:
             raise self._build_short_error()
         return True
@@ -210,7 +210,7 @@ class PageReader:
 
 
 class _Client(RESTClient):
-    """dlt's client, which refuses instead of guessing, and parses each answer once."""
+    """dlt's client, changed to refuse instead of guess, and to parse each answer once."""
 
     def __init__(self, where: str, *, base_url: str, session: ApiSession, guessing: bool, is_entity: bool, report_list: Callable[[str], None]) -> None:
         super().__init__(base_url, session=session)
@@ -249,7 +249,7 @@ class _Client(RESTClient):
             )
         if len(values) == 1:
             only = values[0]
-            # An empty list is null in some servers' JSON, and {} in others'; as an item of a list {} is a row.
+            # Some servers write an empty list as null, others as {}. As an item of a list, {} is a row.
             if only is None or (only == {} and not str(data_selector).endswith("*")):
                 return []
             return only if isinstance(only, list) else [only]
@@ -266,7 +266,7 @@ def _holds_error(body: Any, *, lines: bool) -> bool:
 
 
 def _count_shared(before: list[Any], rows: list[Any]) -> int:
-    """How many rows a page begins with that the page before it ends with."""
+    """The number of rows at the end of a page that the next page repeats at its beginning."""
     if not rows:
         return 0
     starts = (start for start in range(max(0, len(before) - len(rows)), len(before)) if before[start] == rows[0])
@@ -274,7 +274,7 @@ def _count_shared(before: list[Any], rows: list[Any]) -> int:
 
 
 def _matches_empty_list(selector: Any, body: Any) -> bool:
-    """Whether a path like `data.rows[*]` ends in a list that is there, and empty."""
+    """Whether a path like `data.rows[*]` ends in an existing, empty list."""
     text = str(selector)
     before = text.partition("[")[0].partition("*")[0].rstrip(".")
     return before != text and bool(jsonpath.find_values(before or "$", body))

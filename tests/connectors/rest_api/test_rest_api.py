@@ -144,7 +144,7 @@ def test_a_refused_client_secret_is_told_without_it(api: Api, warehouse: Warehou
 @pytest.mark.parametrize("value", ["c4n4ry\nb", "c4n4ry\r\nX-Admin: 1", " c4n4ry", "c4n4ry ", "käse"])
 def test_a_token_that_no_header_can_carry_is_told_before_a_request(api: Api, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("CRM_TOKEN", value)
-    with pytest.raises(SecretError, match="environment variable CRM_TOKEN cannot stand in a header") as caught:
+    with pytest.raises(SecretError, match="environment variable CRM_TOKEN cannot be part of a header") as caught:
         load_contacts(warehouse, auth={"type": "bearer", "token": {"env": "CRM_TOKEN"}})
     assert value not in str(caught.value)
     assert api.requests == []
@@ -179,7 +179,7 @@ def test_the_base_url_may_be_a_reference(api: Api, warehouse: Warehouse, monkeyp
 @pytest.mark.parametrize("url", ["ftp://x", "localhost:80", "http://user:c4n4ry-t0k3n@localhost", "http://?", "http://localhost:x", "http://[::1"])
 def test_a_reference_to_no_url_is_told_without_its_value(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("CRM_URL", url)
-    with pytest.raises(SecretError, match="base_url, at environment variable CRM_URL, is no http") as caught:
+    with pytest.raises(SecretError, match="base_url, at environment variable CRM_URL, is not an http") as caught:
         load_contacts(warehouse, base_url={"env": "CRM_URL"})
     assert url not in str(caught.value)
 
@@ -442,7 +442,7 @@ def test_a_selector_that_matches_nothing_is_told_with_what_is_there(api: Api, wa
 @pytest.mark.parametrize("answer", [[1, 2], ["a"], [[1]], [None, None], "text", 5])
 def test_rows_that_are_no_objects_are_refused(api: Api, warehouse: Warehouse, answer: Any) -> None:
     api.serve("/v1/contacts", answer)
-    with pytest.raises(SourceError, match="are no JSON objects"):
+    with pytest.raises(SourceError, match="are not JSON objects"):
         load_contacts(warehouse)
 
 
