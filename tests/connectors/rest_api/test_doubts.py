@@ -122,8 +122,8 @@ def test_an_answer_that_says_two_things_around_its_rows_is_refused(api: Api, bod
     ("body", "header", "said"),
     [(b"\x0b\x02\x80[]\x03", "br", "br"), (gzip.compress(b'[{"id": 1}]', mtime=0), "", "gzip"), (b"\x28\xb5\x2f\xfd\x00", "zstd", "zstd")],
 )
-def test_an_answer_that_is_still_packed_is_called_so(api: Api, body: bytes, header: str, said: str) -> None:
+def test_an_answer_that_is_still_compressed_is_refused(api: Api, body: bytes, header: str, said: str) -> None:
     api.serve("/v1/contacts", Response(body, headers={"Content-Type": "application/json", **({"Content-Encoding": header} if header else {})}))
-    with pytest.raises(SourceError, match=rf"is packed \({said}\), which was not asked for"):
+    with pytest.raises(SourceError, match=rf"is compressed \({said}\), which was not requested"):
         fetch(api)
     assert len(api.requests) == 1
