@@ -18,7 +18,7 @@ from fabric_assets.errors import ConfigurationError, FabricError
 from fabric_assets.settings import Settings
 
 if TYPE_CHECKING:
-    from fabric_assets.loading.dropped_files.overview import DroppedFile, FileStory
+    from fabric_assets.loading.dropped_files.overview import DroppedFile, FileVersion
 
 app = typer.Typer(name="imports", help="The files that people have dropped.", no_args_is_help=True)
 
@@ -88,18 +88,18 @@ def show(
     json_: AsJson = False,
 ) -> None:
     """Show all that is known about one file, in all versions, and what to do next."""
-    from fabric_assets.loading.dropped_files.overview import tell_files
+    from fabric_assets.loading.dropped_files.overview import find_versions
 
-    stories: list[FileStory] = []
+    versions: list[FileVersion] = []
     code = run_for_each(
-        [tenant], False, source, stream, lambda config, settings: stories.extend(tell_files(config, settings, file, source=source, stream=stream))
+        [tenant], False, source, stream, lambda config, settings: versions.extend(find_versions(config, settings, file, source=source, stream=stream))
     )
-    if not stories and not code:
+    if not versions and not code:
         raise ConfigurationError(f"tenant {tenant}: no file {file} is known", remedy=f"see them with: fabric imports list {tenant}")
     if json_:
-        typer.echo(json.dumps([_story_to_json(tenant, story) for story in stories], indent=2))
+        typer.echo(json.dumps([_version_to_json(tenant, version) for version in versions], indent=2))
     else:
-        typer.echo("\n\n".join("\n".join(_describe_story(tenant, story)) for story in stories))
+        typer.echo("\n\n".join("\n".join(_describe_version(tenant, version)) for version in versions))
     raise typer.Exit(code)
 
 
@@ -142,18 +142,18 @@ def _report(message: str) -> None:
 # --- in words
 
 
-def _describe_story(tenant: str, story: "FileStory") -> Iterator[str]:
-    file, facts = story.file, story.file.facts
+def _describe_version(tenant: str, version: "FileVersion") -> Iterator[str]:
+    file, facts = version.file, version.file.facts
     yield f"{file.name} ({file.source}.{file.stream}): {file.status}"
     yield f"  {facts.size:,} bytes, last written {_spell(facts.modified_at)}" + (f", SHA-256 {facts.sha256}" if facts.sha256 else "")
-    yield f"  lies in: {', '.join(story.lies_in) or 'neither the inbox nor archive/ nor quarantine/'}"
+    yield f"  lies in: {', '.join(version.paths) or 'neither the inbox nor archive/ nor quarantine/'}"
     if file.updated_at:
         yield f"  {file.status} since {_spell(file.updated_at)}"
     if numbers := _get_numbers(file):
         yield "  rows: {} read, {} loaded, {} rejected".format(*numbers)
     if explained := _explain(file):
         yield f"  {explained}"
-    for row in story.rejects:
+    for row in version.rejects:
         yield f"  row {row.row_number}: {row.reason}: {row.message}"
     if advice := _advise(tenant, file):
         yield f"  next: {advice}"
@@ -201,6 +201,6 @@ def _to_json(file: "DroppedFile") -> dict[str, Any]:
     return {"source": file.source, "stream": file.stream, **facts, "status": file.status, "place": file.quarantine_path, "updated_at": updated}
 
 
-def _story_to_json(tenant: str, story: "FileStory") -> dict[str, Any]:
-    rejects = [{**asdict(row), "rejected_at": row.rejected_at.isoformat()} for row in story.rejects]
-    return {"tenant": tenant, **_to_json(story.file), "lies_in": list(story.lies_in), "rejects": rejects, "next": _advise(tenant, story.file)}
+def _version_to_json(tenant: str, version: "FileVersion") -> dict[str, Any]:
+    rejects = [{**asdict(row), "rejected_at": row.rejected_at.isoformat()} for row in version.rejects]
+    return {"tenant": tenant, **_to_json(version.file), "lies_in": list(version.paths), "rejects": rejects, "next": _advise(tenant, version.file)}

@@ -182,7 +182,7 @@ def test_a_released_file_is_checked_anew(tenant: Shop, inbox: Path) -> None:
     assert "fabric imports release acme bad.csv" in story
     correct(tenant)
     result = run("release", "acme", "bad.csv")
-    assert (result.exit_code, result.stdout) == (0, "bad.csv: back in the inbox; the next load checks it anew\n")
+    assert (result.exit_code, result.stdout) == (0, "bad.csv: back in the inbox; the next load checks it again\n")
     assert find(inbox) == ["bad.csv"]
     assert get_statuses() == [("bad.csv", "found")]
     tenant.load()
@@ -194,7 +194,7 @@ def test_a_release_refuses_to_overwrite_and_names_what_it_cannot_do(tenant: Shop
     (inbox / "bad.csv").write_text(GOOD)
     result = run("release", "acme", place, "none.csv")
     assert result.exit_code == 1
-    assert f"{place} cannot go back: another file named bad.csv lies in the inbox" in result.stderr
+    assert f"{place} cannot be moved back: another file named bad.csv is in the inbox" in result.stderr
     assert "no file none.csv is known" in result.stderr
     assert find(inbox) == ["bad.csv", place, f"{place}.reason.txt"]
     assert (inbox / "bad.csv").read_text() == GOOD
@@ -203,7 +203,7 @@ def test_a_release_refuses_to_overwrite_and_names_what_it_cannot_do(tenant: Shop
     assert "bad.csv is quarantined (missing_column)" in run("retry", "acme", "bad.csv").stderr
     (inbox / "bad.csv").unlink()
     (inbox / place).unlink()
-    assert run("release", "acme", "bad.csv").stdout == "bad.csv: the file itself has gone; it is forgotten\n"
+    assert run("release", "acme", "bad.csv").stdout == "bad.csv: the file itself is gone; its entry is deleted\n"
     assert get_statuses() == [("bad.csv", "loaded")]
     assert "only a quarantined file can be released" in run("release", "acme", "bad.csv").stderr
 
@@ -213,7 +213,7 @@ def test_a_quarantined_file_that_lies_in_the_archive_is_released_from_there(tena
     (inbox / "archive").mkdir()
     (inbox / place).rename(inbox / place.replace("quarantine", "archive"))
     correct(tenant)
-    assert run("release", "acme", "bad.csv").stdout == "bad.csv: back in the inbox; the next load checks it anew\n"
+    assert run("release", "acme", "bad.csv").stdout == "bad.csv: back in the inbox; the next load checks it again\n"
     assert find(inbox) == ["bad.csv"]
     tenant.load()
     assert get_statuses() == [("bad.csv", "loaded")]
@@ -334,7 +334,7 @@ def test_a_file_that_was_given_up_is_brought_back_by_a_retry(tenant: Shop, inbox
             tenant.change("update acme_fabric.imported_files set next_attempt_at = null")
     (file,) = list_files()
     assert (file["status"], file["reason"], file["attempts"]) == ("quarantined", "gave_up", 5)
-    assert run("retry", "acme", "a.csv").stdout == "a.csv: back in the inbox; the next load checks it anew\n"
+    assert run("retry", "acme", "a.csv").stdout == "a.csv: back in the inbox; the next load checks it again\n"
     tenant.load()
     assert get_statuses() == [("a.csv", "loaded")]
 

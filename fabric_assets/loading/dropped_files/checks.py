@@ -1,6 +1,6 @@
-"""The checks that each stream of dropped files has by itself: what of `imported_files` somebody should know.
+"""The automatic checks of a stream of dropped files -> their outcomes, by the ledger `imported_files`.
 
-Asked over a read-only connection, like declared checks; before the first load, when there is no table, no file is one that is wrong.
+They run over a read-only connection, like declared checks. Before the first load there is no ledger, and so no file that is wrong.
 """
 
 from collections.abc import Sequence
@@ -27,10 +27,10 @@ def run_import_checks(
     """Run a stream's checks over one connection; the outcomes in the checks' order.
 
     Args:
-        now: the time that files are expected by; default: the clock's.
+        now: the time for which expected files are judged; by default the present.
 
     Raises:
-        DestinationError, DestinationUnavailable, LeaseHeld: they could not be asked at all.
+        DestinationError, DestinationUnavailable, LeaseHeld: they could not run.
     """
     if not get_destination(tenant, settings).is_there():
         return tuple(_run(check, lambda _: [], tenant, source, stream, now or datetime.now(UTC)) for check in checks)
@@ -54,7 +54,7 @@ def _run(check: ImportCheck, ask: Ask, tenant: TenantConfig, source: str, stream
 
 
 def _check_quarantine(ask: Ask, files: str, tenant: str, now: datetime) -> CheckOutcome:
-    # One that was corrected and dropped again is dealt with, though its first version still lies in quarantine.
+    # A file that was corrected and dropped again does not count, although its first version is still in quarantine.
     corrected = f"select name, max(updated_at) as at {files} and status in ('loaded', 'duplicate') group by name"
     found = ask(
         f"select f.name, status, reason, next_attempt_at from (select * {files} and status in ('quarantined', 'failed')) as f"
@@ -62,7 +62,7 @@ def _check_quarantine(ask: Ask, files: str, tenant: str, now: datetime) -> Check
     )
     metadata: Metadata = {"quarantined": sum(status == "quarantined" for _, status, *_ in found), "failed": sum(status == "failed" for _, status, *_ in found)}
     if attempts := [attempt.astimezone(UTC) for *_, attempt in found if attempt is not None]:
-        # A moment that has passed is that of a file which no load has found any more: it must not stand before those that are yet to come.
+        # A time in the past belongs to a file that no load has found again: show the next time to come instead.
         metadata["next_attempt_at"] = min([attempt for attempt in attempts if attempt > now] or attempts).isoformat()
     if found:
         named = ", ".join(f"{name} ({reason})" for name, _, reason, _ in found[:_SHOWN])
@@ -75,7 +75,7 @@ def _check_rejects(ask: Ask, files: str, limit: RejectsConfig) -> CheckOutcome:
     loaded = ask(f"select coalesce(sum(rows_read), 0), coalesce(sum(rows_rejected), 0), coalesce(max(rows_rejected), 0) {files} and status = 'loaded'")
     read, rejected, most = map(int, loaded[0]) if loaded else (0, 0, 0)
     metadata: Metadata = {"read": read, "rejected": rejected, "share": round(rejected / read, 6) if read else 0.0, "max": limit.max}
-    # A number of rows is a limit on each file, as it is when a file is judged; a share is one on all of them, too.
+    # A limit in rows applies to each file, as in the load itself; a share applies to all files together.
     exceeded = limit.is_exceeded(read, rejected if isinstance(limit.max, str) else most)
     if exceeded:
         subject = f"{rejected} of {read} rows" if isinstance(limit.max, str) else f"up to {most} rows of one file"

@@ -1,6 +1,6 @@
-"""What holds of a stream of dropped files by itself: its checks, and by `expect: {every: 1d, by: "08:00"}` when the next file is due.
+"""A stream of dropped files -> its automatic checks, and the time at which `expect: {every: 1d, by: "08:00"}` makes the next file due.
 
-Light, since definitions are made of it in every process; `import_checks` asks the warehouse.
+The module imports little, because every process builds definitions from it; checks.py asks the warehouse.
 """
 
 from dataclasses import dataclass
@@ -15,8 +15,10 @@ NO_QUARANTINED_FILE, REJECT_SHARE, EXPECTED_FILES = "no_quarantined_file", "reje
 
 @dataclass(frozen=True)
 class ImportCheck:
-    """Args:
-    name: the asset check's.
+    """An automatic check of a stream.
+
+    Args:
+        name: the asset check's.
     """
 
     name: str
@@ -25,7 +27,7 @@ class ImportCheck:
 
 
 def build_import_checks(stream: CsvStream) -> list[ImportCheck]:
-    """Make the checks of one stream; files are expected only where it is declared."""
+    """Build the checks of one stream; files are expected only if the YAML says so."""
     checks = [
         ImportCheck(NO_QUARANTINED_FILE, "No dropped file is quarantined or could not be read.", "warn"),
         ImportCheck(REJECT_SHARE, "Of the files that are loaded no more rows are rejected than the stream's rejects.max.", "warn"),
@@ -36,9 +38,9 @@ def build_import_checks(stream: CsvStream) -> list[ImportCheck]:
 
 
 def find_due(expect: ExpectConfig, newest: datetime, timezone: str) -> datetime:
-    """When the file after the newest one must be there, by the tenant's clock: a file is due at eight in summer and in winter.
+    """Return when the file after the newest one is due, in the tenant's time zone: eight o'clock is the same in summer and winter.
 
-    That is `every` later; with `by` at the next such time of day, so that a file that came since yesterday at eight is there today at eight.
+    A file is due `every` after the newest one; with `by`, at the next such time of day after that.
     """
     zone = ZoneInfo(timezone)
     due = newest.astimezone(zone).replace(tzinfo=None) + expect.every
@@ -49,6 +51,6 @@ def find_due(expect: ExpectConfig, newest: datetime, timezone: str) -> datetime:
 
 
 def find_last_due(expect: ExpectConfig, newest: datetime, timezone: str, now: datetime) -> datetime | None:
-    """The latest moment at which the next file was due and had not come; None as long as it is not overdue."""
+    """Return the latest time at which a file was due and had not come; None if no file is overdue."""
     due = find_due(expect, newest, timezone)
     return due + (now.astimezone(due.tzinfo) - due) // expect.every * expect.every if due <= now else None

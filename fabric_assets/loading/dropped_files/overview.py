@@ -1,4 +1,4 @@
-"""A tenant's dropped files -> what became of each: the ledger, and a look at what lies in the inboxes now."""
+"""A tenant's dropped files -> the status of each, by the ledger and by what is in the inboxes now."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -28,9 +28,9 @@ class DroppedFile:
     """One version of one file, for one stream.
 
     Args:
-        status: of the ledger; or found (complete, the next load takes it), waiting (not complete yet), loading (found, and a load runs).
-        facts: of the ledger; of a file that is not in it: what the inbox shows.
-        updated_at: when the ledger was told.
+        status: of the ledger; or found (complete, for the next load), waiting (not complete yet), loading (found, and a load is running).
+        facts: by the ledger; by the inbox if the ledger does not know the file.
+        updated_at: when the ledger was last changed.
     """
 
     source: str
@@ -50,26 +50,26 @@ class DroppedFile:
 
 
 @dataclass(frozen=True)
-class FileStory:
-    """One version of a file, with what can be seen of it now.
+class FileVersion:
+    """One version of a file, where it is now, and its rejected rows.
 
     Args:
-        lies_in: its paths below the source's; empty if it is gone.
-        rejects: its first rejected rows.
+        paths: its paths below the source's; empty if it is gone.
+        rejects: the first rejected rows.
     """
 
     file: DroppedFile
-    lies_in: tuple[str, ...]
+    paths: tuple[str, ...]
     rejects: tuple[RejectedRow, ...]
 
 
 def list_files(
     tenant: TenantConfig, settings: Settings, *, source: str | None = None, stream: str | None = None, report: Report = lambda message: None
 ) -> list[DroppedFile]:
-    """Every file of the chosen streams, those of the inbox last.
+    """List every file of the chosen streams; new files of the inbox come last.
 
     Args:
-        report: takes what could not be looked at.
+        report: called with each inbox that could not be read.
 
     Raises:
         DestinationError, DestinationUnavailable: the ledger cannot be read.
@@ -80,26 +80,28 @@ def list_files(
 
 
 def list_quarantined(ask: Ask, tenant: TenantConfig, *, source: str | None = None, stream: str | None = None) -> list[DroppedFile]:
-    """The files that somebody must look at."""
+    """List the files that somebody must look at."""
     return [file for file in read_known(ask, tenant, source=source, stream=stream) if file.status == "quarantined"]
 
 
-def tell_files(tenant: TenantConfig, settings: Settings, name: str, *, source: str | None = None, stream: str | None = None, shown: int = 5) -> list[FileStory]:
-    """Everything that is known of a file, all its versions.
+def find_versions(
+    tenant: TenantConfig, settings: Settings, name: str, *, source: str | None = None, stream: str | None = None, shown: int = 5
+) -> list[FileVersion]:
+    """Find all versions of a file.
 
     Args:
         name: as it was dropped, or its path in quarantine/.
-        shown: most rejected rows of a version.
+        shown: the largest number of rejected rows of a version.
     """
     files = [file for file in list_files(tenant, settings, source=source, stream=stream) if name in (file.name, file.quarantine_path)]
-    stories = []
+    versions = []
     with open_ask(tenant, settings) as ask:
         inboxes = dict(find_inboxes(tenant, settings, {file.source for file in files}))
         for file in files:
             found = find_rejects(ask, tenant.tenant, source=file.source, stream=file.stream) if file.status == "loaded" else None
             rows = [] if found is None else [row for portion in found.read() for row in portion if row.origin == file.name][:shown]
-            stories.append(FileStory(file, tuple(_find_paths(inboxes[file.source], file.facts)), tuple(rows)))
-    return stories
+            versions.append(FileVersion(file, tuple(_find_paths(inboxes[file.source], file.facts)), tuple(rows)))
+    return versions
 
 
 def find_inboxes(tenant: TenantConfig, settings: Settings, sources: Sequence[str] | set[str]) -> Iterator[tuple[str, Inbox]]:
@@ -110,7 +112,7 @@ def find_inboxes(tenant: TenantConfig, settings: Settings, sources: Sequence[str
 
 
 def read_known(ask: Ask, tenant: TenantConfig, *, source: str | None = None, stream: str | None = None) -> list[DroppedFile]:
-    """What the ledger holds, by stream and name, the oldest version first."""
+    """Read the files of the ledger, by stream and name, the oldest version first."""
     dataset = naming.platform_dataset(tenant.tenant)
     if not has_table(ask, dataset, "imported_files"):
         return []
@@ -141,7 +143,7 @@ def _look(
     stream: str | None,
     report: Report,
 ) -> Iterator[DroppedFile]:
-    """What lies in the inboxes that no load has dealt with."""
+    """Yield the files in the inboxes that no load has dealt with."""
     dealt = {(file.source, file.stream, file.name, file.facts.version): file.facts for file in known if file.status not in ("replaced", "gone")}
     streams = {key: config for key, config in find_imports(tenant).items() if source in (None, key[0]) and stream in (None, key[1])}
     for own in dict.fromkeys(name for name, _ in streams):
@@ -163,7 +165,7 @@ def _look(
 
 
 def _describe(source: str, stream: str, file: InboxFile, status: str) -> DroppedFile:
-    # Its row of the ledger as a load would begin it.
+    # The row of the ledger that a load would begin with.
     return DroppedFile(source, stream, status, ImportedFile(file.name, file.version, None, file.size, file.modified_at, "failed"))
 
 
@@ -179,12 +181,12 @@ def choose_file(files: Sequence[DroppedFile], tenant: TenantConfig, name: str) -
     """Find the one file that a name, or a path in quarantine/, stands for.
 
     Raises:
-        ConfigurationError: it is none, or several.
+        ConfigurationError: no file has that name, or several have it.
     """
     found = [file for file in files if name in (file.name, file.quarantine_path)]
     if not found:
         raise ConfigurationError(f"tenant {tenant.tenant}: no file {name} is known", remedy=f"see them with: fabric imports list {tenant.tenant}")
-    # What can be set going again, before what is done with.
+    # Files that can be retried or released come before files that are done.
     stuck = [file for file in found if file.status in ("quarantined", "failed")] or found
     if len(stuck) > 1:
         choices = ", ".join(f"{file.source}.{file.stream} {file.quarantine_path or file.name} ({file.status})" for file in stuck)

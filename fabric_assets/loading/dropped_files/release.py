@@ -1,7 +1,8 @@
-"""A file that is stuck -> one that the next load takes: tried again at once, or brought back from quarantine/ to the inbox.
+"""A file that is stuck -> one that the next load reads: retried at once, or moved from quarantine/ back to the inbox.
 
-A file goes back before its row of the ledger goes. Killed between the two, the next load finds it in the inbox with its row, and
-puts it away again: nothing is lost, and the release can be repeated. The other way round it would lie in quarantine/, known to nobody.
+The file is moved first, then its row of the ledger is deleted. If the process is killed between the two, the next load finds the file in
+the inbox and its row in the ledger, and quarantines it again: nothing is lost, and the release can be repeated. In the other order the
+file would stay in quarantine/ without a row.
 """
 
 import contextlib
@@ -25,7 +26,7 @@ _GAVE_UP = "gave_up"
 def retry(
     tenant: TenantConfig, settings: Settings, name: str, *, source: str | None = None, stream: str | None = None, report: Report = lambda message: None
 ) -> str:
-    """Let the next load try a file that could not be read; says what was done.
+    """Let the next load try again a file that could not be read; returns a sentence about what was done.
 
     Raises:
         ConfigurationError: the name stands for no such file.
@@ -37,31 +38,31 @@ def retry(
 def release(
     tenant: TenantConfig, settings: Settings, name: str, *, source: str | None = None, stream: str | None = None, report: Report = lambda message: None
 ) -> str:
-    """Bring a quarantined file back to the inbox, and let the next load check it anew; says what was done.
+    """Move a quarantined file back to the inbox, where the next load checks it again; returns a sentence about what was done.
 
     Raises:
         ConfigurationError: the name stands for no such file.
-        DataError: another file of its name lies in the inbox.
+        DataError: another file of its name is in the inbox.
         FabricError: the destination, the lease or the inbox.
     """
     return _Change(tenant, settings, report).run(name, source, stream, is_release=True)
 
 
 def archive_corrected(tenant: TenantConfig, settings: Settings, source: str, path: str, *, report: Report) -> None:
-    """Put a file of rejected rows away that was quarantined for being one, once all its rows are replayed."""
+    """Move a file of corrected rejects from quarantine/ to archive/, once all its rows are replayed."""
     change = _Change(tenant, settings, report)
     with load_lease(tenant, source, settings, timeout_seconds=LEASE_SECONDS, report=report):
         with open_ask(tenant, settings) as ask:
             known = [file for file in read_known(ask, tenant, source=source) if build_path(QUARANTINE, file.name, file.facts.mark) == path]
         ((_, inbox),) = find_inboxes(tenant, settings, {source})
-        # Also one that an earlier replay has settled, and was killed before it was moved.
+        # Also a file that an earlier replay has marked as a duplicate; it was killed before the file was moved.
         for file in (file for file in known if file.facts.reason == CORRECTED or file.status == "duplicate"):
-            # A duplicate: its rows are in the table, and the file is done with.
+            # The file counts as a duplicate, because its rows are in the table.
             change.execute(file, "update", "set status = 'duplicate', reason = null, message = 'its rows were replayed'")
             if (there := inbox.find(path)) is not None:
                 inbox.move(path, there.version, build_path(ARCHIVE, file.name, file.facts.mark))
             inbox.remove(f"{path}{REASON_SUFFIX}")
-            report(f"{path} is done with, and put away in {ARCHIVE}/")
+            report(f"{path}: all rows replayed; moved to {ARCHIVE}/")
 
 
 class _Change:
@@ -73,7 +74,7 @@ class _Change:
     def run(self, name: str, source: str | None, stream: str | None, *, is_release: bool) -> str:
         found = self._choose(name, source, stream)
         with load_lease(self._tenant, found.source, self._settings, timeout_seconds=LEASE_SECONDS, report=self._report):
-            # Asked again: a load that was waited for may have dealt with it.
+            # Read again: the load that held the lease may have dealt with the file.
             file = self._choose(name, found.source, found.stream)
             if file.status == "failed" and not is_release:
                 self.execute(file, "update", "set attempts = 0, next_attempt_at = null")
@@ -90,25 +91,25 @@ class _Change:
         inboxes = dict(find_inboxes(self._tenant, self._settings, {file.source}))
         config = self._tenant.sources.get(file.source)
         if not inboxes or not isinstance(config, CsvImportSource):
-            raise ConfigurationError(f"tenant {self._tenant.tenant}: the source {file.source} is no csv_import any more", remedy="declare it again")
+            raise ConfigurationError(f"tenant {self._tenant.tenant}: the source {file.source} is no longer a csv_import", remedy="declare it again")
         inbox, mark = inboxes[file.source], file.facts.mark
-        # Not to forget a file for the sake of where it lies: its bytes may be in the archive, for another stream that has loaded them.
+        # The file may also be in the archive, if another stream has loaded it.
         paths = [build_path(folder, file.name, mark) for folder in (QUARANTINE, ARCHIVE)]
         path = next((path for path in paths if inbox.find(path) is not None), None)
         if path:
             self._put_back(inbox, path, file.name, mark=config.ready == "done_file")
-        is_back = path is not None or _lies_in(inbox, file.facts)
+        is_back = path is not None or _is_back(inbox, file.facts)
         inbox.remove(f"{paths[0]}{REASON_SUFFIX}")
         self.execute(file, "delete from", "")
-        return f"{file.name}: back in the inbox; the next load checks it anew" if is_back else f"{file.name}: the file itself has gone; it is forgotten"
+        return f"{file.name}: back in the inbox; the next load checks it again" if is_back else f"{file.name}: the file itself is gone; its entry is deleted"
 
     def _put_back(self, inbox: Inbox, path: str, name: str, *, mark: bool) -> None:
         try:
             inbox.put_back(path, name, mark=mark)
         except FileExistsError:
             raise DataError(
-                f"tenant {self._tenant.tenant}: {path} cannot go back: another file named {name} lies in the inbox",
-                remedy="let that one be loaded, or take it away, then release this one",
+                f"tenant {self._tenant.tenant}: {path} cannot be moved back: another file named {name} is in the inbox",
+                remedy="load or remove that file, then release this one",
             ) from None
 
     def execute(self, file: DroppedFile, verb: str, rest: str) -> None:
@@ -120,8 +121,8 @@ class _Change:
             connection.commit()
 
 
-def _lies_in(inbox: Inbox, file: ImportedFile) -> bool:
-    """Whether an earlier release, which was killed, has brought it back already."""
+def _is_back(inbox: Inbox, file: ImportedFile) -> bool:
+    """Whether an earlier release, which was killed, has already moved the file back."""
     return inbox.holds(file.name, file.version)
 
 
@@ -131,5 +132,5 @@ def _describe(file: DroppedFile) -> str:
 
 def _advise(file: DroppedFile, *, is_release: bool) -> str:
     if file.status == "quarantined":
-        return "only a file that could not be read is tried again as it is: correct it and drop it again, or release it if the YAML has changed"
+        return "retry is for files that could not be read: correct this one and drop it again, or release it if the YAML has changed"
     return "only a quarantined file can be released" if is_release else "only a failed file can be tried again"

@@ -1,7 +1,7 @@
-"""Lists that an earlier release has stored as text -> lists, as today's loads write them: Postgres's `{1,2}`, and JSON of Parquet files.
+"""Lists that an earlier release has stored as text (Postgres's `{1,2}`, JSON of Parquet files) -> lists, as today's loads write them.
 
-A text that is not exactly such a list stops the migration of its stream. As in a load, an array of several dimensions, and a list
-with a number that does not fit, become JSON text in the column beside.
+A text that is not exactly such a list stops the migration of its stream. As in a load, arrays of several dimensions and lists with
+a number that does not fit become JSON text in the variant column.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -26,7 +26,7 @@ from fabric_assets.rows.variant_columns import name_variant
 from fabric_assets.warehouse.session import Columns, Session, Table
 
 _PORTION = 10_000
-# Postgres writes these before an array whose first index is not 1; neither a list nor JSON has an index.
+# Postgres writes bounds before an array whose first index is not 1; they are dropped, since neither a list nor JSON has them.
 _BOUNDS = re.compile(r"(\[[+-]?\d+:[+-]?\d+\])+=(?=\{)", re.ASCII)
 # One token of an array: a bracket, a comma, a quoted value, or a value without quotes.
 _TOKEN = re.compile(r'[{},]|"((?:[^"\\]|\\.)*)"|((?:[^{}",\\\s]|\\.)(?:[^{}",\\]|\\.)*)', re.DOTALL)
@@ -52,13 +52,15 @@ class ListForm:
 
     @staticmethod
     def build(values: str) -> "ListForm":
-        """Args:
-        values: as `value_forms.get_list_values` gives it.
+        """Build the form of a column's lists.
+
+        Args:
+            values: as `value_forms.get_list_values` returns it.
         """
         return ListForm({"real": DOUBLE, "json": TEXT}.get(values) or read_word(values), values == "real", values == "json")
 
     def parse(self, text: str) -> tuple[list[Any] | None, str | None]:
-        """The list that a text is, or the JSON text that stands beside in place of it. Values of decimals stay texts.
+        """Parse a text as a list, or as JSON text for the variant column. Values of decimals stay texts.
 
         Raises:
             ValueError: the text is not a list, or a value is not of the type.
@@ -69,7 +71,7 @@ class ListForm:
         return [None if value is None else self._read(value) for value in found], None
 
     def convert(self, texts: list[str]) -> tuple[pa.Array, pa.Array]:
-        """Lists, and the JSON text beside of each that is not one."""
+        """Convert texts to lists; a text that does not fit becomes JSON for the variant column."""
         pairs = [self.parse(text) for text in texts]
         beside = pa.array([text for _, text in pairs], TEXT)
         if not pa.types.is_decimal(self.kind):
@@ -87,7 +89,7 @@ class ListForm:
         return _READ[self.kind](value, self.is_real)
 
     def _write(self, value: Any) -> str:
-        """As Postgres's own to_json writes an array."""
+        """Write an array as Postgres's to_json does."""
         if isinstance(value, list):
             return f"[{','.join(map(self._write, value))}]"
         if value is None:
@@ -107,11 +109,11 @@ def rewrite_lists(session: Session, table: Table, columns: Mapping[str, str], la
     """Rewrite columns of a table.
 
     Args:
-        columns: column -> the type of its values, as `value_forms.get_list_values` gives it.
+        columns: column -> the type of its values, as `value_forms.get_list_values` returns it.
         layout: the table's columns.
 
     Raises:
-        DataError: a value is not a list of its type; the transaction is to be rolled back.
+        DataError: a value is not a list of its type; the caller must roll back.
     """
     for column, values in columns.items():
         if layout[column] != TEXT:
@@ -125,7 +127,7 @@ def rewrite_lists(session: Session, table: Table, columns: Mapping[str, str], la
 
 
 def _convert(session: Session, table: Table, column: str, form: ListForm) -> tuple[Table, bool]:
-    """Each text of a column beside its list, in a temporary table; whether any stands beside."""
+    """Write each text of a column and its list into a temporary table; return also whether a variant column is needed."""
     texts, lists = Table(session.temporary_schema, "_fabric_texts"), Table(session.temporary_schema, "_fabric_lists")
     distinct = f"select distinct {quote(column)} as value from {table} where {quote(column)} is not null"
     session.execute(f"create temporary table {texts} as select row_number() over () as number, value from ({distinct}) as t")
@@ -160,7 +162,7 @@ def _parse_array(text: str) -> list[Any]:
     """
     start = match.end() if (match := _BOUNDS.match(text)) else 0
     stack: list[list[Any]] = [[]]
-    # Whether a value may stand here; after one stands a comma or a bracket.
+    # Whether a value may follow; after a value only a comma or a bracket may.
     is_open = True
     while start < len(text):
         token = _TOKEN.match(text, start)

@@ -1,7 +1,7 @@
 """Streams whose tables an earlier release has made -> their columns in the present names and forms (`fabric migrate-values`).
 
-A stream is changed in one transaction: columns, tables, rejected rows' way to them, and what its state says of both. Where the
-present values cannot be derived from the stored ones, nothing is changed, and the stream has to be loaded anew.
+One transaction changes a stream's columns, tables, rejected rows and state. If the present values cannot be derived from the stored
+ones, nothing is changed, and the stream has to be loaded anew.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -35,11 +35,11 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Migrated:
-    """What came of one stream.
+    """The outcome of one stream.
 
     Args:
-        status: `current`: its forms are the present ones; `migrated` (or `planned`, in a dry run); `unknown`: no load since the upgrade
-            says which field a column belongs to; `reload`: its values cannot be derived; `failed`.
+        status: `current`: nothing to do. `migrated`, or `planned` in a dry run. `unknown`: no load since the upgrade has recorded which
+            field a column belongs to. `reload`: the present values cannot be derived. `failed`.
         renamed: table.column, or table -> its new name.
         rewritten: columns whose values got their present form.
     """
@@ -54,14 +54,16 @@ class Migrated:
 
 @dataclass
 class _Plan:
-    """Args:
-    columns: table, by its former name -> former column -> present one.
-    tables: former name -> present one.
-    rewrites: column, by its present name -> type and SQL.
-    lists: column, by its present name -> the type of the values of its lists, which are stored as text.
-    layout: the stream's own table, by its present names.
-    fields: field of the row itself -> its earlier form.
-    kept: what the state says of names from then on.
+    """The changes to one stream.
+
+    Args:
+        columns: table, by its former name -> former column -> present one.
+        tables: former name -> present one.
+        rewrites: column, by its present name -> type and SQL.
+        lists: column, by its present name -> the type of the values of its lists, which are stored as text.
+        layout: the stream's own table, by its present names.
+        fields: field of the row itself -> its earlier form.
+        kept: the names to save in the state.
     """
 
     columns: dict[str, dict[str, str]]
@@ -74,14 +76,14 @@ class _Plan:
 
 
 def describe_older_forms(names: StreamNames, tenant: str) -> list[str]:
-    """What a run says of a stream that keeps earlier forms."""
+    """Describe, for a run's summary, what a stream keeps in earlier forms."""
     found = _list_older_forms(names) if names.is_first else ""
     ways = f"rewrite them with `fabric migrate-values {tenant}`, or load the stream anew with --full-refresh"
     return [f"keeps forms of an earlier release: {found}; {ways}"] if found else []
 
 
 def _list_older_forms(names: StreamNames) -> str:
-    """The columns whose names or values would have another form in a table that is made today."""
+    """List the columns whose names or values would differ in a table made today."""
     named = [f"the name of {name} ({'.'.join(path)})" for _, path, name in names.list_columns() if _is_older_name(path, name)]
     named += [f"the name of the table {name}" for _, path, name in names.list_tables() if any(map(_is_older_key, path))]
     return ", ".join(sorted(named) + [_describe_form(column, form) for column, form in sorted(names.older.forms.items())])
@@ -93,12 +95,12 @@ def _describe_form(column: str, form: str) -> str:
 
 
 def _is_older_key(key: str) -> bool:
-    """Whether a key is spelt otherwise today than by dlt's rule alone."""
+    """Whether today's spelling of a key differs from dlt's."""
     return spell_column(key) != normalize_column(key)
 
 
 def _is_older_name(path: tuple[str, ...], name: str) -> bool:
-    """Whether a column of an earlier release has a name that it would not get today; a name that the YAML has given is not one."""
+    """Whether a column of an earlier release would get another name today. A name that the YAML gives does not count."""
     return any(map(_is_older_key, path)) and name == join_names(map(normalize_column, path))
 
 
@@ -141,8 +143,8 @@ def _migrate_stream(
             source,
             stream,
             "unknown",
-            message=f"no load since the upgrade has read a row with {shown}, so what is stored there is not known; load rows that have it first: {select};"
-            " or, where the source has it no more, drop the column or load the stream anew with --full-refresh",
+            message=f"no load since the upgrade has read a row with {shown}, so the form of its values is unknown. First load rows that have it: {select}."
+            " If the source no longer has it, drop the column, or load the stream anew with --full-refresh",
         )
     rewrites = get_kind(tenant).rewrites
     lost = [_describe_form(column, form) for column, form in former.older.forms.items() if not _can_rewrite(form, rewrites)]
@@ -177,9 +179,9 @@ def _can_rewrite(form: str, rewrites: Mapping[str, Rewrite]) -> bool:
 
 
 def _find_unread(former: StreamNames, stream: str, family: Mapping[str, Mapping[str, Any]], *, key: Iterable[str], is_json: bool) -> list[str]:
-    """The columns that no load since the upgrade has read, and that may have an earlier name or form.
+    """Find the columns that no load since the upgrade has read, and that may have an earlier name or form.
 
-    Such a column may return with the next rows, and would then bring today's form into a column of the earlier one.
+    If such a column came back with new rows, it would mix two forms.
 
     Args:
         is_json: rows come as JSON, whose values have had one form in all releases.
@@ -196,7 +198,7 @@ def _find_unread(former: StreamNames, stream: str, family: Mapping[str, Mapping[
 
 
 def _may_be_older_name(name: str) -> bool:
-    """Whether a column's field may be spelt otherwise today: dlt's rule wrote an underscore for each letter of another script, and x at the end."""
+    """Whether today's name of a column may differ: dlt's rule wrote an underscore for each letter of another script, and x at the end."""
     return not name.isascii() or name.endswith("x") or "_" in name
 
 
@@ -212,7 +214,7 @@ def _plan(stream: str, former: StreamNames, family: Mapping[str, Mapping[str, An
         new = tables.setdefault(table, table)
         known = [(path, name) for each, path, name in former.list_columns() if each == table and name in family[table]]
         kept = {name: path for path, name in known if not _is_older_name(path, name)}
-        # Columns that keep their names have them first.
+        # Columns that keep their names come first.
         for name in family[table]:
             if name in kept or (not is_variant(name, family[table]) and all(name != other for _, other in known)):
                 present.keep_column(new, kept.get(name, (name,)), name)
@@ -248,6 +250,6 @@ def _apply(session: Session, tenant: str, source: str, stream: str, plan: _Plan,
     changed = session.execute(f"update {Table(platform, 'stream_state')} set version = version + 1, {values} where {of_stream} and version = {state.version}")
     if changed != 1:
         raise FabricError(f"{session.where}: another run has loaded {source}.{stream} meanwhile; nothing was changed", remedy="try again")
-    # In case the state is lost: the forms are then those of the last load.
+    # If the state is lost, the forms are read from the last load.
     last = f"select max(loaded_at) from {Table(platform, 'loads')} where {of_stream} and status = 'success'"
     session.execute(f"update {Table(platform, 'loads')} set {values} where {of_stream} and status = 'success' and loaded_at = ({last})")

@@ -1,6 +1,6 @@
-"""Rejected rows that a load of an earlier form has kept -> the same rows as a load of today keeps them.
+"""Rejected rows with values in an earlier form -> the same rows with values in today's form.
 
-So a replay reads them as today's rows, and a load that meets one again knows it by its id.
+So a replay reads them as today's rows, and a load that rejects one again recognises it by its id.
 """
 
 from collections import Counter
@@ -24,7 +24,7 @@ def rewrite_rejects(session: Session, tenant: str, source: str, stream: str, for
     """Rewrite the fields of a stream's rejected rows.
 
     Args:
-        forms: field -> its earlier form. A value that is not of that form stays as it is: it may be why the row was rejected.
+        forms: field -> its earlier form. A value of another form stays as it is: it may be why the row was rejected.
     """
     converts = {field: convert for field, form in forms.items() if (convert := _find_convert(form))}
     if not converts:

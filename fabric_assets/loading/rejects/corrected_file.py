@@ -1,7 +1,7 @@
-"""A file of exported rejects that somebody has corrected -> its rows, by the rejected rows that they are.
+"""A file of exported rejects that somebody has corrected -> its rows, by the ids of the rejected rows.
 
-It may come back from a spreadsheet in another dialect than it was written in, so how it is written is found out as for any file.
-It is held in memory, within the limits of the sources that it may be for.
+A spreadsheet may have saved it in another dialect of CSV, so the dialect is detected as for any file.
+The file is held in memory, within the limits of the sources that it may be for.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,10 +22,12 @@ _REMEDY = "make one with `fabric rejects export`, and keep this column"
 
 @dataclass(frozen=True)
 class CorrectedRow:
-    """Args:
-    line: in the corrected file.
-    cells: by the columns' names; without empty ones.
-    natives: columns whose cell is no text in a workbook.
+    """A row of the corrected file.
+
+    Args:
+        line: in the corrected file.
+        cells: by the columns' names; without empty ones.
+        natives: columns whose cell in the workbook is a number or date, not a text.
     """
 
     line: int
@@ -35,10 +37,12 @@ class CorrectedRow:
 
 @dataclass
 class CorrectedFile:
-    """Args:
-    header: in order; a column without a name has an empty one, and no cells in the rows.
-    rows: by the ids of the rejected rows.
-    refused: line -> why its row is none.
+    """The content of a corrected file.
+
+    Args:
+        header: in order; a column without a name has an empty one, and no cells in the rows.
+        rows: by the ids of the rejected rows.
+        refused: line -> why it is not a row to replay.
     """
 
     header: list[str]
@@ -50,8 +54,8 @@ def read_corrected(path: Path, name: str, limits: Sequence[ImportLimits]) -> Cor
     """Read a corrected file.
 
     Args:
-        name: its ending says what it is.
-        limits: of the sources that it may be for; the widest count.
+        name: its ending tells the format.
+        limits: of the sources that it may be for; the widest apply.
 
     Raises:
         DataError: it cannot be read, or holds no rejected rows.
@@ -63,7 +67,7 @@ def read_corrected(path: Path, name: str, limits: Sequence[ImportLimits]) -> Cor
             raise DataError(f"{name}: two of its columns have the same name", remedy="leave one of them out")
         position = next((position for position, column in enumerate(corrected.header) if fold(column) == REJECT), None)
         if position is None:
-            raise DataError(f"{name}: it has no column {REJECT}, which names the rejected row that each row is", remedy=_REMEDY)
+            raise DataError(f"{name}: the column {REJECT}, with the ids of the rejected rows, is missing", remedy=_REMEDY)
         for cells in batches:
             _add_rows(corrected, cells, position)
     except QuarantinedFile as error:
@@ -72,7 +76,7 @@ def read_corrected(path: Path, name: str, limits: Sequence[ImportLimits]) -> Cor
 
 
 def _open(path: Path, name: str, limits: ImportLimits) -> tuple[list[str], Iterator[Cells]]:
-    # Not the stream's own: its delimiter is that of dropped files. The header is known by the one column that is always there.
+    # Not the stream's own config, whose delimiter is for dropped files. The header is recognised by the only column that is always there.
     stream = CsvStream.model_construct(glob="*", columns={REJECT: ImportColumn()})
     lower = name.lower()
     if lower.endswith(".xlsx"):
@@ -85,12 +89,12 @@ def _open(path: Path, name: str, limits: ImportLimits) -> tuple[list[str], Itera
 
 def _widen(limits: Sequence[ImportLimits]) -> ImportLimits:
     widest = {name: max(getattr(each, name) for each in limits) for name in ImportLimits.model_fields}
-    # Beside the file's columns stand ours.
+    # The export adds our columns to the file's.
     return ImportLimits.model_construct(**{**widest, "columns": widest["columns"] + len(OWN) + 2})
 
 
 def _unguard(name: str) -> str:
-    """A column's name as it was before the export kept it from being a formula."""
+    """Restore a column's name that the export has neutralised, because it looked like a formula."""
     return name[1:] if neutralise(name[1:]) == name else name
 
 
@@ -108,9 +112,9 @@ def _add_rows(corrected: CorrectedFile, cells: Cells, position: int) -> None:
         )
         stray = next((number for number, column in enumerate(corrected.header) if not column and columns[number][index] is not None), None)
         if not row_id:
-            corrected.refused[line] = f"it names no rejected row in {REJECT}"
+            corrected.refused[line] = f"{REJECT} is empty"
         elif row_id in corrected.rows:
-            corrected.refused[line] = f"it is the same rejected row as line {corrected.rows[row_id].line}"
+            corrected.refused[line] = f"duplicate: same rejected row as line {corrected.rows[row_id].line}"
         elif stray is not None:
             corrected.refused[line] = f"column {stray + 1}: a value below no column name"
         else:

@@ -1,6 +1,6 @@
-"""Corrected rows of one dropped file -> canonical columns with the identity that they had there, and the rows that are still bad.
+"""Corrected rows of one dropped file -> canonical columns, and the rows that are still bad. Rows keep their file and line.
 
-The checks are those of the file itself. A cell that nobody has touched is what it was: its guard against spreadsheets comes off.
+The checks are those of the file itself. A cell that nobody has changed gets its original text back, without the guard against formulas.
 """
 
 import re
@@ -25,7 +25,7 @@ _DECIMAL_COMMA = re.compile(r"\A[^;]*, decimal comma")
 
 @dataclass(frozen=True)
 class Pair:
-    """A rejected row, and what it was corrected into."""
+    """A rejected row and its correction."""
 
     reject: RejectedRow
     row: CorrectedRow
@@ -33,10 +33,12 @@ class Pair:
 
 @dataclass(frozen=True)
 class StillBad:
-    """Args:
-    line: in the corrected file.
-    file: that was dropped.
-    row_number: its line in there.
+    """A row that is rejected again.
+
+    Args:
+        line: in the corrected file.
+        file: the dropped file that the row comes from.
+        row_number: its line in the dropped file.
     """
 
     line: int
@@ -48,8 +50,10 @@ class StillBad:
 
 @dataclass
 class CheckedRows:
-    """Args:
-    table: canonical columns; ROW holds the row's index in `pairs` until it gets its own number.
+    """The rows that can be loaded, and those that cannot.
+
+    Args:
+        table: canonical columns; ROW holds the row's index in `pairs` until it gets its own number.
     """
 
     table: pa.Table
@@ -59,7 +63,7 @@ class CheckedRows:
 
 @dataclass
 class _Cells:
-    """One row's cells that are the file's own: column -> text, and the columns whose cell is a plain number or date."""
+    """The cells of one row in the dropped file's columns: column -> text, and the columns whose cell is a number or date."""
 
     texts: dict[str, str] = field(default_factory=dict)
     natives: set[str] = field(default_factory=set)
@@ -67,14 +71,14 @@ class _Cells:
 
 
 def check_rows(pairs: Sequence[Pair], header: Sequence[str], stream: CsvStream, file: ImportedFile) -> CheckedRows:
-    """Check the rows of one dropped file as it was checked itself.
+    """Check the corrected rows of one dropped file, with the checks of the file itself.
 
     Args:
         header: of the corrected file.
-        file: that the rows come from.
+        file: the dropped file that the rows come from.
 
     Raises:
-        QuarantinedFile: the corrected file's columns do not do for the stream.
+        QuarantinedFile: the corrected file's columns do not match the stream's.
     """
     assert file.sha256
     columns = _choose_columns(header, stream, pairs)
@@ -96,12 +100,15 @@ def build_bad(pair: Pair, reason: str, message: str) -> StillBad:
 
 
 def get_row_number(reject: RejectedRow) -> int | None:
-    """The row's line in the dropped file."""
+    """Return the row's line in the dropped file."""
     return reject.row_number if not reject.is_shaped else (reject.parse() or {}).get(ROW)
 
 
 def _choose_columns(header: Sequence[str], stream: CsvStream, pairs: Sequence[Pair]) -> dict[str, str]:
-    """The corrected file's columns that are the dropped file's -> the first column for the same canonical one: several files' may be side by side."""
+    """Choose the columns that are the dropped file's: column -> the first one with the same canonical name.
+
+    The corrected file may hold columns of several dropped files side by side.
+    """
     names = stream.get_names()
     known = set(names).union(*({fold(name) for name in pair.reject.parse_dropped() or ()} for pair in pairs))
     firsts: dict[str, str] = {}
@@ -137,7 +144,7 @@ def _is_known(name: str, stream: CsvStream) -> bool:
 
 
 def _find_mark(kept: Sequence[str], stream: CsvStream, file: ImportedFile, rows: Sequence[_Cells]) -> str | None:
-    """What stands before a fraction: as the file had it, and as the corrected cells have it; None if they differ, or if nothing says."""
+    """Find the decimal mark of the file and of the corrected cells; None if they differ, or if no number has one."""
     if stream.decimal:
         return stream.decimal
     found = {","} if _DECIMAL_COMMA.match(file.message or "") else set[str]()

@@ -1,7 +1,7 @@
 """Rejected rows -> a CSV file with the columns that the rows have in their source, and why each was rejected.
 
-Written in two passes: the columns of all rows must be known before the first is written, and there may be more rows than fit in
-memory. Rows of dropped files also say which rejected row they are, so that the file can be corrected and replayed (replay_file.py).
+The export reads the rows twice, because all columns must be known before the first row is written, and the rows may not fit in
+memory. Rows of dropped files carry the id of the rejected row, so that the file can be corrected and replayed (replay_file.py).
 """
 
 import csv
@@ -19,9 +19,9 @@ from fabric_assets.rows.imported_file import REJECT
 from fabric_assets.security.formulas import neutralise
 
 OWN = ("tenant", "source", "stream", "reason", "column", "message", "origin", "row_number")
-# The raw text of what could not be taken apart.
+# The raw text of a row that could not be split into columns.
 RAW = "raw"
-# Put before a column of ours as often as it takes to leave the source's alone.
+# Put before the name of our column, repeatedly if needed, when the source has a column of that name.
 PREFIX = "rejected_"
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
@@ -30,7 +30,7 @@ def is_own(name: str, source_names: Collection[str]) -> bool:
     """Whether a column of an exported file is ours.
 
     Args:
-        source_names: folded, of the source's columns.
+        source_names: the names of the source's columns, folded.
     """
     bare = fold(name)
     while bare.startswith(PREFIX):
@@ -40,8 +40,10 @@ def is_own(name: str, source_names: Collection[str]) -> bool:
 
 @dataclass
 class RejectsCsv:
-    """Args:
-    is_raw: leave what could be a formula as it is.
+    """A CSV file of rejected rows: call `survey` for every tenant, then `write_header`, then `write`.
+
+    Args:
+        is_raw: do not neutralise cells that could be formulas.
     """
 
     is_raw: bool = False
@@ -50,13 +52,13 @@ class RejectsCsv:
     neutralised: int = 0
     _has_text: bool = False
     _has_dropped: bool = False
-    # A column of dropped files, folded -> how it is spelt here: no two that differ in case or space only.
+    # A column of dropped files, folded -> its spelling here: no two columns differ in case or space only.
     _spellings: dict[str, str] = field(default_factory=dict)
-    # Folded names that a stream of dropped files takes for columns of its own.
+    # Folded names that a stream of dropped files has for its columns.
     _taken: set[str] = field(default_factory=set)
 
     def survey(self, tenant: TenantConfig, chosen: RejectedRows) -> None:
-        """Take note of a tenant's columns; for every tenant, before the first row is written."""
+        """Collect a tenant's columns; call it for every tenant before the first row is written."""
         imports, textual = find_imports(tenant), dict[tuple[str, str], CsvStream]()
         for portion in chosen.read():
             for row in portion:
@@ -73,7 +75,7 @@ class RejectsCsv:
                 if fields is None:
                     textual[row.source, row.stream] = stream
         for stream in textual.values():
-            # Places for the cells of rows that nobody could split.
+            # Columns for the cells of rows that could not be split.
             names = stream.get_names()
             there = {names.get(fold(name)) for name in self.columns}
             for column in stream.get_columns():
@@ -84,7 +86,7 @@ class RejectsCsv:
         self.columns.setdefault(self._spellings.setdefault(fold(name), name))
 
     def write_header(self, file: TextIO) -> None:
-        """Write the names of the columns; ours give way to the source's."""
+        """Write the names of the columns; ours are renamed if the source has a column of that name."""
         own = [self._name_own(name) for name in (*OWN, *((RAW,) if self._has_text else ()))]
         mark = [REJECT] if self._has_dropped else []
         self._write(file, [self._spell(name) for name in (*self.columns, *own, *mark)])
@@ -96,7 +98,7 @@ class RejectsCsv:
         return name
 
     def write(self, file: TextIO, tenant: TenantConfig, chosen: RejectedRows) -> None:
-        """Write a tenant's rows; those that have come since the survey, and have columns of their own, wait for the next export."""
+        """Write a tenant's rows, except rows with new columns that have come since the survey: they wait for the next export."""
         imports, numbers = find_imports(tenant), dict[tuple[str, str], frozenset[str]]()
         for portion in chosen.read():
             for row in portion:
@@ -125,7 +127,7 @@ class RejectsCsv:
 
     def _spell(self, value: Any, *, is_number: bool = False) -> Any:
         spelt = spell(value)
-        # A decimal is text in JSON, to stay exact; in a column of numbers it is one.
+        # A decimal is text in JSON, to stay exact; in a column of numbers it is written as a number.
         if not isinstance(value, str) or self.is_raw or (is_number and _NUMBER.fullmatch(value)):
             return spelt
         safe = neutralise(value)
@@ -137,17 +139,17 @@ class RejectsCsv:
 
 
 def _list_columns(names: Mapping[str, str], field: str) -> set[str]:
-    """The columns that a field may have: of a table of an earlier release by dlt's rule alone."""
+    """List the columns that a field may have; tables of an earlier release follow dlt's rule alone."""
     return {mapped} if (mapped := names.get(fold(field))) else {spell_column(field), normalize_column(field)}
 
 
 def spell(value: Any) -> Any:
-    """A value of a rejected row as its cell shows it."""
+    """Write a value of a rejected row as its cell shows it."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
 
 
 def find_imports(tenant: TenantConfig) -> dict[tuple[str, str], CsvStream]:
-    """A tenant's streams of dropped files, by source and stream."""
+    """Find a tenant's streams of dropped files, by source and stream."""
     return {(source, name): stream for source, config in tenant.sources.items() for name, stream in config.streams.items() if isinstance(stream, CsvStream)}

@@ -1,4 +1,4 @@
-"""A tenant's `rejected_rows` -> the rows themselves, a portion at a time: there may be more of them than fit in memory."""
+"""A tenant's `rejected_rows` -> the rows, in portions, because they may not fit in memory."""
 
 import json
 from collections.abc import Collection, Iterator, Sequence
@@ -18,16 +18,16 @@ from fabric_assets.warehouse.platform_tables.ledger import select_failed_loads
 from fabric_assets.warehouse.session import Table
 
 PORTION = 1_000
-# A connector could not read these at all: their raw text is a line of a file, not a row.
+# Reasons of rows that a connector could not read at all: their raw text is a line of a file, not a row.
 UNREADABLE = frozenset({"ragged_row", "bad_csv", "bad_json", "bad_encoding", "bad_quotes", "nul_byte", "stray_line_end"})
 
 
 @dataclass(frozen=True)
 class RejectedRow:
-    """One row that was set aside; see `batches.Reject`.
+    """One rejected row; see `batches.Reject`.
 
     Args:
-        raw: cut where `raw_truncated`.
+        raw: cut if `raw_truncated`.
     """
 
     row_id: str
@@ -45,7 +45,7 @@ class RejectedRow:
     raw_truncated: bool
 
     def parse(self) -> dict[str, Any] | None:
-        """The row's fields; None where it is only a piece of text."""
+        """Parse the row's fields; None if it is only a piece of text."""
         if self.reason in UNREADABLE or self.raw_truncated:
             return None
         try:
@@ -56,11 +56,11 @@ class RejectedRow:
 
     @property
     def is_shaped(self) -> bool:
-        """Whether a dropped file's row was fit to load, until the warehouse met it: its raw text has canonical columns, and values."""
+        """Whether a dropped file's row passed the file's checks and failed later: its raw text has canonical columns and typed values."""
         return FILE in (self.parse() or {})
 
     def parse_dropped(self) -> dict[str, Any] | None:
-        """A dropped file's row by the columns of its header; None where only its text was kept."""
+        """Parse a dropped file's row by the columns of its header; None if only its text was kept."""
         found = self.parse()
         if found is None or FILE not in found:
             return found
@@ -69,10 +69,10 @@ class RejectedRow:
 
 
 class RejectedRows:
-    """The chosen rows in the order in which they were met: by load, file or page, and number.
+    """The chosen rejected rows, in the order of load, file or page, and number.
 
     Args:
-        ask: answers a query to the tenant's warehouse.
+        ask: runs a query in the tenant's warehouse.
     """
 
     def __init__(self, ask: Ask, tenant: str, ids: Sequence[str]) -> None:
@@ -82,7 +82,7 @@ class RejectedRows:
         return len(self._ids)
 
     def read(self, limit: int | None = None) -> Iterator[list[RejectedRow]]:
-        """Give the rows in portions, the first ones if there is a limit."""
+        """Yield the rows in portions; only the first ones if there is a limit."""
         ids, table = self._ids[:limit], f'"{naming.platform_dataset(self._tenant)}".rejected_rows'
         for start in range(0, len(ids), PORTION):
             portion = ids[start : start + PORTION]
@@ -91,28 +91,28 @@ class RejectedRows:
             yield [found[row_id] for row_id in portion if row_id in found]
 
     def choose(self, row_ids: Collection[str]) -> "RejectedRows":
-        """Only those of the rows that have these ids."""
+        """Choose the rows that have these ids."""
         return RejectedRows(self._ask, self._tenant, [row_id for row_id in self._ids if row_id in row_ids])
 
     def find_numbers(self, source: str, stream: str) -> frozenset[str]:
-        """The columns of a stream's table that hold numbers, by their names in the warehouse."""
+        """Find the columns of a stream's table that hold numbers, by their names in the warehouse."""
         where = f"table_schema = {quote_text(naming.raw_dataset(self._tenant, source))} and table_name = {quote_text(stream)}"
         found = self._ask(f"select column_name, data_type from information_schema.columns where {where}")
         return frozenset(name for name, kind in found if kind.lower().startswith(_NUMBERS))
 
 
 def find_rejects(
-    ask: Ask, tenant: str, *, source: str | None = None, stream: str | None = None, load_id: str | None = None, settled: bool = False
+    ask: Ask, tenant: str, *, source: str | None = None, stream: str | None = None, load_id: str | None = None, succeeded_only: bool = False
 ) -> RejectedRows:
     """Choose a tenant's rejected rows.
 
     Args:
-        load_id: of the load that has met them last.
-        settled: only those of loads that succeeded; what a failed one has read is read again by the next.
+        load_id: the last load that has rejected them.
+        succeeded_only: leave out rows of failed loads, which the next load reads again.
     """
     dataset = naming.platform_dataset(tenant)
     wanted = [f"{column} = {quote_text(value)}" for column, value in (("source", source), ("stream", stream), ("load_id", load_id)) if value is not None]
-    if settled:
+    if succeeded_only:
         wanted.append(f"load_id not in ({select_failed_loads(dataset)})")
     where = f" where {' and '.join(wanted)}" if wanted else ""
     order = "source, stream, rejected_at, origin, row_number, row_id"
@@ -122,15 +122,15 @@ def find_rejects(
 
 @contextmanager
 def open_rejects(
-    tenant: TenantConfig, settings: Settings, *, source: str | None = None, stream: str | None = None, settled: bool = False
+    tenant: TenantConfig, settings: Settings, *, source: str | None = None, stream: str | None = None, succeeded_only: bool = False
 ) -> Iterator[RejectedRows]:
-    """Connect and choose a tenant's rejected rows; none where nothing has been loaded yet.
+    """Connect and choose a tenant's rejected rows; there are none before the first load.
 
     Raises:
         DestinationError, DestinationUnavailable: the connection.
     """
     with open_ask(tenant, settings) as ask:
-        yield find_rejects(ask, tenant.tenant, source=source, stream=stream, settled=settled)
+        yield find_rejects(ask, tenant.tenant, source=source, stream=stream, succeeded_only=succeeded_only)
 
 
 _COLUMNS = ", ".join(field.name for field in fields(RejectedRow))

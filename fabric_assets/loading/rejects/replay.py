@@ -1,8 +1,7 @@
-"""Rejected rows, as they were kept -> the tables that they were meant for, now that a type, a contract or a table has changed.
+"""Rejected rows -> the tables that they were meant for, now that a type, a contract or a table has changed.
 
-They take the way of every row: shaped, written and committed with their row of the ledger. The same transaction lets the rejected
-rows go that have been written; the others stay as they are. So a replay that is killed has done nothing, and a second one finds
-nothing left to do.
+A replay shapes, writes and commits rows as a load does, with a row of the ledger. The same transaction deletes the rejected rows that
+were written; the others stay as they are. So a replay that is killed has done nothing, and a second replay finds nothing left to do.
 """
 
 import contextlib
@@ -27,20 +26,20 @@ from fabric_assets.warehouse.lease import LEASE_SECONDS, load_lease
 from fabric_assets.warehouse.warehouse import Warehouse, open_warehouse
 
 Report = Callable[[str], None]
-# No table can hold these, whatever changes; they are kept as the source spells them, and as texts they would fit.
+# No typed column can hold these values, whatever changes. They are kept as the source spells them, so as texts they would fit.
 _HOPELESS = "out_of_range"
 
 
 @dataclass(frozen=True)
 class Replayed:
-    """What came of a stream's rejected rows.
+    """The outcome of a stream's replay, in rows.
 
     Args:
-        replayed: written; they are rejected no more.
-        superseded: of these, rows whose key has been loaded since, and newer: what is there was left alone.
-        rejected: rejected again: the values fit no better than before.
-        unreadable: not tried: a piece of a file that is no row, or a row that was too long to be kept whole.
-        error: why nothing of the stream was replayed.
+        replayed: written, and deleted from the rejected rows.
+        superseded: of these, skipped because the table has a newer row with the same key.
+        rejected: rejected again.
+        unreadable: not tried: a piece of a file that is not a row, or a row that was too long to be kept whole.
+        error: why the stream was not replayed.
     """
 
     source: str
@@ -57,7 +56,7 @@ def replay(
 ) -> Iterator[Replayed]:
     """Load a tenant's rejected rows again, stream by stream.
 
-    Left alone are those of streams that are declared no more, and those of loads that failed: the next load reads them again.
+    Rows of streams that the YAML no longer declares are left alone, and rows of failed loads, which the next load reads again.
 
     Raises:
         FabricError: the destination, or the lease, as a whole.
@@ -67,13 +66,13 @@ def replay(
             continue
         with load_lease(tenant, name, settings, timeout_seconds=LEASE_SECONDS, report=report):
             loads = dict[str, Counter[str]]()
-            with open_rejects(tenant, settings, source=name, stream=stream, settled=True) as found:
+            with open_rejects(tenant, settings, source=name, stream=stream, succeeded_only=True) as found:
                 for row in (row for portion in found.read() for row in portion if row.stream in config.streams):
                     loads.setdefault(row.stream, Counter())[row.load_id] += 1
             plans = {kept: plan_stream(config, kept) for kept in loads}
             # Rows of dropped files are corrected first (replay_file.py).
             for kept in [kept for kept, plan in plans.items() if plan.drops_files]:
-                yield Replayed(name, kept, unreadable=loads.pop(kept).total(), error=_build_ways(tenant.tenant, name, kept))
+                yield Replayed(name, kept, unreadable=loads.pop(kept).total(), error=_build_remedy(tenant.tenant, name, kept))
             if loads:
                 with open_warehouse(tenant, name, settings) as warehouse:
                     warehouse.prepare()
@@ -81,7 +80,7 @@ def replay(
                         yield _replay_stream(tenant, settings, warehouse, name, plans[kept], loads=sorted(counts, reverse=True))
 
 
-def _build_ways(tenant: str, source: str, stream: str) -> str:
+def _build_remedy(tenant: str, source: str, stream: str) -> str:
     return (
         "rows of dropped files must be corrected first: correct the file and drop it again. Or export the rows with"
         f" `fabric rejects export {tenant} --source {source} --stream {stream} --out corrected.csv`, correct the export,"
@@ -110,10 +109,10 @@ def _load(tenant: TenantConfig, warehouse: Warehouse, source: str, plan: StreamP
     with contextlib.closing(StreamReplay(tenant, warehouse, source, plan)) as load:
         if plan.disposition == "merge" and not (plan.newest_by or plan.read_by) and load.has_cursor:
             raise ConfigurationError(
-                f"{describe(tenant, source, stream)}: the cursor that its last load had is gone from the YAML, so nothing says which rows are newer",
+                f"{describe(tenant, source, stream)}: the YAML no longer has the cursor of its last load, so it is unknown which rows are newer",
                 remedy=f"load it first, which reads all of it again: fabric run {tenant.tenant} --select raw/{source}/{stream}",
             )
-        for portion in find_rejects(warehouse.ask, tenant.tenant, source=source, stream=stream, load_id=load_id, settled=True).read():
+        for portion in find_rejects(warehouse.ask, tenant.tenant, source=source, stream=stream, load_id=load_id, succeeded_only=True).read():
             tried = [row for row in portion if row.reason != _HOPELESS]
             readable = [(row, fields) for row in tried if (fields := row.parse()) is not None]
             hopeless += len(portion) - len(tried)
@@ -128,38 +127,38 @@ def _load(tenant: TenantConfig, warehouse: Warehouse, source: str, plan: StreamP
 
 
 def _build_plans(planned: StreamPlan, loads: Sequence[str]) -> Iterator[tuple[StreamPlan, str | None]]:
-    """How the rows are written: beside those that are there, or in their place if they are newer.
+    """Plan how the rows are written: an append adds them, a merge replaces only older rows.
 
     Args:
         planned: how a load writes them.
-        loads: that have rejected rows, the latest first.
+        loads: the loads with rejected rows, the latest first.
 
     Returns:
-        a plan for all the rows; or, where nothing but the load says which row is newer, for each load's. The latest come first: what they write is newer.
+        one plan for all rows; or a plan per load, if only the load tells which row is newer. The latest load comes first.
     """
     plan = replace(planned, yields=True, replaced_by=None, reads_all=False, declares_columns=False)
     if plan.disposition != "merge":
         yield replace(plan, disposition="append", newest_by=None), None
     elif plan.newest_by or not plan.is_json:
-        # A database's stream without a cursor is read whole by each load: what the last one has rejected is newer than what it has left.
+        # Each load reads a database's stream without a cursor completely, so rows that the last load has rejected are newer than the table's.
         yield plan, None
     else:
         yield from ((replace(plan, read_by=load_id), load_id) for load_id in loads)
 
 
 def build_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, pa.DataType], find_column: Callable[[str], str]) -> pa.Table:
-    """Turn rows that were kept as JSON into columns again: numbers where all values are, else texts for the shaper to read.
+    """Turn rows that were kept as JSON into columns: numbers if all values are numbers, else texts, which the shaper parses.
 
     Args:
         columns: the table's, by their names there.
-        find_column: the column of a field.
+        find_column: finds the column of a field.
     """
     names = dict.fromkeys(name for row in rows for name in row)
     arrays = {}
     for name in names:
         values = [row.get(name) for row in rows]
         array = _build_array(values, is_binary=columns.get(find_column(name)) == BINARY)
-        # A column without values chooses no type; but one that the table has is not missing.
+        # A column without values must not choose a type. If the table has the column, it is kept, so that it does not count as missing.
         if array.null_count < len(array) or find_column(name) in columns:
             arrays[name] = array
     return pa.table(arrays)

@@ -1,7 +1,7 @@
-"""A corrected file of exported rejects -> exactly those rows in their tables, with the identity that they had in the files they were dropped in.
+"""A corrected file of exported rejects -> exactly those rows in their tables, as rows of the dropped files that they come from.
 
-A stream's rows, the rejected rows that go, and the files' numbers are one transaction: killed, it has done nothing, and a second
-replay of the same file finds nothing left to do.
+One transaction writes a stream's rows, deletes the rejected rows and updates the counts of the files. So a replay that is killed has
+done nothing, and a second replay of the same file finds nothing left to do.
 """
 
 import contextlib
@@ -44,13 +44,13 @@ from fabric_assets.warehouse.warehouse import Warehouse, open_warehouse
 
 @dataclass(frozen=True)
 class CorrectedStream:
-    """What came of a stream's corrected rows.
+    """The outcome of a stream's corrected rows.
 
     Args:
-        replayed: loaded; they are rejected no more.
-        superseded: of these, rows whose key has been loaded since, and newer: what is there was left alone.
-        still_bad: tried, and rejected as they were before.
-        error: why nothing of the stream was replayed.
+        replayed: written, and deleted from the rejected rows.
+        superseded: of these, skipped because the table has a newer row with the same key.
+        still_bad: rejected again; the rejected rows stay as they were.
+        error: why the stream was not replayed.
     """
 
     source: str
@@ -63,10 +63,12 @@ class CorrectedStream:
 
 @dataclass
 class CorrectedReplay:
-    """Args:
-    refused: line of the corrected file -> why its row is none of the tenant's rejected rows.
-    gone: lines whose rows are rejected no more.
-    elsewhere: lines whose rows are still rejected, in streams that were not chosen.
+    """The outcome of a corrected file.
+
+    Args:
+        refused: line of the corrected file -> why it is not a row to replay.
+        gone: lines whose rows are no longer rejected.
+        elsewhere: lines whose rows are still rejected, in streams that were not chosen.
     """
 
     streams: list[CorrectedStream] = field(default_factory=list)
@@ -76,7 +78,7 @@ class CorrectedReplay:
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing of the corrected file is left to do."""
+        """Whether all rows of the corrected file are done."""
         return not self.refused and not self.elsewhere and not any(each.still_bad or each.error for each in self.streams)
 
 
@@ -118,7 +120,7 @@ def replay_file(
 
 @contextmanager
 def _fetch(tenant: TenantConfig, settings: Settings, file: str, sources: Sequence[str]) -> Iterator[tuple[Path, str | None]]:
-    """Where the file can be read, and the source in whose inbox it lies, if it was not named by its own path."""
+    """Make the file available as a local path; also yield its source if it comes from an inbox."""
     if Path(file).is_file():
         yield Path(file), None
         return
@@ -131,12 +133,12 @@ def _fetch(tenant: TenantConfig, settings: Settings, file: str, sources: Sequenc
                 inbox.fetch(found, path)
                 yield path, name
             return
-    raise ConfigurationError(f"--file: there is no file {file}, neither here nor in the inbox of {', '.join(sources)}", remedy="check the path")
+    raise ConfigurationError(f"--file: there is no file {file}, either here or in the inbox of {', '.join(sources)}", remedy="check the path")
 
 
 def _find_pairs(tenant: TenantConfig, warehouse: Warehouse, source: str, streams: Mapping[str, CsvStream], corrected: CorrectedFile) -> dict[str, list[Pair]]:
-    """The rejected rows that the file has corrected, by stream, in the file's order."""
-    found = find_rejects(warehouse.ask, tenant.tenant, source=source, settled=True).choose(corrected.rows)
+    """Find the rejected rows that the file corrects, by stream, in the file's order."""
+    found = find_rejects(warehouse.ask, tenant.tenant, source=source, succeeded_only=True).choose(corrected.rows)
     pairs: dict[str, list[Pair]] = defaultdict(list)
     for reject in (row for portion in found.read() for row in portion):
         if reject.stream in streams:
@@ -145,8 +147,8 @@ def _find_pairs(tenant: TenantConfig, warehouse: Warehouse, source: str, streams
 
 
 def _find_elsewhere(tenant: TenantConfig, warehouse: Warehouse, chosen: Collection[tuple[str, str]], left: Mapping[str, CorrectedRow]) -> list[int]:
-    """The lines of rows that wait in other streams' rejects: they look as if they were done with, and are not."""
-    found = find_rejects(warehouse.ask, tenant.tenant, settled=True).choose(left)
+    """Find the lines whose rows are still rejected in streams that were not chosen: they only look as if they were done."""
+    found = find_rejects(warehouse.ask, tenant.tenant, succeeded_only=True).choose(left)
     return sorted(left[row.row_id].line for portion in found.read() for row in portion if (row.source, row.stream) not in chosen)
 
 
@@ -165,7 +167,7 @@ def _replay_stream(
 
 
 class _FileReplay:
-    """The corrected rows of one stream."""
+    """The replay of one stream's corrected rows."""
 
     def __init__(self, tenant: TenantConfig, warehouse: Warehouse, load: StreamReplay, config: CsvStream) -> None:
         self._ask = warehouse.ask
@@ -174,7 +176,7 @@ class _FileReplay:
         self._table, self._loads = Table(naming.raw_dataset(tenant.tenant, self._source), self._stream), Table(naming.platform_dataset(tenant.tenant), "loads")
         self._ledger = Table(naming.platform_dataset(tenant.tenant), "imported_files")
         if HASH not in load.columns:
-            raise DataError(f"{describe(tenant, self._source, self._stream)}: its table has gone", remedy="load the stream, then replay the file")
+            raise DataError(f"{describe(tenant, self._source, self._stream)}: its table is missing", remedy="load the stream, then replay the file")
         self._known = warehouse.read_files(tenant.tenant, self._stream)
         self._bad: list[StillBad] = []
 
@@ -187,7 +189,7 @@ class _FileReplay:
             if key not in versions:
                 versions[key] = self._find_version(pair.reject, files)
             if (version := versions[key]) is None:
-                self._bad.append(build_bad(pair, "no_file", f"no loaded version of {pair.reject.origin} is known that it comes from"))
+                self._bad.append(build_bad(pair, "no_file", f"no loaded version of {pair.reject.origin} is known to have held this row"))
             else:
                 groups[version].append(pair)
         changed = []
@@ -200,7 +202,7 @@ class _FileReplay:
         return CorrectedStream(self._source, self._stream, self._load.record.rows_loaded, superseded, tuple(self._bad))
 
     def _find_version(self, reject: RejectedRow, files: Mapping[str, ImportedFile]) -> str | None:
-        """The hash of the file that a rejected row stood in: of several versions that of the row's own load."""
+        """Find the hash of the file that a rejected row was in; of several versions, the one that the row's load has read."""
         found = [sha256 for sha256, file in files.items() if file.name == reject.origin]
         if len(found) <= 1:
             return found[0] if found else None
@@ -212,7 +214,7 @@ class _FileReplay:
         return rows[0][0] if len(rows) == 1 and rows[0][0] in files else None
 
     def _write(self, checked: CheckedRows, file: ImportedFile) -> int:
-        """Write a file's rows; the number of them."""
+        """Write a file's rows; return their number."""
         table, pairs = self._drop_known_values(checked, file)
         self._bad += checked.bad
         if not pairs:
@@ -228,14 +230,14 @@ class _FileReplay:
         return len(pairs) - len(again)
 
     def _drop_known_values(self, checked: CheckedRows, file: ImportedFile) -> tuple[pa.Table, list[Pair]]:
-        """Leave out rows whose unique value stands in a row of their file that is loaded."""
+        """Leave out rows whose unique value a loaded row of their file already has."""
         bad: dict[int, str] = {}
         for name in (name for name, column in self._config.get_columns().items() if column.unique and name in self._load.columns):
             found = self._ask(f"select distinct {quote(name)} from {self._table} where {HASH} = {quote_text(file.sha256 or '')}")
             known = {value for (value,) in found if value is not None}
             for index, value in enumerate(checked.table.column(name).to_pylist()):
                 if value in known:
-                    bad.setdefault(index, f"{name}: {mask_values(str(value))[:60]!r} stands in another row of the file too")
+                    bad.setdefault(index, f"{name}: {mask_values(str(value))[:60]!r} is in another row of the file too")
         checked.bad += [build_bad(checked.pairs[index], "duplicate", message) for index, message in bad.items()]
         kept = [index for index in range(len(checked.pairs)) if index not in bad]
         return checked.table.take(pa.array(kept, pa.int64())), [checked.pairs[index] for index in kept]

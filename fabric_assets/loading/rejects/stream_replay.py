@@ -1,4 +1,4 @@
-"""Rows that were rejected once -> their stream's table, in one transaction with what belongs to them; the rejected rows go with it."""
+"""Rejected rows -> their stream's table; the same transaction writes the ledger and deletes the rejected rows."""
 
 import time
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from fabric_assets.warehouse.warehouse import Warehouse
 
 
 class StreamReplay:
-    """One stream's replay: a load of its own in the ledger. Close it, whatever happens."""
+    """The replay of one stream, which the ledger records as a load. Always close it."""
 
     def __init__(self, tenant: TenantConfig, warehouse: Warehouse, source: str, plan: StreamPlan) -> None:
         stream, layouts, now = plan.name, warehouse.read_layouts(), datetime.now(UTC)
@@ -53,19 +53,19 @@ class StreamReplay:
 
     @property
     def has_cursor(self) -> bool:
-        """Whether the stream's last load remembered where it came to."""
+        """Whether the stream's last load has saved a cursor."""
         return bool(self._state.state)
 
     @property
     def columns(self) -> Columns:
-        """Of the stream's table; empty where there is none."""
+        """The columns of the stream's table; empty if there is no table."""
         return self.names.layout.get(self.record.stream, {})
 
     def write(self, rows: Any, row_ids: Sequence[str]) -> dict[int, Reject]:
-        """Write rows; those that are rejected again, by their index among them.
+        """Write rows; return those that are rejected again, by their index in `rows`.
 
         Args:
-            row_ids: the rejected rows that they are.
+            row_ids: the ids of the rejected rows.
         """
         shaped = self._shaper.shape(Batch(self.record.stream, rows, first_row=0))
         again = {reject.row_number: reject for reject in shaped.rejects if reject.row_number is not None}
@@ -80,11 +80,11 @@ class StreamReplay:
         return again
 
     def commit(self, files: Sequence[ImportedFile] = (), known_files: Sequence[ImportedFile] = ()) -> int:
-        """Make it all visible, if there is a row to load; the number of rows that gave way to newer ones.
+        """Commit, if there is a row to load; return the number of rows that were skipped because the table has newer ones.
 
         Args:
-            files: what has become of dropped files.
-            known_files: what was known of them.
+            files: the dropped files with their new counts.
+            known_files: the same files as they were before.
         """
         if not self.record.rows_loaded:
             return 0

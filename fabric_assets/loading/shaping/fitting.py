@@ -1,6 +1,6 @@
-"""A column's values -> the same values in another type, where they fit it exactly; the rest is left out and marked.
+"""A column's values -> the same values in another type if they fit it exactly; the others become NULL and are marked.
 
-Exactly means that nothing is lost: 3.0 fits a bigint and 3.5 does not, '12' fits and '007' does not.
+A value fits exactly if nothing is lost: 3.0 fits a bigint and 3.5 does not, '12' fits and '007' does not.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -29,14 +29,14 @@ _ZONE = r"(Z|[+-]\d{2}(:?\d{2})?)"
 _WHOLE = r"(0|-?[1-9][0-9]{0,18})"
 _NUMBER = r"-?(0|[1-9][0-9]*)(\.[0-9]+)?"
 
-# No double beyond can be a bigint; -2^63 itself is left out for evenness.
+# No double beyond this is a bigint; -2^63 itself is left out for symmetry.
 _BIGINT_END = float(2**63)
-# A decimal of so many digits is the shortest spelling of one double, and comes back from it.
+# A double keeps every decimal of this many digits.
 _DOUBLE_DIGITS = 15
 
 
 def plain(column: Column, *, value_forms: int = CURRENT) -> Column:
-    """Take an array's values out of their wrapping: extension, dictionary, views and wide offsets; of lists too."""
+    """Unwrap an array's values: extension types, dictionaries, views and wide offsets, also within lists."""
     if isinstance(column.type, pa.BaseExtensionType):
         if column.type.extension_name == "arrow.uuid" and value_forms >= 2:
             return _spell_uuids(column)
@@ -65,10 +65,10 @@ def fit(column: Column, kind: pa.DataType, *, naive_is_utc: bool = False) -> tup
     """Cast a plain column to a type.
 
     Args:
-        naive_is_utc: a text without a zone is a moment in UTC.
+        naive_is_utc: a text without a time zone is a time in UTC.
 
     Returns:
-        The column in the type, NULL where a value does not fit it, and where that is; None where all do.
+        The column in the type, NULL where a value does not fit; and a mask of the values that do not fit, None if all fit.
     """
     if column.type == kind:
         return column, None
@@ -82,7 +82,7 @@ def fit(column: Column, kind: pa.DataType, *, naive_is_utc: bool = False) -> tup
 
 
 def _find_cast(source: pa.DataType, kind: pa.DataType, naive_is_utc: bool) -> _Cast | None:
-    """A function that casts, or refuses what does not fit: with an error, or as NULL. None where nothing can fit."""
+    """Find the function that casts; for a value that does not fit it raises or returns NULL. None if no value can fit."""
     if kind == TEXT:
         return arrow_types.to_text
     if kind == JSON:
@@ -107,7 +107,7 @@ def _spell_uuids(column: Column) -> Column:
 
 
 def _find_list_cast(source: pa.DataType, kind: Any) -> _Cast | None:
-    """A list fits where all of its values do."""
+    """Find the function that casts lists: a list fits if all its values fit."""
     if source == TEXT:
         return lambda column: _fit_values(read_lists(column), kind)
     return (lambda column: _fit_values(column, kind)) if pa.types.is_list(source) else None
@@ -139,14 +139,14 @@ def _there_and_back(kind: pa.DataType) -> _Cast:
 
 
 def _from_decimal_to_double(column: Column) -> Column:
-    # By way of text: Arrow's own cast makes 0.09999999999999999 of 0.10.
+    # Cast via text: Arrow's own cast turns 0.10 into 0.09999999999999999.
     there = column.cast(TEXT).cast(DOUBLE)
     return _keep(there, pc.equal(convert_in_halves(there.cast(TEXT), column.type, _safely(column.type)), column))
 
 
 def _from_double_to_decimal(column: Column, kind: pa.DataType) -> Column:
     there = _find_decimal_cast(kind)(column)
-    # Of an exponent that is too large Arrow makes some other number without a word.
+    # Arrow silently makes another number of one whose exponent is too large.
     return _keep(there, pc.equal(there.cast(TEXT).cast(DOUBLE), column))
 
 
@@ -157,7 +157,7 @@ def _from_decimal_to_bigint(column: Column) -> Column:
 def _find_decimal_cast(kind: Any) -> _Cast:
     before = f"(0|[1-9][0-9]{{0,{kind.precision - kind.scale - 1}}})" if kind.precision > kind.scale else "0"
     after = rf"(\.[0-9]{{1,{kind.scale}}}0*)?" if kind.scale else r"(\.0*)?"
-    # A number with an exponent, as doubles and small decimals are spelt, is left for the cast to judge.
+    # The cast itself checks numbers with an exponent, as doubles and small decimals are spelt.
     pattern = f"^-?({before}{after}|[0-9.]+[eE][+-]?[0-9]+)$"
     return lambda column: _matching(column.cast(TEXT), pattern, kind)
 

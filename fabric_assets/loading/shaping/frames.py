@@ -1,4 +1,4 @@
-"""A batch's rows, column by column, before they have the types of a table; and what is wrong with a row whatever its types."""
+"""A batch's rows -> columns that do not have a table's types yet, and the rows that no table can hold."""
 
 # pyright: reportAttributeAccessIssue=false
 # pyarrow.compute makes its functions while it is imported, where no type checker sees them.
@@ -28,7 +28,7 @@ _PER_MICROSECOND = {"s": 1_000_000, "ms": 1_000, "us": 1}
 
 @dataclass(frozen=True)
 class Fault:
-    """Why a row is rejected: the words of `batches.Reject`."""
+    """The reason why a row is rejected; see `batches.Reject`."""
 
     column: str | None
     reason: str
@@ -37,9 +37,11 @@ class Fault:
 
 @dataclass(frozen=True)
 class Column:
-    """Args:
-    label: its name in the source.
-    parts: one array per type that its values have, each as long as the frame; no row has a value in two of them.
+    """A column of a frame.
+
+    Args:
+        label: its name in the source.
+        parts: one array per type of its values, each as long as the frame; no row has a value in two of them.
     """
 
     label: str
@@ -52,7 +54,7 @@ class Frame:
 
     Args:
         columns: by their names in the warehouse.
-        roots: for each row the position in the batch of the row that it belongs to; None where it is the same.
+        roots: for each row the position in the batch of the row that it belongs to; None if these are the rows of the batch.
     """
 
     table: str
@@ -62,16 +64,16 @@ class Frame:
     is_json: bool = False
 
     def find_rows(self, mask: Any) -> Iterator[int]:
-        """The positions in the batch of the rows that a mask is true for."""
+        """Yield the positions in the batch of the rows that a mask marks."""
         for index in pc.indices_nonzero(mask).to_pylist():
             yield index if self.roots is None else self.roots[index]
 
 
 def build_frame(table: str, rows: pa.Table, names: StreamNames, where: str, *, value_forms: int = CURRENT) -> Frame:
-    """Take an Arrow table as the rows of one table.
+    """Build a frame of an Arrow table.
 
     Raises:
-        DataError: two of its columns have one name.
+        DataError: two of its columns have the same name.
     """
     columns: dict[str, Column] = {}
     if names.is_first:
@@ -86,9 +88,10 @@ def build_frame(table: str, rows: pa.Table, names: StreamNames, where: str, *, v
 
 
 def _refuse_unclear_owner(table: str, rows: pa.Table, names: StreamNames, where: str) -> None:
-    """Fields that fit one column of the release before versions, and meet in a row: it loaded one of them, and did not record which.
+    """Raise an error if two fields fit the same column of release FIRST and both have a value in a row.
 
-    Fields that meet in no row shared the column there, and that goes on as docs/adr/0018 says.
+    That release loaded one of the fields and did not record which. Fields that never have values in the same row shared the column, and
+    still do (docs/adr/0018).
     """
     known = [(path, name) for each, path, name in names.list_columns() if each == table]
     paths, owned = {path for path, _ in known}, {name for _, name in known}
@@ -107,7 +110,7 @@ def _refuse_unclear_owner(table: str, rows: pa.Table, names: StreamNames, where:
 
 
 def _part(column: Any, value_forms: int) -> tuple[Any, ...]:
-    """A column's values out of their wrapping, and what their type cannot hold as texts beside."""
+    """Split a column into its unwrapped values, and the texts of values that its type cannot hold."""
     name = getattr(column.type, "extension_name", "")
     if name == SOURCE_JSON.extension_name or (name == "arrow.json" and value_forms >= 2):
         return _part_json(column.cast(TEXT), keep_json if name == SOURCE_JSON.extension_name else parse_json)
@@ -125,7 +128,7 @@ def _part_json(texts: Any, read: Any) -> tuple[Any, ...]:
 
 
 def _part_times(column: Any) -> tuple[Any, ...]:
-    """Times of day, and apart from them what is none: files hold negative ones, and no warehouse does. 24:00:00 is one."""
+    """Split times into times of day, including 24:00:00, and the texts of others: files may hold negative times, which no warehouse takes."""
     fits = pc.invert(_is_no_time_of_day(column))
     if pc.all(fits, min_count=0).as_py():
         return (column,)
@@ -155,7 +158,7 @@ def build_same_name_error(where: str, first: str, second: str) -> DataError:
 
 
 def find_faults(frame: Frame, *, refuse_nul: bool) -> dict[int, Fault]:
-    """Find the rows that hold what no warehouse column can hold.
+    """Find the rows with values that no warehouse column can hold.
 
     Args:
         refuse_nul: the destination's texts end at a NUL byte.

@@ -1,7 +1,7 @@
 """JSON objects -> flat rows of a stream's table and of one more table per nested list, as dlt's relational normaliser makes them.
 
-The tables and links are dlt's, and so are the names wherever dlt's rule keeps two fields apart; a test holds both against each
-other. Of two keys that become one column dlt keeps the last one, and an object a thousand levels deep ends in a RecursionError.
+Tables and links are the same as dlt's, and so are the names if dlt's rule gives two fields different ones; a test compares them. dlt
+itself loses values here: of two keys that become one column it keeps the last one, and it fails at a thousand nested levels.
 """
 
 import base64
@@ -30,8 +30,10 @@ _Parts = tuple[str, ...]
 
 @dataclass
 class _Table:
-    """Args:
-    roots: for each row the position of the object that it comes from.
+    """The flat rows of one table.
+
+    Args:
+        roots: for each row the position of the object that it comes from.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -43,7 +45,7 @@ class _Level:
 
     Args:
         name: of the table for this position.
-        table: the names that the table's name is made of, by the present rule and by dlt's alone.
+        table: the parts of the table's name, by the present rule and by dlt's alone.
         path: the keys within one row of the table that lead here.
         label: all keys that lead here, for messages.
     """
@@ -59,13 +61,13 @@ class _Level:
         return name
 
     def enter(self, key: str) -> "_Level":
-        """The level of the objects under a key; their fields are columns of the same table."""
+        """Return the level of the objects under a key; their fields are columns of the same table."""
         if key not in self._inner:
             self._inner[key] = _Level(self._names, self.name, self._table, (*self._path, compose(key)), (*self.label, key), self.depth + 1)
         return self._inner[key]
 
     def enter_list(self, key: str) -> "_Level":
-        """The level of a list's items; a table of their own."""
+        """Return the level of a list's items, which have their own table."""
         if key not in self._lists:
             path = (*self._path, compose(key))
             present, former = (*self._table[0], *map(spell_column, path)), (*self._table[1], *map(normalize_column, path))
@@ -81,7 +83,7 @@ class _TooDeep(Exception):
 
 
 class JsonRows:
-    """Flattens the rows of one stream, batch by batch.
+    """The flattener of one stream's rows, batch by batch.
 
     Args:
         with_root: rows of child tables name the root row that they belong to.
@@ -96,13 +98,13 @@ class JsonRows:
         """Flatten objects.
 
         Args:
-            numbers: of each object, counted over the whole load.
+            numbers: the number of each object, counted over the whole load.
 
         Returns:
-            A frame per table, the stream's own first, and by position the objects that cannot be flattened.
+            A frame per table, the stream's own first; and the faults of objects that cannot be flattened, by position.
 
         Raises:
-            DataError: two keys of one object are one name in two Unicode spellings.
+            DataError: two keys of an object are the same name in two Unicode spellings.
         """
         tables: dict[str, _Table] = {self._root.name: _Table()}
         faults: dict[int, Fault] = {}
@@ -129,12 +131,12 @@ class JsonRows:
         if level.depth > MAX_DEPTH:
             raise _TooDeep
         if not items:
-            # A list that is empty in all rows says nothing of its items: no table could have columns for them.
+            # Without items no columns are known, so no table is made.
             return
         table = tables.setdefault(level.name, _Table())
         for index, item in enumerate(items):
             kind = type(item)
-            # A list in a list stands in a table between the two.
+            # A list within a list gets a table between the two.
             flat, lists = self._flatten(item if kind is dict else {_LIST if kind is list else _VALUE: item}, level)
             if self._with_root:
                 flat[ROOT_ID] = root_id
@@ -179,7 +181,7 @@ class JsonRows:
         name = level.add_column(key)
         if name.startswith("_dlt_"):
             raise DataError(
-                f"{self._where}: the source has a field {key!r}, a name that the warehouse keeps for itself",
+                f"{self._where}: the source has a field {key!r}, a name that the platform reserves",
                 remedy="let the source leave the field out, or give it another name",
             )
         self._labels.setdefault((level.name, name), {})[".".join((*level.label, key))] = None
@@ -198,7 +200,7 @@ class JsonRows:
 
 
 def split_by_type(values: list[Any], label: str) -> tuple[tuple[pa.Array, ...], dict[int, Fault]]:
-    """Split a field's values into one array per type, each as long as the list; the type that comes first is the first array's."""
+    """Split a field's values into one array per type, each as long as the list; the first value's type comes first."""
     kinds = dict.fromkeys(map(type, values))
     kinds.pop(type(None), None)
     faults: dict[int, Fault] = {}
@@ -219,7 +221,7 @@ def split_by_type(values: list[Any], label: str) -> tuple[tuple[pa.Array, ...], 
 
 
 def _build_quickly(values: list[Any], kind: type) -> pa.Array | None:
-    """An array of values of one type; None where some of them need a look."""
+    """Build an array of values of one type; None if a value has to be checked by itself."""
     if kind not in _SIMPLE:
         return None
     try:
@@ -233,7 +235,7 @@ def _build_quickly(values: list[Any], kind: type) -> pa.Array | None:
 
 
 def _get_plain(value: Any) -> tuple[Any, pa.DataType | None]:
-    """A value as its array takes it, and that array's type; None for what no column can hold."""
+    """Return a value as its array takes it, and the array's type; None as the type if no column can hold the value."""
     kind = type(value)
     if kind is int:
         if -(2**63) <= value < 2**63:
@@ -245,15 +247,15 @@ def _get_plain(value: Any) -> tuple[Any, pa.DataType | None]:
         return value, TEXT if _is_valid(value) else None
     if kind is bool:
         return value, BOOL
-    # Rows that are no JSON, of a reader that has richer values.
+    # Values that JSON does not have, from readers with richer rows.
     spelt = to_json(value)
     return spelt, TEXT
 
 
 def _describe_fault(value: Any, label: str) -> Fault:
     if isinstance(value, float):
-        return Fault(label, "bad_number", f"{label} holds a number that is none, or that no double can hold")
-    return Fault(label, "bad_text", f"{label} holds half of a surrogate pair, which is no valid text")
+        return Fault(label, "bad_number", f"{label} holds NaN, or a number beyond the range of a double")
+    return Fault(label, "bad_text", f"{label} holds half of a surrogate pair, which is not valid text")
 
 
 def _is_valid(text: str) -> bool:

@@ -1,7 +1,7 @@
-"""A stream's batches -> rows in the shape of its tables, and the rows that cannot take it.
+"""A stream's batches -> rows in the columns and types of its tables, and the rows that do not fit.
 
-A batch is shaped as if its bad rows had never been in it: when rows are found that cannot be loaded, the others are shaped anew
-without them, so that no rejected row makes a column or chooses a type. A batch without bad rows is gone through once.
+A batch is shaped as if it had no bad rows: when some are found, the other rows are shaped again without them. So no rejected row adds
+a column or decides a type. A batch without bad rows is shaped once.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -32,11 +32,11 @@ from fabric_assets.suggestions import build_missing_error
 
 @dataclass(frozen=True)
 class Shaped:
-    """What came of a batch: `read == loaded + len(rejects)`, rows of child tables not counted.
+    """A shaped batch: `read == loaded + len(rejects)`; rows of child tables are not counted.
 
     Args:
-        tables: table -> rows, columns by their names in the warehouse. A column that an earlier batch of the same load made
-            may come with a wider type (bigint, then double): it has to be altered.
+        tables: table -> rows, columns by their names in the warehouse. A column that an earlier batch of the same load has
+            added may come with a wider type (bigint, then double): the table's column must be altered.
     """
 
     tables: dict[str, pa.Table] = field(default_factory=dict)
@@ -46,11 +46,11 @@ class Shaped:
 
 
 class Shaper:
-    """Fits the batches of one stream to its tables; for one thread.
+    """The shaper of one stream's batches, used by one thread.
 
     Args:
-        names: the columns of the stream's fields; their layout is that of the stream's own table and its children's.
-        refuse_nul: whether the destination takes no text with the character NUL.
+        names: the columns of the stream's fields; the layout is that of the stream's own table and its child tables.
+        refuse_nul: whether the destination rejects texts with the character NUL.
         where: tenant, source and stream, for messages.
         value_forms: the version of the forms (value_forms.py) in which the values are written.
     """
@@ -68,7 +68,7 @@ class Shaper:
         self._plan, self._where, self._value_forms = plan, where, value_forms
         self._refuse_nul = refuse_nul
         self._names, layout = names, names.layout
-        # Named first, so that a key has the same column whatever comes with it.
+        # Named first, so that the key's columns do not depend on other fields.
         self._key = {names.get_column(plan.name, (compose(name),)): name for name in plan.key}
         declared = plan.declares_columns
         self._types = TableTypes(
@@ -89,7 +89,7 @@ class Shaper:
 
     @property
     def changes(self) -> list[SchemaChange]:
-        """What is different from the tables as they were, each said once; complete after the last batch."""
+        """The changes to the tables, each once; complete after the last batch."""
         return [*self._names.get_changes(self._types.tables), *self._types.get_changes()]
 
     @property
@@ -98,15 +98,15 @@ class Shaper:
         return self._types.tables
 
     def export_names(self) -> str:
-        """The names of the columns as they are after the last batch, to be kept with the stream's state."""
+        """Export the names of the columns after the last batch, to be saved with the stream's state."""
         return self._names.export(self._types.tables)
 
     def shape(self, batch: Batch) -> Shaped:
         """Fit a batch to the tables.
 
         Raises:
-            DataError: the batch as a whole cannot be loaded: two columns of one name, or a change that the contract forbids.
-            SourceError: the primary key's column is not there.
+            DataError: the whole batch cannot be loaded: two columns have one name, or the contract forbids a change.
+            SourceError: the primary key's column is missing.
         """
         if self._names.problem is not None:
             raise self._names.problem
@@ -126,7 +126,7 @@ class Shaper:
         return Shaped(tables, rejects, read=size + len(batch.rejects), loaded=size - len(faults))
 
     def _attempt(self, rows: pa.Table | list[Row], positions: Sequence[int]) -> tuple[dict[str, pa.Table], dict[int, Fault]]:
-        """Shape all the rows, or find those that are in the way."""
+        """Shape all rows, or return the faults of those that cannot be loaded."""
         if isinstance(rows, list):
             keys = set().union(*rows) - self._seen
             self._names.get_columns(self._plan.name, keys)
@@ -193,15 +193,15 @@ class Shaper:
 
 
 def _find_nested_key(row: Row, label: str) -> Fault | None:
-    """The fault of a key that is no single value, and so has no column of its own."""
+    """Build the fault of a key that is an object or a list, and so has no column."""
     value = row.get(label)
     if not isinstance(value, dict | list):
         return None
-    return Fault(label, "type_mismatch", f"the primary key {label} holds {'an object' if isinstance(value, dict) else 'a list'}, and no single value")
+    return Fault(label, "type_mismatch", f"the primary key {label} holds {'an object' if isinstance(value, dict) else 'a list'}, not a single value")
 
 
 def _dump(row: Row) -> str:
-    """A row as JSON, whatever it holds."""
+    """Write a row as JSON, whatever values it holds."""
     try:
         text = json.dumps(row, ensure_ascii=False, default=str)
         text.encode()

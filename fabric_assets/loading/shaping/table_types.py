@@ -1,8 +1,8 @@
-"""Rows of any type -> rows in their tables' types, with what the stream's contract says where they do not fit.
+"""Rows of any type -> rows in their tables' types; the stream's contract decides about values that do not fit.
 
-The types that a table has are kept; what does not fit goes into a variant column beside (`price__v_text`), as dlt does, stops the
-load, or is rejected. Only a column that this load itself has made may still widen, from whole numbers to broken or larger ones:
-JSON writes 3 and 3.5 in one field and means one type.
+A table keeps its types. A value that does not fit goes into a variant column (`price__v_text`), as in dlt, or it stops the load, or
+its row is rejected. Only a column that this load itself has added may still widen, from whole numbers to fractions or larger ones,
+because in JSON 3 and 3.5 may be values of one field.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -30,17 +30,17 @@ from fabric_assets.rows.variant_columns import is_variant, name_variant
 
 Layout = Mapping[str, Mapping[str, pa.DataType]]
 
-# Past this a double no longer holds every whole number.
+# Up to this a double holds every whole number.
 _LARGEST_EXACT = 2**53
 _LOOKS_LIKE_A_MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}")
 
 
 @dataclass
 class _Draft:
-    """What a batch makes of the tables; it holds once no row of the batch is rejected any more.
+    """The tables' types after a batch; valid once none of the batch's rows is rejected.
 
     Args:
-        made: columns of this load whose type may still widen, and whether all their values so far are exact as doubles.
+        made: columns of this load whose type may still widen -> whether doubles hold all their values so far exactly.
     """
 
     types: dict[str, dict[str, pa.DataType]]
@@ -65,8 +65,8 @@ class TableTypes:
 
     Args:
         key: names of the primary key's columns in the warehouse.
-        newest_by: the column by which the newest row of a key is told.
-        names: the columns of the stream's fields, and the tables as they were.
+        newest_by: the column that tells the newest row of a key.
+        names: the columns of the stream's fields, and the tables before the load.
         declared: the source declares its columns.
     """
 
@@ -94,7 +94,7 @@ class TableTypes:
         return self._now.types
 
     def see(self, columns: Iterable[str]) -> None:
-        """Take note of a batch's fields; a column of the table that no batch has a field for is gone from the source."""
+        """Note a batch's fields. A column of the table that no batch has a field for is gone from the source."""
         self._seen.update(columns)
 
     def get_changes(self) -> list[SchemaChange]:
@@ -107,10 +107,10 @@ class TableTypes:
         return [*self._now.changes.values(), *missing]
 
     def fit(self, frames: Iterable[Frame]) -> tuple[dict[str, pa.Table], dict[int, Fault]]:
-        """Bring rows into their tables' types: all of them, or none and the faults of those that are in the way.
+        """Convert rows to their tables' types: either all rows, or none, with the faults of those that do not fit.
 
         Raises:
-            DataError: the contract forbids what they would change.
+            DataError: the contract forbids a change that they need.
         """
         draft = self._now.copy()
         tables = {frame.table: self._fit_frame(frame, draft) for frame in frames if self._is_welcome(frame, draft)}
@@ -120,12 +120,12 @@ class TableTypes:
         return tables, {}
 
     def _is_seen(self, name: str) -> bool:
-        """A nested object that is NULL has no fields."""
+        """Whether a batch had the column's field, or an object above it: a nested object that is NULL has no fields."""
         parts = name.split(SEPARATOR)
         return any(SEPARATOR.join(parts[:count]) in self._seen for count in range(1, len(parts) + 1))
 
     def _is_welcome(self, frame: Frame, draft: _Draft) -> bool:
-        """Whether a frame has its table, or may make it; one of a new nested list changes the stream's shape as a new column does."""
+        """Whether a frame's table exists or may be added. A new nested list counts as a new column."""
         if frame.table in draft.types or self._stream not in self._layout:
             return True
         if self._contract.columns == "freeze":
@@ -174,7 +174,7 @@ class TableTypes:
         return f", whose name in the warehouse is that of {rival}" if rival is not None else ""
 
     def _fit_column(self, name: str, column: Column, frame: Frame, draft: _Draft) -> tuple[Any, dict[str, tuple[Any, ...]]]:
-        """A column in its table's type, and what goes into variant columns instead."""
+        """Convert a column to its table's type; also return the values for variant columns."""
         kind = self._get_type(name, column, frame, draft)
         if len(column.parts) == 1 and column.parts[0].type == kind:
             return column.parts[0], {}
@@ -207,13 +207,13 @@ class TableTypes:
         fitted = [fit(part, types[name]) for part in column.parts]
         if any(misfits is not None for _, misfits in fitted):
             raise DataError(
-                f"{self._where}: {column.label} does not fit its column, nor does what is left fit the type {get_word(types[name])} of {name}",
+                f"{self._where}: {column.label} does not fit its column, and the remaining values do not fit the type {get_word(types[name])} of {name} either",
                 remedy="load the stream anew with --full-refresh, so that its types are chosen again",
             )
         return pc.coalesce(*(values for values, _ in fitted))
 
     def _get_type(self, name: str, column: Column, frame: Frame, draft: _Draft) -> pa.DataType:
-        """The type of a column, chosen if it is new, widened if this load has made it."""
+        """Return the type of a column; a new column's type is chosen, that of a column of this load may be widened."""
         types, key = draft.types[frame.table], (frame.table, name)
         known = types.get(name)
         if known is None:
@@ -244,10 +244,10 @@ class TableTypes:
 
 
 def _choose(parts: tuple[Any, ...], *, is_json: bool, keeps_spelling: bool, value_forms: int) -> pa.DataType:
-    """The type of a new column: that of its first value, but wide enough for all numbers, and a timestamp where all texts are.
+    """Choose the type of a new column: its first value's type, but wide enough for all numbers, and a timestamp if all texts are.
 
     Args:
-        keeps_spelling: it is a key, in which two spellings of one moment are two values.
+        keeps_spelling: the column is a key, in which two spellings of one time are two values.
     """
     kind = parts[0].type
     first = get_carried_type(kind) or (choose_nested(kind) if value_forms >= 2 else TEXT)
@@ -262,7 +262,7 @@ def _choose(parts: tuple[Any, ...], *, is_json: bool, keeps_spelling: bool, valu
 
 
 def _widen(parts: tuple[Any, ...], *, exact: bool) -> pa.DataType:
-    """The type of a column of whole numbers that also has to take these."""
+    """Return the type of a column of whole numbers that must hold these values too."""
     kinds = {part.type for part in parts if part.null_count < len(part)}
     if DOUBLE in kinds and exact:
         return DOUBLE
@@ -270,7 +270,7 @@ def _widen(parts: tuple[Any, ...], *, exact: bool) -> pa.DataType:
 
 
 def _is_exact(parts: tuple[Any, ...]) -> bool:
-    """Whether doubles hold the whole numbers among the values."""
+    """Whether doubles hold the whole numbers among the values exactly."""
     if any(part.type == LARGE for part in parts):
         return False
     bounds = [pc.min_max(part).as_py() for part in parts if part.type == BIGINT]
@@ -278,7 +278,7 @@ def _is_exact(parts: tuple[Any, ...]) -> bool:
 
 
 def _find_other_spellings(texts: Any) -> Any:
-    """Where a text is a number in another spelling than its own."""
+    """Mark the texts that are numbers, but not in the canonical spelling."""
     is_canonical = pc.and_(pc.match_substring_regex(texts, f"^{CANONICAL_NUMBER}$"), pc.not_equal(texts, "-0"))
     return pc.and_(pc.match_substring_regex(texts, r"^[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?$"), pc.invert(is_canonical))
 
@@ -287,8 +287,8 @@ def _build_other_spelling(label: str) -> Fault:
     return Fault(
         label,
         "other_spelling",
-        f"the primary key {label} is stored as a number, and this spelling of one may be another key (10.10 beside 10.1);"
-        " load the stream anew with --full-refresh, which keeps the keys of a CSV as they are written",
+        f"the primary key {label} is stored as a number, and another spelling of a number may be another key (10.10 and 10.1)."
+        " Load the stream anew with --full-refresh, which keeps the keys of a CSV as they are written",
     )
 
 

@@ -230,7 +230,7 @@ def test_one_key_that_is_no_single_value_rejects_its_row_by_its_kind(api: Api, a
     any_warehouse.load({"contacts": {**ONE_PAGE, "primary_key": "id"}})
     assert any_warehouse.read("select id from contacts") == [(1,)]
     assert any_warehouse.read("select row_number, reason, message from acme_fabric.rejected_rows order by 1") == [
-        (1, "type_mismatch", f"the primary key id holds {kind}, and no single value"),
+        (1, "type_mismatch", f"the primary key id holds {kind}, not a single value"),
         (3, "null_key", "the primary key id is NULL"),
     ]
 

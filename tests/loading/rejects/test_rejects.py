@@ -138,7 +138,7 @@ def test_a_stream_whose_cursor_is_gone_is_loaded_before_it_is_replayed(settings:
     del tenant.source["streams"]["orders"]["cursor"]
     let_evolve(tenant, "orders")
     (refused,) = run_replay(tenant)
-    assert "the cursor that its last load had is gone from the YAML" in refused.error
+    assert "the YAML no longer has the cursor of its last load" in refused.error
     assert tenant.read("orders", "id", "amount") == [(1, 30)]
     tenant.load()
     assert (run_replay(tenant), read_rejects(tenant)) == ([], [])

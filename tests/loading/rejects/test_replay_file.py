@@ -112,7 +112,7 @@ def test_a_row_that_is_still_bad_stays_rejected_and_says_why(settings: Settings,
     assert sorted((bad.row_number, bad.reason) for bad in stream.still_bad) == [(4, "too_low"), (5, "no_value")]
     assert any("-3 is below" in bad.message.replace("'", "") for bad in stream.still_bad)
     assert result.gone == [6]
-    assert result.refused == {5: "it is the same rejected row as line 2", 7: "it names no rejected row in _fabric_reject"}
+    assert result.refused == {5: "duplicate: same rejected row as line 2", 7: "_fabric_reject is empty"}
     assert not result.is_complete
     assert sorted(row["row_number"] for row in export(tenant)) == ["4", "5"]
     assert get_numbers(tenant) == [("jan.csv", "loaded", 4, 2, 2)]
@@ -298,7 +298,7 @@ def test_a_file_that_is_no_export_is_refused(settings: Settings, inbox: Path, tm
     (inbox / "jan.csv").write_text("day,spend\nx,2.5\n2026-01-01,1\n")
     tenant.load()
     (tmp_path / "other.csv").write_text("day,spend\n2026-01-01,1\n")
-    with pytest.raises(DataError, match="it has no column _fabric_reject"):
+    with pytest.raises(DataError, match="the column _fabric_reject, with the ids of the rejected rows, is missing"):
         run(tenant, tmp_path / "other.csv")
     (tmp_path / "open.csv").write_text('day,_fabric_reject\n"2026-01-01,1\n')
     with pytest.raises(DataError, match="the quote opened in line 2 is not closed"):
@@ -307,7 +307,7 @@ def test_a_file_that_is_no_export_is_refused(settings: Settings, inbox: Path, tm
         run(tenant, "quarantine/none.csv")
     tenant.change("drop table acme_raw_shop.ads")
     (stream,) = run(tenant, save(tmp_path / "corrected.csv", export(tenant))).streams
-    assert "its table has gone" in stream.error
+    assert "its table is missing" in stream.error
 
 
 def test_a_plain_replay_names_both_ways(settings: Settings, inbox: Path) -> None:

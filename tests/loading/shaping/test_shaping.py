@@ -211,7 +211,7 @@ def test_text_among_numbers_loses_nothing() -> None:
 
 def test_a_variant_column_that_cannot_take_the_value_either_is_an_error() -> None:
     layout = {"orders": {"v": BIGINT, "v__v_text": BIGINT}}
-    with pytest.raises(DataError, match="v does not fit its column, nor does what is left fit the type bigint of v__v_text"):
+    with pytest.raises(DataError, match="v does not fit its column, and the remaining values do not fit the type bigint of v__v_text either"):
         Warehouse(layout).load(arrow(v=["x"]))
 
 
