@@ -53,7 +53,7 @@ def name(module: Path) -> str:
     return str(module.relative_to(ROOT))
 
 
-def test_every_module_fits_in_the_head() -> None:
+def test_no_module_is_too_long() -> None:
     lengths = {name(module): len(module.read_text(encoding="utf-8").splitlines()) for module in MODULES}
     assert {module: length for module, length in lengths.items() if length > LONGEST} == {}
 
@@ -99,7 +99,7 @@ def get_own_exceptions(module: Path) -> list[str]:
     return [node.name for node in classes if any(isinstance(base, ast.Name) and base.id.endswith(("Error", "Exception")) for base in node.bases)]
 
 
-def test_every_exception_that_leaves_its_room_stands_in_the_one_tree() -> None:
+def test_every_exception_that_leaves_its_package_is_in_errors_py() -> None:
     own = {(get_room(module), exception) for module in MODULES if module.name != "errors.py" for exception in get_own_exceptions(module)}
     foreign = {
         (imported.split(".")[1], imported.rsplit(".", 1)[1])
@@ -256,12 +256,12 @@ def test_the_registry_holds_exactly_the_declared_source_types() -> None:
 
 
 @each_source_type
-def test_a_source_type_is_held_to_the_contract(source_type: str) -> None:
+def test_a_source_type_runs_the_contract_suite(source_type: str) -> None:
     assert source_type in {source.type for source in contract.SOURCES.values()}, "step 6: name a class of the type in tests/contract/kinds.py"
 
 
 @pytest.mark.parametrize("form", get_args(FileFormat))
-def test_a_format_of_files_is_held_to_the_contract(form: str) -> None:
+def test_a_format_of_files_runs_the_contract_suite(form: str) -> None:
     assert form in {source.form for source in contract.SOURCES.values() if issubclass(source, Jsonl) and source.type == "files"}
 
 
@@ -324,7 +324,7 @@ def test_the_kinds_are_exactly_the_declared_destination_types() -> None:
     assert sorted(KINDS) == sorted(DESTINATION_TYPES), "name the type in drivers/kinds.py"
 
 
-def test_a_destination_type_is_held_to_the_contract() -> None:
+def test_a_destination_type_runs_the_contract_suite() -> None:
     held = {destination.type for destination in contract.DESTINATIONS.values()}
     assert held == set(DESTINATION_TYPES), "name a class of the type in tests/contract/kinds.py"
 

@@ -99,7 +99,7 @@ def get_anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", [*PAGES, *DECISIONS], ids=lambda page: page.name)
-def test_every_link_leads_somewhere(page: Path) -> None:
+def test_the_target_of_every_link_exists(page: Path) -> None:
     broken = []
     for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
         if re.match(r"https?://", link) or link.endswith(".png"):

@@ -243,7 +243,7 @@ def ad_marts(tmp_path_factory: pytest.TempPathFactory) -> Marts:
     return expected_ads.compute_ad_marts(inbox)
 
 
-def test_each_dropped_file_meets_its_fate_and_the_marts_hold_what_the_good_rows_add_up_to(first: DemoRun, ad_marts: Marts) -> None:
+def test_each_dropped_file_gets_its_status_and_the_marts_hold_the_totals_of_the_good_rows(first: DemoRun, ad_marts: Marts) -> None:
     tenant = first.get_tenant(ADS)
     fates = {file["name"]: (file["status"], file["reason"], file["rows_read"], file["rows_rejected"]) for file in tenant["files"]}
     assert fates == expected_ads.FATES

@@ -57,7 +57,7 @@ def test_variables_of_the_platform_are_read_once(tmp_path: Path) -> None:
     assert environ["FABRIC_STRICT"] == "1"
 
 
-def test_a_line_that_is_no_variable_is_named_without_its_text_and_the_others_are_read(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_line_is_named_without_its_text_and_the_others_are_read(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     write(tmp_path, '\ufeffONE=1\nhunter2 hunter2\n\n# a comment\nexport TWO = 2 # two\nURL="hunter2\nTHREE=${ONE}3\n\nALONE\n')
     environ: dict[str, str] = {}
     load_env_file(tmp_path, environ)
@@ -94,7 +94,7 @@ for number in range(2):
 """
 
 
-def test_what_dagster_puts_over_the_real_variables_does_not_count(tmp_path: Path) -> None:
+def test_variables_that_dagster_overrides_keep_their_real_values(tmp_path: Path) -> None:
     """As `dagster code-server start` does: the command has the file in its environment before our code runs."""
     write(tmp_path, "SHOP_URL=file\nCRM_TOKEN=file\nFABRIC_STRICT=1\n")
     (tmp_path / "dagster").mkdir()

@@ -13,7 +13,7 @@ def _keep_thresholds() -> Iterator[None]:
     gc.set_threshold(*before)
 
 
-def test_garbage_is_not_searched_for_in_the_block_and_seldom_after_it() -> None:
+def test_garbage_is_not_collected_in_the_block_and_less_often_after_it() -> None:
     gc.set_threshold(700, 10, 10)
     frozen = gc.get_freeze_count()
     with without_garbage_collection():
@@ -24,7 +24,7 @@ def test_garbage_is_not_searched_for_in_the_block_and_seldom_after_it() -> None:
     assert gc.get_freeze_count() >= frozen + len(made)
 
 
-def test_an_import_that_fails_leaves_the_search_on() -> None:
+def test_after_a_failed_import_garbage_is_collected_again() -> None:
     with pytest.raises(ImportError), without_garbage_collection():
         raise ImportError
     assert gc.isenabled()

@@ -73,7 +73,7 @@ def test_the_page_does_what_it_says(tmp_path: Path) -> None:
 
 def read_codes() -> set[str]:
     """Every reason that the import gives a file or a row, from the calls that give it."""
-    places = {"QuarantinedFile": 0, "BadCell": 0, "BadRow": 2, "_build_bad": 1, "add_row": 2, "add": 2}
+    indexes = {"QuarantinedFile": 0, "BadCell": 0, "BadRow": 2, "_build_bad": 1, "add_row": 2, "add": 2}
     # What the grammar of CSV gives.
     codes = {records.BAD_QUOTES, records.UNCLOSED_QUOTE, records.BAD_ENCODING, records.STRAY_LINE_END}
     for file in (CONNECTORS / "csv_import").glob("*.py"):
@@ -81,8 +81,8 @@ def read_codes() -> set[str]:
             if not isinstance(node, ast.Call):
                 continue
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            place = places.get(name)
-            if place is not None and len(node.args) > place and isinstance(argument := node.args[place], ast.Constant) and isinstance(argument.value, str):
+            index = indexes.get(name)
+            if index is not None and len(node.args) > index and isinstance(argument := node.args[index], ast.Constant) and isinstance(argument.value, str):
                 codes.add(argument.value)
     return codes
 

@@ -66,7 +66,7 @@ def test_the_password_inside_of_a_secret_url_is_masked_alone() -> None:
     assert redact('password "hunt er2" refused; given hunt%20er2', [url]) == 'password "***" refused; given ***'
 
 
-def test_short_values_do_not_tear_holes_into_words() -> None:
+def test_short_values_are_not_masked_within_words() -> None:
     assert redact("a table", ["a", ""]) == "a table"
 
 
@@ -177,7 +177,7 @@ def test_whitespace_is_not_taken_for_a_secret_that_has_much_of_it(secret: str) -
     ],
 )
 @pytest.mark.timeout(60)  # A pattern that tries each way to part the escapes would take years.
-def test_a_secret_of_escapes_is_looked_for_in_no_time(secret: str) -> None:
+def test_a_secret_of_escapes_is_searched_quickly(secret: str) -> None:
     for text in (secret[:-1] + "y x", json.dumps(secret)[:-2] + "y x", repr(json.dumps(secret * 20))[:-20], quote(quote(secret))[:-1] + "y x"):
         redact(text * 5, [secret])
 
@@ -193,13 +193,13 @@ def test_a_secret_of_escapes_is_looked_for_in_no_time(secret: str) -> None:
         ("S3cretXgP... is another word", "S3cretXgP... is another word"),
     ],
 )
-def test_what_is_left_of_a_secret_that_was_cut_off_is_masked(text: str, masked: str) -> None:
+def test_the_rest_of_a_cut_off_secret_is_masked(text: str, masked: str) -> None:
     assert redact(text, ["S3cretPgPw77"]) == masked
 
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("filler", ["...", "abcd...", "aaaa...", "a", "aaaaaaaa..."])
-def test_a_long_text_is_looked_through_for_what_was_cut_off_in_no_time(filler: str) -> None:
+def test_a_long_text_is_searched_quickly_for_cut_off_values(filler: str) -> None:
     text = filler * (200_000 // len(filler))
     assert "b" * 300 not in redact(text, ["a" * 3_000 + "b" * 3_000, *(f"abc{number:04}" for number in range(200))])
 
@@ -221,7 +221,7 @@ def test_a_long_text_is_looked_through_for_what_was_cut_off_in_no_time(filler: s
         ("the token of its auth", "the token of its auth"),
     ],
 )
-def test_what_has_the_form_of_a_credential_is_masked_though_nobody_knows_it(text: str, masked: str) -> None:
+def test_an_unknown_text_in_the_form_of_a_credential_is_masked(text: str, masked: str) -> None:
     assert mask(text) == masked
     assert mask(masked) == masked
 
@@ -252,7 +252,7 @@ def test_each_long_line_of_a_key_is_masked_and_short_ones_stay() -> None:
     assert redact("line MIIEvQIBADANBgkqhkiG9w0B, short", [key]) == "line ***, short"
 
 
-def test_what_is_remembered_is_bounded_and_the_newest_stay() -> None:
+def test_the_number_of_remembered_values_is_bounded_and_the_newest_stay() -> None:
     """In a process of its own: what this one remembers is for the other tests, too."""
     program = (
         "from fabric_assets import masking\n"
@@ -278,6 +278,6 @@ def test_threads_may_remember_and_mask_at_once() -> None:
 
 @pytest.mark.parametrize("filler", ["a", "a.", "a-b_", "://", "&", "?", "=", "password", "x=", "'", "token"])
 @pytest.mark.timeout(60)  # A pattern that starts anew at each letter would take an hour.
-def test_a_long_text_is_looked_through_in_no_time(filler: str) -> None:
+def test_a_long_text_is_searched_quickly(filler: str) -> None:
     text = filler * (200_000 // len(filler))
     assert mask(text) == text

@@ -128,7 +128,7 @@ def deal_with(known: FabricError) -> Callable[[], None]:
     return work
 
 
-def test_a_mistake_in_dealing_with_a_refusal_is_ours_and_one_after_an_outage_leaves_the_outage(settings: Settings) -> None:
+def test_a_mistake_while_handling_a_refusal_is_ours_but_after_an_outage_the_outage_is_reported(settings: Settings) -> None:
     tenant = Tenant(settings, {"type": "sql_database", "url": {"file": "shop_url"}, "streams": {"orders": {}}}).config
     after_refusal = build_error(catch(deal_with(DataError("bad rows"))), tenant=tenant, settings=settings, where="acme")
     assert isinstance(after_refusal, InternalError)
@@ -199,7 +199,7 @@ def make_files(data_dir: Path, tenant: str, number: int, *, age: float) -> None:
         os.utime(file, (moment, moment))
 
 
-def test_files_of_more_than_thirty_days_go(tmp_path: Path) -> None:
+def test_files_older_than_thirty_days_are_deleted(tmp_path: Path) -> None:
     make_files(tmp_path, "acme", 1, age=30 * 86_400 + 60)
     make_files(tmp_path, "globex", 1, age=30 * 86_400 - 60)
     prune_tracebacks(tmp_path)
@@ -274,7 +274,7 @@ main()
     assert "load_fleet(" in read_traceback(settings, "", done.stderr)
 
 
-def test_a_fault_in_a_command_for_each_tenant_has_a_file_of_the_tenant_and_holds_up_no_other(settings: Settings, settings_environ: dict[str, str]) -> None:
+def test_a_fault_in_a_command_for_each_tenant_has_a_file_of_the_tenant_and_stops_no_other(settings: Settings, settings_environ: dict[str, str]) -> None:
     for name in ("acme", "globex"):
         text = {"version": 1, "tenant": name, "sources": {"shop": {"type": "sql_database", "url": {"env": "X"}, "streams": {"orders": {}}}}}
         (settings.tenants_dir / f"{name}.yaml").write_text(json.dumps(text))

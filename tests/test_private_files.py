@@ -7,7 +7,7 @@ import pytest
 from fabric_assets.private_files import FileLock
 
 
-def test_one_who_waits_learns_who_holds_the_lock_and_gets_it_next(tmp_path: Path) -> None:
+def test_a_waiting_process_learns_who_holds_the_lock_and_gets_it_next(tmp_path: Path) -> None:
     file, seen = tmp_path / "lock", list[str]()
     holder = FileLock(file)
     holder.note("a longer text than the next")
@@ -24,7 +24,7 @@ def test_one_who_waits_learns_who_holds_the_lock_and_gets_it_next(tmp_path: Path
     FileLock(file, wait=False).release()
 
 
-def test_a_lock_file_that_is_deleted_meanwhile_is_not_made_again(tmp_path: Path) -> None:
+def test_a_lock_file_that_is_deleted_during_a_wait_is_not_created_again(tmp_path: Path) -> None:
     file = tmp_path / "lock"
     holder = FileLock(file)
 
@@ -36,7 +36,7 @@ def test_a_lock_file_that_is_deleted_meanwhile_is_not_made_again(tmp_path: Path)
         assert not file.exists()
 
 
-def test_one_who_gives_up_waiting_leaves_the_lock_to_its_holder(tmp_path: Path) -> None:
+def test_a_process_that_stops_waiting_leaves_the_lock_to_its_holder(tmp_path: Path) -> None:
     def give_up(_: str) -> None:
         raise TimeoutError
 

@@ -41,7 +41,7 @@ def test_the_lock_file_was_resolved_from_these_dependencies() -> None:
     assert locked == {(requirement.name.lower(), requirement.specifier) for requirement in DIRECT}, "run `make lock`"
 
 
-def test_the_oldest_environment_stands_at_every_lower_bound() -> None:
+def test_the_oldest_environment_has_every_lower_bound() -> None:
     pins = dict(line.split(" ;")[0].strip().split("==") for line in (ROOT / "requirements-oldest.txt").read_text().splitlines() if "==" in line)
     # The other extras may not be installed together with embedded-elt, or ask for nothing of ours.
     tested = [*RUNTIME, *DEVELOPMENT, *EXTRAS["embedded-elt"]]
@@ -149,7 +149,7 @@ def write_program(file: Path, script: str) -> None:
     file.chmod(0o755)
 
 
-def test_a_python_that_is_too_old_is_told_in_one_message(tmp_path: Path) -> None:
+def test_a_python_that_is_too_old_is_refused_with_one_message(tmp_path: Path) -> None:
     (tools := tmp_path / "bin").mkdir()
     write_program(tools / "python3", '[ "$1" = --version ] && echo Python 3.10.13 && exit 0\nexit 1')
     result = run_uv(tools, home=tmp_path)
@@ -181,7 +181,7 @@ def test_a_uv_that_is_too_old_is_passed_over(tmp_path: Path) -> None:
     assert result.stderr == f"Installing uv into {tmp_path / 'project'}/.uv\n"
 
 
-def test_no_file_names_this_machine_or_was_left_half_done() -> None:
+def test_no_file_names_this_machine_or_is_unfinished() -> None:
     words = re.compile("|".join(["/wo" + "rk/", "/ro" + "ot/", r"\.lib" + "rary", "TO" + "DO", "FIX" + "ME", "lorem ip" + "sum"]))
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.splitlines()
     found = []

@@ -20,5 +20,5 @@ MANY = [f"table_{number:02}" for number in range(25)]
         ("id", ["i" * 500], "; known: " + "i" * LONGEST_NAME),
     ],
 )
-def test_an_unknown_name_is_told_with_the_nearest_and_the_known_ones(word: str, known: list[str], tail: str) -> None:
+def test_the_error_of_an_unknown_name_lists_the_nearest_and_the_known_names(word: str, known: list[str], tail: str) -> None:
     assert suggest(word, known) == tail

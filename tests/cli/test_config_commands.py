@@ -147,7 +147,7 @@ class TestValidateAgainstDbt:
         write_tenant("acme", ACME + "transform: {select: [staging.shop]}\n")
         write_tenant("globex", ACME.replace("acme", "globex") + "transform:\n  select: [staging.shp]\n")
 
-    def test_models_and_selectors_are_held_against_the_project(self, fabric: Run, parsed_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_models_and_selectors_are_checked_against_the_project(self, fabric: Run, parsed_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("FABRIC_DATA_DIR", str(parsed_project))
         done = fabric("validate", "--json")
         problems = json.loads(done.stdout)
@@ -168,7 +168,7 @@ class TestValidateAgainstDbt:
 
 
 class TestPrepare:
-    def test_what_tenants_select_is_evaluated_once_and_a_wrong_selection_keeps_nobody_else_from_it(
+    def test_selections_are_evaluated_once_and_a_wrong_one_stops_no_other_tenant(
         self, fabric: Run, write_tenant: Write, parsed_project: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("FABRIC_DATA_DIR", str(parsed_project))
@@ -190,7 +190,7 @@ class TestPrepare:
 
 
 class TestSchema:
-    def test_it_prints_the_schema_that_the_repository_holds(self, fabric: Run) -> None:
+    def test_it_prints_the_schema_that_is_in_the_repository(self, fabric: Run) -> None:
         held = ROOT / "schemas" / "tenant.schema.json"
         assert fabric("schema").stdout == held.read_text("utf-8")
 
@@ -238,12 +238,12 @@ class TestList:
             ),
         ],
     )
-    def test_rows_tell_what_is_declared(self, what: str, row: dict[str, object], fabric: Run) -> None:
+    def test_rows_show_what_is_declared(self, what: str, row: dict[str, object], fabric: Run) -> None:
         done = fabric("list", what, "--json")
         # Every tenant has the check of its walls, whatever it declares.
         assert (done.returncode, [found for found in json.loads(done.stdout) if found.get("type") != "isolation"]) == (0, [row])
 
-    def test_a_tenant_without_models_has_none_to_list(self, fabric: Run) -> None:
+    def test_a_tenant_without_models_lists_no_models(self, fabric: Run) -> None:
         assert json.loads(fabric("list", "models", "--json").stdout) == []
 
     def test_the_table_has_a_line_per_row(self, fabric: Run) -> None:
@@ -329,7 +329,7 @@ def test_these_commands_load_neither_dagster_nor_an_engine(arguments: tuple[str,
     assert (done.returncode, done.stderr.strip()) == (0, "")
 
 
-def test_a_mistake_of_the_users_is_two_lines_and_no_traceback(settings_environ: Mapping[str, str], write_tenant: Write) -> None:
+def test_a_users_mistake_is_shown_in_two_lines_without_a_traceback(settings_environ: Mapping[str, str], write_tenant: Write) -> None:
     write_tenant("acme", ACME)
     done = subprocess.run(
         [sys.executable, "-c", "from fabric_assets.cli.main import main; main()", "explain", "acm"], capture_output=True, text=True, check=False
@@ -363,7 +363,7 @@ class TestWarnings:
         (warning,) = json.loads(fabric("validate", "--json").stdout)
         assert (warning["path"], warning["severity"]) == ("sources.shop.streams.events.write_disposition", "warning")
 
-    def test_a_cursor_of_a_database_that_cannot_tell_late_rows_is_warned_of(self, fabric: Run, write_tenant: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_cursor_of_a_database_that_cannot_report_late_rows_is_warned_of(self, fabric: Run, write_tenant: Write, monkeypatch: pytest.MonkeyPatch) -> None:
         cursor = {"primary_key": "id", "cursor": {"field": "at"}}
         lagging = {"primary_key": "id", "cursor": {"field": "at", "lag": "1h"}}
         source = {"type": "sql_database", "url": {"env": "SHOP"}, "streams": {"orders": cursor, "lagging": lagging, "whole": {"primary_key": "id"}}}

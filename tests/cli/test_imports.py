@@ -76,12 +76,12 @@ def find(inbox: Path) -> list[str]:
 
 
 def quarantine(tenant: Shop, inbox: Path) -> str:
-    """Load a file that is quarantined; its place."""
+    """Load a file that is quarantined, and return its path in the inbox."""
     (inbox / "bad.csv").write_text("day,cost\n2026-01-05,1\n")
     tenant.source["streams"]["ads"]["columns"] = {**COLUMNS, "spend": {"type": "decimal", "required": True}}
     tenant.load()
-    (place,) = (path.relative_to(inbox).as_posix() for path in (inbox / "quarantine").glob("*.csv"))
-    return place
+    (path,) = (file.relative_to(inbox).as_posix() for file in (inbox / "quarantine").glob("*.csv"))
+    return path
 
 
 def correct(tenant: Shop) -> None:
@@ -124,7 +124,7 @@ def test_a_file_of_the_inbox_waits_is_found_or_is_being_loaded(tenant: Shop, inb
     assert get_statuses() == [("a.csv", "loaded"), ("b.csv", "loading")]
 
 
-def test_a_warehouse_that_cannot_be_read_is_said_to_be_so(tenant: Shop, inbox: Path, settings: Settings, warehouse: str | None) -> None:
+def test_a_warehouse_that_cannot_be_read_is_reported(tenant: Shop, inbox: Path, settings: Settings, warehouse: str | None) -> None:
     (inbox / "a.csv").write_text(GOOD)
     tenant.load()
     if warehouse:
@@ -146,7 +146,7 @@ def test_a_warehouse_that_cannot_be_read_is_said_to_be_so(tenant: Shop, inbox: P
     assert "acme.duckdb is open in another program" in result.stderr
 
 
-def test_an_inbox_that_cannot_be_looked_at_hides_no_file_of_the_ledger(tenant: Shop, inbox: Path, tmp_path: Path) -> None:
+def test_an_unreachable_inbox_hides_no_file_of_the_ledger(tenant: Shop, inbox: Path, tmp_path: Path) -> None:
     (inbox / "a.csv").write_text(GOOD)
     tenant.load()
     tenant.source["path"] = str(tmp_path / "nowhere")
@@ -157,7 +157,7 @@ def test_an_inbox_that_cannot_be_looked_at_hides_no_file_of_the_ledger(tenant: S
     assert "nowhere does not exist" in result.stderr
 
 
-def test_a_story_tells_all_versions_their_places_and_their_first_bad_rows(tenant: Shop, inbox: Path) -> None:
+def test_a_files_history_shows_all_versions_their_folders_and_their_first_bad_rows(tenant: Shop, inbox: Path) -> None:
     tenant.source["archive"] = True
     tenant.write()
     for day in ("2026-01-01", "2026-01-02"):
@@ -166,7 +166,7 @@ def test_a_story_tells_all_versions_their_places_and_their_first_bad_rows(tenant
     replaced, loaded = json.loads(run("show", "acme", "a.csv", "--json").stdout)
     assert (replaced["status"], loaded["status"]) == ("replaced", "loaded")
     assert (replaced["rejects"], [(row["row_number"], row["reason"]) for row in loaded["rejects"]]) == ([], [(3, "bad_date")])
-    assert [place.startswith("archive/a.") for place in (*replaced["lies_in"], *loaded["lies_in"])] == [True, True]
+    assert [path.startswith("archive/a.") for path in (*replaced["lies_in"], *loaded["lies_in"])] == [True, True]
     shown = run("show", "acme", "a.csv").stdout
     assert "rows: 2 read, 1 loaded, 1 rejected" in shown
     assert "next: fabric rejects export acme --source shop --stream ads" in shown
@@ -174,10 +174,10 @@ def test_a_story_tells_all_versions_their_places_and_their_first_bad_rows(tenant
     assert isinstance(missing.exception, ConfigurationError)
 
 
-def test_a_released_file_is_checked_anew(tenant: Shop, inbox: Path) -> None:
-    place = quarantine(tenant, inbox)
-    story = run("show", "acme", place).stdout
-    assert f"lies in: {place}" in story
+def test_a_released_file_is_checked_again(tenant: Shop, inbox: Path) -> None:
+    quarantined = quarantine(tenant, inbox)
+    story = run("show", "acme", quarantined).stdout
+    assert f"lies in: {quarantined}" in story
     assert "missing_column: it lacks the column spend" in story
     assert "fabric imports release acme bad.csv" in story
     correct(tenant)
@@ -190,28 +190,28 @@ def test_a_released_file_is_checked_anew(tenant: Shop, inbox: Path) -> None:
 
 
 def test_a_release_refuses_to_overwrite_and_names_what_it_cannot_do(tenant: Shop, inbox: Path) -> None:
-    place = quarantine(tenant, inbox)
+    quarantined = quarantine(tenant, inbox)
     (inbox / "bad.csv").write_text(GOOD)
-    result = run("release", "acme", place, "none.csv")
+    result = run("release", "acme", quarantined, "none.csv")
     assert result.exit_code == 1
-    assert f"{place} cannot be moved back: another file named bad.csv is in the inbox" in result.stderr
+    assert f"{quarantined} cannot be moved back: another file named bad.csv is in the inbox" in result.stderr
     assert "no file none.csv is known" in result.stderr
-    assert find(inbox) == ["bad.csv", place, f"{place}.reason.txt"]
+    assert find(inbox) == ["bad.csv", quarantined, f"{quarantined}.reason.txt"]
     assert (inbox / "bad.csv").read_text() == GOOD
     tenant.load()
     # Of the two versions only one is stuck.
     assert "bad.csv is quarantined (missing_column)" in run("retry", "acme", "bad.csv").stderr
     (inbox / "bad.csv").unlink()
-    (inbox / place).unlink()
+    (inbox / quarantined).unlink()
     assert run("release", "acme", "bad.csv").stdout == "bad.csv: the file itself is gone; its entry is deleted\n"
     assert get_statuses() == [("bad.csv", "loaded")]
     assert "only a quarantined file can be released" in run("release", "acme", "bad.csv").stderr
 
 
-def test_a_quarantined_file_that_lies_in_the_archive_is_released_from_there(tenant: Shop, inbox: Path) -> None:
-    place = quarantine(tenant, inbox)
+def test_a_quarantined_file_in_the_archive_is_released_from_there(tenant: Shop, inbox: Path) -> None:
+    quarantined = quarantine(tenant, inbox)
     (inbox / "archive").mkdir()
-    (inbox / place).rename(inbox / place.replace("quarantine", "archive"))
+    (inbox / quarantined).rename(inbox / quarantined.replace("quarantine", "archive"))
     correct(tenant)
     assert run("release", "acme", "bad.csv").stdout == "bad.csv: back in the inbox; the next load checks it again\n"
     assert find(inbox) == ["bad.csv"]
@@ -220,7 +220,7 @@ def test_a_quarantined_file_that_lies_in_the_archive_is_released_from_there(tena
 
 
 @pytest.mark.parametrize("step", ["link", "unlink", "ledger"])
-def test_a_release_that_is_killed_can_be_repeated(tenant: Shop, inbox: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+def test_a_killed_release_can_be_repeated(tenant: Shop, inbox: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     quarantine(tenant, inbox)
     correct(tenant)
 
@@ -228,12 +228,12 @@ def test_a_release_that_is_killed_can_be_repeated(tenant: Shop, inbox: Path, mon
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        place, name = {
+        owner, name = {
             "link": (os, "link"),
             "unlink": (FolderInbox, "remove"),
             "ledger": (import_release._Change, "execute"),
         }[step]
-        patched.setattr(place, name, die)
+        patched.setattr(owner, name, die)
         run("release", "acme", "bad.csv")
     assert ("bad.csv", "quarantined") in get_statuses()
     tenant.load()
@@ -271,13 +271,13 @@ def test_a_released_file_of_a_bucket_goes_back_to_it(tenant: Shop, s3: Bucket, s
     def list_keys() -> list[str]:
         return sorted(entry["Key"].removeprefix("drop/") for entry in s3.client.list_objects_v2(Bucket=s3.name)["Contents"])
 
-    place, reason = list_keys()
-    assert (place.startswith("quarantine/bad."), reason) == (True, f"{place}.reason.txt")
-    # Killed after the copy and before the removal, it lies in both places.
+    quarantined, reason = list_keys()
+    assert (quarantined.startswith("quarantine/bad."), reason) == (True, f"{quarantined}.reason.txt")
+    # Killed after the copy and before the removal, it is in both folders.
     with monkeypatch.context() as patched:
         patched.setattr(BucketInbox, "remove", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         run("release", "acme", "bad.csv")
-    assert list_keys() == ["bad.csv", "bad.csv.done", place, reason]
+    assert list_keys() == ["bad.csv", "bad.csv.done", quarantined, reason]
     assert run("release", "acme", "bad.csv").exit_code == 0
     assert list_keys() == ["bad.csv", "bad.csv.done"]
     tenant.load()

@@ -24,7 +24,7 @@ def two_tenants(settings: Settings, settings_environ: Mapping[str, str], write_t
 
 
 @pytest.mark.usefixtures("two_tenants")
-def test_tenants_whose_walls_hold_are_done() -> None:
+def test_isolated_tenants_exit_with_0() -> None:
     result = CliRunner().invoke(app, ["isolation", "--all"])
     assert result.exit_code == 0
     assert [line.split()[:2] for line in result.stdout.splitlines()[1:3]] == [["acme", "yes"], ["globex", "yes"]]

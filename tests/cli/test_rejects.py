@@ -62,7 +62,7 @@ def read_csv(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
-def test_a_list_says_where_each_row_stands_and_why_it_was_rejected(settings: Settings, inbox: Path, write_tenant: WriteTenant) -> None:
+def test_a_list_shows_the_origin_of_each_row_and_why_it_was_rejected(settings: Settings, inbox: Path, write_tenant: WriteTenant) -> None:
     (inbox / "a.csv").write_text("id,n\n1,2\n3\n")
     write_config(write_tenant)
     load(settings)
@@ -100,7 +100,7 @@ def test_a_row_of_a_table_is_named_by_its_key(settings: Settings, write_tenant: 
     assert "id 7, line 2" in run("list", "acme").stdout
 
 
-def test_a_long_list_says_how_much_of_it_is_shown(settings: Settings, inbox: Path, write_tenant: WriteTenant) -> None:
+def test_a_long_list_says_how_many_rows_are_shown(settings: Settings, inbox: Path, write_tenant: WriteTenant) -> None:
     (inbox / "a.csv").write_text("id,n\n1,2\n" + "3\n" * 5)
     write_config(write_tenant)
     load(settings)
@@ -109,7 +109,7 @@ def test_a_long_list_says_how_much_of_it_is_shown(settings: Settings, inbox: Pat
     assert "acme: the first 2 of 5 rejected rows" in shown.stderr
 
 
-def test_tenants_without_rejected_rows_have_none_to_show(write_tenant: WriteTenant) -> None:
+def test_tenants_without_rejected_rows_show_no_rows(write_tenant: WriteTenant) -> None:
     write_config(write_tenant)
     for command in ("list", "replay"):
         result = run(command, "acme")
@@ -170,7 +170,7 @@ def test_a_negative_decimal_stays_a_number(settings: Settings, inbox: Path, writ
     assert (row["price"], row["note"]) == ("-1.50", "'-1.50")
 
 
-def test_an_export_to_a_file_is_for_its_owner_and_says_what_it_holds(settings: Settings, inbox: Path, write_tenant: WriteTenant, tmp_path: Path) -> None:
+def test_an_exported_file_is_private_and_its_content_is_reported(settings: Settings, inbox: Path, write_tenant: WriteTenant, tmp_path: Path) -> None:
     (inbox / "a.csv").write_text("id,n\n1,2\n=3\n")
     write_config(write_tenant)
     load(settings)
@@ -186,7 +186,7 @@ def test_an_export_to_a_file_is_for_its_owner_and_says_what_it_holds(settings: S
         assert re.search("cannot be written: .*\n  remedy: name a file in a folder", str(run("export", "acme", "--out", str(nowhere)).exception))
 
 
-def test_a_replay_says_what_came_of_each_stream(settings: Settings, inbox: Path, write_tenant: WriteTenant) -> None:
+def test_a_replay_reports_the_result_of_each_stream(settings: Settings, inbox: Path, write_tenant: WriteTenant) -> None:
     write_config(write_tenant, schema_contract="discard")
     (inbox / "a.csv").write_text("id,n\n1,2\n")
     load(settings)
@@ -215,7 +215,7 @@ def test_a_misspelt_name_is_answered_with_the_nearest(write_tenant: WriteTenant,
     assert f"'{value}'; did you mean '{nearest}'?" in str(error)
 
 
-def test_a_broken_tenant_does_not_hold_up_the_others(settings: Settings, inbox: Path, write_tenant: WriteTenant) -> None:
+def test_a_broken_tenant_does_not_stop_the_others(settings: Settings, inbox: Path, write_tenant: WriteTenant) -> None:
     (inbox / "a.csv").write_text("id,n\n1,2\n3\n")
     write_config(write_tenant)
     write_tenant("broken", {"sources": {"shop": {"type": "nothing"}}})

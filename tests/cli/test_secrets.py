@@ -98,7 +98,7 @@ def test_an_empty_value_is_refused() -> None:
     assert "the value is empty" in err
 
 
-def test_without_keys_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_keys_the_remedy_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FABRIC_SECRET_KEYS")
     code, _, err = run("set", "acme", "key", stdin=CANARY)
     assert code == 2
@@ -112,7 +112,7 @@ def test_a_removed_secret_is_gone(settings: Settings) -> None:
     assert run("list", "acme", "--json")[1] == '[{"tenant": "acme", "secrets": []}]\n'
 
 
-def test_a_tenant_that_has_gone_is_refused_by_name_and_left_out_of_all(settings: Settings, write_tenant: Callable[..., Path]) -> None:
+def test_an_offboarded_tenant_is_refused_by_name_and_left_out_of_all(settings: Settings, write_tenant: Callable[..., Path]) -> None:
     for tenant in ("acme", "globex", "initech"):
         write_tenant(tenant, {})
     open_journal("globex", settings.data_dir, {})
@@ -124,7 +124,7 @@ def test_a_tenant_that_has_gone_is_refused_by_name_and_left_out_of_all(settings:
     assert list_sealed_tenants(settings) == ("acme", "initech")
 
 
-def test_the_store_of_a_tenant_that_is_going_is_left_as_it_is_and_the_others_are_rotated(settings: Settings) -> None:
+def test_the_store_of_a_tenant_that_is_being_offboarded_is_unchanged_and_the_others_are_rotated(settings: Settings) -> None:
     for tenant in ("acme", "globex"):
         write_secret(tenant, "key", CANARY, settings=settings)
     open_journal("acme", settings.data_dir, {})

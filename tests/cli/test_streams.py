@@ -36,13 +36,13 @@ def test_a_full_disk_behind_the_output_is_one_message(environ: dict[str, str], c
 
 
 @pytest.mark.parametrize(("closed", "code"), [(">&-", 0), ("2>&-", 0), (">&- 2>&- <&-", 0)])
-def test_closed_streams_are_no_error(environ: dict[str, str], closed: str, code: int) -> None:
+def test_closed_streams_are_not_an_error(environ: dict[str, str], closed: str, code: int) -> None:
     result = run(f'"$FABRIC" list streams {closed}', environ)
     assert result.returncode == code
     assert "Traceback" not in result.stdout + result.stderr
 
 
-def test_a_reader_that_has_gone_needs_no_more(environ: dict[str, str]) -> None:
+def test_a_closed_pipe_ends_the_output_without_an_error(environ: dict[str, str]) -> None:
     result = run('"$FABRIC" schema | head -1', environ)
     assert (result.stdout, result.stderr) == ("{\n", "")
 
@@ -54,7 +54,7 @@ def test_letters_that_the_terminal_lacks_are_escaped(environ: dict[str, str], op
     assert "\\xdcn\\xefcode \\u2713" in result.stdout
 
 
-def test_a_folder_that_is_gone_is_named_as_the_cause(environ: dict[str, str], tmp_path: Path) -> None:
+def test_a_deleted_current_folder_is_named_as_the_cause(environ: dict[str, str], tmp_path: Path) -> None:
     result = run(f'mkdir "{tmp_path}/gone" && cd "{tmp_path}/gone" && rmdir "{tmp_path}/gone" && "$FABRIC" list streams', environ)
     assert result.returncode == 2
     assert result.stderr == "error: the current folder does not exist any more\n  remedy: change to a folder that exists\n"

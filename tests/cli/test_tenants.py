@@ -26,11 +26,11 @@ def test_names_and_globs_are_resolved_in_order_and_once(fleet: Fleet) -> None:
     assert get_tenants(fleet, ["globex", "acme*", "acme"], all_=False) == ("acme", "acme_two", "globex")
 
 
-def test_all_is_every_tenant_the_broken_ones_too(fleet: Fleet) -> None:
+def test_all_is_every_tenant_also_the_broken_ones(fleet: Fleet) -> None:
     assert get_tenants(fleet, None, all_=True) == ("acme", "acme_two", "globex", "initech")
 
 
-def test_nothing_named_is_refused(fleet: Fleet) -> None:
+def test_a_command_without_a_tenant_is_refused(fleet: Fleet) -> None:
     with pytest.raises(ConfigurationError, match="name at least one tenant, or use --all"):
         get_tenants(fleet, [], all_=False)
 
@@ -48,7 +48,7 @@ def test_a_fleet_is_narrowed_to_names(fleet: Fleet) -> None:
 
 
 @pytest.mark.usefixtures("settings_environ")
-def test_what_goes_wrong_with_one_tenant_holds_up_no_other(write_tenant: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_of_one_tenant_stops_no_other(write_tenant: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("acme", "globex", "initech"):
         write_tenant(name, {})
     done = list[str]()

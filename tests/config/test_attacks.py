@@ -64,7 +64,7 @@ def serve(settings: Settings) -> tuple[list[str], dict[str, str]]:
 
 @pytest.mark.timeout(60)  # Milliseconds, in truth; what grows with the square of the file, or worse, takes minutes.
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_a_hostile_file_is_refused_at_once_and_alone(attack: str, settings: Settings, write_tenant: Callable[..., Path]) -> None:
+def test_a_hostile_file_is_refused_at_once_and_stops_no_other_tenant(attack: str, settings: Settings, write_tenant: Callable[..., Path]) -> None:
     data, words = ATTACKS[attack]
     write_tenant("good", {})
     (settings.tenants_dir / "evil.yaml").write_bytes(data)
@@ -83,7 +83,7 @@ def test_a_word_stays_the_word_that_was_written(written: str, settings: Settings
     assert load_fleet(settings).tenants["good"].config.display_name == written
 
 
-def test_what_is_no_plain_file_is_refused_without_waiting_for_it(settings: Settings, write_tenant: Callable[..., Path]) -> None:
+def test_a_folder_pipe_or_device_is_refused_without_waiting_for_it(settings: Settings, write_tenant: Callable[..., Path]) -> None:
     write_tenant("good", {})
     os.mkfifo(settings.tenants_dir / "a_pipe.yaml")
     (settings.tenants_dir / "a_folder.yaml").mkdir()
@@ -165,7 +165,7 @@ HOSTILE_FILES = [
 ]
 
 
-def test_hostile_file_names_are_refused_each_and_nobody_else(settings: Settings, write_tenant: Callable[..., Path]) -> None:
+def test_each_hostile_file_name_is_refused_and_other_tenants_load(settings: Settings, write_tenant: Callable[..., Path]) -> None:
     """Among them two that dlt would make one name with a sound tenant, and two that look the same."""
     for name in ("acme", "acme_1"):
         write_tenant(name, {})
@@ -188,7 +188,7 @@ def test_a_hostile_name_of_a_part_is_refused(kind: str, name: str, settings: Set
     assert {"source": "sources", "stream": "streams", "schedule": "schedules"}[kind] in broken["evil"]
 
 
-def test_the_code_location_loads_the_others_while_all_attacks_lie_there(
+def test_the_code_location_loads_other_tenants_beside_all_hostile_files(
     settings: Settings, settings_environ: Mapping[str, str], write_tenant: Callable[..., Path]
 ) -> None:
     """As Dagster does it, in a process of its own."""
@@ -223,7 +223,7 @@ def test_a_name_that_is_accepted_is_spelt_by_dlt_as_it_is(name: str) -> None:
 
 @given(st.binary(max_size=300))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_bytes_at_all_make_the_loader_fail(tmp_path: Path, data: bytes) -> None:
+def test_no_bytes_make_the_loader_raise(tmp_path: Path, data: bytes) -> None:
     file = tmp_path / "evil.yaml"
     file.write_bytes(data)
     fleet = load_fleet(Settings(tmp_path, tmp_path, tmp_path))
@@ -251,7 +251,7 @@ YAML = st.recursive(
 
 @given(st.dictionaries(st.sampled_from(["sources", "checks", "schedules", "transform", "destination", "extends", "owners", "timezone"]), YAML, max_size=4))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-def test_values_of_any_shape_give_problems_with_a_place(tmp_path: Path, body: dict[str, object]) -> None:
+def test_values_of_any_shape_give_problems_with_line_and_column(tmp_path: Path, body: dict[str, object]) -> None:
     import yaml
 
     file = tmp_path / "evil.yaml"

@@ -66,5 +66,5 @@ def test_usual_crons_are_accepted(cron: str) -> None:
         ("٣ * * * *", "takes *, numbers"),
     ],
 )
-def test_a_wrong_cron_is_told_what_is_wrong(cron: str, words: str) -> None:
+def test_the_error_of_a_wrong_cron_says_what_is_wrong(cron: str, words: str) -> None:
     assert words in (get_cron_error(cron) or "")

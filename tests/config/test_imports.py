@@ -39,7 +39,7 @@ def test_a_source_has_defaults_that_fit_what_people_drop() -> None:
     assert CsvStream.model_validate({**STREAM, "primary_key": "day"}).disposition == "merge"
 
 
-def test_names_are_folded_and_a_columns_own_name_is_one_of_them() -> None:
+def test_names_are_folded_and_include_the_columns_own_name() -> None:
     stream = CsvStream.model_validate({"glob": "*", "mapping": {" Spend  (EUR) ": "ad_spend"}, "columns": {"ad_spend": {}, "day": {}}})
     assert stream.get_names() == {"ad_spend": "ad_spend", "ad spend": "ad_spend", "day": "day", "spend (eur)": "ad_spend"}
 

@@ -1,4 +1,4 @@
-"""From a folder of YAML to a fleet: layers, places, filters, names that clash."""
+"""From a folder of YAML to a fleet: layers, origins, filters, names that clash."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -75,21 +75,21 @@ def test_layers_merge_by_key_and_the_upper_one_wins(acme: Settings) -> None:
 def test_each_value_knows_the_file_and_line_that_it_comes_from(acme: Settings) -> None:
     loaded = load_fleet(acme).tenants["acme"]
 
-    def place(*path: str | int) -> tuple[str, int, int]:
+    def find_origin(*path: str | int) -> tuple[str, int, int]:
         origin = loaded.get_origin(*path)
         return str(origin.file.relative_to(acme.tenants_dir)), origin.line, origin.column
 
-    assert place("version") == ("_defaults.yaml", 1, 1)
-    assert place("destination", "url") == ("_defaults.yaml", 3, 31)
-    assert place("sources", "shop", "type") == ("_templates/shop.yaml", 3, 5)
-    assert place("sources", "shop", "timeout") == ("_templates/fast.yaml", 1, 18)
-    assert place("sources", "shop", "streams", "orders") == ("acme.yaml", 6, 7)
-    assert place("sources", "shop", "streams", "orders", "primary_key") == ("_templates/shop.yaml", 7, 16)
-    assert place("sources", "shop", "streams", "orders", "cursor", "lag") == ("acme.yaml", 7, 18)
-    assert place("extends", 1) == ("acme.yaml", 2, 17)
+    assert find_origin("version") == ("_defaults.yaml", 1, 1)
+    assert find_origin("destination", "url") == ("_defaults.yaml", 3, 31)
+    assert find_origin("sources", "shop", "type") == ("_templates/shop.yaml", 3, 5)
+    assert find_origin("sources", "shop", "timeout") == ("_templates/fast.yaml", 1, 18)
+    assert find_origin("sources", "shop", "streams", "orders") == ("acme.yaml", 6, 7)
+    assert find_origin("sources", "shop", "streams", "orders", "primary_key") == ("_templates/shop.yaml", 7, 16)
+    assert find_origin("sources", "shop", "streams", "orders", "cursor", "lag") == ("acme.yaml", 7, 18)
+    assert find_origin("extends", 1) == ("acme.yaml", 2, 17)
 
 
-def test_a_default_stands_where_the_key_above_it_does(acme: Settings) -> None:
+def test_the_origin_of_a_default_is_that_of_the_key_above_it(acme: Settings) -> None:
     loaded = load_fleet(acme).tenants["acme"]
     assert loaded.get_origin("sources", "shop", "streams", "stores", "cursor", "lag") == loaded.get_origin("sources", "shop", "streams", "stores")
     assert loaded.get_origin("schedules").line == 1
@@ -98,7 +98,7 @@ def test_a_default_stands_where_the_key_above_it_does(acme: Settings) -> None:
     assert len(loaded.origins) == len(list(loaded.origins)) > 20
 
 
-def test_a_problem_found_later_is_shown_at_its_place(acme: Settings) -> None:
+def test_a_problem_found_later_is_shown_at_its_line(acme: Settings) -> None:
     problem = load_fleet(acme).tenants["acme"].make_problem(("sources", "shop", "streams", "stores"), "is not there")
     assert str(problem).splitlines()[1:] == ["          stores: {primary_key: id}", "          ^"]
     assert problem.path == "sources.shop.streams.stores"
@@ -120,7 +120,7 @@ def test_a_list_replaces_the_list_below_it(settings: Settings, write_tenant: Wri
     assert load_fleet(settings).tenants["acme"].config.owners == ("team:growth",)
 
 
-def test_yml_is_a_tenant_too_and_other_files_are_none(settings: Settings, write_tenant: Write) -> None:
+def test_a_yml_file_is_a_tenant_and_other_files_are_not(settings: Settings, write_tenant: Write) -> None:
     write_tenant("acme", {}).rename(settings.tenants_dir / "acme.yml")
     for name in ("_notes.yaml", ".hidden.yaml", "README.md", "acme.json"):
         (settings.tenants_dir / name).write_text("{")
@@ -162,13 +162,11 @@ class TestFilter:
     def test_a_glob_may_match_nothing_beside_one_that_does(self, fleet_of: Callable[..., list[str]]) -> None:
         assert fleet_of("z*", "globex") == ["globex"]
 
-    def test_a_name_that_is_not_there_is_refused(self, fleet_of: Callable[..., list[str]]) -> None:
+    def test_an_unknown_name_is_refused(self, fleet_of: Callable[..., list[str]]) -> None:
         with pytest.raises(ConfigurationError, match="names 'globx', and there is no such tenant; did you mean 'globex'"):
             fleet_of("acme", "globx")
 
-    def test_globs_that_leave_nothing_are_a_part_of_the_fleet_that_is_empty_yet(
-        self, fleet_of: Callable[..., list[str]], caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_globs_that_match_no_tenant_give_an_empty_fleet(self, fleet_of: Callable[..., list[str]], caplog: pytest.LogCaptureFixture) -> None:
         assert fleet_of("x*", "[y-z]*") == []
         assert caplog.messages == ["FABRIC_TENANTS=x*,[y-z]* matches no tenant: this code location is empty"]
         caplog.clear()
@@ -182,7 +180,7 @@ def declare(*names: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("served", ["acme", "acme_raw_b"])
-def test_names_clash_with_tenants_of_other_code_locations_too(served: str, settings: Settings, write_tenant: Write) -> None:
+def test_names_also_clash_with_tenants_of_other_code_locations(served: str, settings: Settings, write_tenant: Write) -> None:
     write_tenant("acme", declare("b_raw_c"))
     write_tenant("acme_raw_b", declare("c"))
     fleet = load_fleet(replace(settings, tenants=(served,)))
@@ -206,21 +204,21 @@ def test_names_clash_with_tenants_of_other_code_locations_too(served: str, setti
         ("inbox/acme", "s3://inbox/acme", None),
     ],
 )
-def test_no_inbox_is_anothers_or_lies_in_one(path: str, other: str, hows: tuple[str, str] | None, settings: Settings, write_tenant: Write) -> None:
-    for tenant, place in (("acme", path), ("globex", other)):
+def test_an_inbox_must_not_be_or_lie_in_another_inbox(path: str, other: str, hows: tuple[str, str] | None, settings: Settings, write_tenant: Write) -> None:
+    for tenant, inbox in (("acme", path), ("globex", other)):
         stream = {"glob": "*.csv", "columns": {"day": {}}}
-        source = {"type": "csv_import", "path": place.format(data=settings.data_dir.resolve()), "streams": {"ads": stream}}
+        source = {"type": "csv_import", "path": inbox.format(data=settings.data_dir.resolve()), "streams": {"ads": stream}}
         write_tenant(tenant, {"sources": {"ads": source}})
     broken = load_fleet(settings).broken
     told = {tenant: problem.message.partition(",")[0] for tenant, (problem,) in broken.items()}
     wanted = zip(("acme", "globex"), hows or (), (other, path), strict=False)
-    assert told == {tenant: f"{how} {place.format(data=settings.data_dir.resolve())}" for tenant, how, place in wanted}
+    assert told == {tenant: f"{how} {inbox.format(data=settings.data_dir.resolve())}" for tenant, how, inbox in wanted}
     assert [problem.path for (problem,) in broken.values()] == ["sources.ads.path"] * len(told)
 
 
 @pytest.mark.parametrize("served", ["*", "globex"])
 @pytest.mark.parametrize(("path", "how"), [("inbox/acme/globex", "lies in"), ("inbox//acme/", "is"), ("inbox", "holds"), ("inbox/acme_two", None)])
-def test_no_inbox_shares_the_folder_of_another_tenants_name(path: str, how: str | None, served: str, settings: Settings, write_tenant: Write) -> None:
+def test_an_inbox_must_not_be_the_folder_of_another_tenants_name(path: str, how: str | None, served: str, settings: Settings, write_tenant: Write) -> None:
     write_tenant("acme", {})
     source = {"type": "csv_import", "path": path, "streams": {"ads": {"glob": "*.csv", "columns": {"day": {}}}}}
     write_tenant("globex", {"sources": {"ads": source}})
@@ -243,7 +241,7 @@ def test_no_inbox_shares_the_folder_of_another_tenants_name(path: str, how: str 
         ("exports", "inbox/globex", None),
     ],
 )
-def test_a_tenant_that_reads_anothers_inbox_is_refused_and_the_other_is_not(
+def test_a_tenant_that_reads_another_tenants_inbox_is_refused_and_the_other_is_not(
     path: str, other: str, how: str | None, settings: Settings, write_tenant: Write
 ) -> None:
     data = settings.data_dir.resolve()
@@ -263,7 +261,7 @@ def test_a_tenant_may_read_its_own_inbox(settings: Settings, write_tenant: Write
     assert load_fleet(settings).broken == {}
 
 
-def test_where_all_tenants_have_one_inbox_each_is_told_once(settings: Settings, write_tenant: Write) -> None:
+def test_if_all_tenants_share_an_inbox_each_gets_one_problem(settings: Settings, write_tenant: Write) -> None:
     for number in range(20):
         source = {"type": "csv_import", "path": "inbox", "streams": {"ads": {"glob": "*.csv", "columns": {"day": {}}}}}
         write_tenant(f"acme{number}", {"sources": {"ads": source}})
@@ -271,7 +269,7 @@ def test_where_all_tenants_have_one_inbox_each_is_told_once(settings: Settings, 
     assert [len(problems) for problems in broken.values()] == [1] * 20
 
 
-def test_alike_names_that_share_nothing_are_no_clash(settings: Settings, write_tenant: Write) -> None:
+def test_similar_names_that_share_nothing_do_not_clash(settings: Settings, write_tenant: Write) -> None:
     write_tenant("acme", declare("b", "b_b"))
     write_tenant("acme_raw", declare("b"))
     write_tenant("acme_raw_b", declare("b"))
@@ -309,11 +307,11 @@ def test_plain_words_are_what_yaml_1_2_says_and_nothing_is_guessed(text: str, va
 
 
 @pytest.mark.parametrize("text", ["0s", "30s", "90s", "5m", "26h", "7d", "36h"])
-def test_a_duration_is_written_as_it_is_read(text: str) -> None:
+def test_a_duration_is_written_in_the_form_that_is_read(text: str) -> None:
     assert parse_duration(format_duration(parse_duration(text))) == parse_duration(text)
 
 
 @pytest.mark.parametrize("text", ["5", "5 m", "-5m", "1.5h", "1w", "", "m", "1234567s", 5, None, True])
-def test_what_is_no_duration_is_refused(text: object) -> None:
+def test_a_wrong_duration_is_refused(text: object) -> None:
     with pytest.raises(ValueError, match="a whole number and a unit"):
         parse_duration(text)

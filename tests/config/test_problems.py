@@ -42,18 +42,18 @@ def get_line(text: str, line: int, column: int) -> str:
         ("url: {env: WAREHOUSE_URL}", 1, "url: {env: WAREHOUSE_URL}"),
     ],
 )
-def test_secrets_are_masked_wherever_they_stand(text: str, line: int, shown: str) -> None:
+def test_secrets_are_masked_at_any_position(text: str, line: int, shown: str) -> None:
     assert get_line(text, line, 1) == shown
     assert SECRET not in get_snippet(text, (line, 1))
 
 
-def test_the_caret_moves_with_what_a_mask_takes_away() -> None:
+def test_the_caret_moves_when_a_mask_shortens_the_line() -> None:
     text = "a: {password: a very long password, typo: 1}"
     quoted, caret = get_snippet(text, (1, text.index("typo") + 1)).splitlines()
     assert quoted[caret.index("^") :].startswith("typo: 1}")
 
 
-def test_a_long_line_is_quoted_around_the_place() -> None:
+def test_a_long_line_is_quoted_around_the_column() -> None:
     text = f"x: [{', '.join(f'item{number}' for number in range(200))}]"
     quoted, caret = get_snippet(text, (1, text.index("item150") + 1)).splitlines()
     assert len(quoted) < 180
@@ -66,11 +66,11 @@ def test_a_value_that_is_hidden_by_name_is_masked_though_its_key_sounds_harmless
     assert get_snippet("name: hunter2", (1, 7), hide=True).splitlines()[0].strip() == "name: ***"
 
 
-def test_characters_that_steer_terminals_are_replaced() -> None:
+def test_characters_that_control_terminals_are_replaced() -> None:
     assert get_line('name: "\u202ex"', 1, 1) == 'name: "�x"'
 
 
-def test_a_place_outside_of_the_file_has_no_snippet() -> None:
+def test_a_line_outside_of_the_file_has_no_snippet() -> None:
     assert get_snippet("a: 1", (5, 1)) == ""
 
 
@@ -80,5 +80,5 @@ def test_keys_that_sound_like_secrets(key: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["primary_key", "base_url", "table", "cursor", "stream", "orders", "tenant", "schema", "columns"])
-def test_keys_that_do_not(key: str) -> None:
+def test_keys_that_do_not_sound_like_secrets(key: str) -> None:
     assert not is_secret_key(key)

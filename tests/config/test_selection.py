@@ -31,11 +31,11 @@ def test_a_selection_names_exactly_its_assets_in_the_graphs_order(target, expect
 @pytest.mark.parametrize(
     ("target", "hint"), [(["mart"], "did you mean 'marts'"), (["raw/shop/order"], "did you mean 'raw/shop/orders'"), (["+"], "matches no asset")]
 )
-def test_a_selection_that_matches_nothing_says_what_is_near(target, hint):
+def test_a_selection_that_matches_nothing_suggests_a_similar_one(target, hint):
     with pytest.raises(ConfigurationError, match=hint):
         select_keys(PARENTS, "acme", target)
 
 
-def test_part_of_a_name_is_no_selection():
+def test_a_part_of_a_name_selects_nothing():
     with pytest.raises(ConfigurationError):
         select_keys(PARENTS, "acme", ["raw/sho"])

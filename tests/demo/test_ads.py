@@ -16,7 +16,7 @@ def inbox(tmp_path: Path) -> Path:
     return tmp_path / "ads"
 
 
-def test_every_file_has_a_fate_and_is_older_than_the_one_it_comes_before(inbox: Path) -> None:
+def test_every_file_has_an_expected_result_and_is_older_than_the_next(inbox: Path) -> None:
     files = sorted(inbox.iterdir(), key=lambda file: file.stat().st_mtime)
     assert [file.name for file in files] == list(FATES)
     assert (inbox / "2018-09.csv").read_bytes() == (inbox / "2018-09 (1).csv").read_bytes()
@@ -47,7 +47,7 @@ def test_files_that_a_load_has_moved_on_are_not_dropped_again(inbox: Path) -> No
     assert list(inbox.iterdir()) == []
 
 
-def test_an_inbox_that_was_cut_off_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_incomplete_inbox_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as broken:
         broken.setattr(ads, "build_workbook", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):

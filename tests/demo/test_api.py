@@ -72,7 +72,7 @@ def get_error(url: str, token: str | None = "open-sesame") -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("token", [None, "", "open-sesam", "open-sesame2"])
-def test_without_the_right_token_nobody_gets_in(url: str, token: str | None) -> None:
+def test_requests_without_the_right_token_are_refused(url: str, token: str | None) -> None:
     assert get_error(f"{url}/orders", token) == (401, "a valid bearer token is needed")
 
 

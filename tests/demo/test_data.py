@@ -53,14 +53,14 @@ def test_database_and_exports_hold_the_generators_rows(shop: DemoShop) -> None:
     assert customers == list(read_table(shop.raw, "customers"))
 
 
-def test_secrets_are_the_owners_alone(shop: DemoShop) -> None:
+def test_secrets_are_readable_by_their_owner_only(shop: DemoShop) -> None:
     assert (shop.folder / "shop_url").read_text() == f"sqlite:///{shop.database}"
     assert len(shop.api_token.read_text()) > 30
     assert {file.stat().st_mode & 0o777 for file in (shop.folder / "shop_url", shop.api_token)} == {0o600}
     assert shop.folder.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_year_that_is_there_is_not_made_again(data_dir: Path, shop: DemoShop) -> None:
+def test_an_existing_year_is_not_made_again(data_dir: Path, shop: DemoShop) -> None:
     before, lines = shop.database.stat().st_mtime_ns, []
     assert prepare_demo(data_dir, report=lines.append) == shop
     assert shop.database.stat().st_mtime_ns == before
@@ -68,7 +68,7 @@ def test_a_year_that_is_there_is_not_made_again(data_dir: Path, shop: DemoShop) 
 
 
 @AT_FULL_LENGTH
-def test_a_make_that_was_cut_off_is_made_anew(data_dir: Path, shop: DemoShop) -> None:
+def test_an_interrupted_year_is_made_again(data_dir: Path, shop: DemoShop) -> None:
     (shop.folder / "made.json").write_text('{"layout"')
     cut_off = data_dir / "demo.part-xyz"
     cut_off.mkdir()

@@ -64,7 +64,7 @@ def test_a_second_run_says_that_it_was_incremental_and_what_was_new() -> None:
     assert "Incremental: 953 of 145,720 rows were loaded, those that are new, changed or without a cursor; 12 are new." in lines
 
 
-def test_a_run_that_loads_everything_once_more_is_not_called_incremental() -> None:
+def test_a_run_that_loads_everything_again_is_not_called_incremental() -> None:
     lines = show(make_row("demo_database", loaded=0, new_rows=0), make_row("demo_files", new_rows=0), agree=True)
     assert "Loaded anew, not incrementally: demo_files." in lines
     assert not any("Incremental" in line for line in lines)

@@ -45,15 +45,15 @@ class Fleet:
         self.folder = Path(tempfile.mkdtemp(prefix="fabric-fleet-"))
         self.port = get_free_port()
         self._tenants, self._variables = tenants, variables
-        self._environment = {name: self.place(value) for name, value in read_env_file(DEPLOY / "example.env").items()} | {"DAGSTER_POSTGRES_URL": dagster_url}
+        self._environment = {name: self.adapt(value) for name, value in read_env_file(DEPLOY / "example.env").items()} | {"DAGSTER_POSTGRES_URL": dagster_url}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         (self.folder / "lib" / "dagster").mkdir(parents=True)
         for fleet in FLEETS:
             (self.folder / "lib" / fleet).mkdir(mode=0o700)
             (self.folder / "run" / fleet).mkdir(parents=True, mode=0o750)
 
-    def place(self, text: str) -> str:
-        """The unit's paths, here."""
+    def adapt(self, text: str) -> str:
+        """Replace the paths of the units by those of this test."""
         changes = {
             "/opt/etl-fabric/.venv/bin": str(Path(sys.executable).parent),
             "/opt/etl-fabric": str(ROOT),
@@ -77,13 +77,13 @@ class Fleet:
     def get_environment(self, name: str) -> dict[str, str]:
         """The whole of it, as systemd makes it."""
         own = {**read_env_file(DEPLOY / "example.fleet.env"), **self._variables[name]} if name in FLEETS else {}
-        unit = {key: self.place(value) for key, value in self.read(name).get_environment().items()}
+        unit = {key: self.adapt(value) for key, value in self.read(name).get_environment().items()}
         return {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8", **unit, **self._environment, **own}
 
     def start(self, name: str) -> None:
         unit = self.read(name)
-        *before, command = [[self.place(word) for word in command] for command in unit.get_commands()]
-        options: dict[str, Any] = {"env": self.get_environment(name), "cwd": self.place(unit.get("WorkingDirectory")), "umask": int(unit.get("UMask"), 8)}
+        *before, command = [[self.adapt(word) for word in command] for command in unit.get_commands()]
+        options: dict[str, Any] = {"env": self.get_environment(name), "cwd": self.adapt(unit.get("WorkingDirectory")), "umask": int(unit.get("UMask"), 8)}
         for step in before:
             subprocess.run(step, check=True, capture_output=True, **options)
         with self.get_log(name).open("ab") as log:
@@ -103,10 +103,10 @@ class Fleet:
             (etc / f"{name}.env").write_text("# as systemd reads it\n" + "".join(f"{key}={value}\n" for key, value in values.items()))
         if not (etc / "tenants").exists():
             (etc / "tenants").symlink_to(self._tenants)
-        places = {"ETL_FABRIC_ROOT": str(ROOT), "ETL_FABRIC_ETC": str(etc), "ETL_FABRIC_LIB": str(self.folder / "lib"), "ETL_FABRIC_USER": getpass.getuser()}
+        folders = {"ETL_FABRIC_ROOT": str(ROOT), "ETL_FABRIC_ETC": str(etc), "ETL_FABRIC_LIB": str(self.folder / "lib"), "ETL_FABRIC_USER": getpass.getuser()}
         return subprocess.run(
             [str(DEPLOY / "in-fleet"), fleet, *command],
-            env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8", **places, **environ},
+            env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8", **folders, **environ},
             capture_output=True,
             text=True,
             check=False,

@@ -48,7 +48,7 @@ def test_the_whole_demo_runs_on_a_postgres_of_its_own(parsed: Path, tmp_path: Pa
     assert (data / "key").stat().st_mode & 0o077 == 0
 
 
-def test_its_tenants_differ_from_the_demos_in_their_destination_alone(tmp_path: Path) -> None:
+def test_its_tenants_differ_from_the_demos_only_in_their_destination(tmp_path: Path) -> None:
     written = {file.relative_to(tmp_path / "tenants"): file.read_text() for file in write_tenants(tmp_path).rglob("*.yaml")}
     own = {file.relative_to(ROOT / "tenants"): file.read_text() for file in (ROOT / "tenants").rglob("*.yaml")}
     assert {name for name in own if own[name] != written[name]} == {Path("_defaults.yaml")}

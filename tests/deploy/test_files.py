@@ -92,7 +92,7 @@ def test_no_layer_holds_a_secret_and_nothing_is_fetched_but_from_debian_and_pypi
     assert "uv sync --frozen --no-dev" in DOCKERFILE
 
 
-def test_the_image_runs_as_nobody_special_and_has_a_health_check() -> None:
+def test_the_image_runs_without_root_and_has_a_health_check() -> None:
     names = [name for name, _ in INSTRUCTIONS]
     users = [text for name, text in INSTRUCTIONS if name == "USER"]
     assert users == ["10001:10001"]
@@ -157,7 +157,7 @@ def test_only_code_servers_see_tenants_files_and_keys_and_each_its_own() -> None
             assert not any("data" in volume or "tenants" in volume for volume in volumes)
 
 
-def test_ports_are_published_on_loopback_alone_and_are_those_of_the_proxy() -> None:
+def test_ports_are_published_on_loopback_only_and_are_those_of_the_proxy() -> None:
     published = {port for service in SERVICES.values() for port in service.get("ports", [])}
     assert published == {"127.0.0.1:3000:3000", "127.0.0.1:3001:3000"}
     site = (DEPLOY / "nginx" / "site.conf").read_text()
@@ -197,12 +197,12 @@ def start(tmp_path: Path):
     return start
 
 
-def test_secrets_become_variables_of_the_command_alone(start, tmp_path: Path) -> None:
+def test_secrets_become_variables_of_the_command_only(start, tmp_path: Path) -> None:
     (tmp_path / "secrets" / "fabric_secret_keys").write_text("one,$(two) 'three'\n")
     assert start("sh", "-c", 'printf "%s|%s" "$FABRIC_SECRET_KEYS" "${DAGSTER_POSTGRES_URL-unset}"') == "one,$(two) 'three'|unset"
 
 
-def test_the_images_parse_takes_the_place_of_an_older_one_and_stays_when_it_is_the_same(start, tmp_path: Path) -> None:
+def test_the_images_parsed_project_replaces_an_older_one_and_stays_if_it_is_the_same(start, tmp_path: Path) -> None:
     kept = tmp_path / "data" / "dbt" / "prepared"
     start("true")
     assert (kept / "graph.json").read_text() == "new"
@@ -215,7 +215,7 @@ def test_the_images_parse_takes_the_place_of_an_older_one_and_stays_when_it_is_t
     assert (kept / "graph.json").read_text() == "newer"
 
 
-def test_before_a_code_server_what_its_tenants_select_is_evaluated_and_before_nothing_else(start, tmp_path: Path) -> None:
+def test_selections_are_evaluated_before_a_code_server_and_before_nothing_else(start, tmp_path: Path) -> None:
     for name in ("fabric", "dagster"):
         (tmp_path / name).write_text(f'#!/bin/sh\necho "{name} $*" >> {tmp_path}/calls\n')
         (tmp_path / name).chmod(0o755)
@@ -242,7 +242,7 @@ def test_a_unit_starts_programs_and_reads_files_that_exist(file: Path) -> None:
 
 
 @each_unit
-def test_a_unit_is_fenced_in(file: Path) -> None:
+def test_a_unit_is_sandboxed(file: Path) -> None:
     service = read_unit(file).lines["Service"]
     wanted = {"NoNewPrivileges": "yes", "ProtectSystem": "strict", "ProtectHome": "yes", "PrivateTmp": "yes", "CapabilityBoundingSet": "", "UMask": "0007"}
     assert {key: service[key] for key in wanted} == {key: [value] for key, value in wanted.items()}

@@ -107,7 +107,7 @@ def test_each_code_location_holds_its_own_tenants_only_and_their_schedules_run(f
     assert schedules == {fleet: {f"{tenant}__nightly": "RUNNING", "fabric__isolation": "RUNNING"} for tenant, fleet in TENANTS.items()}
 
 
-def test_the_part_that_was_given_a_parse_parsed_nothing_itself(fleet: Fleet) -> None:
+def test_a_part_with_a_parsed_project_does_not_parse_it_again(fleet: Fleet) -> None:
     states = json.loads(fleet.run("fleet_b", "fabric", "prepare", "--json").stdout)["adapters"]
     assert states == dict.fromkeys(ADAPTERS, "unchanged")
 
@@ -118,7 +118,7 @@ def test_a_run_from_the_queue_loads_and_models_a_tenant(fleet: Fleet, warehouse_
     assert count_stores(warehouse_url, "acme_staging.stg_stores") == len(STORES)
 
 
-def test_while_a_code_server_is_dead_the_other_works_and_once_it_is_back_so_does_it(fleet: Fleet, warehouse_url: str) -> None:
+def test_while_a_code_server_is_dead_the_other_works_and_it_recovers_after_a_restart(fleet: Fleet, warehouse_url: str) -> None:
     fleet.kill("fleet_b")
     run_id = fleet.launch("fleet_a", "acme", "raw/shop/stores")
     fleet.wait_for_run(run_id)
@@ -136,7 +136,7 @@ def is_served(fleet: Fleet, name: str) -> bool:
     return done.returncode == 0
 
 
-def test_a_run_of_the_command_line_is_in_the_same_story(fleet: Fleet) -> None:
+def test_a_run_of_the_command_line_is_recorded_in_the_same_instance(fleet: Fleet) -> None:
     done = fleet.run("fleet_a", "fabric", "run", "acme", "--select", "raw/shop", "--json")
     assert done.returncode == 0, done.stderr
     (tenant,) = json.loads(done.stdout)["tenants"]
@@ -156,7 +156,7 @@ def test_a_new_tenant_is_served_after_a_reload_of_its_code_location_and_no_serve
     assert {node["assetKey"]["path"][0] for node in fleet.get_locations()["fleet_a"]["assetNodes"]} == {"acme", "beta"}
 
 
-def test_every_daemon_is_at_work(fleet: Fleet) -> None:
+def test_every_daemon_is_healthy(fleet: Fleet) -> None:
     query = "{ instance { daemonHealth { allDaemonStatuses { daemonType required healthy } } } }"
 
     def get_sick() -> list[str]:
@@ -166,7 +166,7 @@ def test_every_daemon_is_at_work(fleet: Fleet) -> None:
     fleet.wait_for(lambda: not get_sick(), 60)
 
 
-def test_dagsters_database_is_out_of_a_tenants_reach(fleet: Fleet, dagster_url: str, warehouse_url: str) -> None:
+def test_a_tenant_cannot_connect_to_dagsters_database(fleet: Fleet, dagster_url: str, warehouse_url: str) -> None:
     with pytest.raises(psycopg2.OperationalError, match='permission denied for database "dagster"'):
         psycopg2.connect(warehouse_url.replace("/deploy_warehouse", "/dagster"))
     with contextlib.closing(psycopg2.connect(dagster_url)) as connection, connection.cursor() as cursor:

@@ -25,8 +25,8 @@ def test_dagsters_database_is_reached_over_tls_from_a_home_that_is_closed_to_the
         (etc := tmp_path / "etc").mkdir()
         (etc / "dagster.env").write_text(f"DAGSTER_POSTGRES_URL={url}\n")
         (etc / "fleet_a.env").touch()
-        places = {"ETL_FABRIC_ROOT": str(ROOT), "ETL_FABRIC_ETC": str(etc), "ETL_FABRIC_LIB": str(tmp_path), "ETL_FABRIC_USER": getpass.getuser()}
-        environ = {"PATH": "/usr/bin:/bin", "HOME": str(home), **places}
+        folders = {"ETL_FABRIC_ROOT": str(ROOT), "ETL_FABRIC_ETC": str(etc), "ETL_FABRIC_LIB": str(tmp_path), "ETL_FABRIC_USER": getpass.getuser()}
+        environ = {"PATH": "/usr/bin:/bin", "HOME": str(home), **folders}
         program = [sys.executable, "-c", CONNECT]
         alone = subprocess.run(program, env={**environ, "DAGSTER_POSTGRES_URL": url}, capture_output=True, text=True, check=False)
         assert f'could not open certificate file "{home}/.postgresql/postgresql.crt"' in alone.stderr

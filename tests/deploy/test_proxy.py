@@ -86,11 +86,11 @@ def install(folder: Path, chain: Path, key: Path) -> None:
     for path in ("etc/nginx/conf.d", "etc/etl-fabric"):
         (folder / path).mkdir(parents=True)
     environ = {**os.environ, "NAME": OPERATORS, "CHAIN": str(chain), "KEY": str(key)}
-    subprocess.run(["sh", "-eu", "-c", place("\n".join(commands), ours)], cwd=ROOT, env=environ, check=True, capture_output=True, text=True)
+    subprocess.run(["sh", "-eu", "-c", substitute("\n".join(commands), ours)], cwd=ROOT, env=environ, check=True, capture_output=True, text=True)
 
 
-def place(text: str, places: Mapping[str, str]) -> str:
-    for old, new in places.items():
+def substitute(text: str, replacements: Mapping[str, str]) -> str:
+    for old, new in replacements.items():
         text = text.replace(old, new)
     return text
 
@@ -105,7 +105,7 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     authority = Authority(folder / "tls")
     certificate, key = authority.issue("server", OPERATORS, VIEWERS)
     install(folder, certificate, key)
-    places = {
+    replacements = {
         "/etc/": f"{folder}/etc/",
         "listen 443": f"listen 127.0.0.1:{port}",
         "listen 80;": f"listen 127.0.0.1:{plain};",
@@ -113,7 +113,7 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
         "127.0.0.1:3001": f"127.0.0.1:{behind}",
     }
     for file in (folder / "etc" / "nginx").rglob("*.conf"):
-        file.write_text(place(file.read_text(), places))
+        file.write_text(substitute(file.read_text(), replacements))
     temporary = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     user = "user root;" if os.geteuid() == 0 else ""
     (folder / "nginx.conf").write_text(
@@ -169,7 +169,7 @@ def test_the_pages_and_a_link_to_them_from_elsewhere_open(proxy: Proxy) -> None:
 
 
 @pytest.mark.parametrize("login", ["", "ann:wrong", "vic:right"])
-def test_nobody_comes_in_without_the_doors_own_login(proxy: Proxy, login: str) -> None:
+def test_requests_without_the_servers_own_login_are_refused(proxy: Proxy, login: str) -> None:
     assert proxy.ask("GET", "/", login=login)[0] == 401
     assert proxy.mutate(login=login)[0] == 401
 
@@ -202,7 +202,7 @@ def test_a_body_that_a_form_can_send_is_refused(proxy: Proxy, kind: str) -> None
         {"Sec_Fetch_Site": "same-site"},
     ],
 )
-def test_another_site_may_not_speak_for_the_operator(proxy: Proxy, headers: dict[str, str]) -> None:
+def test_another_site_may_not_act_for_the_operator(proxy: Proxy, headers: dict[str, str]) -> None:
     assert proxy.mutate(**headers)[0] == 403
     assert proxy.open_socket(**headers) == 403
     assert proxy.ask("POST", "/report_asset_materialization/acme", "{}", Content_Type="application/json", **headers)[0] == 403
@@ -228,7 +228,7 @@ def test_a_viewer_downloads_no_debug_files_and_no_notebooks(proxy: Proxy, path: 
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
-def test_no_other_page_takes_what_would_change_something(proxy: Proxy, method: str) -> None:
+def test_no_other_page_accepts_a_request_that_changes_something(proxy: Proxy, method: str) -> None:
     assert proxy.ask(method, "/", "{}", Content_Type="application/json")[0] == 403
 
 

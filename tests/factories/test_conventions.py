@@ -80,7 +80,7 @@ def test_tests_are_the_checks_that_dagster_dbt_makes_of_them(ours: list[dg.Asset
     assert units, "unit tests are checks of ours beside theirs"
 
 
-def test_a_load_tells_of_its_table_what_dagster_dlt_tells(ours: list[dg.AssetsDefinition], shop_url: str, tmp_path: Path, settings: Settings) -> None:
+def test_a_load_reports_of_its_table_what_dagster_dlt_reports(ours: list[dg.AssetsDefinition], shop_url: str, tmp_path: Path, settings: Settings) -> None:
     source = dlt.source(lambda: sql_table(shop_url, table="orders", backend="pyarrow"), name="shop")()
     source.resources["orders"].apply_hints(primary_key="id", write_disposition="merge")
     pipeline = dlt.pipeline(
@@ -99,7 +99,7 @@ def test_a_load_tells_of_its_table_what_dagster_dlt_tells(ours: list[dg.AssetsDe
     assert set(expected) - technical <= set(found)
     assert _read_columns(found) == _read_columns(expected)  # their types are dlt's; ours are the warehouse's, as dagster-dbt's are
     assert found["rows_loaded"].value == expected["rows_loaded"].value == 3
-    # dlt extracts nothing of a database here, so the source's type stands in the place of their kind `dlt`.
+    # dlt extracts nothing of a database here, so the source's type replaces their kind `dlt`.
     assert next(iter(ours[0].specs)).kinds - {"sql_database"} == next(iter(theirs.specs)).kinds - {"dlt"}
 
 

@@ -37,7 +37,7 @@ def run_check(definitions: dg.Definitions, tenant: str) -> dg.AssetCheckEvaluati
     return evaluation
 
 
-def test_every_tenant_has_a_check_of_its_walls(definitions: dg.Definitions) -> None:
+def test_every_tenant_has_an_isolation_check(definitions: dg.Definitions) -> None:
     graph = definitions.resolve_asset_graph()
     assert {get_check("acme"), get_check("globex")} == set(graph.asset_check_keys)
     node = graph.get(dg.AssetKey(["acme", "isolation"]))
@@ -59,7 +59,7 @@ def test_the_schedule_asks_for_a_run_of_each_tenant(definitions: dg.Definitions)
     assert {job.name for job in repository.get_all_jobs()} == {"__ASSET_JOB", "acme__nightly", "globex__nightly", "fabric__isolation"}
 
 
-def test_a_run_of_the_check_looks_at_its_own_tenant_alone(definitions: dg.Definitions) -> None:
+def test_a_run_of_the_check_tests_its_own_tenant_only(definitions: dg.Definitions) -> None:
     evaluation = run_check(definitions, "globex")
     assert (evaluation.asset_check_key, evaluation.passed) == (get_check("globex"), True)
     assert evaluation.metadata["attempts"] == evaluation.metadata["denied"]
@@ -75,7 +75,7 @@ def test_a_leak_is_an_error_with_a_row_for_each_attempt(definitions: dg.Definiti
     assert run_check(definitions, "globex").passed
 
 
-def test_a_tenants_own_schedules_and_runs_leave_the_walls_alone(definitions: dg.Definitions) -> None:
+def test_a_tenants_own_schedules_and_runs_leave_out_the_isolation_check(definitions: dg.Definitions) -> None:
     job = definitions.resolve_job_def("acme__nightly")
     assert job.asset_layer.selected_asset_keys == {dg.AssetKey(["acme", "raw", "shop", "orders"])}
     assert not job.asset_layer.asset_graph.asset_check_keys

@@ -119,7 +119,7 @@ def test_streams_that_are_loaded_are_checked_although_another_one_failed(tenant:
     assert (len(tries), Counter(checked)) == (1, {"orders": 2, "items": 1})
 
 
-def test_a_stream_that_failed_for_good_is_not_tried_again_for_anothers_sake(tenant: Any, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_permanently_failed_stream_is_not_retried_with_another_one(tenant: Any, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
     tenant(retries={"max": 2, "delay": "0s"})
     tried = fail_once(monkeypatch, "items")
     # Not by `run`: what can be reconstructed is built once, with the retries of whichever test was the first.
@@ -129,7 +129,7 @@ def test_a_stream_that_failed_for_good_is_not_tried_again_for_anothers_sake(tena
     assert tried == {"orders": 1, "items": 2, "payments": 1}
 
 
-def test_going_on_from_the_failure_loads_only_what_failed(tenant: Any, instance: dg.DagsterInstance, shop_url: str) -> None:
+def test_a_re_execution_from_the_failure_loads_only_what_failed(tenant: Any, instance: dg.DagsterInstance, shop_url: str) -> None:
     tenant(retries={"max": 0})
     failed = run(instance)
     make_payments(shop_url)
@@ -171,7 +171,7 @@ def test_rejected_rows_and_changes_of_the_schema_are_in_the_events(tenant: Any, 
     assert "1 value does not fit the type bigint of the column payments.amount: kept in amount__v_text" in metadata["warnings"].value
 
 
-def test_a_fault_of_ours_is_told_as_ours_and_its_traceback_is_kept_with_the_step(
+def test_a_fault_of_ours_is_reported_as_ours_and_its_traceback_is_kept_with_the_step(
     tenant: Any, shop_url: str, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tenant(streams={"orders": {"primary_key": "id"}})

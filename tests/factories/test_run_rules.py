@@ -121,7 +121,7 @@ def test_a_run_that_is_submitted_is_tagged_before_it_waits(fleet_job, home, sele
 
 
 @pytest.mark.parametrize(("tags", "is_over"), [({"fabric/failed_checks": "1"}, True), ({}, False)])
-def test_an_inbox_does_not_launch_a_run_again_whose_checks_alone_failed(fleet_job, home, tags, is_over):
+def test_an_inbox_does_not_relaunch_a_run_of_which_only_checks_failed(fleet_job, home, tags, is_over):
     home.create_run_for_job(fleet_job, status=dg.DagsterRunStatus.FAILURE, tags={"fabric/import_batch": "b", **tags})
     failed_at, is_running = _follow(home, Launch("b", 1, ("orders",), "2026-01-01T00:00:00+00:00"))
     assert (failed_at is None, is_running) == (is_over, False)

@@ -125,7 +125,7 @@ def test_an_error_of_the_destination_names_its_line_whatever_its_kind(prepared, 
     assert results["acme"].error.endswith(f"\n  declared in: {file}:5")
 
 
-def test_materialisations_carry_rows_columns_lineage_and_place(prepared, write_tenant, run, shop_url):
+def test_materialisations_have_rows_columns_lineage_and_table_name(prepared, write_tenant, run, shop_url):
     write_tenant("acme", get_tenant())
     run("acme")
     with dg.DagsterInstance.from_config(str(prepared.data_dir / "dagster")) as instance:
@@ -166,7 +166,7 @@ def test_after_a_run_that_a_shell_has_put_into_the_background_the_process_still_
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == (signal.SIG_DFL, signal.SIG_IGN)
 
 
-def test_a_selection_materialises_its_assets_alone(prepared, write_tenant, run, shop_url):
+def test_a_selection_materialises_only_its_assets(prepared, write_tenant, run, shop_url):
     write_tenant("acme", get_tenant())
     results, _ = run("acme", selection=["raw/shop/stores", "raw/shop/products"])
     assert [asset.key for asset in results["acme"].assets] == ["acme/raw/shop/products", "acme/raw/shop/stores"]
@@ -229,7 +229,7 @@ def test_an_error_that_several_sources_share_is_named_once(prepared, write_tenan
     assert result.error.count("environment variable WAREHOUSE_URL is not set") == 1
 
 
-def test_a_new_data_folder_is_its_owners_alone(prepared, write_tenant, run, shop_url, tmp_path):
+def test_a_new_data_folder_is_readable_by_its_owner_only(prepared, write_tenant, run, shop_url, tmp_path):
     old = os.umask(0o022)
     try:
         fresh = replace(prepared, data_dir=tmp_path / "above" / "fresh")
@@ -270,7 +270,7 @@ def test_a_failing_test_is_a_failed_check_and_a_finding(prepared, write_tenant, 
     assert get_exit_code(list(results.values())) == 1
 
 
-def test_a_failing_check_says_why_and_a_blocking_one_what_it_held_up(prepared, write_tenant, run, shop_url):
+def test_a_failing_check_says_why_and_a_blocking_one_names_what_it_stopped(prepared, write_tenant, run, shop_url):
     checks = {"raw/shop/orders": [{"type": "row_count", "min": 100, "blocking": True}, {"type": "not_null", "columns": ["nope"], "severity": "warn"}]}
     write_tenant("acme", get_tenant(checks=checks))
     results, _ = run("acme")
@@ -305,7 +305,7 @@ def test_a_model_whose_source_is_not_loaded_is_a_config_error(prepared, write_te
     assert "acme" in results["acme"].error
 
 
-def test_a_fault_of_ours_in_one_tenants_definitions_is_told_as_ours_and_stops_no_other(prepared, write_tenant, run, shop_url, monkeypatch):
+def test_a_fault_of_ours_in_one_tenants_definitions_is_reported_as_ours_and_stops_no_other(prepared, write_tenant, run, shop_url, monkeypatch):
     for name in ("acme", "globex"):
         write_tenant(name, get_tenant(transform=None, schedules={}, checks={}))
     build = tenant.build_schedules

@@ -141,7 +141,7 @@ def test_a_check_fresher_than_dagsters_shortest_policy_is_kept_to_the_minute(pre
     assert spec.freshness_policy == dg.FreshnessPolicy.time_window(fail_window=timedelta(minutes=1))
 
 
-def test_a_mistake_that_was_mended_and_made_again_is_reported_again(prepared, write_tenant):
+def test_a_mistake_that_was_corrected_and_made_again_is_reported_again(prepared, write_tenant):
     write_tenant("acme", get_tenant())
     file = write_tenant("globex", get_tenant(timezone="Mars/Olympus"))
     sensor = build_definitions(prepared).resolve_sensor_def("fabric__broken_config")

@@ -132,8 +132,8 @@ def find_traces(root: Path) -> None:
             content = path.read_bytes()
             for trace in (str(Path.cwd()), str(Path(__file__).parent), f"{Path.home()}/", "/tmp/"):
                 if trace.encode() in content:
-                    place = content.index(trace.encode())
-                    sys.exit(f"{path} names {trace}: ...{content[max(place - 80, 0) : place + 120]!r}")
+                    position = content.index(trace.encode())
+                    sys.exit(f"{path} names {trace}: ...{content[max(position - 80, 0) : position + 120]!r}")
 
 
 def pack(root: Path, out: Path) -> None:

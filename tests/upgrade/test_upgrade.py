@@ -164,8 +164,8 @@ def choose(tables: Tables, tenant: str) -> Tables:
 
 def cut(table: dict[str, Any], columns: list[str]) -> list[list[Any]]:
     """A table's rows, with these columns alone."""
-    places = [table["columns"].index(column) for column in columns]
-    return sorted(([row[place] for place in places] for row in table["rows"]), key=repr)
+    positions = [table["columns"].index(column) for column in columns]
+    return sorted(([row[position] for position in positions] for row in table["rows"]), key=repr)
 
 
 @pytest.mark.parametrize("tenant", world.TENANTS)
@@ -178,7 +178,7 @@ def test_a_load_without_news_changes_no_row(upgraded: Upgraded, tenant: str) -> 
 
 
 @pytest.mark.parametrize("tenant", world.TENANTS)
-def test_each_stream_goes_on_where_it_was(upgraded: Upgraded, tenant: str) -> None:
+def test_each_stream_continues_where_it_was(upgraded: Upgraded, tenant: str) -> None:
     assets = upgraded.get_assets(0)
     for key, rows in upgraded.expected["rows_loaded"].items():
         if key.startswith(f"{tenant}/raw/"):
@@ -191,7 +191,7 @@ def test_every_asset_is_still_there(upgraded: Upgraded, tenant: str) -> None:
 
 
 @pytest.mark.parametrize("tenant", world.TENANTS)
-def test_new_rows_come_once_beside_the_old_ones_into_the_same_columns(upgraded: Upgraded, tenant: str) -> None:
+def test_new_rows_are_loaded_once_into_the_same_columns_as_the_old_ones(upgraded: Upgraded, tenant: str) -> None:
     recorded, present = (choose(tables[tenant], tenant) for tables in (upgraded.expected["tables"], upgraded.tables[1]))
     for name, (columns, values) in ADDED.items():
         before, after = recorded[name], present[name]
@@ -224,7 +224,7 @@ def test_sealed_secrets_are_read(upgraded: Upgraded, tenant: str) -> None:
     assert "crm_token" in upgraded.run("secrets", "list", tenant)
 
 
-def test_dagsters_storage_opens_with_all_that_it_held(upgraded: Upgraded, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dagsters_storage_opens_with_all_of_its_records(upgraded: Upgraded, monkeypatch: pytest.MonkeyPatch) -> None:
     home = upgraded.root / "data" / "dagster"
     monkeypatch.setenv("DAGSTER_HOME", str(home))
     with dg.DagsterInstance.from_config(str(home)) as instance:

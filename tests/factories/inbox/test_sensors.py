@@ -141,7 +141,7 @@ def test_a_file_that_grows_is_not_taken(build: Callable[..., Sensor], inbox: Pat
     assert len(sensor.look()) == 1
 
 
-def test_where_marks_are_agreed_on_a_file_waits_for_its_own(build: Callable[..., Sensor], inbox: Path) -> None:
+def test_with_done_files_a_file_waits_for_its_done_file(build: Callable[..., Sensor], inbox: Path) -> None:
     sensor = build(ready="done_file")
     drop(inbox, "jan.csv")
     for _ in range(3):
@@ -184,7 +184,7 @@ def test_an_upload_in_progress_launches_no_run_under_any_glob(build: Callable[..
     assert len(sensor.look()) == 1
 
 
-def test_what_is_no_file_of_ours_is_left_alone(build: Callable[..., Sensor], inbox: Path, tmp_path: Path) -> None:
+def test_files_that_match_no_stream_are_left_alone(build: Callable[..., Sensor], inbox: Path, tmp_path: Path) -> None:
     sensor = build()
     drop(inbox, ".hidden.csv")
     drop(inbox, "archive/old.csv")
@@ -269,7 +269,7 @@ def test_a_failed_run_is_launched_again_ever_later_and_at_last_each_hour(build: 
     assert sensor.look() == sensor.look() == []
 
 
-def test_a_run_that_has_failed_for_years_is_launched_again_all_the_same(build: Callable[..., Sensor], inbox: Path, clock: Clock) -> None:
+def test_a_run_that_has_failed_for_years_is_still_launched_again(build: Callable[..., Sensor], inbox: Path, clock: Clock) -> None:
     sensor = build()
     drop(inbox, "jan.csv")
     sensor.look()
@@ -397,7 +397,7 @@ def test_a_missing_file_is_reported_once_at_each_moment_that_one_was_due(build: 
     assert not result.get_asset_materialization_events()
 
 
-def test_where_no_file_has_come_at_all_the_first_is_expected_from_the_first_look_on(build: Callable[..., Sensor], clock: Clock) -> None:
+def test_if_no_file_has_come_yet_the_first_is_due_counted_from_the_first_look(build: Callable[..., Sensor], clock: Clock) -> None:
     sensor = build(streams={"campaigns": {"glob": "*.csv", "columns": COLUMNS, "expect": {"every": "6h"}}})
     assert sensor.look() == []
     clock.advance(hours=5)

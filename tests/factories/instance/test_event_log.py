@@ -111,7 +111,7 @@ def test_a_runs_file_is_at_the_version_that_dagster_expects(settings: Settings, 
 
 
 @pytest.mark.parametrize("left", ["drop table alembic_version", "delete from alembic_version"])
-def test_a_file_whose_making_was_cut_off_is_made_to_its_end(settings: Settings, home: Path, left: str) -> None:
+def test_a_half_created_file_is_completed(settings: Settings, home: Path, left: str) -> None:
     with get_instance(settings) as instance:
         folder = Path(instance.event_log_storage._base_dir)
     run_id = "00000000-0000-4000-8000-000000000001"
@@ -153,7 +153,7 @@ def test_gathered_events_are_stored_as_dagster_stores_them(settings: Settings, h
             kinds = Counter(entry.dagster_event_type for entry in instance.all_logs(get_last(instance)))
             assert kinds[dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED] == _MANY
             assert kinds[dg.DagsterEventType.STEP_OUTPUT] == kinds[dg.DagsterEventType.ASSET_MATERIALIZATION] == _MANY
-        assert [tell(entry) for entry in ours.all_logs(run_id=get_last(ours))] == [tell(entry) for entry in theirs.all_logs(run_id=get_last(theirs))]
+        assert [describe(entry) for entry in ours.all_logs(run_id=get_last(ours))] == [describe(entry) for entry in theirs.all_logs(run_id=get_last(theirs))]
 
     with dg.DagsterInstance.from_config(str(home)) as instance:
         for record in instance.get_asset_records([dg.AssetKey(f"asset{number}") for number in range(_MANY)]):
@@ -168,7 +168,7 @@ def test_gathered_events_are_stored_as_dagster_stores_them(settings: Settings, h
         assert all(text == serialize_value(deserialize_value(text, dg.EventLogRecord)) for text in texts), "spelt otherwise than by Dagster"
 
 
-def test_a_plan_that_comes_to_nothing_leaves_the_materialisation_as_it_was(settings: Settings, home: Path) -> None:
+def test_a_plan_without_a_materialisation_keeps_the_last_one(settings: Settings, home: Path) -> None:
     fails = iter([False, True])
 
     @dg.asset
@@ -222,7 +222,7 @@ def get_last(instance: dg.DagsterInstance) -> str:
     return instance.get_runs(limit=1)[0].run_id
 
 
-def tell(entry: dg.EventLogEntry) -> tuple[object, ...]:
+def describe(entry: dg.EventLogEntry) -> tuple[object, ...]:
     event = entry.dagster_event
     return entry.level, event and (event.event_type, event.step_key, event.asset_key, event.partition)
 
