@@ -45,7 +45,7 @@ bench-provision: setup ## Roles and schemas of 1,000 tenants on one Postgres (OP
 	@$(RUN) python -m benchmarks.provision $(OPTIONS)
 
 check: setup ## What a commit must pass: format, lint, types, import layers, docs
-	@$(MAKE) -j2 --no-print-directory format types layers docs
+	@$(MAKE) -j2 --keep-going --no-print-directory format types layers docs
 
 format:
 	$(RUN) ruff format --check .

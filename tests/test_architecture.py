@@ -1,6 +1,8 @@
 """The walls of the house, as far as import-linter cannot see them; and the steps of CONTRIBUTING's "Add a source type"."""
 
 import ast
+import importlib.util
+import inspect
 import json
 import os
 import re
@@ -10,7 +12,9 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any, get_args
 
 import pytest
@@ -321,24 +325,40 @@ def test_nothing_above_the_warehouse_and_the_drivers_asks_for_a_destination_by_n
 
 
 def test_the_kinds_are_exactly_the_declared_destination_types() -> None:
-    assert sorted(KINDS) == sorted(DESTINATION_TYPES), "name the type in drivers/kinds.py"
+    assert sorted(KINDS) == sorted(DESTINATION_TYPES), "step 2: name the type in drivers/kinds.py"
 
 
 def test_a_destination_type_runs_the_contract_suite() -> None:
     held = {destination.type for destination in contract.DESTINATIONS.values()}
-    assert held == set(DESTINATION_TYPES), "name a class of the type in tests/contract/kinds.py"
+    assert held == set(DESTINATION_TYPES), "step 5: name a class of each type in tests/contract/kinds.py; step 1: add its model to AnyDestination"
 
 
 @pytest.mark.parametrize("destination_type", DESTINATION_TYPES)
 def test_a_destination_type_has_each_module_that_its_kind_names(destination_type: str) -> None:
     kind = KINDS[destination_type]
     adapter = f"fabric_assets.transform.worker.adapters.{kind.dbt_adapter}"
-    wanted = {kind.driver: "open_destination", kind.sessions: "open_sessions", kind.walls: "try_walls", adapter: "ADAPTER"}
-    for module, attribute in wanted.items():
-        body = read_tree(ROOT / f"{module.replace('.', '/')}.py").body
-        names = {node.name for node in body if isinstance(node, ast.FunctionDef)}
-        names |= {target.id for node in body if isinstance(node, ast.Assign) for target in node.targets if isinstance(target, ast.Name)}
-        assert attribute in names, module
+    wanted = [
+        (kind.driver, "open_destination"), (kind.driver, "explain_damage"), (kind.sessions, "open_sessions"), (kind.walls, "try_walls"), (adapter, "ADAPTER")
+    ]  # fmt: skip
+    missing = [f"{module.replace('.', '/')}.py with {name}" for module, name in wanted if not hasattr(import_if_there(module), name)]
+    assert missing == [], "step 3: write these modules"
+
+
+@pytest.mark.parametrize("destination_type", DESTINATION_TYPES)
+def test_the_classes_of_a_destination_type_have_every_abstract_method(destination_type: str) -> None:
+    kind = KINDS[destination_type]
+    modules = (kind.driver, kind.sessions, kind.walls, f"fabric_assets.transform.worker.adapters.{kind.dbt_adapter}")
+    missing = {
+        f"{module}.{name}": sorted(made.__abstractmethods__)
+        for module in modules
+        for name, made in inspect.getmembers(import_if_there(module), inspect.isabstract)
+        if made.__module__ == module
+    }
+    assert missing == {}, "step 3: write these methods"
+
+
+def import_if_there(module: str) -> ModuleType | None:
+    return import_module(module) if importlib.util.find_spec(module) else None
 
 
 def test_no_pattern_repeats_a_group_possessively() -> None:

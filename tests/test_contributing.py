@@ -10,14 +10,15 @@ import pytest
 import typer.main
 
 from fabric_assets.cli.app import app
-from fabric_assets.config.checks import AnyCheck
+from fabric_assets.config.checks import AnyCheck, get_check_name
+from fabric_assets.config.schema import build_schema
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = dict(re.findall(r"^## (Add a .+?)\n(.+?)(?=^## |\Z)", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE | re.DOTALL))
 
 
 def test_there_is_a_recipe_for_each_part_that_is_often_added() -> None:
-    assert set(RECIPES) >= {"Add a source type", "Add a check type", "Add a command"}
+    assert set(RECIPES) >= {"Add a source type", "Add a destination type", "Add a check type", "Add a command"}
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -38,6 +39,20 @@ def test_each_file_that_a_recipe_names_exists(recipe: str) -> None:
 
 CHECK_TYPES = {get_args(model.model_fields["type"].annotation)[0]: model.__name__ for model in get_args(get_args(AnyCheck)[0])}
 each_check_type = pytest.mark.parametrize("check_type", CHECK_TYPES)
+
+
+@each_check_type
+@pytest.mark.parametrize("field", ["column", "columns"])
+def test_a_check_that_names_columns_is_named_after_them(check_type: str, field: str) -> None:
+    (model,) = (model for model in get_args(get_args(AnyCheck)[0]) if model.__name__ == CHECK_TYPES[check_type])
+    if field in model.model_fields:
+        check = model.model_construct(type=check_type, **{field: "amount" if field == "column" else ["amount"]})
+        assert get_check_name(check, [check]) == f"{check_type}_amount", "step 1: add it to _base_name in fabric_assets/config/checks.py"
+
+
+def test_the_published_schema_is_the_one_that_the_code_builds() -> None:
+    schema = json.loads((ROOT / "schemas" / "tenant.schema.json").read_text())
+    assert (schema == build_schema()) is True, "run `scripts/uv run fabric schema --out schemas/tenant.schema.json`"
 
 
 @each_check_type

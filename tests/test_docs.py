@@ -121,7 +121,8 @@ def test_the_generated_tables_say_what_the_code_says(page: Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(get_models()))
 def test_every_part_of_a_tenant_is_in_the_reference_with_a_meaning_for_each_key(name: str) -> None:
-    assert (DOCS / "tenants.md").read_text().count(f"<!-- fields: {name} -->") == 1
+    count = (DOCS / "tenants.md").read_text().count(f"<!-- fields: {name} -->")
+    assert count == 1, f"add a section to docs/tenants.md with `<!-- fields: {name} -->` and `<!-- end -->`, once; it is there {count} times"
     assert [key for key, field in get_models()[name].model_fields.items() if not field.description] == []
 
 
@@ -133,7 +134,8 @@ def get_type_words() -> list[str]:
 
 @pytest.mark.parametrize("word", get_type_words())
 def test_every_type_is_in_the_reference(word: str) -> None:
-    assert f"`type: {word}`" in (DOCS / "tenants.md").read_text()
+    is_named = f"`type: {word}`" in (DOCS / "tenants.md").read_text()
+    assert is_named, f"add a section to docs/tenants.md that begins with `type: {word}` in backticks"
 
 
 @pytest.mark.parametrize("name", sorted(get_commands()))

@@ -1,7 +1,7 @@
 """A dropped CSV file -> its header, then its cells as texts with their lines, a few megabytes at a time. No value moves to another column.
 
 pyarrow reads a well-quoted block: the characters beside each quote show that it opens or closes a field. Any other block, or one with
-a row of another length, is split record by record.
+a row of another length, is split record by record. The lines that `fabric rejects list` shows are counted here, in `_Reader._line`.
 """
 
 # pyright: reportAttributeAccessIssue=false
