@@ -1,4 +1,4 @@
-"""A connection -> `Ask`: a query in, its rows out. Code that only reads takes an `Ask`, whatever the database behind it."""
+"""A connection -> `Ask`, a function from a query to its rows. Code that only reads takes an `Ask`, for any database."""
 
 import contextlib
 from collections.abc import Callable
@@ -11,7 +11,7 @@ Ask = Callable[[str], Rows]
 
 
 def build_ask(connection: Any) -> Ask:
-    """Ask over a DB-API connection, which stays the caller's."""
+    """Build an `Ask` of a DB-API connection; the caller closes the connection."""
 
     def ask(sql: str) -> Rows:
         with contextlib.closing(connection.cursor()) as cursor:

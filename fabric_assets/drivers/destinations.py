@@ -1,4 +1,4 @@
-"""A tenant's `destination:` block -> connections to its data, whatever its type."""
+"""A tenant's `destination:` block -> connections to its data, for every type."""
 
 import contextlib
 from abc import ABC, abstractmethod
@@ -14,7 +14,7 @@ from fabric_assets.settings import Settings
 
 
 class Destination(ABC):
-    """One tenant's destination. Its login is resolved where it is first needed, and then kept: one object serves a whole load."""
+    """One tenant's destination. Its login is resolved at the first use and then kept, so that one object serves a whole load."""
 
     def __init__(self, tenant: TenantConfig, settings: Settings) -> None:
         self.tenant, self.settings = tenant, settings
@@ -26,7 +26,7 @@ class Destination(ABC):
 
     @abstractmethod
     def is_there(self) -> bool:
-        """Whether a connection can show anything; False where nothing has been loaded yet. It opens no socket."""
+        """Whether there may be data; False if nothing has been loaded yet. Opens no socket."""
 
     @abstractmethod
     def connect(self, *, read_only: bool = False) -> Any:
@@ -39,7 +39,7 @@ class Destination(ABC):
 
     @abstractmethod
     def get_dbt_login(self) -> dict[str, Any]:
-        """Give what dbt's adapter needs to connect."""
+        """Return what dbt's adapter needs to connect."""
 
 
 def get_destination(tenant: TenantConfig, settings: Settings) -> Destination:
@@ -48,11 +48,11 @@ def get_destination(tenant: TenantConfig, settings: Settings) -> Destination:
 
 
 def explain_damage(tenant: TenantConfig, reason: str, text: str, where: str) -> FabricError | None:
-    """Say in plain words that the stored data itself is damaged; None where the driver says nothing like it.
+    """Build the error of damaged data; None if the driver does not report damage.
 
     Args:
-        reason: for people.
-        text: all that the driver said.
+        reason: the cause, for people.
+        text: all messages of the driver.
     """
     return import_module(get_kind(tenant).driver).explain_damage(reason, text, where)
 
@@ -69,7 +69,7 @@ def connect(tenant: TenantConfig, settings: Settings, *, read_only: bool = False
 
 @contextlib.contextmanager
 def open_ask(tenant: TenantConfig, settings: Settings) -> Iterator[Ask]:
-    """Connect to read a tenant's data; where nothing has been loaded into a file yet, each answer is empty.
+    """Connect to read a tenant's data; if nothing has been loaded into a file yet, each answer is empty.
 
     Raises:
         DestinationError, DestinationUnavailable: the connection.

@@ -1,4 +1,4 @@
-"""A DuckDB message -> whether the file is damaged, and the error that says so. Without DuckDB itself, which a load into Postgres does not import."""
+"""A DuckDB message -> whether the file is damaged, and the error. Does not import DuckDB: a load into Postgres must not either."""
 
 from fabric_assets.errors import DestinationError
 
@@ -9,7 +9,7 @@ _DAMAGED = (
 
 
 def is_damage(text: str) -> bool:
-    """Whether DuckDB's message says that the file itself is not as DuckDB wrote it."""
+    """Whether DuckDB's message says that the file is damaged."""
     return any(words in text.lower() for words in _DAMAGED)
 
 

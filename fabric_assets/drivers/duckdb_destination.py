@@ -40,13 +40,13 @@ class DuckDb(Destination):
                 raise DestinationError(f"tenant {name}: nothing has been loaded yet, {path.name} does not exist", remedy="load the tenant's sources first")
             ensure_file(path)
         try:
-            # What a reader reads may be a view of the tenant's; a writer runs statements of ours alone.
+            # A reader may read a tenant's view; a writer runs only our statements.
             return open_file(path, read_only=read_only, sizes_may_change=not read_only)
         except duckdb.Error as error:
             raise build_open_error(error, f"tenant {name}: {path.name}") from None
 
     def get_dbt_login(self) -> dict[str, Any]:
-        if not self.file.exists():  # a tenant without sources, or before its first load; DuckDB would let everyone read what it creates
+        if not self.file.exists():  # no sources, or before the first load; a file that DuckDB creates would be readable by everyone
             self.connect().close()
         return {"path": str(self.file)}
 
@@ -60,7 +60,7 @@ def explain_damage(reason: str, text: str, where: str) -> FabricError | None:
 
 
 def ensure_file(path: Path) -> None:
-    """Create a tenant's DuckDB file, readable by its owner alone from the moment that it has its name."""
+    """Create a tenant's DuckDB file, which only its owner can ever read."""
     from fabric_assets.drivers.duckdb_files import make_file
 
     make_private_folder(path.parent)
@@ -69,6 +69,6 @@ def ensure_file(path: Path) -> None:
         made = Path(folder) / path.name
         make_file(made)
         made.chmod(0o600)
-        # A link and not a renaming, which would take the place of a file that another process has made and filled meanwhile.
+        # A link, not a rename: that would overwrite a file that another process has made and filled meanwhile.
         with contextlib.suppress(FileExistsError):
             os.link(made, path)

@@ -1,7 +1,7 @@
-"""A DuckDB file -> a connection that reaches nothing but that file. Nothing else in this package calls `duckdb.connect`; a test holds that.
+"""A DuckDB file -> a connection that can reach only that file. A test ensures that no other module calls `duckdb.connect`.
 
-A tenant's models write SQL into the tenant's file, and views, macros and types that they leave there meet whatever opens the file next. So each connection
-is locked by its first statements, which ask the file nothing, and each name that the platform uses means DuckDB's own object. ADR 0020 says why.
+A tenant's models run SQL in the tenant's file, and may leave views, macros and types there for the next process that opens it. So the first statements
+lock each connection, without reading the file, and each name that the platform uses means DuckDB's own object (ADR 0020).
 """
 
 from collections.abc import Iterator
@@ -14,14 +14,14 @@ from fabric_assets.drivers.duckdb_damage import build_damage_error, is_damage
 from fabric_assets.errors import DestinationError, DestinationUnavailable, FabricError
 from fabric_assets.quoting import quote_text
 
-# DuckDB's default is its oldest format: text is squeezed six times faster in this one, and better. Its own 1.3 and newer read it.
+# DuckDB's default is its oldest format. This one compresses text better and six times faster; DuckDB 1.3 and newer read it.
 _FORMAT = "v1.3.0"
-# A quarter of the default: an insert holds blocks of each column at once, so that a table of 800 columns took 860 MB of memory.
+# A quarter of the default: an insert holds blocks of each column. With the default a table of 800 columns took 860 MB of memory.
 _BLOCK_BYTES = 64 * 1024
-# Else DuckDB downloads an extension already when it opens a file that begins like one of SQLite, before any statement.
+# Else DuckDB downloads an extension when it opens a file that begins like an SQLite file, before any statement.
 NO_DOWNLOADS: dict[str, Any] = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
-# What is set for the whole database holds in each of its sessions: none can set it any more. One by one, since as options of `connect` they would come in an
-# order of DuckDB's own, and after the files are closed the spill folder cannot be named.
+# Settings of the whole database, which no session can change afterwards. They are not options of `connect`, which DuckDB applies in its own order:
+# the spill folder must be set before access to files is closed.
 _LOCK = (
     "set global TimeZone = 'UTC'",
     "set autoinstall_known_extensions = false",
@@ -32,17 +32,17 @@ _LOCK = (
     "set enable_external_access = false",
     "set lock_configuration = true",
 )
-# A constant: DuckDB evaluates what `set` is given, and a list with brackets is a call of the function `list_value`.
+# A text, not a list: DuckDB evaluates the value of `set`, and a list would call the function `list_value`.
 _SIZES_MAY_CHANGE = "set allowed_configs = '[memory_limit, threads]'"
-# A name without a schema is looked up in this order. No file can have a schema `pg_catalog`: it stands for the file, so that `schema.table` is still found
-# there. Then come DuckDB's own functions, operators and types, and the file's schema `main` last. By default `main` is before DuckDB's own.
+# The order in which names without a schema are looked up. `pg_catalog`, a schema that no file can have, stands for the file, so that `schema.table` is found
+# there. DuckDB's own functions, operators and types come next, and the file's schema `main` comes last; by default it comes before DuckDB's own.
 _BUILT_INS_FIRST = "set search_path = 'pg_catalog,system.main'"
 _IS_LOCKED = "the configuration has been locked"
 _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
 
 class LockedConnection:
-    """A locked connection. Its cursors look names up as it does, which DuckDB's own cursors do not take over."""
+    """A locked connection. Its cursors look names up in the same order; DuckDB's own cursors would not."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
@@ -63,14 +63,14 @@ class LockedConnection:
 
 
 def close_default_connection() -> None:
-    """Close the connection that importing DuckDB opens: its threads would not live on in a fork of this process."""
+    """Close the connection that importing DuckDB opens: its threads would not survive a fork of this process."""
     duckdb.default_connection().close()
 
 
 def open_file(
     file: Path | str, *, read_only: bool = False, spill: Path | None = None, memory: str = "", threads: int = 0, sizes_may_change: bool = False
 ) -> LockedConnection:
-    """Open a file, locked; every connection of the package to a DuckDB file is made here, but for dbt's own, which its plugin locks.
+    """Open a file, locked. All connections to DuckDB files are opened here, except dbt's own, which its plugin locks.
 
     Args:
         spill: see `lock`.
@@ -103,25 +103,25 @@ def open_engine() -> duckdb.DuckDBPyConnection:
 
 
 def lock(connection: duckdb.DuckDBPyConnection, *, spill: Path | None = None, memory: str = "", threads: int = 0, sizes_may_change: bool = False) -> None:
-    """Lock an open connection, and all others of this process to its database, for good; their sessions are in UTC.
+    """Lock an open connection, and all others of this process to its database, permanently; their sessions are in UTC.
 
     Cursors look names up as DuckDB does by default: dbt's run models, and these may use macros of their own. `LockedConnection` gives others.
 
     Args:
-        spill: where DuckDB may write what is larger than memory; SQL can write there too, so it must hold nothing else. Default: beside the database.
+        spill: the folder for data larger than memory. SQL can write there too, so it must hold nothing else. By default it is beside the database.
     """
     connection.execute(_BUILT_INS_FIRST)
     try:
         for statement in (*_list_sizes(connection, spill, memory, threads), *((_SIZES_MAY_CHANGE,) if sizes_may_change else ()), *_LOCK):
             connection.execute(statement)
     except duckdb.InvalidInputException as error:
-        # The only other answer: another connection of this process has locked this database before. A file cannot give it.
+        # The only accepted error: another connection of this process has already locked this database. A file cannot cause it.
         if _IS_LOCKED not in str(error):
             raise
 
 
 def build_open_error(error: duckdb.Error, where: str) -> FabricError:
-    """Say why a tenant's file could not be opened.
+    """Build the error of a tenant's file that could not be opened.
 
     Args:
         where: the tenant and the file.
@@ -148,7 +148,7 @@ def _list_sizes(connection: duckdb.DuckDBPyConnection, spill: Path | None, memor
 
 
 def _get_memory(connection: duckdb.DuckDBPyConnection) -> int:
-    """Read the limit by DuckDB's own function, whatever the file names alike: with catalog and schema."""
+    """Read the limit by DuckDB's own function: with catalog and schema, because the file may have one of the same name."""
     (limit,) = connection.execute("select system.main.current_setting('memory_limit')").fetchone() or ("",)
     number, unit = limit.split()
     return int(float(number) * _UNITS[unit])

@@ -1,7 +1,7 @@
 """Destination type -> its modules and what it declares of itself: one literal mapping (house rule 5).
 
-Nothing outside of warehouse/ and drivers/ asks for a type by name: it asks for one of these capabilities. It lies below all rooms that ask. Modules are named,
-not imported: building definitions must not import an engine.
+Code outside of warehouse/ and drivers/ asks for one of these capabilities, not for a type by name. Modules are named, not imported:
+building definitions must not import an engine.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from fabric_assets.errors import ConfigurationError
 from fabric_assets.suggestions import suggest
 
 if TYPE_CHECKING:
-    # dbt's processes ask here too, and would pay for the models of the YAML: 0.1 s each.
+    # dbt's processes import this module too; the models of the YAML would cost each of them 0.1 s.
     from fabric_assets.config.tenant import TenantConfig
 
 # The column's type and the SQL of its present values, of `{column}`.
@@ -21,18 +21,18 @@ Rewrite = tuple[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """What a destination type is capable of.
+    """The modules and capabilities of a destination type.
 
     Args:
         driver: the module whose `open_destination` reaches the tenant's data.
         sessions: the module of warehouse/ whose `open_sessions` writes a load's rows.
-        walls: the module of isolation/ whose `try_walls` tries to leave the tenant's own data.
+        walls: the module of isolation/ whose `try_walls` tries to reach other tenants' data.
         dbt_adapter: dbt's name for it, and the module's below transform/worker/adapters.
-        has_file: the data is a file of the tenant's below FABRIC_DATA_DIR, whose stem is the database's name; else a server holds it.
+        has_file: the data is in a file of the tenant below FABRIC_DATA_DIR, whose stem is the database's name; else it is on a server.
         has_one_writer: one process at a time writes; else each source of a tenant has a lease of its own, which the server holds.
         may_be_managed: `fabric provision` can make the tenant's role and schemas.
         needs_staging_dataset: rows are collected in a dataset of their own before they are written to their tables.
-        waits_for_locks: a transaction waits for what another one holds.
+        waits_for_locks: a transaction waits for locks of another one.
         takes_nul_in_text: a text may hold the character NUL.
         reserved_columns: names that the destination keeps for its own columns.
         rewrites: a word of rows/value_forms.OLDER_FORMS -> how a column's stored values become the present ones.
@@ -64,7 +64,7 @@ KINDS: Mapping[str, Kind] = {
         needs_staging_dataset=False,
         waits_for_locks=False,
         takes_nul_in_text=True,
-        # A binary key is stored as the text of its hexadecimal digits, other UUIDs as bytes: the expression takes both.
+        # A binary key is stored as hexadecimal text, other UUIDs as bytes: the expression handles both.
         rewrites={
             "uuid": ("varchar", "cast(cast(if(typeof({column}) = 'BLOB', hex({column}), cast({column} as varchar)) as uuid) as varchar)"),
             "json": ("json", "cast({column} as json)"),
@@ -89,22 +89,22 @@ KINDS: Mapping[str, Kind] = {
     ),
 }
 
-# dbt's names for all of them, each once.
+# dbt's names for all types, each once.
 ADAPTERS = tuple(dict.fromkeys(kind.dbt_adapter for kind in KINDS.values()))
-# Of a tenant whose YAML names no destination; the dbt project is checked with it where no tenant is at hand.
+# The type for a tenant whose YAML names no destination, and for checks of the dbt project without a tenant.
 DEFAULT_ADAPTER = KINDS["duckdb"].dbt_adapter
 
 
 def get_kind(tenant: "TenantConfig") -> Kind:
-    """Get what the tenant's destination declares of itself."""
+    """Get the kind of a tenant's destination."""
     return get_kind_of_type(tenant.destination.type)
 
 
 def get_kind_of_type(name: str) -> Kind:
-    """Get what a destination type declares of itself.
+    """Get the kind of a destination type.
 
     Raises:
-        ConfigurationError: there is none of this name; names the known ones and the nearest.
+        ConfigurationError: no type has this name; the message lists the known types and suggests the nearest.
     """
     if name in KINDS:
         return KINDS[name]

@@ -1,6 +1,6 @@
-"""What a driver raises -> whether the same call may well succeed later: no connection, one that was lost, or a server that gives way to others.
+"""A driver's exception -> whether the same call may succeed later: no connection, a lost one, or a server that is busy with others.
 
-One list for sources and destinations. Servers say it by code, in whatever language; drivers and TLS, where the server could say nothing any more, in words.
+Sources and destinations share one list. Servers send a code, in any language; drivers and TLS, which report that a server is gone, use words.
 """
 
 import re
@@ -8,7 +8,7 @@ import re
 # SQLSTATE: connections that break, transactions that were rolled back for others, too many connections, locks, servers that stop.
 _STATES = ("08", "40", "53300", "55P03", "57P0")
 _WORDS = (
-    # None was made.
+    # No connection.
     "could not connect",
     "can't connect",
     "connection refused",
@@ -20,7 +20,7 @@ _WORDS = (
     "the database system is",
     "timeout",
     "timed out",
-    # It was lost.
+    # The connection was lost.
     "lost connection",
     "no connection to the server",
     "server closed the connection",
@@ -36,17 +36,17 @@ _WORDS = (
     "eof occurred",
     "terminating connection",
     "server shutdown",
-    # It holds, and others went first.
+    # The connection works, but others came first.
     "conflict with recovery",
     "deadlock",
     "is locked",
     "could not set lock",
 )
-# Whole words: a statement that is refused may be quoted, and have a column session_timeout.
+# Whole words: an error may quote a statement with a column session_timeout.
 _PATTERN = re.compile(rf"\b(?:{'|'.join(_WORDS)})\b", re.IGNORECASE)
 
 
 def is_outage(error: BaseException) -> bool:
-    """Ask it last: a refusal for good may quote any of these words."""
+    """Whether an exception is an outage. Check for permanent errors first: their messages may contain any of these words."""
     state = str(getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or "")
     return isinstance(error, ConnectionError | TimeoutError) or state.startswith(_STATES) or _PATTERN.search(str(error)) is not None

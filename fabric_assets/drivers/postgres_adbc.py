@@ -1,4 +1,4 @@
-"""A login -> an ADBC connection to Postgres, for whoever reads or writes Arrow data there."""
+"""A login -> an ADBC connection to Postgres, which reads and writes Arrow data."""
 
 from typing import Any
 
@@ -6,13 +6,13 @@ from adbc_driver_postgresql import dbapi
 
 
 def connect(conninfo: str, *, autocommit: bool = False) -> Any:
-    """Open a DB-API connection that knows the types which every Postgres has. What has another one is to be cast in the query.
+    """Open a DB-API connection that knows only Postgres's built-in types; queries must cast values of other types.
 
-    Of its own accord the driver reads every column of every table in the database, to know their types as well: 0.1 s of work at 200 tables,
-    for each connection.
+    By default the driver reads every column of every table in the database, to know their types too. That takes 0.1 s at 200 tables for
+    each connection.
 
     Args:
-        conninfo: as libpq wants it.
+        conninfo: in the form of libpq.
 
     Raises:
         dbapi.Error: no connection.

@@ -1,6 +1,6 @@
-"""A tenant's Postgres destination -> its login in complete parts, and connections.
+"""A tenant's Postgres destination -> its complete login, and connections.
 
-Each part of a login is set here: libpq fills what is left out from the process's environment, which would be another tenant's.
+Each part of a login is set here, because libpq takes missing parts from the process's environment, which could be another tenant's.
 """
 
 from functools import cached_property
@@ -21,11 +21,11 @@ CONNECT_TIMEOUT_SECONDS = 15
 
 
 class Postgres(Destination):
-    """A database on a server, reached with the operator's login or, managed, with the tenant's own."""
+    """A database on a server. The operator provides the login; a managed destination has a login of the tenant."""
 
     @cached_property
     def login(self) -> dict[str, Any]:
-        """The login in complete parts; resolved once.
+        """The complete login; resolved once.
 
         Raises:
             ConfigurationError, SecretError: see `parse_postgres_url`.
@@ -59,12 +59,12 @@ def open_destination(tenant: TenantConfig, settings: Settings) -> Postgres:
 
 
 def explain_damage(reason: str, text: str, where: str) -> FabricError | None:
-    """Give nothing: of damage in a server's files its operator is told by the server."""
+    """Return None: a server reports damaged files to its own operator."""
     return None
 
 
 def get_block(tenant: TenantConfig) -> PostgresDestination:
-    """Get the `destination:` block of a tenant of Postgres.
+    """Get the `destination:` block of a tenant with Postgres.
 
     Raises:
         TypeError: it is another destination's.
@@ -75,12 +75,12 @@ def get_block(tenant: TenantConfig) -> PostgresDestination:
 
 
 def describe_postgres(tenant: TenantConfig) -> str:
-    """What messages call a tenant's Postgres destination."""
+    """Name a tenant's Postgres destination, for messages."""
     return f"tenant {tenant.tenant}: the destination (postgres)"
 
 
 def get_missing_schema_remedy(tenant: TenantConfig) -> str:
-    """What to do where a schema of a Postgres destination is missing and the login may not make it."""
+    """Return the remedy if a schema is missing and the login may not create it."""
     return f"fabric provision {tenant.tenant}" if tenant.destination.managed else "grant the login CREATE on the database, or make the schema for it"
 
 
@@ -99,7 +99,7 @@ def refuse_other_encodings(connection: Any, tenant: TenantConfig) -> None:
 
 
 def get_postgres_error(tenant: TenantConfig, text: str) -> FabricError:
-    """Say in plain words why Postgres could not be reached; a refused login is permanent, the rest may pass."""
+    """Build the error of a failed connection. A refused login is permanent; other failures may pass."""
     reason = " ".join(text.split())
     where = describe_postgres(tenant)
     if remedy := get_tls_remedy(reason):
@@ -118,10 +118,10 @@ def get_postgres_error(tenant: TenantConfig, text: str) -> FabricError:
 
 
 def parse_postgres_url(tenant: TenantConfig, settings: Settings) -> dict[str, Any]:
-    """Give a destination's login in complete parts, for drivers and for dbt: whatever its url leaves out is set here, never looked up elsewhere.
+    """Resolve a destination's complete login, for drivers and dbt. Parts that the url leaves out get a value here.
 
     Raises:
-        ConfigurationError: the url is none, or has a login where it must not have one.
+        ConfigurationError: the url is not valid, or has a login although the destination is managed.
         SecretError: the url, or the login of a managed destination, is nowhere; it is `fabric provision` that seals the latter.
     """
     from fabric_assets.security.secrets import list_secrets, resolve_secret
@@ -142,7 +142,7 @@ def parse_postgres_url(tenant: TenantConfig, settings: Settings) -> dict[str, An
 
 
 def read_address(tenant: TenantConfig, settings: Settings) -> dict[str, Any]:
-    """Split a destination's url; a managed one gives the tenant's database, and an empty user and password.
+    """Split a destination's url; that of a managed destination has no user and password.
 
     Raises:
         ConfigurationError: it is no url, or has a login although the destination is managed.
@@ -165,14 +165,14 @@ def read_address(tenant: TenantConfig, settings: Settings) -> dict[str, Any]:
 
 
 def split_postgres_url(text: str, where: str, *, login: str = "user:password@") -> dict[str, Any]:
-    """Split a URL into host, port, dbname, user, password (empty where it has none) and query.
+    """Split a URL into host, port, dbname, user, password (empty if missing) and query.
 
     Args:
         where: what the URL is, for messages.
         login: how it should have been written.
 
     Raises:
-        ConfigurationError: it is none of Postgres, or lacks a host or a database.
+        ConfigurationError: it is not a URL of Postgres, or lacks a host or a database.
     """
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
@@ -181,14 +181,14 @@ def split_postgres_url(text: str, where: str, *, login: str = "user:password@") 
     try:
         url = make_url(text.strip())
     except (ArgumentError, ValueError):
-        raise ConfigurationError(f"{where} is no database URL", remedy=remedy) from None
+        raise ConfigurationError(f"{where} is not a database URL", remedy=remedy) from None
     if url.drivername.partition("+")[0] not in {"postgresql", "postgres"}:
         raise ConfigurationError(f"{where} is for {url.drivername}, but must be for postgres", remedy=remedy)
     query = {key: value if isinstance(value, str) else value[-1] for key, value in url.query.items()}
-    # libpq takes these from the query, too.
+    # libpq would also accept these from the query.
     host, user, password = (query.pop(key, "") for key in ("host", "user", "password"))
     if "dbname" in query:
-        raise ConfigurationError(f"{where} has the parameter dbname, which is not for it", remedy=remedy)
+        raise ConfigurationError(f"{where} has the parameter dbname, which is not allowed there", remedy=remedy)
     refuse_foreign_logins(query, where)
     host, user = url.host or unquote(host), url.username or user
     if "@" in host:

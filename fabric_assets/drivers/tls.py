@@ -1,6 +1,6 @@
-"""What a database's URL and its driver say about TLS -> a remedy in plain words, or the refusal of what would go unheeded.
+"""A database's URL, or its driver's error -> a remedy for failed TLS, or an error for TLS parameters that would have no effect.
 
-A connection that is not trusted is refused for good: to try again would only offer the login once more to whoever answers.
+An untrusted connection is a permanent error: another try would only offer the login again to an unknown server.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ from fabric_assets.errors import ConfigurationError
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
-# SQLAlchemy hands these on to PyMySQL together; any other word of PyMySQL's own would take their place, and their checks with it.
+# SQLAlchemy passes these to PyMySQL together. Any other TLS parameter of PyMySQL would replace them, and turn off their checks.
 _MYSQL_PARAMETERS = ("ssl_ca", "ssl_capath", "ssl_cert", "ssl_key", "ssl_cipher", "ssl_check_hostname")
 _MYSQL_FILES = ("ssl_ca", "ssl_capath", "ssl_cert", "ssl_key")
 
@@ -31,13 +31,13 @@ _REMEDIES = {
 
 
 def get_tls_remedy(reason: str) -> str | None:
-    """What to mend where a connection failed over TLS; None where it failed over something else."""
+    """Find the remedy if a connection failed because of TLS; None if it failed for another reason."""
     low = reason.lower()
     return next((remedy for words, remedy in _REMEDIES.items() if any(word in low for word in words)), None)
 
 
 def check_mysql_parameters(url: "URL", *, where: str) -> None:
-    """Refuse what a MySQL URL asks of TLS and would not get.
+    """Raise an error for TLS parameters of a MySQL URL that would have no effect.
 
     Raises:
         ConfigurationError: a word that is not heeded, by itself or for want of another, or a file that is not there.
@@ -45,7 +45,7 @@ def check_mysql_parameters(url: "URL", *, where: str) -> None:
     asked = {name: value if isinstance(value, str) else value[-1] for name, value in url.query.items() if name.startswith("ssl")}
     if unknown := sorted(set(asked) - set(_MYSQL_PARAMETERS)):
         known = ", ".join(_MYSQL_PARAMETERS)
-        raise ConfigurationError(f"{where}: the url's {unknown[0]} would not be heeded", remedy=f"ssl_ca checks certificate and host; known: {known}")
+        raise ConfigurationError(f"{where}: the url's {unknown[0]} would have no effect", remedy=f"ssl_ca checks certificate and host; known: {known}")
     if asked.get("ssl_check_hostname", "true").lower() not in {"true", "false"}:
         raise ConfigurationError(f"{where}: the url's ssl_check_hostname is neither true nor false", remedy="write true or false")
     if asked.get("ssl_check_hostname", "false").lower() == "true" and not {"ssl_ca", "ssl_capath"} & set(asked):

@@ -1,6 +1,6 @@
-"""A tenant's DuckDB file -> sessions: cursors of the one instance that a process may have of it.
+"""A tenant's DuckDB file -> sessions, i.e. cursors of the only instance that a process may have of it.
 
-Rows that are not committed yet are written to the file as they come, compressed, so a load of any size needs little memory.
+Uncommitted rows are written to the file as they come, compressed, so a load of any size needs little memory.
 """
 
 import contextlib
@@ -21,15 +21,15 @@ from fabric_assets.rows.reports import ColumnReport
 from fabric_assets.warehouse.planted_sql import DUCKDB
 from fabric_assets.warehouse.session import Columns, Session, Table, WriteConflict
 
-# With Python and a batch on its way a process then stays below 700 MB. An insert holds a block of each column, one of its NULLs, and sometimes one more.
+# With Python and one batch a process then stays below 700 MB. An insert holds two blocks per column, for values and NULLs, and sometimes a third.
 _MEMORY_MB, _MEMORY_BASE_MB, _BLOCKS_PER_COLUMN = 192, 128, 3
-# DuckDB holds so many rows at a time, whatever their size. To commit them takes several times their bytes: a process stays below 700 MB with so many.
+# DuckDB holds 2,048 rows in memory, of any size, and a commit takes several times their bytes. Within these limits a process stays below 700 MB.
 _VECTOR_ROWS, _LONG_ROW_BYTES, _MOST_LONG_BYTES = 2_048, 64 * 1024, 135 * 1000**2
-# After long rows DuckDB writes those of earlier loads anew. It ends the connection where it may not take the memory for it, and so did each load that followed.
+# After long rows DuckDB rewrites rows of earlier loads. With too little memory it ends the connection, in each later load as well.
 _MEMORY_OF_LONG_ROWS_MB = 4_096
-# Rows that are deleted in one statement where a join says which.
+# Rows that one statement deletes by a join.
 _PART = 1_000_000
-# DuckDB's unit of work: fewer rows occupy one thread, and to hand them to another takes longer than to do it.
+# DuckDB's unit of work: fewer rows are faster in a single thread.
 _ROW_GROUP = 122_880
 _NAMES = {
     BOOL: "BOOLEAN",
@@ -49,13 +49,13 @@ _KINDS = {name: kind for kind, name in _NAMES.items()} | {"INTEGER": BIGINT, "SM
 
 @contextmanager
 def open_sessions(destination: DuckDb) -> Iterator[Callable[[], Session]]:
-    """Open the tenant's file, made private where it is new; gives what opens a session."""
+    """Open the tenant's file, which is made private if it is new; yield the function that opens a session."""
     file = destination.file
     has_log = file.with_name(f"{file.name}.wal").exists()
     connection = destination.connect()
     try:
         if has_log:
-            # The last process did not bring its commits into the file itself: it was killed, or its memory did not do for long rows.
+            # The last process has not moved its commits from the log into the file: it was killed, or had too little memory for long rows.
             with contextlib.suppress(duckdb.TransactionException):
                 connection.execute("checkpoint")
         instance = _Instance(connection)
@@ -65,7 +65,7 @@ def open_sessions(destination: DuckDb) -> Iterator[Callable[[], Session]]:
 
 
 class _Instance:
-    """What the sessions share: the limit of memory, which very wide tables raise, and the threads, one until there is work for more."""
+    """The DuckDB instance that the sessions share, with its memory limit (wide tables raise it) and threads (one until more are useful)."""
 
     def __init__(self, connection: Any) -> None:
         self._connection, self._lock, self._columns, self._limit = connection, threading.Lock(), 0, _MEMORY_MB
@@ -126,7 +126,7 @@ class DuckDbSession(Session):
         if self._inserted > _ROW_GROUP:
             self._instance.use_all_threads()
         with self._use(), self._instance.reserve(rows.num_columns):
-            # As a stream: a table it would have scanned by Arrow's own threads, and kept in memory until the commit, as an old version of the name.
+            # As a stream: DuckDB would scan a table with Arrow's threads, and keep it in memory until the commit.
             self._cursor.register("fabric_rows", rows.__arrow_c_stream__())
             (taken,) = self._cursor.execute(self._in_transaction(f"insert into {table} ({names}) select {names} from temp.main.fabric_rows")).fetchone()
             return taken
@@ -134,16 +134,14 @@ class DuckDbSession(Session):
     def delete_own(self, table: Table, condition: str) -> int:
         if table.schema == self.temporary_schema:
             return self._delete_in_parts(table, condition)
-        # A table with deleted rows that were never committed is written row by row at the commit, all of it in memory: so it is made anew.
+        # The table is made anew: DuckDB commits a table with deleted uncommitted rows row by row, all of it in memory.
         ((found,),) = self.ask(f"select count(*) from {table} as t where {condition}")
         if found:
             self.execute(f"create or replace table {table} as select t.* from {table} as t where not coalesce({condition}, false)")
         return found
 
     def _count_long(self, rows: pa.Table) -> None:
-        """Raises:
-        DestinationError: the transaction's long rows are too many for a process's memory.
-        """
+        """Raise a DestinationError if the transaction has too many long rows for a process's memory."""
         if rows.nbytes > rows.num_rows * _LONG_ROW_BYTES:
             self._long_rows, self._long_bytes = self._long_rows + rows.num_rows, self._long_bytes + rows.nbytes
             if (held := self._long_bytes * min(1, _VECTOR_ROWS / self._long_rows)) > _MOST_LONG_BYTES:
@@ -157,9 +155,9 @@ class DuckDbSession(Session):
         self.execute(f"create schema if not exists {quote(name)}")
 
     def create(self, table: Table, columns: Columns, *, key: Sequence[str] = ()) -> None:
-        # Without the key: two transactions that change different rows would be in each other's way by its index.
+        # Without the key: its index would let transactions conflict that change different rows.
         defined = ", ".join(f"{quote(name)} {self.name_type(kind)}" for name, kind in columns.items())
-        # DuckDB wants to be told twice that a table is temporary.
+        # DuckDB needs both the word and the schema for a temporary table.
         kind = "temporary table" if table.schema == self.temporary_schema else "table"
         self.defer(f"create {kind} {table} ({defined})")
 
@@ -167,12 +165,12 @@ class DuckDbSession(Session):
         self._thinned.add(table)
         if not using:
             return super().delete(table, condition)
-        # However few rows say which ones, it is the whole table that is searched.
+        # DuckDB scans the whole table, however few rows are to be deleted.
         self._instance.use_all_threads()
         return self._delete_in_parts(table, f"exists (select 1 from {using} where {condition})")
 
     def _delete_in_parts(self, table: Table, condition: str) -> int:
-        """Find the rows, then delete them some at a time: the join of one statement for both cannot move to disk, however many rows it finds."""
+        """Find the rows first, then delete them in parts: the join of a single statement would hold all rows in memory."""
         chosen = Table(self.temporary_schema, "_fabric_chosen")
         self.execute(f"create temporary table {chosen} as select t.rowid as row_id from {table} as t where {condition}")
         deleted = 0
@@ -184,7 +182,7 @@ class DuckDbSession(Session):
 
     def add_columns(self, table: Table, columns: Columns) -> None:
         if table in self._thinned and columns:
-            # DuckDB commits no table that was altered after rows of it had been deleted: so it is made anew.
+            # The table is made anew: DuckDB cannot commit a table that was altered after rows were deleted.
             added = ", ".join(f"cast(null as {self.name_type(kind)}) as {quote(name)}" for name, kind in columns.items())
             self.execute(f"create or replace table {table} as select t.*, {added} from {table} as t")
             return
@@ -192,7 +190,7 @@ class DuckDbSession(Session):
             self.execute(f"alter table {table} add column {quote(name)} {self.name_type(kind)}")
 
     def rewrite_columns(self, table: Table, columns: Mapping[str, tuple[str, str]]) -> None:
-        # DuckDB changes a table once in a transaction, and it may have been renamed: so it is made anew.
+        # The table is made anew: DuckDB alters a table only once in a transaction, and a column may have been renamed.
         if columns:
             replaced = ", ".join(f"cast({sql} as {kind}) as {quote(name)}" for name, (kind, sql) in columns.items())
             self.execute(f"create or replace table {table} as select * replace ({replaced}) from {table}")
@@ -219,7 +217,7 @@ class DuckDbSession(Session):
         return tables
 
     def _read_table(self, table: Table) -> tuple[int, tuple[ColumnReport, ...]]:
-        """By the table's own description: DuckDB's information_schema lists every column of the file for each question, 12 ms at 200 tables."""
+        """Read one table's description: DuckDB's information_schema lists every column of the file, which takes 12 ms at 200 tables."""
         try:
             found = self.query(f'select column_name, column_type, "null", (select count(*) from {table}) as rows from (describe {table})').to_pylist()
         except duckdb.CatalogException:
@@ -245,7 +243,7 @@ class DuckDbSession(Session):
                 self._end()
 
     def _in_transaction(self, *sql: str) -> str:
-        """A statement, and before it what waits for one, the transaction's beginning too: calls of their own would wait for Python's lock once more each."""
+        """Join a statement with the deferred ones and the beginning of the transaction: each further call would wait for Python's lock."""
         joined = self._join_deferred(*sql)
         begin, self._begun = "" if self._begun else "begin transaction; ", True
         return begin + joined
@@ -274,9 +272,9 @@ class DuckDbSession(Session):
 
 
 def get_type(name: str) -> pa.DataType:
-    """A column's type as Arrow carries it; what no load has made is text."""
+    """Return a column's Arrow type; a type that no load makes counts as text."""
     if name.endswith("[]"):
-        # A list of lists is JSON to us.
+        # A list of lists counts as JSON.
         inner = name.removesuffix("[]")
         return pa.list_(get_type(inner)) if inner in _KINDS or _DECIMAL.fullmatch(inner) else TEXT
     if name.startswith("DECIMAL("):
@@ -286,7 +284,7 @@ def get_type(name: str) -> pa.DataType:
 
 
 def _unwrap(table: pa.Table) -> pa.Table:
-    """JSON comes as an extension type, which little of pyarrow can compute with."""
+    """Convert JSON columns to text: few functions of pyarrow accept the extension type."""
     for number, field in enumerate(table.schema):
         if isinstance(field.type, pa.BaseExtensionType):
             table = table.set_column(number, field.name, table.column(number).cast(field.type.storage_type).cast(JSON))

@@ -1,8 +1,8 @@
-"""The right to load: one run at a time, in one process, in several, and on several machines.
+"""A tenant and a source -> the lease, i.e. the right to load: one run at a time, within a process and between processes and machines.
 
-For DuckDB a lock file per tenant, since the file takes one writing process at a time. For Postgres a locked row per source, held by
-a connection. Dagster's pools neither cover a run from the command line nor every executor. A killed run leaves no lease
-behind: the kernel drops its flock, the server its session.
+For DuckDB it is a lock file per tenant, because one process at a time can write to the file. For Postgres it is a locked row per source,
+held by a connection. Dagster's pools cover neither runs from the command line nor every executor. A killed run leaves no lease behind:
+the kernel releases its lock, the server ends its session.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from fabric_assets.offboarded import refuse_offboarded
 from fabric_assets.private_files import FileLock, make_private_folder
 from fabric_assets.settings import Settings
 
-# Longest that a step waits for another one of the same tenant.
+# The longest time that a step waits for another one of the same tenant.
 LEASE_SECONDS = 3600.0
 _POLL_SECONDS = 0.05
 Report = Callable[[str], None]
@@ -41,10 +41,10 @@ def load_lease(
     """Hold the right to load one source of a tenant for the block; not re-entrant.
 
     Args:
-        timeout_seconds: longest wait for whoever holds it now.
-        report: told once if there is a wait.
+        timeout_seconds: longest wait for the present holder.
+        report: called once if there is a wait.
         offboarding: see `warehouse_lease`.
-        destination: the tenant's, whose login is resolved already; it is made where it is not given.
+        destination: the tenant's, with its login already resolved; by default it is made here.
 
     Raises:
         LeaseHeld: it was not free in time.
@@ -65,7 +65,7 @@ def load_lease(
         key = int.from_bytes(hashlib.sha256(f"fabric load {tenant.tenant} {source}".encode()).digest()[:8], signed=True)
         lease = PostgresLease(connection, tenant.tenant, source, old_key=key, timeout_seconds=timeout_seconds, report=report)
         lease.acquire(makes_table=not offboarding, missing_schema_remedy=get_missing_schema_remedy(tenant))
-        # Asked with the lease in hand: who offboards takes it too, once the mark stands.
+        # Checked while holding the lease: an offboarding sets its mark first and then takes the lease too.
         if not offboarding:
             refuse_offboarded(tenant.tenant, settings.data_dir)
         yield
@@ -78,15 +78,15 @@ def warehouse_lease(
     """Hold the tenant's warehouse file for the block; not re-entrant.
 
     Args:
-        timeout_seconds: longest wait for whoever holds it now.
-        report: told once if there is a wait.
-        offboarding: for who takes the tenant away; everybody else is refused from then on.
+        timeout_seconds: longest wait for the present holder.
+        report: called once if there is a wait.
+        offboarding: for the offboarding itself; every other caller is refused while a tenant is offboarded.
 
     Raises:
         LeaseHeld: it was not free in time.
         ConfigurationError: the tenant was offboarded, or is being so.
     """
-    if not offboarding:  # asked before, too: a lock file would be the first thing of it that is there again
+    if not offboarding:  # checked before, too: else a lock file of the offboarded tenant would be made again
         refuse_offboarded(tenant, settings.data_dir)
     path = naming.lock_file(settings.data_dir, tenant)
     make_private_folder(path.parent)

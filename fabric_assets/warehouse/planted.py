@@ -1,4 +1,4 @@
-"""The catalog of a destination -> objects in a tenant's schemas that no load makes, and that stand in a load's way or change its rows.
+"""The catalog of a destination -> objects in a tenant's schemas that no load has made and that block a load or change its rows.
 
 The author of a tenant's models can make them with the tenant's own login. Those that act on rows are listed before each load, the others when the
 destination has refused rows: to list them all costs time.
@@ -24,7 +24,7 @@ class Planted:
     Args:
         how: `name`: it has the name of a table; `acts`: it runs when rows are written or read; `refuses`: it refuses rows.
         what: the kind of object and its name, e.g. `the trigger audit`.
-        drop: the statement that takes it away.
+        drop: the statement that removes it.
     """
 
     schema: str
@@ -51,7 +51,7 @@ def find_planted(session: Session, schemas: Iterable[str], *, also_refusing: boo
 
 
 def refuse_in_platform_tables(planted: Sequence[Planted], tables: Mapping[str, Collection[str]], *, where: str) -> None:
-    """Refuse objects at the tables in which the platform keeps its state.
+    """Raise an error if there are such objects at the tables in which the platform keeps its state.
 
     Args:
         tables: schema -> names of the platform's tables.
@@ -69,7 +69,7 @@ def list_of_stream(planted: Iterable[Planted], raw: str, stream: str) -> list[Pl
 
 
 def refuse_other_kinds(planted: Iterable[Planted], *, where: str) -> None:
-    """Refuse to load a stream where something else has the name of one of its tables.
+    """Raise an error if an object that is not a table has the name of one of a stream's tables.
 
     Raises:
         DestinationError: a view, a sequence or another object has it.
@@ -89,13 +89,13 @@ def describe_acting(planted: Iterable[Planted]) -> Iterator[str]:
 
 
 def explain_refusal(error: FabricError, session: Session, raw: str, stream: str) -> FabricError:
-    """Name the objects that may be the reason why the destination refuses a stream's rows.
+    """Add to an error the objects that may be the reason why the destination refuses a stream's rows.
 
     Returns:
-        the error itself where there are none.
+        the error itself if there are no such objects.
     """
     planted = list_of_stream(find_planted(session, [raw], also_refusing=True), raw, stream)
-    # What the error names already is not said twice.
+    # Objects that the error already names are left out.
     found = [each for each in planted if each.drop not in error.remedy]
     if not found:
         return error

@@ -47,14 +47,14 @@ _TOO_MANY_COLUMNS, _TOO_LONG, _NOT_ALLOWED = "54011", "54000", "42501"
 
 @contextmanager
 def open_sessions(destination: Postgres, *, program: str = "fabric") -> Iterator[Callable[[], Session]]:
-    """Give what opens a session."""
+    """Yield the function that opens a session."""
     tenant, conninfo = destination.tenant, build_conninfo(destination, program=program)
     leases = get_lease_table(tenant.tenant)
     yield lambda: PostgresSession(connect(tenant, conninfo), describe_postgres(tenant), leases=leases, missing_schema_remedy=get_missing_schema_remedy(tenant))
 
 
 class PostgresSession(Session):
-    # cmin counts a transaction's statements. Within one, rows need not lie in the order in which they came.
+    # cmin counts a transaction's statements. Rows of one statement may be in any order.
     row, write_order, temporary_schema = "t.ctid", "t.cmin::text::bigint", "pg_temp"
     planted_sql = POSTGRES
 
@@ -78,7 +78,7 @@ class PostgresSession(Session):
             return cursor.adbc_ingest(table.name, _cut(encode_json(rows)), mode="append", **target)
 
     def create_schema(self, name: str) -> None:
-        # Asked first: "if not exists" wants the right to make one even where it exists.
+        # Checked first: "if not exists" needs the right to create a schema even if it exists.
         if not self.ask(f"select exists (select 1 from pg_catalog.pg_namespace where nspname = {quote_text(name)})")[0][0]:
             try:
                 self.execute(f"create schema {quote(name)}")
@@ -94,7 +94,7 @@ class PostgresSession(Session):
         defined = [f"{quote(name)} {self.name_type(kind)}" for name, kind in columns.items()]
         if key:
             defined.append(f"primary key ({quote_all(key)})")
-        # A list that was empty in all rows once made a table without columns, which no list of columns shows: it gives way.
+        # An earlier release made a table without columns for a list that was empty in all rows; such a table is dropped.
         columnless = f"exists (select from pg_class where oid = to_regclass({quote_text(str(table))}) and relnatts = 0)"
         made = f"create table {table} ({', '.join(defined)})"
         self.execute(f"do $fabric$ begin if {columnless} then drop table {table}; end if; {made}; end $fabric$")
@@ -130,7 +130,7 @@ class PostgresSession(Session):
         return tables
 
     def find_views(self, table: Table, columns: Collection[str]) -> Mapping[str, str]:
-        # A view depends on columns by its rewrite rule; views on views are among those that go with it.
+        # A view depends on columns by its rewrite rule; views on that view are dropped too.
         read = "pg_catalog.pg_depend as d join pg_catalog.pg_rewrite as r on d.classid = 'pg_catalog.pg_rewrite'::regclass and r.oid = d.objid"
         first = (
             f"select r.ev_class from {read} join pg_catalog.pg_attribute as a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid"
@@ -144,7 +144,7 @@ class PostgresSession(Session):
         return {row["name"]: "materialized view" if row["kind"] == "m" else "view" for row in found}
 
     def lock_definitions(self) -> None:
-        # Without the table nobody holds a lease, and nobody loads. Who holds one goes on: a row's lock does not conflict with this.
+        # Without the table nobody holds a lease. Holders of a lease are not blocked: a row's lock does not conflict with this one.
         if self.ask(f"select pg_catalog.to_regclass({quote_text(str(self._leases))}) is not null")[0][0]:
             self.execute(f"lock table {self._leases} in share update exclusive mode")
 
@@ -158,7 +158,7 @@ class PostgresSession(Session):
 
     def keep_key(self, table: Table, key: Sequence[str]) -> bool:
         made = f"create unique index {quote(_name_key(table))} on {table} ({quote_all(key)})"
-        # Caught by the server itself: after an error the driver takes nothing but a rollback of the whole transaction.
+        # The server itself catches the error: after one, the driver accepts only a rollback of the whole transaction.
         self.execute(f"do $fabric$ begin {made}; exception when unique_violation or program_limit_exceeded then null; end $fabric$")
         return self.find_kept_key(table) is not None
 
@@ -188,7 +188,7 @@ class PostgresSession(Session):
             return max(cursor.adbc_statement.execute_update(), 0)
 
     def _open_cursor(self) -> Any:
-        """A cursor for what takes one statement at a time."""
+        """Open a cursor for a call that takes a single statement."""
         if self._deferred:
             self._run()
         return self._connection.cursor()
@@ -210,7 +210,7 @@ class PostgresSession(Session):
         return None
 
     def _cancel(self) -> None:
-        # In a thread of its own: to ask a server that has gone takes as long as connecting to it.
+        # In a thread: a cancel request to a dead server takes as long as connecting to it.
         def cancel() -> None:
             with contextlib.suppress(Exception):
                 self._connection.adbc_connection.cancel()
@@ -222,7 +222,7 @@ class PostgresSession(Session):
 
 
 def get_type(name: str) -> pa.DataType:
-    """A column's type as Arrow carries it; what no load has made is text."""
+    """Return a column's Arrow type; a type that no load makes counts as text."""
     if name.endswith("[]"):
         return pa.list_(get_type(name.removesuffix("[]")))
     if name.startswith("numeric("):
@@ -232,7 +232,7 @@ def get_type(name: str) -> pa.DataType:
 
 
 def _name_key(table: Table) -> str:
-    """No table is named so: those of streams begin with a letter."""
+    """Name the unique index of a table; tables of streams begin with a letter, so no table has the name."""
     return f"_fabric_key_{table.name}"
 
 
@@ -254,6 +254,6 @@ def _build_width_error(table: Table, columns: int | None) -> DestinationError:
 
 
 def _cut(rows: pa.Table) -> pa.Table:
-    """Cut into pieces: the driver encodes a piece as a whole before it sends it, and meanwhile the server takes in the one before."""
+    """Cut rows into parts: while the driver encodes a part, the server inserts the one before."""
     most = max(1, rows.num_rows * _PIECE_BYTES // max(rows.nbytes, 1))
     return pa.Table.from_batches(rows.to_batches(max_chunksize=most), rows.schema)

@@ -1,4 +1,4 @@
-"""Arrow data as the Postgres driver takes it -> and gives it back."""
+"""Arrow data -> the form that the Postgres driver takes; and the driver's results -> our Arrow types."""
 
 # pyright: reportAttributeAccessIssue=false
 # pyarrow.compute makes its functions while it is imported, where no type checker sees them.
@@ -14,7 +14,7 @@ from fabric_assets.rows.nested_types import map_lists
 
 
 def encode_json(rows: pa.Table) -> pa.Table:
-    """In a binary COPY a jsonb value is its text after the number of its format, 1."""
+    """Encode JSON for a binary COPY: a jsonb value is the format number 1 and then its text."""
     for number, field in enumerate(rows.schema):
         if field.type == JSON:
             parts = [pa.scalar(b"\x01", pa.large_binary()), rows.column(number).cast(pa.large_binary()), pa.scalar(b"", pa.large_binary())]
@@ -23,7 +23,7 @@ def encode_json(rows: pa.Table) -> pa.Table:
 
 
 def unwrap(table: pa.Table) -> pa.Table:
-    """The driver gives numeric as text and jsonb as an extension type."""
+    """Convert the driver's results: it returns numeric as text and jsonb as an extension type."""
     for number, field in enumerate(table.schema):
         kind = field.type
         if isinstance(kind, pa.BaseExtensionType):

@@ -11,14 +11,14 @@ from fabric_assets.security import postgres_login
 from fabric_assets.security.postgres_login import complete_login
 from fabric_assets.security.postgres_session import build_settings
 
-# Either side notices after half a minute that the other has gone, whether it waits for it or writes to it.
+# Both sides notice after half a minute that the other one is gone, while waiting as well as while writing.
 _SESSION = {
     "idle_in_transaction_session_timeout": "0",
     "transaction_timeout": "0",
     "statement_timeout": "0",
     "lock_timeout": "0",
     "work_mem": "64MB",
-    # To count keys it would take a hash, which is slower than sorting them where nearly all are different.
+    # Counting keys with a hash is slower than sorting them if nearly all are different.
     "enable_hashagg": "off",
     "tcp_keepalives_idle": "15",
     "tcp_keepalives_interval": "5",
@@ -36,8 +36,10 @@ _NETWORK = {
 
 
 def build_conninfo(destination: Postgres, *, program: str) -> str:
-    """Args:
-    program: shown by pg_stat_activity.
+    """Open a connection.
+
+    Args:
+        program: shown by pg_stat_activity.
     """
     url = dict(destination.login)
     own = {key: value for key, value in url.pop("query").items() if key not in {"options", "connect_timeout", "client_encoding"}}

@@ -1,6 +1,7 @@
-"""The right to load one source into Postgres: a lock on a row of a table in the tenant's own schema, which no other tenant's login can take (ADR 0023).
+"""A connection and a source -> the right to load the source into Postgres: a lock on a row of a table (ADR 0023).
 
-The lock lasts as long as its transaction, and so goes with its session. It is taken on a connection of its own, which works behind a pooler in session mode.
+The table is in the tenant's own schema, so no other tenant's login can take the lock. The lock lasts as long as its transaction, and ends
+with the session. It has a connection of its own, which works behind a pooler in session mode.
 """
 
 import os
@@ -19,7 +20,7 @@ from fabric_assets.warehouse.session import Table
 
 LEASES = "load_leases"
 _POLL_SECONDS = 0.25
-# A holder whose machine has gone is noticed by the server after half a minute.
+# The server notices after half a minute that a holder's machine is gone.
 _SESSION = {
     "tcp_keepalives_idle": "15",
     "tcp_keepalives_interval": "5",
@@ -50,11 +51,11 @@ def get_lease_table(tenant: str) -> Table:
 
 
 class PostgresLease:
-    """Takes a source's lease on a connection, and holds it until that is closed.
+    """The lease of one source, held on a connection until that is closed.
 
     Args:
         connection: set up as the tenant's, outside of a transaction.
-        old_key: the advisory lock by which earlier versions exclude one another; for one release it is taken, too.
+        old_key: the advisory lock of earlier versions; for one release it is taken too.
         report: called once if there is a wait.
     """
 
@@ -64,10 +65,10 @@ class PostgresLease:
         self._timeout, self._deadline, self._report = timeout_seconds, time.monotonic() + timeout_seconds, report
 
     def acquire(self, *, makes_table: bool, missing_schema_remedy: str) -> None:
-        """Take both locks.
+        """Acquire both locks.
 
         Args:
-            makes_table: whether to make the table of leases; without one nobody loads by it.
+            makes_table: whether to make the table of leases if it is missing; without the table nobody holds a lease.
 
         Raises:
             LeaseHeld: they were not free in time.
@@ -125,7 +126,7 @@ class PostgresLease:
                 return
             cursor.execute(_HOLDER + _OF_KEY, (self._old_key,))
             for holder, is_own in cursor.fetchall():
-                if not is_own:  # no load of this tenant's: anybody can take an advisory lock
+                if not is_own:  # not a load of this tenant: any login can take an advisory lock
                     return
                 self._wait(holder)
 

@@ -1,7 +1,7 @@
-"""Tables that a full refresh has made beside those that readers see -> their places, in the transaction's last statements.
+"""New tables of a full refresh -> the tables that readers see, in the last statements of the transaction.
 
-Where the columns are the ones that there were, and more, the table itself stays and takes the new rows: views on it, grants and
-indexes stay with it. Where one is gone or of another type, the new table takes the old one's name, and views on the old one go.
+If a new table has all columns of the old one, the old table gets the new rows, and keeps its views, grants and indexes.
+If a column is gone or has another type, the new table replaces the old one, and views on the old one are dropped.
 """
 
 from collections.abc import Mapping
@@ -12,10 +12,12 @@ from fabric_assets.warehouse.stream_table import StreamTable, build_count_error
 
 
 def replace_tables(session: Session, made: Mapping[str, StreamTable], former: Mapping[str, Columns], *, schema: str, counts_exactly: bool = False) -> None:
-    """Args:
-    made: the new tables by name.
-    former: the columns of those in the schema.
-    counts_exactly: those in the schema have objects that act on rows, so the rows are counted again where they are.
+    """Replace the tables of a schema by new ones, or refill them.
+
+    Args:
+        made: the new tables by name.
+        former: the columns of the tables in the schema.
+        counts_exactly: tables in the schema have objects that act on rows, so their rows are counted afterwards.
     """
     stay = {name for name, columns in former.items() if name in made and columns.items() <= made[name].columns.items()}
     for name in former.keys() - stay:
@@ -32,7 +34,7 @@ def _refill(session: Session, shown: Table, made: StreamTable, former: Columns, 
     session.add_columns(shown, {name: kind for name, kind in made.columns.items() if name not in former})
     kept, possible = session.find_kept_key(shown), session.find_kept_key(made.table)
     if kept is not None and kept != possible:
-        # The primary key in the YAML is another one now, or the new rows hold one that is too long for an index.
+        # The primary key in the YAML has changed, or the new rows have a key that is too long for an index.
         session.forget_key(shown)
         kept = None
     names = quote_all(made.columns)

@@ -1,7 +1,6 @@
-"""One connection to a warehouse and its transaction -> the few verbs that loading needs, alike for both destinations.
+"""A connection to a warehouse and its transaction -> the few operations that a load needs, the same for every destination.
 
-A session belongs to one thread at a time, but any thread may abort it: a load whose time is up must not wait for a destination
-that does not answer.
+One thread at a time uses a session, but any thread may abort it, because a load whose time is up must not wait for a dead server.
 """
 
 import contextlib
@@ -19,17 +18,17 @@ from fabric_assets.quoting import quote, quote_table
 from fabric_assets.rows.reports import ColumnReport, read_table
 from fabric_assets.warehouse.planted_sql import PlantedSql
 
-# Longest that an abort waits for the statement that it has cancelled.
+# The longest time that an abort waits for the statement that it has cancelled.
 _CANCEL_SECONDS = 5.0
 Columns = Mapping[str, pa.DataType]
 
 
 class WriteConflict(DestinationUnavailable):
-    """Another transaction has changed the same rows meanwhile."""
+    """Raised when another transaction has changed the same rows."""
 
 
 class KeyConflict(WriteConflict):
-    """A unique index of the database refuses a row: another transaction has written one with its key, or the table has an index that no load has made."""
+    """Raised when a unique index refuses a row. Another transaction has written the key, or the index is not ours."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Table:
     """A table's name in SQL.
 
     Args:
-        schema: with its catalog before a dot where a schema of that name may be in another catalog too; datasets' names have no dot.
+        schema: with its catalog before a dot if another catalog may have a schema of that name; datasets' names have no dot.
     """
 
     schema: str
@@ -48,13 +47,13 @@ class Table:
 
 
 class Session(ABC):
-    """The transaction begins by itself with the first statement.
+    """A connection with one transaction, which begins with the first statement.
 
     Args:
         where: tenant and destination, for messages.
     """
 
-    # Of a table that is called t: what tells its rows apart, and what grows from each insert of this transaction to the next.
+    # SQL for a table called t: what identifies a row, and what grows with each insert of this transaction.
     row: ClassVar[str]
     write_order: ClassVar[str]
     temporary_schema: ClassVar[str]
@@ -71,10 +70,10 @@ class Session(ABC):
 
     @abstractmethod
     def execute(self, sql: str) -> int:
-        """Run a statement; the number of rows that it changed."""
+        """Run a statement; return the number of rows that it changed."""
 
     def defer(self, sql: str) -> None:
-        """Run a statement in one call of the driver with the next one: for what nobody asks a number of."""
+        """Run a statement in the same call of the driver as the next one. Its number of rows is not known."""
         self._deferred.append(sql)
 
     @abstractmethod
@@ -85,10 +84,10 @@ class Session(ABC):
 
     @abstractmethod
     def insert(self, table: Table, rows: pa.Table) -> int:
-        """Insert rows, columns by their names, of exactly the table's types; the number that the database has taken."""
+        """Insert rows of exactly the table's types, columns by their names; return the number that the database has inserted."""
 
     def delete(self, table: Table, condition: str = "", *, using: str = "") -> int:
-        """Delete rows; the number of them.
+        """Delete rows; return their number.
 
         Args:
             condition: empty for all rows.
@@ -97,7 +96,7 @@ class Session(ABC):
         return self.execute(f"delete from {table} as t{f' using {using}' if using else ''}{f' where {condition}' if condition else ''}")
 
     def delete_own(self, table: Table, condition: str) -> int:
-        """Delete rows of a table that holds nothing but what this transaction has inserted; their number.
+        """Delete rows of a table that holds only rows of this transaction; return their number.
 
         Args:
             condition: calls the table t.
@@ -113,35 +112,35 @@ class Session(ABC):
         """Make a table.
 
         Args:
-            key: a primary key, where the destination gains by it.
+            key: a primary key, if it helps the destination.
         """
 
     @abstractmethod
     def add_columns(self, table: Table, columns: Columns) -> None: ...
 
     def rename_columns(self, table: Table, names: Mapping[str, str]) -> None:
-        """Rename columns, old name -> new name; two may exchange theirs. Nothing of the table may have been changed in this transaction."""
-        # By way of names that no load makes, so that no new name meets an old one.
+        """Rename columns, old name -> new name; two columns may swap names. The transaction must not have changed the table before."""
+        # Via temporary names, so that a new name never meets an old one.
         between = {old: f"_fabric_renamed_{number}" for number, old in enumerate(names)}
         for old, new in [*between.items(), *((between[old], new) for old, new in names.items())]:
             self.execute(f"alter table {table} rename column {quote(old)} to {quote(new)}")
 
     def rewrite_columns(self, table: Table, columns: Mapping[str, tuple[str, str]]) -> None:
-        """Compute columns anew: name -> the destination's type, the SQL of the values."""
+        """Change the type and values of columns: name -> the destination's type, the SQL of the values."""
         for name, (kind, sql) in columns.items():
             self.execute(f"alter table {table} alter column {quote(name)} type {kind} using {sql}")
 
     def find_views(self, table: Table, columns: Collection[str]) -> Mapping[str, str]:
-        """The views that keep columns from getting another type: name in SQL -> the word that drops it."""
+        """Find the views that prevent a change of columns' types: name in SQL -> the word that drops it."""
         return {}
 
     def replace_texts(self, table: Table, column: str, lists: Table, *, list_type: str, variant: str | None) -> None:
-        """Put lists in the place of a column's texts.
+        """Replace a column's texts by lists.
 
         Args:
-            lists: each text as value, its list, and what stands beside in place of the list.
-            list_type: the destination's.
-            variant: the column to make for what stands beside; None where nothing does.
+            lists: a table with each text as `value`, its `list`, and `beside`, the text for the variant column.
+            list_type: the destination's type.
+            variant: the variant column to add; None if no text needs it.
         """
         former = "_fabric_former"
         self.execute(f"alter table {table} rename column {quote(column)} to {quote(former)}")
@@ -153,13 +152,13 @@ class Session(ABC):
 
     @abstractmethod
     def read_columns(self, schema: str) -> dict[str, dict[str, pa.DataType]]:
-        """Each table of a schema, its columns in their order, and their types."""
+        """Read each table of a schema, its columns in their order, and their types."""
 
     def read_table(self, table: Table, *, made: Columns | None = None) -> tuple[int, tuple[ColumnReport, ...]]:
-        """A table's row count and columns; (0, ()) where it does not exist.
+        """Read a table's row count and columns; (0, ()) if it does not exist.
 
         Args:
-            made: the columns with which this transaction has made it: to ask for them takes longer than a small load.
+            made: the columns, if this transaction has made the table: to read them would take longer than a small load.
         """
         if made is None:
             return self._read_table(table)
@@ -172,27 +171,27 @@ class Session(ABC):
     @staticmethod
     @abstractmethod
     def name_type(kind: pa.DataType) -> str:
-        """What the destination calls a type of ours."""
+        """Return the destination's name of a type."""
 
     def lock_definitions(self) -> None:  # noqa: B027 - nothing to do where one process at a time writes a database
-        """Let nobody else make schemas or tables of the platform until this transaction ends."""
+        """Lock out other makers of the platform's schemas and tables until this transaction ends."""
 
     def find_kept_key(self, table: Table) -> tuple[str, ...] | None:
-        """The columns whose values the database itself lets no two rows of the table share, by `keep_key`."""
+        """Find the unique key that `keep_key` has made; None if it has made no key."""
         return None
 
     def keep_key(self, table: Table, key: Sequence[str]) -> bool:
-        """Let the database refuse a second row with the same key, and find rows by it; False where rows share one, or it has no such means."""
+        """Make a unique index on the key; return False if rows share a key, or the database cannot do it."""
         return False
 
     def forget_key(self, table: Table) -> None:  # noqa: B027 - nothing to do where none is kept
-        """Take `keep_key` back."""
+        """Drop the unique index of `keep_key`."""
 
     def find_faster_by(self, table: Table, column: str) -> None:  # noqa: B027 - nothing to do where columns are found fast by themselves
-        """Let rows be found by a column without reading the table."""
+        """Make an index on a column."""
 
     def analyze(self, table: Table) -> None:  # noqa: B027 - nothing to do where the planner counts for itself
-        """Tell the planner what a table that was just filled holds."""
+        """Update the planner's statistics of a table that was just filled."""
 
     @abstractmethod
     def commit(self) -> None: ...
@@ -201,12 +200,12 @@ class Session(ABC):
     def rollback(self) -> None: ...
 
     def abort(self) -> None:
-        """Roll back and close, from whatever thread; what runs is cancelled."""
+        """Roll back and close, from any thread; a running statement is cancelled."""
         self._given_up = True
         if not self._lock.acquire(blocking=False):
             self._cancel()
             if not self._lock.acquire(timeout=_CANCEL_SECONDS):
-                # Whoever is in there closes it on the way out.
+                # The thread that uses the session closes it when its call returns.
                 return
         try:
             self._close_once()
@@ -242,7 +241,7 @@ class Session(ABC):
 
     @abstractmethod
     def _translate(self, error: Exception) -> Exception | None:
-        """Say in our words what the driver raised; None where its own words will do."""
+        """Turn a driver's exception into one of ours; None if it is to be raised as it is."""
 
     @abstractmethod
     def _cancel(self) -> None: ...

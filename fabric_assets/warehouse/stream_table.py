@@ -1,7 +1,7 @@
-"""One table of a stream, and its rows batch by batch -> rows in it, or waiting beside it until the load is complete.
+"""A stream's rows, batch by batch -> one of its tables, or a temporary table until the load is complete.
 
-Rows wait in a temporary table where they must be merged, and where they bring a new column: to add it locks the table against
-readers, which is left to the last moment.
+Rows are staged in a temporary table if they must be merged, or if they have a new column. To add a column locks the table against
+readers, so it is done last.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,19 +14,21 @@ from fabric_assets.rows.arrow_types import BIGINT, DOUBLE, LARGE
 from fabric_assets.rows.variant_columns import is_variant
 from fabric_assets.warehouse.session import Session, Table
 
-# What a column of whole numbers may become while the load that makes it goes on, in words of both destinations.
+# Types to which a new column of whole numbers may widen during the load; the names are the same in both destinations.
 _WIDER = {DOUBLE: "double precision", LARGE: "decimal(38, 0)"}
 
-# A statement for each of thousands of small files or pages would take longer than their rows.
+# Small files or pages are gathered: a statement for each of them would take longer than its rows.
 _ENOUGH_ROWS, _ENOUGH_BYTES = 10_000, 8 * 1024 * 1024
 
 
 class StreamTable:
-    """Args:
-    columns: those that it has; empty where it does not exist.
-    waits: its rows are to be merged.
-    grows: it is empty, so a new column is added at once: rows of one merge must all be in one place to be told apart.
-    gathers: a few rows wait for more; not those of a merge, where each statement's rows are newer than the one's before.
+    """One table of a stream, during a load.
+
+    Args:
+        columns: the table's columns; empty if it does not exist.
+        waits: the rows are staged, to be merged.
+        grows: the table is empty, so add columns immediately: de-duplication needs all rows in one table.
+        gathers: insert a few rows together with later ones. Not for a merge, in which the rows of a later statement are newer.
     """
 
     def __init__(
@@ -37,10 +39,10 @@ class StreamTable:
         self._stage: Table | None = None
         self._stage_columns: dict[str, pa.DataType] = {}
         self._staged = 0
-        # Rows of one shape that are not inserted yet.
+        # Rows with the same columns that are not inserted yet.
         self._gathered: list[pa.Table] = []
         self._rows = self._bytes = 0
-        # Columns of this load's own, which may still widen: nobody reads them yet, and no view stands on them.
+        # Columns that this load has added. They may still widen: nobody reads them yet, and no view uses them.
         self._made: set[str] = set()
 
     @property
@@ -49,7 +51,7 @@ class StreamTable:
 
     @property
     def filled(self) -> Table:
-        """Where this load's rows are now; another load's are there only if the table existed and its rows do not wait."""
+        """The table that holds this load's rows now. It holds other rows too if the table existed and rows are not staged."""
         return self._stage or self.table
 
     @property
@@ -61,7 +63,7 @@ class StreamTable:
         return self._stage
 
     def write(self, rows: pa.Table) -> None:
-        """Take rows, which are in the table after `flush`."""
+        """Write rows, or gather them until `flush`."""
         columns = {field.name: field.type for field in rows.schema}
         self._check(columns)
         if self._gathered and not rows.schema.equals(self._gathered[0].schema, check_metadata=True):
@@ -79,10 +81,10 @@ class StreamTable:
             self.flush()
 
     def flush(self) -> None:
-        """Insert what was gathered."""
+        """Insert the gathered rows."""
         if not self._gathered:
             return
-        # In one piece: DuckDB sets memory aside for each piece of an insert, and gathered are hundreds of them.
+        # As one chunk: DuckDB reserves memory for each of the hundreds of chunks of an insert.
         rows = self._gathered[0] if len(self._gathered) == 1 else pa.concat_tables(self._gathered).combine_chunks()
         self._gathered, self._rows, self._bytes = [], 0, 0
         self._insert(self.filled, rows)
@@ -94,12 +96,12 @@ class StreamTable:
         self.count_deleted(self._session.delete_own(self.filled, condition))
 
     def count_deleted(self, rows: int) -> None:
-        """Take note of rows of this load that have been deleted where they were."""
+        """Note that staged rows of this load have been deleted."""
         if self._stage is not None:
             self._staged -= rows
 
     def keep_unread(self, key: Sequence[str]) -> None:
-        """Let rows that wait keep the table's values in the columns that this load has not read."""
+        """Copy the table's values into the staged rows for the columns that this load has not read."""
         unread = {name: kind for name, kind in self.columns.items() if name not in self._stage_columns and not is_variant(name, self._stage_columns)}
         if self._stage is None or not unread:
             return
@@ -127,7 +129,7 @@ class StreamTable:
                 raise build_count_error(self.table, rows.num_rows, taken)
 
     def _check(self, columns: Mapping[str, pa.DataType]) -> None:
-        """A binary COPY takes the bytes as the column's type has it, whatever they were meant to be."""
+        """Check types: a binary COPY would reinterpret the bytes of another type."""
         for name, kind in columns.items():
             known = self.columns.get(name) or self._stage_columns.get(name)
             if known is not None and known != kind and not (name in self._made and known == BIGINT and kind in _WIDER):
@@ -135,7 +137,7 @@ class StreamTable:
 
 
 def _fit(session: Session, table: Table, known: dict[str, pa.DataType], columns: Mapping[str, pa.DataType]) -> None:
-    """Make the table, or add what columns it lacks."""
+    """Make the table, or add the columns that it lacks."""
     missing = {name: kind for name, kind in columns.items() if name not in known}
     if not known:
         session.create(table, missing)
@@ -149,6 +151,6 @@ def _fit(session: Session, table: Table, known: dict[str, pa.DataType], columns:
 
 def build_count_error(table: Table, expected: int, found: int) -> DestinationError:
     return DestinationError(
-        f"{table}: {expected} rows were handed to the destination and it has taken {found}; nothing was kept",
-        remedy="see whether a trigger or rule of the table takes rows away",
+        f"{table}: {expected} rows were sent to the destination and it has inserted {found}; nothing was kept",
+        remedy="see whether a trigger or rule of the table removes rows",
     )

@@ -23,9 +23,9 @@ class StreamCommit:
     """One stream's part of a transaction: its rows, and what is committed with them.
 
     Args:
-        state: the stream's new one.
-        files: what became of dropped files.
-        known_files: what was known of them when the load began.
+        state: the stream's new state.
+        files: the dropped files of the load, with their new status.
+        known_files: the stream's files in the ledger when the load began.
     """
 
     writer: StreamWriter
@@ -36,10 +36,10 @@ class StreamCommit:
 
 
 class Transaction:
-    """Used by one thread, but `abort` by any.
+    """A transaction of one or several streams, used by one thread; any thread may call `abort`.
 
     Args:
-        release: takes the session back.
+        release: gives the session back.
         list_planted: lists objects at a stream's tables that no load has made.
     """
 
@@ -50,8 +50,10 @@ class Transaction:
         self._is_over = False
 
     def open_writer(self, plan: StreamPlan, *, layouts: Mapping[str, Columns], names: StreamNames, state: StreamState, full_refresh: bool) -> StreamWriter:
-        """Raises:
-        DestinationError: something else than a table has the name of one of the stream's.
+        """Open a writer for a stream.
+
+        Raises:
+            DestinationError: an object that is not a table has the name of one of the stream's tables.
         """
         planted = self._list_planted(plan.name)
         refuse_other_kinds(planted, where=f"{self._session.where}, source {self._source}, stream {plan.name}")
@@ -68,10 +70,10 @@ class Transaction:
         )
 
     def commit(self, commits: Sequence[StreamCommit]) -> None:
-        """Make it all visible at once: rows, rejected rows, the streams' states and their rows of the ledger.
+        """Commit everything at once: rows, rejected rows, the streams' states and their rows of the ledger.
 
         Raises:
-            LeaseHeld: another run has loaded a stream meanwhile; nothing was kept.
+            LeaseHeld: another run has loaded a stream meanwhile; nothing is kept.
         """
         session, platform = self._session, self._datasets.platform
         for each in commits:
@@ -88,7 +90,7 @@ class Transaction:
         self._release(session)
 
     def abort(self) -> None:
-        """Roll back what is not committed, and let the connection go; may be called twice, and from another thread."""
+        """Roll back what is not committed, and release the connection; may be called twice, and from another thread."""
         if not self._is_over:
             self._is_over = True
             self._session.abort()

@@ -1,4 +1,4 @@
-"""A tenant's destination -> what a load asks of it: its tables, its memory of earlier loads, transactions for its streams."""
+"""A tenant's destination -> the service of a load: the state of earlier loads, and transactions for its streams."""
 
 import threading
 from collections import Counter
@@ -29,7 +29,7 @@ from fabric_assets.warehouse.session import Columns, Session, Table
 from fabric_assets.warehouse.transaction import Transaction
 from fabric_assets.warehouse.writing import Datasets
 
-# As dlt has it, whose users join it with the rows' _dlt_load_id.
+# The same table as dlt's: users join it with the rows' _dlt_load_id.
 _DLT_LOADS = {"load_id": TEXT, "schema_name": TEXT, "status": BIGINT, "inserted_at": TIMESTAMP_UTC, "schema_version_hash": TEXT}
 
 
@@ -38,7 +38,7 @@ def open_warehouse(tenant: TenantConfig, source: str, settings: Settings, *, des
     """Connect to the tenant's destination for a load of one source.
 
     Args:
-        destination: the tenant's, whose login is resolved already; it is made where it is not given.
+        destination: the tenant's, with its login already resolved; by default it is made here.
 
     Raises:
         DestinationError: the login is refused.
@@ -58,13 +58,13 @@ def open_warehouse(tenant: TenantConfig, source: str, settings: Settings, *, des
 
 
 class Warehouse:
-    """Used by all threads of a load.
+    """The destination of one load, used by all its threads.
 
     Args:
         connect: opens a session.
         close: ends what all sessions share.
-        never_waits: no transaction waits for what another one holds.
-        report_fault: keeps the traceback of a fault of ours.
+        never_waits: no transaction waits for a lock of another one.
+        report_fault: keeps the traceback of an internal error.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Warehouse:
         self._planted: list[Planted] = []
 
     def prepare(self) -> None:
-        """Make the schemas and the platform's tables, and end what the ledger still calls running.
+        """Make the schemas and the platform's tables, and mark loads of dead runs in the ledger as failed.
 
         Raises:
             DestinationError: somebody has put objects of another kind at the platform's tables.
@@ -98,7 +98,7 @@ class Warehouse:
             if self._find_missing(session):
                 session.rollback()
                 session.lock_definitions()
-                # Asked again: who held the lock may have made them.
+                # Read again: the process that held the lock may have made them.
                 for schema, tables in self._find_missing(session).items():
                     session.create_schema(schema)
                     for name, (columns, key, is_new) in tables.items():
@@ -154,20 +154,20 @@ class Warehouse:
             return session.ask(sql)
 
     def run(self, work: Callable[[Session], None]) -> None:
-        """Do some work in a transaction of its own, all of it or nothing."""
+        """Run a function in a transaction of its own: all of its work is committed, or nothing."""
         with self._borrow() as session:
             work(session)
             session.commit()
 
     def start(self, records: Sequence[LoadRecord]) -> None:
-        """Write rows of the ledger for loads that begin, and states of streams that have none."""
+        """Write the ledger's rows of loads that begin, and states of streams that have no state."""
         with self._borrow() as session:
             ledger.start_states(session, self._datasets.platform, records)
             ledger.write_records(session, self._datasets.platform, records)
             session.commit()
 
     def record_failure(self, record: LoadRecord, rejects: Sequence[Reject]) -> bool:
-        """Write a failed load's row of the ledger, and keep the rows that were rejected; False if it has succeeded after all."""
+        """Write a failed load's row of the ledger and its rejected rows; return False if the ledger says that it has succeeded."""
         with self._borrow() as session:
             has_failed = ledger.write_ends(session, self._datasets.platform, [record])
             if has_failed and rejects:
@@ -181,7 +181,7 @@ class Warehouse:
         return Transaction(self._acquire(), self._datasets, self._source, release=self._release, list_planted=self.list_planted)
 
     def close(self) -> None:
-        """Close every session; what is not committed is rolled back. Whoever calls it again waits until it is done."""
+        """Close every session; what is not committed is rolled back. A second call waits until the first is done."""
         with self._closing:
             with self._lock:
                 sessions = [*self._free, *self._used]
@@ -228,7 +228,7 @@ class Warehouse:
                     self._used.add(session)
                     return session
             session.abort()
-        # A thread that was left behind: the lease is let go, and another run may load.
+        # This thread was left behind: the lease is released, and another run may be loading.
         raise DestinationUnavailable(f"{self._source}: the load is over")
 
     def _release(self, session: Session) -> None:

@@ -1,6 +1,6 @@
-"""The rows of one stream -> its tables in the warehouse, in one transaction with everything that belongs to them.
+"""The rows of one stream -> its tables in the warehouse, in the transaction that also writes ledger and state.
 
-Rows of a replaced table are deleted, not truncated: until the commit readers see the old ones, and never wait.
+A replaced table's rows are deleted, not truncated: readers see the old rows until the commit, and never wait.
 """
 
 from collections import Counter
@@ -38,12 +38,14 @@ class Datasets:
 
 @dataclass(frozen=True)
 class Written:
-    """Args:
-    rows_total: rows in the stream's table, as they will be after the commit.
-    columns: of the stream's table.
-    duplicates: rows left out because a newer row has their key.
-    keeps_columns: a full refresh met no rows, so the empty table has the columns that it had.
-    missing: rows that the table held when the last load had ended, and that were gone when this one began.
+    """The state of a stream's table after the load.
+
+    Args:
+        rows_total: rows in the stream's table after the commit.
+        columns: of the stream's table.
+        duplicates: rows left out because a newer row has their key.
+        keeps_columns: a full refresh read no rows, so the empty table keeps its columns.
+        missing: rows that were in the table after the last load, and were gone when this one began.
     """
 
     rows_total: int
@@ -54,12 +56,12 @@ class Written:
 
 
 class StreamWriter:
-    """One stream's rows in a transaction; used by one thread.
+    """The writer of one stream's rows in a transaction; used by one thread.
 
     Args:
-        layouts: the raw dataset's tables, for those of the stream.
+        layouts: the tables of the raw dataset.
         names: the columns of the stream's fields; those that the YAML renames are renamed in the table.
-        state: the stream's when the load began.
+        state: the stream's state when the load began.
         counts_exactly: the stream's table has objects that act on its rows, so its rows are counted before and after.
     """
 
@@ -89,13 +91,13 @@ class StreamWriter:
         self._replaced: set[str] = set()
         self._replayed: set[str] = set()
         self._copies: Counter[str] = Counter()
-        # Rows of the stream's table: given to this load, given up for others of it, and those of earlier loads that it has deleted.
+        # Counts of rows: received by this load; left out as duplicates; deleted from earlier loads; in the table when the load began.
         self._handed = self._duplicates = self._removed = self._held = 0
         self._kept_key: tuple[str, ...] | None = None
         self._begun = self._waits = self._has_rejects = False
 
     def write(self, tables: Mapping[str, pa.Table], rejects: Sequence[Reject] = ()) -> None:
-        """Write rows, columns by their names in the warehouse; tables and columns that are missing are made."""
+        """Write rows, columns by their names in the warehouse; missing tables and columns are made."""
         self._begin()
         for name, rows in sorted(tables.items()):
             kept = self._prepare_root(rows) if name == self._plan.name else rows
@@ -105,7 +107,7 @@ class StreamWriter:
             self._has_rejects = True
 
     def replace_rows_of(self, value: str) -> None:
-        """Let the table's rows with this value of the plan's `replaced_by` go; those written by this load stay."""
+        """Delete the table's rows with this value of the plan's `replaced_by`, but not rows of this load."""
         self._begin()
         self._delete_values([value])
 
@@ -114,15 +116,15 @@ class StreamWriter:
         self._replayed.update(row_ids)
 
     def finish(self) -> Written:
-        """Bring the rows to where they belong.
+        """Write the remaining rows, merge, and check the number of rows.
 
         Raises:
-            DestinationError: the destination does not hold what it was given.
+            DestinationError: the table does not hold the expected number of rows.
         """
         self._begin()
         keeps_columns = self._full_refresh and bool(self._former) and self._plan.name not in self._tables
         if keeps_columns:
-            # Nothing came: what reads the table finds it empty, not gone.
+            # No rows were read: the table becomes empty, but stays.
             self._find(self._plan.name).write(pa.schema(list(self._former.items())).empty_table())
         for table in self._tables.values():
             table.flush()
@@ -140,7 +142,7 @@ class StreamWriter:
         return Written(total, columns, self._duplicates, keeps_columns, self._count_missing(total))
 
     def _count_missing(self, total: int) -> int:
-        """By what this load has added and taken away: to count the rows before it would read the table once more."""
+        """Compute the missing rows from what this load has added and deleted: to count before the load would read the table once more."""
         if self._full_refresh or not self._former or self.state.rows_total is None:
             return 0
         before = total - (self._handed - self._duplicates) + self._removed
@@ -159,11 +161,11 @@ class StreamWriter:
         if self._has_rejects:
             rejected_rows.write(session, platform, record)
 
-    # --- where rows go
+    # --- tables
 
     @property
     def _newest_by(self) -> str | None:
-        """The column; known once the field has come."""
+        """The column of `newest_by`; known once a row has had the field."""
         return self._names.find_column(self._plan.newest_by) if self._plan.newest_by else None
 
     @property
@@ -172,7 +174,7 @@ class StreamWriter:
 
     @property
     def _is_aside(self) -> bool:
-        """Whether the tables are made anew beside those that readers see."""
+        """Whether new tables are made while readers still see the old ones."""
         return self._full_refresh and bool(self._family) and self._datasets.staging is not None
 
     @property
@@ -182,7 +184,7 @@ class StreamWriter:
 
     @property
     def _is_alone(self) -> bool:
-        """Whether the table holds this load's rows alone."""
+        """Whether the table will hold only this load's rows."""
         return self._full_refresh or self._plan.disposition == "replace" or not self._family
 
     def _begin(self) -> None:
@@ -206,7 +208,7 @@ class StreamWriter:
                 self._removed += deleted if name == root else 0
         elif self._plan.disposition == "merge" and root in self._family:
             self._kept_key = self._session.find_kept_key(Table(raw, root))
-            # Into an empty table rows go straight: it is the first load's way, and the fastest.
+            # Rows go directly into an empty table, which is faster.
             self._waits = self._kept_key is not None or self._session.ask(f"select exists (select 1 from {Table(raw, root)})") == [(True,)]
 
     def _find(self, name: str) -> StreamTable:
@@ -228,7 +230,7 @@ class StreamWriter:
         return kept
 
     def _delete_values(self, values: Iterable[str]) -> None:
-        """Delete the rows of earlier loads with these values, and what is nested in them."""
+        """Delete the rows of earlier loads with these values, and their child rows."""
         new = [value for value in values if value not in self._replaced]
         self._replaced.update(new)
         columns = {} if self._full_refresh else self._family.get(self._plan.name, {})
@@ -240,7 +242,7 @@ class StreamWriter:
             self._session.delete(child, f"t.{ROOT_ID} = r.{ROW_ID} and r.{chosen}", using=f"{root} as r")
         self._removed += self._session.delete(root, f"t.{chosen}")
 
-    # --- bringing them there
+    # --- merge
 
     def _merge(self) -> None:
         root = self._tables[self._plan.name]
@@ -255,7 +257,7 @@ class StreamWriter:
         if root.stage is None:
             return
         if self._kept_key not in {None, self._key}:
-            # The primary key in the YAML is another one now.
+            # The primary key in the YAML has changed.
             self._session.forget_key(root.table)
         self._session.analyze(root.stage)
         if self._plan.declares_columns and not self._plan.reads_all:
@@ -265,7 +267,7 @@ class StreamWriter:
         self._removed += self._session.delete(root.table, quote_match(self._key, "t", "s"), using=f"{root.stage} as s")
 
     def _delete_duplicates(self, root: StreamTable, newest_by: str | None) -> int:
-        """Leave one row of each key among those of this load; in a table of their own the database itself makes sure that it stays so."""
+        """Keep the newest row of each key of this load. In a new table a unique index keeps the keys unique from then on."""
         is_alone = root.stage is None
         if is_alone and self._session.keep_key(root.table, self._key):
             return 0
@@ -275,7 +277,7 @@ class StreamWriter:
         return duplicates
 
     def _yield(self, root: StreamTable, newest_by: str | None) -> int:
-        """Leave out what would overwrite a row of an earlier load that is as new; the number of rows left out."""
+        """On a key conflict, keep the existing row unless the new one is newer; return the number of rows left out."""
         if not self._plan.yields or root.stage is None or not (self._newest_by or self._plan.read_by):
             return 0
         is_as_new = f"o.{LOAD_ID} >= {quote_text(self._plan.read_by)}" if self._plan.read_by else "true"
@@ -286,7 +288,7 @@ class StreamWriter:
         return left_out
 
     def _list_children(self) -> list[Table]:
-        """The tables of lists nested in the stream's rows that there were before this load."""
+        """List the child tables, of nested lists, that existed before this load."""
         children = {name: columns for name, columns in self._family.items() if name != self._plan.name}
         for name, columns in children.items():
             if ROOT_ID not in columns:

@@ -363,8 +363,8 @@ def test_a_mariadb_without_tls_is_refused_where_the_url_asks_for_it(mariadb_url:
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        ("ssl_verify_identity=true", "ssl_verify_identity would not be heeded"),
-        ("ssl_mode=REQUIRED", "ssl_mode would not be heeded"),
+        ("ssl_verify_identity=true", "ssl_verify_identity would have no effect"),
+        ("ssl_mode=REQUIRED", "ssl_mode would have no effect"),
         ("ssl_check_hostname=yes", "ssl_check_hostname is neither true nor false"),
         ("ssl_check_hostname=true", "ssl_check_hostname checks nothing without ssl_ca or ssl_capath"),
         ("ssl_check_hostname=True&ssl_cert=/dev/null&ssl_key=/dev/null", "ssl_check_hostname checks nothing without ssl_ca or ssl_capath"),

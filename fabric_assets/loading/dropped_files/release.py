@@ -1,8 +1,8 @@
 """A file that is stuck -> one that the next load reads: retried at once, or moved from quarantine/ back to the inbox.
 
-The file is moved first, then its row of the ledger is deleted. If the process is killed between the two, the next load finds the file in
-the inbox and its row in the ledger, and quarantines it again: nothing is lost, and the release can be repeated. In the other order the
-file would stay in quarantine/ without a row.
+The file is moved first, then its row of the ledger is deleted. If the process is killed between the two, the next load finds file
+and row, and quarantines the file again: nothing is lost, and the release can be repeated. In the other order the file would stay in
+quarantine/ without a row.
 """
 
 import contextlib

@@ -1,6 +1,6 @@
 """Rejected rows -> a CSV file with the columns that the rows have in their source, and why each was rejected.
 
-The export reads the rows twice, because all columns must be known before the first row is written, and the rows may not fit in
+The export reads the rows twice: all columns must be known before the first row is written, and the rows may not fit in
 memory. Rows of dropped files carry the id of the rejected row, so that the file can be corrected and replayed (replay_file.py).
 """
 

@@ -68,7 +68,7 @@ def fit(column: Column, kind: pa.DataType, *, naive_is_utc: bool = False) -> tup
         naive_is_utc: a text without a time zone is a time in UTC.
 
     Returns:
-        The column in the type, NULL where a value does not fit; and a mask of the values that do not fit, None if all fit.
+        The column in the type, NULL where a value does not fit. And a mask of the values that do not fit; None if all fit.
     """
     if column.type == kind:
         return column, None

@@ -1,7 +1,7 @@
 """JSON objects -> flat rows of a stream's table and of one more table per nested list, as dlt's relational normaliser makes them.
 
-Tables and links are the same as dlt's, and so are the names if dlt's rule gives two fields different ones; a test compares them. dlt
-itself loses values here: of two keys that become one column it keeps the last one, and it fails at a thousand nested levels.
+Tables and links are the same as dlt's, and so are the names if dlt's rule gives two fields different ones; a test compares them.
+Unlike dlt, it loses no value: dlt keeps only the last of two keys that become one column, and fails at a thousand nested levels.
 """
 
 import base64

@@ -35,8 +35,8 @@ class Shaped:
     """A shaped batch: `read == loaded + len(rejects)`; rows of child tables are not counted.
 
     Args:
-        tables: table -> rows, columns by their names in the warehouse. A column that an earlier batch of the same load has
-            added may come with a wider type (bigint, then double): the table's column must be altered.
+        tables: table -> rows, columns by their names in the warehouse. A column that an earlier batch of the load has added
+            may come with a wider type (bigint, then double). The table's column must then be altered.
     """
 
     tables: dict[str, pa.Table] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""`imported_files` in `<tenant>_fabric`: what became of each file that people have dropped."""
+"""Dropped files -> the table `imported_files` in `<tenant>_fabric`, with the status of each file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
@@ -34,7 +34,7 @@ _PORTION = 10_000
 
 
 def read_files(ask: Ask, tenant: str, source: str, stream: str) -> list[ImportedFile]:
-    """Read what became of a stream's files."""
+    """Read a stream's files."""
     names = [field.name for field in fields(ImportedFile)]
     found = ask(
         f"select {quote_all(names)} from {Table(naming.platform_dataset(tenant), 'imported_files')}"
@@ -44,11 +44,11 @@ def read_files(ask: Ask, tenant: str, source: str, stream: str) -> list[Imported
 
 
 def write_files(session: Session, platform: str, record: LoadRecord, files: Sequence[ImportedFile], known: Sequence[ImportedFile]) -> None:
-    """Write what became of files in this load.
+    """Write the files of this load.
 
     Args:
-        known: what the load has read of the stream's files when it began: only these rows are overwritten, so of two loads of one
-            content the second meets the unique key.
+        known: the stream's files when the load began. Only these rows are overwritten: if two loads read the same content, the second
+            one fails on the unique key.
     """
     if not files:
         return
@@ -73,7 +73,7 @@ def write_files(session: Session, platform: str, record: LoadRecord, files: Sequ
 
 
 class FileNotes:
-    """What becomes of files in one load: of a content, and of a file, the last word counts."""
+    """The files of one load; the last entry of a content, and of a file, counts."""
 
     def __init__(self) -> None:
         self._by_id: dict[str, ImportedFile] = {}
@@ -91,10 +91,10 @@ class FileNotes:
 
 
 def count_rows(files: Sequence[ImportedFile], rows: Mapping[tuple[str, str], tuple[int, int]]) -> list[ImportedFile]:
-    """Give the files that were loaded the numbers of their rows; what is only noted anew keeps its own.
+    """Set the row counts of the files that this load has loaded; other files keep theirs.
 
     Args:
-        rows: by the files' names and contents: loaded and rejected.
+        rows: (name, content) of a file -> rows loaded and rejected.
     """
     counted = []
     for file in files:
@@ -104,5 +104,5 @@ def count_rows(files: Sequence[ImportedFile], rows: Mapping[tuple[str, str], tup
 
 
 def build_id(record: LoadRecord, file: ImportedFile) -> str:
-    """The row's key: the same content may be loaded by several streams."""
+    """Build a row's key, with source and stream: several streams may load the same content."""
     return f"{record.source}/{record.stream}/{file.file_id}"

@@ -1,4 +1,4 @@
-"""The platform's own tables in `<tenant>_fabric`: what each load did, and how far each stream has come."""
+"""The platform's tables `loads` and `stream_state` in `<tenant>_fabric`: the outcome of each load, and the state of each stream."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -42,7 +42,7 @@ LOADS = {
     "column_names": TEXT,
 }
 _IDENTITY = ("load_id", "source", "stream")
-# What a load's row says from its first moment on.
+# Columns that a load's row has when the load begins.
 _BEGUN = frozenset({"load_id", "run_id", "source", "stream", "write_disposition", "started_at"})
 STREAM_STATE = {
     "source": TEXT,
@@ -64,14 +64,14 @@ TABLES = {
 
 @dataclass(frozen=True)
 class StreamState:
-    """Where a stream's last load came to.
+    """A stream's state after its last load.
 
     Args:
         version: counts the stream's loads; 0 before the first.
-        has_rejects: whether rows are kept that earlier loads have rejected.
-        value_forms: the version of the forms in its table; FIRST where no load has recorded one.
+        has_rejects: whether the stream has rejected rows.
+        value_forms: the version of the forms in its table; FIRST if no load has recorded one.
         column_names: the fields whose columns have other names, as stream_names.py keeps them.
-        rows_total: rows in its table when the last load had ended; None where no load has recorded it.
+        rows_total: rows in its table at the end of the last load; None if no load has recorded it.
     """
 
     version: int
@@ -82,7 +82,7 @@ class StreamState:
     rows_total: int | None = None
 
     def find_new_names(self, names: str) -> str | None:
-        """The names that a load has to keep; None where they are those that are kept."""
+        """Return the names that a load has to save; None if they have not changed."""
         return None if names == (self.column_names or NO_NAMES) else names
 
 
@@ -100,8 +100,10 @@ def read_states(session: Session, platform: str, source: str) -> dict[str, Strea
 
 
 def _parse_state(row: Mapping[str, Any], platform: str, source: str, *, where: str, rows: int) -> StreamState:
-    """Raises:
-    DestinationError: somebody has changed the row, or has written a second one.
+    """Parse a row of `stream_state`.
+
+    Raises:
+        DestinationError: somebody has changed the row, or has written a second one.
     """
     try:
         state = json.loads(row["state"] or "")
@@ -118,13 +120,13 @@ def _parse_state(row: Mapping[str, Any], platform: str, source: str, *, where: s
 
 
 def write_states(session: Session, platform: str, loads: Sequence[tuple[LoadRecord, int, Mapping[str, Any]]]) -> None:
-    """Save streams' states, if they are still those that the loads began with.
+    """Save streams' states, unless another run has changed them since the loads began.
 
     Args:
         loads: the load, the version of the state that it began with, the new state.
 
     Raises:
-        LeaseHeld: another run has saved one meanwhile.
+        LeaseHeld: another run has changed a state meanwhile.
     """
     rows = ", ".join(
         f"({quote_text(record.source)}, {quote_text(record.stream)}, {version}, {quote_text(json.dumps(state))}, {quote_text(record.load_id)},"
@@ -150,9 +152,9 @@ def write_states(session: Session, platform: str, loads: Sequence[tuple[LoadReco
 
 
 def start_states(session: Session, platform: str, records: Sequence[LoadRecord]) -> None:
-    """Give streams without a state one: it is the row that two loads of a stream cannot both change.
+    """Write a state for streams without one: the row makes two loads of a stream conflict.
 
-    A state may have been deleted while the table stayed. The forms of the table are then those of the last load in the ledger.
+    If somebody has deleted the state but not the table, the table's forms are those of the last load in the ledger.
     """
     table, known = Table(platform, "stream_state"), set()
     for source in {record.source for record in records}:
@@ -170,7 +172,7 @@ def start_states(session: Session, platform: str, records: Sequence[LoadRecord])
 
 
 def _read_last_forms(session: Session, platform: str, records: Sequence[LoadRecord]) -> dict[tuple[str, str], dict[str, Any]]:
-    """The version of forms and the names that the last loads of these streams' sources have left."""
+    """Read the version of forms and the names that the last loads of these streams' sources have saved."""
     sources = ", ".join(quote_text(source) for source in sorted({record.source for record in records}))
     found = session.query(
         f"select source, stream, value_forms, column_names from {Table(platform, 'loads')}"
@@ -180,7 +182,7 @@ def _read_last_forms(session: Session, platform: str, records: Sequence[LoadReco
     for row in found:
         last = kept.setdefault((row["source"], row["stream"]), {"column_names": None})
         last["value_forms"] = row["value_forms"]
-        # A load that has changed no name has written none.
+        # A load that has changed no name has saved no names.
         last["column_names"] = row["column_names"] or last["column_names"]
     return kept
 
@@ -188,15 +190,15 @@ def _read_last_forms(session: Session, platform: str, records: Sequence[LoadReco
 def write_records(session: Session, platform: str, records: Sequence[LoadRecord]) -> None:
     """Write rows of the ledger for loads that begin."""
     if records:
-        # As Arrow: of hundreds of rows in SQL each value would be parsed and planned.
+        # As Arrow data: in SQL the database would parse and plan each value of hundreds of rows.
         session.insert(Table(platform, "loads"), pa.Table.from_pylist([_get_values(record) for record in records], schema=pa.schema(list(LOADS.items()))))
 
 
 def write_ends(session: Session, platform: str, records: Sequence[LoadRecord]) -> bool:
-    """Write what became of loads over their rows of the ledger.
+    """Write the outcomes of loads into their rows of the ledger.
 
     Returns:
-        whether it was, for all: a commit whose answer was lost looks failed to the load, and is none if the ledger calls it a success.
+        False if the ledger already has a success for one of them: then only the answer to its commit was lost.
     """
     table, ended = Table(platform, "loads"), [name for name in LOADS if name not in _BEGUN]
     new = ", ".join(f"{quote(name)} = cast(v.{quote(name)} as {session.name_type(LOADS[name])})" for name in ended)
@@ -228,7 +230,7 @@ def _quote_value(value: Any) -> str:
 
 
 def end_dead_loads(session: Session, platform: str, source: str) -> None:
-    """Call failed what a run has begun that is no more: whoever holds the lease is the only one that loads the source."""
+    """Mark running loads of the source as failed. The caller holds the lease, so their runs are dead."""
     session.execute(
         f"update {Table(platform, 'loads')} set status = 'failed', loaded_at = {write_time()},"
         " error = 'the run ended without a word: it was killed, or its machine went down'"
@@ -241,12 +243,12 @@ def name_stream(record: LoadRecord) -> str:
 
 
 def write_time() -> str:
-    """The time as a literal: a transaction's own clock stands still, and it may have begun with the commit before it."""
+    """Write the present time as a literal: now() is the start of the transaction, which may be long ago."""
     return f"cast({quote_text(datetime.now(UTC).isoformat())} as timestamp with time zone)"
 
 
 def clean_text(text: str) -> str:
-    """Replace what no text of Postgres can hold: NUL, and halves of characters."""
+    """Replace what no text of Postgres can hold: NUL, and half surrogate pairs."""
     return text.replace("\0", "\ufffd").encode(errors="replace").decode()
 
 
@@ -271,7 +273,7 @@ def read_successes(ask: Ask, *, tenant: str, source: str, run_ids: Sequence[str]
 
 
 def read_given_up(ask: Ask, *, tenant: str, source: str, run_id: str) -> dict[str, str]:
-    """Read which streams a run has failed to load for good, and why."""
+    """Read which streams a run has failed to load with errors that are not retriable, and why."""
     rows = ask(
         f"select stream, error from {Table(naming.platform_dataset(tenant), 'loads')}"
         f" where source = {quote_text(source)} and run_id = {quote_text(run_id)} and status = 'failed' and not retriable"
@@ -280,7 +282,7 @@ def read_given_up(ask: Ask, *, tenant: str, source: str, run_id: str) -> dict[st
 
 
 def get_last_changes(ask: Ask, *, tenant: str, source: str, stream: str) -> tuple[SchemaChange, ...]:
-    """Read what the stream's last successful load found changed in the source's shape."""
+    """Read the schema changes that the stream's last successful load found."""
     rows = ask(
         f"select schema_changes from {Table(naming.platform_dataset(tenant), 'loads')} where source = {quote_text(source)} and stream = {quote_text(stream)}"
         " and status = 'success' order by loaded_at desc limit 1"

@@ -1,4 +1,4 @@
-"""Rows that cannot be loaded -> `<tenant>_fabric.rejected_rows`, each once however often it is read, until a load or a replay has taken it."""
+"""Rows that cannot be loaded -> `<tenant>_fabric.rejected_rows`, each once, until a load or a replay has loaded it."""
 
 import hashlib
 import json
@@ -37,15 +37,15 @@ REJECTED_ROWS = {**_REJECT, "load_id": TEXT, "run_id": TEXT, "rejected_at": TIME
 
 
 def stage(session: Session, rejects: Sequence[Reject], copies: Counter[str], *, source: str, stream: str, is_first: bool) -> None:
-    """Set rejected rows aside until the load ends.
+    """Stage rejected rows in a temporary table until the load ends.
 
     Args:
-        copies: how often the load has met each row that has no number; changed here.
+        copies: how often the load has read each row without a number; changed here.
     """
     staged = _get_staged(session)
     if is_first:
         session.create(staged, _REJECT)
-    # Looked for in all of them at once: hardly a row holds a secret of ours.
+    # One search over all rows, because hardly any row holds a secret.
     said = "\n".join(f"{reject.raw}\n{reject.message}" for reject in rejects)
     hide = mask_values if mask_values(said) != said else str
     rows = [_build_row(reject, copies, source, stream, hide) for reject in rejects]
@@ -53,7 +53,7 @@ def stage(session: Session, rejects: Sequence[Reject], copies: Counter[str], *, 
 
 
 def write(session: Session, platform: str, record: LoadRecord) -> None:
-    """Keep the rows set aside; one that an earlier load has met is not kept twice."""
+    """Write the staged rows; a row that an earlier load has rejected is replaced, not doubled."""
     staged, table = _get_staged(session), Table(platform, "rejected_rows")
     delete_duplicates(session, staged, ("row_id",), None)
     session.execute(f"delete from {table} as t using {staged} as s where t.row_id = s.row_id")
@@ -67,11 +67,11 @@ def write(session: Session, platform: str, record: LoadRecord) -> None:
 def forget(
     session: Session, platform: str, record: LoadRecord, *, origins: Collection[str] = (), row_ids: Collection[str] = (), of_failed_loads: bool = False
 ) -> None:
-    """Remove those of a stream's rejected rows that a load has read again.
+    """Delete the rejected rows of a stream that a load has read again.
 
     Args:
         origins: files whose rows it has read.
-        of_failed_loads: those that were rejected by loads that failed, which is why they were read again by the one that succeeds.
+        of_failed_loads: also rows that failed loads have rejected, because the load that succeeds reads them again.
     """
     for column, values in (("origin", list(origins)), ("row_id", list(row_ids))):
         for start in range(0, len(values), _PORTION):
@@ -82,7 +82,7 @@ def forget(
 
 
 def forget_all(session: Session, platform: str, record: LoadRecord) -> None:
-    """Remove a stream's rejected rows."""
+    """Delete all rejected rows of a stream."""
     _delete(session, platform, record, "true")
 
 
@@ -95,14 +95,14 @@ def _get_staged(session: Session) -> Table:
 
 
 def build_row_id(source: str, stream: str, origin: str, row_number: int | None, raw: str, copies: Counter[str]) -> str:
-    """Identify a rejected row, whichever load meets it.
+    """Build the id of a rejected row, which is the same in every load.
 
     Args:
-        copies: how often each row without a number was met; changed here.
+        copies: how often each row without a number was read; changed here.
     """
     row_id = _digest(source, stream, origin, row_number, raw)
     if row_number is None:
-        # A source without a key may hold the same row several times, and each of them is rejected.
+        # A source without a key may hold the same row several times; each copy is rejected.
         copies[row_id] += 1
         row_id = row_id if copies[row_id] == 1 else _digest(row_id, copies[row_id])
     return row_id
@@ -122,7 +122,7 @@ def _build_row(reject: Reject, copies: Counter[str], source: str, stream: str, h
         "reason": reject.reason,
         "message": hide(reject.message),
         "raw": raw[:RAW_CHARACTERS],
-        # One with a hole where a secret stood is not whole, either: loaded again it would bring what stands there.
+        # A row with a masked secret counts as truncated too: a replay would load the mask.
         "raw_truncated": len(raw) > RAW_CHARACTERS or raw != reject.raw,
     }
     return {name: clean_text(value) if isinstance(value, str) else value for name, value in row.items()}
