@@ -81,13 +81,13 @@ __all__ = ["chromium", "make_database", "mariadb_url", "postgres_database", "pos
 
 
 def pytest_collection_finish() -> None:
-    """What was imported and collected stays: no search for garbage goes through it again."""
+    """Keep imported and collected objects out of further garbage collections."""
     gc.freeze()
 
 
 @pytest.fixture(autouse=True)
 def _forget_dagster_home() -> None:
-    """Opening an instance sets it, for Dagster's own sake: another test's runs would be recorded there."""
+    """Unset DAGSTER_HOME, which opening an instance sets: another test's runs would be recorded there."""
     os.environ.pop("DAGSTER_HOME", None)
 
 
@@ -96,14 +96,14 @@ _HANDLERS = {number: signal.getsignal(number) for number in (signal.SIGINT, sign
 
 @pytest.fixture(autouse=True)
 def _keep_signals() -> None:
-    """Dagster leaves SIGTERM behind with what is done on SIGINT: in a shell's background that is nothing, and processes of later tests inherit it."""
+    """Restore the signal handlers. Dagster leaves SIGTERM with the handler of SIGINT, which background jobs ignore, and processes of later tests inherit it."""
     for number, handler in _HANDLERS.items():
         signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True)
 def _remember_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test as a process of its own: what another test was given is not masked in this one's texts."""
+    """Forget the secrets of other tests, as if each test were a separate process: they are not masked in this test's texts."""
     monkeypatch.setattr(masking, "_KNOWN", masking._KnownValues())
 
 

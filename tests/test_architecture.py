@@ -1,4 +1,4 @@
-"""The walls of the house, as far as import-linter cannot see them; and the steps of CONTRIBUTING's "Add a source type"."""
+"""The rules of the architecture that import-linter cannot check; and the steps of CONTRIBUTING's "Add a source type"."""
 
 import ast
 import importlib.util
@@ -157,7 +157,7 @@ TENANT = {
 
 
 def load_location(folder: Path, prepared: Path, tenants: Sequence[Mapping[str, Any]], secrets: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """What loading the code location of these tenants does, in a process of its own.
+    """Load the code location of these tenants in a separate process, and return what it does.
 
     Args:
         prepared: the parsed dbt project.
@@ -270,7 +270,7 @@ def test_a_format_of_files_runs_the_contract_suite(form: str) -> None:
 
 
 def get_declared_types(folder: str) -> set[str]:
-    """Source types that the example files of a folder use; files that are no YAML at all count for nothing."""
+    """List the source types in the example files of a folder; files that are not YAML are skipped."""
     types = set()
     for file in (ROOT / "tests" / "examples" / folder).rglob("*.yaml"):
         types |= set(re.findall(r"\btype: *[\"']?([a-z_]+)", file.read_text(encoding="utf-8", errors="ignore")))

@@ -44,7 +44,7 @@ def read_steps(text: str) -> list[Step]:
 
 
 def blur(lines: list[str]) -> list[str]:
-    """What differs from run to run, made alike: moments, seconds and how wide a table's columns are; and how many checks there are."""
+    """Replace what differs from run to run: times, seconds, the width of tables' columns, and the number of checks."""
     text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "MOMENT", "\n".join(lines))
     text = re.sub(r"\d+/\d+ +\d+\.\d *$", "CHECKS SECONDS", text, flags=re.MULTILINE)
     return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
@@ -72,7 +72,7 @@ def test_the_page_does_what_it_says(tmp_path: Path) -> None:
 
 
 def read_codes() -> set[str]:
-    """Every reason that the import gives a file or a row, from the calls that give it."""
+    """List every reason that the import gives a file or a row, from the calls in its code."""
     indexes = {"QuarantinedFile": 0, "BadCell": 0, "BadRow": 2, "_build_bad": 1, "add_row": 2, "add": 2}
     # What the grammar of CSV gives.
     codes = {records.BAD_QUOTES, records.UNCLOSED_QUOTE, records.BAD_ENCODING, records.STRAY_LINE_END}

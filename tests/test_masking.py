@@ -253,7 +253,7 @@ def test_each_long_line_of_a_key_is_masked_and_short_ones_stay() -> None:
 
 
 def test_the_number_of_remembered_values_is_bounded_and_the_newest_stay() -> None:
-    """In a process of its own: what this one remembers is for the other tests, too."""
+    """In a separate process, since the values that this process remembers belong to the other tests too."""
     program = (
         "from fabric_assets import masking\n"
         "for number in range(3000): masking.remember(f'value-{number:06}'); masking.remember('kept-in-use')\n"

@@ -1,4 +1,4 @@
-"""A mistake of our own code -> a message that names a private file with its masked traceback; nothing that goes wrong with the file hides the message."""
+"""A mistake of our own code -> a message that names a private file with its masked traceback. A problem with the file never hides the message."""
 
 import json
 import logging

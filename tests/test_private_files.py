@@ -1,4 +1,4 @@
-"""A lock on a file, as two processes share it: each opens the file anew."""
+"""A lock on a file that two processes share; each opens the file itself."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
 """All tenants -> a check `<tenant>/isolation` each, one op that runs any of them, and the fleet's schedule: a run a day for each tenant.
 
-The whole fleet shares one op and one schedule: an op and a job for each tenant would cost the code location more than the rest. A tenant's own
+The fleet shares one op and one schedule: an op and a job for each tenant would cost the code location more than the rest. A tenant's own
 runs leave the check out: it tests access rights, not data, and must not make a load wait.
 """
 

@@ -1,4 +1,4 @@
-"""The command line with standard streams that are closed, full or of few letters, and in a folder that is gone: a message, never a traceback."""
+"""The command line with closed, full or ASCII standard streams, or in a deleted folder: it shows a message, never a traceback."""
 
 import os
 import subprocess

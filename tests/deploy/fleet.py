@@ -1,7 +1,7 @@
 """The whole platform as deploy/ describes it, as processes: webserver, daemon and two code servers, started by the units' own lines.
 
-What stands in for systemd: each process gets the unit's environment and nothing else, its umask and its folders; /opt, /run and /var
-become the checkout and a test's own folder.
+The tests replace systemd: each process gets only its unit's environment, umask and folders. /opt, /run and /var become the
+checkout and a test's own folder.
 """
 
 import contextlib
@@ -35,9 +35,11 @@ _RUN = "query ($id: ID!) { runOrError(runId: $id) { ... on Run { status tags { k
 
 
 class Fleet:
-    """Args:
-    dagster_url: of Dagster's database.
-    variables: of each part of the fleet, beside those of its example file.
+    """The platform's processes, in a folder of their own.
+
+    Args:
+        dagster_url: the URL of Dagster's database.
+        variables: the variables of each part of the fleet, in addition to those of its example file.
     """
 
     def __init__(self, dagster_url: str, tenants: Path, variables: Mapping[str, Mapping[str, str]]) -> None:
@@ -67,15 +69,17 @@ class Fleet:
         return text
 
     def read(self, name: str) -> Unit:
-        """Args:
-        name: `web`, `daemon`, or a part of the fleet.
+        """Read the unit of a process.
+
+        Args:
+            name: `web`, `daemon`, or a part of the fleet.
         """
         return (
             read_unit(DEPLOY / "systemd" / "etl-fabric-code@.service", name) if name in FLEETS else read_unit(DEPLOY / "systemd" / f"etl-fabric-{name}.service")
         )
 
     def get_environment(self, name: str) -> dict[str, str]:
-        """The whole of it, as systemd makes it."""
+        """Build the complete environment of a process, as systemd does."""
         own = {**read_env_file(DEPLOY / "example.fleet.env"), **self._variables[name]} if name in FLEETS else {}
         unit = {key: self.adapt(value) for key, value in self.read(name).get_environment().items()}
         return {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8", **unit, **self._environment, **own}
@@ -90,13 +94,13 @@ class Fleet:
             self._processes[name] = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, **options)
 
     def kill(self, name: str) -> None:
-        """As systemd ends what is left of a unit whose main process was killed."""
+        """Kill a process, and end the rest of its unit as systemd does."""
         process = self._processes.pop(name)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
     def run(self, fleet: str, *command: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        """Run a command as deploy/in-fleet runs it, with its own idea of where everything is."""
+        """Run a command with deploy/in-fleet, with the test's folders."""
         etc = self.folder / "etc"
         etc.mkdir(exist_ok=True)
         for name, values in (("dagster", self._environment), (fleet, {**read_env_file(DEPLOY / "example.fleet.env"), **self._variables[fleet]})):
@@ -141,7 +145,7 @@ class Fleet:
         return answer["data"]
 
     def get_locations(self) -> dict[str, Any]:
-        """Each code location's one repository; an empty mapping while it is not there."""
+        """Map each code location to its one repository; the mapping is empty while the location is not loaded."""
         try:
             entries = self.ask(_LOCATIONS)["workspaceOrError"]["locationEntries"]
         except OSError:

@@ -86,7 +86,7 @@ def fleet(dagster_url: str, warehouse_url: str, tenants: Path, parsed: Path) -> 
 
 
 def take_over(parsed: Path, data: Path) -> None:
-    """Bring a parse of the dbt project to a part of the fleet, as the container brings that of its image."""
+    """Copy a parsed dbt project to a part of the fleet, as the container copies that of its image."""
     environ = {"PATH": os.environ["PATH"], "FABRIC_DATA_DIR": str(data), "PREPARED_DIR": str(parsed), "SECRETS_DIR": "/nowhere"}
     subprocess.run([str(DEPLOY / "with-secrets"), "true"], env=environ, check=True)
 
@@ -199,7 +199,7 @@ def run_alone(tenants: Path, **environ: str) -> "subprocess.Popen[str]":
 
 @pytest.fixture(scope="module", autouse=True)
 def lost(tenants: Path) -> Iterator["subprocess.Popen[str]"]:
-    """A run whose database is not there: Dagster tries for some seconds, while the other tests go on."""
+    """Start a run whose database does not exist: Dagster retries for some seconds, during the other tests."""
     process = run_alone(tenants, DAGSTER_POSTGRES_URL="postgresql://dagster:not-to-be-seen@127.0.0.1:1/dagster")
     yield process
     process.kill()

@@ -1,4 +1,4 @@
-"""deploy/in-fleet: a command has what the unit of its part has, and nothing of the home folder of whoever calls it."""
+"""deploy/in-fleet: a command has the environment of its part's unit, and not the home folder of its caller."""
 
 import getpass
 import os
@@ -18,7 +18,7 @@ CONNECT = "import os, psycopg2; print(psycopg2.connect(os.environ['DAGSTER_POSTG
 def test_dagsters_database_is_reached_over_tls_from_a_home_that_is_closed_to_the_fleets_user(postgres_server: PostgresServer, tmp_path: Path) -> None:
     authority = Authority(tmp_path / "tls")
     (home := tmp_path / "root").mkdir()
-    # Whoever looks for a client's certificate there is refused, as in root's home, and even where the test is root's.
+    # Nobody can look for a client's certificate there, as in root's home; the link also stops root.
     (home / ".postgresql").symlink_to(".postgresql")
     with TlsFront(postgres_server.port, authority.issue("server", "localhost")) as front:
         url = front.get_url("postgres", sslmode="verify-full", sslrootcert=authority.certificate)

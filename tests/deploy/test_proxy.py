@@ -35,9 +35,11 @@ pytestmark = pytest.mark.xdist_group("deploy_proxy")
 
 @dataclass(frozen=True)
 class Proxy:
-    """Args:
-    port: of nginx.
-    behind: of the webserver.
+    """nginx before a webserver.
+
+    Args:
+        port: the port of nginx.
+        behind: the port of the webserver.
     """
 
     port: int
@@ -45,7 +47,7 @@ class Proxy:
     trust: ssl.SSLContext
 
     def ask(self, method: str, path: str, body: str | None = None, *, host: str = OPERATORS, login: str = "ann:right", **headers: str) -> tuple[int, str]:
-        """The status and the body of the answer.
+        """Send a request, and return the status and the body of the answer.
 
         Args:
             headers: their names with _ for -.
@@ -66,7 +68,7 @@ class Proxy:
         return self.ask("POST", "/graphql", json.dumps({"query": MUTATION}), **{"Content_Type": "application/json", **options})
 
     def open_socket(self, **options: str) -> int:
-        """The status of a WebSocket's handshake; the connection is then closed."""
+        """Open a WebSocket, return the status of its handshake, and close it."""
         handshake = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec_WebSocket_Key": "dGhlIHNhbXBsZSBub25jZQ==", "Sec_WebSocket_Version": "13"}
         host, login = options.pop("host", OPERATORS), options.pop("login", "ann:right")
         lines = [f"GET /graphql HTTP/1.1\r\nHost: {host}\r\nSec-WebSocket-Protocol: graphql-ws\r\n"]
@@ -151,7 +153,7 @@ def is_up(proxy: Proxy) -> bool:
 
 
 def test_without_the_proxy_dagster_takes_a_mutation_by_get_and_from_any_site(proxy: Proxy) -> None:
-    """Why all of this is needed: the same request, to the webserver itself."""
+    """The reason for the proxy: the webserver itself accepts these requests."""
     url = f"http://127.0.0.1:{proxy.behind}/graphql?query=" + urllib.request.quote(MUTATION)
     with urllib.request.urlopen(urllib.request.Request(url, headers={"Origin": "https://evil.example"}), timeout=20) as answer:
         assert json.load(answer) == {"data": {"setNuxSeen": True}}

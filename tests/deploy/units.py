@@ -31,7 +31,7 @@ class Unit:
         return dict(pair.split("=", 1) for line in self.lines["Service"]["Environment"] for pair in shlex.split(line))
 
     def get_commands(self) -> list[list[str]]:
-        """What is run, before and in the end."""
+        """List the commands of the unit, those that prepare it first."""
         service = self.lines["Service"]
         return [shlex.split(line) for line in [*service.get("ExecStartPre", []), *service["ExecStart"]]]
 
@@ -49,6 +49,6 @@ def read_unit(file: Path, instance: str = "") -> Unit:
 
 
 def read_env_file(file: Path) -> dict[str, str]:
-    """As systemd reads an EnvironmentFile without quotes."""
+    """Read an EnvironmentFile without quotes, as systemd does."""
     lines = [line for line in file.read_text().splitlines() if line and not line.startswith("#")]
     return dict(line.split("=", 1) for line in lines)

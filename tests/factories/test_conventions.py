@@ -1,4 +1,4 @@
-"""Our assets beside those that dagster-dlt and dagster-dbt make of the same pipeline and project: who knows theirs must know ours (ADR 0002)."""
+"""Our assets compared with those that dagster-dlt and dagster-dbt make of the same pipeline and project: users of these must recognise ours (ADR 0002)."""
 
 import json
 import subprocess

@@ -67,7 +67,7 @@ def run(instance: dg.DagsterInstance, **options: Any) -> dg.JobExecutionResult:
 
 
 def fail_once(monkeypatch: pytest.MonkeyPatch, stream: str) -> Counter[str]:
-    """Let a stream's source be away when it is first read; counts the tries of each stream."""
+    """Make a stream's source unreachable at its first read, and count the tries of each stream."""
     tried: Counter[str] = Counter()
 
     def open_watched(context: SourceContext) -> SourceReader:
@@ -105,7 +105,7 @@ def test_one_stream_that_fails_does_not_lose_the_others(tenant: Any, instance: d
 
 
 def test_streams_that_are_loaded_are_checked_although_another_one_failed(tenant: Any, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On each try, and the one that failed only where it is loaded at last."""
+    """They are checked on each try, and the failed stream only once it is loaded."""
     tenant(
         retries={"max": 1, "delay": "0s"},
         streams={"orders": STREAMS["orders"], "items": STREAMS["items"]},

@@ -1,4 +1,4 @@
-"""What holds for every run, however it was started: its tag, where it is shown, and that a failed check of severity error fails it."""
+"""The rules for every run, however it was started: its tag, where it is shown, and that a failed check of severity error fails it."""
 
 import json
 import shutil

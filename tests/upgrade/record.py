@@ -126,7 +126,7 @@ def dump_warehouse(root: Path, postgres: str) -> None:
 
 
 def find_traces(root: Path) -> None:
-    """Refuse to pack what names this machine's folders or the login that recorded."""
+    """Refuse to pack files that name this machine's folders or the login of the recording."""
     for path in sorted(root.rglob("*")):
         if path.is_file():
             content = path.read_bytes()

@@ -53,7 +53,7 @@ Tables = dict[str, dict[str, Any]]
 
 @dataclass
 class Upgraded:
-    """A recorded data folder, and what the present code has made of it.
+    """A recorded data folder, after loads of the present code.
 
     Args:
         runs, tables: of each run, in order: one without news, one after step 3.
@@ -219,7 +219,7 @@ def test_old_streams_keep_the_first_forms(upgraded: Upgraded, tenant: str) -> No
 
 @pytest.mark.parametrize("tenant", world.TENANTS)
 def test_sealed_secrets_are_read(upgraded: Upgraded, tenant: str) -> None:
-    """The API gives its contacts to who has the token, and the managed tenant's login is sealed as well."""
+    """The API requires the sealed token, and the login of the managed tenant is sealed too."""
     assert upgraded.get_assets(1)[f"{tenant}/raw/crm/contacts"]["status"] == "success"
     assert "crm_token" in upgraded.run("secrets", "list", tenant)
 
@@ -270,7 +270,7 @@ PRESENT = {
 
 @pytest.mark.parametrize("tenant", lengths.choose(list(world.TENANTS), 1))
 def test_values_are_migrated_once_and_the_next_load_finds_them(upgraded: Upgraded, tenant: str) -> None:
-    """Comes last: it changes what the tests before it look at."""
+    """This test comes last, since it changes the data of the tests before it."""
     before = choose(upgraded.read()[tenant], tenant)
     planned = json.loads(upgraded.run("migrate-values", tenant, "--dry-run", "--json", codes=(0, 1)))
     assert choose(upgraded.read()[tenant], tenant) == before

@@ -237,7 +237,7 @@ CONTACTS = {
 
 @contextmanager
 def serve(step: list[int], port: int = 0) -> Iterator[str]:
-    """Serve the contacts of all steps up to the list's one number; gives the address."""
+    """Serve the contacts of all steps up to the list's one number, and yield the address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -38,7 +38,7 @@ def get_ads(*, models: bool = False, **source: Any) -> dict[str, Any]:
 
 @dataclass
 class Sensor:
-    """The sensor as the daemon plays it: a look at a time, its cursor kept, its runs recorded."""
+    """The sensor as the daemon runs it: one look at a time, with its cursor kept and its runs recorded."""
 
     definitions: dg.Definitions
     instance: dg.DagsterInstance
@@ -63,7 +63,7 @@ class Sensor:
         )
 
     def run(self, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
-        """Execute what was asked for, in this process."""
+        """Execute the requested run in this process."""
         selection = [*(request.asset_selection or []), *(request.asset_check_keys or [])]
         job = self.definitions.resolve_implicit_global_asset_job_def()
         keys, checks = request.asset_selection or [], request.asset_check_keys
@@ -199,7 +199,7 @@ def test_files_that_match_no_stream_are_left_alone(build: Callable[..., Sensor],
 
 
 def test_a_file_that_comes_back_unchanged_is_taken_again(build: Callable[..., Sensor], inbox: Path) -> None:
-    """As one does that was quarantined and released: no run key of the past may stand in its way."""
+    """A file that was quarantined and released comes back like this; an old run key must not prevent its run."""
     sensor = build()
     file = drop(inbox, "jan.csv")
     sensor.look()
@@ -214,7 +214,7 @@ def test_a_file_that_comes_back_unchanged_is_taken_again(build: Callable[..., Se
 
 
 def test_a_file_that_goes_and_comes_back_between_two_looks_is_taken_again(build: Callable[..., Sensor], inbox: Path) -> None:
-    """As one does that a run has quarantined, and somebody has released at once."""
+    """A file that a run has quarantined, and that somebody has released at once, comes back like this."""
     sensor = build()
     drop(inbox, "jan.csv")
     sensor.look()
