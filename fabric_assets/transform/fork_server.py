@@ -198,7 +198,7 @@ def _wait_for_input(timeout: float | None, *handles: int | None) -> bool:
 
 
 _servers: dict[tuple[tuple[str, str], ...], ForkServer] = {}
-# They run on for the workers that they have.
+# They run on for their present workers.
 _retired: list[ForkServer] = []
 _starting = threading.Lock()
 

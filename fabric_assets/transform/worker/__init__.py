@@ -1,1 +1,1 @@
-"""The dbt process: the only place that imports dbt, sqlglot and database drivers for models. Started by `transform/process.py`."""
+"""The dbt process. Only this package imports dbt, sqlglot and database drivers for models. `transform/process.py` starts it."""

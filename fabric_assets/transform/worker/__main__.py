@@ -1,7 +1,7 @@
 """`python -m fabric_assets.transform.worker`: imports dbt while its parent does other things, then serves one request and ends.
 
-Standard output carries events and nothing else: dbt, its adapters and models print whatever they like, to standard error. The process ends when its
-standard input does, so it never outlives its parent, and it takes its folder with it.
+Standard output carries only events: what dbt, its adapters and models print goes to standard error. The process ends when its standard input is closed, so it
+never outlives its parent. It then removes its folder.
 """
 
 import json
@@ -40,7 +40,7 @@ class Channel:
             self._out.flush()
 
     def hold(self, run: RunFolder) -> None:
-        """Remember the folder that goes when the parent does."""
+        """Keep the folder that is removed when the parent ends."""
         self._run = run
 
     def get_request(self) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str]) -> None:
     request = channel.get_request()
     run = RunFolder(Path(request["folder"]), request.get("run_id", ""))
     channel.hold(run)
-    # Models that read or write relative paths, and whatever looks into HOME, stay in the run's own folder.
+    # Relative paths in models, and HOME, lead into the run's own folder.
     os.environ["HOME"] = str(run.path)
     os.chdir(run.path)
     try:

@@ -1,6 +1,7 @@
 """dbt's tests -> the asset that each one is a check of, by the rules of dagster-dbt.
 
-A generic test belongs to the model or source that it is declared on; a singular one to the only thing it reads, else to what `meta.dagster.ref.name` names.
+A generic test belongs to the model or source that it is declared on. A singular test belongs to what it reads, if that is a single model or source, otherwise
+to what `meta.dagster.ref.name` names.
 """
 
 import re
@@ -17,10 +18,10 @@ _SOURCE_CALL = re.compile(r"source\(\s*['\"]([^'\"]+)['\"]\s*,\s*['\"]([^'\"]+)[
 
 
 def attach_tests(manifest: Manifest, *, resolve: Callable[[Iterable[str]], list[str]]) -> dict[str | None, list[TestNode]]:
-    """Group the tests by the unique id of what they are checks of; None holds those that belong to nothing.
+    """Group the tests by the unique id of the model or source that they check. The key None holds those without one.
 
     Args:
-        resolve: replaces ephemeral models by what they read.
+        resolve: replaces ephemeral models by the models that they read.
     """
     attached: dict[str | None, list[TestNode]] = {}
     tests: list[Any] = [*(node for node in manifest.nodes.values() if node.resource_type == "test"), *manifest.unit_tests.values()]
@@ -47,7 +48,7 @@ def attach_tests(manifest: Manifest, *, resolve: Callable[[Iterable[str]], list[
 
 
 def _rename(test: TestNode, taken: set[str]) -> TestNode:
-    """Number a test whose name a sibling has: an asset's checks have names of their own."""
+    """Number a test whose name another test of the asset has: an asset's checks need different names."""
     number = 2
     name = test.name
     while name in taken:

@@ -1,6 +1,6 @@
-"""One tenant's models and tests, built by one dbt call: what the request `build` does.
+"""The request `build`: one tenant's models and tests -> built by one dbt call.
 
-A test that fails is reported when dbt is done: what it found is read then, when dbt has let go of the warehouse.
+A failed test is reported when dbt is done, because its rows can be read only after dbt has closed the warehouse.
 """
 
 from collections.abc import Callable, Iterable
@@ -30,10 +30,10 @@ _FAILED = {"error", "fail", "runtime error", "partial success"}
 
 
 class BuildFailed(Exception):
-    """dbt gave up as a whole.
+    """A build that failed as a whole.
 
     Args:
-        unreachable: the warehouse was, so a later try may do.
+        unreachable: whether the warehouse could not be reached, so that a later try may succeed.
     """
 
     def __init__(self, message: str, *, unreachable: bool = False) -> None:
@@ -42,11 +42,11 @@ class BuildFailed(Exception):
 
 
 def build(request: dict[str, Any], run: RunFolder, emit: Emit) -> None:
-    """Build, emitting each test and each failed model as it ends, and each built model with its columns, rows and lineage after dbt is done.
+    """Build, and emit each test and each failed model as it ends. Emit built models, with columns, rows and lineage, after dbt is done.
 
     Raises:
         BuildFailed: dbt could not begin, or a hook of the project failed.
-        ConfigurationError: the destination's url.
+        ConfigurationError: the destination's url is wrong.
     """
     destination = request["destination"]
     adapter = get_adapter(destination["type"])
@@ -80,9 +80,9 @@ def build(request: dict[str, Any], run: RunFolder, emit: Emit) -> None:
 
 
 def _find_left_out(manifest: Manifest, request: dict[str, Any]) -> list[str]:
-    """The unit tests that cannot run before their model's table exists: dbt takes the columns of the input `this` from there.
+    """Find the unit tests that cannot run before their model's table exists: dbt takes the columns of the input `this` from that table.
 
-    dbt would fail the test, and so never build the model whose table the test waits for.
+    dbt would fail the test, and so never build the model whose table the test needs.
     """
     models = {key: manifest.nodes[test.depends_on.nodes[0]] for key, test in manifest.unit_tests.items() if _reads_itself(test)}
     if not models:
@@ -97,7 +97,7 @@ def _reads_itself(test: Any) -> bool:
 
 
 class _Results:
-    """Turns dbt's events into ours."""
+    """A translator of dbt's events into the worker's."""
 
     def __init__(self, manifest: Manifest, emit: Emit, *, hidden: Path, unfinished: UnfinishedModels) -> None:
         self._manifest, self._emit, self._hidden, self._unfinished = manifest, emit, hidden, unfinished
@@ -108,7 +108,7 @@ class _Results:
         self.built: dict[str, dict[str, Any]] = {}
 
     def receive(self, event: Any) -> None:
-        """Take one of dbt's log events; called from dbt's threads."""
+        """Handle one of dbt's log events. dbt's threads call this."""
         if event.info.name == "GenericExceptionOnRun":  # why a batch failed: its result says ERROR
             self._reasons.setdefault(event.data.unique_id, clean_message(event.data.exc, hidden=self._hidden).removeprefix(_OF_A_BATCH))
         if event.info.name == "NodeStart":
@@ -127,10 +127,10 @@ class _Results:
             self._receive_model(unique_id, result.status, message, seconds)
 
     def finish(self, results: Any, describe: Callable[[dict[str, tuple[Any, int]]], Iterable[tuple[str, dict[str, str]]]]) -> None:
-        """Report the tests that failed and what was skipped, with the reason; raise what no model and no test reported.
+        """Report failed tests and skipped models with the reason, and raise an error that no model and no test has reported.
 
         Args:
-            describe: says what failed tests found.
+            describe: describes what failed tests found.
         """
         for unique_id in self.built:
             self._unfinished.finish(unique_id)
@@ -154,7 +154,7 @@ class _Results:
                 self._emit({"event": "test", **event, "severity": self._get_severity(unique_id)})
 
     def _receive_model(self, unique_id: str, status: str, message: str, seconds: float) -> None:
-        """Take a model's result, or one of a microbatch model's many: its batches have results of their own, and the first failure says why."""
+        """Handle a model's result, or that of a batch: each batch of a microbatch model has its own, and the first failure gives the reason."""
         if status == "success" and unique_id not in self._failed:
             self.built[unique_id] = {"seconds": seconds}
         elif status != "success":
@@ -177,7 +177,7 @@ class _Results:
             self._emit(event)
 
     def _find_causes(self, unique_id: str) -> set[str]:
-        """The failures above a skipped node: models, and tests of models."""
+        """Find the failed models and tests because of which a node was skipped."""
         above: set[str] = set()
         waiting = [unique_id]
         while waiting:

@@ -1,4 +1,4 @@
-"""Our calls of dbt: the arguments that every one of them has, and its messages in plain text."""
+"""A dbt command -> run in this process with the platform's arguments, and its messages in plain text."""
 
 import re
 import sys
@@ -18,11 +18,11 @@ _NOISE = re.compile(r"^\s*(compiled code at .*|\[[^\]]*\])?\s*$")
 def call_dbt(
     command: str, *arguments: str, project_dir: str, folder: Path, manifest: Manifest | None = None, on_event: Callable[[Any], None] | None = None
 ) -> dbtRunnerResult:
-    """Run a dbt command in this process; what it writes goes below `folder`, which holds the profile.
+    """Run a dbt command in this process. Its files go below `folder`, which holds the profile.
 
-    With a manifest dbt parses nothing. It writes no artifacts and no log file: nobody reads them, and a log holds the tenant's SQL. Nor does it write to the
-    terminal: its logger formats every debug line before it drops it, so what is worth reading is printed here. What templates reach
-    is closed before any is rendered.
+    With a manifest dbt parses nothing. It writes no artifacts and no log file: nobody reads them, and a log holds the tenant's SQL. Its logger to the terminal
+    is off too, since it formats even the debug lines that it drops: messages worth reading are printed here. The sandbox is closed before any template is
+    rendered.
     """
 
     def receive(event: Any) -> None:
@@ -43,7 +43,7 @@ def call_dbt(
 
 
 def clean_message(text: str | None, *, hidden: Path | None = None) -> str:
-    """Strip colours, empty lines and what names the run's own folder.
+    """Remove colours, empty lines and the path of the run's own folder.
 
     Args:
         hidden: the run's folder.

@@ -1,4 +1,4 @@
-"""The models that a run built -> what their materialisations carry: rows, columns with types, column lineage, the table's full name."""
+"""The models that a run built -> the facts in their materialisations: rows, columns with types, column lineage, the table's full name."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -12,17 +12,17 @@ from fabric_assets.transform.worker.adapters.adapter import get_adapter
 from fabric_assets.transform.worker.lineage import LineageFinder
 from fabric_assets.transform.worker.relations import Table, Warehouse, open_warehouse
 
-# sqlglot warns of functions that it does not know: no news to anyone here.
+# sqlglot warns of functions that it does not know, which helps nobody here.
 logging.getLogger("sqlglot").setLevel(logging.ERROR)
 
 
 def describe_models(
     manifest: Manifest, built: Mapping[str, dict[str, Any]], *, destination: Mapping[str, Any], spill: Path, report: ReportFault
 ) -> Iterator[dict[str, Any]]:
-    """Yield an event for each built model. What cannot be found out is said in its message; the model is built all the same.
+    """Yield an event for each built model. Its message names what could not be found out about it.
 
     Args:
-        report: keeps the traceback of a fault of ours.
+        report: stores the traceback of a fault of the platform's.
     """
     if not built:
         return
@@ -67,6 +67,6 @@ def _find_lineage(node: Any, finder: LineageFinder, owners: Mapping[Table, Any],
     except Exception as error:  # noqa: BLE001 - sqlglot raises KeyError and the like for SQL that it does not know; the model is built
         what = "its column lineage is unknown"
         return {}, fault.message if (fault := report(error, what)) else f"{what}: {(str(error).splitlines() or [type(error).__name__])[0]}"
-    # An incremental model reads itself.
+    # An incremental model may read itself.
     known = {column: [(owners[table], name) for table, name in leaves if table in owners and table != own] for column, leaves in found.items()}
     return known, ""

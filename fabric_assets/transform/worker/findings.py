@@ -1,7 +1,7 @@
 """The dbt tests that failed -> what each one found: how many rows, and a few of their values, read by the test's own query.
 
-dbt says `Got 1 result, configured to fail if != 0`. The query runs once more for a test that failed, and only for that. A column that is tagged `sensitive`,
-in the model or in what the model reads, gives counts alone. So does a test whose columns are not known if anything that it reads has such a column.
+dbt only says `Got 1 result, configured to fail if != 0`. So the query of a failed test runs once more. Values are not shown of a column that is tagged
+`sensitive`, in the model or in what the model reads. If a test's columns are not known, no values are shown if anything that it reads has such a column.
 """
 
 import re
@@ -19,7 +19,7 @@ SENSITIVE_TAG = "sensitive"
 
 
 def find_sensitive(node: Any) -> set[str]:
-    """The columns of a model or source that are tagged `sensitive`, in lower case."""
+    """Find the columns of a model or source that are tagged `sensitive`, in lower case."""
     return {name.lower() for name, column in node.columns.items() if SENSITIVE_TAG in {*column.tags, *column.config.tags}}
 
 
@@ -30,7 +30,7 @@ def describe_failures(
 
     Args:
         failed: the compiled node of each test, and the failures that dbt counted.
-        report: keeps the traceback of a fault of ours.
+        report: stores the traceback of a fault of the platform's.
     """
     if not failed:
         return
@@ -79,7 +79,7 @@ def _is_hidden(node: Any, manifest: Manifest, column: str) -> bool:
     """Whether values may not be shown.
 
     Args:
-        column: whose values the test's query gives; empty where that cannot be told.
+        column: the one whose values the test's query gives; empty where that is not known.
     """
     sensitive = {name for read in _list_ancestors(node, manifest) for name in find_sensitive(read)}
     # An expression such as first_name || last_name is not a column's name, and may hold any column.
@@ -87,7 +87,7 @@ def _is_hidden(node: Any, manifest: Manifest, column: str) -> bool:
 
 
 def _list_ancestors(node: Any, manifest: Manifest) -> Iterator[Any]:
-    """Everything that a test reads, directly or not: a column that keeps its name keeps its tag."""
+    """List everything that a test reads, directly or not. A column that keeps its name keeps its tag."""
     waiting, seen = [*node.depends_on.nodes], set[str]()
     while waiting:
         unique_id = waiting.pop()

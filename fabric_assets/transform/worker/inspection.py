@@ -1,7 +1,7 @@
 """dbt's parsed manifest -> the graph that definitions are built from, and the rules that the project must keep.
 
-The rules keep tenants apart: every table lies in a schema of its tenant, nobody reads another tenant's own models, and what a tenant's own files say concerns
-that tenant's own models alone.
+The rules keep tenants apart: every table is in a schema of its tenant, nobody reads another tenant's own models, and a tenant's own files affect only its own
+models.
 """
 
 import re
@@ -22,7 +22,7 @@ _UNSUPPORTED = {"seed": "load it as a source of type files", "snapshot": "use an
 
 
 def place_sources(manifest: Manifest) -> None:
-    """Point every source that names no schema of its own at the tenant's raw dataset."""
+    """Set the tenant's raw dataset as the schema of every source that names none."""
     for source in manifest.sources.values():
         if source.schema == source.source_name:
             source.schema = naming.raw_dataset(TENANT_PLACEHOLDER, source.source_name)
@@ -30,7 +30,7 @@ def place_sources(manifest: Manifest) -> None:
 
 
 def build_graph(manifest: Manifest) -> ProjectGraph:
-    """Make the graph of a project that keeps the rules."""
+    """Build the graph of a project that keeps the rules."""
     nodes: dict[str, Any] = {key: node for key, node in manifest.nodes.items() if node.resource_type == "model"}
     origins: dict[str, Origin] = {key: (source.source_name, source.name) for key, source in manifest.sources.items()}
     parents = {key: tuple(parent for parent in node.depends_on.nodes if parent in nodes or parent in origins) for key, node in nodes.items()}
@@ -59,7 +59,7 @@ def build_graph(manifest: Manifest) -> ProjectGraph:
 
 
 def resolve_ephemeral(unique_ids: Iterable[str], nodes: dict[str, Any], origins: dict[str, Origin]) -> list[str]:
-    """Follow ephemeral models, which have no table, to what they read."""
+    """Replace ephemeral models, which have no table, by what they read."""
     found: dict[str, None] = {}
     seen = set[str]()
     left = [*unique_ids][::-1]
@@ -102,10 +102,10 @@ def _build_columns(columns: dict[str, Any]) -> Columns:
 
 
 def find_problems(manifest: Manifest, *, tenants: Collection[str]) -> dict[str | None, str]:
-    """Find every break of a rule, by the tenant in whose own file it is; None for the files that all share.
+    """Find all files that break a rule, by the tenant whose own file it is. The key None holds the shared files.
 
     Args:
-        tenants: all that have models of their own, whether or not they are in this manifest.
+        tenants: all that have models of their own, also those that are not in this manifest.
     """
     found: dict[str | None, list[str]] = {}
     for file, problem in _find_problems(manifest, tenants):
@@ -142,7 +142,7 @@ def _find_model_problems(node: Any, tenants: Collection[str]) -> Iterator[str]:
 
 
 def _find_table_problems(node: Any, owner: str) -> Iterator[str]:
-    """Hold the table that a model makes, or a test with `store_failures`, to a schema of its tenant."""
+    """Check that the table of a model, or of a test with `store_failures`, is in a schema of its tenant."""
     prefix = f"{owner}_"
     schema = node.schema.removeprefix(prefix)
     allowed = node.resource_type == "test" and schema == naming.TEST_SCHEMA
@@ -172,7 +172,7 @@ def _find_foreign_inputs(node: Any, manifest: Manifest) -> Iterator[str]:
 
 
 def _find_foreign_subject(test: Any, manifest: Manifest) -> Iterator[str]:
-    """A tenant's test of something else would run for everyone who has that, with their logins."""
+    """Refuse a tenant's test of anything but its own models: it would run for all tenants that have its subject, with their logins."""
     subject = test.depends_on.nodes[0] if test.resource_type == "unit_test" else getattr(test, "attached_node", None)
     if _get_owner(manifest, subject) != get_owner(test.original_file_path):
         yield f"{test.name}: a tenant's tests are of models in that tenant's own folder"
@@ -185,7 +185,7 @@ def _find_foreign_patch(node: Any) -> Iterator[tuple[str, str]]:
 
 
 def _find_circle(manifest: Manifest) -> Iterator[tuple[str, str]]:
-    """dbt itself sees this only when it builds."""
+    """Find models that refer to each other in a circle, which dbt itself notices only when it builds."""
     models = {key: node for key, node in manifest.nodes.items() if node.resource_type == "model"}
     try:
         TopologicalSorter({key: node.depends_on.nodes for key, node in models.items()}).prepare()

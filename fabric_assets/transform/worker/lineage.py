@@ -1,7 +1,7 @@
 """A model's compiled SQL -> for each of its columns, the columns of other tables that it is made from.
 
-The statement is qualified once, with the columns that the tables really have, so `select *` and bare column names are exact. sqlglot's own lineage() walks
-the whole statement again for every column; this walk remembers each column of each CTE.
+The statement is qualified once, with the tables' real columns, so `select *` and bare column names are exact. The lineage() of sqlglot walks the whole
+statement again for every column; this walk keeps the result for each column of each CTE.
 """
 
 from collections.abc import Mapping
@@ -23,12 +23,12 @@ _Name = tuple[str, str, str]
 
 
 class LineageFinder:
-    """Knows the columns of all tables; finds the lineage of statements over them.
+    """A finder of the lineage of statements over tables whose columns are known.
 
     Args:
-        tables: of everything that a statement may read.
-        dialect: as sqlglot calls it.
-        folds_names: quoted names that differ in case alone are one name: sqlglot then writes them small.
+        tables: the columns of everything that a statement may read.
+        dialect: sqlglot's name of it.
+        folds_names: whether quoted names that differ only in case are one name, which sqlglot then writes in lower case.
     """
 
     def __init__(self, tables: Mapping[Table, TableColumns], *, dialect: str, folds_names: bool) -> None:
@@ -41,10 +41,10 @@ class LineageFinder:
         self._schema = MappingSchema(schema, dialect=dialect, normalize=False)
 
     def find(self, sql: str) -> Lineage:
-        """Trace every column of the statement; a column of an unknown table is left out.
+        """Trace every column of the statement. A column of an unknown table is left out.
 
         Raises:
-            sqlglot.errors.SqlglotError: the statement is beyond sqlglot.
+            sqlglot.errors.SqlglotError: sqlglot cannot process the statement.
         """
         statement = parse_one(sql, dialect=self._dialect)
         for table in statement.find_all(exp.Table):
@@ -62,7 +62,7 @@ class LineageFinder:
 
 
 class _Tracer:
-    """Walks scopes; each output column of each scope is traced once."""
+    """A walk over scopes that traces each output column of each scope once."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[int, int], frozenset[_Name]] = {}
@@ -70,7 +70,7 @@ class _Tracer:
     def trace(self, scope: Scope, index: int) -> frozenset[_Name]:
         key = (id(scope), index)
         if key not in self._known:
-            self._known[key] = frozenset()  # a recursive CTE reads itself: what it adds comes from its other half
+            self._known[key] = frozenset()  # a recursive CTE reads itself: its columns come from the half that does not
             self._known[key] = self._trace(scope, index)
         return self._known[key]
 
@@ -104,14 +104,14 @@ class _Tracer:
             return self.trace(source, names.index(column.name)) if column.name in names else frozenset()
         if isinstance(source, exp.Table) and not source.args.get("pivots"):
             return frozenset([(source.db, source.name, column.name)])
-        # What a pivot makes of its columns has new names: any of those that it reads.
+        # A pivot gives its columns new names: each may come from any column that it reads.
         parts = [part for pivot in scope.pivots for part in pivot.find_all(exp.Column)]
         tables = [table for _, table in scope.selected_sources.values() if isinstance(table, exp.Table)]
         return frozenset((table.db, table.name, part.name) for table in tables for part in parts)
 
 
 def _find_source(scope: Scope | None, name: str) -> Any:
-    """Look the table up here, then in the statements around it: a correlated subquery reads those."""
+    """Look up the table in this scope, then in the scopes around it, which a correlated subquery reads."""
     while scope is not None:
         if name in scope.sources:
             return scope.sources[name]

@@ -1,7 +1,7 @@
-"""dbt's parsed manifest -> a file, and back again in one tenant's names.
+"""dbt's parsed manifest -> a file, and back with one tenant's names.
 
-A pickle, not dbt's manifest.json: reading that back takes ten times as long, and turns generic tests into singular ones. Every text with a placeholder in it
-is pickled as a persistent id, which is what makes the replacement complete and as quick as reading.
+The file is a pickle, because reading dbt's manifest.json takes ten times as long and turns generic tests into singular ones. Every text with a placeholder is
+pickled as a persistent id. So the replacement of placeholders is complete, and costs no more than reading.
 """
 
 import hashlib
@@ -20,14 +20,14 @@ from fabric_assets.transform.fingerprint import OWN_FOLDERS
 TENANT_PLACEHOLDER = "fabric_tenant_placeholder"
 DATABASE_PLACEHOLDER = "fabric_database_placeholder"
 
-# Marks what a run builds: one exact selector, however long the list is.
+# The tag of all that a run builds: one exact selector, however long the list is.
 SELECTED_TAG = "fabric_selected"
 
 _OWN_FILE = re.compile(rf"{OWN_FOLDERS}/([^/]+)/")
 
 PARTS = (
     *("nodes", "sources", "macros", "groups", "metadata", "unit_tests", "fixtures"),
-    # Nothing of these is built; selectors such as +exposure:dashboard go through them.
+    # These are not built, but selectors such as +exposure:dashboard go through them.
     *("exposures", "metrics", "semantic_models", "saved_queries"),
 )
 
@@ -47,7 +47,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def save_manifest(manifest: Manifest, file: Path, *, fingerprint: str) -> None:
-    """Write the manifest under a line that says what was parsed, and what follows: a file that was cut off is not the one that was written."""
+    """Write the manifest below a line with the fingerprint of what was parsed and the content's digest, so that a damaged file is noticed."""
     content = io.BytesIO()
     _Pickler(content, protocol=pickle.HIGHEST_PROTOCOL).dump({part: getattr(manifest, part) for part in PARTS})
     heading = f"{fingerprint} {hashlib.sha256(content.getbuffer()).hexdigest()}\n".encode()
@@ -55,11 +55,11 @@ def save_manifest(manifest: Manifest, file: Path, *, fingerprint: str) -> None:
 
 
 def load_manifest(file: Path, *, tenant: str = TENANT_PLACEHOLDER, database: str = DATABASE_PLACEHOLDER, selected: Collection[str] = ()) -> Manifest:
-    """Read the manifest in a tenant's names, as far as the tenant may see it.
+    """Read the manifest with a tenant's names, without what the tenant may not see.
 
     Args:
-        selected: unique ids of the models and tests to build. Tests that are not among them are left out, and so is what lies in other tenants' own files:
-            nothing that a model refers to at run time can then reach it.
+        selected: unique ids of the models and tests to build. Other tests are left out, and so is the content of other tenants' own files. So no model can
+            refer to it at run time.
     """
     parts = load_parts(file, tenant=tenant, database=database)
     for part in ("nodes", "unit_tests"):
@@ -84,6 +84,6 @@ def _is_visible(node: Any, tenant: str, selected: Collection[str]) -> bool:
 
 
 def get_owner(file: str) -> str | None:
-    """The tenant whose own file it is, if it is one's."""
+    """Give the tenant whose own file it is; None for a shared file."""
     found = _OWN_FILE.match(file)
     return found[1] if found else None

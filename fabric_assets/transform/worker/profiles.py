@@ -1,7 +1,7 @@
 """A tenant's destination -> dbt's profiles.yml for one run, in the run's own folder.
 
-The file names the password's variable, not the password: dbt itself reads `DBT_ENV_SECRET_*` for profiles alone, refuses it to models and strikes it from
-its logs. A password is then neither on disk nor taken for Jinja or YAML.
+The file names the password's variable, not the password. dbt reads `DBT_ENV_SECRET_*` only for profiles, refuses it to models and removes it from its logs. So
+the password is not on the disk, and is not read as Jinja or YAML.
 """
 
 import json
@@ -13,7 +13,7 @@ from fabric_assets.transform.worker.adapters.adapter import PASSWORD_VARIABLE, L
 
 
 def write_profile(folder: Path, destination: Login) -> None:
-    """Write profiles.yml, for its owner alone, and put the password where dbt finds it.
+    """Write profiles.yml, readable only by its owner, and put the password into the variable that dbt reads.
 
     Raises:
         ConfigurationError: the URL has a parameter that dbt cannot pass on.
@@ -29,5 +29,5 @@ def write_profile(folder: Path, destination: Login) -> None:
 
 
 def make_spill_folder(folder: Path) -> Path:
-    """Make the folder below the run's own that the engine may spill to: it holds nothing else, for models can write there."""
+    """Create the folder that the engine may spill to, below the run's own. It holds nothing else, because models can write there."""
     return make_private_folder(folder / "spill")

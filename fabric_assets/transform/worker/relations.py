@@ -1,4 +1,4 @@
-"""The built tables as the warehouse shows them, over one connection: columns, types, rows."""
+"""The warehouse's columns, types and rows of the built tables, read over one connection."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -26,7 +26,7 @@ class Warehouse:
         self._connection, self._columns_query, self.ask = connection, columns_query, build_ask(connection)
 
     def get_columns(self, schemas: Iterable[str]) -> dict[Table, TableColumns]:
-        """Read the columns of everything in the schemas."""
+        """Read the columns of all relations in the schemas."""
         names = sorted(set(schemas))
         if not names:
             return {}
@@ -37,19 +37,19 @@ class Warehouse:
         return tables
 
     def ask_named(self, query: str) -> tuple[list[str], Rows]:
-        """Give the names of the columns, too."""
+        """Run a query, and give the names of its columns and its rows."""
         with closing(self._connection.cursor()) as cursor:
             cursor.execute(query)
             return [column[0] for column in cursor.description], cursor.fetchall()
 
     def count_rows(self, table: Table) -> int:
-        """Count; of a view this runs its query, and raises the driver's own error where that fails."""
+        """Count a relation's rows. For a view this runs its query, and raises the driver's error if it fails."""
         return self.ask(f"select count(*) from {quote_table(*table)}")[0][0]
 
 
 @contextmanager
 def open_warehouse(destination: Login, *, spill: Path) -> Iterator[Warehouse]:
-    """Connect as the run's destination says, locked as it was for the models, whose views are counted; the connection is closed after the block."""
+    """Connect to the run's destination, with the same lock as for the models, whose views are counted. The connection is closed after the block."""
     adapter = get_adapter(destination["type"])
     connection = adapter.connect(destination, spill=spill)
     try:

@@ -1,7 +1,7 @@
 """dbt's Jinja -> the part of it that models may use: values and the documented calls, not the objects behind them.
 
-dbt renders in Jinja's sandbox, which closes Python's own internals and no more: from `ref.config` a model comes to the login's password, from a query's result
-to `to_csv()` and every file of this machine, from `config.model` to `write_node()`. So what is not known here is closed, whoever wrote the template.
+dbt renders in Jinja's sandbox, which closes only Python's own internals. A model could get from `ref.config` to the login's password. From a query's result it
+could get to `to_csv()` and every file of this machine, and from `config.model` to `write_node()`. So all that is not listed here is closed, for all templates.
 """
 
 from argparse import Namespace as FlagValues
@@ -31,13 +31,13 @@ from jinja2.runtime import LoopContext, Macro
 from jinja2.sandbox import SandboxedEnvironment, SandboxedFormatter, formatter_field_name_split  # pyright: ignore[reportAttributeAccessIssue]
 from jinja2.utils import Cycler, Joiner, Namespace
 
-# All their attributes are open: values, and what makes values of them.
+# All their attributes are open: values, and what builds values from them.
 _PLAIN: tuple[type, ...] = (
     *(str, bytes, int, float, complex, type(None), Decimal, date, time, timedelta, tzinfo, range, Enum, Pattern, Match),
     *(list, tuple, set, frozenset, dict),
     *(Undefined, LoopContext, Macro, Namespace, Cycler, Joiner, MappedSequence),
 )
-# What a format string sees of an object: these as they are, any other as its text.
+# A format string sees these objects as they are, and any other as its text.
 _FORMATTED = (str, bytes, int, float, complex, type(None), Decimal, date, time, timedelta, list, tuple, set, frozenset, dict, Undefined)
 # Without what makes a relation of a node: dbt-duckdb formats texts of the node's choice with Python objects there.
 _OF_RELATIONS = frozenset(
@@ -68,7 +68,7 @@ _OF_COLUMNS = frozenset(
         *("can_expand_to", "create", "from_description", "literal", "flatten"),
     }
 )
-# What dbt calls available to templates, without what reaches the driver, a plugin, a file or Python.
+# The methods that dbt calls available to templates, without those that reach the driver, a plugin, a file or Python.
 _OF_ADAPTERS = frozenset(
     {
         *("type", "dispatch", "commit", "Relation", "behavior", "execute", "add_query", "quote", "quote_as_configured", "quote_seed_column", "convert_type"),
@@ -107,17 +107,17 @@ _NODES = ("dbt.artifacts.", "dbt.contracts.", "dbt_common.contracts.")
 
 
 def close_sandbox() -> None:
-    """Hold every template of this process to what is open."""
+    """Refuse every template of this process all that is not open."""
     MacroFuzzEnvironment.is_safe_attribute = _is_safe_attribute
     MacroFuzzEnvironment.unsafe_undefined = _refuse
     SandboxedFormatter.get_field = _get_plain_field
 
 
 def close_python(owners: Collection[str]) -> None:
-    """Let no Python model run: with its own node changed, a template of a tenant's could pass for one.
+    """Let no Python model run: a template of a tenant's could change its own node, and so pass for one.
 
     Args:
-        owners: the tenants whose own models this process may render; none of them, and Python models of the shared project run as ever.
+        owners: the tenants whose own models this process may render. If it is empty, Python models of the shared project run as usual.
     """
     if owners:
 

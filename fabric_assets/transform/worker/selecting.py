@@ -1,6 +1,6 @@
-"""Tenants' selections -> the models that dbt's own selector finds for them in the prepared project: what the request `select` does.
+"""The request `select`: tenants' selections -> the models that dbt's own selector finds for them in the prepared project.
 
-A tenant sees the shared nodes and its own: the others' are cut out of the manifest and of the graph before dbt's selector gets them.
+A tenant sees the shared nodes and its own. The others' are removed from the manifest and the graph before dbt's selector gets them.
 """
 
 import signal
@@ -31,15 +31,15 @@ _TESTS = ("test.", "unit_test.")
 
 
 class _TooLong(BaseException):
-    """A selection has used up its processor time; no `except Exception` of dbt's stops it."""
+    """The error of a selection that has used up its processor time. No `except Exception` of dbt's catches it."""
 
 
 def select(request: dict[str, Any], run: RunFolder, emit: Callable[[dict[str, Any]], None]) -> None:
-    """Evaluate all selections, emitting what came of each."""
+    """Evaluate all selections, and emit the result of each."""
     project_dir = request["project_dir"]
     write_profile(run.path, get_adapter(request["adapter"]).build_placeholder(run.path))
     folders = {"project_dir": project_dir, "profiles_dir": str(run.path), "target_path": str(run.path / "target"), "log_path": str(run.path)}
-    # Tests come with the models that they read, not by a selection; `empty` keeps them out unless a selector itself names them.
+    # Tests come with the models that they read, not by a selection. `empty` leaves out those that no selector names.
     set_flags(Flags.from_dict(Command.LIST, {**folders, "indirect_selection": "empty"}))
     evaluator = _Evaluator(Path(request["file"]), _load_named(project_dir), seconds=request["seconds"])
     with task_contextvars(project_root=project_dir):
@@ -48,7 +48,7 @@ def select(request: dict[str, Any], run: RunFolder, emit: Callable[[dict[str, An
 
 
 def _load_named(project_dir: str) -> NamedSelectors:
-    """Load the selectors of the project's selectors.yml; what it holds the parse has checked."""
+    """Load the selectors of the project's selectors.yml, which the parse has checked."""
     if not (Path(project_dir) / "selectors.yml").is_file():
         return {}
     named: Any = load_project(project_dir, False, load_profile(project_dir, {}), {}).selectors
@@ -56,11 +56,11 @@ def _load_named(project_dir: str) -> NamedSelectors:
 
 
 class _Evaluator:
-    """Evaluates selections on one prepared project.
+    """An evaluator of selections on one prepared project.
 
     Args:
         file: the prepared manifest.
-        seconds: of processor time for each selection.
+        seconds: processor time for each selection.
     """
 
     def __init__(self, file: Path, named: NamedSelectors, *, seconds: float) -> None:
@@ -73,14 +73,14 @@ class _Evaluator:
         nodes = {**manifest.nodes, **manifest.unit_tests}
         self._owners = {key: owner for key, node in nodes.items() if (owner := get_owner(node.original_file_path))}
         self._tenant, self._finder = "", self._build_finder("")
-        # Of texts that took too long, the message: another tenant's selection does not pay for such a text again.
+        # The messages of texts that took too long, so that another tenant's selection does not try such a text again.
         self._slow = dict[str, str]()
 
     def evaluate(self, tenant: str, select: list[str], exclude: list[str]) -> dict[str, Any]:
         """Evaluate one selection.
 
         Args:
-            tenant: whose own models it sees beside the shared ones; empty for nobody's.
+            tenant: the one whose own models it sees beside the shared ones; empty for shared models only.
         """
         if tenant != self._tenant:
             self._tenant, self._finder = tenant, self._build_finder(tenant)
@@ -115,7 +115,7 @@ class _Evaluator:
         return self._finder.find(text, needs_models=field == "select")
 
     def _build_finder(self, tenant: str) -> SelectorFinder:
-        """Build what selects among the shared nodes and the tenant's own."""
+        """Build the finder of the shared nodes and the tenant's own."""
         hidden = {key for key, owner in self._owners.items() if owner != tenant}
         parts = {part: {key: node for key, node in self._parts[part].items() if key not in hidden} for part in ("nodes", "unit_tests")}
         graph = self._graph.copy()
@@ -125,7 +125,7 @@ class _Evaluator:
 
 @contextmanager
 def _limited(seconds: float) -> Iterator[None]:
-    """Raise `_TooLong` once, in the block or as it ends, after some seconds of processor time."""
+    """Raise `_TooLong` once, in the block or at its end, when its processor time is used up."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         raise _TooLong

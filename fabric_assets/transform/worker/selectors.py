@@ -1,7 +1,7 @@
 """One text of a tenant's `select` or `exclude` -> the nodes that dbt's own selector finds for it.
 
-dbt parses and evaluates each criterion. The messages are ours, and so is `selector:`, which dbt 1.11 has as a command's option alone. What depends on earlier
-runs, or reaches out of the project, is refused.
+dbt parses and evaluates each criterion. This module writes the messages and adds `selector:`, which dbt 1.11 has only as a command's option. It refuses
+selectors that depend on earlier runs, or look outside of the project.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ from dbt_common.exceptions import DbtBaseException
 
 from fabric_assets.suggestions import suggest
 
-# By name, the entries of the project's selectors.yml.
+# The entries of the project's selectors.yml, by name.
 NamedSelectors = Mapping[str, SelectionSpec]
 
 _NAMED = "selector"
@@ -34,14 +34,14 @@ def shorten(text: str) -> str:
 
 
 class Refused(Exception):
-    """What is wrong with a text; the message names the remedy."""
+    """The error of a text that selects nothing valid. The message names the remedy."""
 
 
 class SelectorFinder:
-    """Finds nodes among those that one tenant may see.
+    """A finder of nodes among those that one tenant may see.
 
     Args:
-        manifest, graph: of these nodes alone.
+        manifest, graph: they hold only these nodes.
     """
 
     def __init__(self, manifest: Manifest, graph: Graph, named: NamedSelectors) -> None:
@@ -117,7 +117,7 @@ class SelectorFinder:
 
 
 def _check(spec: SelectionSpec, part: str) -> None:
-    """Refuse what no tenant may ask for.
+    """Refuse selectors that no tenant may use.
 
     Raises:
         Refused: the selector depends on earlier runs, looks outside of the project, or into private parts of dbt's objects.

@@ -1,7 +1,7 @@
-"""`python -m fabric_assets.transform.worker.server`: imports dbt, then forks a worker per order, until its owner ends or orders none for a while.
+"""`python -m fabric_assets.transform.worker.server`: imports dbt, then forks a worker per order, until its owner ends or sends no order for a while.
 
-Standard input is the socket. An order is a message with the worker's arguments and current folder, and four descriptors: its standard streams, and the pipe
-for the worker's process id and exit code.
+Standard input is the socket. An order is a message with the worker's arguments and current folder. It comes with four descriptors: the worker's standard
+streams, and the pipe for its process id and exit code.
 """
 
 import contextlib
@@ -36,9 +36,9 @@ def main() -> None:
 
 
 def _serve(orders: socket.socket, owner: int) -> list[str] | None:
-    """Fork a worker per order. Gives the arguments in a worker; None in the server, once it takes no more orders and no worker is left.
+    """Fork a worker per order. In a worker this gives the arguments. In the server it gives None, once no order can come and no worker is left.
 
-    It outlives its last worker, because workers end with their parent. An order that it cannot serve it drops: the end of the report tells the owner so.
+    The server outlives its last worker, because workers end with their parent. It drops an order that it cannot serve: the owner sees the end of the report.
     """
     events = selectors.PollSelector()
     events.register(orders, selectors.EVENT_READ)
@@ -81,7 +81,7 @@ def _serve(orders: socket.socket, owner: int) -> list[str] | None:
 
 
 def _fork() -> int | None:
-    """The process id, 0 in the worker; None where there is no memory for a worker, or no process more."""
+    """Fork, and give the process id, which is 0 in the worker; None if there is no memory or process left for a worker."""
     try:
         return os.fork()
     except OSError:
@@ -89,10 +89,10 @@ def _fork() -> int | None:
 
 
 def _prepare_fork(arguments: list[str], served: frozenset[tuple[str, bool]]) -> frozenset[tuple[str, bool]]:
-    """Do what each of several workers would do first. Gives the kinds of workers that were ordered: adapter, and whether it parses the project.
+    """Do what each of several workers would do first. Give the kinds of workers that were ordered: the adapter, and whether it parses the project.
 
-    A first worker makes only the schemas that it needs; who orders a second one of its kind will order more. What fails here fails in the worker too, which
-    says why; workers of another kind go on.
+    A first worker builds only the schemas that it needs. After a second order of a kind, more are likely, so all schemas are built here. What fails here fails
+    in the worker too, which reports it; workers of another kind go on.
     """
     adapter, parses = arguments[0], len(arguments) == 1
     with without_garbage_collection(), contextlib.suppress(Exception):
@@ -105,7 +105,7 @@ def _prepare_fork(arguments: list[str], served: frozenset[tuple[str, bool]]) -> 
 
 
 def _is_alone() -> bool:
-    """Whether a fork takes along every thread of this process: a lock that another thread holds stays locked for ever."""
+    """Whether this process has no other thread: a lock that another thread holds would stay locked forever in the fork."""
     close_default_connection()
     return sum(1 for _ in Path("/proc/self/task").iterdir()) == 1
 
@@ -132,7 +132,7 @@ def _close(handles: Iterable[int]) -> None:
 
 
 def _write_number(report: int, number: int) -> None:
-    with contextlib.suppress(BrokenPipeError):  # nobody asks any more
+    with contextlib.suppress(BrokenPipeError):  # the owner has stopped reading
         os.write(report, NUMBER.pack(number))
 
 

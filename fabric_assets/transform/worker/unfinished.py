@@ -1,7 +1,7 @@
-"""Marks of microbatch models that a run has begun and not finished: the next run builds such a model anew.
+"""Marks of microbatch models that a run has begun and not finished. The next run rebuilds such a model completely.
 
 dbt commits each batch by itself, and its next run begins at the newest batches. So batches that failed, or that a killed run did not reach, would be missing
-for good, in a table that looks whole. dbt's own remedy is a command that a person has to type.
+permanently in a table that looks complete. The remedy of dbt itself is a command that a person has to type.
 """
 
 from pathlib import Path

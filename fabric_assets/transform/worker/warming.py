@@ -1,6 +1,6 @@
-"""What a worker does before it has a request: everything that every build would do first.
+"""The work that every build begins with, done before a worker has a request.
 
-That is dbt's imports, and one harmless call of dbt: its first one spends over half a second on making JSON schemas of its own settings.
+It is dbt's imports, and one harmless call of dbt: the first call spends over half a second on building JSON schemas of dbt's settings.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from fabric_assets.private_parts import VERIFIED, is_verified
 from fabric_assets.transform.folders import RunFolder
 from fabric_assets.transform.worker.adapters.adapter import get_adapter
 
-# dbt validates settings and files by JSON schemas, and makes each where a process first needs it: 0.8 s for every call, and 1.5 s more for a parse.
+# dbt validates settings and files with JSON schemas. It builds each one when a process first needs it: 0.8 s for every call, and 1.5 s more for a parse.
 _SETTINGS = (
     "dbt.contracts.project:ProjectFlags",
     "dbt.contracts.project:ProfileConfig",
@@ -39,7 +39,7 @@ _MODULES = ("dbt.cli.main", "dbt.task.build", "fabric_assets.transform.worker.bu
 
 
 def import_dbt(adapter: str) -> None:
-    """Import what a build on this kind of warehouse needs; a version of dbt that is not known here is warned of, once."""
+    """Import what a build on this kind of warehouse needs, and warn once of an unknown version of dbt."""
     for library in {"dbt-core", "dbt-adapters", "dbt-common", "jinja2", f"dbt-{adapter}"} & VERIFIED.keys():
         is_verified(library)
     for module in (*_MODULES, f"dbt.adapters.{adapter}", f"sqlglot.dialects.{adapter}", f"fabric_assets.transform.worker.adapters.{adapter}"):
@@ -47,12 +47,12 @@ def import_dbt(adapter: str) -> None:
 
 
 def make_setting_schemas(adapter: str) -> None:
-    """Make the schemas of dbt's own settings, before several calls are forked from this process."""
+    """Build the schemas of dbt's own settings, before several calls are forked from this process."""
     _make_schemas(*_SETTINGS, get_adapter(adapter).credentials)
 
 
 def make_file_schemas() -> None:
-    """Make the schemas by which a parse validates the project's files, before several parses are forked from this process."""
+    """Build the schemas with which a parse validates the project's files, before several parses are forked from this process."""
     _make_schemas(*_FILES)
 
 
@@ -63,11 +63,11 @@ def _make_schemas(*names: str) -> None:
 
 
 def rehearse(adapter: str, project_dir: str, prepared: Path, *, hold: Callable[[RunFolder], None]) -> None:
-    """List nothing of the prepared project, if there is one; it reads no warehouse.
+    """Run a dbt command that lists nothing of the prepared project, if there is one. It reads no warehouse.
 
     Args:
         prepared: the prepared manifest.
-        hold: told of the folder that must go if this process does.
+        hold: called with the folder that must be removed if this process ends.
     """
     if not prepared.is_file():
         return

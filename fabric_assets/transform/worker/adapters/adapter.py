@@ -1,4 +1,4 @@
-"""What dbt and the worker need to know of a destination type; each has a module here, by dbt's name of its adapter (drivers/kinds.py)."""
+"""The interface of a destination type for dbt and the worker. Each type has a module here, named as dbt's adapter (drivers/kinds.py)."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 # The login of a request: what drivers/destinations.py gives for dbt, and the adapter's name as `type`.
 Login = Mapping[str, Any]
-# dbt reads variables of this prefix for profiles alone.
+# dbt reads variables of this prefix only for profiles.
 PASSWORD_VARIABLE = "DBT_ENV_SECRET_FABRIC_PASSWORD"  # noqa: S105 - a name
 
 
@@ -16,11 +16,11 @@ class Adapter(ABC):
     """One of dbt's adapters.
 
     Args:
-        name: dbt's name for it, which is sqlglot's name of the dialect, too.
+        name: dbt's name for it, which is also sqlglot's name of the dialect.
 
     Attributes:
         credentials: the class of dbt's settings for a connection, `module:name`.
-        folds_names: quoted names that differ in case alone are one name.
+        folds_names: whether quoted names that differ only in case are one name.
         columns_query: gives schema, table, column and type of everything in the schemas `{}`, in the table's order.
     """
 
@@ -33,15 +33,15 @@ class Adapter(ABC):
 
     @abstractmethod
     def get_database(self, login: Login) -> str:
-        """The first part of a fully qualified table name."""
+        """Give the first part of a fully qualified table name."""
 
     @abstractmethod
     def build_placeholder(self, folder: Path) -> dict[str, Any]:
-        """Make a login under which the project is parsed; nothing connects with it."""
+        """Build a login for parsing the project. Nothing connects with it."""
 
     @abstractmethod
     def build_output(self, login: Login, *, spill: Path) -> dict[str, Any]:
-        """Make the profile's output, without the password, which `get_password` gives.
+        """Build the profile's output without the password, which `get_password` gives.
 
         Args:
             spill: the folder that the engine may spill to.
@@ -52,15 +52,15 @@ class Adapter(ABC):
 
     @abstractmethod
     def get_password(self, login: Login) -> str | None:
-        """The value of PASSWORD_VARIABLE, if the profile names it."""
+        """Give the value of PASSWORD_VARIABLE, if the profile names it."""
 
     @abstractmethod
     def connect(self, login: Login, *, spill: Path) -> Any:
-        """Open a connection to read, in the session and under the lock that the models have."""
+        """Open a connection for reading, with the same session settings and lock as for the models."""
 
     @abstractmethod
     def release(self) -> None:
-        """Close what dbt keeps open until its process ends and nobody else could open beside it."""
+        """Close what dbt would keep open, and so block for others, until its process ends."""
 
 
 def get_adapter(name: str) -> Adapter:

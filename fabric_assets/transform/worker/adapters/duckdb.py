@@ -25,7 +25,7 @@ class DuckDb(Adapter):
         return {"type": self.name, "path": str(folder / f"{DATABASE_PLACEHOLDER}.duckdb")}
 
     def build_output(self, login: Login, *, spill: Path) -> dict[str, Any]:
-        # dbt-duckdb fails under more than one thread on one file (its issue 513). Every model names its own schema.
+        # dbt-duckdb fails with more than one thread on one file (its issue 513). Every model names its own schema.
         lock = {"module": "fabric_assets.transform.worker.adapters.duckdb_plugin", "config": {"spill": str(spill)}}
         return {"type": self.name, "path": login["path"], "schema": "main", "threads": 1, "plugins": [lock]}
 

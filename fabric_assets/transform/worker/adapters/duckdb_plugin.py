@@ -1,4 +1,4 @@
-"""dbt-duckdb's connection -> a locked one, before it is given to any model: dbt-duckdb loads this module, for the profile names it."""
+"""dbt-duckdb's connection -> locked before any model uses it. dbt-duckdb loads this module because the profile names it."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from fabric_assets.drivers.duckdb_files import NO_DOWNLOADS, lock
 
 
 class Plugin(BasePlugin):
-    """Found by this name."""
+    """The plugin, which dbt-duckdb finds by this name."""
 
     def initialize(self, plugin_config: dict[str, str]) -> None:
         self._spill = Path(plugin_config["spill"])

@@ -16,7 +16,7 @@ _THREADS = 4
 
 class Postgres(Adapter):
     credentials = "dbt.adapters.postgres.connections:PostgresCredentials"
-    # A name has small letters, or is quoted and means the case that it has.
+    # A name is folded to lower case unless it is quoted, so quoted names that differ in case are different.
     folds_names = False
     columns_query = """
         select n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod)

@@ -1,7 +1,7 @@
-"""A part of parsing -> its answer from a child process, which ends where a tenant's own files take more processor time or memory than they may.
+"""A part of parsing -> its answer from a child process, which ends if a tenant's own files use too much processor time or memory.
 
-All tenants' files are one project to dbt, so a loop in one tenant's Jinja would hold up everybody. dbt's functions that work on one file are measured; the
-kernel ends the child in whatever the file does, also within one long call of C.
+All tenants' files are one project to dbt, so a loop in one tenant's Jinja would hold up everybody. So the functions of dbt that work on one file are measured.
+The kernel ends the child whatever the file does, also within one long call of C.
 """
 
 import ctypes
@@ -32,11 +32,11 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class Limits:
-    """What one tenant's own files may take as they are parsed.
+    """The limits for parsing one tenant's own files.
 
     Args:
-        seconds: of processor time.
-        megabytes: of memory at once, beyond what the process has.
+        seconds: processor time.
+        megabytes: memory at once, beyond what the process uses already.
     """
 
     seconds: float
@@ -47,10 +47,10 @@ class Limits:
 
 
 class Stopped(Exception):
-    """The child ended without an answer.
+    """The error of a child that ended without an answer.
 
     Args:
-        file: the tenant's file that it was at; None where it was at none.
+        file: the tenant's file that it was working on; None if it was working on no tenant's file.
     """
 
     def __init__(self, file: str | None, reason: str) -> None:
@@ -59,10 +59,10 @@ class Stopped(Exception):
 
 
 class Meter:
-    """Measures the child's work on tenants' own files, and notes which file it is at.
+    """A meter of the child's work on tenants' own files, which also notes the current file.
 
     Args:
-        page: memory that the parent sees too.
+        page: memory that is shared with the parent.
     """
 
     def __init__(self, limits: Limits, page: mmap.mmap) -> None:
@@ -72,7 +72,7 @@ class Meter:
 
     @contextmanager
     def measure(self, file: str) -> Iterator[None]:
-        """Let the block work on a file; of what is nobody's own nothing is measured."""
+        """Measure the block's work on a file. Shared files are not measured."""
         owner = get_owner(file)
         if owner is None or self._is_inside:
             yield
@@ -99,14 +99,14 @@ class Meter:
 
 
 def run_limited(work: Callable[[Meter], T], limits: Limits, folder: Path) -> T:
-    """Do the work in a child of this process; its answer must be fit for pickle.
+    """Do the work in a child of this process. Its answer must be picklable.
 
     Args:
-        folder: for the answer.
+        folder: holds the answer.
 
     Raises:
-        InternalError: our own code failed, and at no tenant's file.
-        Stopped: a tenant's file took too much, or ended the child in another way.
+        InternalError: the platform's own code failed, outside of tenants' files.
+        Stopped: a tenant's file used too much, or ended the child in another way.
     """
     page, answer = mmap.mmap(-1, _PAGE), folder / "answer"
     answer.unlink(missing_ok=True)
@@ -126,7 +126,7 @@ def run_limited(work: Callable[[Meter], T], limits: Limits, folder: Path) -> T:
 
 
 def _answer(work: Callable[[Meter], Any], meter: Meter, file: Path) -> None:
-    """Never returns: what is above in the stack is the parent's."""
+    """Do the work in the child, and exit. It never returns, because the rest of the stack is the parent's."""
     code = 1
     try:
         if sys.platform == "linux":
@@ -146,7 +146,7 @@ def _answer(work: Callable[[Meter], Any], meter: Meter, file: Path) -> None:
 
 
 def measure_dbt(meter: Meter) -> None:
-    """Measure what dbt does with each file, in this process for good."""
+    """Measure dbt's work on each file from now on in this process."""
     from dbt.parser import manifest, read_files
     from dbt.parser.base import BaseParser
 
@@ -170,7 +170,7 @@ def _list_classes(base: type) -> list[Any]:
 
 
 def _limit_memory(megabytes: int) -> tuple[int, int]:
-    """Limit what the process may have, and give the old limit; a machine that does not say what the process has is not limited."""
+    """Limit the process's memory, and give the old limit. Nothing is limited on a machine that does not report the process's memory."""
     old = resource.getrlimit(resource.RLIMIT_AS)
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[0])

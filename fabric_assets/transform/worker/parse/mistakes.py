@@ -1,6 +1,6 @@
-"""dbt's message about a file of the shared project -> which model is wrong, in which line, and what to write instead.
+"""dbt's message about a file of the shared project -> the wrong model, the line, and what to write instead.
 
-A model that dbt cannot parse is replaced by a stand-in while the rest is parsed: then only what is built on it is held up, for the tenants that have it.
+A model that dbt cannot parse is replaced by a stand-in while the rest is parsed. So only the models built on it cannot be built, by the tenants that have it.
 """
 
 import re
@@ -27,8 +27,8 @@ class Found:
     """A mistake whose nearest right name is not known yet.
 
     Args:
-        missing: the name that a ref() or source() has and nothing else.
-        keeps_config: whether the stand-in has the model's config block: what it is selected by, e.g. its tags.
+        missing: a name in a ref() or source() that does not exist.
+        keeps_config: whether the stand-in has the model's config block, by which it may be selected, e.g. by a tag.
     """
 
     mistake: Mistake
@@ -62,13 +62,13 @@ def build_stand_in(found: Found, text: str) -> str:
 
 
 def suggest_name(found: Found, known: Iterable[str]) -> Mistake:
-    """Add the nearest name that there is."""
+    """Add the nearest existing name."""
     hint = build_hint(found.missing, known) if found.missing else ""
     return replace(found.mistake, message=found.mistake.message + hint)
 
 
 def _find_line(text: str, name: str) -> int:
-    """The line of the call; a name that is put together by Jinja is not found, and the file's first line is given."""
+    """Find the line of the call. If Jinja builds the name, it is not found, and this gives the file's first line."""
     pattern = re.compile(r"(?:ref|source)\s*\([^)]*['\"]" + re.escape(name.rsplit(".", 1)[-1]) + r"['\"]")
     match = pattern.search(text)
     return text.count("\n", 0, match.start()) + 1 if match else 1

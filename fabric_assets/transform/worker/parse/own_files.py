@@ -1,7 +1,7 @@
 """A tenant's own folder of the dbt project -> what is wrong with it, before dbt reads it together with everybody else's.
 
-To dbt, all files are one project: any yml may configure and test any model, and a name that two files use is an error that stops everybody. So a tenant's files
-name nothing but what begins with the tenant's own name; that shows in their text, whatever the other files say.
+To dbt, all files are one project. Any yml may configure and test any model, and a name that two files use is an error that stops everybody. So a tenant's files
+may only name what begins with the tenant's own name. Their text alone shows whether they do.
 """
 
 import re
@@ -12,9 +12,9 @@ from typing import Any
 from dbt.clients.checked_load import checked_load
 from dbt_common.exceptions import DbtBaseException
 
-# What a tenant's yml may hold, and the field that says which of the tenant's models an entry is about.
+# The keys that a tenant's yml may have, each with the field that names the model of an entry.
 _SUBJECTS = {"models": "name", "unit_tests": "model"}
-# Editors' own files: dbt reads none that begins like this.
+# Editors' own files: dbt reads no file whose name begins like this.
 _UNREAD = (".", "#", "~")
 _MOST_MEGABYTES = 16
 
@@ -27,7 +27,7 @@ def find_file_problems(folder: Path) -> Iterator[str]:
 
 
 def is_unread(path: Path) -> bool:
-    """Whether a file in a tenant's own folder is one that dbt does not read; a link to a folder is never one."""
+    """Whether dbt does not read a file in a tenant's own folder. A link to a folder always counts as read."""
     return path.name.startswith(_UNREAD) and not path.is_dir()
 
 
@@ -72,10 +72,10 @@ def _find_yaml_problems(path: Path, tenant: str) -> Iterator[str]:
 
 
 def _is_own(name: Any, tenant: str) -> bool:
-    """Whether it is plainly the tenant's: dbt renders Jinja in a yml's names, and what comes of that is not seen here."""
+    """Whether a name is literally the tenant's: dbt renders Jinja in a yml's names, with a result that is unknown here."""
     return isinstance(name, str) and re.fullmatch(rf"{re.escape(tenant)}__\w+", name, re.ASCII) is not None
 
 
 def _list_mappings(value: Any) -> list[dict[Any, Any]]:
-    """Anything else in its place dbt refuses, with the file's name."""
+    """List the mappings of a list. dbt refuses any other value, and names the file."""
     return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []

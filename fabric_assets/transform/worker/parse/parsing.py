@@ -1,7 +1,7 @@
-"""The dbt project -> its manifest, without the own files of those tenants whose files break it: they stop nobody else.
+"""The dbt project -> its manifest, without the own files of tenants whose files break it, so that they stop nobody else.
 
-A tenant is to blame if the shared project alone is in order, and is not with that tenant's files beside it. What dbt says only hints where to look first: some
-of its messages name no file, some name two tenants', and a hostile file puts into them what it likes.
+A tenant is the cause if the shared project parses alone, but not together with that tenant's files. The messages of dbt only hint where to look first: some
+name no file, some name two tenants' files, and a hostile file can put anything into them.
 """
 
 import pickle
@@ -27,28 +27,28 @@ from fabric_assets.transform.worker.parse.mistakes import Found, build_stand_in,
 from fabric_assets.transform.worker.parse.own_files import find_file_problems, is_unread
 from fabric_assets.transform.worker.warming import make_file_schemas
 
-# Each costs a parse; a project that has more is wrong as a whole.
+# Each one costs a parse. A project with more mistakes is refused as a whole.
 _MOST_MISTAKES = 20
-# By the tenant in whose own files they are; None for what all share.
+# Problems by the tenant in whose own files they are; None for shared files.
 _Problems = dict[str | None, str]
-# What a tenant's own models may add to the manifest, which each tenant's build reads.
+# Limit of what a tenant's own models may add to the manifest, which each tenant's build reads.
 _MOST_MEGABYTES = 16
 _REMEDY = "look for loops, repeated texts and recursion in the Jinja of that file; it is parsed again when a file of the project changes"
 
 
 def parse_project(project: Path, folder: Path, limits: Limits, *, refused: Mapping[str, str], data_dir: Path) -> tuple[Manifest, ProjectGraph, dict[str, str]]:
-    """Parse the project and hold it to the rules.
+    """Parse the project and check the rules.
 
     Args:
         folder: the run's own.
-        refused: tenants whose files are known to take too much, with what is wrong: these are not tried.
+        refused: tenants whose files are known to use too much -> the reason. They are not tried again.
 
     Returns:
-        the manifest; the graph with what is wrong with each tenant that was left out, and with each shared model that a stand-in took the place of;
-        and the part of that which `refused` is for the next time.
+        the manifest, the graph, and the `refused` of the next parse. The graph has the error of each tenant that was left out and of each shared model that a
+        stand-in replaces.
 
     Raises:
-        ConfigurationError: what all tenants share does not parse, or breaks a rule; with all that was found.
+        ConfigurationError: the shared files do not parse, or break a rule. The message has all that was found.
     """
     parser = _Parser(project, folder, limits, refused, data_dir)
     broken = {**parser.stopped, **parser.find_file_problems()}
@@ -65,20 +65,20 @@ def parse_project(project: Path, folder: Path, limits: Limits, *, refused: Mappi
         if not culprits:
             found = (parser.shared_problem if manifest is None else None) or "\n".join(problems.values())
             remedy = "correct what is named above; a var that a model reads needs a default: var('name', default)"
-            if manifest is None and (place := locate(found, project)):
-                found = f"{project.name}/{place.mistake.file}:{place.mistake.line}: {found}"
+            if manifest is None and (located := locate(found, project)):
+                found = f"{project.name}/{located.mistake.file}:{located.mistake.line}: {found}"
             raise ConfigurationError("\n".join([found, *broken.values()]), remedy=remedy)
         broken |= culprits
 
 
 class _Parser:
-    """Parses the project with the own files of some tenants, or of none."""
+    """A parser of the project with the own files of some tenants."""
 
     def __init__(self, project: Path, folder: Path, limits: Limits, refused: Mapping[str, str], data_dir: Path) -> None:
         self._project, self._folder, self._limits, self._data_dir = project, folder, limits, data_dir
         self._copies = 0
         self._parses = 0
-        # Of the last parse, where it kept the rules. Made in the child, where dbt has its flags.
+        # The graph of the last parse, if it kept the rules. The child builds it, because dbt has its flags there.
         self.graph: ProjectGraph | None = None
         self._found: dict[str, Found] = {}
         own = project / OWN_FOLDERS
@@ -91,7 +91,7 @@ class _Parser:
         self.stopped = {tenant: message for tenant, message in refused.items() if tenant in self.tenants}
 
     def find_file_problems(self) -> dict[str, str]:
-        """See what is wrong with each tenant's files by themselves."""
+        """Find what is wrong with each tenant's files without dbt."""
         while True:
             left = [tenant for tenant in self.tenants if tenant not in self.stopped]
             try:
@@ -103,7 +103,7 @@ class _Parser:
                 return {tenant: problems for tenant, problems in found.items() if problems} | self.stopped
 
     def parse(self, tenants: Sequence[str]) -> tuple[Manifest | None, _Problems]:
-        """Parse, and see whether the rules are kept; there is no manifest where dbt makes none."""
+        """Parse, and check the rules. The first value is `None` if dbt builds no manifest."""
         project = self._project if len(tenants) == len(self.tenants) and not self._found else self._copy_with(tenants)
         self._parses += 1
         if self._parses == 2:
@@ -116,7 +116,7 @@ class _Parser:
         return Manifest(**parts) if parts is not None else None, problems
 
     def _note(self, stop: Stopped, tenants: Sequence[str]) -> str | None:
-        """Remember whose file it was."""
+        """Record the tenant whose file stopped the child."""
         owner = get_owner(stop.file or "")
         if owner is None or owner not in tenants:
             return None
@@ -130,7 +130,7 @@ class _Parser:
                 with meter.measure(f"{OWN_FOLDERS}/{tenant}/"):
                     found[tenant] = "\n".join(find_file_problems(self._project / OWN_FOLDERS / tenant))
             except Exception as error:
-                # Whatever in this tenant's files brings it about, the others go on.
+                # Whatever in this tenant's files causes it, the others go on.
                 if (fault := report_own_fault(error, f"{OWN_FOLDERS}/{tenant}", data_dir=self._data_dir, tenant=tenant)) is None:
                     raise
                 found[tenant] = fault.message
@@ -147,7 +147,7 @@ class _Parser:
         return {part: getattr(manifest, part) for part in PARTS}, problems, None if problems else build_graph(manifest)
 
     def find_culprits(self, tenants: Sequence[str], message: str) -> dict[str, str]:
-        """Find the tenants that are to blame for dbt's message; none of them if what all share is."""
+        """Find the tenants whose files cause dbt's message; empty if the shared files cause it."""
         if self.shared_problem:
             return {}
         named = [tenant for tenant in tenants if f"{OWN_FOLDERS}/{tenant}/" in message]
@@ -156,11 +156,11 @@ class _Parser:
 
     @cached_property
     def shared_problem(self) -> str | None:
-        """What is wrong with the project before any tenant's own files."""
+        """The error of the shared project alone."""
         return self.parse([])[1].get(None)
 
     def replace_culprit(self) -> bool:
-        """Let a stand-in take the place of the shared model that dbt's message is about; False where it is about none, or that did not help."""
+        """Replace the shared model that dbt's message names by a stand-in. Give False if it names none, or if that did not help."""
         found = locate(self.shared_problem or "", self._project)
         if found is None or not is_shared_model(found) or len(self._found) >= _MOST_MISTAKES:
             return False
@@ -174,14 +174,14 @@ class _Parser:
         return True
 
     def find_mistakes(self, manifest: Manifest) -> dict[str, Mistake]:
-        """The mistakes by the unique ids of their models."""
+        """Give the mistakes by the unique ids of their models."""
         models = {node.original_file_path: key for key, node in manifest.nodes.items() if node.resource_type == "model"}
         names = {node.name for node in manifest.nodes.values() if node.resource_type == "model" and not get_owner(node.original_file_path)}
         known = names | {f"{source.source_name}.{source.name}" for source in manifest.sources.values()}
         return {models[file]: suggest_name(found, known) for file, found in self._found.items() if file in models}
 
     def _sift(self, tenants: Sequence[str]) -> dict[str, str]:
-        """Halve the tenants until each one that dbt does not parse beside the shared project stands alone."""
+        """Halve the list of tenants until each tenant is found whose files do not parse beside the shared project."""
         manifest, problems = self.parse(tenants)
         culprits = {tenant: problems[tenant] for tenant in tenants if tenant in problems}
         if manifest is not None:
@@ -202,7 +202,7 @@ class _Parser:
         def ignore(folder: str, names: list[str]) -> set[str]:
             if Path(folder) == own:
                 return left_out & set(names)
-            # Such a file has passed unseen: it may be a link to a device that never ends.
+            # Nobody has checked such a file: it may be a link to a device that never ends.
             return {name for name in names if is_unread(Path(folder, name))} if Path(folder).is_relative_to(own) else set()
 
         shutil.copytree(self._project, copy, ignore=ignore)
@@ -212,7 +212,7 @@ class _Parser:
 
 
 def _find_large(manifest: Manifest) -> _Problems:
-    """Find tenants whose models make the manifest large: a text that Jinja has repeated is in each build's memory."""
+    """Find tenants whose models make the manifest large, for example by a text that Jinja repeats. Every build has the manifest in memory."""
     sizes: dict[str, int] = {}
     for node in [*manifest.nodes.values(), *manifest.unit_tests.values()]:
         if owner := get_owner(node.original_file_path):

@@ -1,4 +1,4 @@
-"""One parse of the dbt project for all tenants: what the request `prepare` does."""
+"""The request `prepare`: one parse of the dbt project for all tenants."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +32,7 @@ def prepare(request: dict[str, Any], run: RunFolder) -> None:
 
 
 def _save_graph(graph: ProjectGraph, file: Path, *, fingerprint: str) -> None:
-    """Write the graph; definitions are built from one, so where another kind of warehouse has written it, it holds what both have."""
+    """Write the graph. All kinds of warehouse share one graph, so it is united with the one that another kind has written."""
     try:
         known, other = read_graph(file)
     except (OSError, ValueError, LookupError, TypeError):
@@ -47,7 +47,7 @@ def _unite(graph: ProjectGraph, other: ProjectGraph) -> ProjectGraph:
     """Leave out the tenants whose own models are not the same in both.
 
     Raises:
-        ConfigurationError: what all tenants share is not the same.
+        ConfigurationError: the shared models are not the same in both.
     """
     here, there = _get_shape(graph), _get_shape(other)
     differing: dict[str | None, list[str]] = {}

@@ -1,6 +1,6 @@
-"""The tenants whose own files took too much as they were parsed -> a file, so that the next parse refuses them at once.
+"""The tenants whose own files needed too much time or memory to parse -> a file, so that the next parse refuses them at once.
 
-An entry counts as long as nothing has changed that could change the answer: the tenant's files, the shared ones, the limit, the versions that parse.
+An entry is valid until something changes on which it depends: the tenant's files, the shared ones, the limit, or the versions of the parser.
 """
 
 import json
@@ -13,15 +13,17 @@ from fabric_assets.transform.worker.manifest import get_owner
 
 
 class Refusals:
-    """Args:
-    limit: what a tenant's files may take, as a text.
+    """The refused tenants of a project, in a file.
+
+    Args:
+        limit: what a tenant's files may use, as a text.
     """
 
     def __init__(self, file: Path, project: Path, limit: str) -> None:
         self._file, self._project, self._limit = file, project, limit
 
     def read(self) -> dict[str, str]:
-        """Each tenant that is still refused, with what is wrong."""
+        """Read the tenants that are still refused, each with the reason."""
         try:
             known = json.loads(self._file.read_text())
             return {tenant: message for tenant, (digest, message) in known.items() if digest == self._digest(tenant)}
