@@ -1,7 +1,7 @@
-"""The graph of benchmarks/definitions.py written by hand, with nothing of ours: the least that Dagster itself takes.
+"""The graph of benchmarks/definitions.py, written by hand without the platform's code: the minimum that Dagster itself needs.
 
-A tenant is 10 raw assets, 10 models on them, 2 checks a model, one scheduled job that names its assets, and a check of its walls, which all tenants share
-an op, a job and a schedule for.
+A tenant has 10 raw assets, 10 models on them, 2 checks for each model, and one scheduled job that names its assets. It also has an isolation check; all tenants
+share its op, job and schedule.
 """
 
 import os

@@ -2,10 +2,11 @@
 
     uv run python -m benchmarks.imports [--part rows large many] [--rounds 3] [--rows 500000] [--gigabytes 2] [--files 5000]
 
-A valid file of ten columns is imported into an empty DuckDB warehouse, by turns with a Python that does the same with `read_csv` and the columns' types; of
-each the start of its process is taken off. Both must end with the same rows. Medians; a line per figure for docs/performance.md. Exit code 1 over a limit.
+A valid file of ten columns is imported into an empty DuckDB warehouse, by turns with a Python script that does the same with `read_csv` and the columns' types.
+The start of each process is subtracted, and both must end with the same rows. It prints medians, a line for each figure of docs/performance.md. Exit code 1
+over a limit.
 
-Limits hold for seconds on the clock. CPU seconds, of all cores together, stand beside them: a busy machine does not blur those.
+The limits are in seconds on the clock. CPU seconds of all cores are printed beside them, because a busy machine does not distort these.
 """
 
 import argparse

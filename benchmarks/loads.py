@@ -2,12 +2,12 @@
 
     uv run python -m benchmarks.loads [--rows 200000 1200000 6000000] [--part rows increments streams] [--slow-rows 200000] [--rounds 3] [--postgres URL]
 
-Installs the peers into an environment of its own, fills a Postgres of its own (or that of --postgres, whose login may make databases) and loads from there
-into DuckDB and into Postgres. Each contestant begins with an empty destination and must end with the same rows; by turns, medians. Prints a line per figure
-for docs/performance.md. Exit code 1 over a limit.
+It installs the peers into an environment of its own, and fills a Postgres of its own (or that of --postgres, whose login may create databases). From there it
+loads into DuckDB and into Postgres. Each contestant begins with an empty destination and must end with the same rows. They run by turns, and medians are
+printed, a line for each figure of docs/performance.md. Exit code 1 over a limit.
 
-The process start that "nothing new" is measured against is a Python that imports Dagster, the factories and the engine, opens Dagster's instance and ends:
-what no run can do without. The drivers of source and destination count as the run's own.
+"Nothing new" is compared with the process start that every run needs: a Python that imports Dagster, the factories and the engine, and opens Dagster's
+instance. The drivers of source and destination count as the run's own.
 """
 
 import argparse

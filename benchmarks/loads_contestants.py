@@ -19,8 +19,8 @@ from benchmarks.loads_database import Databases, build_sum, sum_up
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = ("tpchgen-cli", "meltanolabs-tap-postgres", "meltanolabs-target-postgres")
 TENANT = "bench"
-# What no run can do without: Dagster, the factories, the engine, and Dagster's instance; begins and ends as the command does, without a search for garbage.
-# What a source or destination wants on top counts as the run's own.
+# The process start that every run needs: Dagster, the factories, the engine and Dagster's instance. As the command, it ends without garbage collection.
+# Imports of a source or destination count as the run's own.
 START = """
 import gc
 from fabric_assets.importing import without_garbage_collection

@@ -1,9 +1,9 @@
-"""What it takes to offboard one of many tenants: a whole `fabric offboard`, with all tenants' schemas, roles, YAML and history in Dagster around it.
+"""The time to offboard one of many tenants: a whole `fabric offboard`, beside all tenants' schemas, roles, YAML and history in Dagster.
 
     uv run python -m benchmarks.offboard [--tenants 1000] [--tables 10] [--runs 10] [--url postgresql://postgres@localhost/postgres]
 
-Its peer is what an operator would type into psql without it: `drop owned`, `drop schema` and `drop role` of another tenant, which proves nothing, exports
-nothing and leaves files, secrets and history. Without --url a server is started. Exit code 1 where the figure is over its limit.
+Its peer is what an operator would type into psql instead: `drop owned`, `drop schema` and `drop role` of another tenant. That proves nothing, exports nothing
+and leaves files, secrets and history. Without --url a server is started. Exit code 1 where the figure is over its limit.
 """
 
 import argparse

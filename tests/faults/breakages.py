@@ -78,7 +78,7 @@ def let_everyone_commit() -> None:
 
 
 def make_tables_without_a_lock() -> None:
-    """Whoever is new makes schemas and tables at once; the pause is there for another one to come in."""
+    """New sessions create schemas and tables without a lock. The pause lets another session do it at the same time."""
     wrap(PostgresSession, "lock_definitions", lambda original, session: time.sleep(0.5))
 
 

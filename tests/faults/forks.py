@@ -1,9 +1,9 @@
-"""A process that has imported what cases need, and forks one for each of them: to start Python and import it all anew takes seconds.
+"""A process that has imported what cases need, and forks a process for each case: starting Python and importing it all again takes seconds.
 
     python -m tests.faults.forks
 
-A forked process is as good as a started one: a session, standard streams, an environment and a current folder of its own, nothing of pytest's,
-and no thread is lost on the way, because the server never has a second one. Its end is the interpreter's, or the signal's that kills it.
+A forked process behaves as a started one. It has its own session, standard streams, environment and current folder, and nothing of pytest's. No thread is lost
+in the fork, because the server has only one. It ends as an interpreter does, or by the signal that kills it.
 """
 
 import atexit

@@ -1,7 +1,7 @@
 """Loads in a process of their own, which may be killed, starved or broken: what the fault tests start.
 
 The case (see `tests.faults.processes.Case`) says what to load and what goes wrong. A kill is a SIGKILL that the process sends to itself, at a named
-call of the engine or at a random moment; a broken engine is one whose promise is taken away, to show that a test would see it. Both exist here only.
+call of the engine or at a random moment. A broken engine does not keep one of its guarantees, to show that a test would notice. Both exist only here.
 Each line printed is a JSON object: `ready`, then an `outcome` per load.
 """
 

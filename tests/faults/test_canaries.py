@@ -82,7 +82,7 @@ def test_a_headless_run_in_which_everything_fails_shows_no_secret(fleet: Fleet, 
     with ProcessWatch() as watch:
         run = run_fabric(fleet, "run", "--all", "--json")
     results = {result["tenant"]: result for result in json.loads(run.stdout)["tenants"]}
-    # Each failed for the reason that was meant, and with the words of whoever refused it.
+    # Each failed for the intended reason, and with the message of the server or library that refused it.
     assert sorted(name for name, result in results.items() if result["status"] == "success") == ["rejected_row"]
     reasons = {
         "login_refused": "password authentication failed for user",

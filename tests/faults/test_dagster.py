@@ -83,7 +83,7 @@ def test_a_killed_run_is_made_good_by_the_next(world: World, environ: dict[str, 
 
 
 @pytest.mark.parametrize(("number", "tries"), [(signal.SIGTERM, 2), (signal.SIGINT, 0)], ids=["kill", "ctrl-c"])
-def test_a_run_that_is_told_to_end_ends_at_once_says_so_and_the_next_is_whole(
+def test_a_run_that_is_cancelled_ends_at_once_says_so_and_the_next_is_complete(
     world: World, shop: str, environ: dict[str, str], start: Start, number: signal.Signals, tries: int
 ) -> None:
     config = world.yaml

@@ -80,7 +80,7 @@ def count_items(tenant: Tenant) -> tuple[Counter[int], int]:
 
 
 @pytest.mark.parametrize("how", [*choose(STEPS, 2), *choose_seeds(1)])
-def test_a_replay_that_was_killed_leaves_each_row_in_one_place_and_the_next_one_finishes(rejected: Tenant, start: Start, how: str | int) -> None:
+def test_a_killed_replay_leaves_each_row_in_one_table_and_the_next_one_finishes(rejected: Tenant, start: Start, how: str | int) -> None:
     kill(start, rejected, "rejects", "replay", "acme", how=how)
     rows, rejects = count_items(rejected)
     assert (rows.total() + rejects, set(rows.values())) == (ROWS, {1}), how

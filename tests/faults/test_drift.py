@@ -1,4 +1,4 @@
-"""Rows of another shape, rows that no column can hold, files in every dialect: each value is in the table or in rejected_rows, none is gone."""
+"""Rows of another shape, rows that no column can hold, files in every dialect: each value is in the table or in rejected_rows."""
 
 import json
 from collections.abc import Callable
@@ -82,7 +82,7 @@ def test_a_source_whose_shape_changes(shop: Shop, settings: Settings, destinatio
         column = {"retyped": "amount", "added": "extra", "renamed": "total"}[change]
         with pytest.raises(DataError, match=column):
             tenant.load()
-        assert tenant.read("orders", "id") == [(1,)], "a page before the one at fault was kept"
+        assert tenant.read("orders", "id") == [(1,)], "a page before the wrong one was kept"
         return
     report = tenant.load()["orders"]
     ids = [(1,)] if when == "the_next_day" else [(1,), (2,)]

@@ -98,7 +98,7 @@ def test_a_wait_until_a_date_is_kept(api: Api, no_waiting: list[float], status: 
 
 
 @pytest.mark.parametrize("wait", ["soon", "-5", "0", "0.0", "7.5s", "Fri, 99 Foo", "Fri, 31 Dec 1999 23:59:59 GMT", "١٢"])
-def test_a_wait_that_is_none_is_as_if_there_were_none(api: Api, no_waiting: list[float], wait: str) -> None:
+def test_an_invalid_wait_is_treated_as_missing(api: Api, no_waiting: list[float], wait: str) -> None:
     api.serve("/v1/contacts", fail_first(answer_json({}, 429, {"Retry-After": wait.encode().decode("latin-1")})))
     assert fetch(api, ALL) == ROWS
     assert 0.5 <= no_waiting[0] <= 1
@@ -142,7 +142,7 @@ def test_what_will_not_pass_is_asked_once(api: Api, no_waiting: list[float], sta
     assert no_waiting == []
 
 
-def test_pauses_are_told_as_they_begin(api: Api, no_waiting: list[float]) -> None:
+def test_pauses_are_reported_when_they_begin(api: Api, no_waiting: list[float]) -> None:
     api.serve("/v1/contacts", fail_first(answer_json({}, 429, {"Retry-After": "7"})))
     messages = read({"contacts": ALL}, base_url=api.url).messages
     assert messages == [
@@ -264,7 +264,7 @@ def test_an_error_that_comes_as_a_success_is_not_taken_for_no_rows(api: Api, ans
     fail(api, stream, SourceError, auth=BEARER)
 
 
-def test_an_error_on_a_later_page_is_no_end_of_the_pages(api: Api) -> None:
+def test_an_error_on_a_later_page_does_not_count_as_the_last_page(api: Api) -> None:
     api.serve("/v1/contacts", lambda request: get_page(request) if request.args["page"] == "1" else {"error": "busy"})
     fail(api, BY_PAGE, SourceError)
 
@@ -513,7 +513,7 @@ def test_a_byte_now_and_then_lasts_no_longer_than_the_sources_timeout(lead: int)
         assert 1.5 < time.monotonic() - begun < 60
 
 
-def test_nobody_there_and_nobody_answering_are_worth_another_try(no_waiting: list[float]) -> None:
+def test_a_refused_connection_is_retried(no_waiting: list[float]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     assert "connection refused" in fail(f"http://127.0.0.1:{port}/v1", ALL, SourceUnavailable)

@@ -1,4 +1,4 @@
-"""How often a run asks an API that fails: what may pass is tried again by the step, what will not is asked once in all."""
+"""How often a run asks an API that fails: the step retries a temporary error, and asks only once after a permanent one."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,6 +1,6 @@
-"""People's files while loads of them are killed: every row exactly once, and every file in one place, without anybody's help.
+"""Dropped files whose loads are killed: every row is loaded exactly once, and every file is in one folder, without anybody's help.
 
-A load commits all its files at once and moves them afterwards, so a kill between the two (scenario 23) leaves files in the inbox that are loaded already.
+A load commits all its files at once and moves them afterwards. So a kill between the two (scenario 23) leaves loaded files in the inbox.
 """
 
 import random

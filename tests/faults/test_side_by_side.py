@@ -119,7 +119,7 @@ def test_a_damaged_manifest_is_parsed_anew_and_the_build_goes_on(prepared: Setti
 
 
 @AT_FULL_LENGTH
-def test_a_damaged_graph_is_said_to_be_damaged_and_how_to_mend_it(prepared: Settings) -> None:
+def test_a_damaged_graph_is_reported_with_its_remedy(prepared: Settings) -> None:
     truncate(get_graph_file(prepared))
     with pytest.raises(ConfigurationError, match=r"is damaged(.|\n)*fabric validate"):
         load_graph(prepared)

@@ -193,7 +193,7 @@ def test_what_is_tried_while_parsing_stops_that_tenant_alone(attacked: Settings,
     assert not written.exists()
 
 
-def test_hooks_and_other_places_are_refused_by_rule_to_that_tenant_alone(attacked: Settings, tmp_path: Path) -> None:
+def test_hooks_foreign_schemas_and_macros_break_a_rule_of_their_tenant_alone(attacked: Settings, tmp_path: Path) -> None:
     settings = _copy_project(
         attacked,
         tmp_path,
@@ -214,7 +214,7 @@ def test_hooks_and_other_places_are_refused_by_rule_to_that_tenant_alone(attacke
     assert "acme__macro" not in graph.broken["acme"]  # a macro in a model's file is that file's alone
 
 
-# What a unit test of a shared model does beside testing, with the login of whoever has the model.
+# What a unit test of a shared model does beside testing, with the login of each tenant that has the model.
 GRANTS = "commit; grant usage on schema acme_raw_shop to fabric_globex; grant select on all tables in schema acme_raw_shop to fabric_globex; commit"
 UNIT_TEST = f"""
 unit_tests:

@@ -1,4 +1,4 @@
-"""A sound fleet on a Postgres of these tests' own: two tenants that share a database, one with its own, all made by provisioning, each with a row."""
+"""A correctly provisioned fleet on a Postgres of these tests' own: two tenants that share a database, one with its own, each with a row."""
 
 import contextlib
 from collections.abc import Iterator

@@ -115,7 +115,7 @@ def test_each_part_of_the_lock_is_missed(acme: TenantConfig, settings: Settings,
     assert "lift the limit of memory" in list_found(check_isolation(acme, settings))
 
 
-def test_a_locked_connection_spills_where_it_was_told_and_nowhere_else(tmp_path: Path) -> None:
+def test_a_locked_connection_spills_only_into_its_spill_folder(tmp_path: Path) -> None:
     spill = tmp_path / "spill"
     spill.mkdir()
     with duckdb.connect(str(tmp_path / "own.duckdb")) as connection:
@@ -132,7 +132,7 @@ def test_a_locked_connection_spills_where_it_was_told_and_nowhere_else(tmp_path:
     assert [path.name for path in tmp_path.iterdir() if path.name not in {"spill", "own.duckdb", "own.duckdb.wal"}] == []
 
 
-def test_whoever_reads_a_tenants_data_is_locked_as_well(acme: TenantConfig, settings: Settings) -> None:
+def test_connections_that_read_a_tenants_data_are_locked_as_well(acme: TenantConfig, settings: Settings) -> None:
     """A view may be redefined to read a file after it was made; its reader has the platform's rights."""
     with destinations.connect(acme, settings, read_only=True) as connection:
         with pytest.raises(duckdb.PermissionException):

@@ -200,7 +200,7 @@ def test_each_hole_in_the_walls_is_found_and_named(fleet: PostgresFleet, plant: 
     assert check_isolation(fleet.tenants["acme"], fleet.settings).passed
 
 
-def test_another_ones_table_that_the_tenant_cannot_reach_is_no_hole(fleet: PostgresFleet) -> None:
+def test_anothers_table_that_the_tenant_cannot_reach_is_not_a_finding(fleet: PostgresFleet) -> None:
     plant = "create table acme_marts.theirs (i int); create function acme_marts.closed() returns int language sql security definer as 'select 1'"
     plant += "; revoke all on function acme_marts.closed() from public"
     with planted(fleet, plant, "drop table acme_marts.theirs; drop function acme_marts.closed()"):
@@ -276,7 +276,7 @@ def test_a_lost_connection_proves_nothing(fleet: PostgresFleet, monkeypatch: pyt
     assert [attempt.outcome for attempt in report.attempts] == ["untried"]
 
 
-def test_a_tenant_alone_is_told_that_there_was_nobody_to_try(fleet: PostgresFleet) -> None:
+def test_the_report_of_a_tenant_alone_says_that_there_was_no_other_to_try(fleet: PostgresFleet) -> None:
     report = check_isolation(fleet.tenants["initech"], fleet.settings)
     assert report.notes == ("no other tenant's schema is in this database",)
     assert not [attempt for attempt in report.attempts if attempt.action == "read" and "orders" in attempt.target]

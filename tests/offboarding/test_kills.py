@@ -1,4 +1,4 @@
-"""Offboarding killed at every step and at random moments, and finished by the next call; and builds that forget to delete something, which the proof finds."""
+"""Offboardings that are killed at every step and at random moments, and finished by the next call. The proof finds what a build forgets to delete."""
 
 import json
 import signal

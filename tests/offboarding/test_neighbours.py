@@ -87,7 +87,7 @@ def test_no_inbox_goes_that_is_anothers_of_another_code_location(
     assert f"tenant {other}'s source ads" in str(refused.value)
 
 
-def test_a_folder_that_another_tenant_reads_files_from_does_not_go_and_a_whole_bucket_is_no_such_folder(settings: Settings, write_tenant: Write) -> None:
+def test_a_folder_that_another_tenant_reads_is_not_deleted_and_a_whole_bucket_does_not_count_as_one(settings: Settings, write_tenant: Write) -> None:
     (settings.data_dir / "inbox" / "acme").mkdir(parents=True)
     write_tenant("acme", get_inbox("s3://b/acme"))
     write_tenant("globex", get_folder("s3://b"))
@@ -113,7 +113,7 @@ def test_who_cannot_read_what_is_anothers_deletes_no_inbox(settings: Settings, w
         check(settings)
 
 
-def test_without_the_folder_of_all_tenants_nobody_goes(settings: Settings, start: Callable[..., Process]) -> None:
+def test_without_the_folder_of_all_tenants_no_tenant_is_offboarded(settings: Settings, start: Callable[..., Process]) -> None:
     settings.tenants_dir.rmdir()
     (settings.data_dir / "inbox" / "acme").mkdir(parents=True)
     refused = start(Case(command=("offboard", "acme", "--yes")), environ=get_environ(settings))

@@ -142,7 +142,7 @@ def test_the_certificate_names_what_was_not_exported(with_broken_views: DuckDbFi
     assert "| main | numbers | ConversionException |" in named
 
 
-def test_a_view_for_which_there_is_no_room_stops_the_export(tmp_path: Path) -> None:
+def test_a_view_that_does_not_fit_on_the_disk_stops_the_export(tmp_path: Path) -> None:
     warehouse = make_file(tmp_path, "create table seed as select 'x' as x", "create view wide as select hash(range) as n from range(200000), seed")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
@@ -240,7 +240,7 @@ def test_the_code_location_shows_who_has_gone_and_loads_the_others_even_if_it_is
     assert SENSOR not in {sensor.name for sensor in repository.sensor_defs}
 
 
-def test_whoever_waited_for_a_lease_is_refused_once_the_mark_stands(settings: Settings) -> None:
+def test_a_waiter_for_a_lease_is_refused_once_the_offboarding_has_begun(settings: Settings) -> None:
     with warehouse_lease("acme", settings):
         pass
     open_journal("acme", settings.data_dir, {})

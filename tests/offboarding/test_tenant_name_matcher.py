@@ -47,7 +47,7 @@ def test_a_tenant_called_like_a_source_is_not_found_in_other_tenants_keys() -> N
     assert shop.found_in("shop/raw/crm/orders")
 
 
-def test_the_packages_own_name_is_no_tenant_called_assets() -> None:
+def test_the_packages_own_name_is_not_a_match_for_a_tenant_called_assets() -> None:
     assets = TenantNameMatcher("assets")
     assert not assets.found_in("fabric_assets.definitions")
     assert assets.found_in("assets__crm__load")

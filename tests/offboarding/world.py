@@ -1,7 +1,7 @@
-"""Three tenants with a past, of which one is to go: `acme`, beside `acme_two` and `acm`, whose names are as near to its own as names can be.
+"""Three tenants with a history, one of which is offboarded: `acme`, beside `acme_two` and `acm`, whose names are similar to its own.
 
-Whatever may hold a trace of a tenant holds one here: tables, rejected rows, files in an inbox, sealed secrets, runs by hand, by schedule and shared with
-another tenant, a failed run with the source's words in it, ticks, cursors, pools, partitions, backfills.
+All that may hold a trace of a tenant holds one here. These are tables, rejected rows, files in an inbox, sealed secrets, ticks, cursors, pools, partitions and
+backfills. There are also runs by hand, by schedule and shared with another tenant, and a failed run with a message of the source's.
 """
 
 import contextlib
@@ -159,7 +159,7 @@ def _make_source(file: Path, tenant: str) -> None:
 
 
 def _run(settings: Settings, instance: dg.DagsterInstance) -> None:
-    """Runs of each tenant by hand and by schedule, checks of their walls, runs of several tenants, and one that fails with the source's own words."""
+    """Make runs of each tenant by hand and by schedule, isolation checks, runs of several tenants, and one that fails with the source's message."""
     fleet = load_fleet(settings)
     for loaded in fleet.tenants.values():
         result = run_tenant(loaded, graph=None, settings=settings, instance=instance, workers={}, on_event=lambda event: None)
@@ -266,7 +266,7 @@ def get_files_of_others(settings: Settings) -> dict[str, bytes]:
 
 
 def find_traces(settings: Settings, *words: str) -> list[str]:
-    """Files of the platform and of Dagster, the certificate's own apart, whose names or bytes hold one of the words; with no regard to what they are."""
+    """Find all files of the platform and of Dagster whose names or bytes hold one of the words, except the certificate's."""
     found = []
     for folder in (settings.data_dir, get_dagster_files(settings)):
         for root, _, names in os.walk(folder):

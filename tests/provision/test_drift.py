@@ -214,7 +214,7 @@ def fleet(warehouse: ManagedWarehouse, write_tenant: Callable[..., Path]) -> Man
 
 
 @pytest.mark.parametrize("kind", DRIFT)
-def test_drift_is_named_and_mended(fleet: ManagedWarehouse, kind: str) -> None:
+def test_drift_is_reported_and_fixed(fleet: ManagedWarehouse, kind: str) -> None:
     planted, expected = DRIFT[kind]
     fleet.run(*(statement.format(database=fleet.database) for statement in planted))
     check = run_fabric("provision", "--all", "--check")
@@ -229,7 +229,7 @@ def test_drift_is_named_and_mended(fleet: ManagedWarehouse, kind: str) -> None:
     assert fleet.run_as("acme", "select * from acme_marts.orders") == [(1,)] if "is gone" not in kind else True
 
 
-def test_a_schema_of_nobodys_that_is_open_to_all_is_named_and_left(fleet: ManagedWarehouse) -> None:
+def test_a_schema_of_no_tenant_that_is_open_to_all_is_reported_and_left(fleet: ManagedWarehouse) -> None:
     """Provisioning takes nothing away that is no tenant's: it says what to run."""
     fleet.run("create schema ops", "grant usage on schema ops to public", "create table ops.t as select 1 as i", "grant select on ops.t to public")
     finding = f"server: the schema ops of database {fleet.database} lets PUBLIC USAGE: every tenant's role may use it; it is no tenant's, so decide: "

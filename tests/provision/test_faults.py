@@ -169,7 +169,7 @@ def test_a_login_that_may_create_roles_is_enough(keeper: ManagedWarehouse) -> No
     roles = "select bool_or(pg_has_role('keeper', rolname, 'usage')) from pg_roles where rolname like 'fabric%'"
     assert keeper.run(roles) == [(False,)]
     assert run_fabric("provision", "--all", "--check").lines == []
-    # What this login may not mend is said: only a superuser takes a right away that everybody has on another's database.
+    # A message names what this login cannot fix: only a superuser can revoke a right that everybody has on another's database.
     keeper.run("grant connect on database postgres to public")
     (line,) = run_fabric("provision", "--all", "--check").lines
     assert line.startswith("server: the database postgres lets PUBLIC CONNECT")
@@ -185,7 +185,7 @@ def test_a_right_that_was_given_to_that_login_is_used(keeper: ManagedWarehouse) 
         keeper.run("revoke set on parameter temp_file_limit from keeper")
 
 
-def test_that_login_mends_and_drops_what_it_has_made(keeper: ManagedWarehouse) -> None:
+def test_that_login_fixes_and_drops_what_it_has_created(keeper: ManagedWarehouse) -> None:
     assert run_fabric("provision", "--all").code == 0
     keeper.run_as(
         "acme", "create table acme_marts.orders as select 1 as id", "grant usage on schema acme_marts to public", "grant select on acme_marts.orders to public"
@@ -208,7 +208,7 @@ def test_that_login_mends_and_drops_what_it_has_made(keeper: ManagedWarehouse) -
     ]
 
 
-def test_a_login_that_may_too_little_is_told_what_it_may_not(fleet: ManagedWarehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_login_with_too_few_rights_gets_a_message_that_names_them(fleet: ManagedWarehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     fleet.run("create role helper login createrole password 'helper-password'")
     monkeypatch.setenv("FABRIC_PROVISION_URL", fleet.get_url("helper", "helper-password"))
     done = run_fabric("provision", "acme", "initech")

@@ -138,7 +138,7 @@ def test_every_other_process_forgets_the_provisioning_login(settings: Settings) 
         assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
 
 
-def test_the_login_of_a_managed_tenant_is_no_secret_that_yaml_can_name_for_another(warehouse: ManagedWarehouse, write_tenant: Callable[..., Path]) -> None:
+def test_the_password_of_a_managed_tenant_opens_for_no_other(warehouse: ManagedWarehouse, write_tenant: Callable[..., Path]) -> None:
     """A password sealed for one tenant opens for no other, and no other role has it."""
     write_tenant("acme", get_managed())
     write_tenant("globex", get_managed())

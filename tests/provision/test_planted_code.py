@@ -1,5 +1,8 @@
-"""Whatever a tenant plants in its schemas (views, rules, triggers, policies, casts, operators, functions named like the server's), no command of ours lets it
-run with another login than the tenant's. Each planted function writes into the server's log who calls it, also from a transaction that is read-only."""
+"""No command of the platform's runs what a tenant plants in its schemas with another login than the tenant's.
+
+Planted are views, rules, triggers, policies, casts, operators and functions named like the server's. Each function writes into the server's log who calls it,
+also from a read-only transaction.
+"""
 
 import contextlib
 import re
@@ -183,7 +186,7 @@ def test_what_is_not_plain_is_never_read_by_the_login_that_drops(fleet: Fleet, t
 
 
 @pytest.mark.parametrize("table", ["planted", "child", "by_index", "by_predicate", "by_statistics", "by_policy", "parts", "part", "stolen", "kept_view"])
-def test_plain_is_told_by_the_catalog(fleet: Fleet, table: str) -> None:
+def test_the_catalog_says_which_tables_are_plain(fleet: Fleet, table: str) -> None:
     login = ServerLogin("test", "127.0.0.1", fleet.warehouse.server.port, fleet.warehouse.database, "postgres", "postgres", {})
     with postgres_rows.PostgresRows("acme", own=None, login=login, where="here") as rows:
         assert rows.count(postgres_rows.Relation("acme_marts", "left_behind", database=fleet.warehouse.database)) == 1

@@ -221,7 +221,7 @@ def test_the_answer_as_json_says_what_was_found_and_what_became_of_it(acme: Mana
     assert "SCRAM" not in check.out + plain.out + fix.out
 
 
-def test_a_check_is_no_fix(acme: ManagedWarehouse) -> None:
+def test_a_check_fixes_nothing(acme: ManagedWarehouse) -> None:
     for option in ("--fix", "--dry-run"):
         assert run_fabric("provision", "acme", "--check", option).code == 2
     assert run_fabric("provision", "nobody").code == 2

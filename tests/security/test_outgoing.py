@@ -47,7 +47,7 @@ def test_private_networks_need_a_permission(address: str) -> None:
 
 
 @pytest.mark.parametrize("address", NEVER)
-def test_no_permission_opens_metadata_and_what_is_no_hosts_address(address: str) -> None:
+def test_no_permission_opens_metadata_addresses_and_those_of_no_single_host(address: str) -> None:
     assert find_objection(address)
     assert find_objection(address, allow_private_network=True)
 
@@ -149,7 +149,7 @@ def test_the_next_address_is_tried_where_the_first_does_not_answer(server: HTTPS
     assert fetch(f"http://api.test:{server.port}/x", allow_private_network=True).text == "answer"
 
 
-def test_an_unknown_name_and_one_that_is_none_are_request_errors() -> None:
+def test_an_unknown_name_and_an_invalid_one_are_request_errors() -> None:
     for host in ("no-such-host.invalid", f"{'a' * 64}.example.com"):
         with pytest.raises(RequestException):
             fetch(f"http://{host}/x")

@@ -1,4 +1,4 @@
-"""A process that was given a secret shows it nowhere: not in a log line of any logger, not in a traceback, not in what Dagster keeps of a failed step."""
+"""A process that was given a secret shows it nowhere: in no log line, no traceback, and nothing that Dagster keeps of a failed step."""
 
 import subprocess
 import sys

@@ -118,7 +118,7 @@ def test_without_a_good_key_nothing_is_touched(keys: tuple[str, ...], reason: st
     assert read_store(settings, "acme") == before
 
 
-def test_the_wrong_key_is_told_without_plaintext(settings: Settings, newest: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_key_is_reported_and_changes_nothing(settings: Settings, newest: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     write_secret("acme", "key", CANARY, settings=settings)
     code, _, err = rotate(newest, monkeypatch, "acme")
     assert code == 1

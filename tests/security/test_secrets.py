@@ -128,7 +128,7 @@ def test_a_link_within_the_data_directory_is_followed(settings: Settings) -> Non
     assert resolve_secret(SecretRef(file="token"), tenant="acme", settings=settings) == CANARY
 
 
-def test_links_in_a_circle_are_told(settings: Settings) -> None:
+def test_links_in_a_circle_are_refused_with_a_message(settings: Settings) -> None:
     (settings.data_dir / "token").symlink_to("token")
     with pytest.raises(SecretError, match="cannot be read"):
         resolve_secret(SecretRef(file="token"), tenant="acme", settings=settings)
@@ -150,7 +150,7 @@ def test_a_file_that_holds_no_secret_is_refused(settings: Settings, content: byt
         resolve_secret(SecretRef(file="token"), tenant="acme", settings=settings)
 
 
-def test_a_folder_is_no_secret(settings: Settings) -> None:
+def test_a_folder_is_refused_as_a_secret(settings: Settings) -> None:
     (settings.data_dir / "token").mkdir()
     with pytest.raises(SecretError, match=r"Is a directory|no regular file"):
         resolve_secret(SecretRef(file="token"), tenant="acme", settings=settings)
@@ -201,7 +201,7 @@ def test_removing_what_is_not_there_names_what_is(settings: Settings) -> None:
         remove_secret("acme", "b_key", settings=settings)
 
 
-def test_a_name_that_was_never_sealed_is_told_with_the_command(settings: Settings) -> None:
+def test_the_message_of_a_name_that_was_never_sealed_names_the_command(settings: Settings) -> None:
     with pytest.raises(SecretError) as caught:
         resolve_secret(SecretRef(secret="shop_url"), tenant="acme", settings=settings)
     assert caught.value.message == "tenant acme, secret shop_url is not in the sealed store; known: none"
@@ -220,7 +220,7 @@ def test_an_older_key_still_opens_and_the_newest_seals(settings: Settings) -> No
 @pytest.mark.parametrize(
     ("keys", "reason"), [((), "FABRIC_SECRET_KEYS, which is not set"), ((Fernet.generate_key().decode(),), "cannot be opened"), (("k3y-c4n4ry",), "key 1 of")]
 )
-def test_missing_wrong_and_broken_keys_are_told_apart(settings: Settings, keys: tuple[str, ...], reason: str) -> None:
+def test_missing_wrong_and_broken_keys_have_different_messages(settings: Settings, keys: tuple[str, ...], reason: str) -> None:
     write_secret("acme", "shop_url", CANARY, settings=settings)
     with pytest.raises(SecretError, match=reason) as caught:
         resolve_secret(SecretRef(secret="shop_url"), tenant="acme", settings=replace(settings, secret_keys=keys))
@@ -258,7 +258,7 @@ def test_a_tampered_token_does_not_open(settings: Settings, position: int) -> No
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"version": 2, "secrets": {}}', '{"version": 1, "secrets": {"a": 1}}'])
-def test_a_damaged_store_is_told_and_not_overwritten(settings: Settings, content: str) -> None:
+def test_a_damaged_store_is_reported_and_not_overwritten(settings: Settings, content: str) -> None:
     file = naming.sealed_secrets_file(settings.data_dir, "acme")
     file.parent.mkdir()
     file.write_text(content)
@@ -321,7 +321,7 @@ def test_nothing_is_sealed_for_a_tenant_that_has_gone_and_no_file_of_it_made(set
     assert not naming.sealed_secrets_file(settings.data_dir, "acme").parent.exists()
 
 
-def test_whoever_waited_for_the_store_is_refused_once_the_mark_stands(settings: Settings) -> None:
+def test_a_waiter_for_the_store_is_refused_once_the_offboarding_has_begun(settings: Settings) -> None:
     with ThreadPoolExecutor(1) as pool:
         with locked("acme", settings):
             writing = pool.submit(write_secret, "acme", "token", CANARY, settings=settings)

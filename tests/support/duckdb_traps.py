@@ -7,7 +7,7 @@ _OPERATORS = ("+", "-", "*", "/", "//", "%", "||", "~~", "!~~", "->>", "=", "<",
 
 
 def plant_traps(connection: Any) -> int:
-    """Plant macros named like each function and operator of DuckDB, views like its own views, and a type, in `main` and in each other schema; their number."""
+    """Plant macros named like each function and operator of DuckDB, views like its own views, and a type, in each schema. Give their number."""
     functions = {name for (name,) in connection.execute("select distinct function_name from system.main.duckdb_functions() where internal").fetchall()}
     views = {name for (name,) in connection.execute("select view_name from system.main.duckdb_views() where internal").fetchall()}
     schemas = [name for (name,) in connection.execute("select schema_name from system.main.duckdb_schemas() where not internal").fetchall()]

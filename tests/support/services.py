@@ -128,7 +128,7 @@ def start_pgbouncer(server: PostgresServer, mode: str, *, more: str = "") -> Ite
     if not Path(PGBOUNCER).exists():
         report_missing("pgbouncer", f"{PGBOUNCER} does not exist")
     port = get_free_port()
-    # Not in a test's folder: it refuses to be root, and whoever it is instead must get to it.
+    # Not in a test's folder: pgbouncer refuses to run as root, and the user that runs it instead needs access.
     folder = Path(tempfile.mkdtemp(prefix="fabric-pgbouncer-"))
     (folder / "ini").write_text(_PGBOUNCER_INI.format(server=server.port, port=port, mode=mode, folder=folder, more=more))
     if server.user:

@@ -1,4 +1,4 @@
-"""TLS before a Postgres that was built without it, as a connection pooler gives it: to a client it is a server that takes nothing else.
+"""A proxy that adds TLS to a Postgres that was built without it, as a connection pooler does. To a client it is a server that accepts only TLS.
 
 A connection that does not ask for TLS first is closed, so whatever comes through has been encrypted.
 """

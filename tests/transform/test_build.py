@@ -234,7 +234,7 @@ def test_a_build_that_takes_too_long_is_ended_and_leaves_nothing(prepared: Setti
     run_duckdb(prepared, "acme", "select 1")
 
 
-def test_a_dbt_that_dies_is_told_with_its_last_lines(prepared: Settings) -> None:
+def test_a_dbt_that_dies_is_reported_with_its_last_lines(prepared: Settings) -> None:
     run_duckdb(prepared, "acme", *get_raw_statements("acme", amounts=[60]))
     worker = DbtWorker.start(prepared)
     results = worker.build(BuildRequest(tenant=make_tenant("acme"), models=("model.fabric.endless",), tests=(), settings=prepared))
@@ -326,7 +326,7 @@ def test_a_warehouse_file_in_use_elsewhere_may_be_tried_again(prepared: Settings
         build_tenant(prepared, make_tenant("acme", select=["stg_customers"], exclude=["tenants"]))
 
 
-def test_a_fault_of_ours_in_dbts_process_is_told_as_ours(prepared: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_ours_in_dbts_process_is_reported_as_ours(prepared: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     run_duckdb(prepared, "acme", *get_raw_statements("acme", amounts=[60]))
     build_message = build._build_message
 
@@ -349,7 +349,7 @@ class ForgetfulProcess(WorkerProcess):
         return super().request({name: value for name, value in request.items() if name != "graph_file"}, **options)
 
 
-def test_a_fault_of_ours_as_the_project_is_prepared_is_told_as_ours(own_project: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_ours_as_the_project_is_prepared_is_reported_as_ours(own_project: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     (own_project.dbt_project_dir / "models" / "more.sql").write_text("select 1 as one")
     monkeypatch.setattr(project, "WorkerProcess", ForgetfulProcess)
     message = r"the dbt process: a fault of ETL Fabric \(KeyError at fabric_assets/transform/worker/parse/preparing\.py:"

@@ -23,7 +23,7 @@ def refuse(*_: Any) -> Any:
     raise KeyError("as sqlglot raises one")
 
 
-def test_a_fault_of_ours_is_told_as_ours_and_the_model_is_built(settings: Settings) -> None:
+def test_a_fault_of_ours_is_reported_as_ours_and_the_model_is_built(settings: Settings) -> None:
     report = partial(report_own_fault, data_dir=settings.data_dir, tenant="acme")
     node = SimpleNamespace(schema="acme_marts", alias="sales", compiled_code="select 1 as one", language="sql")
     lineage, doubt = description._find_lineage(node, SimpleNamespace(find=fail), {}, report)  # type: ignore[arg-type]

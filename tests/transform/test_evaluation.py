@@ -1,4 +1,4 @@
-"""What tenants select: evaluated once, kept beside the prepared project, and read by whoever builds definitions."""
+"""Tenants' selections: evaluated once, kept beside the prepared project, and read when definitions are built."""
 
 import json
 import shutil
@@ -37,7 +37,7 @@ def find_wrong(graph: ProjectGraph, tenant: str, *selectors: str) -> list[str]:
     return [wrong.message for wrong in found.wrong]
 
 
-def test_a_selection_that_nobody_evaluated_breaks_its_tenant_alone_and_names_the_command(prepared: Settings, tmp_path: Path) -> None:
+def test_a_selection_that_was_not_evaluated_breaks_its_tenant_alone_and_names_the_command(prepared: Settings, tmp_path: Path) -> None:
     prepared = replace(prepared, tenants_dir=tmp_path / "tenants")
     prepared.tenants_dir.mkdir()
     for name, selector in (("initech", "staging"), ("hooli", "+marts")):

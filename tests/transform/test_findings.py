@@ -126,7 +126,7 @@ def test_a_failing_test_shows_its_values_in_its_message_alone_and_none_of_sensit
     assert found["large_orders"][0] == "fail"
     assert found["large_orders"][1].startswith("2 rows found: order_id '2', amount '120")
     assert found["large_orders"][2] == "2 rows found"
-    # What is built on them was held up by the failed tests; without those it is built, and the column keeps its tag under its name.
+    # The failed tests kept the models above them from being built. Without these tests they are built, and the column keeps its tag.
     for test in ("large_orders.sql", "named_orders.sql"):
         (settings.dbt_project_dir / "tests" / test).unlink()
     write(

@@ -27,7 +27,7 @@ def test_a_run_id_cannot_lead_out_of_the_tenants_folder(tmp_path: Path) -> None:
     assert stat.S_IMODE(run.path.stat().st_mode) == 0o700
 
 
-def test_sweeping_where_nothing_ever_ran_is_no_error(tmp_path: Path) -> None:
+def test_sweeping_a_folder_in_which_nothing_ever_ran_does_nothing(tmp_path: Path) -> None:
     sweep_folders(tmp_path / "nothing")
     assert list(tmp_path.iterdir()) == []
 

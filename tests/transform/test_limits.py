@@ -1,4 +1,4 @@
-"""One tenant's files that take too much as they are parsed: that tenant is refused, once and for all until something changes, and the others go on."""
+"""One tenant's files that need too much time or memory to parse: that tenant is refused until something changes, and the others go on."""
 
 import time
 from pathlib import Path
@@ -20,7 +20,7 @@ from tests.support.tracebacks import read_traceback
 
 LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}select 1 as one"
 TIME, MEMORY = "takes more than 2 s of processor time to parse", "takes more than 200 MB of memory to parse"
-# dbt renders what its static parser cannot read: each has a call that is none of ref, source and config.
+# dbt renders what its static parser cannot read: each has a call other than ref, source and config.
 BOMBS = {
     "loop": ("evil__x.sql", LOOP, TIME),
     "regular expression": ("evil__x.sql", "{% set x = modules.re.match('(a+)+$', 'a' * 60 ~ 'b') %}select 1 as one", TIME),
@@ -113,7 +113,7 @@ def test_what_all_share_is_named_where_it_ends_dbt(limited: Settings) -> None:
     assert "recursion" in mistake.message
 
 
-def test_a_fault_of_ours_as_the_project_is_parsed_is_no_mistake_of_the_project(tmp_path: Path) -> None:
+def test_a_fault_of_ours_as_the_project_is_parsed_is_not_reported_as_a_mistake_of_the_project(tmp_path: Path) -> None:
     with pytest.raises(InternalError, match=r"a fault of ETL Fabric \(AttributeError at fabric_assets/rows/column_names\.py:") as caught:
         run_limited(lambda meter: compose(5), Limits(2, 200), tmp_path)  # type: ignore[arg-type]
     assert "name.isascii()" in caught.value.traceback

@@ -112,7 +112,7 @@ def make_file(name: str, sha256: str, imported: str, *rows: tuple[str, str, str,
     ]
 
 
-# The second version mends a spend, drops a row, brings one, and has the smaller hash; a row of the first was replayed after it came. April's file has a
+# The second version corrects a spend, drops a row, adds one, and has the smaller hash. A row of the first was replayed after it came. April's file has a
 # credit and empty cells.
 FILES = [
     *make_file(

@@ -196,7 +196,7 @@ def small_files() -> Iterator[None]:
 
 @pytest.mark.timeout(240)
 @pytest.mark.usefixtures("small_files")
-def test_what_is_too_much_or_no_file_in_a_tenants_folder_holds_up_nobody(own_project: Settings) -> None:
+def test_too_large_and_irregular_files_in_a_tenants_folder_hold_up_no_other_tenant(own_project: Settings) -> None:
     """A device has no end and a pipe waits for a writer: neither is opened or copied. Where a tenant is left out, the others' files are copied."""
     own = own_project.dbt_project_dir / "models" / "tenants"
     wrong = {}

@@ -52,7 +52,7 @@ def test_a_model_whose_upstream_model_is_not_selected_names_both(problems: Calla
     assert any("model marts.orders needs model staging.stg_customers, which tenant acme does not select; write +orders" in problem for problem in found)
 
 
-def test_each_wrong_selector_is_told_at_its_own_line(problems: Callable[..., list[str]]) -> None:
+def test_each_wrong_selector_is_reported_at_its_own_line(problems: Callable[..., list[str]]) -> None:
     found = problems({"select": ["staging", "martz"], "exclude": ["tag:peple"]})
     assert [problem.rsplit(": the selector", 1)[0] for problem in found] == ["- martz | transform.select.1", "- tag:peple | transform.exclude.0"]
     assert "did you mean 'marts'?" in found[0]

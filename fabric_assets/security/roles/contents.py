@@ -185,6 +185,7 @@ def read_database(server: Server, database: str, all_entitlements: Iterable[Serv
 
 def find_holders(all_entitlements: Iterable[ServerEntitlements], schemas: Mapping[str, SchemaState]) -> dict[str, ServerEntitlements]:
     """Find the one tenant that each schema of a database belongs to, or will belong to. Two tenants' models can lead to the same schema name.
+
     A schema that exists stays with the tenant that has it, whether that tenant is chosen or not. One that does not exist yet goes to the tenant with the longer
     name, since the schema's name begins with both.
     """
