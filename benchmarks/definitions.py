@@ -94,10 +94,10 @@ def compare(tenants: int, rounds: int) -> tuple[Measurement, Measurement]:
         for _ in range(rounds):
             floor.append(measure("benchmarks.definitions_floor", tenants, {}))
             ours.append(measure("fabric_assets.definitions", tenants, environment))
-    return _take_medians(floor), _take_medians(ours)
+    return _compute_medians(floor), _compute_medians(ours)
 
 
-def _take_medians(measurements: Iterable[Measurement]) -> Measurement:
+def _compute_medians(measurements: Iterable[Measurement]) -> Measurement:
     found = list(measurements)
     return {name: statistics.median(measurement[name] for measurement in found) for name in found[0]}
 

@@ -133,7 +133,7 @@ def _watch(session: int, peaks: list[int], ended: threading.Event) -> None:
     while not ended.wait(0.1):
         total = 0
         for path in Path("/proc").glob("[0-9]*/stat"):
-            # A name in brackets, which may hold anything; then state, parent, group, session, ..., and on the 22nd place the pages in memory.
+            # A name in brackets, which may hold anything; then state, parent, group, session, ..., and in field 22 the pages in memory.
             with contextlib.suppress(OSError):
                 facts = path.read_text().rpartition(")")[2].split()
                 total += int(facts[21]) if int(facts[3]) == session else 0

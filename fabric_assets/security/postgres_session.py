@@ -62,7 +62,7 @@ def open_session(parameters: Mapping[str, Any], settings: Mapping[str, str], *, 
             # Behind a pooler the client is given a process number of the pooler's own making: then nothing is set yet.
             cursor.execute(build_settings(settings, condition=f" and pg_catalog.pg_backend_pid() = {connection.info.backend_pid}"))
             if not cursor.fetchall():
-                if _takes_turns(connection, connect):
+                if _shares_connection(connection, connect):
                     raise DestinationError(
                         f"{where} is behind a connection pooler in transaction mode (pgbouncer's pool_mode: transaction or statement),"
                         " which loses a session's settings and locks",
@@ -76,7 +76,7 @@ def open_session(parameters: Mapping[str, Any], settings: Mapping[str, str], *, 
     return connection
 
 
-def _takes_turns(first: Any, connect: Callable[[], Any]) -> bool:
+def _shares_connection(first: Any, connect: Callable[[], Any]) -> bool:
     """Whether two clients share one server connection by turns: then a client's process on the server changes, or is the other client's."""
     import psycopg2
 

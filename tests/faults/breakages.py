@@ -60,20 +60,20 @@ def save_the_state_first() -> None:
     wrap(Transaction, "commit", commit)
 
 
-def take_no_lease() -> None:
+def skip_leases() -> None:
     """Two loads of one source run at the same time."""
     load.load_lease = lambda *arguments, **named: contextlib.nullcontext()  # type: ignore[assignment]
 
 
 def let_everyone_commit() -> None:
-    """Nor does the state tell the second one that it is late."""
+    """The second one does not notice from the state that it is late."""
 
     def write_states(_: Callable[..., Any], session: Any, platform: str, loads: Any) -> None:
         for record, _, state in loads:
             where = f"source = {quote_text(record.source)} and stream = {quote_text(record.stream)}"
             session.execute(f"update {Table(platform, 'stream_state')} set version = version + 1, state = {quote_text(json.dumps(state))} where {where}")
 
-    take_no_lease()
+    skip_leases()
     wrap(ledger, "write_states", write_states)
 
 
@@ -126,7 +126,7 @@ BREAKAGES: dict[str, Callable[[], None]] = {
     "no_ddl_lock": make_tables_without_a_lock,
     "no_deadline": forget_the_deadline,
     "no_guard": let_everyone_commit,
-    "no_lease": take_no_lease,
+    "no_lease": skip_leases,
     "no_mask": show_secrets,
     "state_first": save_the_state_first,
     **{f"forget_{forgotten}": forget(forgotten) for forgotten in FORGOTTEN},

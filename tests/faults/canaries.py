@@ -1,6 +1,6 @@
 """A fleet whose every step fails with a secret in its hands, and a search for these secrets in all that a run leaves behind.
 
-Each secret is a value that occurs nowhere else. The far ends are real, or HTTP servers that say back whatever they were told.
+Each secret is a value that occurs nowhere else. The far ends are real, or HTTP servers that answer with what they received.
 """
 
 import base64
@@ -48,7 +48,7 @@ CANARIES = {
 
 
 class Echo(BaseHTTPRequestHandler):
-    """Says back what it was told: the request's line, its headers, its body, and a Basic login in clear."""
+    """An answer with what the request held: its line, its headers, its body, and a Basic login in clear."""
 
     def do_GET(self) -> None:
         path = urlsplit(self.path).path

@@ -31,7 +31,7 @@ class Case:
     broken: name of a broken engine, see `breakages`.
     limits: resource limits by name.
     hold: seconds that each commit waits before it is made, so that two of them overlap.
-    wait: begin only when told (`Process.go`), for processes on a barrier.
+    wait: begin only when released (`Process.go`), for processes on a barrier.
     """
 
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -59,8 +59,8 @@ class Process:
         file.write_text(json.dumps(asdict(case)))
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         without_override = ("setpriv", "--bounding-set", "-dac_override") if heed_modes and os.geteuid() == 0 else ()
-        (stdin, told), (said, stdout) = os.pipe(), os.pipe()
-        self._input, self._output = os.fdopen(told, "wb", buffering=0), os.fdopen(said)
+        (stdin, written), (said, stdout) = os.pipe(), os.pipe()
+        self._input, self._output = os.fdopen(written, "wb", buffering=0), os.fdopen(said)
         with self._log.open("w") as log:
             try:
                 self._process = get_server(*without_override).start(file, {**os.environ, **(environ or {})}, (stdin, stdout, log.fileno()))
@@ -84,7 +84,7 @@ class Process:
     @property
     def is_committing(self) -> bool:
         """Whether a commit that is held (`Case.hold`) waits by now."""
-        self._take_all()
+        self._read_all()
         return any(line.startswith('{"committing"') for line in self.output)
 
     @property
@@ -108,7 +108,7 @@ class Process:
             self._process.wait()
             raise AssertionError(f"still running after {seconds:g} s; its threads:\n{threads}\nit wrote:\n{self.log}")
         self._reader.join()
-        self._take_all()
+        self._read_all()
         return code
 
     def close(self) -> None:
@@ -135,7 +135,7 @@ class Process:
         except queue.Empty:
             raise AssertionError(f"the runner did not start:\n{self.log}") from None
 
-    def _take_all(self) -> None:
+    def _read_all(self) -> None:
         while not self._lines.empty():
             line = self._lines.get()
             self.output.append(line)

@@ -95,10 +95,10 @@ def test_a_run_that_is_cancelled_ends_at_once_says_so_and_the_next_is_complete(
         wait_until(is_awaited)
         run.send(number)
         assert run.wait(30) == 1, run.log
-    told = {tenant["tenant"]: tenant for tenant in json.loads("".join(run.output))["tenants"]}
-    assert "Cancelled. Committed streams are kept; the next run resumes." in told["acme"]["error"]
-    assert "Dagster" not in told["acme"]["error"]
-    assert (told["zeta"]["run_id"], told["zeta"]["error"]) == (None, "not started: the command was cancelled before")
+    reported = {tenant["tenant"]: tenant for tenant in json.loads("".join(run.output))["tenants"]}
+    assert "Cancelled. Committed streams are kept; the next run resumes." in reported["acme"]["error"]
+    assert "Dagster" not in reported["acme"]["error"]
+    assert (reported["zeta"]["run_id"], reported["zeta"]["error"]) == (None, "not started: the command was cancelled before")
     assert world.read("events") == []
     assert start(RUN, environ=environ).wait() == 0
     assert world.count() == NONE
@@ -149,12 +149,14 @@ def test_dagsters_database_that_stops_in_the_middle_of_a_run_is_named_and_the_ne
             wait_until(is_awaited)
             server.stop("immediate")
         assert run.wait(120) == 1, run.log
-        (told,) = json.loads("".join(run.output))["tenants"]
-        assert re.match(r"Dagster's database does not answer: connection to server at .*\n  remedy: check that it runs, and the storage that", told["error"])
+        (reported,) = json.loads("".join(run.output))["tenants"]
+        assert re.match(
+            r"Dagster's database does not answer: connection to server at .*\n  remedy: check that it runs, and the storage that", reported["error"]
+        )
         server.start()
         again = start(RUN, environ=environ)
         assert again.wait() == 0, again.log
-        assert f"run {told['run_id']} was killed, or lost Dagster's database; it is recorded as failed" in again.log
+        assert f"run {reported['run_id']} was killed, or lost Dagster's database; it is recorded as failed" in again.log
         assert world.count() == NONE
         with dg.DagsterInstance.from_config(environ["DAGSTER_HOME"]) as instance:
             assert sorted(run.status.value for run in instance.get_runs()) == ["FAILURE", "SUCCESS"]

@@ -179,7 +179,7 @@ def read_form(tenant: Tenant, stream: str) -> tuple[int, list[tuple[Any, ...]]]:
     rows = tenant.ask(f"select id, {column}, key from acme_raw_shop.{stream} order by id")
     assert {"gorod", "x"} & names == {column}
     assert {isinstance(key, str) for *_, key in rows} == {column == "gorod"}
-    return version, [(number, place, str(key if isinstance(key, str) else uuid.UUID(bytes=bytes(key)))) for number, place, key in rows]
+    return version, [(number, origin, str(key if isinstance(key, str) else uuid.UUID(bytes=bytes(key)))) for number, origin, key in rows]
 
 
 @pytest.mark.parametrize("how", [*choose(("apply.before:1", "apply.after:1", "run.after:1", "apply.after:2", "run.after:2"), 2), *choose_seeds(1)])

@@ -40,17 +40,17 @@ def test_a_case_is_ended_by_signals_that_the_tests_process_ignores(tmp_path: Pat
         server = ForkServer()
     finally:
         signal.signal(signal.SIGTERM, before)
-    told, teller = os.pipe()
+    reader, writer = os.pipe()
     try:
         file = tmp_path / "case.json"
         file.write_text(json.dumps(asdict(Case(wait=True))))
         with (tmp_path / "log").open("w+b") as log:
-            fork = server.start(file, dict(os.environ), (told, log.fileno(), log.fileno()))
+            fork = server.start(file, dict(os.environ), (reader, log.fileno(), log.fileno()))
         os.kill(fork.pid, signal.SIGTERM)
         assert fork.wait(60) == -signal.SIGTERM
     finally:
-        os.close(teller)
-        os.close(told)
+        os.close(writer)
+        os.close(reader)
         server.close()
 
 

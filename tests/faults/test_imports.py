@@ -62,8 +62,8 @@ class DroppedFiles:
         rows = Counter[str]()
         for (file, *_), count in self.read_rows().items():
             rows[file] += count
-        told = Counter({name: loaded for name, status, _, loaded, _ in self.read_fates() if status == "loaded"})
-        return [] if rows == told else [f"rows of {sorted(set(rows) ^ set(told))} or their numbers differ from imported_files"]
+        recorded = Counter({name: loaded for name, status, _, loaded, _ in self.read_fates() if status == "loaded"})
+        return [] if rows == recorded else [f"rows of {sorted(set(rows) ^ set(recorded))} or their numbers differ from imported_files"]
 
     def find_faults(self) -> list[str]:
         """What is not as it should be once all is loaded."""
@@ -78,10 +78,10 @@ class DroppedFiles:
         if Counter(status for _, status, *_ in fates) != Counter(get_status(number) for number in range(self.dropped)):
             faults.append(f"fates: {Counter(status for _, status, *_ in fates)}")
         faults += [f"{name}: {read} rows read are not {loaded} + {rejected}" for name, _, read, loaded, rejected in fates if read != loaded + rejected]
-        places = Counter(get_place(path.relative_to(self.inbox)) for path in self.inbox.rglob("*.csv"))
-        expected_places = Counter(("quarantine" if number == QUARANTINED else "archive", f"f{number:03}.csv") for number in range(self.dropped))
-        if places != expected_places:
-            faults.append(f"files lie elsewhere: {places - expected_places}, and not here: {expected_places - places}")
+        folders = Counter(get_folder(path.relative_to(self.inbox)) for path in self.inbox.rglob("*.csv"))
+        expected_folders = Counter(("quarantine" if number == QUARANTINED else "archive", f"f{number:03}.csv") for number in range(self.dropped))
+        if folders != expected_folders:
+            faults.append(f"files lie elsewhere: {folders - expected_folders}, and not here: {expected_folders - folders}")
         return faults
 
 
@@ -102,7 +102,7 @@ def get_status(number: int) -> str:
     return {DUPLICATE: "duplicate", QUARANTINED: "quarantined"}.get(number, "loaded")
 
 
-def get_place(path: Path) -> tuple[str, str]:
+def get_folder(path: Path) -> tuple[str, str]:
     """Its folder, and its name without the mark that tells its contents apart."""
     folder = path.parent.as_posix()
     return (folder, path.name) if folder == "." else (folder, f"{path.name.partition('.')[0]}.csv")

@@ -62,7 +62,7 @@ class ManagedWarehouse:
         return f"postgresql://{user}:{password}@127.0.0.1:{self.server.port}/{database or self.database}"
 
     def run(self, *statements: str, user: str = "postgres", password: str = "postgres", database: str = "") -> Rows:
-        """Run SQL, as the superuser unless told otherwise; gives the last one's rows."""
+        """Run SQL, by default as the superuser; gives the last one's rows."""
         with contextlib.closing(psycopg2.connect(self.get_url(user, password, database))) as connection:
             connection.autocommit = True
             with connection.cursor() as cursor:

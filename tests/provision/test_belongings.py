@@ -60,10 +60,10 @@ def test_a_tenant_is_dropped_whole_and_its_neighbours_stay(fleet: ManagedWarehou
     fleet.run(
         "create view bi.orders as select * from acme_raw_shop.orders", "create table public.stray (i int)", "alter table public.stray owner to fabric_acme"
     )
-    told: list[str] = []
-    assert not fleet.drop("acme", report=told.append)
-    assert "schema acme_raw_shop" in told
-    assert told[-3:] == ["role fabric_acme", "role fabric_acme_bi", "role fabric_acme_ro"]
+    reported: list[str] = []
+    assert not fleet.drop("acme", report=reported.append)
+    assert "schema acme_raw_shop" in reported
+    assert reported[-3:] == ["role fabric_acme", "role fabric_acme_bi", "role fabric_acme_ro"]
     assert fleet.run("select count(*) from pg_namespace where nspname like '%acme\\_%' and nspname not like '%acme\\_raw\\_%'") == [(0,)]
     assert fleet.run("select count(*) from pg_roles where rolname in ('fabric_acme', 'fabric_acme_bi', 'fabric_acme_ro')") == [(0,)]
     assert fleet.run("select count(*) from pg_shdepend where refclassid = 'pg_authid'::regclass and refobjid not in (select oid from pg_authid)") == [(0,)]

@@ -87,8 +87,8 @@ def test_a_tenant_with_roles_leaves_and_neighbours_of_nearly_its_name_stay(serve
     assert len(gone) == 2
     assert read_all(server) == {"schemas": [row for row in before["schemas"] if row not in gone], "roles": before["roles"]}
     assert server.run("select count(*) from pg_namespace where nspname in ('acme_raw_shop', 'acme_fabric', 'acme_marts')") == [(0,)]
-    told = [entry.split(" (")[0] for entry in done.json["outside_of_this_proof"] if "called like its own" in entry]
-    assert told == ["schema acme_raw_archive", "schema stg_acme_raw_archive", "database fabric_acme"]
+    reported = [entry.split(" (")[0] for entry in done.json["outside_of_this_proof"] if "called like its own" in entry]
+    assert reported == ["schema acme_raw_archive", "schema stg_acme_raw_archive", "database fabric_acme"]
     assert server.run("select count(*) from orders", database="fabric_acme") == [(0,)]
     assert run_fabric("provision", *NEIGHBOURS, "--check").lines == []
 
@@ -108,8 +108,8 @@ def test_a_tenant_with_the_operators_login_leaves_and_neighbours_of_nearly_its_n
 
     assert done.code == 0, done.err
     assert read_all(server) == before
-    told = [entry.split(" (")[0] for entry in done.json["outside_of_this_proof"] if "called like its own" in entry]
-    assert told == [f"schema {name}" for name in ALIKE]
+    reported = [entry.split(" (")[0] for entry in done.json["outside_of_this_proof"] if "called like its own" in entry]
+    assert reported == [f"schema {name}" for name in ALIKE]
 
 
 def test_a_schema_that_a_source_of_long_ago_shares_with_a_tenant_of_today_stays(server: ManagedWarehouse, write_tenant: Write) -> None:
@@ -153,6 +153,6 @@ def test_what_the_reader_owns_is_for_a_person_to_look_at(server: ManagedWarehous
 
 def test_the_ledger_goes_last_as_it_names_what_else_is_to_go(server: ManagedWarehouse, write_tenant: Write) -> None:
     provision(server, write_tenant, "acme")
-    told: list[str] = []
-    server.drop("acme", report=told.append)
-    assert [entry for entry in told if entry.startswith("schema")][-1] == "schema acme_fabric"
+    reported: list[str] = []
+    server.drop("acme", report=reported.append)
+    assert [entry for entry in reported if entry.startswith("schema")][-1] == "schema acme_fabric"

@@ -146,9 +146,9 @@ def test_dagster_keeps_nothing_of_it_when_a_step_fails(kind: str, token: str, se
 def test_a_fault_of_ours_in_a_step_is_a_failure_that_names_its_file(token: str, settings: Settings) -> None:
     with pytest.raises(dg.Failure) as caught, raised_to_dagster(settings, "acme"):
         compose(5)  # type: ignore[arg-type] - our own line fails at it
-    told = str(caught.value.description)
-    assert told.startswith("tenant acme: this step: a fault of ETL Fabric (AttributeError at fabric_assets/rows/column_names.py:")
-    assert "compose(5)" in read_traceback(settings, "acme", told)
+    message = str(caught.value.description)
+    assert message.startswith("tenant acme: this step: a fault of ETL Fabric (AttributeError at fabric_assets/rows/column_names.py:")
+    assert "compose(5)" in read_traceback(settings, "acme", message)
     assert not caught.value.allow_retries
 
 
@@ -158,7 +158,7 @@ def test_an_unforeseen_exception_without_a_secret_reaches_dagster_as_it_is(token
 
 
 def test_definitions_are_built_without_reading_a_secret(settings: Settings, settings_environ: Mapping[str, str], tmp_path: Path) -> None:
-    """Every kind of reference, in every place that takes one; none of them points at anything."""
+    """Every kind of reference, in every field that accepts one; none of them exists."""
     (settings.tenants_dir / "acme.yaml").write_text(ALL_REFERENCES)
     program = """
 import os, sys

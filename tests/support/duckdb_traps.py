@@ -1,4 +1,4 @@
-"""What a tenant can leave in its own DuckDB file for whatever opens it next: objects that answer in place of DuckDB's own."""
+"""What a tenant can leave in its own DuckDB file for whatever opens it next: objects that replace DuckDB's own."""
 
 from typing import Any
 

@@ -20,7 +20,7 @@ def choose(cases: Sequence[T], number: int) -> list[T]:
     """So many of the cases, evenly spread from the first to the last; all of them at full length."""
     if IS_FULL or number >= len(cases):
         return list(cases)
-    return [cases[round(place * (len(cases) - 1) / (number - 1))] for place in range(number)] if number > 1 else [cases[0]]
+    return [cases[round(index * (len(cases) - 1) / (number - 1))] for index in range(number)] if number > 1 else [cases[0]]
 
 
 def choose_seeds(number: int) -> list[int]:

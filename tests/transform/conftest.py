@@ -51,7 +51,7 @@ def own_project(prepared: Settings, tmp_path: Path) -> Settings:
 
 
 def make_tenant(name: str, *, destination: dict[str, Any] | None = None, streams: dict[str, list[str]] | None = None, **transform: Any) -> TenantConfig:
-    """A tenant that loads the fixture's sources and selects everything, unless told otherwise."""
+    """A tenant that loads the fixture's sources and selects everything, by default."""
     declared = STREAMS if streams is None else streams
     return TenantConfig.model_validate(
         {
@@ -67,7 +67,7 @@ def make_tenant(name: str, *, destination: dict[str, Any] | None = None, streams
 
 
 def get_raw_statements(tenant: str, *, amounts: Iterable[float], names: Iterable[str] = ("Ada", "Bob")) -> list[str]:
-    """SQL, for DuckDB and Postgres, that puts the raw tables in place: an order for each amount, of the two customers in turn."""
+    """SQL, for DuckDB and Postgres, that creates the raw tables: an order for each amount, of the two customers in turn."""
     shop, crm = naming.raw_dataset(tenant, "shop"), naming.raw_dataset(tenant, "crm")
     orders = ", ".join(f"({index}, {1 + index % 2}, {amount}, timestamp '2024-01-0{index}')" for index, amount in enumerate(amounts, 1))
     customers = ", ".join(f"({index}, '{name}')" for index, name in enumerate(names, 1))

@@ -27,7 +27,7 @@ REFUSED_KEYS = (
     *("seeds", "snapshots", "analyses", "functions", "data_tests"),
 )
 
-# The files of an attempt, in the folder of a tenant ME; and words of what that tenant is told.
+# The files of an attempt, in the folder of a tenant ME; and words of the message to that tenant.
 Attempts = dict[str, tuple[dict[str, str], tuple[str, ...]]]
 # Each of these costs several parses.
 UNPARSED: Attempts = {

@@ -148,7 +148,7 @@ def test_a_project_that_would_mix_tenants_is_refused_with_every_reason_at_once(o
 
 
 def test_a_folder_of_no_tenants_name_is_refused(own_project: Settings) -> None:
-    """Nobody would be told otherwise: there is no such tenant whose problem it could be."""
+    """Otherwise nobody would notice: no tenant exists to which the problem could be reported."""
     _write(own_project, {"models/tenants/pg_x/pg_x__one.sql": "select 1 as one"})
     with pytest.raises(ConfigurationError, match="the folder pg_x is no tenant's"):
         prepare_project(own_project)
