@@ -1,6 +1,6 @@
-"""How a stream says that its pages go on -> dlt's paginator, made to refuse where it would end in silence.
+"""A stream's `paginator:` -> dlt's paginator, changed to raise an error where it would silently end too early.
 
-A load that takes a page for the last one that is not loses the rows of the others, and calls it success.
+A load that mistakes a page for the last one loses the rows of the later pages, and reports success.
 """
 
 from itertools import chain
@@ -33,10 +33,10 @@ _CHECK = "check the paginator against an answer of the API"
 
 
 class PagingError(Exception):
-    """An answer does not say how to go on, or contradicts itself.
+    """An answer does not show how to get the next page, or contradicts itself.
 
     Args:
-        message: without the answer's own words.
+        message: does not quote the answer.
     """
 
     def __init__(self, message: str, remedy: str) -> None:
@@ -45,7 +45,7 @@ class PagingError(Exception):
 
 
 class _End:
-    """What an answer says itself on whether it is the last."""
+    """The field of an answer that says whether it is the last one."""
 
     def __init__(self, field: str, path: str, where: str, *, ends_when: bool) -> None:
         self._field, self._text, self._ends_when = field, path, ends_when
@@ -63,14 +63,16 @@ class _End:
 
 
 class _Ending(BasePaginator):
-    """Ends where the answer says so, and refuses to end where it says that there is more."""
+    """A paginator that ends if the answer says so, and refuses to end if the answer says that there are more pages."""
 
     end: _End | None = None
     _has_next_page: bool
 
     def end_or_go_on(self, response: Response, *, is_empty: bool) -> None:
-        """Args:
-        is_empty: the answer holds nothing at all, and so no word on the end.
+        """End, or check that there is a next page.
+
+        Args:
+            is_empty: the answer has no content, so it does not show the end.
         """
         if is_empty or self.end is None:
             return
@@ -83,11 +85,11 @@ class _Ending(BasePaginator):
 
 
 class _Link(_Ending):
-    """Resolves links against the address of the answer, which may be another one than was asked for."""
+    """A paginator that resolves links against the answer's address, which may differ from the requested one."""
 
     def follow(self, response: Response, link: Any, data: list[Any] | None) -> None:
         if link and not isinstance(link, str):
-            raise PagingError("the link to the next page is no text", "let the paginator's `next` be the JSONPath of its URL")
+            raise PagingError("the link to the next page is not a text", "let the paginator's `next` be the JSONPath of its URL")
         # An empty link means none, as null does.
         self._next_reference = urljoin(response.url, link) if link else None
         self.end_or_go_on(response, is_empty=is_empty(response))
@@ -123,7 +125,7 @@ class Cursor(_Ending, JSONResponseCursorPaginator):
 
 
 class _Counted(_Ending, RangePaginator):
-    """Counts on past an answer without content where an earlier one has told the total."""
+    """A paginator that counts. It continues after an answer without content if an earlier one has named the total."""
 
     _total: int | None = None
 
@@ -149,10 +151,10 @@ class Offset(_Counted, OffsetPaginator):
 
 
 class EntityPaginator(BasePaginator):
-    """Ends at an object, which is the row itself; a list goes on as its own paginator says.
+    """A paginator for an endpoint of one row: it ends at an object, which is the row itself, and leaves a list to the inner paginator.
 
     Args:
-        inner: None is to be detected.
+        inner: None detects it.
     """
 
     def __init__(self, inner: BasePaginator | None) -> None:
@@ -179,7 +181,7 @@ class EntityPaginator(BasePaginator):
 
 
 def build_paginator(declared: config.PaginatorConfig | None, where: str) -> BasePaginator | None:
-    """Build a paginator for one pass over an endpoint; None is to be detected.
+    """Build a paginator for one pass over an endpoint; None if it is to be detected.
 
     Raises:
         ConfigurationError: a JSONPath is not valid.
@@ -211,16 +213,16 @@ def build_paginator(declared: config.PaginatorConfig | None, where: str) -> Base
 
 
 def _count(paginator: "_Counted", declared: config.PageNumberPaginator | config.OffsetPaginator) -> "_Counted":
-    # Where the answers say which page is the last, an empty page is no end: its rows may be hidden from this login.
+    # If the answers say which page is the last, an empty page is not the end: its rows may be hidden from this login.
     paginator.stop_after_empty_page = not (declared.total or declared.has_more or declared.done)
     return paginator
 
 
 def detect_paginator(response: Response, rows: list[Any]) -> BasePaginator:
-    """Find out from the first answer how the next page is asked for.
+    """Detect from the first answer how to request the next page.
 
     Raises:
-        PagingError: there are more pages, and how to ask for them is not certain.
+        PagingError: there are more pages, but how to request them is not certain.
     """
     try:
         link = find_link(response.headers.get("Link", ""), rel="next", url=response.url)
@@ -240,14 +242,16 @@ def detect_paginator(response: Response, rows: list[Any]) -> BasePaginator:
 
 
 def _check_end(response: Response, rows: list[Any]) -> None:
-    """Refuse to end at an answer that says `has_more: true` or the like, whether the paginator knows of it or not."""
+    """Refuse to end at an answer that says `has_more: true` or the like, whether or not the paginator declares it."""
     if not is_empty(response) and (claim := find_claim(response.json(), rows)):
         raise PagingError(f"the answer says `{claim}: true`, and not how to ask for the next page", _CHECK)
 
 
 def compile_path(path: str, field: str, where: str) -> Any:
-    """Raises:
-    ConfigurationError: it is not valid.
+    """Compile a JSONPath.
+
+    Raises:
+        ConfigurationError: it is not valid.
     """
     try:
         return jsonpath.compile_path(path)

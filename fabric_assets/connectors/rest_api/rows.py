@@ -1,4 +1,4 @@
-"""What a page of JSON must hold: objects as rows, their key, and what a child's path takes from them."""
+"""The rows of a JSON page: checks that they are objects with a key, and fills a child's path from them."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from fabric_assets.errors import SourceError
 from fabric_assets.rows.batches import Reject, Row
 from fabric_assets.suggestions import build_missing_error
 
-# What `find_value` gives where there is no such field; null is a value.
+# The result of `find_value` if there is no such field; null is a value.
 MISSING = object()
 
 
@@ -27,7 +27,7 @@ class Page:
 
     Args:
         number: within its endpoint, from 1.
-        strays: what stands among the rows and is no sound object, each with its number from 1.
+        strays: items among the rows that are not valid objects, each with its number from 1.
     """
 
     number: int
@@ -43,8 +43,10 @@ class Page:
 
 
 def build_page(number: int, items: list[Any], *, has_repeated: bool = False) -> Page:
-    """Args:
-    has_repeated: some object of the answer names a field twice.
+    """Separate the rows of a page from its strays.
+
+    Args:
+        has_repeated: some object of the answer names a field twice.
     """
 
     def is_row(item: Any) -> bool:
@@ -75,14 +77,16 @@ def find_value(row: Mapping[str, Any], path: str) -> Any:
 
 
 class KeyCheck:
-    """Finds out on a stream's first page that its key is not one of the API's fields; the shaper judges single rows without one."""
+    """A check that a stream's first page has the primary key's fields. Single rows without a key are rejected later, by the shaper."""
 
     def __init__(self, where: str, keys: tuple[str, ...]) -> None:
         self._where, self._unseen = where, keys
 
     def check(self, rows: list[Row]) -> None:
-        """Raises:
-        SourceError: no row has the column.
+        """Check the first page.
+
+        Raises:
+            SourceError: no row has the column.
         """
         for key in self._unseen:
             if not any(key in row for row in rows):
@@ -96,10 +100,10 @@ class KeyCheck:
 
 
 class ParentRows:
-    """The rows of a parent that a child is asked for: those that hold something in each field of the child's path and params.
+    """The rows of a parent for which a child is requested: those with a value in each field of the child's path and params.
 
     Args:
-        where: of the child, for messages.
+        where: tenant, source and child stream, for messages.
     """
 
     def __init__(self, where: str, parent: str, stream: RestStream) -> None:
@@ -109,7 +113,7 @@ class ParentRows:
         self._skipped = 0
 
     def select(self, rows: list[Row]) -> list[Row]:
-        """Leave out the rows of a page that hold null in a field, or lack it as JSON lacks what is empty.
+        """Leave out the rows of a page that lack a field, or have null in it.
 
         Raises:
             SourceError: no row has the field.
@@ -126,7 +130,7 @@ class ParentRows:
         return selected
 
     def describe_skipped(self) -> str | None:
-        """What to say of the rows that were left out."""
+        """Describe the rows that were left out; None if there are none."""
         if not self._skipped:
             return None
         fields, many = " and ".join(map(repr, self._fields)), self._skipped != 1
@@ -134,16 +138,16 @@ class ParentRows:
 
 
 def get_parent_value(row: Row, field: str) -> Any:
-    """A field of a parent's row; None where it has none."""
+    """The value of a field of a parent's row; None if it has no such field."""
     value = find_value(row, field)
     return None if value is MISSING else value
 
 
 def fill_placeholders(stream: RestStream, row: Row, where: str) -> tuple[str, dict[str, str | int]]:
-    """A child's path and query for one row of its parent, whatever the row holds.
+    """Build a child's path and query for one row of its parent.
 
     Raises:
-        SourceError: the row lacks a field, or holds nothing in it that can be asked for.
+        SourceError: the row lacks a field, or its value cannot be part of a path or query.
     """
 
     def fill(match: re.Match[str], *, is_path: bool) -> str:
@@ -151,11 +155,11 @@ def fill_placeholders(stream: RestStream, row: Row, where: str) -> tuple[str, di
             return f"{{{match[1]}}}"
         parent, field = match[4], match[5]
         value = get_parent_value(row, field)
-        # An empty value would ask for another endpoint, or for all there is.
+        # An empty value would request another endpoint, or all rows.
         if isinstance(value, bool) or not isinstance(value, str | int | float) or str(value) in ({"", ".", ".."} if is_path else {""}):
             part = "a path" if is_path else "a query"
             raise SourceError(
-                f"{where}: a row of {parent} holds nothing in {field!r} that can stand in {part}", remedy=f"choose a field that each row of {parent} has"
+                f"{where}: a row of {parent} has no value in {field!r} that can be part of {part}", remedy=f"choose a field that each row of {parent} has"
             )
         return quote(str(value), safe="") if is_path else str(value)
 

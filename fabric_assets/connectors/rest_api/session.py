@@ -1,7 +1,7 @@
-"""An origin -> an HTTP session that tries again what passes, renews a refused login once, and turns the rest into our errors.
+"""An origin -> an HTTP session that retries temporary failures, renews a refused login once, and turns other failures into our errors.
 
-The login is put into a request as it goes out, where its address is known for certain. Page links, redirects and paths made of row values all end here, and
-none of them can carry the tenant's token elsewhere. No error keeps a request or an answer.
+The login is added when a request is sent, because only then its address is certain. Page links, redirects and paths with row values all pass here, so none
+of them can carry the tenant's token elsewhere. No error keeps a request or an answer.
 """
 
 import random
@@ -23,40 +23,40 @@ from fabric_assets.errors import SourceUnavailable
 from fabric_assets.security.outgoing import Guard, Outgoing, show_url
 
 ATTEMPTS = 5
-# Answers still coming after this are hung up on and asked for again.
+# An answer that takes longer is cut off and requested again.
 ANSWER_SECONDS = 300
-# A server that asks for more patience than this gets it from the step's own retry: a wait holds a place among the running loads.
+# A longer wait is left to the retry of the step, because a waiting load occupies one of the running loads.
 LONGEST_WAIT_SECONDS = 300
 _AGENT = "etl-fabric"
 
 
 class Login:
-    """Nobody's login, and the base of all others."""
+    """The absence of a login, and the base class of all logins."""
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What no message may hold, whatever the server answers."""
+        """Texts that no message may contain, whatever the server answers."""
         return ()
 
     def sign(self, request: PreparedRequest) -> None:
-        """Put the login into a request."""
+        """Add the login to a request."""
 
     def renew(self, refused: PreparedRequest) -> bool:
-        """Get another login in place of the one in a request that was refused with 401; False where there is none to get."""
+        """Get a new login after a request was refused with 401; False if there is no other."""
         return False
 
     def close(self) -> None:
-        """Release what renewing has opened."""
+        """Close what renewing has opened."""
 
 
 @dataclass(frozen=True)
 class HttpPolicy:
-    """What all requests of one load share.
+    """The limits and permissions of all requests of one load.
 
     Args:
-        ends: when, by the monotonic clock, the load has taken too long.
-        others: origins beside the source's own that links and redirects may lead to.
-        report: takes what the reader of a run should know of waits.
+        ends: the time on the monotonic clock at which the load has taken too long.
+        others: origins besides the source's own that links and redirects may lead to.
+        report: is called with the waits that the reader of a run should know of.
     """
 
     ends: float
@@ -72,8 +72,8 @@ class HttpPolicy:
         Args:
             where: tenant, source and stream, for messages.
             url: any URL of the source's own origin.
-            headers: go there and nowhere else, as the login does.
-            written: how the answers are written; default: as JSON says.
+            headers: are sent only to the source's own origin, like the login.
+            written: the format of the answers; default: JSON.
         """
         guard = Guard(where, url=url, others=self.others, allow_private_network=self.allow_private_network)
         return ApiSession(_Adapter(self, where, guard, login, headers or {}, written or AnswerFormat()))
@@ -88,26 +88,26 @@ class ApiSession(Session):
         self.mount("http://", adapter)
         self.mount("https://", adapter)
         self.headers["User-Agent"] = _AGENT
-        # The operator's proxies and ~/.netrc are none of a tenant's requests; an auth of its own keeps requests from looking there.
+        # Tenants' requests must not use the operator's proxies and ~/.netrc; an auth object keeps `requests` from reading the latter.
         self.trust_env = False
         self.auth = _NoAuth()
 
     def rebuild_auth(self, prepared_request: PreparedRequest, response: Response) -> None:
-        """Leave it to the adapter, which signs each hop of a redirect by where it goes."""
+        """Do nothing: the adapter signs each hop of a redirect by its address."""
 
     def send(self, request: PreparedRequest, **kwargs: Any) -> Response:
         try:
             return super().send(request, **kwargs)
         except RequestException as error:
             failure = self._adapter.describe(error, request)
-        # Outside of the handler: an exception remembers the one that it was raised under, and that one holds the request.
+        # Outside of the handler: an exception keeps the one that was being handled, and that one holds the request.
         raise failure.error
 
     def read(self, response: Response) -> Any:
-        """The value in an answer; None without content.
+        """The JSON value of an answer; None without content.
 
         Raises:
-            SourceError: there is no value.
+            SourceError: it has no JSON value.
         """
         return self._adapter.written.read(response, self._adapter.where)
 
@@ -117,7 +117,7 @@ class ApiSession(Session):
         return self._adapter.written.lines
 
     def quote(self, response: Response) -> str:
-        """What the server says, in one short line without secrets."""
+        """Quote the answer's text in one short line, without secrets."""
         return quote_answer(response, self._adapter.login.secrets)
 
 
@@ -127,7 +127,7 @@ class _NoAuth(AuthBase):
 
 
 class _Adapter(BaseAdapter):
-    """Every page and every hop of a redirect passes here."""
+    """The adapter through which every page and every hop of a redirect passes."""
 
     def __init__(self, policy: HttpPolicy, where: str, guard: Guard, login: Login, headers: Mapping[str, str], written: AnswerFormat) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ class _Adapter(BaseAdapter):
     def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
         attempt = 1
         while not isinstance(answer := self._ask(request), Response):
-            # Each load a little different, so that they do not come back all at once.
+            # Random, so that several loads do not retry at the same time.
             wait = answer.wait if answer.wait is not None else 2 ** (attempt - 1) * random.uniform(0.5, 1)  # noqa: S311
             if not answer.passing or attempt == ATTEMPTS or wait > LONGEST_WAIT_SECONDS or time.monotonic() + wait > self._policy.ends:
                 raise answer.error
@@ -196,7 +196,7 @@ def build_timeout_error(where: str) -> SourceUnavailable:
 
 
 def _is_cut_off(response: Response, written: AnswerFormat) -> bool:
-    """Whether an answer begins like a value and does not end like one, though HTTP knows of no fault."""
+    """Whether an answer begins like a value but ends early, although HTTP reports no error."""
     if response.is_redirect:
         return False
     try:

@@ -1,8 +1,7 @@
-"""A rest_api source -> its readers: an endpoint and the loaded ones below it are one pass over its pages.
+"""A rest_api source -> its readers: a root endpoint and the streams below it are read in one pass over its pages.
 
-One pass, so that a parent is read once for itself and all its children. A parent that is not chosen is read but not loaded. Built on dlt's REST client and
-paginators, not on its `rest_api_resources`: it completes logins from dlt's own configuration. It puts row values into paths as they are, and has no place for a
-stream's own errors.
+So a parent is read once, for itself and all its children. A parent that is not chosen is read but not loaded. This module uses dlt's REST client and
+paginators, but not its `rest_api_resources`: that completes logins from dlt's own configuration, does not encode row values in paths, and fails as a whole.
 """
 
 import time
@@ -28,7 +27,7 @@ Memories = Mapping[str, StreamMemory]
 
 
 def open_source(context: SourceContext[RestApiSource]) -> SourceReader:
-    """Open the source for the context's chosen streams; nothing is asked before a group is read.
+    """Open the source for the context's chosen streams. Nothing is requested before a group is read.
 
     Raises:
         ConfigurationError: a secret is missing, or an address is not valid.
@@ -36,7 +35,7 @@ def open_source(context: SourceContext[RestApiSource]) -> SourceReader:
     config = context.config
     ends = time.monotonic() + config.timeout.total_seconds()
     policy = HttpPolicy(ends, others=config.allowed_origins, allow_private_network=config.allow_private_network, report=context.report)
-    # A token's request carries the client's secret: it goes nowhere but to its own address.
+    # The request for a token contains the client's secret, so it may go only to its own address.
     login = build_login(config.auth, context, replace(policy, others=()).open_session)
     api = _Api(context, config, base_url=resolve_url(config.base_url, context, "base_url"), login=login, policy=policy)
     roots: dict[str, list[str]] = {}
@@ -47,9 +46,9 @@ def open_source(context: SourceContext[RestApiSource]) -> SourceReader:
 
 
 def plan_stream(config: RestApiSource, name: str) -> StreamPlan:
-    """Say how a stream's rows are written."""
+    """Plan how a stream's rows are written."""
     stream = config.streams[name]
-    # Should the pages hold a key twice, its newest row wins; a nested field is no column.
+    # If the pages have a key twice, its newest row wins; a nested field is not a column.
     newest = stream.cursor.field if stream.disposition == "merge" and stream.cursor and "." not in stream.cursor.field else None
     reads_all = all(config.streams[each].cursor is None for each in get_lineage(config, name))
     return StreamPlan.declared(name, stream, newest_by=newest, reads_all=reads_all, is_json=True)
@@ -65,7 +64,7 @@ def get_lineage(config: RestApiSource, name: str) -> list[str]:
 
 @dataclass(frozen=True)
 class _Api:
-    """What the groups of one load share."""
+    """The settings and sessions that the groups of one load share."""
 
     context: SourceContext[RestApiSource]
     config: RestApiSource
@@ -75,15 +74,17 @@ class _Api:
     reported: set[str] = field(default_factory=set)
 
     def read(self, root: str, loaded: list[str], memories: Memories) -> Iterator[Batch | StreamFailed]:
-        """Read a root endpoint's pages and, depth first, what is loaded from below its rows."""
+        """Read a root endpoint's pages and, depth first, the streams below its rows."""
         with ExitStack() as stack:
             yield from EndpointPass(self, root, {name: memories[name] for name in loaded}, stack).read()
 
     def open_pages(self, name: str, stack: ExitStack, *, loaded: list[str], is_entity: bool, warn: Callable[[str], None]) -> PageReader:
-        """Args:
-        loaded: the streams that take rows from the endpoint.
-        is_entity: an object that answers is the row.
-        warn: takes warnings for the run's summary.
+        """Open the reader of an endpoint.
+
+        Args:
+            loaded: the streams that get rows from the endpoint.
+            is_entity: an object in the answer is the row itself.
+            warn: is called with warnings for the run's summary.
         """
         stream, where = self.config.streams[name], self.context.describe(name)
         written = AnswerFormat(lines=stream.format == "jsonl", encoding=stream.encoding)
@@ -105,7 +106,7 @@ class _Api:
         )
 
     def _report_list(self, name: str, selector: str, *, is_old: bool) -> None:
-        """Say once that a table of an earlier version goes on with the list in an object that would be the row today."""
+        """Report once that a table of an earlier version keeps reading a list from an object that would be the row today."""
         if is_old and name not in self.reported:
             self.reported.add(name)
             self.context.report(
@@ -115,16 +116,16 @@ class _Api:
 
 
 class EndpointPass:
-    """One pass over a root endpoint. A stream that fails is left out from there on; the others go on.
+    """One pass over a root endpoint. A stream that fails is left out from then on; the others continue.
 
     Args:
-        memories: of the loaded streams; the root itself need not be among them.
+        memories: of the loaded streams, which may not include the root itself.
     """
 
     def __init__(self, api: _Api, root: str, memories: Memories, stack: ExitStack) -> None:
         self._api, self._root, self._memories = api, root, memories
         self._streams = api.config.streams
-        # Each endpoint on the way to a loaded stream, with the loaded ones that take rows from it; parents first.
+        # Each endpoint on the path to a loaded stream -> the loaded streams that get rows from it; parents first.
         self._below: dict[str, list[str]] = {}
         for name in memories:
             for endpoint in get_lineage(api.config, name):
@@ -171,8 +172,8 @@ class EndpointPass:
             highest = yield from self._read_root(cursor, start)
         if self._root in self._filters and (older := self._filters[self._root].older):
             self._api.context.report(
-                f"{self._api.context.describe(self._root)}: rows left out for they stand before the last load's highest {declared.field!r}: {older};"
-                " an append takes them for loaded; where rows come late, use merge with a lag"
+                f"{self._api.context.describe(self._root)}: rows left out because they come before the last load's highest {declared.field!r}: {older};"
+                " an append assumes that they are loaded; if rows arrive late, use merge with a lag"
             )
         for name, memory in self._memories.items():
             cursor.move(memory, start=start, highest=highest)
@@ -180,7 +181,7 @@ class EndpointPass:
                 self._api.context.report(f"{self._api.context.describe(name)}: the cursor field {declared.field!r} has come to {ahead}")
 
     def _read_root(self, cursor: RestCursorReader | None, start: Position | None) -> Generator[Batch | StreamFailed, None, Position | None]:
-        """Read all pages from a position on; gives the highest cursor value among them."""
+        """Read all pages from a position on; return their highest cursor value."""
         stream, highest = self._streams[self._root], None
         query = stream.get_query()
         if stream.cursor and start is not None:
@@ -194,7 +195,7 @@ class EndpointPass:
         return highest
 
     def _begin_again(self, names: list[str], field: str, highest: Position | None) -> Iterator[StreamFailed]:
-        """Tell of an API that was set back; what it holds is merged anew, but an append cannot tell which of it is new."""
+        """Report that an API's data were set back. Merged streams are read again; an append fails, because it cannot tell which rows are new."""
         what = f"{self._api.context.describe(self._root)}: the cursor field {field!r} went back to {highest}: the API's data look restored"
         appended = [name for name in names if self._streams[name].disposition == "append"]
         yield from self._fail(
@@ -205,7 +206,7 @@ class EndpointPass:
             self._api.context.report(f"{what}; all of its rows are read again")
 
     def _read_page(self, name: str, page: Page, origin: str) -> Iterator[Batch | StreamFailed]:
-        """Give a page's own rows, then all that hangs below them."""
+        """Yield a page's own rows, then those of the streams below them."""
         if name in self._filters and name not in self._failed:
             try:
                 kept = self._filters[name].keep(page.rows) if page.rows else []
@@ -213,7 +214,7 @@ class EndpointPass:
                 yield from self._fail([name], error)
             else:
                 if kept or page.strays:
-                    # What an earlier load brought is gone from the page, and with it the numbers of the others.
+                    # Rows of an earlier load were dropped from the page, so the numbers of the others are not known.
                     is_whole = len(kept) == len(page.rows) and not page.strays
                     yield Batch(name, kept, origin=origin, first_row=1 if is_whole else None, rejects=page.reject_strays(origin), has_fixed_positions=False)
         for child in self._readers:
@@ -238,7 +239,7 @@ class EndpointPass:
                 return
 
     def _is_entity(self, name: str) -> bool:
-        """Whether an object that answers is the row; tables of earlier versions hold the first list in it, and go on so."""
+        """Whether an object in the answer is the row itself. Tables of earlier versions hold the rows of the first list in it, and keep doing so."""
         stream = self._streams[name]
         if stream.data is not None or not stream.asks_for_one():
             return False
@@ -248,7 +249,7 @@ class EndpointPass:
         return not older
 
     def _warn(self, endpoint: str, message: str) -> None:
-        """Warn once of what concerns an endpoint, in all streams that are loaded from it or from below it."""
+        """Add a warning about an endpoint, once, to all streams that are loaded from it or from below it."""
         for name in self._below[endpoint]:
             said = message if name == endpoint else f"{endpoint}: {message}"
             if said not in self._memories[name].warnings:
@@ -258,7 +259,7 @@ class EndpointPass:
         return self._failed.issuperset(self._below[endpoint])
 
     def _fail_below(self, endpoint: str, error: FabricError) -> Iterator[StreamFailed]:
-        """Let the streams fail that are read from an endpoint's rows; its whole error is said once, by its own stream where that is loaded."""
+        """Fail the streams below an endpoint. The endpoint's own stream, if it is loaded, reports the whole error."""
         for name in self._below[endpoint]:
             if name != endpoint:
                 what = f"{self._api.context.describe(name)}: not loaded, because its parent {endpoint} failed"
@@ -273,27 +274,27 @@ class EndpointPass:
 
 
 class RowFilter:
-    """Looks at one stream's rows before they are loaded."""
+    """A filter of one stream's rows: checks the key, and drops the rows that an earlier load brought."""
 
     def __init__(self, where: str, stream: RestStream, memory: StreamMemory) -> None:
         keys = stream.primary_key or ()
         self._keys = KeyCheck(where, keys)
         self._boundary = CursorBoundary(where, stream.cursor, memory=memory, keys=keys) if stream.cursor and stream.disposition == "append" else None
         if self._boundary is None:
-            # That of an append that it was before would be out of date should it become one again.
+            # The boundary of an earlier append would be out of date if the stream became one again.
             memory.state.pop("border", None)
 
     @property
     def older(self) -> int:
-        """Rows that an append left out as older than its last load."""
+        """The number of rows that an append left out as older than its last load."""
         return self._boundary.older if self._boundary else 0
 
     def keep(self, rows: list[Row]) -> list[Row]:
-        """Drop what an earlier load brought.
+        """Drop the rows that an earlier load brought.
 
         Raises:
             SourceError: no row has the key.
-            DataError: nobody can tell whether a row is new.
+            DataError: whether a row is new is not known.
         """
         self._keys.check(rows)
         return self._boundary.keep_new(rows) if self._boundary else rows

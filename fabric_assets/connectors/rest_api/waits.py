@@ -1,6 +1,6 @@
 """The waits of one stream's requests -> a few lines for the reader of a run.
 
-The first is said as it begins. An API that is asked too often makes hundreds of them: the others are counted, and said once a minute and at the end.
+The first wait is reported when it begins. An API with a rate limit causes hundreds of them, so the others are counted, and reported once a minute and at the end.
 """
 
 import time
@@ -15,17 +15,17 @@ from fabric_assets.masking import mask
 from fabric_assets.security.outgoing import show_url
 
 _QUIET_SECONDS = 60
-# Longer ones are worth a line of their own.
+# A longer wait gets a line of its own.
 _LONG_SECONDS = 30
 _SHOWN = 120
 
 
 class WaitLog:
-    """Counts waits, for one thread.
+    """A counter of waits, for one thread.
 
     Args:
-        where: tenant, source and stream.
-        report: takes a line.
+        where: tenant, source and stream, for messages.
+        report: is called with each line.
     """
 
     def __init__(self, where: str, report: Callable[[str], None]) -> None:
@@ -50,7 +50,7 @@ class WaitLog:
             self.flush()
 
     def flush(self) -> None:
-        """Say how many waits there were since the last line."""
+        """Report the number of waits since the last line."""
         if not self._waiting:
             return
         number = self._waiting.total()

@@ -318,7 +318,7 @@ def test_several_fields_of_one_parent_and_texts_with_braces(api: Api) -> None:
 def test_a_value_that_would_ask_for_everything_is_refused(api: Api, value: Any) -> None:
     api.serve("/v1/posts", [{"id": value}])
     reading = read(COMMENTS, base_url=api.url)
-    assert "stream comments: a row of posts holds nothing in 'id' that can stand in a query" in str(reading.failures["comments"])
+    assert "stream comments: a row of posts has no value in 'id' that can be part of a query" in str(reading.failures["comments"])
     assert api.get_paths() == ["/v1/posts"]
 
 

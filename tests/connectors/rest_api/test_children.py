@@ -66,7 +66,7 @@ def test_a_parents_value_stays_one_segment_of_the_path(api: Api, warehouse: Ware
 @pytest.mark.parametrize("value", ["", ".", "..", True, {"a": 1}, [1]])
 def test_a_parents_value_that_can_be_no_segment_is_refused(api: Api, warehouse: Warehouse, value: Any) -> None:
     api.serve("/v1/orders", [{"id": value}])
-    with pytest.raises(SourceError, match="stream items: a row of orders holds nothing in 'id' that can stand in a path"):
+    with pytest.raises(SourceError, match="stream items: a row of orders has no value in 'id' that can be part of a path"):
         warehouse.load({"orders": ORDERS, "items": ITEMS}, "items")
 
 

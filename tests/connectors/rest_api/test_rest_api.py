@@ -381,7 +381,7 @@ def test_a_total_that_is_not_there_is_told_without_the_answers_rows(api: Api, wa
 
 def test_a_link_that_is_no_text_is_told(api: Api, warehouse: Warehouse) -> None:
     api.serve("/v1/contacts", {"data": ROWS, "next": 5})
-    with pytest.raises(SourceError, match="the link to the next page is no text"):
+    with pytest.raises(SourceError, match="the link to the next page is not a text"):
         load_contacts(warehouse, {"paginator": {"type": "json_link", "next": "next"}})
 
 
