@@ -1,7 +1,7 @@
-"""What a connector is given to open a source: the declared config, and a way to resolve its secrets.
+"""What a connector needs to open a source: the declared config, and a way to resolve its secrets.
 
-Every connector module offers `open_source(context) -> SourceReader`; the secret store stays behind `resolve`, so that a
-connector reads secrets only while an op runs, and only the ones that its own config references.
+Every connector module offers `open_source(context) -> SourceReader`. Secrets are read by `resolve` alone, so a connector reads them
+only while a load runs, and only those that its own config references.
 """
 
 from collections.abc import Callable
@@ -12,13 +12,13 @@ from fabric_assets.config.base import SecretRef
 from fabric_assets.config.sources.models import SourceConfig
 from fabric_assets.settings import Settings
 
-# Of the connector: it needs no look at what it is given.
+# The config of the connector's own type, so that it need not check the type.
 ConfigT_co = TypeVar("ConfigT_co", bound=SourceConfig, covariant=True)
 
 
 @dataclass(frozen=True)
 class SourceContext(Generic[ConfigT_co]):
-    """One load of one source.
+    """The context of one load of one source.
 
     Args:
         tenant: the tenant's name.
@@ -26,7 +26,7 @@ class SourceContext(Generic[ConfigT_co]):
         streams: the chosen streams, all of them declared in `config`.
         full_refresh: forget cursors and remembered files of these streams.
         loaded_before: streams that an earlier try of the same run has loaded.
-        report: takes progress and what else a reader of the run should know, line by line.
+        report: is called with each line of progress and of notes for the reader of the run.
     """
 
     tenant: str
@@ -42,10 +42,10 @@ class SourceContext(Generic[ConfigT_co]):
         """Read a secret's value.
 
         Args:
-            hidden: False for an address without credentials, which messages are to name.
+            hidden: False for an address without credentials, which messages may show.
 
         Raises:
-            SecretError: it points at nothing.
+            SecretError: the secret does not exist.
         """
         from fabric_assets.security.secrets import resolve_secret
 

@@ -1,10 +1,9 @@
 """A stream's `cursor:` -> where to begin reading, which rows are new, and what to remember for the next load.
 
-Kept in the stream's state, which commits with the rows. Not `dlt.sources.incremental`, for three cases in which that one
-loses a row: a row of a merged stream that changes twice within one cursor value, an equal row that arrives later in an
-appended stream, and a NULL cursor. Reading begins AT the last value: merging makes its rows harmless to read again, and for
-append the rows already loaded at that value are remembered, each with its number of copies. Where the state is lost, the
-warehouse's own rows say the same.
+The position is kept in the stream's state, which commits with the rows. `dlt.sources.incremental` is not used, because it loses rows
+in three cases: a merged row that changes twice within one cursor value, an equal row that arrives later in an appended stream, and a
+NULL cursor. Reading begins AT the last value. A merge can read its rows again; an append remembers the rows already loaded at that
+value, each with its number of copies. If the state is lost, it is rebuilt from the warehouse's rows.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -33,15 +32,16 @@ MAX_TIES = 200_000
 
 
 class Cursor:
-    """One load's way through a stream.
+    """The cursor of one load of a stream: filters its rows, and keeps the position.
 
     Args:
         kind: the cursor column's Arrow type.
         append: rows are appended, so those at the boundary must not be loaded twice.
-        key: the primary key; tells equal rows apart in an append. Empty: the whole row does.
-        columns: all that are read.
-        memory: its state is changed by `commit` alone.
-        proof: looks at the values; None where the YAML vouches for them.
+        key: the primary key, which identifies a row in an append; empty: the whole row identifies it.
+        columns: all columns that are read.
+        memory: only `commit` changes its state.
+        where: tenant, source and stream, for messages.
+        proof: checks the values; None if the YAML declares `trust`.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Cursor:
         self._proof = proof
         self._check_lag(config.lag)
         self._last: Any = None
-        # Copies of rows at the highest value so far; and those of earlier loads that this one has still to meet again.
+        # The number of copies of each row at the highest value so far. `_seen` are those of earlier loads that have not come again yet.
         self._ties: Counter[str] = Counter()
         self._tie_columns: tuple[str, ...] = ()
         if "value" in memory.state:
@@ -77,20 +77,20 @@ class Cursor:
         if proof is not None:
             proof.begin(self._last)
         self._highest, self._seen, self._met = self._last, Counter(self._ties), False
-        # Whether rows from before the start come as well, because no earlier load could see them.
+        # Whether the load also reads rows from before the start, because no earlier load could see them.
         self.reads_late = False
         self._note_start()
 
     @property
     def may_have_gone_back(self) -> bool:
-        """Whether not even the row that an earlier load ended with has come again."""
+        """Whether not even the last row of the earlier load has come again."""
         return self._last is not None and not self._met
 
     def filter(self, table: pa.Table) -> pa.Table:
-        """Keep the rows that are new, and note how far they come.
+        """Keep the new rows, and note their highest value.
 
         Raises:
-            DataError: a row of an append without a usable cursor, with no way to tell whether it was loaded before.
+            DataError: a row of an append has no usable cursor, so whether it was loaded before is not known.
         """
         column = table[self._field]
         if column.type != self._kind:
@@ -105,7 +105,7 @@ class Cursor:
         if self._append and useless:
             raise DataError(
                 f"{self._where}: {useless} rows have no {self._field}, so an append cannot tell whether it has loaded them before",
-                remedy=f"use merge with a primary_key, which takes them in each load, or leave them out on purpose: where: {self._field} is not null",
+                remedy=f"use merge with a primary_key, which reads them in each load, or leave them out on purpose: where: {self._field} is not null",
             )
         start = self._parse_initial(self._config.initial) if self.reads_late else self.start
         if start is not None:
@@ -114,7 +114,7 @@ class Cursor:
             if pc.sum(keep).as_py() != table.num_rows:
                 table, usable = table.filter(keep), pc.filter(usable, keep)
         known = table if not useless else table.filter(usable)
-        # Rows of the lag alone do not show that the source still has the newest one.
+        # Rows within the lag alone do not show that the source still has the newest one.
         self._met = self._met or (self._last is not None and known.num_rows > 0 and pc.max(known[self._field]).as_py() >= self._last)
         if self._append and self._last is not None and self._seen:
             table = known = self._drop_seen(table)
@@ -124,15 +124,15 @@ class Cursor:
         return table
 
     def find_highest(self, table: pa.Table) -> Any:
-        """The highest usable value of a table; None without one."""
+        """The highest usable value of a table; None if it has none."""
         column = split(table[self._field])[0]
         return pc.max(pc.filter(column, find_usable(column))).as_py()
 
     def begin_again(self, highest: Any, *, context: SourceContext) -> bool:
-        """Compare the source's highest value with the one known; whether it went back, and all is to be read again.
+        """Whether the source's highest value went back, so that all rows must be read again.
 
         Args:
-            highest: at the source now; None where it holds no rows, which says nothing. Nor do those before `initial`.
+            highest: at the source now. None (no rows), or a value before `initial`, does not count as going back.
 
         Raises:
             DataError: it went back in an append, which cannot tell which of the rows it has loaded.
@@ -151,10 +151,10 @@ class Cursor:
         return True
 
     def commit(self, *, context: SourceContext) -> None:
-        """Remember how far the load came; the next one begins there.
+        """Save the load's position, where the next load begins.
 
         Raises:
-            DataError: the cursor's order is not that of its rows' age.
+            DataError: the cursor does not grow with the age of its rows.
         """
         if self._proof is not None:
             self._proof.finish()
@@ -179,7 +179,7 @@ class Cursor:
         self._memory.window.start = None if self.start is None else encode(self.start)
 
     def _restore(self, state: dict[str, Any], columns: Sequence[str]) -> None:
-        """Take up where the last load's state ends."""
+        """Continue from the state of the last load."""
         if state.get("field", self._field) != self._field:
             if self._append:
                 raise DataError(
@@ -190,14 +190,14 @@ class Cursor:
         if not can_follow(state["kind"], self._kind):
             raise self._build_kind_error(state["kind"])
         if self._append and "ties" not in state:
-            # The stream was merged until now, and a merge remembers none.
+            # The stream was merged until now, and a merge remembers no rows.
             self._rebuild(columns)
             return
         self._last = decode(state["value"], self._kind)
         self._ties, self._tie_columns = Counter(state.get("ties", {})), tuple(state.get("tie_columns", ()))
 
     def _rebuild(self, columns: Sequence[str]) -> None:
-        """Take up where the warehouse's rows end: the state is lost, or the cursor is new."""
+        """Continue from the warehouse's rows: the state is lost, or the cursor is new."""
         highest = self._memory.get_highest(self._field)
         if highest is None:
             return
@@ -218,14 +218,14 @@ class Cursor:
             self._highest, self._ties, self._tie_columns = highest, Counter(), ()
         elif highest < self._highest:
             return
-        # More of them are refused in the end, and need not be counted.
+        # More than MAX_TIES are refused by `commit`, and need not be counted.
         if self._append and self._ties.total() <= MAX_TIES:
             at_highest = table.filter(pc.equal(table[self._field], pa.scalar(highest, self._kind)))
             self._tie_columns = self._tie_columns or self._key or tuple(table.schema.names)
             self._ties.update(digest_rows(at_highest, self._tie_columns))
 
     def _drop_seen(self, table: pa.Table) -> pa.Table:
-        """Leave out the copies of boundary rows that an earlier load has brought."""
+        """Leave out the rows at the boundary that an earlier load has brought."""
         boundary = pc.equal(table[self._field], pa.scalar(self._last, self._kind))
         at_boundary = table.filter(boundary)
         if not at_boundary.num_rows:
@@ -233,7 +233,7 @@ class Cursor:
         missing = [name for name in self._tie_columns if name not in table.schema.names]
         if missing:
             raise DataError(
-                f"{self._where}: column {missing[0]} is gone, and by it an append knew which rows of the newest {self._field} it had loaded",
+                f"{self._where}: column {missing[0]} is gone, by which an append identified the rows of the newest {self._field} that it has loaded",
                 remedy="declare a primary_key, or load the stream anew with --full-refresh",
             )
         keep = []
@@ -244,7 +244,7 @@ class Cursor:
         return pa.concat_tables([table.filter(pc.invert(boundary)), fresh])
 
     def _drop_known(self, table: pa.Table) -> pa.Table:
-        """Leave out the rows from before the boundary that the warehouse has: an append knows a row's version by its key and its cursor value."""
+        """Leave out rows below the boundary that the warehouse has; key and cursor value identify a row's version."""
         older = pc.less(table[self._field], pa.scalar(self._last, self._kind))
         rows = table.filter(older)
         if not rows.num_rows:
@@ -253,7 +253,7 @@ class Cursor:
         return pa.concat_tables([table.filter(pc.invert(older)), rows.filter(pc.invert(self._memory.find_known(rows.select(names))))])
 
     def _check_lag(self, lag: timedelta | int | None) -> None:
-        """Refuse a lag that does not go with the cursor's type at the first load, not at the first one that needs it."""
+        """Refuse a lag that does not match the cursor's type, at the first load already."""
         if lag is None:
             return
         what = f"{self._where}: the cursor {self._field} has the type {self._kind}"

@@ -1,8 +1,8 @@
-"""What says that a cursor's order is that of its rows' age, and what says that it is not.
+"""Checks whether the values of a cursor grow with the age of its rows.
 
-New rows must be higher than those that a load has met. A flag, an enum or a word says nothing of that: rows with a value that comes
-before the highest one would never be loaded. Texts are compared letter by letter, which is their age for dates, times and numbers
-with leading zeros alone.
+New rows must have higher values than those that are loaded. A flag, an enum or a word does not grow with time: rows whose value comes
+before the highest one would never be loaded. Texts are compared letter by letter. That is the order of their age only for dates, times
+and numbers with leading zeros.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 from fabric_assets.errors import DataError
 from fabric_assets.rows import arrow_types
 
-# From so many rows on, fewer than one value for so many of them is few: a category, which new rows share with old ones.
+# From 20 rows on, a column with at most one value per 20 rows is a category, whose values new rows share with old ones.
 _ENOUGH_ROWS, _ROWS_PER_VALUE = 20, 20
-# Past it a column has many values, however many rows there are.
+# With more values than this a column is not a category, however many rows there are.
 _MANY_VALUES = 1_000
 _SHOWN = 40
 _DATE = r"\d{4}(-\d{2}(-\d{2})?|/\d{2}(/\d{2})?|\.\d{2}(\.\d{2})?|-W\d{2}(-\d)?|-\d{3}|-Q[1-4])"
@@ -37,10 +37,10 @@ _NUMBER = r"^\d+(\.\d+)? *$"
 
 @dataclass
 class _Texts:
-    """What the texts of one load have shown.
+    """Facts about the texts of one load.
 
     Args:
-        width: digits before the point that all numbers have; None before the first one.
+        width: the digits before the point that all numbers have; None before the first number.
         is_padded: one of them begins with a zero, or all are days such as 20240131.
         zones: of times with a date, as they are written.
     """
@@ -51,12 +51,12 @@ class _Texts:
 
 
 class CursorProof:
-    """Looks at a cursor's values while a load reads them.
+    """A check of a cursor's values while a load reads them.
 
     Args:
-        is_new: nothing of the stream was loaded before, so that a load may be refused.
+        is_new: the stream has never been loaded, so its load may be refused.
         where: tenant, source and stream, for messages.
-        warnings: takes what does not end the load.
+        warnings: collects the findings that do not end the load.
     """
 
     def __init__(self, field: str, kind: pa.DataType, *, is_new: bool, where: str, warnings: list[str]) -> None:
@@ -64,11 +64,11 @@ class CursorProof:
         self._texts = _Texts()
         self._is_warned = False
         self._rows = 0
-        # Of the first load; None where there is nothing to count.
+        # The values of the first load; None if there is nothing to count.
         self._values: set[Any] | None = None
 
     def begin(self, last: Any) -> None:
-        """Take note of where earlier loads came to; None in the first one."""
+        """Note the position of earlier loads; None in the first load."""
         if last is None and self._kind != arrow_types.TEXT and not pa.types.is_temporal(self._kind):
             self._values = set()
         elif is_number(last):
@@ -78,15 +78,15 @@ class CursorProof:
         """Refuse a cursor because of its column's type.
 
         Raises:
-            DataError: nothing was loaded by it yet.
+            DataError: the stream is new.
         """
         self._object(f"has the type {declared}, whose values do not grow with time")
 
     def check(self, column: pa.ChunkedArray) -> None:
-        """Look at a batch's values.
+        """Check a batch's values.
 
         Raises:
-            DataError: the texts are not in the order of their age, and nothing was loaded by them yet.
+            DataError: the order of the texts is not that of their age, and the stream is new.
         """
         if self._is_warned:
             return
@@ -98,7 +98,7 @@ class CursorProof:
             self._values = None if len(values) > _MANY_VALUES else self._values | set(values.to_pylist())
 
     def finish(self) -> None:
-        """Judge all of the load's values.
+        """Check all values of the load together.
 
         Raises:
             DataError: as `check`.
@@ -109,8 +109,8 @@ class CursorProof:
             self._object("holds numbers as text, none of which begins with a zero: with one digit more, a new one looks old")
         elif self._values is not None and self._rows >= _ENOUGH_ROWS and len(self._values) * _ROWS_PER_VALUE <= self._rows:
             self._warnings.append(
-                f"the cursor {self._field} has {_count(len(self._values), 'value')} in {self._rows:,} rows. New rows with a lower value are never loaded: "
-                "choose a column that grows with each row, such as a number or a time of the last change"
+                f"the cursor {self._field} has {_count(len(self._values), 'value')} in {self._rows:,} rows. New rows with a lower value are never loaded. "
+                "Choose a column that grows with each row, such as a number or a time of the last change"
             )
 
     def _check_texts(self, column: pa.ChunkedArray) -> None:

@@ -1,4 +1,4 @@
-"""A cursor's values: which can be compared and remembered, how they are written, and which of them cannot be right."""
+"""A cursor's values: which ones can be compared and remembered, how they are written, and which ones lie in the future."""
 
 # pyright: reportAttributeAccessIssue=false
 # pyarrow.compute makes its functions while it is imported, where no type checker sees them.
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from fabric_assets.rows import arrow_types
 
-# What Python's datetime and date can hold; beyond it a cursor is of no use (Postgres's infinity is such a value).
+# The range of Python's datetime and date. A value beyond it, such as Postgres's infinity, is not usable.
 _TIMESTAMPS = (-62_135_596_800_000_000, 253_402_300_799_999_999)
 _DAYS = (-719_162, 2_932_896)
 
@@ -26,7 +26,7 @@ def decode(text: str, kind: pa.DataType) -> Any:
     """Read a cursor value.
 
     Raises:
-        ValueError, InvalidOperation: the text is none of that type.
+        ValueError, InvalidOperation: the text is not of that type.
     """
     if pa.types.is_timestamp(kind):
         value = datetime.fromisoformat(text)
@@ -53,7 +53,7 @@ def is_ordered(kind: pa.DataType) -> bool:
 
 
 def can_follow(before: str, now: pa.DataType) -> bool:
-    """Whether a value of the earlier type reads as one of this: the same, or a number grown wider."""
+    """Whether a value of the earlier type can be read as this type: the same type, or a wider number."""
     return before == str(now) or (pa.types.is_decimal(now) and (before == str(arrow_types.BIGINT) or before.startswith("decimal")))
 
 
@@ -70,9 +70,9 @@ def find_usable(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def describe_if_ahead(value: Any) -> str | None:
-    """Say of a day or moment later than tomorrow, which may be today in another zone, what it does to a cursor; None of any other value."""
+    """Describe what a cursor value in the future does; None for other values. Tomorrow may be today in another zone."""
     day = value.date() if isinstance(value, datetime) else value
     if not isinstance(day, date) or day <= (datetime.now(UTC) + timedelta(days=1)).date():
         return None
     remedy = "correct it at the source, or leave its row out, then load with --full-refresh"
-    return f"{encode(value)}, which has yet to come: until then no row before it is loaded; {remedy}"
+    return f"{encode(value)}, which lies in the future: until then no row with an earlier value is loaded; {remedy}"

@@ -1,6 +1,6 @@
-"""A folder of this machine that a tenant's YAML leads to -> whether its loads may read what lies there.
+"""A folder of this machine that a tenant's YAML leads to -> whether its loads may read it.
 
-Asked of the folder of every file, links followed, and not of the declared one alone: a pattern leads from a harmless folder into any below it.
+The folder of every file is checked, with links followed, not only the declared one: a pattern may lead from a harmless folder into any below it.
 """
 
 from functools import cached_property
@@ -16,7 +16,7 @@ _MACHINE = tuple(map(Path, naming.MACHINE_FOLDERS))
 
 
 class LocalPaths:
-    """What one tenant may read of this machine."""
+    """The folders of this machine that one tenant may read."""
 
     def __init__(self, context: SourceContext) -> None:
         self._context = context
@@ -31,12 +31,12 @@ class LocalPaths:
         return OtherFolders(self._context)
 
     def check(self, folder: Path, shown: object = "", *, below: bool = True) -> None:
-        """Pass a folder and what lies directly in it.
+        """Check that a tenant may read a folder and the files directly in it.
 
         Args:
             folder: resolved.
-            shown: how the reader knows it.
-            below: the reader goes into its folders too; one that opens a single file there does not.
+            shown: the path as the user knows it.
+            below: whether the folders below it are read too.
 
         Raises:
             ConfigurationError: no load of this tenant may read there.

@@ -1,6 +1,6 @@
-"""The folders that tenants' YAML declares -> whether one of them is another source's under another name: a link, a mount, a name in other letters.
+"""The folders that tenants' YAML declares -> whether one of them is another source's folder under another name: a link, a mount, another spelling.
 
-Compared as they are when a load reads, by device and inode; names alone are compared when tenants are loaded.
+Folders are compared by device and inode when a load reads. When tenants are loaded, only names are compared.
 """
 
 import os
@@ -40,7 +40,7 @@ class Declared:
 
 
 class OtherFolders:
-    """What other sources declare, as far as the source of a load must keep away from it."""
+    """The folders of other sources that the source of a load must not use."""
 
     def __init__(self, context: SourceContext) -> None:
         self._context = context
@@ -48,11 +48,11 @@ class OtherFolders:
         self._others = [(each, Path(os.path.realpath(self._data_dir / each.path))) for each in self._list_others()]
 
     def find(self, folder: Path, *, below: bool) -> tuple[str, Declared] | None:
-        """How the folder stands to another source's, and whose that is; None where it is nobody else's.
+        """How the folder relates to another source's folder (is, lies in, holds), and which one; None if it is free.
 
         Args:
             folder: resolved.
-            below: another source's folder must not lie in it either.
+            below: whether another source's folder below it counts too.
         """
         around, own = _get_ids(folder), _get_id(folder)
         for each, other in self._others:
@@ -63,9 +63,9 @@ class OtherFolders:
         return None
 
     def _list_others(self) -> Iterator[Declared]:
-        """Folders that are read alone may be shared. What is dropped for another source is not read, and nothing is taken away from another's folder.
+        """Yield the folders of other sources that matter: a source must not read another's inbox, and must not move files out of another's folder.
 
-        By names alone it is the reader that was refused already, so an inbox goes on; nobody loads from a folder of the machine.
+        Folders that are only read may be shared. Folders whose names overlap are refused when tenants are loaded. Nobody loads from the machine's folders.
         """
         takes, declared = self._context.config.type == "csv_import", list_declared(self._context.settings)
         path = getattr(self._context.config, "path", None)
@@ -81,7 +81,7 @@ class OtherFolders:
 
 
 def list_declared(settings: Settings) -> tuple[Declared, ...]:
-    """The folders of this machine that tenants' sources declare, whoever serves the tenants."""
+    """The folders of this machine that the sources of all tenants declare, also of tenants that another process serves."""
     files = [*settings.tenants_dir.glob("*.y*ml"), *(settings.tenants_dir / TEMPLATES).glob("*.y*ml")]
     state = tuple(sorted((str(file), *_get_state(file)) for file in files))
     return _read(settings, state) if state else ()
@@ -104,7 +104,7 @@ def _list(settings: Settings) -> Iterator[Declared]:
     tenants = get_tenant_files(settings.tenants_dir).paths
     for name in tenants:
         yield Declared(name, "", str(naming.inbox_dir(settings.data_dir.resolve(), name)), is_inbox=True)
-    # Most fleets load from databases and APIs: there, no YAML is read a second time.
+    # Without a source of files, which is the usual case, no YAML is read a second time.
     if any(kind in read_text(file) for file in settings.tenants_dir.rglob("*.y*ml") for kind in _KINDS):
         for names in load_tenant_names(settings):
             for folders, is_inbox in ((names.inboxes, True), (names.folders, False)):
@@ -123,5 +123,5 @@ def _get_id(folder: Path) -> _Id | None:
 
 
 def _get_ids(folder: Path) -> set[_Id]:
-    """Of a folder and all around it."""
+    """The ids of a folder and of all folders that contain it."""
     return {found for each in (folder, *folder.parents) if (found := _get_id(each)) is not None}

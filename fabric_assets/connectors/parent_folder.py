@@ -1,6 +1,6 @@
-"""The folder that a file lies in, as a descriptor: what is done by its means is done in that folder, whatever takes the place of its name meanwhile.
+"""The folder of a file, as a descriptor. Calls with it act on that folder, even if something else gets its name meanwhile.
 
-A path is looked up anew by each call. Anyone who drops files could lay a link in a folder's place between the check of a path and its use.
+A path is looked up again by each call. Anyone who drops files could replace a folder by a link between the check of a path and its use.
 """
 
 import errno
@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
-# Where there is a flag for it, a folder on the way need not be readable.
+# With O_PATH, where it exists, a folder on the path need not be readable.
 _FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextmanager
 def open_parent(root: Path, name: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
-    """Open the folder of a file; gives its descriptor, for the `dir_fd` of calls, and the file's own name.
+    """Open the folder of a file; yield its descriptor, for the `dir_fd` of calls, and the file's own name.
 
     Args:
         root: resolved.
@@ -23,7 +23,7 @@ def open_parent(root: Path, name: str, *, make: bool = False) -> Iterator[tuple[
         make: make folders that are missing below the root.
 
     Raises:
-        OSError: a folder on the way is missing, or is a link.
+        OSError: a folder on the path is missing, or is a link.
     """
     path = PurePosixPath(name)
     descriptor = _open_way(root, path.parent, make=make)
@@ -34,7 +34,7 @@ def open_parent(root: Path, name: str, *, make: bool = False) -> Iterator[tuple[
 
 
 def write_whole(folder: int, name: str, text: str) -> None:
-    """Write a file into a folder that is open, whole or not at all, over what lies there."""
+    """Write a file into an open folder atomically, replacing an existing one."""
     waiting = f".{name}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(waiting, flags, 0o600, dir_fd=folder), "w", encoding="utf-8") as file:

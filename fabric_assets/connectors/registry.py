@@ -36,7 +36,7 @@ def get_connector(source_type: str) -> str:
     """Get the module that reads a source type.
 
     Raises:
-        ConfigurationError: there is none; names the known ones and the nearest.
+        ConfigurationError: the type is unknown; the message names the known types and the nearest one.
     """
     if source_type in CONNECTORS:
         return CONNECTORS[source_type]

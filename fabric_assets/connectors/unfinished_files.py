@@ -33,8 +33,10 @@ _FOLDERS = ("_temporary", ".spark-staging")
 
 
 def is_unfinished(name: str) -> bool:
-    """Args:
-    name: the file's path below the source's path.
+    """Whether a name is that of a file that is still being written.
+
+    Args:
+        name: the file's path below the source's path.
     """
     *folders, last = PurePosixPath(name.lower()).parts or ("",)
     if any(folder.startswith(_FOLDERS) for folder in folders):

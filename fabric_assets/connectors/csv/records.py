@@ -1,7 +1,7 @@
 """Text of a CSV file -> its records, each with its line as an editor counts it, and the lines that are not records.
 
 The grammar is RFC 4180 and what programs write beyond it: one space before a quoted field, spaces after it, and quotes within
-unquoted fields. If text follows a closing quote, every line that the record spans is bad, so that no line inside a quoted field is
+unquoted fields. If text follows a closing quote, every line of the record is bad, so that no line inside a quoted field is
 read as a row. No pattern backtracks into what it has matched, so time is linear in the text. The patterns use atomic groups, because
 Python before 3.11.5 handles possessively repeated groups wrongly (gh-106052).
 """
@@ -116,7 +116,7 @@ class Grammar:
         return None if len(cells) < least else [*cells, *[None] * -beyond]
 
     def _find_bad_end(self, text: str, position: int, *, final: bool) -> tuple[int | None, str, int]:
-        """The end of a bad line, the reason, and the position of its opening quote. The end is None if the text ends within quotes."""
+        """The end of a bad line, the reason, and the position of its opening quote. None for the end if the text ends within quotes."""
         opened = self._open.match(text, position)
         found = opened or self._closed.match(text, position)
         assert found is not None

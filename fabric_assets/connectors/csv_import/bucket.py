@@ -51,7 +51,7 @@ class BucketInbox(Inbox):
         with self._reached():
             if reason is not None:
                 self._bucket.pipe_file(f"{self._base}/{target}{REASON_SUFFIX}", reason.encode())
-            # Copied before it is removed: if the load is killed between the two, the file lies at both paths, and the next load removes it here.
+            # Copied before it is removed. If the load is killed in between, the file lies at both paths, and the next load removes it here.
             if self.holds(name, version):
                 self._bucket.cp_file(f"{self._base}/{name}", f"{self._base}/{target}")
         if self.holds(name, version):

@@ -1,4 +1,4 @@
-"""The form into which every kind of dropped file is read: a header, cells as texts, and the rows that could not be split into cells."""
+"""The form into which each kind of dropped file is read: a header, cells as texts, and rows that could not be split into cells."""
 
 # pyright: reportAttributeAccessIssue=false
 # pyarrow.compute makes its functions while it is imported, where no type checker sees them.

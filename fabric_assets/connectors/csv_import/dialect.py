@@ -1,6 +1,6 @@
 """The beginning of a dropped CSV file, and the columns it should have -> how it is written, and its header.
 
-Delimiter and quote are those under which the header names the most known columns, not the most frequent ones: data may be full of
+Delimiter and quote are those under which the header names the most known columns, not the most frequent ones. Data may be full of
 commas, but a header with the expected names is not an accident. If several remain possible, the file is refused, never guessed.
 """
 

@@ -68,7 +68,7 @@ class PutAway:
         self._context.report(f"{self._context.describe(stream)}: {what}")
 
     def _find_deciding(self, stream: str, key: _Key) -> ImportedFile | None:
-        """The outcome that decides where a file goes; None while a stream whose glob matches it has not finished with it, or is to try it again."""
+        """The outcome that decides where a file goes. None while a stream whose glob matches it has not finished with it, or is to retry it."""
         fates = self._fates[key]
         if not self._find_readers(stream, key[0]) <= fates.keys():
             return None

@@ -1,7 +1,7 @@
 """A `csv_import` source's config -> one group of batches per stream, of the dropped files that no load has finished with.
 
 A file is checked as a whole before its first row is given. It is then loaded, a duplicate of a loaded file, quarantined (somebody must
-look at it), or failed (it could not be read and is tried again later). Its row of `imported_files` commits with its rows; only then
+look at it), or failed (reading is tried again later). Its row of `imported_files` commits with its rows; only then
 is it moved. If the load is killed between the two, the next load finds the file by that row, and moves it.
 """
 
@@ -203,7 +203,7 @@ class _StreamImport:
         return self._current.pop(compose(record.name))
 
     def _load_twin(self, replaced: ImportedFile) -> Iterator[Batch]:
-        """Load a file that was skipped because it had the same bytes as a replaced version, if it is still the newest one of its name."""
+        """Load a file that was skipped for having the bytes of a version that is now replaced, if it is its name's newest."""
         newest = {file.name: file for file in sorted([*self._known, *self._done], key=lambda file: file.modified_at)}
         for file in newest.values():
             if file.status == "duplicate" and file.sha256 == replaced.sha256 and replaced.sha256 not in self._loaded and (found := self._find(file)):

@@ -180,7 +180,7 @@ class CursorBoundary:
             rank = self._sort(value)
             if rank[0] == "text":
                 raise DataError(
-                    f"{self._where}: the cursor field {self._field!r} holds {value!r}, which is not a number or time: the order of other texts is not known,"
+                    f"{self._where}: the cursor field {self._field!r} holds {value!r}, which is not a number or time. Other texts have no known order,"
                     " so an append cannot tell which rows are new",
                     remedy="use merge with a primary_key, or another cursor field",
                 )

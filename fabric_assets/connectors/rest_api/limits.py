@@ -55,7 +55,7 @@ def says_rate_limit(response: Response) -> bool:
 
 
 def _parse_time(value: str, response: Response, *, is_delta: bool = False) -> float | None:
-    """Seconds from now, given a number of seconds, a time since 1970 or a date; None for anything else, and for a time in the past.
+    """Seconds from now, given a number of seconds, a time since 1970 or a date. None for anything else, and for a time in the past.
 
     Args:
         is_delta: a number is always a number of seconds.

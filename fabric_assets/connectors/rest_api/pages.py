@@ -182,7 +182,7 @@ class PageReader:
         moved = "up would be left out" if total < before else "down would come twice"
         raise SourceUnavailable(
             f"{self._where}: the total went from {before} to {total} while the pages were read, so that rows which moved {moved}",
-            remedy="the load tries again later; if it changes all the time, use pages by link or cursor if the API has them, or merge with a primary_key",
+            remedy="the load tries again later. If the total changes all the time, use pages by link or cursor, or merge with a primary_key",
         )
 
     def _check_length(self, rows: list[Any], paginator: Any, total: int | None) -> bool:

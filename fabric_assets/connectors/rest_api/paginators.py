@@ -151,7 +151,7 @@ class Offset(_Counted, OffsetPaginator):
 
 
 class EntityPaginator(BasePaginator):
-    """A paginator for an endpoint of one row: it ends at an object, which is the row itself, and leaves a list to the inner paginator.
+    """A paginator for an endpoint of one row. It ends at an object, which is the row itself, and leaves a list to the inner paginator.
 
     Args:
         inner: None detects it.

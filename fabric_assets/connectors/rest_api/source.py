@@ -1,7 +1,7 @@
 """A rest_api source -> its readers: a root endpoint and the streams below it are read in one pass over its pages.
 
 So a parent is read once, for itself and all its children. A parent that is not chosen is read but not loaded. This module uses dlt's REST client and
-paginators, but not its `rest_api_resources`: that completes logins from dlt's own configuration, does not encode row values in paths, and fails as a whole.
+paginators, but not its `rest_api_resources`. That completes logins from dlt's own configuration, does not encode row values in paths, and fails as a whole.
 """
 
 import time
@@ -110,8 +110,8 @@ class _Api:
         if is_old and name not in self.reported:
             self.reported.add(name)
             self.context.report(
-                f"{self.context.describe(name)}: its rows are the list `{selector}` in each answer, as its table was made by an earlier version;"
-                f" to take the objects themselves, load {name} with --full-refresh; to keep the list, declare `data: {selector}`"
+                f"{self.context.describe(name)}: its rows are the list `{selector}` in each answer, because an earlier version made its table."
+                f" To load the objects themselves, load {name} with --full-refresh; to keep the list, declare `data: {selector}`"
             )
 
 
@@ -172,8 +172,8 @@ class EndpointPass:
             highest = yield from self._read_root(cursor, start)
         if self._root in self._filters and (older := self._filters[self._root].older):
             self._api.context.report(
-                f"{self._api.context.describe(self._root)}: rows left out because they come before the last load's highest {declared.field!r}: {older};"
-                " an append assumes that they are loaded; if rows arrive late, use merge with a lag"
+                f"{self._api.context.describe(self._root)}: rows left out because they come before the last load's highest {declared.field!r}: {older}."
+                " An append assumes that they are loaded; if rows arrive late, use merge with a lag"
             )
         for name, memory in self._memories.items():
             cursor.move(memory, start=start, highest=highest)

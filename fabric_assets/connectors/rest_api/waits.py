@@ -1,6 +1,6 @@
 """The waits of one stream's requests -> a few lines for the reader of a run.
 
-The first wait is reported when it begins. An API with a rate limit causes hundreds of them, so the others are counted, and reported once a minute and at the end.
+The first wait is reported when it begins. An API with a rate limit causes hundreds, so the others are counted, and reported once a minute and at the end.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""Where a cursor begins -> the condition that the source's database reads by: never narrower than the exact comparison in Arrow."""
+"""The start of a cursor -> a SQL condition for the source's database, which never selects fewer rows than the exact comparison in Arrow."""
 
 import sys
 from datetime import UTC, date, datetime, timedelta
@@ -25,12 +25,14 @@ def build_not_null(column: SqlColumn) -> Bound:
 
 
 def build_bound(column: SqlColumn, start: Any, dialect: str, *, any_width: bool = False) -> Bound | None:
-    """Args:
-    start: where the cursor begins; None reads from the beginning.
-    any_width: where it is a number as text, those with another number of digits as well, which are not in its order.
+    """Build the condition of the rows from a start on.
+
+    Args:
+        start: where the cursor begins; None reads from the beginning.
+        any_width: if the start is a number as text, also read those with another number of digits, whose order differs.
 
     Returns:
-        a condition with `{value}` in it, and the value; rows without a usable cursor value meet it as well.
+        a condition that contains `{value}`, and the value; it also selects rows without a usable cursor value.
     """
     if start is None:
         return None
@@ -40,7 +42,7 @@ def build_bound(column: SqlColumn, start: Any, dialect: str, *, any_width: bool 
 
 
 def build_bound_again(column: SqlColumn, start: Any, dialect: str) -> Bound:
-    """The rows from a start on, of which those without a usable value have been read."""
+    """Build the condition of the rows from a start on; rows without a usable value have been read before."""
     return build_not_null(column) if start is None else _build_from(column, start, dialect)
 
 
@@ -49,7 +51,7 @@ def _build_from(column: SqlColumn, start: Any, dialect: str) -> Bound:
 
 
 def _build_before_all(column: SqlColumn, dialect: str) -> str:
-    """What comes before all that a cursor can remember: minus infinity, years before the first, and what some databases take for a date."""
+    """The condition of values below all that a cursor can remember: minus infinity, years before 1, and invalid dates of some databases."""
     kind = get_kind(column)
     if dialect not in _EXACT:
         return ""
@@ -64,7 +66,7 @@ def _build_plain(column: SqlColumn, start: Any, is_text: bool) -> Bound:
 
 def _build_postgres(column: SqlColumn, start: Any, is_text: bool) -> Bound:
     if is_text:
-        # A char(n) loses its padding where it is compared with a text, and the remembered value has it.
+        # A char(n) loses its padding when it is compared with a text, but the remembered value has it.
         return f'{column.sql} collate "C" >= {{value}}', encode(start).rstrip(" ")
     return f"{column.sql.removesuffix('::text')} >= {{value}}::{_POSTGRES_CASTS.get(get_kind(column), 'numeric')}", encode(start)
 

@@ -1,7 +1,7 @@
 """A reflected database column -> how to read it: the SQL expression, and the Arrow type that carries its values.
 
-Types with no counterpart in every warehouse (uuid, inet, interval, enum, array, json) travel as text that the source itself writes. It is readable, exact, and
-castable in a model. What has no text form either is refused by name.
+Types that some warehouse lacks (uuid, inet, interval, enum, array, json) are read as text that the source itself writes. It is readable, exact, and can be cast
+in a model. A type without a text form is refused by name.
 """
 
 from collections.abc import Callable
@@ -27,11 +27,13 @@ UNDECLARED_MISFIT = "{c} = 'NaN' or abs({c}) >= 1e20 or scale({c}) > 18"
 
 @dataclass(frozen=True)
 class SqlColumn:
-    """Args:
-    sql: the expression that reads it, quoted.
-    kind: the carrying type; None where only the values tell (SQLite, numbers of undeclared precision).
-    convert: driver value -> what `kind` takes; None for as it is.
-    beside: the expression that reads what `sql` leaves out, as text.
+    """How to read a column.
+
+    Args:
+        sql: the expression that reads it, quoted.
+        kind: the Arrow type of its values; None if only the values show it (SQLite, numbers of undeclared precision).
+        convert: driver value -> value for `kind`; None for no conversion.
+        beside: the expression that reads, as text, the values that `sql` leaves out.
     """
 
     name: str
@@ -46,7 +48,7 @@ class UnknownType(sa.NullType):
     """A type that SQLAlchemy does not know.
 
     Args:
-        name: the database's.
+        name: the database's name of the type.
     """
 
     def __init__(self, name: str) -> None:
@@ -78,7 +80,7 @@ def build_column(name: str, kind: sa.TypeEngine[Any], *, quoted: str, dialect: s
 
 
 def is_category(declared: Any) -> bool:
-    """Whether a type, as reflected, has few values by its declaration: a flag or an enum."""
+    """Whether a reflected type has few values by declaration: a flag or an enum."""
     if isinstance(declared, str):
         return declared.startswith("ENUM") or declared == "BOOLEAN"
     if type(declared).__name__ == "DOMAIN":
@@ -89,7 +91,7 @@ def is_category(declared: Any) -> bool:
 
 
 def get_kind(column: SqlColumn) -> pa.DataType:
-    """The type that carries a column once it is decided."""
+    """The Arrow type of a column whose type is decided."""
     assert column.kind is not None
     return column.kind
 
@@ -108,12 +110,12 @@ def describe_type(kind: sa.TypeEngine[Any]) -> str:
 
 @cache
 def _get_dialect() -> Dialect:
-    """The one of `str(type)`, which SQLAlchemy makes anew for each type: a third of what it costs to look up a source of 200 tables."""
+    """The dialect of `str(type)`. SQLAlchemy creates one for each type, which is a third of the time to look up 200 tables."""
     return StrCompileDialect()
 
 
 def get_decimal(kind: Any) -> pa.DataType | None:
-    """The exact decimal of a declared precision; None for one undeclared, TEXT for one too wide."""
+    """The exact decimal of a declared precision; None if it is undeclared, TEXT if it is too wide."""
     if kind.precision is None:
         return None
     scale = kind.scale or 0
@@ -187,7 +189,7 @@ def _build_new_postgres(name: str, kind: sa.TypeEngine[Any], quoted: str, declar
 
 
 def _build_postgres_array(name: str, kind: sa.ARRAY[Any], quoted: str, declared: str) -> SqlColumn:
-    """A list; an array of several dimensions is read beside it, as JSON text: Postgres lets each value have its own number of them."""
+    """Plan a list. Postgres lets each value have its own number of dimensions, so arrays of several are read beside it, as JSON text."""
     item: Any = kind.item_type
     while type(item).__name__ == "DOMAIN":
         item = item.data_type
@@ -204,7 +206,7 @@ def _build_postgres_array(name: str, kind: sa.ARRAY[Any], quoted: str, declared:
             # The driver knows no arrays of a domain.
             cast = _ARRAYS.get(values, _AS_TEXTS)
     is_nested = f"array_ndims({quoted}) > 1"
-    # The driver reads no array that begins at another number than 1; a slice of all of it does.
+    # The driver cannot read an array whose first index is not 1; a slice of the whole array begins at 1.
     listed = f"case when {is_nested} then null when array_lower({quoted}, 1) <> 1 then ({quoted})[:]{cast} else {quoted}{cast} end"
     nested = f"case when {is_nested} then to_json({quoted})::text end"
     return SqlColumn(name, listed, declared, pa.list_(values), beside=nested)
@@ -288,7 +290,7 @@ def _as_date(value: Any) -> Any:
 
 
 def _as_time(value: Any) -> Any:
-    """MySQL's TIME is a span of up to 838 hours; a time of day is what warehouses hold."""
+    """Convert MySQL's TIME, a span of up to 838 hours, into a time of day, which is what warehouses have."""
     if not isinstance(value, timedelta):
         return value
     if not timedelta(0) <= value < timedelta(days=1):

@@ -1,6 +1,6 @@
-"""A query that a database refuses -> the error that names the stream's `where`, if that is the reason.
+"""A query that a database refuses -> an error that names the stream's `where`, if that is the reason.
 
-A driver's own words do not say which part of a statement comes from the YAML. So the database is asked once more: for no row, with the condition and
+A driver's message does not say which part of a statement comes from the YAML. So the database gets two more queries for no rows: with the condition, and
 without it.
 """
 
@@ -12,12 +12,12 @@ from fabric_assets.connectors.sql_database.query import Query
 from fabric_assets.errors import SourceError
 
 _SHOWN = 200
-# Postgres and DuckDB quote our statement, with a mark below the spot.
+# Postgres and DuckDB quote our statement, with a caret below the position.
 _QUOTE = re.compile(r"\s*LINE \d+: .*?\^")
 
 
 def explain_refusal(database: Database, query: Query, error: SourceError, *, label: str) -> SourceError:
-    """Give the error of a query that was refused: one about its condition, or the one that it had."""
+    """Return the error of a refused query: one about its condition if that is the reason, else the original one."""
     if query.where is None or database.is_late():
         return error
     nothing = "1 = 0"

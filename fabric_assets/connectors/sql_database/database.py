@@ -1,7 +1,7 @@
 """A `sql_database` source's url -> a database that is asked about tables and columns, and errors in plain words.
 
-The url is changed in two ways only. The driver that ships with us is named where the url names none. Connect and read time-outs are set, so that a network that
-drops packets ends a load instead of hanging it.
+The url is changed in two ways only. If it names no driver, the one that ships with ETL Fabric is added. Connect and read time-outs are set, so that a load
+ends if the network drops packets.
 """
 
 import time
@@ -28,7 +28,7 @@ from fabric_assets.errors import ConfigurationError, FabricError, SourceError, S
 from fabric_assets.security.postgres_login import complete_login, refuse_foreign_logins
 from fabric_assets.suggestions import build_missing_error
 
-# It names neither tenant nor stream; a column of such a type is refused by name, or left out by the YAML.
+# The warning names neither tenant nor stream; a column of such a type is refused by name, or left out by the YAML.
 warnings.filterwarnings("ignore", "Did not recognize type", SAWarning)
 
 CONNECT_TIMEOUT_SECONDS = 15
@@ -51,9 +51,9 @@ class Database:
 
     Args:
         label: tenant and source, for messages.
-        connections: how many are open at a time.
+        connections: the most that are open at a time.
         started: on the monotonic clock; the time-out counts from here.
-        idle: connections of a reader's own that another stream may go on with; making one costs more than reading a small table.
+        idle: a reader's own connections, which another stream may use; opening one costs more than reading a small table.
     """
 
     url: URL
@@ -87,13 +87,13 @@ class Database:
             dialect: Any = engine.dialect
             dialect.ischema_names = {"inet4": sqla.String, "inet6": sqla.String, **dialect.ischema_names}
         if self.dialect == "sqlite":
-            # The other drivers know a time-out; SQLite asks every so many steps whether to go on.
+            # The other drivers have a time-out; SQLite asks after each million steps whether to continue.
             event.listen(engine, "connect", lambda connection, _: connection.set_progress_handler(lambda: int(self.is_late()), 1_000_000))
         return engine
 
     @property
     def login(self) -> dict[str, Any]:
-        """A Postgres url as libpq's parameters, as far as it names them; several hosts stand in one parameter."""
+        """The parameters of libpq that a Postgres url names; several hosts are one parameter."""
         query = {key: value if isinstance(value, str) else ",".join(value) for key, value in self.url.query.items()}
         parts = {"host": self.url.host, "port": self.url.port, "dbname": self.url.database, "user": self.url.username, "password": self.url.password}
         return query | {key: value for key, value in parts.items() if value is not None}
@@ -129,13 +129,13 @@ class Database:
         return f"{self.quote(self.schema)}.{self.quote(table)}" if self.schema else self.quote(table)
 
     def reflect(self, tables: Collection[str]) -> Mapping[str, Mapping[str, Any]]:
-        """Ask for the columns of tables and views: name -> column -> declared type. What does not exist is left out.
+        """Look up the columns of tables and views: name -> column -> declared type. Missing tables are left out.
 
         Raises:
             SourceError, SourceUnavailable: no connection, or no such schema.
         """
         try:
-            # An inspector of one connection: that of an engine would take another for each table.
+            # An inspector of one connection; an engine's inspector would open another one for each table.
             with self.engine.connect() as connection:
                 inspector = sqla.inspect(connection)
                 if self.schema and self.schema not in (schemas := inspector.get_schema_names()):
@@ -143,12 +143,12 @@ class Database:
                 several = inspector.get_multi_columns(schema=self.schema, filter_names=sorted(tables), kind=ObjectKind.ANY)
                 found = {name: columns for (_, name), columns in several.items() if columns}
                 for name in set(tables) - set(found):
-                    # Whatever the list of names leaves out: another spelling where case does not count, a synonym.
+                    # Tables that the list of names leaves out: other spellings if case does not count, and synonyms.
                     with suppress(NoSuchTableError):
                         found[name] = inspector.get_columns(name, schema=self.schema)
                 types = {name: {column["name"]: column["type"] for column in columns} for name, columns in found.items() if columns}
                 if self.dialect == "mysql":
-                    # SQLAlchemy takes the names from a statement of the server's, quoted as they are there.
+                    # SQLAlchemy reads the names from a statement of the server, in which they are quoted.
                     types = {table: {name.replace("``", "`"): kind for name, kind in columns.items()} for table, columns in types.items()}
                     _name_unknown_types(connection, self.schema, types)
         except (SQLAlchemyError, OSError) as error:
@@ -186,23 +186,23 @@ class Database:
         return build_missing_error(label, kind="table", name=table, known=known, remedy=remedy)
 
     def close(self) -> None:
-        """Close what is open; only when nothing reads any more."""
+        """Close all connections, once nothing reads any more."""
         with suppress(Empty):
             while True:
                 self.idle.get_nowait().close()
         self.engine.dispose()
 
     def explain(self, error: Exception, *, label: str) -> FabricError:
-        """Turn a driver's exception into ours: refused for good, or worth another try. Never quotes parameters."""
+        """Turn a driver's exception into one of our errors, permanent or retriable, without quoting parameters."""
         if self.is_late():
             return self._build_late_error()
         cause = _get_cause(error)
-        # Some drivers find no words where they can no longer allocate any.
+        # Some drivers have no message when memory has run out.
         reason = " ".join(str(cause).split()) or f"{type(cause).__name__} without a word, as when memory has run out"
         return explain_reason(reason, is_outage=is_outage(cause), dialect=self.dialect, file=self.url.database, label=label)
 
     def find_objection(self, sql: str) -> str | None:
-        """What the database says against a statement without parameters; None where it takes it, or cannot be reached."""
+        """The database's error for a statement without parameters; None if it accepts the statement, or cannot be reached."""
         try:
             with self.engine.connect() as connection:
                 connection.execution_options(no_parameters=True).exec_driver_sql(sql)
@@ -244,7 +244,7 @@ def parse_url(text: str, *, label: str, origin: str) -> URL:
         url = make_url(text.strip())
     except (ArgumentError, ValueError):
         raise ConfigurationError(
-            f"{label}: the url ({origin}) is no database URL",
+            f"{label}: the url ({origin}) is not a database URL",
             remedy="write it as postgresql://user:password@host:port/database, mysql://..., sqlite:///path or duckdb:///path",
         ) from None
     url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))

@@ -1,4 +1,4 @@
-"""A DuckDB file as a source: what it holds, and a query -> its own Arrow tables. No SQLAlchemy dialect is needed for it."""
+"""A DuckDB file as a source: its tables and columns, and a query -> Arrow tables by DuckDB itself. It needs no SQLAlchemy dialect."""
 
 import contextlib
 import re
@@ -36,7 +36,7 @@ _TYPES: Mapping[str, pa.DataType] = {
     **dict.fromkeys(("TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS"), arrow_types.TIMESTAMP),
     "TIMESTAMP WITH TIME ZONE": arrow_types.TIMESTAMP_UTC,
 }
-# Read as text, which tells whether a value fits: integers of 39 digits, and nanoseconds.
+# Read as text, so that values that do not fit are noticed: integers of 39 digits, and nanoseconds.
 _TYPES_OF_TEXT: Mapping[str, pa.DataType] = {
     "HUGEINT": pa.decimal128(38, 0),
     "UHUGEINT": pa.decimal128(38, 0),
@@ -72,7 +72,7 @@ def _choose_list(value: str) -> tuple[pa.DataType, str]:
 
 @dataclass(frozen=True)
 class DuckDatabase(Database):
-    """Asks the file itself what SQLAlchemy asks elsewhere."""
+    """A database in a DuckDB file, which is asked directly instead of through SQLAlchemy."""
 
     @cached_property
     def connection(self) -> LockedConnection:
@@ -120,7 +120,7 @@ class DuckDatabase(Database):
 
     @contextmanager
     def begin(self, label: str) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A cursor that a thread may have for itself; ended by an interrupt when the load's time is up."""
+        """Open a cursor for one thread; it is interrupted when the load's time is up."""
         cursor = self.connection.cursor()
         timer = threading.Timer(max(0.0, self.remaining_seconds), cursor.interrupt)
         timer.daemon = True
@@ -188,7 +188,7 @@ def _read(cursor: duckdb.DuckDBPyConnection, query: Query, parameters: list[Any]
 
 
 def _read_pages(cursor: duckdb.DuckDBPyConnection, query: Query, parameters: list[Any]) -> Iterator[pa.Table]:
-    """A few rows at a time, by their numbers: DuckDB reads 2,048 at once, which is too much where each takes megabytes."""
+    """Read a few rows at a time, by row number: DuckDB reads 2,048 at once, which is too much for rows of megabytes."""
     (last,) = cursor.execute(f"select max(rowid) from {query.table}").fetchone() or (None,)
     start, rows = 0, _FIRST_WIDE_ROWS
     while last is not None and start <= last:

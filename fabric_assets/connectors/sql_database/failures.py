@@ -1,4 +1,4 @@
-"""What a source's database has answered, in its own words -> our error: what is wrong, and how to fix it."""
+"""The message of a source's database -> our error: what is wrong, and how to fix it."""
 
 import re
 
@@ -28,7 +28,7 @@ _MISSING_WORDS = (
 
 
 def explain_reason(reason: str, *, is_outage: bool, dialect: str, file: str | None, label: str) -> FabricError:
-    """Refused for good, or worth another try.
+    """Build the error, permanent or retriable, of a database's message.
 
     Args:
         is_outage: whether the same call may well succeed later.
@@ -55,7 +55,7 @@ def explain_reason(reason: str, *, is_outage: bool, dialect: str, file: str | No
 
 
 def _explain_own(reason: str, *, dialect: str, file: str | None, label: str) -> FabricError | None:
-    """What a database says about one thing only: a file's lock or damage, or a text that UTF-8 has no letters for."""
+    """Explain the messages with one specific cause, such as a file's lock or damage, or a text that does not convert to UTF-8."""
     low = reason.lower()
     if "has no equivalent in encoding" in low or "invalid byte sequence for encoding" in low:
         return SourceError(

@@ -1,6 +1,6 @@
-"""What a Postgres stream's last loads could not see -> the row versions that this one reads as well, whatever their cursor value.
+"""The rows that earlier loads of a Postgres stream could not see -> a condition by which this load reads them, whatever their cursor value.
 
-A transaction that commits late brings rows with a cursor value that a load has passed already. Each row version names the
+A transaction that commits late brings rows with a cursor value that a load has already passed. Each row version names the
 transaction that wrote it (`xmin`), so the state keeps the snapshot of a read. A later load asks for all that the snapshot did not show (ADR 0029).
 """
 
@@ -15,12 +15,12 @@ _EPOCH = 2**32
 
 
 class LateRows:
-    """One stream's part in a load: `begin` it at the load's moment, then `commit`.
+    """The late rows of one stream in one load: call `begin` with the load's moment, then `commit`.
 
     Args:
         state: the stream's; `commit` changes it.
         table: quoted.
-        every: how long at most until what was not visible is asked for again; None where the stream has no use for it.
+        every: the longest time until rows that were not visible are read; None turns this off.
     """
 
     def __init__(self, state: dict[str, Any], *, table: str, every: timedelta | None) -> None:
@@ -34,14 +34,14 @@ class LateRows:
         return self._moment is not None
 
     def begin(self, moment: Moment | None) -> str | None:
-        """The condition of the rows to read as well; None where an earlier load has missed nothing that is known."""
+        """Return the condition of the rows to read as well; None if earlier loads are not known to have missed any."""
         self._moment = moment if moment and self._every is not None and self._table in moment.versioned else None
         self._known = self._state.get(_KEY) if self._moment else None
         if self._moment is None or self._known is None or self._every is None:
             return None
         begin, end = _read(self._known["snapshot"])[0], _read(self._moment.snapshot)[1]
         if begin > end:
-            # Another server, or one that was set up anew: its transactions count from elsewhere.
+            # Another server, or one that was set up again: its transactions are numbered differently.
             self._known = None
             return None
         if not self._known["open"] and datetime.now(UTC) - datetime.fromisoformat(self._known["at"]) < self._every:
@@ -54,7 +54,7 @@ class LateRows:
         """Remember what this load could not see.
 
         Args:
-            is_complete: it has read all rows, or all that an earlier one could not see.
+            is_complete: this load has read all rows, or all that an earlier one could not see.
         """
         if self._moment is None:
             self._state.pop(_KEY, None)

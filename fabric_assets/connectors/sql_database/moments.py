@@ -1,4 +1,4 @@
-"""One moment of a source, which all streams of a load read."""
+"""One moment of a source, at which all streams of a load read."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection
@@ -33,13 +33,13 @@ class Moment:
 
 
 class Moments(ABC):
-    """Gives the streams of one load the same moment; for several threads.
+    """The moment that the streams of one load share; for several threads.
 
     Args:
-        streams: that are going to read.
+        streams: those that will read.
     """
 
-    # Of Postgres: several connections can read one moment, and its snapshot tells which rows were committed late.
+    # Whether several connections can read one moment, as in Postgres, whose snapshot also shows which rows were committed late.
     are_shared: ClassVar[bool] = False
 
     def __init__(self, streams: Collection[str]) -> None:
@@ -47,11 +47,11 @@ class Moments(ABC):
         self._readers: dict[str, int] = {}
         self._current: Moment | None = None
         self._count = 0
-        # Why the source gives no moment; empty where it does.
+        # Why the source cannot provide a moment; empty if it can.
         self.impossible = ""
 
     def acquire(self) -> Moment | None:
-        """The moment to read at; a new one where the last is gone. None where the source has no such means.
+        """Return the moment to read at; a new one if the last is gone. None if the source cannot provide one.
 
         Raises:
             SourceError, SourceUnavailable: no connection.
@@ -77,13 +77,13 @@ class Moments(ABC):
             return sorted(name for name, number in self._readers.items() if number < moment.number)
 
     def lose(self, moment: Moment) -> None:
-        """Hold a moment no longer."""
+        """Stop holding a moment."""
         with self._lock:
             if self._current is moment:
                 self._release()
 
     def close(self) -> None:
-        """Let go of whatever is held; only when nothing reads any more."""
+        """Release what is held, once nothing reads any more."""
         with self._lock:
             self._release()
 
@@ -95,7 +95,7 @@ class Moments(ABC):
 
     @abstractmethod
     def _end_waiting(self) -> None:
-        """Every stream has begun to read."""
+        """Handle that every stream has begun to read."""
 
     @abstractmethod
     def _release(self) -> None: ...

@@ -17,7 +17,7 @@ _BEGIN = ("set session transaction isolation level repeatable read", "start tran
 
 
 class MysqlMoments(Moments):
-    """Holds the connection over which the streams are read."""
+    """A moment as a transaction on one connection, over which all streams are read."""
 
     def __init__(self, database: Database, *, streams: Collection[str]) -> None:
         super().__init__(streams)
@@ -40,7 +40,7 @@ class MysqlMoments(Moments):
         return moment.connection.open
 
     def _end_waiting(self) -> None:
-        """The last stream still reads over the connection."""
+        """Do nothing: the last stream still reads over the connection."""
 
     def _release(self) -> None:
         if self._current is not None:

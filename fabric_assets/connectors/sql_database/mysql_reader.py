@@ -1,6 +1,6 @@
 """A query -> Arrow tables, from the rows of MySQL and MariaDB as they come over the wire.
 
-PyMySQL logs in and sends the statement. Its way to split a row, value by value in Python, takes ten times longer and is not used. A row is a packet: four bytes
+PyMySQL logs in and sends the statement. It splits rows value by value in Python, which takes ten times longer and is not used. A row is a packet: four bytes
 of header, then each value as its length and its text (`Text Resultset Row` of the protocol). So the n-th values of all rows are found by a few of Arrow's
 additions over whole columns. Numbers, dates and decimals travel as text, which Arrow reads exactly.
 """
@@ -37,7 +37,7 @@ _NULL, _LENGTH_BYTES = 251, {252: 2, 253: 3, 254: 8}
 
 @dataclass
 class _Rows:
-    """Packets of rows that have come in whole.
+    """Received data, and the rows that are complete in it.
 
     Args:
         starts: where in the data each row begins, after its header.
@@ -49,7 +49,7 @@ class _Rows:
 
 
 def read(database: Database, query: Query, label: str) -> Iterator[pa.Table]:
-    """Read the rows; by the driver's documented calls where PyMySQL is not as it is known here."""
+    """Read the rows; by the driver's documented calls if this version of PyMySQL is not a verified one."""
     if not has_known_parts():
         yield from _read_moment(database, query, label) if query.moment else row_reader.read(database, query, label)
         return
@@ -63,7 +63,7 @@ def read(database: Database, query: Query, label: str) -> Iterator[pa.Table]:
             for rows in _receive(connection):
                 yield _build_table(rows, query)
         except BaseException:
-            # What the server has still to send would be read first by the next user of the connection. PyMySQL itself would wait for the end of it.
+            # The next user of the connection would first read the rest of this result. PyMySQL itself would wait for its end.
             if connection._result is not None:
                 connection._result.unbuffered_active = False
             connection._force_close()
@@ -96,7 +96,7 @@ def _read_moment(database: Database, query: Query, label: str) -> Iterator[pa.Ta
 
 
 def has_known_parts() -> bool:
-    """Whether PyMySQL has the attributes that are used here, as far as one can tell without a connection; warns once where it lacks them."""
+    """Whether PyMySQL has the attributes used here, as far as can be checked without a connection. Warns once if it lacks some."""
     return is_verified("pymysql") and _has_attributes()
 
 
@@ -128,7 +128,7 @@ def _receive(connection: Any) -> Iterator[_Rows]:
 
 
 def _note_rows(rows: _Rows) -> bool:
-    """Note the rows that are complete; whether they were the last.
+    """Note the complete rows; return whether they were the last ones.
 
     Raises:
         pymysql.MySQLError: the server ends the result with an error.
@@ -152,7 +152,7 @@ def _note_rows(rows: _Rows) -> bool:
 
 
 def _join(data: bytearray, position: int) -> int | None:
-    """Make one packet of those that a row of 16 MB and more is split into.
+    """Join the packets into which a row of 16 MB or more is split.
 
     Returns:
         its length; None while a part is missing.
@@ -192,11 +192,13 @@ def _build_table(rows: _Rows, query: Query) -> pa.Table:
 
 
 def _measure(content: pa.Array, positions: pa.Array) -> tuple[pa.Array, pa.Array, pa.Array]:
-    """Args:
-    positions: of each row's value, its length before it.
+    """Find the next value of each row.
+
+    Args:
+        positions: of each row's value, at its length.
 
     Returns:
-        where each value itself begins, its length, and whether it is NULL.
+        the position of each value after its length, its length, and whether it is NULL.
     """
     first = content.take(positions).cast(pa.int64())
     nulls = pc.equal(first, _NULL)

@@ -1,7 +1,7 @@
-"""A cursor that is read as text -> a refusal where its source counts by it, so that its order is not that of the texts.
+"""A cursor that is read as text -> an error if the source's values are numbers or times, whose order is not that of the texts.
 
-A column of numbers is read as text where one of them fits no type (NaN, an empty text among integers). Its values stay exact so. But as a cursor it would lose
-rows without a message: '10' sorts before '9', so a load that has come to '9' misses it.
+A column of numbers is read as text if one of them fits no type (NaN, an empty text among integers). So its values stay exact. But as a cursor it would lose
+rows silently: '10' sorts before '9', so a load that has come to '9' misses it.
 """
 
 import re
@@ -17,15 +17,17 @@ from fabric_assets.connectors.sql_database.query import Query
 from fabric_assets.errors import DataError
 from fabric_assets.rows import arrow_types
 
-# What servers, whose declarations bind, have of numbers and times that may come as text; MySQL's words are SQLAlchemy's.
+# Types of numbers and times that may be read as text, on servers whose declarations are binding; MySQL's names are SQLAlchemy's.
 _COUNTS = re.compile("NUMERIC|DECIMAL|BIGNUM|INTERVAL|TIME|MONEY")
-# Texts that begin with a date follow one another as their days do.
+# Texts that begin with a date are in the order of their days.
 _NO_DAY = "{c} is not null and (typeof({c}) <> 'text' or date(substr({c}, 1, 10), '+0 days') is not substr({c}, 1, 10))"
 
 
 def check_order(database: Database, query: Query, column: SqlColumn, *, label: str) -> None:
-    """Raises:
-    DataError: the column's values have another order than their texts.
+    """Check that the order of a cursor's values is that of their texts.
+
+    Raises:
+        DataError: it is not.
     """
     if get_kind(column) != arrow_types.TEXT:
         return
@@ -42,21 +44,21 @@ def check_order(database: Database, query: Query, column: SqlColumn, *, label: s
 
 
 def _judge_declared(column: SqlColumn, dialect: str) -> tuple[bool, str | None]:
-    """Whether the column is refused whatever it holds, and the condition of a wrong value; None where the type does not tell."""
+    """Whether the column is refused by its type alone, and the condition of a wrong value; None if the type has none."""
     counts = _COUNTS.match(column.declared) is not None
     has_misfits = counts and dialect == "postgresql" and column.declared != "MONEY"
     return counts, UNDECLARED_MISFIT.replace("{c}", column.sql.removesuffix("::text")) if has_misfits else None
 
 
 def _judge_sqlite(query: Query, column: SqlColumn) -> tuple[bool, str | None]:
-    """The same where values have types of their own."""
+    """The same for SQLite, where each value has its own type."""
     kind = sqlite_columns.get_declared_type(column.declared)
     if pa.types.is_temporal(kind):
         return False, _NO_DAY.replace("{c}", column.sql)
     if kind != arrow_types.TEXT:
         return True, sqlite_columns.build_misfit_sql(column.sql, kind)
     if any(word in column.declared.upper() for word in ("CHAR", "CLOB", "TEXT")):
-        # SQLite makes texts of numbers there.
+        # SQLite converts numbers to texts there.
         return False, None
     numbers = replace(query, bound=(f"typeof({column.sql}) in ('integer', 'real')", None)).build_sql(select="1")
     return False, f"typeof({column.sql}) in ('text', 'blob') and exists ({numbers})"

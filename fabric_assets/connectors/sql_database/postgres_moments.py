@@ -1,7 +1,7 @@
 """One moment of a Postgres source -> all streams of a load read it, and know which transactions it does not show.
 
-A transaction exports its snapshot, and each stream's own transaction takes it over. The one that exports is held until every stream has begun to read, and no
-longer than `snapshot_hold`. It keeps the server from removing old row versions.
+A transaction exports its snapshot, and each stream's own transaction uses it. The exporting transaction is held until every stream has begun to read, but not
+longer than `snapshot_hold`, because it keeps the server from removing old row versions.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from fabric_assets.connectors.sql_database.database import Database
 from fabric_assets.connectors.sql_database.moments import Moment, Moments
 
-# The server ends the transaction as well, should this process be stopped meanwhile.
+# If this process is stopped, the server ends the transaction.
 _BEGIN = "begin isolation level repeatable read read only; set local idle_in_transaction_session_timeout = {milliseconds}; "
 # Asked in the statement that takes the snapshot. Every transaction holds a lock on its virtual id, from its first moment and before it has an xid;
 # but a prepared one. Sessions without a user are the server's own, such as autovacuum.
@@ -36,7 +36,7 @@ select pg_catalog.pg_export_snapshot(), pg_catalog.txid_current_snapshot()::text
 
 
 class PostgresMoments(Moments):
-    """Holds a transaction whose snapshot the streams' own transactions take over.
+    """A moment as a transaction whose snapshot the streams' own transactions use.
 
     Args:
         tables: quoted; those whose row versions may be asked for.
@@ -63,7 +63,7 @@ class PostgresMoments(Moments):
         try:
             pooled = self._database.engine.raw_connection()
             connection: Any = pooled.driver_connection
-            # No longer the pool's: what is held here must not count against the readers' connections.
+            # Detached from the pool: a held connection must not count against those of the readers.
             pooled.detach()
         except (SQLAlchemyError, OSError) as error:
             raise self._database.explain(error, label=self._database.label) from None

@@ -1,4 +1,4 @@
-"""What is read of a table, as SQL in the source's own dialect."""
+"""A query on one table of a source, in the source's own SQL dialect."""
 
 # pyright: reportAttributeAccessIssue=false
 # pyarrow.compute makes its functions while it is imported, where no type checker sees them.
@@ -15,21 +15,21 @@ from fabric_assets.rows import arrow_types
 from fabric_assets.rows.mixed_columns import ARROW_MISFITS, cast_texts, convert_in_halves, mix_texts
 from fabric_assets.rows.nested_types import SOURCE_JSON, map_lists, mark_json
 
-# A batch is about so large, whatever the rows: small enough for memory, large enough to keep the cost of each batch away.
+# The approximate size of a batch: small enough for memory, large enough that the cost per batch does not matter.
 BATCH_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Query:
-    """What to read.
+    """The rows and columns to read.
 
     Args:
-        columns: with their types decided, unless they are still in question.
+        columns: their types are decided, unless the query is used to decide them.
         table: quoted.
         where: the YAML's own condition, in the source's dialect.
         bound: an expression with `{value}` in it and the value that it is compared with; None reads from the beginning.
-        row_bytes: of the longest row, where every value is known to fit its column's type; None where neither is known.
-        moment: of the source to read; None for the present.
+        row_bytes: of the longest row, if every value is known to fit its column's type; None if that is not known.
+        moment: the source's moment to read at; None for the present.
     """
 
     columns: tuple[SqlColumn, ...]
@@ -49,13 +49,15 @@ class Query:
 
     @property
     def beside(self) -> list[str]:
-        """The expressions that are read after the columns: of each that has one, in their order."""
+        """The expressions that are read after the columns, in the order of the columns that have one."""
         return [column.beside for column in self.columns if column.beside]
 
     def build_sql(self, value: str = "", *, select: str | None = None) -> str:
-        """Args:
-        value: what stands for the bound value: a placeholder, or a literal that the driver has written.
-        select: what to read instead of the columns.
+        """Build the statement.
+
+        Args:
+            value: the SQL of the bound value: a placeholder, or a literal that the driver has written.
+            select: what to read instead of the columns.
         """
         conditions = []
         if self.where:
@@ -90,6 +92,6 @@ def _cast(values: pa.Array, kind: pa.DataType) -> pa.Array:
     if pa.types.is_timestamp(kind) and kind.tz and values.type == arrow_types.TEXT:
         return values.cast(pa.timestamp("us")).cast(kind)
     if kind == arrow_types.LARGE and values.type == arrow_types.TEXT and pc.any(pc.invert(pc.match_substring_regex(values, r"^-?[0-9]{1,38}$"))).as_py():
-        # Of a number from 2^127 on Arrow makes another one without a word.
+        # Arrow silently changes numbers from 2^127 on.
         raise pa.ArrowInvalid("more than 38 digits")
     return values.cast(kind)

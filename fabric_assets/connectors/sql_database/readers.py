@@ -1,4 +1,4 @@
-"""A query -> Arrow tables of bounded size, by the way that is fastest and exact for each database.
+"""A query -> Arrow tables of bounded size, by the fastest exact method for each database.
 
 Postgres: ADBC's binary COPY. SQLite: ADBC where every value fits its column. MySQL and MariaDB: the rows as they come over the
 wire. DuckDB: its own Arrow. Any other: the driver's rows.
@@ -19,7 +19,7 @@ from fabric_assets.errors import SourceError
 GetType = Callable[[str], pa.DataType | None]
 Answer = TypeVar("Answer")
 
-# Each brings drivers of its own, so only the one that is wanted is imported.
+# Each imports its own drivers, so only the required one is imported.
 _READERS: Mapping[str, str] = {
     "postgresql+psycopg2": "postgres_reader",
     "mysql+pymysql": "mysql_reader",
@@ -30,8 +30,10 @@ _READERS: Mapping[str, str] = {
 
 
 def open_database(config: SqlDatabaseSource, url: str, *, label: str) -> Database:
-    """Args:
-    url: the resolved one.
+    """Open the source's database, without connecting.
+
+    Args:
+        url: the resolved url.
 
     Raises:
         ConfigurationError, SourceError: the url is not valid, its driver is not installed, or its file does not exist.
@@ -42,7 +44,7 @@ def open_database(config: SqlDatabaseSource, url: str, *, label: str) -> Databas
 
 
 def read(database: Database, query: Query, *, label: str) -> Iterator[pa.Table]:
-    """Read the rows: at least one table, maybe empty, and the first one has the query's types.
+    """Read the rows: at least one table, which may be empty. The first one has the query's types.
 
     A later one has text in a column where a value does not fit the type.
 
@@ -62,12 +64,12 @@ def read(database: Database, query: Query, *, label: str) -> Iterator[pa.Table]:
 
 
 def decide_types(database: Database, query: Query, kept: GetType, *, key: Sequence[str], is_bounded: bool, label: str) -> Query:
-    """Give a type to the columns whose declaration does not bind: the warehouse's where every value fits, else by what the table holds.
+    """Decide the types of columns whose declaration is not binding: the warehouse's type if every value fits, else one that fits the values.
 
     Args:
         kept: a column's type in the warehouse.
         key: the names of the primary key's columns.
-        is_bounded: only some rows will be read, so that looking at all of them would cost more than it gives.
+        is_bounded: only some rows will be read, so checking all of them is not worth the cost.
     """
     if database.dialect == "sqlite":
         decide = _get_reader("sqlite").decide_types

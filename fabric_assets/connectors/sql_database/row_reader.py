@@ -1,4 +1,4 @@
-"""A query -> Arrow tables, from the rows of whatever driver SQLAlchemy has for the database."""
+"""A query -> Arrow tables, from the rows of SQLAlchemy's driver for the database."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from fabric_assets.connectors.sql_database.query import BATCH_BYTES, Query
 from fabric_assets.rows import arrow_types
 from fabric_assets.rows.mixed_columns import build_column
 
-# Few at first: rows may be wide, and only the ones that were read tell.
+# Few rows at first, because their width is not known.
 _FIRST_ROWS, _MOST_ROWS = 8, 100_000
 
 
@@ -21,7 +21,7 @@ def read(database: Database, query: Query, label: str) -> Iterator[pa.Table]:
     size = _FIRST_ROWS
     try:
         with database.engine.connect().execution_options(stream_results=True) as connection:
-            # SQLAlchemy reads `:word` as a parameter; everything but our own is plain SQL.
+            # SQLAlchemy reads `:word` as a parameter; all words but our own are plain SQL.
             statement = sqla.text(query.build_sql("\0").replace(":", "\\:").replace("\0", ":value"))
             try:
                 result = connection.execute(statement, {"value": query.bound[1]} if query.bound else {})
@@ -46,7 +46,7 @@ def _build_array(values: Sequence[Any], column: SqlColumn, kind: pa.DataType) ->
     def build(values: Sequence[Any]) -> pa.Array:
         if (convert := column.convert) is not None:
             return pa.array([None if value is None else convert(value) for value in values], type=kind)
-        # With the type given pyarrow makes 2 of 2.5 without a word; inferred and then cast it refuses.
+        # Given the type, pyarrow silently turns 2.5 into 2; with an inferred type the cast fails.
         return pa.array(values).cast(kind) if kind == arrow_types.BIGINT else pa.array(values, type=kind)
 
     return build_column(values, kind, build, str)

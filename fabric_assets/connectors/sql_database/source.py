@@ -35,7 +35,7 @@ from fabric_assets.rows.former_forms import find_declared_form
 from fabric_assets.rows.value_forms import CURRENT, FIRST
 from fabric_assets.suggestions import build_missing_error
 
-# The last one reads the present.
+# The last attempt reads the present.
 _MOST_ATTEMPTS = 4
 
 
@@ -44,8 +44,8 @@ class _Reading:
     """One stream of one load.
 
     Args:
-        columns: of its table, with the types that the database declares; None where there is no such table.
-        moments: that the source's streams share; None where it has none.
+        columns: of its table, with the types that the database declares; None if the table does not exist.
+        moments: shared by the source's streams; None if it has none.
     """
 
     context: SourceContext[SqlDatabaseSource]
@@ -68,7 +68,7 @@ def open_source(context: SourceContext[SqlDatabaseSource]) -> SourceReader:
     """Connect, and look up the tables of the context's streams.
 
     Raises:
-        ConfigurationError, SourceError, SourceUnavailable: the url or the connection.
+        ConfigurationError, SourceError, SourceUnavailable: the url is not valid, or the connection fails.
     """
     config = context.config
     database = sql_readers.open_database(config, context.resolve(config.url), label=context.describe())
@@ -87,20 +87,22 @@ def open_source(context: SourceContext[SqlDatabaseSource]) -> SourceReader:
             moments.close()
         database.close()
 
-    # The streams of a moment that one connection shows wait for each other.
+    # If only one connection shows the moment, the streams are read one after the other.
     return SourceReader(tuple(groups), connections=1 if config.consistent and not (moments and moments.are_shared) else config.max_connections, close=close)
 
 
 def plan_stream(config: SqlDatabaseSource, name: str) -> StreamPlan:
-    """Say how a stream's rows are written; which columns it leaves out is for the database to tell."""
+    """Plan how a stream's rows are written. Which columns it leaves out is known only with the database."""
     stream = config.streams[name]
     newest = stream.cursor.field if stream.cursor else None
     return StreamPlan.declared(name, stream, newest_by=newest, reads_all=stream.cursor is None, declares_columns=True)
 
 
 def _open_moments(database: Database, config: SqlDatabaseSource, streams: Mapping[str, SqlStream]) -> Moments | None:
-    """Raises:
-    ConfigurationError: one moment is demanded of a database that gives none.
+    """Prepare the moment that the streams share; None if the source has none.
+
+    Raises:
+        ConfigurationError: the source declares `consistent`, but its database does not support it.
     """
     if database.url.drivername == "postgresql+psycopg2":
         from fabric_assets.connectors.sql_database.postgres_moments import PostgresMoments  # its driver is loaded for Postgres alone
@@ -120,24 +122,26 @@ def _open_moments(database: Database, config: SqlDatabaseSource, streams: Mappin
 
 
 def _check_file(database: Database, context: SourceContext) -> None:
-    """Raises:
-    ConfigurationError: the url is of a file that no load of this tenant may read.
+    """Check the file of a database in a file.
+
+    Raises:
+        ConfigurationError: this tenant must not read it.
     """
     if database.dialect not in {"sqlite", "duckdb"} or database.url.database in (None, "", ":memory:"):
         return
     files, paths = [*_list_files(database.url.database)], LocalPaths(context)
-    # A URI is no file's name, but where there is a file of this name, a driver may open that.
+    # A URI is not a file's name, but if a file with this name exists, a driver may open it.
     for file in [file for file in files if os.path.lexists(file)] or files:
         paths.check(file.parent, "of its url", below=False)
 
 
 def _list_files(written: str) -> Iterator[Path]:
-    """Every file that a driver may take this for. Some read URIs, with a host and with escapes, even where the url does not say that it is one."""
+    """Yield every file that a driver may open. Some read URIs, with a host and with escapes, even if the url does not declare one."""
     paths = [written]
     if uri := re.match("file:(?://[^/]*)?([^?#]*)", written):
         paths += [uri[1], unquote(uri[1])]
     for path in paths:
-        # SQLite ends a name at an escaped NUL; two slashes in front mean something to Python alone.
+        # SQLite ends a name at an escaped NUL; two slashes in front have a meaning only in Python.
         yield Path(os.path.realpath(re.sub("^/+", "/", path.partition("\0")[0])))
 
 
@@ -146,7 +150,7 @@ def _read(reading: _Reading, memories: Mapping[str, StreamMemory]) -> Iterator[B
     query = _build_query(reading, memory)
     _note_older_forms(reading, memory)
     if reading.config.cursor is None:
-        # What an earlier cursor has left would tell a replay that not all is read.
+        # The state of an earlier cursor would tell a replay that not all rows are read.
         memory.state.clear()
         for table in _read_at_one_moment(reading, memory, lambda moment: replace(query, moment=moment)):
             yield Batch(reading.name, table)
@@ -192,7 +196,7 @@ def _read(reading: _Reading, memories: Mapping[str, StreamMemory]) -> Iterator[B
         and _get_late_rows(reading) is not None
     ):
         memory.warnings.append(
-            f"rows that are committed late with an older {field} are missed: {reading.table} is a view or a foreign table, its rows do not name their "
+            f"rows that are committed late with an older {field} are missed. {reading.table} is a view or a foreign table, its rows do not name their "
             "transaction, or the server is a standby. Set cursor.lag to the longest time that a transaction takes"
         )
 
@@ -211,15 +215,15 @@ def _build_proof(reading: _Reading, column: sql_columns.SqlColumn, memory: Strea
 
 
 def _get_late_rows(reading: _Reading) -> timedelta | None:
-    """How often late rows are asked for; None where the stream could not tell them from rows that it has."""
+    """How often late rows are read; None if the stream cannot tell them from rows that it has."""
     return None if reading.config.disposition == "append" and not reading.config.primary_key else reading.context.config.late_rows
 
 
 def _read_at_one_moment(reading: _Reading, memory: StreamMemory, build: Callable[[Moment | None], Query]) -> Iterator[pa.Table]:
-    """Read the rows at the moment that the source's streams share, and warn where other streams have read an earlier one.
+    """Read the rows at the moment that the source's streams share, and warn if other streams have read an earlier one.
 
     Args:
-        build: called with the moment, and once more where that was gone before anything was read.
+        build: builds the query for a moment; called again if the moment is gone before anything is read.
     """
     moments, tables = reading.moments, iter(())
     moment, first = None, None
@@ -243,7 +247,7 @@ def _read_at_one_moment(reading: _Reading, memory: StreamMemory, build: Callable
 
 
 def _find_highest(reading: _Reading, query: Query, cursor: Cursor) -> Any:
-    """By reading the one column: what the database calls the highest text or date need not be what an exact comparison does."""
+    """Find the highest cursor value by reading the column: the database's own maximum of texts or dates may differ from an exact comparison."""
     return max(
         (value for table in sql_readers.read(reading.database, query, label=reading.label) if (value := cursor.find_highest(table)) is not None), default=None
     )

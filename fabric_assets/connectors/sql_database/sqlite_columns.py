@@ -1,7 +1,7 @@
-"""A SQLite column's declared type and the values that it really holds -> the Arrow type that carries all of them.
+"""A SQLite column's declared type and its actual values -> the Arrow type that carries all of them.
 
-SQLite types values, not columns: an INTEGER column may hold a text. So before a stream's first load one query asks what each column holds. The declared type is
-taken only if every value fits it, otherwise the nearest type that loses nothing.
+In SQLite values have types, not columns: an INTEGER column may hold a text. So before a stream's first load one query asks what each column holds. The declared
+type is used only if every value fits it, otherwise the nearest type that loses nothing.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -27,7 +27,7 @@ _STORAGE = {
     "blobs": "typeof({c}) = 'blob'",
 }
 _BIG = f"typeof({{c}}) = 'integer' and {{c}} not between -{_SAFE_INTEGER} and {_SAFE_INTEGER}"
-# Adding no days turns the 31st of February into what it is: another day. A number, a half date or a word comes out as another text, too.
+# Adding 0 days normalises a date, so that the 31st of February becomes another text, as does a number, half a date or a word.
 _NO_CLOCK = "datetime(substr({c}, 1, 19), '+0 days') is not replace(substr({c}, 1, 19), 'T', ' ')"
 _MISFITS = {
     arrow_types.BOOL: "typeof({c}) <> 'integer' or {c} not in (0, 1)",
@@ -62,7 +62,7 @@ def build_misfit_sql(quoted: str, kind: pa.DataType) -> str:
 
 
 def build_length_sql(quoted: Sequence[str]) -> str:
-    """A row's bytes in these columns; its small values are as good as nothing."""
+    """A row's bytes in these columns; other, small values are ignored."""
     return " + ".join(["0", *(f"coalesce(length(cast({name} as blob)), 0)" for name in quoted)])
 
 
@@ -72,12 +72,12 @@ def build_facts_sql(columns: Sequence[tuple[str, str]]) -> str:
 
 
 def may_hold_alike(declared: str, kind: pa.DataType) -> bool:
-    """Whether SQLite can keep two values apart that are spelt alike: 1 and '1'. A column that is declared as text makes texts of both."""
+    """Whether SQLite can hold two different values with the same spelling: 1 and '1'. A column declared as text converts both to texts."""
     return kind == arrow_types.TEXT and _get_declared_type(declared.upper()) != arrow_types.TEXT
 
 
 def build_alike_sql(quoted: Sequence[str]) -> tuple[str, str]:
-    """The select list, and the groups below it, that give values of SQLite's which are spelt alike: one row, or none."""
+    """The select list and the grouping that find different values with the same spelling: one row, or none."""
     literals = ", ".join(f"min(quote({name})), max(quote({name}))" for name in quoted)
     spelt = ", ".join(f"case typeof({name}) when 'blob' then lower(hex({name})) else cast({name} as text) end" for name in quoted)
     whole = " || ',' || ".join(f"quote({name})" for name in quoted)
@@ -108,7 +108,7 @@ def _get_misfit(kind: pa.DataType) -> str:
         # A text or blob compares as greater than any number.
         limit = "9" * (kind.precision - kind.scale) + "." + "9" * kind.scale
         return f"{{c}} not between -{limit} and {limit} or round({{c}}, {kind.scale}) <> {{c}}"
-    # What SQLite's own values never become at first sight (a time of day, JSON) is looked at value by value.
+    # For types that SQLite's values never have directly (a time of day, JSON), every value counts as a misfit.
     return f"{{c}} is not null and ({_MISFITS.get(kind, 'true')})"
 
 
@@ -123,7 +123,7 @@ def _get_facts(declared: str) -> dict[str, str]:
 
 
 def _choose_type(declared: str, facts: dict[str, bool]) -> pa.DataType:
-    """The type that carries every value that is there now; an empty column gets the declared one."""
+    """The type that carries every current value; an empty column gets the declared type."""
     wanted = _get_declared_type(declared.upper())
     if not any(facts[name] for name in _STORAGE):
         return wanted or arrow_types.TEXT
@@ -147,10 +147,10 @@ def build_array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
 
     def build(part: Sequence[Any]) -> pa.Array:
         if kind in (arrow_types.BIGINT, arrow_types.BOOL):
-            # With the type given pyarrow makes 2 of 2.5 without a word; inferred and then cast it refuses.
+            # Given the type, pyarrow silently turns 2.5 into 2; with an inferred type the cast fails.
             return _cast(pa.array(part).cast(arrow_types.BIGINT), kind)
         if kind == arrow_types.BINARY and any(isinstance(value, str) for value in part):
-            raise TypeError("pyarrow would make bytes of a text without a word")
+            raise TypeError("pyarrow would silently turn a text into bytes")
         if pa.types.is_decimal(kind):
             return _cast(pa.array(part, type=arrow_types.DOUBLE), kind)
         return _cast(pa.array(part, type=arrow_types.TEXT), kind) if pa.types.is_temporal(kind) else pa.array(part, type=kind)
@@ -178,7 +178,7 @@ def _cast(values: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def _get_declared_type(word: str) -> pa.DataType | None:
-    """SQLite's own rules of affinity, after the words that it has no storage class for."""
+    """The type that a declaration means: first the words that SQLite has no storage class for, then its own rules of affinity."""
     if "BOOL" in word:
         return arrow_types.BOOL
     if "TIMESTAMP" in word or "DATETIME" in word:

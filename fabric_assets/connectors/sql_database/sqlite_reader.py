@@ -1,6 +1,6 @@
-"""A query -> Arrow tables, from SQLite: through ADBC where every value is known to fit its column's type, else from the driver's rows.
+"""A query -> Arrow tables, from SQLite: through ADBC if every value is known to fit its column's type, else from the driver's rows.
 
-ADBC is three times faster, but takes a column's type from the first rows, and refuses or rewrites a later value of another type.
+ADBC is three times faster. But it derives a column's type from the first rows, and refuses or changes a later value of another type.
 """
 
 import sqlite3
@@ -22,9 +22,9 @@ from fabric_assets.errors import SourceError
 from fabric_assets.rows import arrow_types
 
 _MOST_ROWS = 100_000
-# What a row takes beside its texts.
+# The bytes of a row besides its texts.
 _ROW_BYTES = 100
-# ADBC brings a SQLite of its own. What a view computes may have other last digits there, so a view is read by Python's in each load.
+# ADBC has its own SQLite, in which a view's computed numbers may have other last digits. So each load reads a view with Python's SQLite.
 _IS_VIEW = """select exists (select 1 from sqlite_master where type = 'view'
     and substr(lower(?1), -length(name) - 2) = lower('"' || name || '"'))"""
 _SAMPLES = {arrow_types.BOOL: "0", arrow_types.BIGINT: "0", arrow_types.DOUBLE: "0.5", arrow_types.BINARY: "x''"}
@@ -38,7 +38,7 @@ def read(database: Database, query: Query, label: str) -> Iterator[pa.Table]:
 
 
 def decide_types(database: Database, query: Query, kept: Callable[[str], pa.DataType | None], *, is_bounded: bool, label: str) -> Query:
-    """Take the warehouse's types, or the declared ones, where every value fits; else what the values are."""
+    """Use the warehouse's types or the declared ones if every value fits, else types that fit the values."""
     known = {column.name: kind for column in query.columns if (kind := kept(column.name)) is not None}
     wanted = tuple(replace(column, kind=known.get(column.name) or sqlite_columns.get_declared_type(column.declared)) for column in query.columns)
     if is_bounded and len(known) == len(wanted):
@@ -61,7 +61,7 @@ def decide_types(database: Database, query: Query, kept: Callable[[str], pa.Data
 
 
 def refuse_alike_keys(database: Database, query: Query, key: Sequence[str], *, label: str) -> None:
-    """Refuse keys that are different values to SQLite, and one text to any warehouse.
+    """Refuse keys that are different values in SQLite, but the same text in a warehouse.
 
     Raises:
         SourceError: two rows have such keys.
@@ -85,7 +85,7 @@ def refuse_alike_keys(database: Database, query: Query, key: Sequence[str], *, l
 
 
 def _read_arrow(database: Database, query: Query, label: str) -> Iterator[pa.Table]:
-    """With a first row that shows ADBC each column's type, and that is then left out."""
+    """Read through ADBC, with a first row that shows it each column's type and that is then dropped."""
     samples = ", ".join(_SAMPLES.get(kind, "0.5" if pa.types.is_decimal(kind) else "''") for kind in query.schema.types)
     rows = max(1, min(_MOST_ROWS, BATCH_BYTES // ((query.row_bytes or 0) + _ROW_BYTES)))
     try:
