@@ -1,6 +1,6 @@
 """A folder of this machine that a tenant's YAML leads to -> whether its loads may read it.
 
-The folder of every file is checked, with links followed, not only the declared one: a pattern may lead from a harmless folder into any below it.
+The folder of every file is checked, with links followed, not only the declared one. A pattern may lead from a harmless folder into any below it.
 """
 
 from functools import cached_property

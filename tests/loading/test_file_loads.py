@@ -522,7 +522,7 @@ def test_wide_rows_are_read_in_parts_of_the_file(settings: Settings, inbox: Path
         ("bad.csv", 'id,"n"x\n1,2\n', "a header whose quotes are not closed"),
         ("bad.csv", "\n\n", "has nothing but empty lines"),
         ("bad.jsonl", '{"id": 1, "ID": 2}\n', "ID"),
-        ("bad.csv", "_fabric_row\n1\n", "a name that the platform gives"),
+        ("bad.csv", "_fabric_row\n1\n", "a name that the platform uses"),
         ("bad.csv", "id,n\n1,2\n".encode("utf-16-le"), "bad.csv is not UTF-8 text: it looks like UTF-16"),
         ("bad.csv", "größe,n\n1,2\n".encode("latin-1"), "bad.csv has a header that is not valid UTF-8"),
         ("bad.jsonl", "[\n 1\n]\n", "the file bad.jsonl holds no JSON rows: none of its elements is a JSON object"),
@@ -662,7 +662,7 @@ def test_uploads_in_progress_are_left_alone_under_any_glob(settings: Settings, i
         (inbox / name).write_text("id\n1\n")
     tenant = build_tenant(settings, items={"glob": "**/*", "format": "csv"})
     assert tenant.load()["items"].rows_total == 0
-    assert any("7 files are left alone" in message for message in tenant.messages)
+    assert any("7 files are skipped" in message for message in tenant.messages)
     (inbox / "a.csv.filepart").rename(inbox / "a.csv")
     (inbox / "partial.csv").write_text("id\n2\n")
     tenant.load()

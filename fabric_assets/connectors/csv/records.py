@@ -1,7 +1,7 @@
 """Text of a CSV file -> its records, each with its line as an editor counts it, and the lines that are not records.
 
 The grammar is RFC 4180 and what programs write beyond it: one space before a quoted field, spaces after it, and quotes within
-unquoted fields. If text follows a closing quote, every line of the record is bad, so that no line inside a quoted field is
+unquoted fields. If text follows a closing quote, every line of the record is bad. So no line inside a quoted field is
 read as a row. No pattern backtracks into what it has matched, so time is linear in the text. The patterns use atomic groups, because
 Python before 3.11.5 handles possessively repeated groups wrongly (gh-106052).
 """

@@ -1,7 +1,7 @@
 """Batches of texts -> the types that their columns fit, and their values as these types; all columns of one type at a time.
 
-DuckDB takes time and memory by the square of the expressions of a query: 300 columns asked for six types each took 5.7 GiB. Here the
-columns of a batch are laid one below the other, and a query asks about one column of values, however many columns the file has.
+DuckDB's time and memory grow with the square of a query's expressions: 300 columns with six types each took 5.7 GiB. So the columns of a
+batch are stacked into one column of values. A query asks about that one, however many columns the file has.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -70,7 +70,7 @@ def _get_stacked_column(column: TextColumn) -> TextColumn:
 
 
 def _query(connection: Any, batch: pa.Table, columns: Sequence[TextColumn], sql: str) -> Any:
-    """Ask about the columns laid one below the other: `c` is a column's index, `v` its text, `t` its JSON type."""
+    """Query the columns of a batch, stacked into one: `c` is a column's index, `v` its text, `t` its JSON type."""
     indices = pa.concat_arrays([pa.repeat(pa.scalar(index, pa.int32()), batch.num_rows) for index in range(len(columns))])
     stacked = {"c": indices, "v": _stack(batch, [column.name for column in columns])}
     if columns[0].kind:

@@ -1,6 +1,6 @@
-"""A file of a `files` source as it lies there -> a file of UTF-8 text that its reader reads: unpacked, decoded, its first lines left out.
+"""A file of a `files` source -> a file of UTF-8 text for its reader: unpacked, decoded, and without the lines to skip.
 
-A plain UTF-8 file is read where it lies. A file of another format under a text's name is refused by name: a reader would find one row in it.
+A plain UTF-8 file is read without a copy. A file of another format is refused, and the error names the format: a text reader would find one row in it.
 """
 
 import codecs
@@ -23,7 +23,7 @@ from fabric_assets.rows.wide_text import find_wide_encoding, guess_by_zeros
 
 _BLOCK = 1024 * 1024
 _HEAD = 64 * 1024
-# A Zstandard file may begin with a frame to be skipped, as those of pzstd do.
+# A Zstandard file may begin with a skippable frame, as pzstd writes it.
 _PACKED = {"gzip": re.compile(rb"\x1f\x8b"), "zstd": re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18", re.DOTALL)}
 _TEXTS = {"csv": "CSV", "jsonl": "JSON Lines", "json": "JSON"}
 _BAD_BYTE = re.compile("[\udc80-\udcff]")
@@ -36,9 +36,9 @@ class Content:
     Args:
         encoding: of the original, for messages.
         skipped: lines that were left out at its beginning.
-        delimiter: of a CSV that names its own, in a line `sep=;`.
-        is_array: its rows are the elements of a JSON array, each on a line of its own now.
-        is_copy: it can be made again, so it need not be kept.
+        delimiter: that a CSV file names in a line `sep=;`; empty without such a line.
+        is_array: its lines are the elements of a JSON array.
+        is_copy: it is a copy, which need not be kept.
     """
 
     path: Path
@@ -50,7 +50,7 @@ class Content:
 
 
 def prepare(file: FetchedFile, stream: FileStream, limits: FileLimits, where: str) -> Content:
-    """Find how a file is written, and copy it where its reader could not read it as it lies.
+    """Find how a file is written, and make a copy if its reader could not read the original.
 
     Raises:
         DataError: it is not of the stream's format, or larger than the limits.
@@ -128,7 +128,7 @@ class _Preparation:
                 target.write(block)
         return Content(self._target, is_copy=True)
 
-    # --- what it is
+    # --- format
 
     def _refuse_foreign(self, head: bytes) -> None:
         if foreign := find_foreign(head):
@@ -169,7 +169,7 @@ class _Preparation:
                 raise
 
     def _read_texts(self, encoding: str) -> Iterator[str]:
-        """Bytes that the encoding lacks are bytes again in the copy: only the rows that hold them are rejected."""
+        """Decode the content. Invalid bytes stay invalid in the copy, so that only the rows that contain them are rejected."""
         try:
             for text in decode(self._read_blocks(), encoding):
                 self._has_bad_bytes = self._has_bad_bytes or bool(_BAD_BYTE.search(text))

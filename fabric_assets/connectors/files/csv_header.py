@@ -1,7 +1,7 @@
-"""The first records of a CSV file -> its columns' names; a first line that is no header is refused.
+"""The first records of a CSV file -> its columns' names; a first line that is not a header is refused.
 
-A file without a header would lose its first row, and each day's file would add columns of its own. What tells a row from a header are its values: a
-number, a date, a time, or a text that its column holds again below.
+Without this check a file without a header would lose its first row, and each day's file would add new columns. A first line is not a header if it has a
+number, a date, a time, or a text that occurs again in its column.
 """
 
 import re
@@ -31,10 +31,12 @@ _LABEL = re.compile(r"\d{1,4}")
 
 @dataclass(frozen=True)
 class Header:
-    """Args:
-    columns: their names, in order; empty for an empty file.
-    has_line: whether the file's first record names them.
-    notes: what was made of names that are missing or duplicate.
+    """The columns of a CSV file.
+
+    Args:
+        columns: their names, in order; empty for an empty file.
+        has_line: whether the file's first record names them.
+        notes: for each missing or duplicate name, what it was replaced by.
     """
 
     columns: tuple[str, ...]
@@ -62,15 +64,15 @@ def read_header(
         declared: the stream's `header`.
         name: of the file, for errors.
         is_known: whether the stream's table has a column of that name.
-        cleans: names lose characters that nobody sees, and are composed (NFC).
+        cleans: remove invisible characters from names, and compose them (NFC).
         skips: lines before the header are declared.
 
     Raises:
-        DataError: the first line is no header.
+        DataError: the first line is not a header.
     """
     cells = [drop_hidden(cell) if cleans else cell.strip() for cell in (first.cells or () if first else ())]
     if isinstance(declared, tuple):
-        # A line that differs from the names by case, Unicode form or unseen characters names the columns too; as a row it would be one too many.
+        # A line that differs from the names only by case, Unicode form or invisible characters names the columns; it is not a row.
         return Header(declared, [_fold(cell) for cell in cells] == [_fold(name) for name in declared])
     if first is None:
         return Header((), True)
@@ -81,7 +83,7 @@ def read_header(
     below = [[cell.strip() for cell in row] for row in rows]
     if declared is None and not all(map(is_known, cells)):
         _refuse_preamble(cells, first.text, below, delimiter, name, skips=skips)
-        # A file that was put together of several has their marks (BOM) in it.
+        # A file that was concatenated from several contains their byte order marks.
         others = [row for row in below if [row[0].removeprefix("\ufeff"), *row[1 : len(cells)]] != cells]
         _refuse_row(cells, others, name, is_known)
     return _name_columns(cells, below)
@@ -96,14 +98,14 @@ def _refuse_unreadable(first: Record, name: str, encoding: str) -> None:
         wanted = "declare the stream's encoding, e.g. encoding: cp1252, or save it as UTF-8" if encoding == "utf-8" else "correct the stream's encoding"
         raise DataError(f"{name} has a header that is not valid {encoding.upper()}", remedy=wanted)
     if first.reason == STRAY_LINE_END:
-        raise DataError(f"{name} has a header with a line end of another kind than the file's in it", remedy="correct its first line")
+        raise DataError(f"{name} has a header with a line end of a different kind than the rest of the file", remedy="correct its first line")
     if first.cells is None:
         raise DataError(f"{name} has a header whose quotes are not closed, or have text right after them", remedy="correct its first line")
     if "\0" in first.text:
-        raise DataError(f"{name} has a header that holds a NUL: it is no text", remedy="correct the stream's glob or format, or declare its encoding")
+        raise DataError(f"{name} has a header that holds a NUL: it is not text", remedy="correct the stream's glob or format, or declare its encoding")
 
 
-# --- lines that are no header
+# --- lines that are not a header
 
 
 def _refuse_preamble(cells: Sequence[str], first: str, rows: Sequence[Sequence[str]], delimiter: str, name: str, *, skips: bool) -> None:
@@ -126,7 +128,7 @@ def _refuse_row(cells: Sequence[str], rows: Sequence[Sequence[str]], name: str, 
             continue
         below = [row[index] for row in rows if index < len(row) and row[index]]
         if kind := _find_kind(cell):
-            # Above values of another kind it may be a name: the day of a column of prices.
+            # Above values of another kind it may be a name: a date above a column of prices.
             if (not below and kind != _TRUTH) or (below and all(_find_kind(value) == kind for value in below)):
                 raise DataError(f"{name} has no header: field {index + 1} of its first line is a {kind}, as in the lines below", remedy=_DECLARE)
         elif cell in below and len(cells) > 1:
@@ -138,7 +140,7 @@ def _find_kind(cell: str) -> str:
 
 
 def _find_labels(cells: Sequence[str]) -> set[str]:
-    """Numbers that name columns: years, or hours and positions that count up, beside at least one word."""
+    """Find numbers that name columns: years, or hours and positions that count up, if at least one other name is a word."""
     numbers = [cell for cell in cells if cell and _find_kind(cell)]
     if len(numbers) == len([cell for cell in cells if cell]) or not all(map(_LABEL.fullmatch, numbers)):
         return set()
@@ -154,7 +156,7 @@ def _find_labels(cells: Sequence[str]) -> set[str]:
 
 
 def _name_columns(cells: list[str], rows: Sequence[Sequence[str]]) -> Header:
-    """Number the columns whose names are missing or duplicate; fields after the last name that no row fills are none."""
+    """Number the columns whose names are missing or duplicate. Empty fields after the last name are not columns."""
     while cells and not cells[-1] and len(cells) > 1 and not any(row[len(cells) - 1] for row in rows if len(row) >= len(cells)):
         cells = cells[:-1]
     known, notes, columns = Counter(cell.casefold() for cell in cells if cell), list[str](), list[str]()

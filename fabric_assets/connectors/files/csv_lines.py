@@ -1,4 +1,4 @@
-"""A CSV file of UTF-8 text -> its records, and the fragments that DuckDB can read or that are bad, for those files that it refuses or would misread."""
+"""A CSV file of UTF-8 text -> its records. If DuckDB refuses or would misread the file, its good and bad fragments."""
 
 import re
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ from fabric_assets.connectors.csv.records import BAD_ENCODING, Grammar, Record
 from fabric_assets.connectors.files.salvage import BAD_BYTES, MAX_LINE, Fragment, build_length_error
 
 _BLOCK, HEAD = 1024 * 1024, 4 * 1024 * 1024
-# So much stays in the processor's cache.
+# This much stays in the processor's cache.
 _LOOK_BYTES = 256 * 1024
-# Beyond any file's limit of columns; a row has more than so many fields by an accident.
+# Beyond any file's limit of columns; a row with more fields is an error.
 MOST_FIELDS = 20_000
 # Several times as fast as a search for each of the two texts.
 _SUSPECT = re.compile(rb'" [ "]')
@@ -23,7 +23,7 @@ def build_grammar(dialect: Dialect) -> Grammar:
 
 
 def read_head(path: Path) -> tuple[str, bool]:
-    """The first characters of a file, and whether they are all."""
+    """Read the beginning of a file; return it, and whether it is the whole file."""
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as opened:
         return opened.read(HEAD), not opened.read(1)
 
@@ -32,7 +32,7 @@ def read_records(path: Path, dialect: Dialect, name: str) -> Iterator[Record]:
     """Read a file record by record.
 
     Args:
-        dialect: its first line is the number that the file's first line has.
+        dialect: its `first_line` is the number of the file's first line.
 
     Raises:
         DataError: a line is longer than MAX_LINE.
@@ -55,7 +55,7 @@ def read_records(path: Path, dialect: Dialect, name: str) -> Iterator[Record]:
 
 
 def split_csv(path: Path, dialect: Dialect, *, columns: int, header_line: int, name: str, encoding: str) -> Iterator[Fragment]:
-    """Split a file: its header first.
+    """Split a file into fragments, its header first.
 
     Args:
         header_line: line of the header; 0 without one.
@@ -83,12 +83,12 @@ def split_csv(path: Path, dialect: Dialect, *, columns: int, header_line: int, n
 
 
 def is_misread(path: Path, dialect: Dialect) -> bool:
-    """Whether DuckDB may misread a file without a word.
+    """Whether DuckDB may silently misread a file.
 
-    It joins two quoted texts with spaces between them, and may leave out a line end of another kind than the file's.
+    It joins two quoted texts with spaces between them, and may ignore a line end of a different kind than the rest of the file.
     """
     if dialect.newline == "\r":
-        return True  # Too rare for a look of its own.
+        return True  # Too rare for a closer check.
     delimiter = dialect.delimiter.encode()
     with path.open("rb") as file:
         while lines := file.read(_LOOK_BYTES) + file.readline():
@@ -100,7 +100,7 @@ def is_misread(path: Path, dialect: Dialect) -> bool:
 
 
 def _may_close(found: re.Match[bytes], delimiter: bytes) -> bool:
-    """Not an opening quote alone, and not quotes that are doubled within a field."""
+    """Whether a quote may close a field: it is not just an opening quote, and not a doubled one within a field."""
     before, quotes = found[1] or b"\n", len(found[2])
     is_first = before in (b"\n", b"\r", b" ", delimiter)
     return quotes != 1 if is_first else quotes % 2 == 1

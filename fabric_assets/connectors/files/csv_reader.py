@@ -1,4 +1,4 @@
-"""A CSV file -> typed columns: DuckDB reads what connectors/csv would read alike, and a copy without bad lines of any other file."""
+"""A CSV file -> typed columns. DuckDB reads the file if it reads it as connectors/csv does, else a copy without bad lines."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -22,13 +22,13 @@ _QUOTED = re.compile(r'"[^"]*"')
 class CsvReader(TextReader):
     _dialect = Dialect(",")
     _header: Header | None = None
-    # Of the original.
+    # Lines of the original file.
     _header_line, _blank_lines, _is_odd = 0, 0, False
 
     def _look(self) -> None:
         if self._header is None:
             self._header = self._read_header()
-            # Its lines may be taken for others by DuckDB, which finds the line ends by itself.
+            # DuckDB detects line ends by itself, and may find other lines.
             if self._is_odd or is_misread(self._content.path, self._dialect):
                 self._salvage = salvage(self._split(self._content.path), self.file)
         super()._look()
@@ -91,10 +91,10 @@ class CsvReader(TextReader):
 
 
 def _choose(readings: Sequence[Reading], text: str, declared: int) -> Reading:
-    """The one whose header has as many cells as names are declared, else the most."""
+    """The reading whose header has as many cells as names are declared, else the most cells."""
 
     def count_cells(reading: Reading) -> int:
-        # A header that cannot be read is said to be one, and is not a single column of some other delimiter.
+        # An unreadable header is reported as such, not read as a single column under another delimiter.
         count = len(reading.cells) or _QUOTED.sub("", reading.header.text).count(reading.dialect.delimiter) + 1
         return count + (MOST_FIELDS if declared and len(reading.cells) == declared else 0)
 

@@ -1,7 +1,7 @@
-"""What a reader says of a file that it cannot read -> an error without the file's own bytes.
+"""A reader's message about a file that it cannot read -> an error that does not quote the file.
 
-Readers quote the line, the value or the header that they stumble over. A line belongs among the rejected rows, which are the tenant's; an error goes on into
-logs and events of the platform, and a source that was pointed at a wrong file would show them what is in it.
+Readers quote the line, value or header that caused the error. Such content may appear in the rejected rows, which are the tenant's, but not in the platform's
+logs and events. A source that points at a wrong file would expose its content there.
 """
 
 import re

@@ -1,6 +1,6 @@
 """The text of a JSON array, in blocks -> its elements, each on a line of its own.
 
-The array is gone through without keeping more of it than an element, and its elements are not read here: a reader of JSON Lines rejects those that are bad.
+Only one element is kept in memory at a time. Elements are not parsed here: a reader of JSON Lines rejects the bad ones.
 """
 
 import json
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from fabric_assets.connectors.files.salvage import MAX_LINE
 from fabric_assets.errors import DataError
 
-# What decides where an element ends: a whole text, or a mark outside of texts. An open text waits for the next block.
+# The tokens that decide where an element ends: a complete string, or a mark outside of strings. An open string waits for the next block.
 _MARK = re.compile(r'"(?>(?:[^"\\]++|\\.)*)"|"|[\[\]{},]', re.DOTALL)
 _SPACE = " \t\r\n"
 _LINE_ENDS = str.maketrans("\r\n", "  ")
@@ -23,7 +23,7 @@ def find_array(head: str, *, is_whole: bool) -> bool:
 
     Args:
         head: the beginning of its text.
-        is_whole: that is all of it.
+        is_whole: whether it is the whole text.
     """
     text = head.lstrip(_SPACE)
     if not text.startswith("["):
@@ -31,7 +31,7 @@ def find_array(head: str, *, is_whole: bool) -> bool:
     line, _, rest = text.partition("\n")
     if _is_json(line):
         return is_whole and not rest.strip(_SPACE)
-    # One bad line at the beginning of JSON Lines makes no array of them.
+    # One bad line at the beginning does not turn JSON Lines into an array.
     line, second = line.rstrip(_SPACE), rest.partition("\n")[0].strip(_SPACE)
     return line in ("[", "[{") or line.endswith(",") or not (second.startswith("{") and _is_json(second))
 
@@ -45,13 +45,13 @@ def _is_json(text: str) -> bool:
 
 
 def split_array(blocks: Iterator[str], name: str) -> Iterator[str]:
-    """Give the elements of an array, or the one object of a file that holds one, as lines.
+    """Yield the elements of an array, or a file's single object, as lines.
 
     Args:
         name: of the file, for errors.
 
     Raises:
-        DataError: it is neither, or it ends before the array does.
+        DataError: it is neither an array nor an object, or is not complete.
     """
     return _Splitter(name).split(blocks)
 
@@ -106,7 +106,7 @@ class _Splitter:
                     yield self._build_line(start, position)
                     start = position
             elif mark == "]" and is_array:
-                # An empty array has no element; a comma before the end leaves one that is not there.
+                # An empty array has no element; a comma before the end adds an empty one.
                 if self._text[start : match.start()].strip(_SPACE) or not is_first:
                     yield self._build_line(start, match.start())
                 self._check_rest(self._text[position:], blocks)
@@ -118,7 +118,7 @@ class _Splitter:
             raise DataError(f"{self._name} ends before its JSON does: it is not complete", remedy="upload it again; no row of it has been loaded")
 
     def _build_line(self, start: int, end: int) -> str:
-        # A line of nothing is no row: a mark that is no JSON makes it a bad one.
+        # An empty line would be ignored; a character that is not JSON makes it a bad line.
         return (self._text[start:end].translate(_LINE_ENDS).strip(_SPACE) or "?") + "\n"
 
     def _check_rest(self, text: str, blocks: Iterator[str]) -> None:

@@ -1,4 +1,4 @@
-"""A file of JSON objects, one a line or in an array -> typed columns; nested values stay JSON text."""
+"""A file of JSON objects, one per line or in an array -> typed columns; nested values stay JSON text."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from fabric_assets.quoting import quote, quote_text
 
 _NUMBERED = re.compile(r"(.+)_\d+|[cC]\d+")
 _KEEPS_SPELLING = 2
-# DuckDB would take objects of many different keys for one map, and a file of maps has no columns.
+# DuckDB would read objects with many different keys as maps, and a file of maps has no columns.
 _NO_MAPS = "map_inference_threshold=-1, field_appearance_threshold=0"
 
 
@@ -44,7 +44,7 @@ class JsonReader(TextReader):
         ]
 
     def _refuse_bare_objects(self) -> list[TextColumn]:
-        """Refuse a file all of whose objects are empty; `{}` alone is how some programs write an empty list."""
+        """Refuse a file whose objects are all empty, but not a single `{}`, which some programs write for an empty list."""
         if self._content.is_array and self.path.read_text(encoding="utf-8").split() == ["{}"]:
             return []
         raise DataError(f"{self.name} holds no fields: all of its objects are empty", remedy="write rows with fields, or no rows at all")
@@ -61,7 +61,7 @@ class JsonReader(TextReader):
         return f"format='newline_delimited', records=true, maximum_object_size={self._longest_line}"
 
     def _refuse_other_names(self, connection: Any, names: list[str]) -> None:
-        """DuckDB gives `ID` beside `id` the name `ID_1`, and a field without a name `C0`; no line has a value under these."""
+        """Refuse names that DuckDB changes: `ID` beside `id` becomes `ID_1`, and an empty name `C0`. No line has a value under these names."""
         known = {name.lower() for name in names}
         if not any(match and (not match[1] or match[1].lower() in known) for match in map(_NUMBERED.fullmatch, names)):
             return

@@ -1,7 +1,7 @@
-"""A `files` source's path and a glob -> the matching files, each with what tells whether it has changed.
+"""A `files` source's path and a glob -> the matching files, each with a version that shows whether it has changed.
 
-A local file is read where it lies, and refused if it changed meanwhile; an object of a bucket is copied into the load's private
-folder first, so that its hash and its rows are of the same bytes.
+A local file is read without a copy, and refused if it changes meanwhile. An object of a bucket is first copied into the load's private
+folder, so that its hash and its rows come from the same bytes.
 """
 
 import contextlib
@@ -24,11 +24,11 @@ from fabric_assets.errors import ConfigurationError, DataError, RetriableError, 
 from fabric_assets.visible import show_name
 
 _EXTRAS = {"gs": "gcsfs", "az": "adlfs"}
-# S3 itself answers from here for buckets elsewhere with the region to ask.
+# For a bucket elsewhere, S3 answers from here with the bucket's region.
 _DEFAULT_REGION = "us-east-1"
 _CHUNK = 4 * 1024 * 1024
 _DESCRIPTORS = Path("/proc/self/fd")
-_YOUNG_SECONDS = 2.0  # Some file systems keep times to so many.
+_YOUNG_SECONDS = 2.0  # The resolution of times on some file systems.
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class SourceFile:
 
     Args:
         name: its path below the source's path.
-        version: changes when its content may have.
+        version: differs if the content may have changed.
         modified: seconds since the epoch.
         open: opens its bytes.
-        local: where it lies, for a file of this machine; links followed.
-        former: what an earlier release remembers as its version.
-        is_young: it has changed so lately that another change might have the same time.
+        local: its path with links followed, for a file of this machine.
+        former: its version in the form of an earlier release.
+        is_young: it changed so recently that another change might have the same time.
     """
 
     name: str
@@ -61,17 +61,17 @@ class SourceFile:
 
     @property
     def kept_version(self) -> str:
-        """What is to be remembered as its version: nothing where the next load has to look at its content."""
+        """The version to remember; empty if the next load must check the content."""
         return "" if self.is_young else self.version
 
 
 class _ReplacedError(OSError):
-    """Another file has taken the place of the one that was listed."""
+    """The listed file has been replaced by another one."""
 
 
 @dataclass(frozen=True)
 class FetchedFile:
-    """A file whose bytes are at hand.
+    """A file whose bytes are on this machine.
 
     Args:
         path: a name without special characters, in the load's private folder.
@@ -83,7 +83,7 @@ class FetchedFile:
 
     @contextlib.contextmanager
     def hold(self, where: str) -> Iterator[None]:
-        """Let the path lead to the file that was listed, whatever takes the place of its name, or of a folder on the way, meanwhile.
+        """Make the path lead to the listed file, even if its name or a folder on its path is replaced meanwhile.
 
         Raises:
             RetriableError: the file is not the one that was hashed.
@@ -108,10 +108,10 @@ class FetchedFile:
 
 
 def list_files(context: SourceContext[FolderSource], stream: FileStream, *, where: str) -> tuple[list[SourceFile], bool]:
-    """Find the stream's files, by name, and whether the source's path holds any file at all.
+    """Find the stream's files, sorted by name, and whether the source's path holds any file.
 
     Raises:
-        ConfigurationError: a file is none of this tenant's.
+        ConfigurationError: this tenant must not read a file.
         SourceError: the path does not exist or may not be read.
         SourceUnavailable: the bucket cannot be reached.
     """
@@ -128,13 +128,13 @@ def list_files(context: SourceContext[FolderSource], stream: FileStream, *, wher
 
 
 def fetch(file: SourceFile, folder: Path, number: int, *, most: int, where: str) -> FetchedFile:
-    """Hash a file and give it a safe name; copy it there if it lies in a bucket.
+    """Hash a file and give it a safe name; a file in a bucket is copied to it.
 
     Args:
         most: bytes that a file may have.
 
     Raises:
-        DataError: it has more, by its listing or while it is read.
+        DataError: it is larger, by its listing or while it is read.
         SourceError: it cannot be read.
     """
     digest, path, size = hashlib.sha256(), folder / f"{number}.data", file.size
@@ -174,10 +174,10 @@ def refuse_size(size: int, most: int, name: str) -> None:
 
 
 def get_folder(context: SourceContext, config: FolderSource) -> Path:
-    """The source's folder on this machine, whether it is there or not.
+    """The source's folder on this machine, which may not exist.
 
     Raises:
-        ConfigurationError: no load of this tenant may read there.
+        ConfigurationError: this tenant must not read it.
     """
     paths, path = LocalPaths(context), config.path.removeprefix("file://")
     folder = (paths.data_dir / path).resolve()
@@ -195,9 +195,9 @@ def _list_folder(folder: Path, stream: FileStream, where: str, context: SourceCo
         if is_unfinished(path.relative_to(folder).as_posix()):
             unfinished.append(path.name)
             continue
-        real = Path(os.path.realpath(path))  # of a link to itself, too, which `resolve` refuses
+        real = Path(os.path.realpath(path))  # unlike `resolve`, also for a link to itself
         if not real.is_relative_to(folder) or not real.is_file():
-            context.report(f"{where}: {path.name} is skipped: it is no regular file below the source's path")
+            context.report(f"{where}: {path.name} is skipped: it is not a regular file below the source's path")
             continue
         paths.check(real.parent)
         files.append(_build_local(path.relative_to(folder).as_posix(), real, real.stat()))
@@ -207,13 +207,13 @@ def _list_folder(folder: Path, stream: FileStream, where: str, context: SourceCo
 
 def _report_unfinished(names: Sequence[str], context: SourceContext, where: str) -> None:
     if names:
-        context.report(f"{where}: {len(names)} files are left alone, since their names say that they are not complete: {names[0]}")
+        context.report(f"{where}: {len(names)} files are skipped, because their names show that they are not complete: {names[0]}")
 
 
 def _build_local(name: str, path: Path, facts: os.stat_result) -> SourceFile:
     def open_file() -> Any:
         with open_parent(path.parent, path.name) as (folder, own):
-            # Without O_NONBLOCK the opening of a pipe that has taken the file's place waits for a writer.
+            # Without O_NONBLOCK, opening waits for a writer if a pipe has replaced the file.
             opened = os.fdopen(os.open(own, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder), "rb")
         if not os.path.samestat(os.fstat(opened.fileno()), facts):
             opened.close()
@@ -225,12 +225,12 @@ def _build_local(name: str, path: Path, facts: os.stat_result) -> SourceFile:
 
 
 def _get_version(facts: os.stat_result) -> str:
-    """Size and times. Programs that copy files set the time of the last change of content; nobody can set that of the last change of any kind."""
+    """Size and times. Copying programs set the modification time, but nobody can set the time of the last change of any kind."""
     return f"{facts.st_size}-{facts.st_mtime_ns}-{facts.st_ctime_ns}"
 
 
 def open_bucket(context: SourceContext, config: FolderSource, where: str) -> Any:
-    """The bucket's file system; connects only when it is asked.
+    """The bucket's file system, which connects at its first use.
 
     Raises:
         ConfigurationError: its library is not installed.
@@ -241,7 +241,7 @@ def open_bucket(context: SourceContext, config: FolderSource, where: str) -> Any
     options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
     if login := config.credentials:
         endpoint = login.endpoint_url if isinstance(login.endpoint_url, str | None) else context.resolve(login.endpoint_url, hidden=False).strip()
-        # Complete: what is left out, fsspec takes from its own variables and files, and botocore from AWS_* and ~/.aws.
+        # All options are given: fsspec reads missing ones from its own variables and files, and botocore from AWS_* and ~/.aws.
         options |= {
             "anon": False,
             "key": context.resolve(login.access_key_id).strip(),

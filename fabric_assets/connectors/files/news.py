@@ -1,7 +1,7 @@
-"""The files that are there, and those that earlier loads remember -> the new and changed ones, fetched; the same bytes only once.
+"""The listed files and those that earlier loads remember -> the new and changed ones, fetched, and the same bytes only once.
 
-What is remembered is a version (size and times, or a bucket's tag), so that an unchanged file is not even opened, and a hash, so
-that a touched one is not loaded again. Of files with the same bytes the first by name is loaded; the others are its twins.
+Two things are remembered of a file. By its version (size and times, or a bucket's tag) an unchanged file is not even opened. By its hash
+a file with only a new time is not loaded again. Of files with the same bytes the first by name is loaded; the others are its twins.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,16 +12,18 @@ from fabric_assets.connectors.files.listing import FetchedFile, SourceFile, fetc
 from fabric_assets.rows.column_names import compose
 from fabric_assets.visible import show_name
 
-# Of each file: version and sha256; of a twin also the name under which its bytes are loaded.
+# For each file: version and sha256; for a twin also the name under which its bytes are loaded.
 Remembered = Mapping[str, Mapping[str, str]]
 
 
 @dataclass
 class News:
-    """Args:
-    files: to be loaded, those that were changed last at the end: of rows with one key theirs stay, as if each had been loaded when it came.
-    forgotten: names of twins: what was loaded under such a name goes, its bytes being loaded under another.
-    seen: what is to be remembered of all of them.
+    """The new and changed files of a load.
+
+    Args:
+        files: to be loaded, the last changed at the end, so that their rows win among rows with the same key.
+        forgotten: names of twins whose earlier rows are removed, because their bytes are loaded under another name.
+        seen: what to remember of all files.
     """
 
     files: list[FetchedFile] = field(default_factory=list)
@@ -40,11 +42,11 @@ def find_news(
     report: Callable[[str], None],
     check: Callable[[], None],
 ) -> News:
-    """Fetch what is new or changed.
+    """Fetch the new and changed files.
 
     Args:
-        folder: takes what must be copied.
-        replaces: a file's rows take the place of those of its earlier version; then twins of the earlier version are loaded themselves.
+        folder: for copies.
+        replaces: a file's rows replace those of its earlier version; twins of the earlier version are then loaded themselves.
         most: bytes that a file may have.
         check: raises when the load's time is up.
     """
@@ -85,7 +87,7 @@ def find_news(
 
 
 def _keep_spellings(found: Sequence[SourceFile], remembered: Remembered) -> Sequence[SourceFile]:
-    """Give a file the name that is remembered where it differs by its Unicode form alone (NFC, NFD), as after a copy by another system."""
+    """Give a file its remembered name if only the Unicode form (NFC, NFD) differs, as after a copy by another system."""
     there = {file.name for file in found}
     known = {compose(name): name for name in remembered if name not in there}
     return [replace(file, name=known.get(compose(file.name), file.name)) if file.name not in remembered else file for file in found]

@@ -1,7 +1,7 @@
-"""A Parquet file's row groups -> how much memory their reading takes, before any page of them is unpacked.
+"""A Parquet file's row groups -> the memory that reading them takes, found before any page is unpacked.
 
-A reader unpacks whole pages and repeats dictionary values: 4 KB of Parquet can hold a page of a gigabyte, or ten megabytes that stand in each of a thousand
-rows. The sizes are in the pages' headers, in Thrift's compact form; those that follow what is needed here are skipped.
+A reader unpacks whole pages and repeats dictionary values. So 4 KB of Parquet can hold a page of a gigabyte, or ten megabytes in each of a thousand rows. The
+sizes are in the pages' headers, in Thrift's compact form.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -16,23 +16,23 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 _LONGEST_HEADER = 1024 * 1024
-# Smaller dictionaries are repeated without a look: their values cannot make a batch large.
+# Smaller dictionaries are not checked: their values cannot make a batch large.
 _SMALL_DICTIONARY = 16 * 1024
-# Measured: a dictionary of 300 MB took 1,300 MB to look at and to read. A page of 300 MB took 620 MB, beside a few batches on their way; on a busy machine
-# one of 120 MB took a load into DuckDB to 930 MB.
+# Measured: a dictionary of 300 MB took 1,300 MB to check and to read. A page of 300 MB took 620 MB, plus a few batches.
+# On a busy machine a page of 120 MB raised a load into DuckDB to 930 MB.
 _LARGE_PAGE, _COPIES_OF_DICTIONARY, _COPIES_OF_PAGE = 8 * 1024 * 1024, 7, 6
 _BATCH_BYTES = 64 * 1024 * 1024
 _NUMBER_BYTES = 16
 _STOP, _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = 0, 1, 2, 3, 7, 8, 9, 10, 11, 12
 _SIZE_FIELD, _PACKED_FIELD, _DATA_FIELD, _DATA_2_FIELD = 2, 3, 5, 8
-# Of the header of a data page: how many values it holds, NULLs too.
+# The field of a data page's header with the number of its values, including NULLs.
 _VALUES_FIELD = 1
 
 
 def find_memory(path: Path, facts: pq.FileMetaData, most: int) -> int:
-    """The bytes that the pages take which are unpacked at a time: one page and one dictionary a column, and the copies of large ones.
+    """The bytes of the pages that are unpacked at a time: one page and one dictionary per column, and the copies of large ones.
 
-    Row groups that are too small to take more than `most` are not looked at.
+    Row groups that are too small to take more than `most` are not checked.
     """
     needed = 0
     with path.open("rb") as file:
@@ -57,7 +57,7 @@ def _read_sizes(file: BinaryIO, start: int, end: int) -> Iterator[int]:
 
 
 def _read_pages(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Give each page's bytes when it is unpacked, and its values; 0 for a dictionary."""
+    """Yield each page's unpacked size, and the number of its values; 0 for a dictionary."""
     while start < end:
         file.seek(start)
         header = _Header(file.read(_LONGEST_HEADER))
@@ -69,9 +69,9 @@ def _read_pages(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int
 
 
 def find_row_lie(path: Path, parquet: pq.ParquetFile) -> tuple[int, int] | None:
-    """Compare the rows that the footer names with those in the pages of each row group; gives both numbers where they differ.
+    """Compare the footer's number of rows with that of the pages of each row group; return both numbers if they differ.
 
-    A reader believes the footer, and would leave out rows that it does not name. Counted is the smallest column that is not nested.
+    A reader trusts the footer, and would leave out rows. The smallest column that is not nested is counted.
     """
     facts = parquet.metadata
     named = sum(facts.row_group(index).num_rows for index in range(facts.num_row_groups))
@@ -92,7 +92,7 @@ def find_row_lie(path: Path, parquet: pq.ParquetFile) -> tuple[int, int] | None:
 
 
 def count_rows(parquet: pq.ParquetFile, path: Path, rows: int) -> int:
-    """How many rows may be read at a time, `rows` at most, so that values that a dictionary repeats stay within some megabytes."""
+    """The number of rows to read at a time, at most `rows`, so that repeated dictionary values stay within some megabytes."""
     facts, longest = parquet.metadata, 0
     with path.open("rb") as file:
         for index in range(facts.num_row_groups):
@@ -102,15 +102,15 @@ def count_rows(parquet: pq.ParquetFile, path: Path, rows: int) -> int:
 
 
 def _find_longest(path: Path, file: BinaryIO, group: pq.RowGroupMetaData, index: int, column: int, rows: int) -> int:
-    """The bytes that a column adds to a row: of its longest dictionary value, or of a list's numbers; 0 where they cannot be many."""
+    """The bytes that a column adds to a row: of its longest dictionary value, or of a list's numbers; 0 if they cannot be many."""
     facts = group.column(column)
     per_row = -(-facts.num_values // max(group.num_rows, 1))
     if facts.physical_type != "BYTE_ARRAY":
-        # One number that a list repeats is packed to nothing.
+        # A number that a list repeats is compressed to almost nothing.
         return _NUMBER_BYTES * per_row if per_row > 1 else 0
     if not facts.has_dictionary_page:
         return 0
-    # A column without values has a dictionary, and no page of data behind it.
+    # A column without values has a dictionary, but no data page after it.
     size = next(_read_sizes(file, facts.dictionary_page_offset, facts.dictionary_page_offset + facts.total_compressed_size), 0)
     if size <= _SMALL_DICTIONARY or size * min(rows, facts.num_values) <= _BATCH_BYTES:
         return 0
@@ -129,10 +129,10 @@ class _Header:
         self._content, self.position = content, 0
 
     def read(self) -> tuple[int, int, int]:
-        """Read it to its end: the page's bytes, those that it is packed to, and the values of a data page.
+        """Read the whole header: the page's size, its compressed size, and the number of values of a data page.
 
         Raises:
-            pa.ArrowInvalid: it is no page header.
+            pa.ArrowInvalid: it is not a page header.
         """
         try:
             found = self._read_struct()

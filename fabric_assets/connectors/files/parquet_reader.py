@@ -1,4 +1,4 @@
-"""A Parquet file -> its rows: Parquet says its types itself; they are only narrowed to those that every destination carries."""
+"""A Parquet file -> its rows. Parquet declares its types; they are only narrowed to those that every destination has."""
 
 from collections.abc import Iterator, Mapping
 
@@ -56,7 +56,7 @@ class ParquetReader:
 
     def _open(self, content: Content) -> pq.ParquetFile:
         try:
-            # INT96 counts nanoseconds, which Arrow holds from 1677 to 2262 only; others are read as moments that they are not.
+            # INT96 counts nanoseconds, which Arrow holds only from 1677 to 2262; it would read other times wrongly.
             return pq.ParquetFile(content.path, coerce_int96_timestamp_unit="us")
         except (pa.ArrowException, OSError) as error:
             raise self._build_error(error) from None
@@ -91,7 +91,7 @@ class ParquetReader:
 
 
 def _get_size(parquet: pq.ParquetFile) -> int:
-    """The bytes of its content, unpacked, as its footer says."""
+    """The unpacked size of its content, by its footer."""
     facts = parquet.metadata
     return sum(facts.row_group(index).total_byte_size for index in range(facts.num_row_groups))
 

@@ -1,4 +1,4 @@
-"""How the files of a stream are read, and what a reader gives: the types that a file's columns fit, then its rows, piece by piece."""
+"""The settings of a stream's readers, and what each reader provides: the types that fit a file's columns, then its rows in pieces."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ BATCH_ROWS, BATCH_BYTES = 50_000, 32 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Reading:
-    """How the files of a stream are read.
+    """The settings with which the files of a stream are read.
 
     Args:
         where: tenant, source and stream, for messages.
         value_forms: the version of the forms (value_forms.py) in which the stream's values are written.
         is_known: whether the stream's table has a column of that name.
-        report: takes what a reader of the run should know.
+        report: is called with notes for the reader of the run.
     """
 
     stream: FileStream
@@ -34,7 +34,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Piece:
-    """Rows that follow each other in a file, or lines of it that are no rows.
+    """Consecutive rows of a file, or bad lines of it.
 
     Args:
         rows: None for bad lines alone.
@@ -48,14 +48,14 @@ class Piece:
 
 class Reader(Protocol):
     def inspect(self) -> Fits:
-        """The types that each column's values fit, in the file's order of columns."""
+        """Find the types that each column's values fit, in the file's order of columns."""
         ...
 
     def read(self, types: Mapping[str, pa.DataType]) -> Iterator[Piece]:
-        """The rows, in order, after an inspection; values that are not of the types asked for stay what they are in the file."""
+        """Yield the rows, in order; after `inspect`. Values that do not fit the requested types stay as they are in the file."""
         ...
 
 
 def count_batch_rows(size: int, rows: int) -> int:
-    """As many rows as fit a batch's bytes, going by the mean."""
+    """The number of rows that fit a batch's bytes, by their mean size."""
     return max(1, min(BATCH_ROWS, BATCH_BYTES * rows // max(size, 1)))

@@ -1,7 +1,7 @@
 """A csv, jsonl, json or parquet file -> its columns' types, then its rows as Arrow tables in the file's own order.
 
-A reader says first what the file holds and reads it second, once the types of all files of the run are known. Lines that are no
-rows of the format are found at the first look, and given as rejected rows; the others keep the numbers that they have in the file.
+A reader first inspects the file, and reads it once the types of all files of the run are known. The inspection finds bad lines, which
+become rejected rows; the other rows keep their numbers in the file.
 """
 
 from fabric_assets.connectors.files.csv_reader import CsvReader

@@ -1,6 +1,6 @@
-"""A csv or jsonl file with lines that are no rows of its format -> a copy without them, and those lines as rejected rows.
+"""A csv or jsonl file with bad lines -> a copy without them, and the bad lines as rejected rows.
 
-Only for files that DuckDB refuses or would misread: it reads the copy as fast as any other file.
+This is done only for files that DuckDB refuses or would misread. It reads the copy as fast as any other file.
 """
 
 import json
@@ -24,17 +24,19 @@ from fabric_assets.rows.json_numbers import has_long_number, quote_long_numbers
 
 MAX_LINE, PART_BYTES = 32 * 1024 * 1024, 8 * 1024 * 1024
 _REJECTS_AT_ONCE = 1_000
-# So much stays in the processor's cache.
+# This much stays in the processor's cache.
 _LOOK_BYTES = 256 * 1024
 BAD_BYTES = "is not valid {}; if the file has another encoding, declare it as the stream's `encoding`"
 
 
 @dataclass(frozen=True)
 class Salvage:
-    """Args:
-    path: the file without its bad lines.
-    rejects_path: one reject a line, as JSON.
-    gaps: for each reject, in order, the rank of the first good row after it: as many good rows stand before it, and one.
+    """The copy of a file without its bad lines.
+
+    Args:
+        path: the copy.
+        rejects_path: one reject per line, as JSON.
+        gaps: for each reject, in order, the rank of the first good row after it, from 1.
     """
 
     path: Path
@@ -50,10 +52,10 @@ class Salvage:
 
 @dataclass(frozen=True)
 class Fragment:
-    """Text of one row, or of one bad line; with a reason if bad.
+    """The text of one row, or of one bad line with its reason.
 
     Args:
-        is_row: False for a header and for an empty line, which count as none.
+        is_row: False for a header and for an empty line, which do not count as rows.
     """
 
     text: str
@@ -63,7 +65,7 @@ class Fragment:
 
 
 def salvage(fragments: Iterator[Fragment], file: FetchedFile) -> Salvage:
-    """Write the copy of a file, and its rejects, beside it."""
+    """Write a file's copy without bad lines, and its rejects, beside the file."""
     found = Salvage(file.path.with_suffix(".good"), file.path.with_suffix(".bad"), array("q"))
     number = 0
     with found.path.open("w", encoding="utf-8", newline="") as good, found.rejects_path.open("w", encoding="utf-8") as bad:
@@ -79,7 +81,7 @@ def salvage(fragments: Iterator[Fragment], file: FetchedFile) -> Salvage:
 
 
 def number_rows(tables: Iterator[pa.Table], gaps: "array[int]") -> Iterator[tuple[pa.Table, int]]:
-    """Give rows the numbers that they have in the original; `gaps` are its salvage's."""
+    """Number rows as in the original; `gaps` are those of its salvage."""
     rank = 1
     for table in tables:
         done = 0
@@ -91,10 +93,11 @@ def number_rows(tables: Iterator[pa.Table], gaps: "array[int]") -> Iterator[tupl
 
 
 def cut(fragments: Iterator[Fragment], path: Path, most: int = PART_BYTES, rows: int = sys.maxsize) -> Iterator[Path]:
-    """Write a file without bad lines once more, part by part, each over the one before; a CSV's header begins each of them.
+    """Write a file without bad lines in parts, each over the one before. Each part of a CSV begins with its header.
 
     Args:
-        most: characters of a part, and `rows` its rows; the last row may exceed them.
+        most: the characters of a part, which its last row may exceed.
+        rows: the most rows of a part.
     """
     header, text, size = "", list[str](), 0
     for number, fragment in enumerate(fragments):
@@ -113,9 +116,9 @@ def cut(fragments: Iterator[Fragment], path: Path, most: int = PART_BYTES, rows:
 
 
 def is_misread(path: Path) -> bool:
-    """Whether DuckDB would misread a JSON Lines file without a word.
+    """Whether DuckDB would silently misread a JSON Lines file.
 
-    It takes a line that begins with null for an object without a value, where it is a bad one; and it rounds numbers.
+    It reads a bad line that begins with null as an object without values, and it rounds numbers.
     """
     if not (size := path.stat().st_size):
         return False
@@ -135,16 +138,16 @@ def split_json(path: Path, *, name: str, encoding: str = "utf-8", unit: str = "l
 
     Args:
         encoding: of the original, for messages.
-        unit: what a line is in the original.
+        unit: what a line is called in messages: a line, or an element.
 
     Raises:
-        DataError: it holds no JSON Lines, or a line is longer than MAX_LINE.
+        DataError: it is not JSON Lines, or a line is longer than MAX_LINE.
     """
     return _split_json(_read_lines(path, name), name, encoding, unit)
 
 
 def _read_lines(path: Path, name: str) -> Iterator[str]:
-    """Lines with their ends; bytes that are no UTF-8 become surrogates, to be told by `_is_utf8`."""
+    """Yield the lines with their ends; invalid bytes become surrogates, which `_is_utf8` finds."""
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as lines:
         while line := lines.readline(MAX_LINE + 1):
             if len(line) > MAX_LINE:
@@ -170,7 +173,7 @@ def _is_utf8(text: str) -> bool:
 def _split_json(lines: Iterator[str], name: str, encoding: str, unit: str) -> Iterator[Fragment]:
     first, any_row = "", False
     for number, line in enumerate(lines, start=1):
-        text = line.strip(" \t\r\n")  # Python would strip separators such as U+001E too.
+        text = line.strip(" \t\r\n")  # without separators such as U+001E, which a plain strip() would remove too
         if not text:
             continue
         first = first or text[0]
@@ -187,7 +190,7 @@ def _find_fault(text: str) -> tuple[str, str]:
     try:
         value = json.loads(text, parse_int=str, parse_float=str, object_pairs_hook=_Pairs)
         if "\\ud" in text.lower():
-            # JSON can spell half of a surrogate pair; no text can hold it.
+            # JSON can contain half of a surrogate pair, which is not valid in a text.
             json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         return "bad_json", f"is no JSON: {error.msg} at character {error.colno}"
@@ -205,4 +208,4 @@ def _find_fault(text: str) -> tuple[str, str]:
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """An object's names and values as they stand, repeats included."""
+    """An object's names and values in order, including duplicates."""

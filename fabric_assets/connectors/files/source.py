@@ -1,7 +1,7 @@
 """A `files` source's config -> one group of batches per stream, of the new and changed files only.
 
-What was loaded is remembered per stream, in a state that commits with the rows. Without a primary key a file's
-rows replace those of its earlier version, so that loading a file twice, for whatever reason, changes nothing.
+A stream's state remembers the loaded files, and commits with the rows. Without a primary key a file's rows replace those of its
+earlier version, so that loading a file twice changes nothing.
 """
 
 import shutil
@@ -35,16 +35,16 @@ _ANY = frozenset(file_types.CANDIDATES)
 
 
 def open_source(context: SourceContext[FilesSource]) -> SourceReader:
-    """Give a group per stream; nothing is listed or read before the group is."""
+    """Return a group per stream. Nothing is listed or read before the group is read."""
     config = context.config
-    # What a killed load has left goes; a folder of its own keeps this load apart from a thread that an earlier one has given up.
+    # Files of a killed load are removed. A folder of its own keeps this load apart from a thread that an earlier load has abandoned.
     folder = Path(tempfile.mkdtemp(dir=make_empty_folder(naming.files_dir(context.settings.data_dir, context.tenant, context.name))))
     groups = tuple(ReadGroup((plan_stream(config, name),), partial(_read, context, name, folder)) for name in context.streams)
     return SourceReader(groups, connections=config.max_connections, close=partial(shutil.rmtree, folder, ignore_errors=True))
 
 
 def plan_stream(config: FilesSource, name: str) -> StreamPlan:
-    """Say how a stream's rows are written."""
+    """Plan how a stream's rows are written."""
     stream = config.streams[name]
     merges, appends = stream.disposition == "merge", stream.disposition == "append"
     return StreamPlan.declared(
@@ -75,7 +75,7 @@ def _read(context: SourceContext[FilesSource], name: str, folder: Path, memories
     reading = Reading(stream, context.config.limits, where, memory.value_forms, lambda column: memory.get_type(column) is not None, context.report)
     readers = [(file, build_reader(file, reading)) for file in news.files]
     types = _decide_types(readers, memory, stream, where)
-    if types or (memory.get_type(FILE) is None and not stream.primary_key):  # else nobody knows the columns
+    if types or (memory.get_type(FILE) is None and not stream.primary_key):  # else the columns are not known
         yield Batch(name, _add_origin(pa.schema(list(types.items())).empty_table(), None, 1, stream, 0))
     sequence = memory.state.get("sequence", 0)
     for number, (file, reader) in enumerate(readers, start=1):
@@ -106,7 +106,7 @@ def _check_found(
     if found:
         return
     path = context.config.path
-    if "://" not in path:  # in full: people put files below the project's folder, and it counts from FABRIC_DATA_DIR
+    if "://" not in path:  # the full path: it is relative to FABRIC_DATA_DIR, but people expect the project's folder
         path = str((context.settings.data_dir / path).absolute())
     if stream.disposition == "replace" and memory.get_highest(ROW) is not None:
         raise SourceError(
@@ -119,14 +119,14 @@ def _check_found(
 
 
 def _decide_types(readers: Sequence[tuple[FetchedFile, Reader]], memory: StreamMemory, stream: FileStream, where: str) -> dict[str, pa.DataType]:
-    """For each column the type that it has in the warehouse, else one that fits all files of the run."""
+    """Decide each column's type: the warehouse's, else one that fits all files of the run."""
     fits: dict[str, frozenset[pa.DataType]] = {}
     for file, reader in readers:
         with file.hold(where):
             found = reader.inspect()
         for column, kinds in found.items():
             if column in (FILE, HASH, ROW, ORDER):
-                raise DataError(f"{where}: the file {file.source.shown} has a column {column}, a name that the platform gives", remedy="rename the column")
+                raise DataError(f"{where}: the file {file.source.shown} has a column {column}, a name that the platform uses", remedy="rename the column")
             fits[column] = _meet(fits.get(column, _ANY), kinds)
         for key in stream.primary_key or ():
             if found and key not in found:
@@ -138,7 +138,7 @@ def _decide_types(readers: Sequence[tuple[FetchedFile, Reader]], memory: StreamM
 
 
 def _meet(kinds: frozenset[pa.DataType], others: frozenset[pa.DataType]) -> frozenset[pa.DataType]:
-    """The types that fit two files; a column without values fits any, a list too."""
+    """The types that fit two files. A column without values fits any type, also a list."""
     if _ANY in (kinds, others):
         return others if kinds == _ANY else kinds
     return kinds & others

@@ -1,4 +1,4 @@
-"""What the readers of csv and JSON share: DuckDB reads texts, and casts them to the types that they fit."""
+"""The base of the readers of CSV and JSON: DuckDB reads texts, and casts them to the types that they fit."""
 
 import sys
 from abc import ABC, abstractmethod
@@ -24,10 +24,10 @@ from fabric_assets.quoting import quote
 from fabric_assets.rows.arrow_types import TEXT
 
 _USUAL_LINE, _WIDE_ROW = 4 * 1024 * 1024, 1024
-# A query of more expressions takes time and memory by their square: then the columns are laid one below the other.
+# The time and memory of a query grow with the square of its expressions, so with more of them the columns are stacked into one.
 _MOST_QUESTIONS, _MOST_COLUMNS = 60, 100
 _CELLS_AT_ONCE = 2_000_000
-# A copy that is larger is made again when the rows are read: all files of a run are looked at before the first is read.
+# A larger copy is made again when the rows are read, because all files of a run are inspected before the first is read.
 _KEPT_COPY = 64 * 1024 * 1024
 _SMALL_PART, _SLICE = 8 * 1024 * 1024, 250
 
@@ -35,7 +35,7 @@ _Read = Callable[[Path, Mapping[str, pa.DataType], int], Iterator[pa.Table]]
 
 
 class TextReader(ABC):
-    """Reads one file."""
+    """A reader of one file of texts."""
 
     def __init__(self, file: FetchedFile, reading: Reading) -> None:
         self.file, self.reading = file, reading
@@ -79,12 +79,12 @@ class TextReader(ABC):
 
     @property
     def path(self) -> Path:
-        """Where its good lines are."""
+        """The file with the good lines."""
         return self._salvage.path if self._salvage else self._content.path
 
     @property
     def _longest_line(self) -> int:
-        # DuckDB makes buffers of it. A file with a longer line is refused at first, and then read from its copy.
+        # The size of DuckDB's buffers. A file with a longer line is refused at first, and then read from its copy.
         return MAX_LINE if self._salvage else _USUAL_LINE
 
     def _prepare(self) -> Content:
@@ -110,7 +110,7 @@ class TextReader(ABC):
                     fits, self._rows = self._find_fits(connection, columns)
                     self._fits |= fits
             except duckdb.OutOfMemoryException:
-                # A vector of 2,048 long rows is larger than the memory: they are read a few at a time.
+                # A vector of 2,048 long rows exceeds the memory, so a few rows are read at a time.
                 self._are_parts_small = True
                 for columns in self._slices:
                     fits, self._rows = self._find_fits_in_parts(connection, columns)
@@ -118,7 +118,7 @@ class TextReader(ABC):
         self._fits = file_types.complete(self._columns, self._fits)
 
     def _find_fits(self, connection: Any, columns: Sequence[TextColumn]) -> tuple[Fits, int]:
-        """The first rows rule most candidates out, so that the whole file is read for the others alone."""
+        """Find the types that fit. The first rows rule most candidates out, so the whole file is read only for the others."""
         relation, beginnings = self._relate(self.path, columns), self._select_beginnings(columns)
         with connection.cursor() as other:
             sample = stream(connection, f"select {beginnings} from {relation} limit {SAMPLE + 1}", SAMPLE + 1)
@@ -141,7 +141,7 @@ class TextReader(ABC):
 
     @property
     def _slices(self) -> Sequence[Sequence[TextColumn]]:
-        """The columns that one query reads: of a JSON value it makes three vectors, of a field of a CSV one."""
+        """The columns that each query reads. A JSON value takes three vectors, a field of a CSV one."""
         if not self._is_sliced:
             return [self._columns]
         return [self._columns[start : start + _SLICE] for start in range(0, len(self._columns), _SLICE)]
@@ -155,14 +155,14 @@ class TextReader(ABC):
         return len(self._columns) > _MOST_COLUMNS
 
     def _select_beginnings(self, columns: Sequence[TextColumn]) -> str:
-        """SQL of as much of each value as tells its type."""
-        # A copy of each of thousands of columns takes more memory than it saves.
+        """The SQL for the beginning of each value, which is enough to find its type."""
+        # With thousands of columns, a shortened copy of each takes more memory than it saves.
         texts = [f"{column.text if self._is_wide else f'left({column.text}, {LONGEST + 1})'} as {quote(column.name)}" for column in columns]
         kinds = [f"{column.kind} as {quote(file_columns.KIND + column.name)}" for column in columns if column.kind]
         return ", ".join([*texts, *kinds])
 
     def _read(self, types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]:
-        """A file of long rows is read part by part: DuckDB prepares up to fifty vectors of rows before it gives the first."""
+        """Read the rows. A file of long rows is read in parts, because DuckDB prepares up to fifty vectors of rows before it returns the first."""
         if not self._rows:
             return
         size = self.path.stat().st_size
@@ -209,7 +209,7 @@ class TextReader(ABC):
                 yield file_columns.cast(other, batch, self._columns, types, self._fits)
 
     def _read_slices(self, connection: Any, path: Path) -> Iterator[pa.Table]:
-        """The rows of a part as one batch."""
+        """Read the rows of a part as one batch."""
         arrays: dict[str, Any] = {}
         for columns in self._slices:
             batch = pa.concat_tables(self._read_texts(connection, path, columns, SAMPLE))
@@ -226,7 +226,7 @@ class TextReader(ABC):
 
     @abstractmethod
     def _relate(self, path: Path, columns: Sequence[TextColumn]) -> str:
-        """SQL of a file's rows, with at least these of its columns."""
+        """The SQL for a file's rows, with at least these columns."""
 
     @abstractmethod
     def _split(self, path: Path) -> Iterator[Fragment]: ...

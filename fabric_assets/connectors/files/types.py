@@ -1,7 +1,7 @@
-"""The texts of a CSV or JSON Lines file -> for each column the types that every one of them reads as, over the whole file.
+"""The texts of a CSV or JSON Lines file -> for each column the types that fit all of its values in the whole file.
 
-Not DuckDB's own sniffing: it makes 7 of 007, decides by the first rows, and drops lines that begin with #. A type is taken only
-if writing its values again gives the same meaning; what fits none stays the text that it is.
+DuckDB's own detection is not used: it turns 007 into 7, decides by the first rows, and drops lines that begin with #. A type fits only
+if writing its values again gives the same meaning. Values that fit no type stay text.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,13 +19,13 @@ _INTEGER = r"-?(0|[1-9][0-9]{0,17})"
 _NUMBER = r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?"
 _DIGITS = "length(ltrim(regexp_replace({v}, '([eE].*)|[^0-9]', '', 'g'), '0'))"
 
-# In the order of choice. `{v}` is the text of a value that is there.
+# In the order of preference. `{v}` is the text of a value that is not missing.
 _TEXT_FITS: dict[pa.DataType, str] = {
     arrow_types.BIGINT: f"try_cast({{v}} as bigint) is not null and regexp_full_match({{v}}, '{_INTEGER}')",
     arrow_types.DOUBLE: (
         f"try_cast({{v}} as double) is not null and isfinite(try_cast({{v}} as double)) and regexp_full_match({{v}}, '{_NUMBER}')"
         f" and ({_DIGITS} <= 15 or try_cast({{v}} as double)::varchar = {{v}})"
-        # Below, doubles have fewer digits, or are zero.
+        # Smaller doubles have fewer digits, or are zero.
         " and (abs(try_cast({v} as double)) >= 2.3e-308 or not regexp_matches({v}, '^[-0.]*[1-9]') or try_cast({v} as double)::varchar = {v})"
     ),
     arrow_types.BOOL: "lower({v}) in ('true', 'false')",
@@ -52,14 +52,14 @@ _DUCKDB_NAMES = {
     arrow_types.TIMESTAMP: "timestamp",
     arrow_types.TIMESTAMP_UTC: "timestamptz",
 }
-# No longer text is a number or a date, and looking for one in megabytes takes long.
+# No longer text is a number or a date, and checking megabytes takes long.
 LONGEST = 400
 SAMPLE = 1_000
-# A key keeps its spelling: 10.1 and 10.10, 1e5 and 10e4 are different codes, and one number.
+# A key keeps its spelling: 10.1 and 10.10 are different codes but the same number, as are 1e5 and 10e4.
 _INEXACT = (arrow_types.DOUBLE, arrow_types.BOOL)
 # One moment has many spellings too, in JSON as in CSV: 2024-01-01T00:00:00Z and 2024-01-01T01:00:00+01:00.
 _MOMENTS = (arrow_types.TIMESTAMP, arrow_types.TIMESTAMP_UTC)
-# Where a table of an earlier release has numbers in place of codes, one spelling of each is its own.
+# If a table of an earlier release has numbers for codes, only the canonical spelling of a number is read as one.
 _CANONICAL = {
     arrow_types.BIGINT: "{v} <> '-0'",
     arrow_types.DOUBLE: f"regexp_full_match({{v}}, '{CANONICAL_NUMBER}') and {{v}} <> '-0'",
@@ -76,8 +76,8 @@ class TextColumn:
     Args:
         text: SQL of its value as text; a JSON string without its quotes.
         kind: SQL of its JSON type; empty for CSV.
-        keeps_spelling: two spellings of one moment stay two values, and in a CSV those of one number.
-        has_number: such a column has numbers or truth values in the table of an earlier release, so only one spelling of each is read as one.
+        keeps_spelling: two spellings of one moment stay two values; in a CSV also those of one number.
+        has_number: the table of an earlier release has numbers or truth values in the column, so only one spelling is read as such.
     """
 
     name: str
@@ -94,11 +94,11 @@ class TextColumn:
         return tuple(kind for kind in CANDIDATES if kind not in _MOMENTS and (self.kind or kind not in _INEXACT))
 
     def build_fit(self, candidate: pa.DataType) -> str:
-        """SQL of whether all of its values fit."""
+        """The SQL that asks whether all of its values fit."""
         return f"coalesce(bool_and({self._build_test(candidate)}) filter ({self._value} is not null), true)"
 
     def build_read(self, wanted: pa.DataType, fits: frozenset[pa.DataType]) -> str:
-        """SQL that reads it as a type that all of its values fit; else as text, in the type's own spelling where a value fits it."""
+        """The SQL that reads it as a type, if all values fit it. Else it reads text, in the type's spelling for values that fit."""
         if wanted == TEXT:
             return self.text
         if wanted not in _DUCKDB_NAMES:
@@ -126,7 +126,7 @@ class TextColumn:
 def ask(connection: Any, relation: str, columns: Sequence[TextColumn], candidates: Mapping[str, Sequence[pa.DataType]]) -> tuple[Fits, int]:
     """Find which of the candidates all values of a relation fit, and count its rows.
 
-    Of the columns without a candidate the values are counted: so each value of the file is read here, and no bad line is left for later.
+    For columns without a candidate the values are counted, so that every value is read here and no bad line is found later.
     """
     questions = [(column, kind) for column in columns for kind in candidates[column.name]]
     counts = [f"count({column.text})" for column in columns if not candidates[column.name]]
@@ -145,7 +145,7 @@ def complete(columns: Sequence[TextColumn], fits: Fits) -> Fits:
 
 
 def choose(fits: frozenset[pa.DataType]) -> pa.DataType:
-    """The narrowest type that fits; text for a column without values, which may turn out to be anything."""
+    """The narrowest type that fits; text for a column without values, whose type is not known yet."""
     if fits == frozenset(CANDIDATES):
         return TEXT
     return next((kind for kind in CANDIDATES if kind in fits), TEXT)

@@ -1,7 +1,7 @@
 """One moment of a Postgres source -> all streams of a load read it, and know which transactions it does not show.
 
 A transaction exports its snapshot, and each stream's own transaction uses it. The exporting transaction is held until every stream has begun to read, but not
-longer than `snapshot_hold`, because it keeps the server from removing old row versions.
+longer than `snapshot_hold`. It keeps the server from removing old row versions.
 """
 
 import contextlib
