@@ -1,6 +1,6 @@
-"""A login that lacks a field gets an error or nothing, never what lies in the process's environment or its home: that is another tenant's, or the operator's.
+"""A login that lacks a field gets an error or nothing, never a login from the process's environment or home. That would be another tenant's, or the operator's.
 
-Each test plants a login that works where libraries look for one, shows that the library alone would take it, and that the platform does not.
+Each test plants a working login where libraries look for one. It shows that the library alone would use it, and that the platform does not.
 """
 
 import json
@@ -205,7 +205,7 @@ def test_a_mysql_login_is_completed_from_nowhere(url: str, reason: str, settings
         _open_source(build_tenant(), settings)
 
 
-def test_a_mysql_password_is_not_taken_from_the_environment(mariadb_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_mysql_password_is_not_read_from_the_environment(mariadb_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from sqlalchemy.engine import make_url
 
     url = make_url(mariadb_url)

@@ -36,7 +36,7 @@ def test_a_state_that_is_lost_is_read_from_the_warehouse(events: SourceDatabase,
     assert reading.memories["events"].window.start == "2024-01-01T11:00:00" + ("+00:00" if "mysql" in events.url else "")
 
 
-def test_a_lost_state_doubles_nothing_in_an_append(events: SourceDatabase, settings: Settings) -> None:
+def test_a_lost_state_duplicates_no_row_of_an_append(events: SourceDatabase, settings: Settings) -> None:
     events.run("insert into events select * from events where id = 3")
     reading = Reading(events, settings, events=APPEND)
     reading.memories["events"] = Memory(table=_build_rows(events, [1, 2, 3]))
@@ -75,7 +75,7 @@ def test_a_restored_source_is_read_from_the_initial_value_on(events: SourceDatab
 
 
 @pytest.mark.parametrize(("declared", "value"), [("date", "9999-12-31"), ("timestamp", "2037-12-31 23:59:59"), ("datetime", "9999-12-31 00:00:00")])
-def test_a_cursor_that_lies_ahead_of_the_clock_is_told_of_in_each_load(events: SourceDatabase, settings: Settings, declared: str, value: str) -> None:
+def test_a_cursor_in_the_future_is_reported_in_each_load(events: SourceDatabase, settings: Settings, declared: str, value: str) -> None:
     declared = "timestamp null" if declared == "timestamp" else declared
     declared = "timestamp" if declared == "datetime" and events.url.startswith("postgresql") else declared
     events.run(f"create table plans (id integer, due {declared})", f"insert into plans values (1, '{'2024-01-01 00:00:00'[: len(value)]}'), (2, '{value}')")
@@ -146,7 +146,7 @@ def test_a_mariadb_moment_in_the_hour_that_the_clock_repeats_is_the_one_stored(m
     assert reading.read_rows()[0]["seen"].astimezone(UTC) == datetime(2024, 10, 27, 0, 30, tzinfo=UTC)
 
 
-def test_an_infinite_cursor_is_merged_in_every_load_and_remembered_by_none(postgres_database: str, settings: Settings) -> None:
+def test_an_infinite_cursor_is_merged_in_every_load_and_never_remembered(postgres_database: str, settings: Settings) -> None:
     database = SourceDatabase(postgres_database, settings)
     database.run("create table events (id integer, seen timestamp)", "insert into events values (1, '2024-01-01'), (2, 'infinity'), (3, '-infinity')")
     reading = Reading(database, settings, events=MERGE)

@@ -84,7 +84,7 @@ class Parquet(Jsonl):
 
 
 class Csv(Jsonl):
-    """CSV files without a key: appended, the rows of a changed file in the place of its earlier ones."""
+    """CSV files without a key: appended; the rows of a changed file replace its earlier ones."""
 
     form = "csv"
     disposition = "append"

@@ -1,4 +1,4 @@
-"""After a load a source is let go: its reader is closed once, and no file, connection or thread of it is left in the process."""
+"""After a load a source's reader is closed once, and the process keeps no file, connection or thread of it."""
 
 import threading
 from collections import Counter

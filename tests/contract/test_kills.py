@@ -59,7 +59,7 @@ def kill(world: World, start: Start, point: str) -> set[str]:
 
 
 @pytest.mark.parametrize("seed", choose_seeds(1)[:10])
-def test_killed_at_a_random_moment_no_row_is_lost_or_doubled(world: World, start: Start, seed: int) -> None:
+def test_a_kill_at_a_random_moment_neither_loses_nor_duplicates_rows(world: World, start: Start, seed: int) -> None:
     begin(world)
     began = time.perf_counter()
     world.load()

@@ -71,7 +71,7 @@ def test_a_stream_that_fails_spares_the_others_and_the_next_load_makes_it_good(w
     assert world.count("stores") == NONE
 
 
-def test_a_bad_row_is_kept_with_its_reason_and_holds_up_no_other(world: World) -> None:
+def test_a_bad_row_is_kept_with_its_reason_and_stops_no_other(world: World) -> None:
     world.fill()
     world.source.add_bad_row()
     report = world.load()["orders"]

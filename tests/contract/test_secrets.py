@@ -1,4 +1,4 @@
-"""No secret is shown by a run in which a stream fails and a row is rejected: its log, events, errors, the process list, files, tables."""
+"""A run in which a stream fails and a row is rejected shows no secret: not in its log, events, errors, process list, files or tables."""
 
 import json
 from collections.abc import Callable, Mapping

@@ -133,7 +133,7 @@ def test_lines_before_the_header_are_left_out_whatever_they_hold(lines: int, end
 
 
 @pytest.mark.parametrize("delimiter", [";", ","])
-def test_a_line_that_names_the_delimiter_is_no_row_beside_a_declared_one(delimiter: str) -> None:
+def test_a_line_that_names_the_delimiter_is_not_a_row_if_one_is_declared_too(delimiter: str) -> None:
     check(f"sep=;\nid{delimiter}name\n1{delimiter}a\n", [ONE_A], delimiter=delimiter)
 
 
@@ -209,6 +209,6 @@ def test_what_differs_is_known(content: str | bytes, files: Outcome, dropped: Ou
 
 
 @pytest.mark.parametrize("content", [b"%PDF-1.7 \xff\n", b"PK\x03\x04 and so on", b"<!DOCTYPE html>\n<html>id,name</html>\n", b'[{"id": 1}]', b"PAR1\0\0\0"])
-def test_both_refuse_what_is_no_csv_by_its_own_name(content: bytes) -> None:
+def test_both_refuse_other_formats_and_name_them(content: bytes) -> None:
     assert ", not CSV" in load_as_files(content, AB).refusal
     assert load_as_import(content, AB).refusal == "not_text"

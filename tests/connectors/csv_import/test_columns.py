@@ -44,7 +44,7 @@ def test_a_missing_column_quarantines_the_file_only_if_it_is_required() -> None:
     assert (reason, message) == ("missing_column", "it lacks the column b, c; it has: a, z")
 
 
-def test_columns_that_none_is_for_are_kept_as_json_or_refused() -> None:
+def test_unmapped_columns_are_kept_as_json_or_refused() -> None:
     content = 'a;Note "x";Ort\n1;"say ""hi""\n\\";Köln\n2;;\n3;plain;\n'.encode()
     dropped = drop(content, columns={"a": {}})
     assert [text and json.loads(text) for text in dropped.unmapped] == [{'Note "x"': 'say "hi"\n\\', "Ort": "Köln"}, None, {'Note "x"': "plain"}]
@@ -125,7 +125,7 @@ def test_columns_that_none_is_for_are_kept_as_json_or_refused() -> None:
 )
 @pytest.mark.parametrize("beside", [None, "oops"])
 def test_a_number_is_read_in_the_one_way_it_can_be(cell: str, point: Any, comma: Any, unknown: Any, beside: str | None) -> None:
-    # Beside a cell that is none all others are read one by one.
+    # If one cell is not valid, the others are read one by one.
     for mark, expected in ((".", point), (",", comma), (None, unknown)):
         # Without a mark declared the file's numbers decide, so this cell is not to be the only one: 1,5 and 2.5 decide nothing.
         percent = "%" if "%" in cell else ""
@@ -299,7 +299,7 @@ def test_too_many_bad_rows_quarantine_the_file() -> None:
     )
 
 
-def test_a_pattern_that_only_python_knows_is_told_as_the_tenants_mistake() -> None:
+def test_a_pattern_that_only_python_supports_is_reported_as_the_tenants_mistake() -> None:
     with pytest.raises(ConfigurationError, match="the pattern of column x is not valid in RE2"):
         read({"pattern": r"a{2000}"}, "a")
 

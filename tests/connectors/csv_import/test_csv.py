@@ -177,7 +177,7 @@ def test_half_a_surrogate_pair_in_utf_16_rejects_its_row_alone() -> None:
         (b"1,2\r2,3", "stray_line_end", "line 3: it holds a line end of a different kind than the rest of the file"),
     ],
 )
-def test_a_line_that_is_no_row_is_rejected_as_it_stands(line: bytes, reason: str, message: str) -> None:
+def test_a_line_that_is_not_a_row_is_rejected_unchanged(line: bytes, reason: str, message: str) -> None:
     dropped = drop(b"a,b,c\n1,2,3\n" + line + b"\n4,5,6\n")
     assert dropped.cells == ROWS
     assert dropped.lines == [2, 4]
@@ -222,7 +222,7 @@ def test_a_quote_that_is_never_closed_quarantines_the_file() -> None:
         (gzip.compress(PLAIN, mtime=0), "not_text"),
     ],
 )
-def test_a_file_that_is_none_is_quarantined_with_its_reason(content: bytes, reason: str) -> None:
+def test_an_invalid_file_is_quarantined_with_its_reason(content: bytes, reason: str) -> None:
     assert get_quarantine(content)[0] == reason
 
 

@@ -103,7 +103,7 @@ def test_quotes_that_nest_nothing_take_time_in_proportion(file: Path) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_utime - before < 20
 
 
-def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
+def test_anything_but_a_regular_file_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder.csv").mkdir()
     assert get_quarantine(tmp_path / "pipe")[0] == "unreadable"

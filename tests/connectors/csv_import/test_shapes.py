@@ -108,7 +108,7 @@ def test_a_file_is_found_however_its_name_is_composed(tmp_path: Path, form: str,
     assert matching == {name}
 
 
-def test_characters_that_nobody_sees_are_spelt_out_in_messages() -> None:
+def test_invisible_characters_are_spelt_out_in_messages() -> None:
     with pytest.raises(QuarantinedFile) as caught:
         drop("\u200bdays;i\u00adds\n1;2\n".encode(), delimiter=";", **ROWS)
     assert "none of its columns is known: '\\u200bdays', 'i\\xadds'" in caught.value.message
@@ -116,7 +116,7 @@ def test_characters_that_nobody_sees_are_spelt_out_in_messages() -> None:
 
 @pytest.mark.parametrize("header", ["\u200ba,b\u00ad,c\u200e", "\ufeff\ufeffa,b,c", "A\u2060,\u200f b,c"])
 @pytest.mark.parametrize("form", ["csv", "xlsx"])
-def test_a_column_is_known_whatever_nobody_sees_in_its_name(tmp_path: Path, header: str, form: str) -> None:
+def test_invisible_characters_in_a_columns_name_are_ignored(tmp_path: Path, header: str, form: str) -> None:
     if form == "csv":
         dropped = drop(f"{header}\n1,2,3\n".encode())
     else:
@@ -125,14 +125,14 @@ def test_a_column_is_known_whatever_nobody_sees_in_its_name(tmp_path: Path, head
     assert (dropped.cells, dropped.unmapped) == ([("1", "2", "3")], [None])
 
 
-def test_a_column_that_comes_twice_but_for_what_nobody_sees_is_refused() -> None:
+def test_two_columns_that_differ_only_by_invisible_characters_are_refused() -> None:
     with pytest.raises(QuarantinedFile, match="are both a"):
         drop("a,a\u200b,b\n1,2,3\n".encode())
 
 
 @pytest.mark.parametrize("cell", ["5,-", "5.-", "1.000,-", "1'000.-", "EUR 5,-", "12,- €", "5,\u2212"])
 @pytest.mark.parametrize("decimal", [None, ",", "."])
-def test_a_dash_in_place_of_cents_is_no_minus(cell: str, decimal: str | None) -> None:
+def test_a_dash_instead_of_cents_is_not_a_minus(cell: str, decimal: str | None) -> None:
     options = {"decimal": decimal} if decimal else {}
     dropped = drop(f'a,b,c\n"{cell}",x,y\n'.encode(), columns={"a": {"type": "decimal"}, "b": {}, "c": {}}, **options)
     assert dropped.rows == []

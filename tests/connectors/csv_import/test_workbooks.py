@@ -53,7 +53,7 @@ def test_a_number_has_the_15_digits_that_a_spreadsheet_shows(book: Path) -> None
     assert dropped.reasons == [(4, "Spend", "too_precise")]
 
 
-def test_rows_keep_their_numbers_and_blank_ones_are_none(book: Path) -> None:
+def test_rows_keep_their_numbers_and_blank_ones_are_left_out(book: Path) -> None:
     rows = row(3, B="Day", C="Note") + row(5, B="31.01.2026", C="a") + row(7, B="x", C="b") + row(9, C="c", E="beyond") + row(10, B=" ")
     dropped = read(write_workbook(book, {"One": rows}))
     assert (dropped.lines, dropped.rows[0]["note"]) == ([5], "a")
@@ -134,7 +134,7 @@ LONG = ["120210000000000001", "1234567890123456", "23842567890123457", "-9007199
 
 
 @pytest.mark.parametrize("kind", ["text", "bigint", "decimal"])
-def test_a_whole_number_has_all_the_digits_that_stand_in_the_file(book: Path, kind: str) -> None:
+def test_a_whole_number_keeps_all_the_digits_of_the_file(book: Path, kind: str) -> None:
     rows = row(1, A="id") + "".join(row(number, A=f"n:{digits}") for number, digits in enumerate(LONG, 2))
     dropped = drop(write_workbook(book, {"One": rows}), "drop.xlsx", columns={"id": {"type": kind, **({"scale": 0} if kind == "decimal" else {})}})
     assert [str(cells["id"]) for cells in dropped.rows] == LONG
@@ -172,7 +172,7 @@ def test_a_thousand_pages_of_rows_are_read_in_portions(book: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n", b"PK\x03\x04", b"\xd0\xcf\x11\xe0" + bytes(600)])
-def test_what_is_no_workbook_is_quarantined(content: bytes) -> None:
+def test_a_file_that_is_not_a_workbook_is_quarantined(content: bytes) -> None:
     assert get_quarantine(content, "drop.xlsx")[0] == "bad_workbook"
 
 
@@ -218,7 +218,7 @@ def test_parts_that_unpack_to_more_than_the_limit_are_refused(book: Path) -> Non
     assert get_quarantine(book, "drop.xlsx", limits={"bytes": "200MB"})[0] == "too_large"
 
 
-def test_a_fault_of_ours_in_the_process_that_reads_a_sheet_is_not_told_as_the_sheets(book: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_our_own_fault_in_a_sheets_process_is_not_reported_as_the_sheets(book: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = tmp_path / "broken_worker.py"
     source = Path(sheet_worker.__file__).read_text()
     broken.write_text(source.replace('if __name__ == "__main__":', '_build_cell = None\nif __name__ == "__main__":'))

@@ -1,4 +1,4 @@
-"""A folder under another name is the same folder: of processes and devices none is declared, and no load reads or takes what another source is sent."""
+"""A folder under another name is the same folder. Folders of processes and devices are refused, and no load reads or moves another source's files."""
 
 import os
 from collections.abc import Callable
@@ -57,7 +57,7 @@ def test_validation_refuses_folders_of_the_machine_however_they_are_written(sett
 
 @pytest.mark.parametrize("below", ["", "deep"])
 @pytest.mark.parametrize("kind", ["files", "csv_import"])
-def test_no_load_reads_by_a_link_what_is_dropped_for_another_tenant(settings: Settings, drops: Path, tmp_path: Path, kind: str, below: str) -> None:
+def test_no_load_reads_another_tenants_dropped_files_through_a_link(settings: Settings, drops: Path, tmp_path: Path, kind: str, below: str) -> None:
     (tmp_path / "alias").symlink_to(drops)
     tenant = Tenant(settings, build_source(kind, str(tmp_path / "alias" / below)))
     with pytest.raises(ConfigurationError, match=f"{'lies in' if below else 'is'} the inbox of tenant globex's source shop"):
@@ -73,7 +73,7 @@ def test_a_glob_that_leads_into_another_tenants_inbox_is_refused(settings: Setti
         Tenant(settings, source).load()
 
 
-def test_a_folder_that_is_only_read_may_be_shared_but_not_taken_from(settings: Settings, drops: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_only_read_may_be_shared_but_no_file_may_be_moved_out(settings: Settings, drops: Path, tmp_path: Path) -> None:
     (tmp_path / "alias").symlink_to(tmp_path / "prices")
     assert Tenant(settings, build_source("files", str(tmp_path / "alias"))).load()["rows"].rows_loaded == 1
     with pytest.raises(ConfigurationError, match="is the folder of tenant globex's source prices"):
@@ -88,7 +88,7 @@ def test_the_tenant_whose_inbox_it_is_loads_whatever_another_one_declares(settin
 
 
 @pytest.mark.parametrize("kind", ["device", "pipe", "link to nothing", "folder"])
-def test_what_is_no_file_among_the_tenants_holds_up_no_load(settings: Settings, drops: Path, kind: str) -> None:
+def test_an_entry_of_the_tenants_folder_that_is_not_a_file_stops_no_load(settings: Settings, drops: Path, kind: str) -> None:
     for folder in (settings.tenants_dir, settings.tenants_dir / "_templates"):
         file = folder / "evil.yaml"
         folder.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Any bytes at all as a CSV or JSON Lines file: each row is read or set aside, under its own number, and no value moves to another column."""
+"""Any bytes as a CSV or JSON Lines file: each row is read or rejected, with its own number. No value moves to another column."""
 
 import csv
 import io
@@ -65,7 +65,7 @@ def test_every_line_of_a_csv_is_a_row_or_is_set_aside(lines: list[str], end: str
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.text(alphabet='xy,"\n\r é', max_size=6), st.text(alphabet='xy,"\n é', min_size=1, max_size=6)), min_size=1, max_size=8), st.data())
-def test_good_rows_are_read_as_they_were_written_whatever_stands_between_them(written: list[tuple[str, str]], data: st.DataObject) -> None:
+def test_good_rows_are_read_as_written_whatever_is_between_them(written: list[tuple[str, str]], data: st.DataObject) -> None:
     text, expected, number = io.StringIO(newline=""), {}, 0
     writer = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")
     writer.writerow(("id", "note"))

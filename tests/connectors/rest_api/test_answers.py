@@ -80,7 +80,7 @@ def is_ambiguous(body: bytes, charset: str) -> bool:
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "application/json; charset=klingon", "application/json; charset=utf-8", "text/plain"])
-def test_bytes_that_are_no_utf8_are_refused_once_unless_the_encoding_is_declared(api: Api, content_type: str) -> None:
+def test_bytes_that_are_not_utf8_are_refused_once_unless_the_encoding_is_declared(api: Api, content_type: str) -> None:
     api.serve("/v1/contacts", Response('[{"id": 1, "name": "café"}]'.encode("latin-1"), headers={"Content-Type": content_type}))
     with pytest.raises(SourceError, match=r"is not valid utf-8 at byte 24; it declares .*\n  remedy: declare the stream's `encoding`"):
         fetch(api)
@@ -157,7 +157,7 @@ def test_lines_that_break_off_are_asked_for_again(api: Api, no_waiting: list[flo
 
 
 @pytest.mark.parametrize("body", ['[{"id": 1}, nope]', '{"id": 1,}', "[{'id': 1}]", '{"a": 1} trailing'])
-def test_json_with_a_mistake_is_refused_once_with_its_place(api: Api, body: str) -> None:
+def test_json_with_a_mistake_is_refused_once_with_its_line_and_column(api: Api, body: str) -> None:
     api.serve("/v1/contacts", Response(body, content_type="application/json"))
     with pytest.raises(SourceError, match="is not JSON: line 1, column"):
         fetch(api)
@@ -205,7 +205,7 @@ def test_a_bad_row_has_no_children_and_moves_no_cursor(api: Api, warehouse: Ware
 
 @pytest.mark.parametrize(("answer", "data"), [({"data": {}}, "data"), ({}, None), ({}, "$"), ({"data": {"rows": {}}}, "data.rows"), ({"data": {}}, "data.*")])
 @pytest.mark.parametrize("primary_key", [None, "id"])
-def test_an_empty_object_in_place_of_rows_is_no_row(api: Api, answer: Any, data: str | None, primary_key: str | None) -> None:
+def test_an_empty_object_instead_of_rows_is_not_a_row(api: Api, answer: Any, data: str | None, primary_key: str | None) -> None:
     """PHP writes an empty list as {} where a full one has keys."""
     api.serve("/v1/contacts", answer)
     assert fetch(api, primary_key=primary_key, **({"data": data} if data else {})).batches == []
@@ -218,14 +218,14 @@ def test_an_empty_object_among_rows_is_a_row(api: Api) -> None:
 
 
 @pytest.mark.parametrize("key", [{"$oid": "a1"}, ["a1"]])
-def test_a_key_that_is_no_single_value_is_refused_with_the_remedy(api: Api, any_warehouse: Warehouse, key: Any) -> None:
+def test_a_key_that_is_not_a_single_value_is_refused_with_the_remedy(api: Api, any_warehouse: Warehouse, key: Any) -> None:
     api.serve("/v1/contacts", [{"id": key, "name": "a"}])
     with pytest.raises(SourceError, match="the primary_key 'id' holds"):
         any_warehouse.load({"contacts": {**ONE_PAGE, "primary_key": "id"}})
 
 
 @pytest.mark.parametrize(("key", "kind"), [({"$oid": "a1"}, "an object"), (["a1"], "a list")])
-def test_one_key_that_is_no_single_value_rejects_its_row_by_its_kind(api: Api, any_warehouse: Warehouse, key: Any, kind: str) -> None:
+def test_one_key_that_is_not_a_single_value_rejects_its_row_by_its_kind(api: Api, any_warehouse: Warehouse, key: Any, kind: str) -> None:
     api.serve("/v1/contacts", [{"id": key}, {"id": 1}, {"id": None}])
     any_warehouse.load({"contacts": {**ONE_PAGE, "primary_key": "id"}})
     assert any_warehouse.read("select id from contacts") == [(1,)]
@@ -274,14 +274,14 @@ def test_an_object_at_a_path_that_ends_in_a_parents_field_is_the_row(api: Api, p
     assert [row["abilities"] for row in rows] == [[{"slot": 1}, {"slot": 2}]] * 2
 
 
-def test_a_list_at_such_a_path_is_its_rows_and_goes_on_by_pages(api: Api) -> None:
+def test_a_list_at_such_a_path_is_its_rows_and_may_have_pages(api: Api) -> None:
     api.serve("/v1/words", [{"word": "x"}])
     api.serve("/v1/search/x", lambda request: {"1": ROWS[:1], "2": ROWS[1:]}.get(request.args["page"], []))
     streams = {"words": {"path": "words", "paginator": {"type": "single_page"}}, "found": {"path": "search/{words.word}"}}
     assert read(streams, "found", base_url=api.url, paginator={"type": "page_number"}).get_rows("found") == ROWS
 
 
-def test_a_table_of_an_earlier_version_goes_on_with_the_list_within(api: Api) -> None:
+def test_a_table_of_an_earlier_version_keeps_reading_the_list_within(api: Api) -> None:
     """Objects would not fit among the rows that it has."""
     api.serve("/v1/pokemon", {"results": [{"name": "a"}]})
     api.serve("/v1/pokemon/a", {"id": 1, "abilities": [{"slot": 1}, {"slot": 2}]})
@@ -345,7 +345,7 @@ def test_a_load_names_the_parent_that_failed_before_its_children(api: Api, wareh
     assert [line.partition(":")[0] for line in caught.value.message.splitlines() if line.startswith("- ")] == ["- posts", "- comments"]
 
 
-def test_a_child_says_why_its_parent_failed_where_nobody_loads_the_parent(api: Api) -> None:
+def test_a_child_says_why_its_parent_failed_if_the_parent_is_not_loaded(api: Api) -> None:
     api.serve("/v1/posts", lambda _: answer_json({}, 401))
     reading = Reading()
     with pytest.raises(SourceError, match="stream posts: GET"):

@@ -64,7 +64,7 @@ def test_a_parents_value_stays_one_segment_of_the_path(api: Api, warehouse: Ware
 
 
 @pytest.mark.parametrize("value", ["", ".", "..", True, {"a": 1}, [1]])
-def test_a_parents_value_that_can_be_no_segment_is_refused(api: Api, warehouse: Warehouse, value: Any) -> None:
+def test_a_parents_value_that_cannot_be_part_of_a_path_is_refused(api: Api, warehouse: Warehouse, value: Any) -> None:
     api.serve("/v1/orders", [{"id": value}])
     with pytest.raises(SourceError, match="stream items: a row of orders has no value in 'id' that can be part of a path"):
         warehouse.load({"orders": ORDERS, "items": ITEMS}, "items")
@@ -72,7 +72,7 @@ def test_a_parents_value_that_can_be_no_segment_is_refused(api: Api, warehouse: 
 
 @pytest.mark.parametrize("nothing", [{"id": None}, {"at": "later"}])
 @pytest.mark.parametrize("path", ["orders/{orders.id}/items", "items"])
-def test_a_parent_that_holds_nothing_in_the_field_is_left_out_and_counted(api: Api, any_warehouse: Warehouse, nothing: dict[str, Any], path: str) -> None:
+def test_a_parent_without_a_value_in_the_field_is_left_out_and_counted(api: Api, any_warehouse: Warehouse, nothing: dict[str, Any], path: str) -> None:
     api.serve("/v1/orders", [nothing, {"id": 1, "note": "x"}, nothing])
     api.serve("/v1/orders/1/items", [{"line": 1}])
     api.serve("/v1/items", lambda request: [{"line": int(request.args["order"])}])
@@ -84,7 +84,7 @@ def test_a_parent_that_holds_nothing_in_the_field_is_left_out_and_counted(api: A
 
 
 @pytest.mark.parametrize(("path", "included"), [("orders/{orders.number}/items", []), ("orders/{orders.id}/items", ["number"])])
-def test_a_field_that_the_parent_lacks_is_told(api: Api, warehouse: Warehouse, path: str, included: list[str]) -> None:
+def test_a_field_that_the_parent_lacks_is_reported(api: Api, warehouse: Warehouse, path: str, included: list[str]) -> None:
     serve_orders(api, 1)
     with pytest.raises(SourceError, match=r"stream items: the source has no field of orders 'number'.*known: at, id"):
         warehouse.load({"orders": ORDERS, "items": {"path": path, "include_from_parent": included}}, "items")
@@ -105,7 +105,7 @@ def test_children_are_paged_each_on_its_own(api: Api, warehouse: Warehouse) -> N
     assert warehouse.read("select _orders_id, line from items order by 1, 2") == [(order, line) for order in (1, 2) for line in (1, 2, 3)]
 
 
-def test_a_child_that_fails_leaves_nothing_of_itself_and_its_parent_whole(api: Api, warehouse: Warehouse) -> None:
+def test_a_child_that_fails_loads_nothing_and_its_parent_everything(api: Api, warehouse: Warehouse) -> None:
     api.serve("/v1/orders", [{"id": 1}, {"id": 2}])
     api.serve("/v1/orders/1/items", [{"line": 1}])
     api.serve("/v1/orders/2/items", answer_json({}, 404))
@@ -154,7 +154,7 @@ def test_only_new_parents_children_are_read(api: Api, warehouse: Warehouse) -> N
 
 
 @pytest.mark.parametrize("first", ["orders", "items"])
-def test_what_one_stream_has_loaded_is_not_taken_for_loaded_by_the_other(api: Api, warehouse: Warehouse, first: str) -> None:
+def test_rows_loaded_by_one_stream_do_not_count_as_loaded_by_the_other(api: Api, warehouse: Warehouse, first: str) -> None:
     """The cursor belongs to the parent's rows, but each loaded stream has come a different way along them."""
     other = {"orders": "items", "items": "orders"}[first]
     shop = Shop(api)

@@ -1,4 +1,4 @@
-"""An answer that looks like data and is none, or that says two things at once, is refused by name or rejected row by row."""
+"""An answer that only looks like data, or that contradicts itself, is refused by name or rejected row by row."""
 
 import gzip
 import json
@@ -59,7 +59,7 @@ def test_an_object_with_data_of_its_own_is_a_row(api: Api, row: dict[str, Any]) 
     assert fetch(api).get_rows("contacts") == [row]
 
 
-def test_a_row_that_looks_like_a_failure_is_taken_where_data_points_at_it(api: Api) -> None:
+def test_a_row_that_looks_like_a_failure_is_loaded_if_data_points_at_it(api: Api) -> None:
     api.serve("/v1/contacts", {"success": False})
     assert fetch(api, data="$").get_rows("contacts") == [{"success": False}]
 

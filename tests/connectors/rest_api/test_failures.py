@@ -56,7 +56,7 @@ def fail(warehouse: Warehouse, stream: dict[str, Any] | None = None, **source: A
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 422])
-def test_a_refusal_is_told_once_and_not_tried_again(api: Api, warehouse: Warehouse, status: int) -> None:
+def test_a_refusal_is_reported_once_and_not_retried(api: Api, warehouse: Warehouse, status: int) -> None:
     api.serve("/v1/contacts", answer_json({"error": "no"}, status))
     error = fail(warehouse)
     assert isinstance(error, SourceError)
@@ -88,7 +88,7 @@ def test_a_server_that_recovers_loses_no_page(api: Api, warehouse: Warehouse, no
     assert no_waiting == [7, 7, 7]
 
 
-def test_nobody_at_the_address_is_worth_another_try(warehouse: Warehouse, no_waiting: list[float]) -> None:
+def test_an_address_without_a_server_is_retried(warehouse: Warehouse, no_waiting: list[float]) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -104,7 +104,7 @@ def test_an_unknown_host_is_named(warehouse: Warehouse, no_waiting: list[float])
     assert "GET http://no-such-host.invalid/v1/contacts failed: the host's name is unknown" in error.message
 
 
-def test_a_certificate_that_is_not_trusted_is_told_and_not_tried_again(api: Api, warehouse: Warehouse, no_waiting: list[float]) -> None:
+def test_an_untrusted_certificate_is_reported_and_not_retried(api: Api, warehouse: Warehouse, no_waiting: list[float]) -> None:
     error = fail(warehouse, base_url=api.url.replace("http://", "https://"))
     assert isinstance(error, SourceError)
     assert "no trusted TLS connection to https://localhost" in error.message
@@ -112,14 +112,14 @@ def test_a_certificate_that_is_not_trusted_is_told_and_not_tried_again(api: Api,
 
 
 @pytest.mark.parametrize("body", [b"<html>oops</html>", b"", b"[" * 100_000, b"\xff\xfe\x00"])
-def test_an_answer_that_is_no_json_is_told(api: Api, warehouse: Warehouse, body: bytes) -> None:
+def test_an_answer_that_is_not_json_is_reported(api: Api, warehouse: Warehouse, body: bytes) -> None:
     api.serve("/v1/contacts", Response(body, content_type="text/html"))
     error = fail(warehouse)
     assert isinstance(error, SourceError)
     assert error.message == f"tenant acme, source crm, stream contacts: the answer of {api.url}/contacts is not JSON, but text/html"
 
 
-def test_an_answer_that_breaks_off_is_no_end_of_the_data(warehouse: Warehouse, no_waiting: list[float]) -> None:
+def test_an_answer_that_breaks_off_is_not_the_end_of_the_data(warehouse: Warehouse, no_waiting: list[float]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer() -> None:
@@ -204,7 +204,7 @@ def test_links_in_a_circle_are_found_out(api: Api, warehouse: Warehouse) -> None
     assert "leads back to a page that was read already" in error.message
 
 
-def test_a_pagination_cursor_that_stands_still_is_found_out(api: Api, warehouse: Warehouse) -> None:
+def test_a_pagination_cursor_that_does_not_advance_is_refused(api: Api, warehouse: Warehouse) -> None:
     served: list[int] = []
 
     def answer(_: Request) -> Any:

@@ -45,20 +45,20 @@ def test_a_list_without_items_in_every_row_loses_no_row(api: Api, any_warehouse:
 
 
 @pytest.mark.parametrize("write_disposition", ["merge", "replace"])
-def test_a_list_that_became_empty_leaves_none_of_its_items(api: Api, any_warehouse: Warehouse, write_disposition: str) -> None:
+def test_a_list_that_became_empty_keeps_no_items(api: Api, any_warehouse: Warehouse, write_disposition: str) -> None:
     load(api, any_warehouse, {"id": 1, "tags": ["a", "b"]}, write_disposition=write_disposition)
     load(api, any_warehouse, {"id": 1, "tags": []}, write_disposition=write_disposition)
     assert any_warehouse.read("select id from contacts") == [(1,)]
     assert any_warehouse.read("select value from contacts__tags") == []
 
 
-def test_a_new_field_that_is_an_empty_list_is_no_change_to_refuse(api: Api, any_warehouse: Warehouse) -> None:
+def test_a_new_field_that_is_an_empty_list_is_not_a_refused_change(api: Api, any_warehouse: Warehouse) -> None:
     for rows in ([{"id": 1}], [{"id": 2, "tags": []}]):
         load(api, any_warehouse, *rows, schema_contract="freeze")
     assert any_warehouse.read("select id from contacts order by id") == [(1,), (2,)]
 
 
-def test_a_table_that_was_made_without_columns_gives_way(api: Api, warehouse: Warehouse, postgres_database: str) -> None:
+def test_a_table_that_was_created_without_columns_is_replaced(api: Api, warehouse: Warehouse, postgres_database: str) -> None:
     """Earlier versions made one for a list that was empty in all rows, and then failed for good."""
     import psycopg2
 

@@ -69,7 +69,7 @@ def test_a_link_is_found_in_every_form_of_rfc_8288(header: str) -> None:
         (" /v1/two ", TWO),
     ],
 )
-def test_a_links_address_is_taken_whole(target: str, found: str) -> None:
+def test_the_whole_address_of_a_link_is_used(target: str, found: str) -> None:
     header = f'<{target}>; rel="next"'.encode().decode("latin-1")
     assert find_link(header, rel="next", url=URL) == found
 
@@ -83,7 +83,7 @@ def test_a_header_without_the_relation_has_no_link(header: str) -> None:
 
 
 @pytest.mark.parametrize("header", ["next", '</v1/two; rel="next"', '</v1/two>; rel="next', '</v1/two>; rel="next" x', "http://x/; rel=next"])
-def test_a_header_that_is_not_valid_is_not_taken_for_the_end(api: Api, header: str) -> None:
+def test_an_invalid_link_header_is_not_the_end(api: Api, header: str) -> None:
     api.serve("/v1/contacts", answer_json(ROWS, headers={"Link": header}))
     for stream in ({"paginator": {"type": "header_link"}}, {}):
         assert "the Link header is not valid" in fail(api, stream)
@@ -152,13 +152,13 @@ def test_done_ends_the_pages_without_another_request(api: Api, paginator: dict[s
 
 @pytest.mark.parametrize("value", [None, "maybe", 2, {}, "absent"])
 @pytest.mark.parametrize("paginator", PAGINATORS)
-def test_an_answer_that_does_not_say_it_is_no_end(api: Api, paginator: dict[str, Any], value: Any) -> None:
+def test_an_answer_that_does_not_name_the_end_is_not_the_end(api: Api, paginator: dict[str, Any], value: Any) -> None:
     more = {} if value == "absent" else {"more": value}
     serve_pages(api, lambda start: {"data": ROWS[start : start + 3], "next": f"?after={start + 3}", **more})
     assert "does not say how to go on in `more`" in fail(api, {"data": "data", "paginator": {**paginator, "has_more": "more"}})
 
 
-def test_an_empty_page_before_the_last_one_is_no_end(api: Api) -> None:
+def test_an_empty_page_before_the_last_one_is_not_the_end(api: Api) -> None:
     pages = {"1": ROWS[:3], "2": [], "3": ROWS[3:]}
     api.serve("/v1/contacts", lambda request: {"data": pages[request.args["page"]], "more": request.args["page"] != "3"})
     assert fetch(api, {"data": "data", "paginator": {"type": "page_number", "has_more": "more"}}) == ROWS
@@ -199,7 +199,7 @@ def test_a_row_with_a_field_has_more_is_data(api: Api) -> None:
         {"count": 7, "limit": 3},
     ],
 )
-def test_signs_of_more_pages_are_not_passed_over_where_no_paginator_is_declared(api: Api, hint: dict[str, Any]) -> None:
+def test_signs_of_more_pages_are_not_ignored_without_a_declared_paginator(api: Api, hint: dict[str, Any]) -> None:
     api.serve("/v1/contacts", {"data": ROWS[:3], **hint})
     for data in ({}, {"data": "data"}):
         assert "how to ask for the next one is not certain\n  remedy: declare `paginator`" in fail(api, data)
@@ -260,7 +260,7 @@ def test_a_refusal_past_the_last_page_is_the_end_where_it_is_declared(api: Api, 
     assert "was answered with" in fail(api, {"paginator": {**paginator, "end_status": 410}})
 
 
-def test_a_first_page_that_is_refused_is_no_end(api: Api) -> None:
+def test_a_refused_first_page_is_not_the_end(api: Api) -> None:
     api.serve("/v1/contacts", answer_json({}, 404))
     with pytest.raises(RefusedRequest, match="remedy: check base_url and the stream's path"):
         fetch(api, {"paginator": {"type": "page_number", "end_status": 404}})
@@ -286,14 +286,14 @@ EMPTY = [Response(status=204), Response(b"", content_type="application/json"), R
         {"data": "data", "paginator": {"type": "cursor", "next": "next", "done": "done"}},
     ],
 )
-def test_an_answer_without_content_has_no_rows_and_is_asked_for_once(api: Api, empty: Response, stream: dict[str, Any]) -> None:
+def test_an_answer_without_content_has_no_rows_and_is_requested_once(api: Api, empty: Response, stream: dict[str, Any]) -> None:
     api.serve("/v1/contacts", empty)
     assert fetch(api, stream) == []
     assert len(api.requests) == 1
 
 
 @pytest.mark.parametrize("paginator", [{"type": "page_number", "total": "pages"}, {"type": "offset", "limit": 3, "total": "rows"}, {"type": "header_link"}])
-def test_a_page_without_content_before_the_last_one_is_no_end(api: Api, paginator: dict[str, Any]) -> None:
+def test_a_page_without_content_before_the_last_one_is_not_the_end(api: Api, paginator: dict[str, Any]) -> None:
     def answer(request: Request) -> Response:
         start = int(request.args.get("offset", (int(request.args.get("page", 1)) - 1) * 3))
         link = {"Link": f"<?page={start // 3 + 2}>; rel=next"} if start < 6 else {}

@@ -80,7 +80,7 @@ def test_a_client_fetches_a_token_and_renews_it_before_it_ends(api: Api, warehou
 @pytest.mark.parametrize("method", [None, "client_secret_basic", "client_secret_post"])
 @pytest.mark.parametrize("taken", ["client_secret_basic", "client_secret_post"])
 @pytest.mark.parametrize("status", [400, 401])
-def test_a_client_sends_its_secret_in_the_way_that_the_server_takes(
+def test_a_client_sends_its_secret_by_the_method_that_the_server_accepts(
     api: Api, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, method: str | None, taken: str, status: int
 ) -> None:
     monkeypatch.setenv("CRM_TOKEN", "s%e&c:ü")
@@ -113,7 +113,7 @@ def test_a_token_may_come_as_a_form(api: Api, warehouse: Warehouse) -> None:
 
 
 @pytest.mark.parametrize("answer", [{"token": "x"}, {"access_token": None}, {"access_token": ""}, {"access_token": "a\nb"}, ["x"], Response("<html>")])
-def test_a_token_that_is_none_is_not_sent(api: Api, warehouse: Warehouse, answer: Any) -> None:
+def test_an_invalid_token_is_not_sent(api: Api, warehouse: Warehouse, answer: Any) -> None:
     api.serve("/token", answer)
     auth = {
         "type": "oauth2_client_credentials",
@@ -126,7 +126,7 @@ def test_a_token_that_is_none_is_not_sent(api: Api, warehouse: Warehouse, answer
     assert api.get_paths() == ["/token"]
 
 
-def test_a_refused_client_secret_is_told_without_it(api: Api, warehouse: Warehouse) -> None:
+def test_a_refused_client_secret_is_reported_but_not_shown(api: Api, warehouse: Warehouse) -> None:
     api.serve("/token", lambda request: answer_json({"error": f"bad secret {request.get_data(as_text=True)} {request.headers.get('Authorization')}"}, 401))
     auth = {
         "type": "oauth2_client_credentials",
@@ -142,7 +142,7 @@ def test_a_refused_client_secret_is_told_without_it(api: Api, warehouse: Warehou
 
 
 @pytest.mark.parametrize("value", ["c4n4ry\nb", "c4n4ry\r\nX-Admin: 1", " c4n4ry", "c4n4ry ", "käse"])
-def test_a_token_that_no_header_can_carry_is_told_before_a_request(api: Api, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_a_token_that_cannot_be_in_a_header_is_reported_before_a_request(api: Api, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("CRM_TOKEN", value)
     with pytest.raises(SecretError, match="environment variable CRM_TOKEN cannot be part of a header") as caught:
         load_contacts(warehouse, auth={"type": "bearer", "token": {"env": "CRM_TOKEN"}})
@@ -177,7 +177,7 @@ def test_the_base_url_may_be_a_reference(api: Api, warehouse: Warehouse, monkeyp
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "localhost:80", "http://user:c4n4ry-t0k3n@localhost", "http://?", "http://localhost:x", "http://[::1"])
-def test_a_reference_to_no_url_is_told_without_its_value(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+def test_a_secret_that_is_not_a_url_is_reported_but_not_shown(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("CRM_URL", url)
     with pytest.raises(SecretError, match="base_url, at environment variable CRM_URL, is not an http") as caught:
         load_contacts(warehouse, base_url={"env": "CRM_URL"})
@@ -225,7 +225,7 @@ def test_pages_by_number(api: Api, warehouse: Warehouse, base: int, total: str |
     assert asked == [str(base + number) for number in range(3 if total else 4)]
 
 
-def test_an_empty_page_before_the_last_one_is_no_end(api: Api, warehouse: Warehouse) -> None:
+def test_an_empty_page_before_the_last_one_is_not_the_end(api: Api, warehouse: Warehouse) -> None:
     pages = {"1": ROWS[:3], "2": [], "3": [], "4": ROWS[3:]}
     api.serve("/v1/contacts", lambda request: {"data": pages[request.args["page"]], "pages": 4})
     assert load_contacts(warehouse, {"data": "data", "paginator": {"type": "page_number", "total": "pages"}}) == ALL
@@ -257,7 +257,7 @@ def test_a_limit_that_the_server_caps_is_refused_for_it_would_leave_rows_out(api
 
 @pytest.mark.parametrize("total", [None, "total"])
 @pytest.mark.parametrize("keyed", [True, False])
-def test_a_limit_below_what_the_server_gives_is_refused_for_it_would_bring_rows_twice(api: Api, warehouse: Warehouse, total: str | None, keyed: bool) -> None:
+def test_a_limit_below_the_servers_page_size_is_refused_since_rows_would_come_twice(api: Api, warehouse: Warehouse, total: str | None, keyed: bool) -> None:
     def answer(request: Request) -> Any:
         start = int(request.args["offset"])
         return {"data": ROWS[start : start + 5], "total": 7}
@@ -295,9 +295,7 @@ CONTACTS_BY_TWO = {"path": "contacts", "data": "data", "paginator": {"type": "of
     ],
     ids=["replace", "replace by key", "append"],
 )
-def test_rows_that_come_twice_since_new_ones_came_before_them_are_refused_and_may_be_tried_again(
-    api: Api, warehouse: Warehouse, stream: dict[str, Any]
-) -> None:
+def test_rows_that_come_twice_because_new_ones_were_inserted_are_refused_and_retried(api: Api, warehouse: Warehouse, stream: dict[str, Any]) -> None:
     serve_growing(api)
     with pytest.raises(SourceUnavailable, match="the total went from 4 to 5 while the pages were read, so that rows which moved down would come twice"):
         warehouse.load({"contacts": {**CONTACTS_BY_TWO, **stream}})
@@ -317,7 +315,7 @@ def test_rows_that_come_twice_are_merged(api: Api, warehouse: Warehouse) -> None
     assert warehouse.read("select id from contacts order by id") == [(1,), (2,), (3,), (4,)]
 
 
-def test_what_hangs_below_a_merged_row_that_comes_twice_is_not_doubled(api: Api, warehouse: Warehouse) -> None:
+def test_children_of_a_merged_row_that_comes_twice_are_not_duplicated(api: Api, warehouse: Warehouse) -> None:
     serve_growing(api)
     api.server.expect_request(re.compile("/v1/contacts/[0-9]+/notes")).respond_with_json([{"text": "hello"}])
     notes = {"path": "contacts/{contacts.id}/notes", "paginator": {"type": "single_page"}, "write_disposition": "replace"}
@@ -372,14 +370,14 @@ def test_a_server_that_ignores_the_page_number_is_found_out(api: Api, warehouse:
 
 
 @pytest.mark.parametrize("answer", [{"data": ROWS}, {"data": ROWS, "pages": "many"}, {"data": ROWS, "pages": None}])
-def test_a_total_that_is_not_there_is_told_without_the_answers_rows(api: Api, warehouse: Warehouse, answer: Any) -> None:
+def test_a_missing_total_is_reported_without_the_answers_rows(api: Api, warehouse: Warehouse, answer: Any) -> None:
     api.serve("/v1/contacts", answer)
     with pytest.raises(SourceError, match="does not say how to go on in `pages`") as caught:
         load_contacts(warehouse, {"paginator": {"type": "page_number", "total": "pages"}})
     assert "name 1" not in str(caught.value)
 
 
-def test_a_link_that_is_no_text_is_told(api: Api, warehouse: Warehouse) -> None:
+def test_a_link_that_is_not_a_text_is_reported(api: Api, warehouse: Warehouse) -> None:
     api.serve("/v1/contacts", {"data": ROWS, "next": 5})
     with pytest.raises(SourceError, match="the link to the next page is not a text"):
         load_contacts(warehouse, {"paginator": {"type": "json_link", "next": "next"}})
@@ -432,7 +430,7 @@ def test_a_replaced_stream_that_became_empty_leaves_no_row(api: Api, warehouse: 
 
 
 @pytest.mark.parametrize("data", ["results", "results[*]", "body.rows", "contact"])
-def test_a_selector_that_matches_nothing_is_told_with_what_is_there(api: Api, warehouse: Warehouse, data: str) -> None:
+def test_a_selector_that_matches_nothing_is_reported_with_the_fields_of_the_answer(api: Api, warehouse: Warehouse, data: str) -> None:
     api.serve("/v1/contacts", {"contacts": ROWS, "count": 7})
     with pytest.raises(SourceError, match=r"matches nothing in the answer of http://localhost:\d+/v1/contacts, which holds: contacts, count") as caught:
         load_contacts(warehouse, {"data": data})
@@ -440,7 +438,7 @@ def test_a_selector_that_matches_nothing_is_told_with_what_is_there(api: Api, wa
 
 
 @pytest.mark.parametrize("answer", [[1, 2], ["a"], [[1]], [None, None], "text", 5])
-def test_rows_that_are_no_objects_are_refused(api: Api, warehouse: Warehouse, answer: Any) -> None:
+def test_rows_that_are_not_objects_are_refused(api: Api, warehouse: Warehouse, answer: Any) -> None:
     api.serve("/v1/contacts", answer)
     with pytest.raises(SourceError, match="are not JSON objects"):
         load_contacts(warehouse)
@@ -457,7 +455,7 @@ def test_rows_without_their_primary_key_are_refused(api: Api, warehouse: Warehou
         load_contacts(warehouse)
 
 
-def test_an_object_whose_list_is_taken_for_the_rows_is_loaded_as_the_remedy_says(api: Api, warehouse: Warehouse) -> None:
+def test_an_object_whose_list_is_mistaken_for_the_rows_is_loaded_as_the_remedy_says(api: Api, warehouse: Warehouse) -> None:
     api.serve("/v1/contacts", {"id": 1, "name": "a", "tags": [{"tag": "x"}]})
     with pytest.raises(SourceError, match="known: tag") as caught:
         load_contacts(warehouse)
@@ -568,7 +566,7 @@ def test_odd_text_arrives_or_is_set_aside(api: Api, any_warehouse: Warehouse, te
     assert (loaded, rejected) == (([("plain",)], [(expected,)]) if expected else ([(text,), ("plain",)], []))
 
 
-def test_a_merge_takes_the_newer_row_for_a_key(api: Api, warehouse: Warehouse) -> None:
+def test_a_merge_keeps_the_newer_row_of_a_key(api: Api, warehouse: Warehouse) -> None:
     answers = [ROWS, [{"id": 2, "name": "new"}, {"id": 9, "name": "nine"}]]
     api.serve("/v1/contacts", lambda _: answers.pop(0))
     load_contacts(warehouse)

@@ -46,7 +46,7 @@ def test_a_value_before_all_others_is_read_in_each_load(
     assert _read_ids(reading) == [2, 3, 4]
 
 
-def test_a_sqlite_date_that_is_none_ends_a_later_load_as_it_would_have_ended_the_first(settings: Settings, tmp_path: Path) -> None:
+def test_an_invalid_sqlite_date_ends_a_later_load_as_it_would_have_ended_the_first(settings: Settings, tmp_path: Path) -> None:
     database = SourceDatabase(build_sqlite_url(tmp_path), settings)
     database.run("create table events (id integer, seen date)", "insert into events values (1, '2024-01-01')")
     reading = Reading(database, settings, events=STREAM)

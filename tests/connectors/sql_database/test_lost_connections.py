@@ -45,7 +45,7 @@ def tls(postgres_server: PostgresServer, tmp_path: Path) -> Iterator[Proxy]:
 
 
 @pytest.mark.parametrize("words", WORDS)
-def test_a_lost_connection_is_worth_another_try_in_whatever_words(settings: Settings, words: str) -> None:
+def test_a_lost_connection_is_retried_whatever_its_message(settings: Settings, words: str) -> None:
     database = Database(parse_url("postgresql://reader@localhost/shop", label="shop", origin="url"), None, "shop", 60)
     assert isinstance(database.explain(psycopg2.OperationalError(words), label="shop"), SourceUnavailable)
     tenant = Tenant(settings, {"type": "sql_database", "url": {"file": "shop_url"}, "streams": {"orders": {}}}).config
@@ -67,14 +67,14 @@ def test_a_refusal_that_only_sounds_like_it_is_not(settings: Settings, words: st
     assert isinstance(database.explain(psycopg2.OperationalError(words), label="shop"), SourceError)
 
 
-def test_an_error_without_words_is_told_by_its_kind() -> None:
+def test_an_error_without_a_message_is_reported_by_its_type() -> None:
     database = Database(parse_url("postgresql://reader@localhost/shop", label="shop", origin="url"), None, "shop", 60)
     told = database.explain(MemoryError(), label="shop")
     assert isinstance(told, SourceError)
     assert told.message == "shop: the database answers with an error: MemoryError without a word, as when memory has run out"
 
 
-def test_a_statement_that_is_quoted_is_no_outage() -> None:
+def test_a_quoted_statement_is_not_an_outage() -> None:
     assert not is_outage(psycopg2.ProgrammingError("cannot cast: select session_timeout, deadlocks from unlocked_doors"))
 
 
@@ -86,7 +86,7 @@ def test_a_server_that_speaks_another_language_is_understood_by_its_code(postgre
 
 
 @pytest.mark.parametrize("cut", [Proxy.end, Proxy.reset])
-def test_a_source_that_is_lost_over_tls_is_worth_another_try(postgres_database: str, settings: Settings, tls: Proxy, cut: Callable[[Proxy], None]) -> None:
+def test_a_source_that_is_lost_over_tls_is_retried(postgres_database: str, settings: Settings, tls: Proxy, cut: Callable[[Proxy], None]) -> None:
     database = SourceDatabase(postgres_database, settings)
     database.run("create table orders as select n as id, repeat('x', 1000) as pad from generate_series(1, 50000) as n")
     write_secret_file(settings, "shop_url", _over_tls(postgres_database, tls))
@@ -96,7 +96,7 @@ def test_a_source_that_is_lost_over_tls_is_worth_another_try(postgres_database: 
 
 
 @pytest.mark.parametrize("cut", [Proxy.end, Proxy.reset])
-def test_a_destination_that_is_lost_over_tls_is_worth_another_try(
+def test_a_destination_that_is_lost_over_tls_is_retried(
     postgres_database: str, mariadb_url: str, settings: Settings, tls: Proxy, cut: Callable[[Proxy], None]
 ) -> None:
     source = SourceDatabase(mariadb_url, settings)
@@ -110,7 +110,7 @@ def test_a_destination_that_is_lost_over_tls_is_worth_another_try(
 
 
 @pytest.mark.parametrize("cut", [Proxy.end, Proxy.reset])
-def test_a_mariadb_that_is_lost_while_it_is_read_is_worth_another_try(mariadb_url: str, settings: Settings, cut: Callable[[Proxy], None]) -> None:
+def test_a_mariadb_that_is_lost_while_it_is_read_is_retried(mariadb_url: str, settings: Settings, cut: Callable[[Proxy], None]) -> None:
     database = SourceDatabase(mariadb_url, settings)
     database.run("create table orders (id integer, pad varchar(1000))", "insert into orders select seq, repeat('x', 1000) from seq_1_to_50000")
     with Proxy(urlsplit(mariadb_url).port or 3306) as proxy:

@@ -89,7 +89,7 @@ class StoppedTimer:
 
 
 @pytest.mark.parametrize("who", ["this process", "the server"])
-def test_a_moment_is_held_no_longer_than_is_said_and_a_later_one_is_named(
+def test_a_moment_is_held_no_longer_than_declared_and_a_later_one_is_reported(
     postgres: SourceDatabase, settings: Settings, monkeypatch: pytest.MonkeyPatch, who: str
 ) -> None:
     """Each of the two ends it, should the other not."""
@@ -164,7 +164,7 @@ def test_a_stream_that_is_tried_again_says_that_it_shows_a_later_moment(postgres
     assert reading.memories["items"].warnings[0].startswith("shows a later moment of the source than orders, stores: ")
 
 
-def test_one_moment_of_a_database_that_gives_none_is_refused(settings: Settings, tmp_path: Any) -> None:
+def test_one_moment_is_refused_for_a_database_without_consistent_reads(settings: Settings, tmp_path: Any) -> None:
     from tests.support.shop import build_sqlite_url
 
     database = SourceDatabase(build_sqlite_url(tmp_path), settings)

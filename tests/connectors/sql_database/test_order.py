@@ -1,4 +1,4 @@
-"""A cursor of numbers that can be read as text alone is refused, by the value at fault: as text 10 comes before 9."""
+"""A cursor of numbers that can only be read as text is refused, and the error names the wrong value: as text 10 comes before 9."""
 
 from pathlib import Path
 
@@ -63,21 +63,21 @@ def test_postgres_refuses_a_cursor_of_numbers_that_fit_no_type(postgres_database
 
 
 @pytest.mark.parametrize("declared", ["numeric", "numeric(10,2)"])
-def test_postgres_refuses_a_cursor_that_holds_what_is_no_number(postgres_database: str, settings: Settings, declared: str) -> None:
+def test_postgres_refuses_a_cursor_with_a_value_that_is_not_a_number(postgres_database: str, settings: Settings, declared: str) -> None:
     database = SourceDatabase(postgres_database, settings)
     database.run(f"create table events (id integer, n {declared})", "insert into events values (1, 8), (2, 'NaN')")
     with pytest.raises(DataError, match="the cursor n holds a value that its type decimal128.* cannot carry"):
         Reading(database, settings, events=STREAM).read()
 
 
-def test_money_is_no_cursor(postgres_database: str, settings: Settings) -> None:
+def test_money_cannot_be_a_cursor(postgres_database: str, settings: Settings) -> None:
     database = SourceDatabase(postgres_database, settings)
     database.run("create table events (id integer, n money)", "insert into events values (1, 8), (2, 9)")
     with pytest.raises(DataError, match=r"the cursor n \(MONEY\) is read as text"):
         Reading(database, settings, events=STREAM).read()
 
 
-def test_numbers_wider_than_any_type_are_no_cursor(postgres_database: str, mariadb_url: str, settings: Settings, tmp_path: Path) -> None:
+def test_numbers_wider_than_any_type_cannot_be_a_cursor(postgres_database: str, mariadb_url: str, settings: Settings, tmp_path: Path) -> None:
     for url in (postgres_database, mariadb_url):
         database = SourceDatabase(url, settings)
         database.run("create table events (id integer, n decimal(60,2))", "insert into events values (1, 8), (2, 9)")

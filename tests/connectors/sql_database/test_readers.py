@@ -75,7 +75,7 @@ def test_mariadb_values_of_every_length_arrive_whole(mariadb: SourceDatabase, se
     assert second == {"id": 2, "a": None, "b": b"", "c": None}
 
 
-def test_an_error_in_the_middle_of_mariadbs_rows_is_no_end_of_them(mariadb: SourceDatabase, settings: Settings) -> None:
+def test_an_error_in_the_middle_of_mariadbs_rows_is_not_their_end(mariadb: SourceDatabase, settings: Settings) -> None:
     mariadb.run("create table numbers (id integer)", "insert into numbers select seq from seq_1_to_200000")
     stream = {"where": "if(id = 150000, (select 1 union select 2), 1) = 1"}
     with pytest.raises(SourceError, match="more than 1 row"):
@@ -123,7 +123,7 @@ def ask_states(postgres: SourceDatabase) -> list[str]:
         return sorted(connection.exec_driver_sql("select state from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()").scalars())
 
 
-def test_a_postgres_numeric_that_is_none_comes_as_text_beside_the_numbers(postgres: SourceDatabase, settings: Settings) -> None:
+def test_nan_in_a_postgres_numeric_is_read_as_text_beside_the_numbers(postgres: SourceDatabase, settings: Settings) -> None:
     postgres.run("create table odd (v numeric(10,2))", "insert into odd values (1.5), ('NaN')")
     natural, odd = Reading(postgres, settings, odd={}).read()
     assert natural.schema.field("v").type == pa.decimal128(10, 2)
@@ -142,7 +142,7 @@ def test_a_sqlite_column_that_was_loaded_as_a_number_gives_later_words_as_text_b
 
 
 @pytest.mark.parametrize("strays", ["", "insert into odd (id) values ('a word')"])
-def test_a_sqlite_text_that_is_none_comes_as_it_is_and_ends_nothing(sqlite: SourceDatabase, settings: Settings, strays: str) -> None:
+def test_an_invalid_sqlite_text_is_read_as_it_is_and_ends_nothing(sqlite: SourceDatabase, settings: Settings, strays: str) -> None:
     """Through ADBC, and row by row where another column breaks its declaration."""
     sqlite.run("create table odd (id integer, v text)", "insert into odd values (1, 'good'), (2, cast(x'ff41' as text))", *([strays] if strays else []))
     table = pa.concat_tables(Reading(sqlite, settings, odd={}).read())
