@@ -41,7 +41,7 @@ def test_no_other_module_opens_duckdb() -> None:
 
 
 @pytest.mark.parametrize("read_only", [False, True])
-def test_what_a_file_holds_neither_answers_for_the_lock_nor_for_duckdbs_functions(trapped: Path, read_only: bool) -> None:
+def test_objects_in_a_file_replace_neither_the_lock_nor_duckdbs_functions(trapped: Path, read_only: bool) -> None:
     with open_file(trapped, read_only=read_only) as opened, contextlib.closing(opened.cursor()) as cursor:
         for connection in (opened, cursor):
             with pytest.raises(duckdb.PermissionException):
@@ -156,7 +156,7 @@ def test_a_file_in_use_is_tried_again(tmp_path: Path) -> None:
     assert error.message.startswith("tenant acme: acme.duckdb is open in another program:")
 
 
-def test_another_reason_is_given_as_it_is() -> None:
+def test_any_other_reason_is_reported_unchanged() -> None:
     newer = "Trying to read a database file with version number 99, but we can only read versions between 64 and 67."
     assert build_open_error(duckdb.IOException(newer), "x").message == f"x was written by a newer DuckDB: {newer}"
     full = build_open_error(duckdb.IOException("No space left on device"), "x")

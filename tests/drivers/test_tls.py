@@ -169,7 +169,7 @@ def test_a_trusted_connection_is_made_on_every_way(tls: Tls, settings: Settings,
 
 @pytest.mark.parametrize("case", BAD)
 @each_way
-def test_what_cannot_be_trusted_is_refused_on_every_way_and_said_plainly(
+def test_an_untrusted_server_is_refused_on_every_connection_with_a_clear_message(
     tls: Tls, settings: Settings, way: Callable[[str, Settings], list[Any]], case: str
 ) -> None:
     with pytest.raises(FabricError) as caught:
@@ -207,7 +207,7 @@ EVERY_WAY = {**WAYS, provision: ROWS, export: ROWS}
 
 @pytest.mark.parametrize("mode", ["verified", "encrypted"])
 @pytest.mark.parametrize("way", EVERY_WAY, ids=lambda way: way.__name__)
-def test_no_home_folder_stands_in_the_way_of_tls(
+def test_tls_does_not_depend_on_the_home_folder(
     tls: Tls, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: Callable[[str, Settings], list[Any]], mode: str
 ) -> None:
     """Root's is closed to the fleet's user, which libpq takes for a certificate that cannot be read."""
@@ -218,7 +218,7 @@ def test_no_home_folder_stands_in_the_way_of_tls(
     assert way(tls.get_url(mode), settings) == EVERY_WAY[way]
 
 
-def test_a_url_that_asks_for_no_check_gets_none(tls: Tls, settings: Settings) -> None:
+def test_a_url_without_a_check_connects_without_a_check(tls: Tls, settings: Settings) -> None:
     """What the refusals above are worth: the same server, and nobody minds under which name it is reached."""
     assert look_up(tls.front.get_url(tls.database, host="127.0.0.1", sslmode="prefer"), settings) == ["id", "name"]
 
@@ -371,7 +371,7 @@ def test_a_mariadb_without_tls_is_refused_where_the_url_asks_for_it(mariadb_url:
         ("ssl_ca=/nowhere/ca.pem", "ssl_ca names '/nowhere/ca.pem', which does not exist"),
     ],
 )
-def test_what_a_mysql_url_would_ask_for_in_vain_is_refused(settings: Settings, query: str, message: str) -> None:
+def test_parameters_of_a_mysql_url_without_an_effect_are_refused(settings: Settings, query: str, message: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         open_database(f"mysql://tls:secret@localhost/shop?{query}", settings)
     assert message in caught.value.message

@@ -114,7 +114,7 @@ def test_a_missing_secret_names_the_place_and_nothing_is_loaded(settings: Settin
     assert "NO_SUCH_URL" in str(_fail(SecretError, tenant))
 
 
-def test_a_url_that_is_none_is_not_echoed(settings: Settings) -> None:
+def test_an_invalid_url_is_not_echoed(settings: Settings) -> None:
     write_secret_file(settings, "shop_url", "hunter2 is my password")
     tenant = Tenant(settings, {"type": "sql_database", "url": {"file": "shop_url"}, "streams": {"orders": {}}})
     error = _fail(ConfigurationError, tenant)
@@ -173,7 +173,7 @@ def test_a_lag_on_a_text_cursor_is_refused_by_the_first_load(sqlite: SourceDatab
     assert "a lag needs a timestamp, date or number" in error and "visits" in error
 
 
-def test_two_columns_that_become_one_are_told_apart(sqlite: SourceDatabase, settings: Settings) -> None:
+def test_two_columns_with_one_normalised_name_get_different_columns(sqlite: SourceDatabase, settings: Settings) -> None:
     sqlite.run('create table odd ("a b" integer, "a_b" integer)', "insert into odd values (1, 2)")
     tenant = Tenant(settings, sqlite.build_source(odd={}))
     tenant.load()
@@ -210,7 +210,7 @@ def test_a_destination_without_rights_says_so(sqlite: SourceDatabase, settings: 
 
 
 @pytest.mark.parametrize(("lacks", "answer"), [("table", "permission denied for table orders"), ("database", "permission denied for database")])
-def test_a_login_of_a_postgres_source_without_rights_is_told_which_to_grant(postgres_database: str, settings: Settings, lacks: str, answer: str) -> None:
+def test_the_error_of_a_postgres_login_without_rights_names_the_grant(postgres_database: str, settings: Settings, lacks: str, answer: str) -> None:
     owner = SourceDatabase(postgres_database, settings)
     name = postgres_database.rpartition("/")[2]
     owner.run(ORDERS, "drop role if exists blind", "create role blind login password 'hunter2'", f'revoke all on database "{name}" from public')
@@ -223,7 +223,7 @@ def test_a_login_of_a_postgres_source_without_rights_is_told_which_to_grant(post
 
 
 @pytest.mark.parametrize(("lacks", "answer"), [("table", "command denied to user"), ("database", "to database")])
-def test_a_login_of_a_mariadb_source_without_rights_is_told_which_to_grant(mariadb_url: str, settings: Settings, lacks: str, answer: str) -> None:
+def test_the_error_of_a_mariadb_login_without_rights_names_the_grant(mariadb_url: str, settings: Settings, lacks: str, answer: str) -> None:
     owner = SourceDatabase(mariadb_url, settings)
     name = mariadb_url.rpartition("/")[2].partition("?")[0]
     user = f"{name}_blind"
@@ -239,7 +239,7 @@ def test_a_login_of_a_mariadb_source_without_rights_is_told_which_to_grant(maria
     assert error.remedy.startswith("grant the login of the source's url the right to read")
 
 
-def test_a_destination_that_may_not_be_opened_is_told_what_to_grant(sqlite: SourceDatabase, settings: Settings, postgres_database: str) -> None:
+def test_the_error_of_a_destination_that_may_not_be_opened_names_the_grant(sqlite: SourceDatabase, settings: Settings, postgres_database: str) -> None:
     sqlite.run(ORDERS)
     owner = SourceDatabase(postgres_database, settings)
     name = postgres_database.rpartition("/")[2]

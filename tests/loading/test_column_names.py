@@ -1,4 +1,4 @@
-"""Each field of a source has a column of its own, the same one in every load: whatever its script, and whatever else comes with it."""
+"""Each field of a source has its own column, the same in every load, in any script and beside any other field."""
 
 import json
 import random
@@ -54,7 +54,7 @@ def test_no_name_moves_and_no_two_fields_share_one(loads: list[list[str]], is_fi
 
 
 @given(st.lists(NAMES, min_size=2, max_size=8, unique_by=compose))
-def test_the_order_of_fields_that_come_together_decides_nothing(fields: list[str]) -> None:
+def test_the_order_of_fields_in_one_batch_does_not_matter(fields: list[str]) -> None:
     found = []
     for order in (fields, fields[::-1], random.Random(1).sample(fields, len(fields))):
         names = StreamNames("t", layout={})

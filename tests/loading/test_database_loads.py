@@ -139,7 +139,7 @@ def test_a_state_that_is_lost_loses_and_doubles_nothing(database: SourceDatabase
     assert [row[0] for row in tenant.read("events", "name")] == ["a", "b", "b", "b", "c"]
 
 
-def test_a_restored_source_is_told_of_and_merged_again(database: SourceDatabase, warehouse: str | None, settings: Settings) -> None:
+def test_a_restored_source_is_reported_and_merged_again(database: SourceDatabase, warehouse: str | None, settings: Settings) -> None:
     database.run(ORDERS)
     database.fill("orders", FIRST)
     tenant = Tenant(settings, database.build_source(orders=MERGE), warehouse=warehouse)
@@ -240,7 +240,7 @@ def test_a_table_that_was_dropped_is_loaded_whole_again(sqlite: SourceDatabase, 
     assert [row[0] for row in tenant.read("orders", "id")] == [1, 2, 3]
 
 
-def test_a_load_that_has_waited_for_another_has_its_whole_time_still(sqlite: SourceDatabase, settings: Settings) -> None:
+def test_waiting_for_another_load_does_not_count_as_time_of_the_load(sqlite: SourceDatabase, settings: Settings) -> None:
     sqlite.run(ORDERS)
     sqlite.fill("orders", FIRST)
     tenant = Tenant(settings, {**sqlite.build_source(orders=MERGE), "timeout": "2s"})

@@ -22,7 +22,7 @@ from tests.support.tracebacks import read_traceback
 
 
 @pytest.mark.parametrize("writing", [True, False])
-def test_a_duckdb_without_memory_is_no_fault_of_the_rows_and_worth_another_try(settings: Settings, writing: bool) -> None:
+def test_a_duckdb_without_memory_is_a_retriable_error_and_does_not_blame_the_rows(settings: Settings, writing: bool) -> None:
     tenant = Tenant(settings, {"type": "sql_database", "url": {"file": "shop_url"}, "streams": {"orders": {}}}).config
     with duckdb.connect(config={"memory_limit": "2MB", "temp_directory": ""}) as connection, pytest.raises(duckdb.OutOfMemoryException) as caught:
         connection.execute("create table rows_of_a_kilobyte as select i, repeat('x', 1000) as pad from range(1000000) as t(i)")
@@ -31,7 +31,7 @@ def test_a_duckdb_without_memory_is_no_fault_of_the_rows_and_worth_another_try(s
     assert "acme: this machine's memory is used up: Out of Memory Error" in error.message
 
 
-def test_damage_that_a_load_comes_upon_is_called_damage(settings: Settings) -> None:
+def test_a_damaged_file_that_a_load_finds_is_reported_as_damaged(settings: Settings) -> None:
     tenant = Tenant(settings, {"type": "sql_database", "url": {"file": "shop_url"}, "streams": {"orders": {}}}).config
     found = duckdb.IOException("Corrupt database file: computed checksum 1 does not match stored checksum 2 in block at location 0")
     error = build_error(found, tenant=tenant, settings=settings, where="acme", writing=True)
@@ -41,7 +41,7 @@ def test_damage_that_a_load_comes_upon_is_called_damage(settings: Settings) -> N
 
 
 @pytest.mark.parametrize("writing", [True, False])
-def test_a_mistake_of_our_own_is_called_so_and_told_with_its_line(settings: Settings, writing: bool) -> None:
+def test_an_internal_error_is_reported_as_such_with_its_line(settings: Settings, writing: bool) -> None:
     tenant = Tenant(settings, {"type": "sql_database", "url": {"file": "shop_url"}, "streams": {"orders": {}}}).config
     with pytest.raises(AttributeError) as caught:
         compose(5)  # type: ignore[arg-type]
@@ -51,7 +51,7 @@ def test_a_mistake_of_our_own_is_called_so_and_told_with_its_line(settings: Sett
     assert "report it" in error.remedy
 
 
-def test_what_pythons_library_raises_of_our_argument_is_our_mistake(settings: Settings) -> None:
+def test_an_error_of_pythons_library_about_our_argument_is_an_internal_error(settings: Settings) -> None:
     tenant = Tenant(settings, {"type": "sql_database", "url": {"file": "shop_url"}, "streams": {"orders": {}}}).config
     with pytest.raises(TypeError) as caught:
         StreamNames("orders", layout={}, kept={"x"})  # type: ignore[arg-type] - json.loads takes no set
@@ -81,7 +81,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("where", FAULTS)
-def test_a_fault_of_ours_in_a_load_is_told_as_ours_and_nothing_is_kept(
+def test_an_internal_error_in_a_load_is_reported_as_such_and_nothing_is_kept(
     sqlite: SourceDatabase, warehouse: str | None, settings: Settings, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     sqlite.run("create table orders (id integer)", "insert into orders values (1)", "create table items (id integer)", "insert into items values (1)")
@@ -103,7 +103,7 @@ def test_a_fault_of_ours_in_a_load_is_told_as_ours_and_nothing_is_kept(
     assert (tenant.read("orders", "id"), tenant.read("items", "id")) == ([(1,)], [(1,)])
 
 
-def test_a_fault_of_ours_beside_an_outage_is_tried_again_and_keeps_its_traceback() -> None:
+def test_an_internal_error_during_an_outage_is_retriable_and_keeps_its_traceback() -> None:
     outage = StreamFailure("a", SourceUnavailable("acme: no connection"))
     fault = StreamFailure("b", InternalError("acme: a fault of ETL Fabric", traceback="line 1\n"))
     refusal = StreamFailure("c", SourceError("acme: no such table"))
@@ -113,7 +113,7 @@ def test_a_fault_of_ours_beside_an_outage_is_tried_again_and_keeps_its_traceback
     assert (type(joined), joined.traceback) == (InternalError, "line 1\n")
 
 
-def test_a_mistake_of_a_driver_is_none_of_ours(settings: Settings) -> None:
+def test_an_error_of_a_driver_is_not_an_internal_error(settings: Settings) -> None:
     tenant = Tenant(settings, {"type": "sql_database", "url": {"file": "shop_url"}, "streams": {"orders": {}}}).config
     with pytest.raises(KeyError) as caught:
         {}["packet"]
@@ -144,8 +144,8 @@ def test_whatever_ends_a_thread_the_load_does_not_wait_for_its_time_out(
         original = sqlite_reader.read
         monkeypatch.setattr(sqlite_reader, "read", read)
     else:
-        place = {"begin": "group_load.StreamLoad.__init__", "take": "shaping.shaper.Shaper.shape", "commit": "stream_load.StreamLoad.finish"}[where]
-        monkeypatch.setattr(f"fabric_assets.loading.{place}", fail)
+        step = {"begin": "group_load.StreamLoad.__init__", "take": "shaping.shaper.Shaper.shape", "commit": "stream_load.StreamLoad.finish"}[where]
+        monkeypatch.setattr(f"fabric_assets.loading.{step}", fail)
     tenant = Tenant(settings, sqlite.build_source(orders={}) | {"timeout": "8s", "retries": {"max": 0}})
     with pytest.raises(kind) as caught:
         tenant.load()
@@ -154,7 +154,7 @@ def test_whatever_ends_a_thread_the_load_does_not_wait_for_its_time_out(
 
 
 @pytest.mark.parametrize("where", ["group_load.StreamLoad.__init__", "shaping.shaper.Shaper.shape", "load.open_source"])
-def test_a_failure_that_the_ledger_cannot_take_is_said_in_one_form(
+def test_a_failure_that_the_ledger_cannot_record_is_always_reported_in_the_same_form(
     sqlite: SourceDatabase, settings: Settings, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     def fail(*_: Any, **__: Any) -> Any:
@@ -172,7 +172,7 @@ def test_a_failure_that_the_ledger_cannot_take_is_said_in_one_form(
     with pytest.raises(SourceError, match="^gone$"):
         tenant.load()
     (said,) = [message for message in tenant.messages if "ledger" in message]
-    place, _, reason = said.partition(": the failure could not be written to the ledger: ")
-    assert place == "tenant acme, source shop, stream orders"
+    where, _, reason = said.partition(": the failure could not be written to the ledger: ")
+    assert where == "tenant acme, source shop, stream orders"
     assert reason.startswith("the destination (duckdb) refuses the rows: ")
     assert "loads does not exist" in said

@@ -88,7 +88,7 @@ def test_a_file_that_an_earlier_release_has_loaded_is_not_read_again(settings: S
 
 @pytest.mark.parametrize("swapped", ["folder", "file"])
 @pytest.mark.parametrize("held", [False, True])
-def test_what_takes_the_place_of_a_listed_file_is_not_read(settings: Settings, inbox: Path, tmp_path: Path, swapped: str, *, held: bool) -> None:
+def test_an_object_that_replaces_a_listed_file_is_not_read(settings: Settings, inbox: Path, tmp_path: Path, swapped: str, *, held: bool) -> None:
     for folder, number in ((inbox / "day", 1), (tmp_path / "other", 2)):
         folder.mkdir()
         (folder / "a.csv").write_text(f"id\n{number}\n")
@@ -118,7 +118,7 @@ def _build_context(settings: Settings) -> SourceContext:
     return SourceContext("acme", "shop", build_tenant(settings, items=CSV).config.sources["shop"], ("items",), settings)
 
 
-def test_the_rows_of_a_file_go_when_it_becomes_empty_or_another_ones_twin(settings: Settings, inbox: Path, warehouse: str | None) -> None:
+def test_the_rows_of_a_file_are_deleted_when_it_becomes_empty_or_a_copy_of_another_file(settings: Settings, inbox: Path, warehouse: str | None) -> None:
     for name in ("a", "b", "c", "d"):
         (inbox / f"{name}.csv").write_text(f"id,name\n1,{name}\n")
     tenant = build_tenant(settings, items=CSV, warehouse=warehouse)
@@ -130,7 +130,7 @@ def test_the_rows_of_a_file_go_when_it_becomes_empty_or_another_ones_twin(settin
     assert tenant.read("items", "_fabric_file", "name") == [("a.csv", "a")]
 
 
-def test_a_line_of_null_is_no_row(settings: Settings, inbox: Path) -> None:
+def test_a_line_of_null_is_not_a_row(settings: Settings, inbox: Path) -> None:
     (inbox / "a.jsonl").write_text('{"id": 1, "n": null}\nnull\n{"id": 2}\n')
     tenant = build_tenant(settings, items=JSONL)
     tenant.load()
@@ -152,7 +152,7 @@ def test_a_copy_is_loaded_once_the_file_that_it_copies_has_changed(settings: Set
     assert tenant.load()["items"].rows_loaded == 0
 
 
-def test_the_same_bytes_under_another_name_are_loaded_once_and_said(settings: Settings, inbox: Path) -> None:
+def test_the_same_bytes_under_another_name_are_loaded_once_and_reported(settings: Settings, inbox: Path) -> None:
     (inbox / "a.csv").write_text("id\n1\n")
     (inbox / "copy.csv").write_text("id\n1\n")
     tenant = build_tenant(settings, items=CSV)
@@ -208,7 +208,7 @@ def test_a_full_refresh_takes_the_files_in_the_order_in_which_they_came(settings
     assert tenant.read("items", "id", "v") == [(1, "newest")]
 
 
-def test_replace_holds_what_the_files_hold_now(settings: Settings, inbox: Path) -> None:
+def test_replace_holds_the_present_rows_of_the_files(settings: Settings, inbox: Path) -> None:
     (inbox / "a.csv").write_text("id\n1\n")
     (inbox / "b.csv").write_text("id\n2\n")
     tenant = build_tenant(settings, items={**CSV, "write_disposition": "replace"})
@@ -410,7 +410,7 @@ def test_values_of_another_type_than_the_tables_are_kept_beside_it_and_a_full_re
     assert tenant.read("items", "id", "n") == [("007", "2.50"), ("1", "1.5"), ("3", "many")]
 
 
-def test_a_file_that_lacks_what_another_of_the_run_has_is_no_news(settings: Settings, inbox: Path) -> None:
+def test_a_column_that_only_some_files_of_a_run_have_is_not_reported(settings: Settings, inbox: Path) -> None:
     (inbox / "a.csv").write_text("id,v\n1,1\n")
     tenant = build_tenant(settings, items=CSV)
     tenant.load()
@@ -572,7 +572,7 @@ def test_an_error_holds_no_text_of_a_file_but_a_columns_name(settings: Settings,
         (pa.ArrowInvalid, "line 3: c4n4ry", "ArrowInvalid"),
     ],
 )
-def test_what_a_reader_complains_of_is_said_without_the_bytes_that_it_quotes(tmp_path: Path, kind: type[Exception], said: str, shown: str) -> None:
+def test_a_readers_error_is_reported_without_the_bytes_that_it_quotes(tmp_path: Path, kind: type[Exception], said: str, shown: str) -> None:
     file = FetchedFile(SourceFile("a.csv", "", 0, 0.0, lambda: None), tmp_path / "0.data", "")
     message = build_error(file, "here", kind(said)).message
     assert message.startswith("here: the file a.csv, line 3 cannot be read: ")
@@ -640,7 +640,7 @@ def test_the_platforms_own_folders_are_no_source_by_any_link(settings: Settings,
     assert "the platform's own data" in str(_fail(ConfigurationError, build_tenant(settings, items=CSV)))
 
 
-def test_links_that_lead_to_no_file_of_the_folder_and_a_pipe_are_skipped_and_said(settings: Settings, inbox: Path, tmp_path: Path) -> None:
+def test_links_to_no_file_of_the_folder_and_pipes_are_skipped_and_reported(settings: Settings, inbox: Path, tmp_path: Path) -> None:
     (tmp_path / "secret.csv").write_text("id\n666\n")
     (inbox / "link.csv").symlink_to(tmp_path / "secret.csv")
     (inbox / "loop.csv").symlink_to("loop.csv")

@@ -1,4 +1,4 @@
-"""How public CSV and JSON files are written: each is loaded whole, or refused by name; never one row of it, and no row as a header."""
+"""CSV and JSON files as people publish them: each is loaded completely, or refused with its name; no row is taken for a header."""
 
 import bz2
 import gzip
@@ -144,7 +144,7 @@ def test_whole_numbers_and_days_are_still_keys_of_their_types(settings: Settings
         ("\ufeff\u200bname,ci\u00adty,x\u200e", ["name", "city", "x"]),
     ],
 )
-def test_names_that_are_missing_or_duplicate_are_numbered_and_said(settings: Settings, inbox: Path, header: str, columns: list[str]) -> None:
+def test_missing_and_duplicate_names_are_numbered_and_reported(settings: Settings, inbox: Path, header: str, columns: list[str]) -> None:
     (inbox / "a.csv").write_text(f"{header}\nann,bob,cid\n")
     tenant = build_tenant(settings)
     tenant.load()
@@ -213,7 +213,7 @@ HEADERS = [
 
 
 @pytest.mark.parametrize("content", HEADERS)
-def test_a_header_is_no_row(settings: Settings, inbox: Path, content: str) -> None:
+def test_a_header_is_not_loaded_as_a_row(settings: Settings, inbox: Path, content: str) -> None:
     (inbox / "a.csv").write_text(content)
     assert build_tenant(settings).load()["items"].rows_loaded == len(content.splitlines()) - 1
 
@@ -235,7 +235,7 @@ def test_names_are_declared_where_no_line_names_the_columns(settings: Settings, 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 @pytest.mark.parametrize("declared", ["NFC", "NFD"])
 @pytest.mark.parametrize("line", ["größe,x", "\u200bGröße,X\u00ad"])
-def test_a_line_of_the_declared_names_is_no_row_however_it_is_spelt(settings: Settings, inbox: Path, form: str, declared: str, line: str) -> None:
+def test_a_line_of_the_declared_names_is_not_loaded_as_a_row_in_any_spelling(settings: Settings, inbox: Path, form: str, declared: str, line: str) -> None:
     content = unicodedata.normalize(form, f"{line}\na,1\n")
     assert load(settings, inbox, content, "x", header=[unicodedata.normalize(declared, "größe"), "x"]) == [(1,)]
 
@@ -334,7 +334,7 @@ def test_a_row_that_its_encoding_lacks_is_rejected_alone(settings: Settings, inb
 
 
 @pytest.mark.parametrize("content", ["größe\n1\n".encode("latin-1"), "id,n\n1,2\n".encode("utf-16-le"), "id,n\n1,2\n".encode("utf-16-be")])
-def test_what_is_not_utf8_names_the_key_that_says_so(settings: Settings, inbox: Path, content: bytes) -> None:
+def test_the_error_of_a_text_that_is_not_utf8_names_the_key_for_its_encoding(settings: Settings, inbox: Path, content: bytes) -> None:
     assert "encoding" in refuse(settings, inbox, content).remedy
 
 
@@ -378,7 +378,7 @@ def test_a_file_that_is_not_packed_as_declared_is_refused(settings: Settings, in
     assert "is a gzip file" in refuse(settings, inbox, gzip.compress(b"id\n1\n"), compression="none").message
 
 
-def test_what_a_packed_file_unpacks_to_is_limited(settings: Settings, inbox: Path) -> None:
+def test_the_size_of_an_unpacked_file_is_limited(settings: Settings, inbox: Path) -> None:
     content = gzip.compress(b"id\n" + b"1\n" * 5_000_000)
     assert "more than 1,000,000 bytes" in refuse(settings, inbox, content, limits={"bytes": "1MB"}).message
     assert "limits.bytes" in refuse(settings, inbox, b"id\n" + b"1\n" * 600_000, limits={"bytes": "1MB"}).remedy
@@ -509,7 +509,7 @@ def test_a_bad_first_line_makes_no_array_of_json_lines(settings: Settings, inbox
 
 
 @pytest.mark.parametrize("encoding", ["shift_jis", "gb18030"])
-def test_a_json_array_in_an_undeclared_encoding_is_no_incomplete_one(settings: Settings, inbox: Path, encoding: str) -> None:
+def test_a_json_array_in_an_undeclared_encoding_is_not_reported_as_incomplete(settings: Settings, inbox: Path, encoding: str) -> None:
     # The second byte of each of these letters is a backslash, which hides the quote after it.
     text = {"shift_jis": "\u8868", "gb18030": "\u4e57"}[encoding]
     content = f'[{{"id": 1, "name": "{text}"}}, {{"id": 2, "name": "{text}"}}]'.encode(encoding)
@@ -519,7 +519,7 @@ def test_a_json_array_in_an_undeclared_encoding_is_no_incomplete_one(settings: S
     assert load(settings, inbox, content, "id", "name", format="json", encoding=encoding) == [(1, text), (2, text)]
 
 
-def test_a_record_separator_is_no_space_of_json(settings: Settings, inbox: Path) -> None:
+def test_a_record_separator_does_not_count_as_space_in_json(settings: Settings, inbox: Path) -> None:
     assert load(settings, inbox, '{"id": 1}\n\x1e{"id": 2}\n \t{"id": 3}\r\n', "_fabric_row", "id", format="jsonl") == [(1, 1), (3, 3)]
 
 

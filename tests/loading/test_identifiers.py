@@ -124,7 +124,7 @@ def test_a_condition_reaches_no_file_of_this_machine(condition: str, settings: S
         "sqlite:///file:{data}/%64agster/runs.db%00.txt?uri=true",
     ],
 )
-def test_a_database_file_of_the_platform_is_no_source(url: str, settings: Settings) -> None:
+def test_a_database_file_of_the_platform_is_refused_as_a_source(url: str, settings: Settings) -> None:
     for name in ("warehouse", "dagster"):
         (settings.data_dir / name).mkdir()
     with contextlib.closing(duckdb.connect(str(settings.data_dir / "warehouse" / "other.duckdb"))) as connection:

@@ -54,7 +54,7 @@ def test_a_commit_under_way_when_the_time_is_up_is_waited_for() -> None:
     assert job.wait(said.append) is None, "it waits on although nothing is being committed"
 
 
-def test_an_outcome_that_comes_between_the_deadline_and_the_last_look_is_not_lost() -> None:
+def test_an_outcome_between_the_deadline_and_the_last_check_is_not_lost() -> None:
     job, outcome, answers = Job("acme", 0.0), StreamFailure("orders", SourceUnavailable("any outcome")), list[object]()
     with job._lock:
         waiting = threading.Thread(target=lambda: answers.append(job.wait(print)), daemon=True)

@@ -16,7 +16,7 @@ READS_ALL = {"primary_key": "id"}
 
 @pytest.mark.parametrize(("stream", "again"), [(MERGE, False), (APPEND, False), (REPLACE, True), (READS_ALL, True)], ids=["merge", "append", "replace", "all"])
 @pytest.mark.parametrize("deleted", [3, 10])
-def test_rows_that_were_deleted_by_hand_are_said_in_the_next_load(
+def test_the_next_load_reports_rows_that_were_deleted_by_hand(
     sqlite: SourceDatabase, warehouse: str | None, settings: Settings, stream: dict[str, Any], again: bool, deleted: int
 ) -> None:
     sqlite.run("create table items (id integer, v text)")
@@ -50,7 +50,7 @@ def test_rows_that_loads_replace_are_not_missed(sqlite: SourceDatabase, warehous
     assert tenant.load()["items"].warnings == ()
 
 
-def test_files_that_replace_their_own_rows_miss_none(warehouse: str | None, settings: Settings) -> None:
+def test_files_that_replace_their_own_rows_report_no_missing_rows(warehouse: str | None, settings: Settings) -> None:
     folder = settings.data_dir / "in"
     folder.mkdir()
     (folder / "a.csv").write_text("id\n1\n2\n3\n")

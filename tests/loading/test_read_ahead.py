@@ -9,7 +9,7 @@ import pytest
 from fabric_assets.loading.read_ahead import ReadAhead
 
 
-def test_the_items_come_in_their_order_and_then_the_error() -> None:
+def test_items_arrive_in_order_and_then_the_error() -> None:
     def read() -> Iterator[int]:
         yield from range(100)
         raise ValueError("the source broke off")
@@ -38,7 +38,7 @@ def test_a_slow_writer_holds_up_the_reader() -> None:
     ahead.close()
 
 
-def test_small_items_are_read_by_whoever_takes_them_and_a_thread_begins_with_the_first_that_is_not() -> None:
+def test_small_items_are_read_in_the_consumers_thread_and_the_first_large_one_starts_a_thread() -> None:
     readers = []
 
     def read() -> Iterator[int]:

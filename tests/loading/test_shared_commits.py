@@ -73,7 +73,7 @@ def test_each_stream_is_loaded_once_and_has_its_row_of_the_ledger(
     assert first < last
 
 
-def test_a_stream_at_fault_fails_by_itself(sqlite: SourceDatabase, settings: Settings, commits: list[list[str]]) -> None:
+def test_only_the_stream_with_the_error_fails(sqlite: SourceDatabase, settings: Settings, commits: list[list[str]]) -> None:
     tenant = Tenant(settings, sqlite.build_source(**fill(sqlite)))
     tenant.change("create schema acme_raw_shop")
     tenant.change("create view acme_raw_shop.t07 as select 1 as id")
@@ -89,7 +89,7 @@ def test_a_stream_at_fault_fails_by_itself(sqlite: SourceDatabase, settings: Set
     assert load(tenant)[:2] == (dict.fromkeys(STREAMS, 10), {})
 
 
-def test_a_commit_whose_answer_is_lost_is_told_as_the_success_that_it_is(
+def test_a_commit_whose_answer_is_lost_is_reported_as_a_success(
     sqlite: SourceDatabase, settings: Settings, commits: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tenant = Tenant(settings, sqlite.build_source(**fill(sqlite)))

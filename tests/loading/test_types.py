@@ -195,7 +195,7 @@ def test_a_value_that_the_loaded_type_cannot_hold_is_kept_beside_it(
     assert tenant.read("odd", "id", "v") == [(1, "1"), (2, "2.5"), (3, "three"), (4, "4")]
 
 
-def test_of_an_undeclared_numeric_what_is_no_number_is_kept_beside_the_numbers(postgres_database: str, settings: Settings) -> None:
+def test_values_of_an_undeclared_numeric_that_are_not_numbers_go_into_the_variant_column(postgres_database: str, settings: Settings) -> None:
     source = SourceDatabase(postgres_database, settings)
     source.run("create table odd (id integer, v numeric)", "insert into odd values (1, 1.5), (2, 'NaN'), (3, 'Infinity')")
     tenant = Tenant(settings, source.build_source(odd={}))
@@ -203,7 +203,9 @@ def test_of_an_undeclared_numeric_what_is_no_number_is_kept_beside_the_numbers(p
     assert tenant.read("odd", "id", "v", "v__v_text") == [(1, Decimal("1.5"), None), (2, None, "NaN"), (3, None, "Infinity")]
 
 
-def test_an_undeclared_numeric_that_becomes_none_is_kept_beside_the_numbers(postgres_database: str, warehouse: str | None, settings: Settings) -> None:
+def test_a_later_value_of_an_undeclared_numeric_that_is_not_a_number_goes_into_the_variant_column(
+    postgres_database: str, warehouse: str | None, settings: Settings
+) -> None:
     source = SourceDatabase(postgres_database, settings)
     source.run("create table odd (id integer, v numeric)", "insert into odd values (1, 1.5)")
     tenant = Tenant(settings, source.build_source(odd={"primary_key": "id"}), warehouse=warehouse)
@@ -213,7 +215,9 @@ def test_an_undeclared_numeric_that_becomes_none_is_kept_beside_the_numbers(post
     assert tenant.read("odd", "id", "v", "v__v_text") == [(1, Decimal("1.5"), None), (2, None, "NaN"), (3, Decimal("2.25"), None)]
 
 
-def test_a_declared_numeric_that_is_none_is_kept_beside_the_numbers(postgres_database: str, warehouse: str | None, settings: Settings) -> None:
+def test_a_value_of_a_declared_numeric_that_is_not_a_number_goes_into_the_variant_column(
+    postgres_database: str, warehouse: str | None, settings: Settings
+) -> None:
     source = SourceDatabase(postgres_database, settings)
     source.run("create table odd (id integer, v numeric(10,2))", "insert into odd values (1, 1.5), (2, 'NaN')")
     tenant = Tenant(settings, source.build_source(odd={}), warehouse=warehouse)

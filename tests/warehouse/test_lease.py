@@ -74,7 +74,7 @@ def test_a_held_lease_is_waited_for_and_given_up_in_time_and_its_holder_is_named
         assert f"process {holder.pid}" in messages[0]
 
 
-def test_a_lease_passes_to_whoever_waits_when_its_holder_is_killed(tenant: TenantConfig, settings: Settings) -> None:
+def test_a_lease_passes_to_a_waiting_process_when_its_holder_is_killed(tenant: TenantConfig, settings: Settings) -> None:
     waiting, taken = threading.Event(), threading.Event()
 
     def wait() -> None:
@@ -180,7 +180,7 @@ def test_the_locks_that_another_role_takes_hold_nobody_up(sqlite: SourceDatabase
             admin.commit()
 
 
-def test_what_stands_where_the_leases_should_be_is_named(settings: Settings, postgres_database: str) -> None:
+def test_the_error_names_an_object_that_has_the_name_of_the_table_of_leases(settings: Settings, postgres_database: str) -> None:
     tenant = build_tenant(settings, postgres_database)
     with contextlib.closing(psycopg2.connect(postgres_database)) as admin, admin, admin.cursor() as cursor:
         cursor.execute("create schema acme_fabric; create view acme_fabric.load_leases as select 'shop' as source")

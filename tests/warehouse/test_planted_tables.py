@@ -1,6 +1,6 @@
-"""Objects that a tenant's models have made at its loaded tables: no row is lost or doubled in silence, and the error names the object and its remedy.
+"""Objects that a tenant's models have made at its loaded tables: no row is silently lost or doubled, and the error names object and remedy.
 
-Each case runs the statement that the remedy gives: the next load then brings what the source has.
+Each case runs the statement of the remedy; the next load then loads the source's rows.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ def write_trigger(when: str, body: str, table: str = T) -> list[str]:
     ]
 
 
-class Place:
+class Shop:
     """A tenant that has loaded three rows, of which one has changed since; one row is new and one cannot be loaded."""
 
     def __init__(self, sqlite: SourceDatabase, settings: Settings, warehouse: str | None, stream: dict[str, Any]) -> None:
@@ -72,8 +72,8 @@ class Place:
 
 
 @pytest.fixture
-def place(sqlite: SourceDatabase, settings: Settings, postgres_database: str) -> Place:
-    return Place(sqlite, settings, postgres_database, MERGE)
+def shop(sqlite: SourceDatabase, settings: Settings, postgres_database: str) -> Shop:
+    return Shop(sqlite, settings, postgres_database, MERGE)
 
 
 REFUSING = {
@@ -99,21 +99,21 @@ REFUSING = {
 
 
 @pytest.mark.parametrize("named", REFUSING)
-def test_postgres_objects_that_refuse_rows_are_named_with_the_statement_that_drops_them(place: Place, named: str) -> None:
-    place.plant(*REFUSING[named])
-    before = place.tenant.read("items", "id")
-    error = place.fail()
+def test_postgres_objects_that_refuse_rows_are_named_with_the_statement_that_drops_them(shop: Shop, named: str) -> None:
+    shop.plant(*REFUSING[named])
+    before = shop.tenant.read("items", "id")
+    error = shop.fail()
     assert type(error) is DestinationError
     assert f"{T} has {named}" in error.message
-    assert place.tenant.read("items", "id") == before
-    place.remedy(error)
+    assert shop.tenant.read("items", "id") == before
+    shop.remedy(error)
     if named == "the generated column v":
-        place.tenant.load(full_refresh=True)
-        assert place.tenant.read("items", "id", "v")[:4] == ROWS
+        shop.tenant.load(full_refresh=True)
+        assert shop.tenant.read("items", "id", "v")[:4] == ROWS
     elif named in {"the index planted", "the not null column n"}:
-        assert place.tenant.load()["items"].rows_total == 4
+        assert shop.tenant.load()["items"].rows_total == 4
     else:
-        place.check_whole()
+        shop.check_whole()
 
 
 DUCKDB_REFUSING = {
@@ -125,17 +125,17 @@ DUCKDB_REFUSING = {
 
 
 @pytest.mark.parametrize("named", DUCKDB_REFUSING)
-def test_duckdb_tables_made_anew_with_what_refuses_rows_are_named(sqlite: SourceDatabase, settings: Settings, named: str) -> None:
-    place = Place(sqlite, settings, None, MERGE)
+def test_the_error_names_a_duckdb_table_that_was_recreated_with_objects_that_refuse_rows(sqlite: SourceDatabase, settings: Settings, named: str) -> None:
+    shop = Shop(sqlite, settings, None, MERGE)
     columns = "id, seq, total" if "generated" in named else "id, v, seq, total"
     made = [f"create table {T} ({DUCKDB_REFUSING[named]})", f"insert into {T} ({columns}) select {columns} from acme_raw_shop.former"]
-    place.plant(f"alter table {T} rename to former", *made)
+    shop.plant(f"alter table {T} rename to former", *made)
     if "UNIQUE" in named:
-        place.plant(f"update {T} set v = 'changed' where id = 2")
-    error = place.fail()
+        shop.plant(f"update {T} set v = 'changed' where id = 2")
+    error = shop.fail()
     assert f"{T} has {named}" in error.message
-    place.remedy(error)
-    place.check_whole(full_refresh=True)
+    shop.remedy(error)
+    shop.check_whole(full_refresh=True)
 
 
 @pytest.mark.parametrize(
@@ -145,42 +145,42 @@ def test_duckdb_tables_made_anew_with_what_refuses_rows_are_named(sqlite: Source
 )
 @pytest.mark.parametrize("table", [T, "acme_fabric.stream_state", "acme_fabric.rejected_rows", "acme_raw_shop._dlt_loads"])
 def test_another_object_in_the_place_of_a_table_is_named(sqlite: SourceDatabase, settings: Settings, warehouse: str | None, table: str, kind: str) -> None:
-    place, schema = Place(sqlite, settings, warehouse, MERGE), table.partition(".")[0]
+    shop, schema = Shop(sqlite, settings, warehouse, MERGE), table.partition(".")[0]
     made = f"create sequence {table}" if kind == "sequence" else f"create {kind} {table} as select * from {schema}.former"
-    place.plant(f"alter table {table} rename to former", made)
+    shop.plant(f"alter table {table} rename to former", made)
     for full_refresh in (False, True):
-        error = place.fail(full_refresh=full_refresh)
+        error = shop.fail(full_refresh=full_refresh)
         assert f"{table} is a {kind}" in error.message
         assert error.remedy.replace('"', "") == f"drop {kind} {table}"
-    place.remedy(error)
-    place.plant(f"alter table {schema}.former rename to {table.partition('.')[2]}")
-    place.check_whole()
+    shop.remedy(error)
+    shop.plant(f"alter table {schema}.former rename to {table.partition('.')[2]}")
+    shop.check_whole()
 
 
 @pytest.mark.parametrize("table", ["stream_state", "loads", "rejected_rows", "imported_files"])
 @pytest.mark.parametrize("kind", ["trigger", "rule"])
-def test_what_takes_rows_of_the_platforms_tables_away_is_refused_before_a_rejected_row_is_lost(place: Place, table: str, kind: str) -> None:
+def test_objects_that_remove_rows_of_platform_tables_are_refused_before_a_rejected_row_is_lost(shop: Shop, table: str, kind: str) -> None:
     planted = f"acme_fabric.{table}"
     rule = [f"create rule planted as on insert to {planted} do instead nothing"]
-    place.plant(*(write_trigger("before insert or update", "return null;", planted) if kind == "trigger" else rule))
-    error = place.fail()
+    shop.plant(*(write_trigger("before insert or update", "return null;", planted) if kind == "trigger" else rule))
+    error = shop.fail()
     assert f"{planted} has the {kind} planted" in error.message
     assert error.remedy == f"drop {kind} planted on {planted}"
-    place.remedy(error)
-    place.check_whole()
-    assert place.tenant.ask("select count(*) from acme_fabric.rejected_rows") == [(1,)]
+    shop.remedy(error)
+    shop.check_whole()
+    assert shop.tenant.ask("select count(*) from acme_fabric.rejected_rows") == [(1,)]
 
 
-def test_a_trigger_that_changes_values_is_a_warning_of_each_load(place: Place) -> None:
-    place.plant(*write_trigger("before insert", "new.v := upper(new.v); return new;"))
+def test_a_trigger_that_changes_values_is_a_warning_of_each_load(shop: Shop) -> None:
+    shop.plant(*write_trigger("before insert", "new.v := upper(new.v); return new;"))
     for rows in (4, 1):
-        report = place.tenant.load()["items"]
+        report = shop.tenant.load()["items"]
         assert report.record.rows_read == rows
         (warning,) = report.warnings
         assert f"{T} has the trigger planted, which no load has made and which can change the rows of loads" in warning
         assert f"drop trigger planted on {T}" in warning
-    place.plant(f"alter table {T} disable trigger planted")
-    assert place.tenant.load()["items"].warnings == ()
+    shop.plant(f"alter table {T} disable trigger planted")
+    assert shop.tenant.load()["items"].warnings == ()
 
 
 @pytest.mark.parametrize("change", [f"insert into {T} select new.id + 50, new.v, new.seq", f"delete from {T} where id = 2"])
@@ -188,16 +188,16 @@ def test_a_trigger_that_changes_values_is_a_warning_of_each_load(place: Place) -
 def test_a_trigger_that_adds_rows_or_takes_some_away_is_found_by_counting(
     sqlite: SourceDatabase, settings: Settings, postgres_database: str, change: str, full_refresh: bool
 ) -> None:
-    place = Place(sqlite, settings, postgres_database, APPEND)
-    place.plant(*write_trigger("after insert", f"if pg_trigger_depth() = 1 then {change}; end if; return null;"))
+    shop = Shop(sqlite, settings, postgres_database, APPEND)
+    shop.plant(*write_trigger("after insert", f"if pg_trigger_depth() = 1 then {change}; end if; return null;"))
     if full_refresh:
         # Of the table's own types, so that the table itself takes the new rows.
         sqlite.run("delete from items where id = 5")
-    error = place.fail(full_refresh=full_refresh)
+    error = shop.fail(full_refresh=full_refresh)
     assert f"{T} has the trigger planted" in error.message
-    assert place.tenant.read("items", "id") == [(1,), (2,), (3,)]
-    place.remedy(error)
-    assert place.tenant.load(full_refresh=full_refresh)["items"].rows_total == 4
+    assert shop.tenant.read("items", "id") == [(1,), (2,), (3,)]
+    shop.remedy(error)
+    assert shop.tenant.load(full_refresh=full_refresh)["items"].rows_total == 4
 
 
 def test_files_whose_rows_a_rule_keeps_from_being_replaced_are_not_doubled(settings: Settings, postgres_database: str) -> None:
@@ -219,14 +219,14 @@ def test_rows_that_forced_row_security_hides_are_an_error(sqlite: SourceDatabase
         cursor.execute(f"create role {role} login")
         cursor.execute(f"grant create on database {postgres_database.rpartition('/')[2]} to {role}")
     try:
-        place = Place(sqlite, settings, re.sub(r"//[^@]*@", f"//{role}@", postgres_database), MERGE)
+        shop = Shop(sqlite, settings, re.sub(r"//[^@]*@", f"//{role}@", postgres_database), MERGE)
         for table in (T, "acme_fabric.rejected_rows", "acme_fabric.stream_state"):
-            place.plant(f"alter table {table} enable row level security, force row level security")
-            place.plant(f"create policy looks on {table} for select using (false)", f"create policy writes on {table} for insert with check (true)")
-            error = place.fail()
+            shop.plant(f"alter table {table} enable row level security, force row level security")
+            shop.plant(f"create policy looks on {table} for select using (false)", f"create policy writes on {table} for insert with check (true)")
+            error = shop.fail()
             assert f"{table} has forced row security" in error.message
-            place.remedy(error)
-        place.check_whole()
+            shop.remedy(error)
+        shop.check_whole()
     finally:
         with contextlib.closing(psycopg2.connect(postgres_database)) as admin, admin, admin.cursor() as cursor:
             cursor.execute(f"drop owned by {role} cascade")
@@ -235,20 +235,20 @@ def test_rows_that_forced_row_security_hides_are_an_error(sqlite: SourceDatabase
 
 @pytest.mark.parametrize("damage", ["state = '{nope'", "state = null", "state = '[1]'", "version = null"])
 def test_a_damaged_state_is_named_with_its_remedy(sqlite: SourceDatabase, settings: Settings, warehouse: str | None, damage: str) -> None:
-    place = Place(sqlite, settings, warehouse, MERGE)
-    place.plant(f"update acme_fabric.stream_state set {damage}")
-    error = place.fail()
+    shop = Shop(sqlite, settings, warehouse, MERGE)
+    shop.plant(f"update acme_fabric.stream_state set {damage}")
+    error = shop.fail()
     assert type(error) is DestinationError
     assert "acme_fabric.stream_state has a damaged row for shop.items" in error.message
-    place.remedy(error)
-    place.check_whole(full_refresh=True)
+    shop.remedy(error)
+    shop.check_whole(full_refresh=True)
 
 
 def test_a_second_row_of_a_state_is_named(sqlite: SourceDatabase, settings: Settings) -> None:
-    place = Place(sqlite, settings, None, MERGE)
+    shop = Shop(sqlite, settings, None, MERGE)
     state = "acme_fabric.stream_state"
-    place.plant(f"alter table {state} rename to former", f"create table {state} as from acme_fabric.former union all from acme_fabric.former")
-    error = place.fail()
+    shop.plant(f"alter table {state} rename to former", f"create table {state} as from acme_fabric.former union all from acme_fabric.former")
+    error = shop.fail()
     assert "acme_fabric.stream_state has 2 rows for shop.items" in error.message
-    place.remedy(error)
-    place.check_whole(full_refresh=True)
+    shop.remedy(error)
+    shop.check_whole(full_refresh=True)

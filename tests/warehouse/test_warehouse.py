@@ -64,7 +64,7 @@ class OpenStream:
 
 
 class Shop:
-    """A source's place in the warehouse, loaded step by step as the engine does it."""
+    """A source in the warehouse, loaded step by step as the engine does it."""
 
     def __init__(self, tenant: TenantConfig, settings: Settings, opened: Warehouse) -> None:
         self.tenant, self.settings, self.opened = tenant, settings, opened
@@ -148,12 +148,12 @@ def test_every_type_comes_back_as_it_went_in_and_so_does_null(shop: Shop) -> Non
     assert shop.opened.read_layouts() == {"orders": {name: kind for name, (kind, _) in TYPED.items()}}
 
 
-def test_rows_that_are_many_times_as_large_as_what_is_sent_at_once_arrive_each_as_it_was(shop: Shop) -> None:
+def test_rows_much_larger_than_one_part_of_an_insert_arrive_unchanged(shop: Shop) -> None:
     values = {name: [*values, None] for name, (_, values) in TYPED.items()}
     # Sevenths and elevenths: nulls fall on every bit of a byte, and on both sides of wherever it is cut.
     columns = {
-        name: pa.array([values[name][(number * (place + 7)) % 11 % 3] for number in range(6_007)], kind)
-        for place, (name, (kind, _)) in enumerate(TYPED.items())
+        name: pa.array([values[name][(number * (index + 7)) % 11 % 3] for number in range(6_007)], kind)
+        for index, (name, (kind, _)) in enumerate(TYPED.items())
     }
     columns |= {"id": pa.array(range(6_007), BIGINT), "body": pa.array([None if n % 5 == 0 else json.dumps({"n": n}) for n in range(6_007)], JSON)}
     columns["text"] = pa.array([None if n % 7 == 3 else f"{n} " * (n % 61) for n in range(6_007)], TEXT)
@@ -247,7 +247,7 @@ def test_1600_columns_are_taken_and_more_are_refused_clearly(shop: Shop) -> None
 # --- dispositions
 
 
-def test_append_keeps_what_is_there_and_replace_does_not(shop: Shop) -> None:
+def test_append_keeps_existing_rows_and_replace_does_not(shop: Shop) -> None:
     shop.load(APPEND, orders((1, "a")), orders((1, "a")))
     assert shop.load(APPEND, orders((2, "b"))).rows_total == 3
     assert shop.load(REPLACE, orders((3, "c")), orders((4, "d"))).rows_total == 2
@@ -288,14 +288,14 @@ def test_merge_keeps_the_newest_row_of_a_key_then_the_one_read_last(shop: Shop) 
     assert shop.read("id, name") == [(1, "second"), (2, "b"), (3, "c")]
 
 
-def test_rows_of_a_merge_are_told_apart_where_a_new_column_comes_into_an_emptied_table(shop: Shop) -> None:
+def test_a_merge_with_a_new_column_into_an_emptied_table_removes_duplicates(shop: Shop) -> None:
     shop.load(MERGE, orders(at=1))
     written = shop.load(MERGE, orders((1, "a"), at=1), orders((1, "b"), at=2), pa.table({"id": [2], "at": [3], "extra": pa.array([0.5], DOUBLE)}))
     assert (written.rows_total, written.duplicates) == (2, 1)
     assert shop.read("id, name, extra") == [(1, "b", None), (2, None, 0.5)]
 
 
-def test_of_rows_read_in_one_order_the_last_wins_however_wide_they_are(shop: Shop) -> None:
+def test_the_last_read_row_of_a_key_is_kept_for_wide_rows_too(shop: Shop) -> None:
     """Postgres puts a narrow row into a hole that wide ones have left: where rows lie says nothing about when they came."""
     plan = StreamPlan("orders", "merge", key=("id",))
     batches = [orders(*((number % 50, f"{step} " + "x" * (4_000 if (number + step) % 3 else 10)) for number in range(60))) for step in range(20)]
@@ -345,7 +345,7 @@ def lines(*rows: tuple[int, str, list[str]]) -> dict[str, pa.Table]:
     children = {"_dlt_id": 0, "_dlt_root_id": 1, "item": 2}
     return {
         "orders": orders(*((number, name) for number, name, _ in rows)).append_column("_dlt_id", pa.array([row[1] for row in rows], TEXT)),
-        "orders__lines": pa.table({name: pa.array([row[place] for row in nested], TEXT) for name, place in children.items()}),
+        "orders__lines": pa.table({name: pa.array([row[index] for row in nested], TEXT) for name, index in children.items()}),
     }
 
 
@@ -460,7 +460,7 @@ def test_readers_of_a_table_do_not_wait_while_a_load_brings_a_new_column(shop: S
     assert answers == [[(1,)]]
 
 
-def test_the_state_comes_back_and_a_second_run_on_the_same_state_is_turned_away(shop: Shop) -> None:
+def test_the_state_is_read_back_and_a_second_run_on_the_same_state_is_refused(shop: Shop) -> None:
     shop.load(APPEND, orders((1, "a")), state={"cursor": "it's", "n": 2**70})
     assert shop.opened.read_states() == {"orders": ledger.StreamState(1, {"cursor": "it's", "n": 2**70}, value_forms=CURRENT, rows_total=1)}
     late = shop.open(APPEND, record := shop.record(APPEND))
@@ -487,7 +487,7 @@ def test_two_first_loads_of_a_stream_do_not_both_succeed(shop: Shop) -> None:
     late.abort()
 
 
-def test_an_abort_from_another_thread_ends_what_runs(shop: Shop) -> None:
+def test_an_abort_from_another_thread_ends_the_running_statement(shop: Shop) -> None:
     writer = shop.open(APPEND, shop.record(APPEND))
     writer.write({"orders": orders((1, "a"))})
     session, errors = writer.session, list[BaseException]()
@@ -567,7 +567,7 @@ def test_streams_whose_transactions_overlap_do_not_disturb_each_other(shop: Shop
     assert shop.ask("select version, count(*) from acme_fabric.stream_state group by version") == [(2, 6)]
 
 
-def test_deferred_statements_come_before_whatever_is_next(shop: Shop) -> None:
+def test_deferred_statements_run_before_the_next_one(shop: Shop) -> None:
     table = Table("acme_raw_shop", "notes")
     with shop.opened._borrow() as session:
 
@@ -643,7 +643,7 @@ def test_a_warehouse_that_is_closed_lets_no_late_thread_write(shop: Shop) -> Non
         shop.opened.start([shop.record(REPLACE)])
 
 
-def test_what_a_killed_run_has_begun_is_called_failed_by_the_next(shop: Shop) -> None:
+def test_the_next_run_marks_the_loads_of_a_killed_run_as_failed(shop: Shop) -> None:
     other = replace(shop.record(REPLACE), source="other")
     shop.opened.start([shop.record(REPLACE), other])
     shop.opened.prepare()
@@ -674,10 +674,10 @@ def test_reading_everything_again_forgets_the_rows_rejected_before(shop: Shop, f
     assert shop.ask("select stream, row_number from acme_fabric.rejected_rows order by 1, 2") == [("orders", 2), ("other", 9)]
 
 
-# --- the place
+# --- connections and schemas
 
 
-def test_preparing_adds_what_an_older_version_lacks_and_changes_nothing_else(shop: Shop) -> None:
+def test_preparing_adds_columns_that_an_older_version_lacks_and_changes_nothing_else(shop: Shop) -> None:
     with contextlib.closing(connect(shop.tenant, shop.settings)) as connection:
         cursor = connection.cursor()
         cursor.execute("insert into acme_fabric.loads (load_id, run_id, source, stream) values ('1', 'r', 'shop', 'old')")
@@ -724,9 +724,9 @@ def test_a_login_without_the_right_to_make_schemas_loads_into_those_it_was_given
             tenant = build_tenant(settings, postgres_database.replace("postgres:postgres@", f"{role}:x@"))
             with open_warehouse(tenant, "shop", settings) as opened:
                 opened.prepare()
-                place = Shop(tenant, settings, opened)
-                place.load(REPLACE, orders((1, "a")))
-                assert place.load(REPLACE, orders((2, "b")), full_refresh=True).rows_total == 1
+                shop = Shop(tenant, settings, opened)
+                shop.load(REPLACE, orders((1, "a")))
+                assert shop.load(REPLACE, orders((2, "b")), full_refresh=True).rows_total == 1
         finally:
             cursor.execute(f"drop owned by {role} cascade; drop role {role}")
 

@@ -1,4 +1,4 @@
-"""What is said of dropped files by themselves: none quarantined, few rejected rows, and that the expected one has come."""
+"""The automatic checks of dropped files: no file is quarantined, few rows are rejected, and the expected file has come."""
 
 import os
 from collections.abc import Callable
@@ -65,7 +65,7 @@ def test_good_files_pass(build: Build, inbox: Path) -> None:
     assert all(outcome.passed and "message" not in outcome.metadata for outcome in check(tenant).values())
 
 
-def test_a_quarantined_file_that_was_corrected_and_dropped_again_is_no_worry_any_more(build: Build, inbox: Path) -> None:
+def test_a_quarantined_file_that_was_corrected_and_dropped_again_passes_the_check(build: Build, inbox: Path) -> None:
     tenant = build()
     drop(inbox, "a.csv", '2026-01-01,"1')
     tenant.load()
@@ -156,7 +156,7 @@ def test_a_file_that_is_late(build: Build, inbox: Path) -> None:
     assert "no file has come since" in str(late.metadata["message"])
     newest, due = (datetime.fromisoformat(str(late.metadata[name])) for name in ("newest", "due"))
     assert due - newest == timedelta(days=1)
-    # A quarantined file is none that has come; the same bytes under another name are.
+    # A quarantined file does not count as arrived; the same bytes under another name do.
     drop(inbox, "b.csv", '2026-01-01,"1')
     tenant.load()
     assert check(tenant)["expected_files"].metadata["newest"] == late.metadata["newest"]

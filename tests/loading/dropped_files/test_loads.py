@@ -1,4 +1,4 @@
-"""Files that people drop: each content loaded once, each file of one fate, and where it lies afterwards."""
+"""Files that people drop: each content is loaded once, each file gets one status, and is moved accordingly."""
 
 import os
 import threading
@@ -73,7 +73,7 @@ def test_no_name_of_a_file_changes_what_the_messages_of_a_load_show(settings: Se
     assert (f"{ODD}0.csv", "loaded", 2, 2, 0) in get_fates(tenant)
 
 
-def test_each_file_has_its_fate_and_its_place(settings: Settings, inbox: Path, warehouse: str | None) -> None:
+def test_each_file_gets_a_status_and_is_moved(settings: Settings, inbox: Path, warehouse: str | None) -> None:
     tenant = build(settings, warehouse, source={"archive": True})
     drop(inbox, "good.csv", GOOD, age=9)
     drop(inbox, "copy.csv", GOOD, age=8)
@@ -95,13 +95,13 @@ def test_each_file_has_its_fate_and_its_place(settings: Settings, inbox: Path, w
         ("2026-01-03", 3.0, "bad_row.csv", 2),
     ]
     assert tenant.ask("select origin, row_number, column_name from acme_fabric.rejected_rows") == [("bad_row.csv", 3, "day")]
-    places = list_folder(inbox)
-    assert [place.partition("/")[0] for place in places] == ["archive", "archive", "archive", "quarantine", "quarantine"]
-    (reason,) = [place for place in places if place.endswith(".reason.txt")]
+    paths = list_folder(inbox)
+    assert [path.partition("/")[0] for path in paths] == ["archive", "archive", "archive", "quarantine", "quarantine"]
+    (reason,) = [path for path in paths if path.endswith(".reason.txt")]
     assert (inbox / reason).read_text().startswith("unclosed_quote\n")
     # Nothing is left to do.
     assert tenant.load()["ads"].rows_total == 3
-    assert list_folder(inbox) == places
+    assert list_folder(inbox) == paths
 
 
 def test_files_that_stay_are_not_opened_again(settings: Settings, inbox: Path, warehouse: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -359,7 +359,7 @@ def test_a_file_waits_for_its_mark(settings: Settings, inbox: Path) -> None:
     assert tenant.load()["ads"].rows_total == 0
     drop(inbox, "a.csv.done", "")
     assert tenant.load()["ads"].rows_total == 2
-    assert [place.partition("/")[0] for place in list_folder(inbox)] == ["archive"]
+    assert [path.partition("/")[0] for path in list_folder(inbox)] == ["archive"]
     # A mark that a killed load has left says nothing about the next file of the name.
     (inbox / "b.csv.done").touch()
     time.sleep(0.05)
@@ -379,7 +379,7 @@ def test_an_upload_in_progress_waits_under_any_glob(settings: Settings, inbox: P
     assert tenant.load()["ads"].rows_total > 0
 
 
-def test_what_is_no_file_is_left_alone(settings: Settings, inbox: Path) -> None:
+def test_links_folders_pipes_and_hidden_files_are_left_alone(settings: Settings, inbox: Path) -> None:
     outside = settings.data_dir / "secret.csv"
     outside.write_text(GOOD)
     (inbox / "link.csv").symlink_to(outside)
@@ -410,7 +410,7 @@ def test_a_link_in_the_inbox_leads_no_file_out_of_it(settings: Settings, inbox: 
     assert any("could not be moved away" in message and f"{folder} is a link" in message for message in tenant.messages)
     (inbox / folder).unlink()
     tenant.load()
-    assert [place.partition("/")[0] for place in list_folder(inbox)] == ["archive", "quarantine", "quarantine"]
+    assert [path.partition("/")[0] for path in list_folder(inbox)] == ["archive", "quarantine", "quarantine"]
 
 
 def test_names_are_matched_whatever_their_case(settings: Settings, inbox: Path) -> None:
@@ -446,7 +446,7 @@ def test_streams_whose_globs_overlap_each_get_the_file(settings: Settings, inbox
     drop(inbox, "other.csv", GOOD)
     drop(inbox, "s_torn.csv", UNCLOSED)
     assert {name: report.rows_total for name, report in tenant.load().items()} == {"ads": 7, "some": 5}
-    assert [place.partition("/")[0] for place in list_folder(inbox)] == ["archive"] * 6 + ["quarantine"] * 2
+    assert [path.partition("/")[0] for path in list_folder(inbox)] == ["archive"] * 6 + ["quarantine"] * 2
     # Loaded by one of them alone, a file waits for the other.
     drop(inbox, "s9.csv", "day,spend\n2026-01-01,9\n")
     tenant.load("ads")
@@ -476,7 +476,7 @@ def test_a_file_stays_until_the_stream_that_could_not_read_it_has_it_too(
     assert list_folder(inbox) == ["a.csv"], "before it is tried again"
     tenant.change("update acme_fabric.imported_files set next_attempt_at = null where status = 'failed'")
     assert {name: report.rows_total for name, report in tenant.load().items()} == {"ads": 2, "zed": 2}
-    assert [place.partition("/")[0] for place in list_folder(inbox)] == ["archive"]
+    assert [path.partition("/")[0] for path in list_folder(inbox)] == ["archive"]
 
 
 @pytest.mark.parametrize("strict", ["ads", "zed"])
@@ -486,15 +486,15 @@ def test_a_file_that_one_stream_loads_and_another_refuses_lies_in_quarantine(set
     tenant = build(settings, warehouse, source={"archive": True, "streams": streams})
     drop(inbox, "a.csv", GOOD)
     tenant.load()
-    place, reason = list_folder(inbox)
-    assert (place.partition("/")[0], reason) == ("quarantine", f"{place}.reason.txt")
+    path, reason = list_folder(inbox)
+    assert (path.partition("/")[0], reason) == ("quarantine", f"{path}.reason.txt")
     assert (inbox / reason).read_text().startswith("missing_column\n")
     # The stream that has loaded it finds its bytes there.
     (loading,) = {"ads", "zed"} - {strict}
     assert tenant.load(loading, full_refresh=True)[loading].rows_total == 2
 
 
-def test_a_file_that_comes_after_one_stream_has_looked_waits_for_it(settings: Settings, inbox: Path) -> None:
+def test_a_file_that_arrives_after_one_stream_has_listed_the_inbox_waits_for_that_stream(settings: Settings, inbox: Path) -> None:
     tenant = build(settings, source={"archive": True, "streams": {"ads": STREAM, "zed": STREAM}})
     config = tenant.config.sources["shop"]
     assert isinstance(config, CsvImportSource)
@@ -519,7 +519,7 @@ def test_a_file_too_large_is_not_even_read(settings: Settings, inbox: Path, monk
     drop(inbox, "huge.csv", "x" * 2000)
     tenant.load()
     assert tenant.ask("select reason, sha256 from acme_fabric.imported_files") == [("too_large", None)]
-    assert [place.partition("/")[0] for place in list_folder(inbox)] == ["quarantine"] * 2
+    assert [path.partition("/")[0] for path in list_folder(inbox)] == ["quarantine"] * 2
 
 
 def test_a_file_that_cannot_be_read_is_tried_again_and_then_given_up(settings: Settings, inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -547,7 +547,7 @@ def test_a_file_that_cannot_be_read_is_tried_again_and_then_given_up(settings: S
     assert "sound.csv" in list_folder(inbox) and "torn.csv" not in list_folder(inbox)
 
 
-def test_a_fault_of_ours_is_not_told_as_the_files(settings: Settings, inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_error_is_not_blamed_on_the_file(settings: Settings, inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tenant = build(settings)
     drop(inbox, "a.csv", GOOD)
     with monkeypatch.context() as patch:
@@ -563,7 +563,7 @@ def test_a_fault_of_ours_is_not_told_as_the_files(settings: Settings, inbox: Pat
     assert get_fates(tenant) == [("a.csv", "loaded", 2, 2, 0)]
 
 
-def test_what_this_machine_lacks_is_no_fault_of_the_file(settings: Settings, inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_this_machine_is_not_blamed_on_the_file(settings: Settings, inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tenant = build(settings, source={"retries": {"max": 0}})
     drop(inbox, "a.csv", GOOD)
     with monkeypatch.context() as patch:
@@ -574,7 +574,7 @@ def test_what_this_machine_lacks_is_no_fault_of_the_file(settings: Settings, inb
     assert tenant.load()["ads"].rows_total == 2
 
 
-def test_a_failed_file_that_is_removed_is_forgotten_and_taken_when_it_comes_back(settings: Settings, inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_file_that_is_removed_is_forgotten_and_read_when_it_is_dropped_again(settings: Settings, inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tenant = build(settings)
     drop(inbox, "a.csv", GOOD)
     with monkeypatch.context() as patch:
@@ -625,7 +625,7 @@ def test_files_of_a_load_that_died_before_it_moved_them_are_moved_by_the_next(
         tenant.load()
     assert list_folder(inbox) == ["copy.csv", "good.csv", "unclosed.csv"]
     assert tenant.load()["ads"].rows_loaded == 0
-    assert [place.partition("/")[0] for place in list_folder(inbox)] == ["archive", "archive", "quarantine", "quarantine"]
+    assert [path.partition("/")[0] for path in list_folder(inbox)] == ["archive", "archive", "quarantine", "quarantine"]
 
 
 def test_a_folder_that_may_not_be_changed_does_not_fail_the_load(settings: Settings, inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -698,7 +698,7 @@ def test_a_bucket_is_an_inbox_too(settings: Settings, s3: Bucket, warehouse: str
     assert list_keys() == keys
 
 
-def test_the_same_bytes_put_into_a_bucket_again_are_checked_anew_or_said_to_be_known(settings: Settings, s3: Bucket) -> None:
+def test_the_same_bytes_put_into_a_bucket_again_are_checked_again_or_reported_as_known(settings: Settings, s3: Bucket) -> None:
     write_secret_file(settings, "key", s3.access_key_id)
     write_secret_file(settings, "secret_key", s3.secret_access_key)
     login = {"access_key_id": {"file": "key"}, "secret_access_key": {"file": "secret_key"}, "endpoint_url": s3.endpoint_url, "region": s3.region}
@@ -724,7 +724,7 @@ def test_the_same_bytes_put_into_a_bucket_again_are_checked_anew_or_said_to_be_k
     assert "good.csv is skipped: already loaded; it is moved to archive/good." in said
 
 
-def test_a_file_dropped_again_as_it_was_is_said_to_be_known(settings: Settings, inbox: Path) -> None:
+def test_a_file_dropped_again_unchanged_is_reported_as_known(settings: Settings, inbox: Path) -> None:
     tenant = build(settings, source={"archive": True})
     drop(inbox, "good.csv", GOOD)
     drop(inbox, "torn.csv", UNCLOSED)

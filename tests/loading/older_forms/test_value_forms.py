@@ -120,7 +120,9 @@ def test_a_run_names_what_keeps_an_earlier_form_and_the_migration_rewrites_it(wa
     assert [found.status for found in migrate(tenant.config, settings)] == ["current"]
 
 
-def test_what_cannot_be_derived_changes_nothing_and_names_the_way(sqlite: SourceDatabase, warehouse: str | None, settings: Settings, inbox: Path) -> None:
+def test_values_that_cannot_be_derived_change_nothing_and_the_message_names_the_remedy(
+    sqlite: SourceDatabase, warehouse: str | None, settings: Settings, inbox: Path
+) -> None:
     (inbox / "1.csv").write_text("code,город\n10.1,Oslo\n")
     source = {"type": "files", "path": "exports", "streams": {"orders": {"glob": "*.csv", "format": "csv", "primary_key": "code"}}}
     tenant = Tenant(settings, source, warehouse=warehouse)
@@ -166,7 +168,7 @@ def test_a_key_stored_as_a_number_takes_one_spelling_of_it(warehouse: str | None
     assert tenant.ask("select count(*) from acme_fabric.rejected_rows") == [(0,)]
 
 
-def test_a_load_that_met_no_rows_is_no_reason_to_migrate(warehouse: str | None, settings: Settings, inbox: Path) -> None:
+def test_a_load_without_rows_is_no_reason_to_migrate(warehouse: str | None, settings: Settings, inbox: Path) -> None:
     """It knows the key alone: the forms of an earlier release would meet today's in the next load, and rows would be doubled."""
     keys = [uuid.UUID(int=number) for number in (1, 2)]
     table = pa.table({"id": pa.ExtensionArray.from_storage(pa.uuid(), pa.array([key.bytes for key in keys], pa.binary(16))), "n": [1, 2]})

@@ -1,4 +1,4 @@
-"""Rejected rows: kept with their place, given back in order, and loaded again once they can be, never over anything newer."""
+"""Rejected rows: kept with file and line, returned in order, and loaded again once they can be, never over anything newer."""
 
 import json
 from datetime import UTC, date, datetime

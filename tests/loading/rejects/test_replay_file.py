@@ -66,7 +66,7 @@ def get_numbers(tenant: Tenant) -> list[tuple[Any, ...]]:
     return tenant.ask("select name, status, rows_read, rows_loaded, rows_rejected from acme_fabric.imported_files order by name, status")
 
 
-def test_corrected_rows_take_the_places_that_they_had_in_their_file(settings: Settings, inbox: Path, warehouse: str | None, tmp_path: Path) -> None:
+def test_corrected_rows_keep_file_and_line(settings: Settings, inbox: Path, warehouse: str | None, tmp_path: Path) -> None:
     (inbox / "jan.csv").write_text(JAN)
     tenant = build(settings, warehouse)
     tenant.load()
@@ -190,15 +190,15 @@ def test_a_dropped_export_is_quarantined_with_the_command_that_replays_it(settin
     tenant.load()
     ((name, message),) = tenant.ask("select name, message from acme_fabric.imported_files where reason = 'mended_rejects'")
     assert name == "corrected.csv"
-    place = message.rpartition("--file ")[2]
-    assert f"fabric rejects replay acme --source shop --file {place}" in message
+    path = message.rpartition("--file ")[2]
+    assert f"fabric rejects replay acme --source shop --file {path}" in message
     assert len(read(tenant)) == 1
-    assert run(tenant, place, source="shop", stream="ads").streams == [CorrectedStream("shop", "ads", replayed=1)]
+    assert run(tenant, path, source="shop", stream="ads").streams == [CorrectedStream("shop", "ads", replayed=1)]
     assert [row[-2:] for row in read(tenant)] == [("jan.csv", 2), ("jan.csv", 3)]
     # It is done with, and a second replay finds it no more.
     assert [(name, status) for name, status, *_ in get_numbers(tenant)] == [("corrected.csv", "duplicate"), ("jan.csv", "loaded")]
-    assert sorted(path.relative_to(inbox).as_posix() for path in inbox.rglob("*.*")) == [f"archive/{Path(place).name}", "jan.csv"]
-    assert run(tenant, f"archive/{Path(place).name}").gone == [2]
+    assert sorted(path.relative_to(inbox).as_posix() for path in inbox.rglob("*.*")) == [f"archive/{Path(path).name}", "jan.csv"]
+    assert run(tenant, f"archive/{Path(path).name}").gone == [2]
     assert tenant.load()["ads"].rows_total == 2
 
 
@@ -214,19 +214,19 @@ def test_rows_of_streams_that_were_not_chosen_are_left_and_not_taken_for_done(se
     save(inbox / "ads" / "corrected.csv", [*rows, done])
     tenant.load()
     ((message,),) = tenant.ask("select message from acme_fabric.imported_files where reason = 'mended_rejects'")
-    place = message.rpartition("--file ")[2]
+    path = message.rpartition("--file ")[2]
     line = next(number for number, row in enumerate(rows, start=2) if row["campaign"] == "leads")
 
-    part = run(tenant, place, source="shop", stream="ads")
+    part = run(tenant, path, source="shop", stream="ads")
     assert (part.streams, part.elsewhere, part.gone, part.is_complete) == ([CorrectedStream("shop", "ads", replayed=1)], [line], [4], False)
-    assert (inbox / place).exists(), "it stays in quarantine, where the rest of it can be replayed from"
-    whole = run(tenant, place, source="shop")
+    assert (inbox / path).exists(), "it stays in quarantine, where the rest of it can be replayed from"
+    whole = run(tenant, path, source="shop")
     assert (whole.streams, whole.elsewhere, whole.is_complete) == ([CorrectedStream("shop", "leads", replayed=1)], [], True)
-    assert not (inbox / place).exists()
+    assert not (inbox / path).exists()
     assert export(tenant) == []
 
 
-def test_cells_that_nobody_touched_are_what_they_were(settings: Settings, inbox: Path, warehouse: str | None, tmp_path: Path) -> None:
+def test_unchanged_cells_keep_their_values(settings: Settings, inbox: Path, warehouse: str | None, tmp_path: Path) -> None:
     """A row that was fit to load, and lacked its key, is kept as values, which are not spelt as the file spells them."""
     columns = {**COLUMNS, "day": {"type": "date", "formats": ["%d.%m.%Y"]}}
     tenant = build(settings, warehouse, columns=columns, decimal=",", primary_key="campaign")
@@ -244,7 +244,7 @@ def test_cells_that_nobody_touched_are_what_they_were(settings: Settings, inbox:
     ]
 
 
-def test_columns_of_other_files_and_of_none_are_in_nobodys_way(settings: Settings, inbox: Path, warehouse: str | None, tmp_path: Path) -> None:
+def test_columns_of_other_files_and_empty_unknown_columns_do_no_harm(settings: Settings, inbox: Path, warehouse: str | None, tmp_path: Path) -> None:
     tenant = build(settings, warehouse, unmapped="refuse")
     (inbox / "jan.csv").write_text(f"day,spend,\n2026-01-01,1,\nx,2,stray\n2026-01-03,x,\nx,4,\n2026-01-05,5{'y' * 9_000},\n")
     tenant.load()
@@ -293,7 +293,7 @@ def test_a_workbook_does_as_well(settings: Settings, inbox: Path, tmp_path: Path
     assert [row[:2] for row in read(tenant)] == [("2026-01-01", 1.0), ("2026-01-02", 2.5)]
 
 
-def test_a_file_that_is_no_export_is_refused(settings: Settings, inbox: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_export_is_refused(settings: Settings, inbox: Path, tmp_path: Path) -> None:
     tenant = build(settings)
     (inbox / "jan.csv").write_text("day,spend\nx,2.5\n2026-01-01,1\n")
     tenant.load()

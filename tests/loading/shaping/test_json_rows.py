@@ -206,7 +206,7 @@ def test_values_of_several_types_keep_each_its_own(values: list[Any], parts: dic
         (["a", float("-inf"), "\ud800"], {1: "bad_number", 2: "bad_text"}),
     ],
 )
-def test_what_is_no_value_is_found(values: list[Any], faults: dict[int, str]) -> None:
+def test_numbers_and_texts_that_are_not_valid_are_found(values: list[Any], faults: dict[int, str]) -> None:
     arrays, found = split_by_type(values, "x")
     assert {row: fault.reason for row, fault in found.items()} == faults
     for row, value in enumerate(values):

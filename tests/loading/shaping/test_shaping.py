@@ -141,7 +141,7 @@ def test_rows_of_json_get_the_types_that_their_values_have() -> None:
 
 
 @pytest.mark.parametrize("texts", [["2024-01-31T12:00:00Z", "soon"], ["2024-01-31T12:00:00.123456789Z"], ["2024-01-31T25:00:00Z"]])
-def test_a_field_of_which_one_text_is_no_moment_is_text(texts: list[str]) -> None:
+def test_a_field_with_one_text_that_is_not_a_timestamp_is_text(texts: list[str]) -> None:
     warehouse = Warehouse().load([{"at": text} for text in texts])
     assert warehouse.get_types()["at"] == TEXT
     assert warehouse.read("at") == [(text,) for text in texts]
@@ -199,7 +199,7 @@ def test_a_column_of_earlier_loads_keeps_its_type() -> None:
     ]
 
 
-def test_a_flag_is_no_number_and_a_number_no_flag() -> None:
+def test_a_flag_does_not_fit_a_number_and_a_number_does_not_fit_a_flag() -> None:
     warehouse = Warehouse({"orders": {"n": BIGINT, "ok": BOOL}}).load([{"n": True, "ok": 1}, {"n": 1, "ok": True}])
     assert warehouse.read("n", "n__v_bool", "ok", "ok__v_bigint") == [(None, True, None, 1), (1, None, True, None)]
 
@@ -301,7 +301,7 @@ def test_the_contract_holds_for_nested_lists(layout: Layout) -> None:
     assert evolving.get_changes() == [("column_added", "qty", "", "bigint") if is_known else ("column_added", "orders__lines", "", "table")]
 
 
-def test_each_change_is_told_once_a_load() -> None:
+def test_each_change_is_reported_once_per_load() -> None:
     warehouse = Warehouse({"orders": {"id": BIGINT, "price": BIGINT, "gone": TEXT, "gone__v_text": TEXT, "_dlt_id": TEXT}})
     for number in range(3):
         warehouse.load(arrow(id=[number], price=["x"], extra=[1]))
@@ -326,7 +326,7 @@ def test_a_column_that_some_batch_has_is_not_missing() -> None:
     assert Warehouse(layout).load([]).get_changes() == []
 
 
-def test_a_column_that_widens_is_told_with_the_type_that_it_ends_with() -> None:
+def test_a_column_that_widens_is_reported_with_its_final_type() -> None:
     assert Warehouse({"orders": {"id": BIGINT}}).load([{"id": 1, "v": 3}]).load([{"id": 2, "v": 0.5}]).get_changes() == [("column_added", "v", "", "double")]
 
 
@@ -391,7 +391,7 @@ def test_an_infinite_date_is_rejected(kind: pa.DataType, infinite: int) -> None:
     assert json.loads(warehouse.rejects[0].raw)["id"] == 2
 
 
-def test_a_date_beyond_pythons_years_is_none_the_worse_for_it() -> None:
+def test_a_date_beyond_pythons_years_is_loaded_unchanged() -> None:
     far = pa.array([12_000 * 31_556_952_000_000], pa.int64()).cast(TIMESTAMP)
     assert Warehouse().load(arrow(at=far)).batches[0].tables["orders"]["at"].cast(pa.int64()).to_pylist() == [12_000 * 31_556_952_000_000]
     rejected = Warehouse(key=("id",)).load(arrow(id=pa.array([None], pa.int64()), at=far)).rejects[0]
