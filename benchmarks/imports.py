@@ -2,7 +2,7 @@
 
     uv run python -m benchmarks.imports [--part rows large many] [--rounds 3] [--rows 500000] [--gigabytes 2] [--files 5000]
 
-A valid file of ten columns is imported into an empty DuckDB warehouse, by turns with a Python script that does the same with `read_csv` and the columns' types.
+A valid file of ten columns is imported into an empty DuckDB warehouse. By turns a Python script does the same with `read_csv` and the columns' types.
 The start of each process is subtracted, and both must end with the same rows. It prints medians, a line for each figure of docs/performance.md. Exit code 1
 over a limit.
 

@@ -2,11 +2,11 @@
 
     uv run python -m benchmarks.loads [--rows 200000 1200000 6000000] [--part rows increments streams] [--slow-rows 200000] [--rounds 3] [--postgres URL]
 
-It installs the peers into an environment of its own, and fills a Postgres of its own (or that of --postgres, whose login may create databases). From there it
+It installs the peers into an environment of its own. It fills a Postgres of its own, or that of --postgres, whose login may create databases. From there it
 loads into DuckDB and into Postgres. Each contestant begins with an empty destination and must end with the same rows. They run by turns, and medians are
 printed, a line for each figure of docs/performance.md. Exit code 1 over a limit.
 
-"Nothing new" is compared with the process start that every run needs: a Python that imports Dagster, the factories and the engine, and opens Dagster's
+"Nothing new" is compared with the process start that every run needs. A Python process imports Dagster, the factories and the engine, and opens Dagster's
 instance. The drivers of source and destination count as the run's own.
 """
 

@@ -54,6 +54,6 @@ def _find_late_commits(loaded: LoadedTenant, name: str, source: SqlDatabaseSourc
     for stream, field in streams.items():
         yield loaded.make_problem(
             ("sources", name, "streams", stream, "cursor"),
-            f"warning: rows that are committed late, with an older {field}, are missed, as {subject} does not report new rows; set "
+            f"warning: rows that are committed late, with an older {field}, are missed: {subject} does not report new rows; set "
             "cursor.lag to the longest transaction's time",
         )

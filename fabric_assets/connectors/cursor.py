@@ -1,7 +1,7 @@
 """A stream's `cursor:` -> where to begin reading, which rows are new, and what to remember for the next load.
 
 The position is kept in the stream's state, which commits with the rows. `dlt.sources.incremental` is not used, because it loses
-three kinds of rows: merged rows that change twice within one cursor value, equal rows that arrive later in an append, and rows with a
+rows of three kinds. These are merged rows that change twice within one cursor value, equal rows that arrive later in an append, and rows with a
 NULL cursor. Reading begins AT the last value. A merge can read its rows again; an append remembers the rows already loaded at that
 value, each with its number of copies. If the state is lost, it is rebuilt from the warehouse's rows.
 """

@@ -21,8 +21,8 @@ from fabric_assets.settings import Settings
 _MOST = 200
 _LOCK_TIMEOUT = "500ms"
 _SHARED = (
-    "in this database's catalog the tenant sees names, columns, view texts, row counts and sizes of {count:,} schemas of other tenants;"
-    " isolation: database shows none of it (docs/security.md)"
+    "in this database's catalog the tenant sees names, columns, view texts, row counts and sizes of {count:,} schemas of other tenants."
+    " With isolation: database it sees none of it (docs/security.md)"
 )
 
 

@@ -27,8 +27,10 @@ def count_objects(config: TenantConfig | None, settings: Settings) -> dict[str, 
 
 
 def delete_objects(config: TenantConfig | None, settings: Settings) -> None:
-    """Raises:
-    SourceUnavailable: a bucket cannot be reached, or refuses.
+    """Delete the tenant's objects in the buckets of its inboxes.
+
+    Raises:
+        SourceUnavailable: a bucket cannot be reached, or refuses.
     """
     for path, bucket, base in _open_buckets(config, settings):
         with _reached(path):

@@ -23,8 +23,10 @@ OUTSIDE = (
 
 
 def build_certificate(tenant: str, journal: Journal, left: Sequence[str]) -> dict[str, Any]:
-    """Args:
-    left: what the proof has found to be left; a certificate is written only if that is empty.
+    """Build the certificate from what the journal has recorded.
+
+    Args:
+        left: what the proof has found to be left; a certificate is written only if that is empty.
     """
     steps = journal.steps
     return {

@@ -30,9 +30,11 @@ _UNPREPARED = "schemas of dbt models other than staging, intermediate and marts:
 
 @dataclass(frozen=True)
 class Destinations:
-    """Args:
-    unknown: what could not be searched, in words.
-    is_gone: whether an earlier call has proved that all of it is gone. The secrets that would open it may be gone too, so it is not searched again.
+    """The warehouses that hold, or may hold, the tenant's data.
+
+    Args:
+        unknown: what could not be searched, in words.
+        is_gone: whether an earlier call has proved that all of it is gone. The secrets that would open it may be gone too, so it is not searched again.
     """
 
     warehouses: tuple[Warehouse, ...]

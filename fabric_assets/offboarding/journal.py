@@ -75,8 +75,10 @@ def open_journal(tenant: str, data_dir: Path, request: dict[str, Any]) -> Journa
 
 
 def read_journal(file: Path) -> Journal | None:
-    """Raises:
-    ConfigurationError: another version wrote it, in a format that this one does not read.
+    """Read the journal of an offboarding that has begun; None if there is none.
+
+    Raises:
+        ConfigurationError: another version wrote it, in a format that this one does not read.
     """
     try:
         content = json.loads(file.read_bytes())

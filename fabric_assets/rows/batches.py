@@ -24,7 +24,7 @@ class Reject:
 
     Args:
         origin: the file or page that it comes from; empty for a table.
-        row_number: the line of a dropped CSV as an editor counts it, or the row of its sheet; in other files and in pages the row's number from 1.
+        row_number: the line of a dropped CSV as an editor counts it, or the row of its sheet. In other files and in pages the row's number from 1.
             None where rows have no order.
         column: the first column with an error; None for the row as a whole.
         reason: a stable code: lower-case words joined by underscores.

@@ -43,8 +43,10 @@ def build_conninfo(parameters: Mapping[str, Any]) -> str:
 
 
 def refuse_foreign_logins(query: Mapping[str, Any], where: str) -> None:
-    """Raises:
-    ConfigurationError: a url's query names a login in a file of this machine, which is not the tenant's.
+    """Refuse a url that takes its login from a file.
+
+    Raises:
+        ConfigurationError: a url's query names a login in a file of this machine, which is not the tenant's.
     """
     for name in _FOREIGN:
         if name in query:

@@ -195,8 +195,10 @@ def get_fernets(settings: Settings, where: str) -> list[Fernet]:
 
 
 def check_names(tenant: str, name: str | None = None) -> None:
-    """Raises:
-    ConfigurationError: a name is not valid.
+    """Check the names of a tenant and of a secret.
+
+    Raises:
+        ConfigurationError: a name is not valid.
     """
     if error := naming.get_tenant_name_error(tenant):
         raise ConfigurationError(f"tenant name {tenant!r} {error}")

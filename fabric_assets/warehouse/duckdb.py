@@ -146,7 +146,7 @@ class DuckDbSession(Session):
             self._long_rows, self._long_bytes = self._long_rows + rows.num_rows, self._long_bytes + rows.nbytes
             if (held := self._long_bytes * min(1, _VECTOR_ROWS / self._long_rows)) > _MOST_LONG_BYTES:
                 raise DestinationError(
-                    f"{self.where}: rows of {self._long_bytes // self._long_rows:,} bytes on average are too long for one load of a DuckDB file: it holds"
+                    f"{self.where}: rows of {self._long_bytes // self._long_rows:,} bytes on average are too long for one load of a DuckDB file. It holds"
                     f" {_VECTOR_ROWS:,} rows in memory at a time, {held / 1000**2:,.0f} MB of these, and a load has room for {_MOST_LONG_BYTES // 1000**2} MB",
                     remedy="load fewer of them at a time, leave their long columns out, or load the tenant into Postgres",
                 )

@@ -1,6 +1,6 @@
 """A connection to a warehouse and its transaction -> the few operations that a load needs, the same for every destination.
 
-One thread at a time uses a session, but any thread may abort it, because a load whose time is up must not wait for a dead server.
+One thread at a time uses a session. Any thread may abort it: a load whose time is up must not wait for a dead server.
 """
 
 import contextlib

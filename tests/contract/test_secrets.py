@@ -1,4 +1,4 @@
-"""A run in which a stream fails and a row is rejected shows no secret: not in its log, events, errors, process list, files or tables."""
+"""A run in which a stream fails and a row is rejected shows no secret. Searched are its log, events, errors, process list, files and tables."""
 
 import json
 from collections.abc import Callable, Mapping

@@ -1,6 +1,6 @@
-"""The whole platform as deploy/ describes it, as processes: webserver, daemon and two code servers, started by the units' own lines.
+"""The whole platform as deploy/ describes it: webserver, daemon and two code servers, started by the units' own lines.
 
-The tests replace systemd: each process gets only its unit's environment, umask and folders. /opt, /run and /var become the
+The tests replace systemd. Each process gets only its unit's environment, umask and folders; /opt, /run and /var become the
 checkout and a test's own folder.
 """
 

@@ -101,7 +101,7 @@ def test_the_isolation_check_reports_who_reads_several_tenants_and_why_that_matt
         assert (reports[tenant].passed, reports[tenant].severity) == (False, "warn"), reports[tenant].message
         assert "by grants that an operator has made, the tenant could run functions with the rights of role bi" in reports[tenant].message
     assert reports["initech"].passed, reports["initech"].message
-    assert "isolation: database shows none of it" in reports["initech"].message
+    assert "With isolation: database it sees none of it" in reports["initech"].message
 
 
 def test_offboarding_takes_the_reader_along(fleet: ManagedWarehouse) -> None:

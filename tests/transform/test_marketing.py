@@ -211,7 +211,7 @@ def test_a_spike_a_dip_and_a_quiet_day_are_told_apart(warehouses: dict[str, Ware
         assert found[14:] == [
             # 0.6745 * 5.19 / 1 = 3.500655
             ("search-2024-05-16", "search", to_day("2024-05-16"), Decimal("105.19"), 14, 100, 1, Decimal("1.285714"), Decimal("3.500655"), "high", True),
-            # The spike is history now: 15 days, median still 100, deviations ... 2 2 2 2 3 3 5.19: the eighth is 1, their mean 23.19 / 15; -0.6745 * 5.2
+            # The spike is history now: 15 days, median still 100, deviations ... 2 2 2 2 3 3 5.19. The eighth is 1, their mean 23.19 / 15; -0.6745 * 5.2
             ("search-2024-05-17", "search", to_day("2024-05-17"), Decimal("94.80"), 15, 100, 1, Decimal("1.546"), Decimal("-3.5074"), "low", True),
         ], kind
 

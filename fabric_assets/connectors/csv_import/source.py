@@ -121,9 +121,11 @@ class _StreamImport:
     # --- one file
 
     def _load(self, file: InboxFile, name: str, *, attempts: int = 0) -> Iterator[Batch]:
-        """Args:
-        name: under which people know the file; differs from its own if it lies in the archive.
-        attempts: how often reading these bytes under this name has failed.
+        """Read one file and decide what becomes of it.
+
+        Args:
+            name: under which people know the file; differs from its own if it lies in the archive.
+            attempts: how often reading these bytes under this name has failed.
         """
         if time.monotonic() > self._ends:
             raise SourceUnavailable(f"{self._where}: the load took longer than the source's timeout", remedy="raise the source's timeout")

@@ -106,8 +106,10 @@ class Database:
         return self.remaining_seconds < 0
 
     def check_time(self) -> None:
-        """Raises:
-        SourceUnavailable: the load has taken longer than the source's timeout.
+        """Refuse to go on once the source's time is up.
+
+        Raises:
+            SourceUnavailable: the load has taken longer than the source's timeout.
         """
         if self.is_late():
             raise self._build_late_error()

@@ -202,8 +202,10 @@ def _read(reading: _Reading, memories: Mapping[str, StreamMemory]) -> Iterator[B
 
 
 def _build_proof(reading: _Reading, column: sql_columns.SqlColumn, memory: StreamMemory) -> CursorProof | None:
-    """Raises:
-    DataError: the cursor's type has no order in time, and the stream is new.
+    """Build the proof that the cursor grows with time; None where the YAML trusts it.
+
+    Raises:
+        DataError: the cursor's type has no order in time, and the stream is new.
     """
     assert reading.config.cursor is not None
     if reading.config.cursor.trust:

@@ -1,8 +1,8 @@
 """Rows of any type -> rows in their tables' types; the stream's contract decides about values that do not fit.
 
 A table keeps its types. A value that does not fit goes into a variant column (`price__v_text`), as in dlt, or it stops the load, or
-its row is rejected. Only a column that this load itself has added may still widen, from whole numbers to fractions or larger ones:
-in JSON, 3 and 3.5 may be values of one field.
+its row is rejected. Only a column that this load itself has added may still widen, from whole numbers to fractions or larger ones.
+In JSON, 3 and 3.5 may be values of one field.
 """
 
 # pyright: reportAttributeAccessIssue=false

@@ -49,8 +49,10 @@ _KINDS = {"r": "table", "p": "table", "v": "view", "m": "materialized view", "f"
 
 @dataclass(frozen=True)
 class TableContent:
-    """Args:
-    kind: table, view, materialized view or foreign table.
+    """A table or view of a tenant's.
+
+    Args:
+        kind: table, view, materialized view or foreign table.
     """
 
     name: str
@@ -180,8 +182,10 @@ def _is_alone(server: Server, entitlements: ServerEntitlements, known: Container
 
 
 def _list_schemas(server: Server, entitlements: ServerEntitlements, database: str, *, owner: str) -> Iterator[SchemaContent]:
-    """Args:
-    owner: the role whose schemas are all the tenant's, whatever their names.
+    """List the tenant's schemas in a database.
+
+    Args:
+        owner: the role whose schemas are all the tenant's, whatever their names.
     """
     named = list(entitlements.schemas) if database in (entitlements.database, entitlements.own_database) else []
     for (name,) in server.ask(_SCHEMAS, {"owner": owner, "named": named, "tenant": entitlements.owner}, database=database):

@@ -75,7 +75,7 @@ def _describe_reader(member: str, readers: Sequence[str]) -> str:
     said = f"role {member} is a member of {', '.join(readers)}, and stays one"
     if len(readers) == 1:
         return f"{said}; {readers[0].removesuffix('_ro')}_bi is the login that is made for reading"
-    return f"{said}; a view of one of these tenants can call functions with its rights, which reach the others: give each tenant's readers a login of their own"
+    return f"{said}; a view of one of these tenants can call functions with its rights, which reach the others. Give each tenant's readers a login of their own"
 
 
 def _find_misplaced(server: Server, all_entitlements: Sequence[ServerEntitlements]) -> Iterator[Step]:

@@ -1,7 +1,6 @@
 """dbt's parsed manifest -> the graph that definitions are built from, and the rules that the project must keep.
 
-The rules keep tenants apart: every table is in a schema of its tenant, nobody reads another tenant's own models, and a tenant's own files affect only its own
-models.
+The rules keep tenants apart. Every table is in a schema of its tenant. Nobody reads another tenant's own models, and a tenant's own files affect only these.
 """
 
 import re

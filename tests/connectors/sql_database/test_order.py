@@ -1,4 +1,4 @@
-"""A cursor of numbers that can only be read as text is refused, and the error names the wrong value: as text 10 comes before 9."""
+"""A cursor of numbers that can only be read as text is refused: as text 10 comes before 9. The error names the wrong value."""
 
 from pathlib import Path
 

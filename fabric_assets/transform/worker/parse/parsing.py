@@ -1,6 +1,6 @@
 """The dbt project -> its manifest, without the own files of tenants whose files break it, so that they stop nobody else.
 
-A tenant is the cause if the shared project parses alone, but not together with that tenant's files. The messages of dbt only hint where to look first: some
+A tenant is the cause if the shared project parses alone, but not together with that tenant's files. The messages of dbt only hint where to look first. Some
 name no file, some name two tenants' files, and a hostile file can put anything into them.
 """
 
