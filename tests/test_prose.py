@@ -61,7 +61,7 @@ def _read_strings(tree: ast.Module) -> Iterator[Text]:
         if id(node) in within:
             continue
         if isinstance(node, ast.JoinedStr):
-            yield Text("message", node.lineno, "".join(part.value if isinstance(part, ast.Constant) else "X" for part in node.values))
+            yield Text("message", node.lineno, "".join(str(part.value) if isinstance(part, ast.Constant) else "X" for part in node.values))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield Text("message", node.lineno, node.value)
 

@@ -124,8 +124,7 @@ class _StreamImport:
         """Read one file and decide what becomes of it.
 
         Args:
-            name: under which people know the file; differs from its own if it lies in the archive.
-            attempts: how often reading these bytes under this name has failed.
+            name: the one that people know; differs from the file's own in the archive. attempts: failed readings of these bytes under this name.
         """
         if time.monotonic() > self._ends:
             raise SourceUnavailable(f"{self._where}: the load took longer than the source's timeout", remedy="raise the source's timeout")
@@ -236,8 +235,7 @@ class _StreamImport:
         """Load the files of a table that is created again. A new version in the inbox is loaded instead of the old one.
 
         Raises:
-            SourceError: some files are neither in the inbox nor in the archive or quarantine.
-            SourceUnavailable: a file cannot be read.
+            SourceError: a file is neither in the inbox nor in the archive or quarantine. SourceUnavailable: a file cannot be read.
         """
         before = sorted(self._loaded.values(), key=lambda file: (file.modified_at, file.name))
         self._loaded, self._current = {}, defaultdict(list)

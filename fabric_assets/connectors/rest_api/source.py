@@ -141,11 +141,7 @@ class EndpointPass:
         self._failed: set[str] = set()
 
     def read(self) -> Iterator[Batch | StreamFailed]:
-        """Read the root endpoint and all that hang on its rows.
-
-        Raises:
-            FabricError: the root cannot be read; its children have failed by then, each with an error of its own.
-        """
+        """Read the root endpoint and its children. If the root cannot be read, its children fail first, each with an error of its own."""
         try:
             yield from self._read()
             for name, rows in self._parents.items():
