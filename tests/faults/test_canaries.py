@@ -95,7 +95,7 @@ def test_a_headless_run_in_which_everything_fails_shows_no_secret(fleet: Fleet, 
         "header": 'was answered with 503, Retry-After: 1; it says: {"login": "***"',
         "client_secret": "client_id=acme&client_secret=***",
         "issued_token": 'was answered with 401; it says: {"login": "Bearer ***", "query"',
-        "url_userinfo": "no http:// or https:// address without a login",
+        "url_userinfo": "is not an http:// or https:// address without a login",
         "basic_password": '"decoded": "acme:***"',
         "s3_secret": "signed by ***",
         "destination_password": 'invalid input syntax for type integer: "*****"',  # dbt's own stars: it knows the password, too

@@ -232,7 +232,7 @@ def test_a_check_fixes_nothing(acme: ManagedWarehouse) -> None:
     ("changes", "environ", "message"),
     [
         ({}, {"FABRIC_PROVISION_URL": ""}, "FABRIC_PROVISION_URL is not set"),
-        ({}, {"FABRIC_PROVISION_URL": "postgresql://postgres:hunter2@10.1.2.3:5432/postgres"}, "but FABRIC_PROVISION_URL of 10.1.2.3:5432"),
+        ({}, {"FABRIC_PROVISION_URL": "postgresql://postgres:hunter2@10.1.2.3:5432/postgres"}, "but FABRIC_PROVISION_URL is of 10.1.2.3:5432"),
         ({}, {"FABRIC_PROVISION_URL": "mysql://root:hunter2@127.0.0.1/db"}, "must be for postgres"),
         ({}, {"WAREHOUSE_ADDRESS": "postgresql://me:hunter2@127.0.0.1/db"}, "carries a login, but the destination is managed"),
         ({}, {"WAREHOUSE_ADDRESS": "postgresql://127.0.0.1/db?user=me&password=hunter2"}, "carries a login, but the destination is managed"),
