@@ -359,7 +359,7 @@ def test_streams_side_by_side_renew_their_token_once(api: Api) -> None:
     reader = reading.open({"contacts": ALL, "leads": {**ALL, "path": "leads"}}, base_url=api.url, auth=office.auth, max_connections=2)
     assert reader.connections == 2
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(reading.take, reader.groups))
+        list(pool.map(reading.collect, reader.groups))
     reader.close()
     assert (reading.get_rows("contacts"), reading.get_rows("leads")) == (ROWS, ROWS)
     assert office.given == 2

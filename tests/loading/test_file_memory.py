@@ -163,7 +163,7 @@ def test_long_rows_that_a_duckdb_file_has_no_room_for_are_refused_by_name(settin
     write_long_rows(inbox / "a.csv", 0, 60)
     rows, said = measure(settings, "csv")
     assert rows is None
-    assert "rows of 3,000,0" in said and "it holds 2,048 rows in memory at a time" in said
+    assert "rows of 3,000,0" in said and "It holds 2,048 rows in memory at a time" in said
 
 
 @AT_FULL_LENGTH
