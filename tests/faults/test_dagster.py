@@ -137,6 +137,7 @@ def test_an_event_log_that_is_deleted_in_the_middle_of_a_run(world: World, shop:
     assert world.count() == NONE
 
 
+@only_duckdb
 def test_dagsters_database_that_stops_in_the_middle_of_a_run_is_named_and_the_next_run_is_whole(
     world: World, shop: str, environ: dict[str, str], start: Start, tmp_path: Path
 ) -> None:
@@ -162,6 +163,7 @@ def test_dagsters_database_that_stops_in_the_middle_of_a_run_is_named_and_the_ne
             assert sorted(run.status.value for run in instance.get_runs()) == ["FAILURE", "SUCCESS"]
 
 
+@only_duckdb
 def test_dagsters_database_without_room_is_named_and_the_next_run_is_whole(world: World, environ: dict[str, str], start: Start) -> None:
     assert start(Case(command=("run", "acme", "--select", "raw/shop/events")), environ=environ).wait() == 0
     world.add_day()
