@@ -200,7 +200,7 @@ def _start_records(request: LoadRequest, streams: Sequence[str]) -> dict[str, Lo
 
 def _run_groups(reader: SourceReader, shared: LoadContext, report: Report) -> Iterator[Outcome]:
     """Load the groups in as many threads as the source allows, and yield the outcomes."""
-    job, groups = shared.job, SimpleQueue[ReadGroup]()
+    job, groups, closing = shared.job, SimpleQueue[ReadGroup](), set[threading.Thread]()
     for group in reader.groups:
         groups.put(group)
 
@@ -211,9 +211,11 @@ def _run_groups(reader: SourceReader, shared: LoadContext, report: Report) -> It
             except Empty:
                 break
             load_group(group, shared, batcher)
+        closing.add(threading.current_thread())
         if not others.acquire(blocking=False) and not job.is_over:
             # The last thread closes: DuckDB then writes its log into the file while the caller still handles the outcomes.
             shared.warehouse.close()
+        closing.discard(threading.current_thread())
 
     batcher = CommitBatcher[StreamLoad](lambda loads: commit_together(loads, shared), job.check)
     number = min(reader.connections, len(reader.groups))
@@ -232,6 +234,9 @@ def _run_groups(reader: SourceReader, shared: LoadContext, report: Report) -> It
         ends = time.monotonic() + _GRACE_SECONDS
         for thread in threads:
             thread.join(max(ends - time.monotonic(), 0))
+            if thread in closing:
+                # A process that ends while a thread is within DuckDB is aborted.
+                thread.join()
     error = job.build_late_error()
     for stream, record in waiting.items():
         _record_failure(record, error, request=shared.request, warehouse=shared.warehouse, job=job, report=report)

@@ -1,5 +1,6 @@
 """Streams of a few rows share transactions where none can wait for another's: each of them ends as it would by itself."""
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -11,6 +12,7 @@ from fabric_assets.loading.load import load_streams
 from fabric_assets.rows.reports import LoadRequest, StreamFailure
 from fabric_assets.settings import Settings
 from fabric_assets.warehouse.transaction import StreamCommit, Transaction
+from fabric_assets.warehouse.warehouse import Warehouse
 from tests.support.shop import SourceDatabase, Tenant
 
 STREAMS = [f"t{number:02}" for number in range(24)]
@@ -113,3 +115,18 @@ def test_a_larger_stream_has_a_transaction_to_itself(sqlite: SourceDatabase, set
     assert (loaded["t03"], len(loaded), failed) == (20_000, 24, {})
     assert ["t03"] in commits
     assert any(len(streams) > 1 for streams in commits), commits
+
+
+def test_a_load_ends_after_the_thread_that_closes_the_warehouse(sqlite: SourceDatabase, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That thread may write a long log into the file; a process that ended meanwhile would be aborted within DuckDB."""
+    close = Warehouse.close
+
+    def close_slowly(warehouse: Warehouse) -> None:
+        close(warehouse)
+        time.sleep(1.5 if threading.current_thread() is not threading.main_thread() else 0)
+
+    monkeypatch.setattr(Warehouse, "close", close_slowly)
+    monkeypatch.setattr("fabric_assets.loading.load._GRACE_SECONDS", 0.1)
+    tenant = Tenant(settings, sqlite.build_source(**fill(sqlite)), warehouse=None)
+    assert load(tenant)[0] == dict.fromkeys(STREAMS, 10)
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("tenant acme")] == []
