@@ -221,6 +221,15 @@ def test_a_dbt_process_imports_no_models_of_the_yaml() -> None:
     assert [name for name in modules if name.startswith("fabric_assets.config")] == []
 
 
+def test_the_load_engine_imports_no_reader_and_no_driver() -> None:
+    """Each load pays for what the engine imports, also a load of files."""
+    script = "import json, sys, fabric_assets.loading.load\nprint(json.dumps(list(sys.modules)))"
+    child = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    modules = set(json.loads(child.stdout))
+    assert HEAVY & modules <= {"pyarrow", "numpy"}
+    assert [name for name in modules if re.fullmatch(r"fabric_assets\.connectors\.\w+\.\w+", name)] == []
+
+
 def test_a_load_imports_no_readers_and_drivers_of_other_sources(tmp_path: Path) -> None:
     """Each costs every load its share of the start: half a second of a run is imports."""
     with sqlite3.connect(tmp_path / "shop.db") as database:

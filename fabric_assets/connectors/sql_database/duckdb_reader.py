@@ -14,12 +14,13 @@ import pyarrow as pa
 
 from fabric_assets.connectors.sql_database.columns import SqlColumn, get_kind
 from fabric_assets.connectors.sql_database.database import Database
-from fabric_assets.connectors.sql_database.query import BATCH_BYTES, Query, carry, carry_lists
+from fabric_assets.connectors.sql_database.query import BATCH_BYTES, Query
 from fabric_assets.drivers.duckdb_files import LockedConnection, open_file
 from fabric_assets.errors import FabricError
 from fabric_assets.quoting import quote
 from fabric_assets.rows import arrow_types
 from fabric_assets.rows.nested_types import SOURCE_JSON
+from fabric_assets.rows.source_values import carry, carry_lists
 from fabric_assets.suggestions import build_missing_error
 
 _MEMORY, _MOST_ROWS, _FIRST_WIDE_ROWS, _ROW_BYTES = "128MB", 100_000, 2, 100

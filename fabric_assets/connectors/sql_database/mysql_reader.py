@@ -24,9 +24,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from fabric_assets.connectors.sql_database import row_reader
 from fabric_assets.connectors.sql_database.database import Database
-from fabric_assets.connectors.sql_database.query import BATCH_BYTES, Query, carry
+from fabric_assets.connectors.sql_database.query import BATCH_BYTES, Query
 from fabric_assets.private_parts import is_verified
 from fabric_assets.rows import arrow_types
+from fabric_assets.rows.source_values import carry
 
 _ROWS = 5_000
 _log = logging.getLogger(__name__)

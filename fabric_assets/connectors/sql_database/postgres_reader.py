@@ -16,11 +16,12 @@ import pyarrow as pa
 from fabric_assets.connectors.sql_database.columns import UNDECLARED_DECIMAL, UNDECLARED_MISFIT, get_kind
 from fabric_assets.connectors.sql_database.database import CLIENT_ENCODING, CONNECT_TIMEOUT_SECONDS, Database
 from fabric_assets.connectors.sql_database.moments import Moment, MomentGone
-from fabric_assets.connectors.sql_database.query import BATCH_BYTES, Query, carry, carry_lists
+from fabric_assets.connectors.sql_database.query import BATCH_BYTES, Query
 from fabric_assets.drivers import postgres_adbc
 from fabric_assets.rows import arrow_types
 from fabric_assets.rows.mixed_columns import add_texts
 from fabric_assets.rows.nested_types import SOURCE_JSON
+from fabric_assets.rows.source_values import carry, carry_lists
 from fabric_assets.security.postgres_login import build_conninfo, complete_login
 
 # In one statement: for small tables each round trip to the server counts.

@@ -17,11 +17,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from fabric_assets.connectors.sql_database.query import carry_lists
 from fabric_assets.errors import DataError
 from fabric_assets.quoting import quote
 from fabric_assets.rows.arrow_types import BIGINT, BINARY, BOOL, DATE, DOUBLE, TEXT, TIME, TIMESTAMP, TIMESTAMP_UTC, get_word, read_word
 from fabric_assets.rows.mixed_columns import split
+from fabric_assets.rows.source_values import carry_lists
 from fabric_assets.rows.variant_columns import name_variant
 from fabric_assets.warehouse.session import Columns, Session, Table
 
