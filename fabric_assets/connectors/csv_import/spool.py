@@ -1,7 +1,7 @@
 """Rows and rejected rows of one file, kept until the whole file is checked: in memory, and beyond a limit in a private folder."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +10,9 @@ import pyarrow as pa
 from fabric_assets.rows.batches import Reject
 
 IN_MEMORY = 64 * 1024 * 1024
-_REJECTS = pa.schema(
-    [
-        ("origin", pa.string()),
-        ("row_number", pa.int64()),
-        ("column", pa.string()),
-        ("reason", pa.string()),
-        ("message", pa.string()),
-        ("raw", pa.string()),
-        ("has_fixed_position", pa.bool_()),
-    ]
-)
+_TYPES: dict[Any, pa.DataType] = {str: pa.string(), str | None: pa.string(), int | None: pa.int64(), bool: pa.bool_()}
+# All fields of a rejected row, so that a new one cannot be forgotten here.
+_REJECTS = pa.schema([(field.name, _TYPES[field.type]) for field in fields(Reject)])
 
 
 class Spool:
@@ -40,8 +32,7 @@ class Spool:
     def write(self, table: pa.Table, rejects: Sequence[Reject]) -> None:
         if not table.num_rows and not rejects:
             return
-        columns = list(zip(*map(astuple, rejects), strict=True)) or [()] * len(_REJECTS)
-        pair = (table, pa.table([pa.array(column, field.type) for column, field in zip(columns, _REJECTS, strict=True)], schema=_REJECTS))
+        pair = (table, pa.table([pa.array([getattr(reject, field.name) for reject in rejects], field.type) for field in _REJECTS], schema=_REJECTS))
         self._kept.append(pair)
         self._size += pair[0].nbytes + pair[1].nbytes
         if self._size > self._in_memory:
