@@ -44,12 +44,13 @@ def explain(cause: BaseException, home: str) -> RetriableError | None:
     Args:
         home: Dagster's folder, whose dagster.yaml names the database.
     """
-    if type(cause).__name__ not in {"OperationalError", "InterfaceError", "AdminShutdown"}:
+    # By name, without importing a driver; psycopg2 has a class below these for each state of a server.
+    if not any(base.__name__ in {"OperationalError", "InterfaceError"} for base in type(cause).__mro__):
         return None
     words = " ".join(str(cause).split())
     if any(full in words.lower() for full in _FULL):
         return RetriableError(
             f"Dagster's database cannot be written: {words}",
-            remedy=f"make room where {home} is and in the folder for temporary files, {os.environ.get('TMPDIR', '/tmp')}; then run again",  # noqa: S108
+            remedy=f"make room where it is (on its server, or below {home}) and in the folder for temporary files of its process; then run again",
         )
     return RetriableError(f"Dagster's database does not answer: {words}", remedy=f"check that it runs, and the storage that {home}/dagster.yaml names")
