@@ -4,6 +4,7 @@ The daemon watches the runs that it has launched, but not those of `fabric run`.
 ever. So each run has a file that its process keeps locked: a file without a lock belongs to a dead run.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +13,9 @@ import dagster as dg
 from fabric_assets import naming
 from fabric_assets.private_files import FileLock, make_private_folder
 from fabric_assets.settings import Settings
+
+# A mark of an unknown run is kept so long.
+_UNKNOWN_SECONDS = 30 * 86_400
 
 
 @contextmanager
@@ -52,13 +56,15 @@ def end_dead_runs(instance: dg.DagsterInstance, settings: Settings) -> list[dg.D
                 mark = FileLock(file, wait=False)
             except BlockingIOError:
                 continue
-            # A run that this instance does not know belongs to another DAGSTER_HOME.
-            if run := instance.get_run_by_id(file.name):
+            # A run that this instance does not know belongs to another DAGSTER_HOME, or was never recorded.
+            run = instance.get_run_by_id(file.name)
+            if run is not None:
                 if not run.is_finished:
                     what = "The process of this run was killed, or lost Dagster's database. Nothing is lost or doubled: the next run goes on from there."
                     instance.report_run_failed(run, message=what)
                     ended.append(run)
                 instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+            if run is not None or time.time() - file.stat().st_mtime > _UNKNOWN_SECONDS:
                 file.unlink()
             mark.release()
     return ended

@@ -1,5 +1,8 @@
 """Marks of runs: whose process lives, whose has died, and whose are another instance's."""
 
+import os
+import time
+
 import dagster as dg
 import pytest
 
@@ -34,3 +37,14 @@ def test_another_instances_runs_keep_their_marks(settings: Settings, instance: d
         mark.touch()
     assert end_dead_runs(instance, settings) == []
     assert mark.exists()
+    # After a month it is taken for one whose run was never recorded.
+    os.utime(mark, (time.time() - 31 * 86_400,) * 2)
+    assert end_dead_runs(instance, settings) == []
+    assert not mark.exists()
+
+
+def test_a_run_that_raises_keeps_its_mark(settings: Settings, instance: dg.DagsterInstance) -> None:
+    run = instance.create_run_for_job(idle, status=dg.DagsterRunStatus.STARTED)
+    with pytest.raises(OSError, match="lost"), mark_run(run.run_id, settings):
+        raise OSError("lost")
+    assert [ended.run_id for ended in end_dead_runs(instance, settings)] == [run.run_id]
