@@ -25,7 +25,11 @@ from fabric_assets.security.roles.server import Server, open_server
 from fabric_assets.security.secrets import resolve_secret
 from fabric_assets.settings import Settings
 from fabric_assets.transform.entitlements import build_entitlements, get_server_login
+from tests.factories.shop import STREAMS, make_shop
+from tests.faults.conftest import start
 from tests.support.services import PostgresServer, start_server
+
+__all__ = ["start"]
 
 Rows = list[tuple[Any, ...]]
 
@@ -147,3 +151,23 @@ def get_managed(*sources: str, **destination: Any) -> dict[str, Any]:
         "destination": {"type": "postgres", "url": {"env": "WAREHOUSE_ADDRESS"}, "managed": True, **destination},
         "sources": {name: deepcopy(source) for name in sources or ("shop",)},
     }
+
+
+# --- a tenant that loads a shop
+
+SOURCE = {"type": "sql_database", "url": {"env": "SHOP_URL"}, "retries": {"max": 0}, "streams": STREAMS}
+CHECKS = {"raw/shop/orders": [{"type": "row_count", "min": 1}, {"type": "unique", "columns": ["id"]}]}
+
+
+def build_tenant(*more: str, **destination: Any) -> dict[str, Any]:
+    """Args:
+    more: sources beside the shop, of one stream each.
+    """
+    sources = {"shop": deepcopy(SOURCE)} | {name: {**deepcopy(SOURCE), "streams": {"stores": {"primary_key": "id"}}} for name in more}
+    return {**get_managed(**destination), "sources": sources, "transform": {"select": ["staging.shop", "marts.sales"]}, "checks": CHECKS}
+
+
+@pytest.fixture
+def shop(warehouse: ManagedWarehouse, prepared: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SHOP_URL", make_shop(tmp_path / "shop.db"))
+    return tmp_path / "shop.db"

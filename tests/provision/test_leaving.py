@@ -12,10 +12,7 @@ from fabric_assets.config.base import SecretRef
 from fabric_assets.security.secrets import remove_secret, resolve_secret, write_secret
 from tests.faults.canaries import ProcessWatch
 from tests.faults.processes import Case, Process
-from tests.offboarding.conftest import start as start  # noqa: PLC0414 - a fixture
-from tests.provision.conftest import ManagedWarehouse
-from tests.provision.test_managed_runs import build_tenant
-from tests.provision.test_managed_runs import shop as shop  # noqa: PLC0414 - a fixture
+from tests.provision.conftest import ManagedWarehouse, build_tenant
 from tests.support.lengths import choose, choose_seeds
 
 pytestmark = [pytest.mark.xdist_group("provision"), pytest.mark.timeout(600)]

@@ -6,9 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 import psycopg2
 import pytest
@@ -18,33 +16,15 @@ from fabric_assets.loading.load import run_load
 from fabric_assets.rows.reports import LoadRequest, StreamReport
 from fabric_assets.settings import Settings
 from fabric_assets.transform.process import build_environment
-from tests.factories.shop import STREAMS, make_shop
-from tests.provision.conftest import ManagedWarehouse, get_managed, run_fabric
+from tests.provision.conftest import ManagedWarehouse, build_tenant, get_managed, run_fabric
 from tests.support.lengths import AT_FULL_LENGTH
 
 pytestmark = [pytest.mark.xdist_group("provision"), pytest.mark.timeout(300)]
-
-SOURCE = {"type": "sql_database", "url": {"env": "SHOP_URL"}, "retries": {"max": 0}, "streams": STREAMS}
-CHECKS = {"raw/shop/orders": [{"type": "row_count", "min": 1}, {"type": "unique", "columns": ["id"]}]}
-
-
-def build_tenant(*more: str, **destination: Any) -> dict[str, Any]:
-    """Args:
-    more: sources beside the shop, of one stream each.
-    """
-    sources = {"shop": deepcopy(SOURCE)} | {name: {**deepcopy(SOURCE), "streams": {"stores": {"primary_key": "id"}}} for name in more}
-    return {**get_managed(**destination), "sources": sources, "transform": {"select": ["staging.shop", "marts.sales"]}, "checks": CHECKS}
 
 
 def run(warehouse: ManagedWarehouse, *arguments: str, environ: Mapping[str, str] = {}) -> subprocess.CompletedProcess[str]:
     command = [str(Path(sys.executable).with_name("fabric")), "run", *arguments]
     return subprocess.run(command, cwd=warehouse.settings.data_dir, env={**os.environ, **environ}, capture_output=True, text=True, check=False)
-
-
-@pytest.fixture
-def shop(warehouse: ManagedWarehouse, prepared: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SHOP_URL", make_shop(tmp_path / "shop.db"))
-    return tmp_path / "shop.db"
 
 
 def load(warehouse: ManagedWarehouse, source: str, *streams: str) -> list[StreamReport]:

@@ -19,8 +19,8 @@ from fabric_assets.rows.reports import LoadRequest
 from fabric_assets.security.roles.entitlements import ServerLogin
 from fabric_assets.security.secrets import remove_secret, write_secret
 from tests.factories.shop import make_shop
-from tests.provision.conftest import Answer, ManagedWarehouse, run_fabric
-from tests.provision.test_managed_runs import build_tenant, run
+from tests.provision.conftest import Answer, ManagedWarehouse, build_tenant, run_fabric
+from tests.provision.test_managed_runs import run
 
 pytestmark = [pytest.mark.xdist_group("provision"), pytest.mark.timeout(600)]
 
