@@ -53,10 +53,10 @@ def read_texts(source: str) -> Iterator[Text]:
 def _read_strings(tree: ast.Module) -> Iterator[Text]:
     within = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in ast.walk(node) if part is not node}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node, clean=False) is not None:
-            string = node.body[0].value  # type: ignore[attr-defined]
-            within.add(id(string))
-            yield Text("docstring", string.lineno, string.value)
+        match getattr(node, "body", None):
+            case [ast.Expr(value=ast.Constant(value=str(text)) as string), *_]:
+                within.add(id(string))
+                yield Text("docstring", string.lineno, text)
     for node in ast.walk(tree):
         if id(node) in within:
             continue
