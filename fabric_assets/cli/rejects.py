@@ -64,7 +64,8 @@ def list_rows(
         for config, row in rows:
             when = f"{row.rejected_at:%Y-%m-%d %H:%M}"
             origin, column = show_name(row.origin), show_name(row.column_name or "")
-            table.add_row(config.tenant, f"{row.source}.{row.stream}", origin, _name_row(config, row), column, row.reason, row.message, when)
+            stream_ = f"{row.source}.{row.stream}{f' ({row.table_name})' if row.table_name else ''}"
+            table.add_row(config.tenant, stream_, origin, _name_row(config, row), column, row.reason, row.message, when)
         for tenant, file in files:
             facts, when = file.facts, f"{file.updated_at:%Y-%m-%d %H:%M}"
             table.add_row(tenant, f"{file.source}.{file.stream}", show_name(file.name), "file", "", facts.reason, facts.message, when)
@@ -224,5 +225,5 @@ def _file_to_json(file: "DroppedFile") -> dict[str, Any]:
     """Return a quarantined file under the keys of a rejected row."""
     facts, when = file.facts, file.updated_at.isoformat() if file.updated_at else None
     empty = {"row_id": None, "source": file.source, "stream": file.stream, "load_id": None, "run_id": None, "rejected_at": when, "origin": file.name}
-    why = {"row_number": None, "column_name": None, "reason": facts.reason, "message": facts.message, "raw": "", "raw_truncated": False}
+    why = {"row_number": None, "table_name": None, "column_name": None, "reason": facts.reason, "message": facts.message, "raw": "", "raw_truncated": False}
     return {**empty, **why, "quarantined_file": file.quarantine_path}

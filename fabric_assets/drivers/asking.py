@@ -21,5 +21,10 @@ def build_ask(connection: Any) -> Ask:
     return ask
 
 
+def has_column(ask: Ask, schema: str, table: str, column: str) -> bool:
+    where = f"table_schema = {quote_text(schema)} and table_name = {quote_text(table)} and column_name = {quote_text(column)}"
+    return bool(ask(f"select 1 from information_schema.columns where {where}"))
+
+
 def has_table(ask: Ask, schema: str, table: str) -> bool:
     return bool(ask(f"select 1 from information_schema.tables where table_schema = {quote_text(schema)} and table_name = {quote_text(table)}"))

@@ -23,6 +23,7 @@ from fabric_assets.loading.finished import find_finished
 from fabric_assets.loading.group_load import commit_together, load_group
 from fabric_assets.loading.job import Job
 from fabric_assets.loading.stream_load import LoadContext, StreamLoad
+from fabric_assets.loading.stream_tables import TableOwners
 from fabric_assets.rows.batches import ReadGroup, SourceReader
 from fabric_assets.rows.reports import LoadRecord, LoadRequest, StreamFailure, StreamReport
 from fabric_assets.suggestions import suggest
@@ -160,7 +161,8 @@ def _load(
             source=context,
             warehouse=warehouse,
             layouts=job.call(warehouse.read_layouts),
-            states=job.call(warehouse.read_states),
+            states=(states := job.call(warehouse.read_states)),
+            owners=TableOwners(request.tenant.sources[request.source].streams, states),
             records=records,
             database=destination.database,
             job=job,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from fabric_assets import naming
-from fabric_assets.drivers.asking import Ask, Rows
+from fabric_assets.drivers.asking import Ask, Rows, has_column
 from fabric_assets.quoting import quote_text
 from fabric_assets.rows.stream_names import StreamNames
 from fabric_assets.rows.value_forms import FIRST
@@ -16,7 +16,7 @@ from fabric_assets.warehouse.session import Table
 
 def get_last_load(ask: Ask, *, tenant: str, source: str, stream: str) -> datetime | None:
     """Return when the stream was last loaded; None if never."""
-    if not _has_column(ask, tenant, "loads", "status"):
+    if not has_column(ask, naming.platform_dataset(tenant), "loads", "status"):
         return None
     loads, where = Table(naming.platform_dataset(tenant), "loads"), f"source = {quote_text(source)} and stream = {quote_text(stream)}"
     ((found,),) = ask(f"select max(loaded_at) from {loads} where {where} and status = 'success'")
@@ -30,14 +30,8 @@ def find_column(ask: Ask, field: str, *, tenant: str, source: str, stream: str, 
         columns: of the table.
     """
     found: Rows = []
-    if _has_column(ask, tenant, "stream_state", "column_names"):
+    if has_column(ask, naming.platform_dataset(tenant), "stream_state", "column_names"):
         states = Table(naming.platform_dataset(tenant), "stream_state")
         found = ask(f"select value_forms, column_names from {states} where source = {quote_text(source)} and stream = {quote_text(stream)}")
     value_forms, kept = found[0] if found else (None, None)
     return StreamNames(stream, layout={stream: dict.fromkeys(columns)}, kept=kept, value_forms=value_forms or FIRST).find_column(field)
-
-
-def _has_column(ask: Ask, tenant: str, table: str, column: str) -> bool:
-    """Whether a platform table has a column: a table of an earlier release may lack it until the next load."""
-    where = f"table_schema = {quote_text(naming.platform_dataset(tenant))} and table_name = {quote_text(table)}"
-    return bool(ask(f"select 1 from information_schema.columns where {where} and column_name = {quote_text(column)}"))

@@ -14,26 +14,22 @@ import pyarrow as pa
 
 from fabric_assets import naming
 from fabric_assets.connectors.context import SourceContext
-from fabric_assets.drivers.kinds import get_kind
 from fabric_assets.errors import DataError, InternalError, RetriableError
 from fabric_assets.loading.drift import describe_drift, describe_duplicates, describe_missing_rows
 from fabric_assets.loading.failures import build_error, report_unrecorded
 from fabric_assets.loading.job import Job
 from fabric_assets.loading.memory import WarehouseDropMemory, WarehouseMemory
 from fabric_assets.loading.older_forms.migration import describe_older_forms
-from fabric_assets.loading.shaping.shaper import Shaper
+from fabric_assets.loading.stream_tables import RootTable, StreamTables, TableOwners
 from fabric_assets.rows.batches import Batch, Reject, StreamFailed, StreamPlan
 from fabric_assets.rows.imported_file import ImportedFile
 from fabric_assets.rows.reports import LoadRecord, LoadRequest, StreamFailure, StreamReport
-from fabric_assets.rows.stream_names import StreamNames
-from fabric_assets.rows.value_forms import CURRENT
 from fabric_assets.warehouse.planted import describe_acting
 from fabric_assets.warehouse.platform_tables import imported_files as import_ledger
 from fabric_assets.warehouse.platform_tables.ledger import StreamState
 from fabric_assets.warehouse.session import Table
 from fabric_assets.warehouse.transaction import StreamCommit, Transaction
 from fabric_assets.warehouse.warehouse import Warehouse
-from fabric_assets.warehouse.writing import StreamWriter
 
 _PROGRESS_SECONDS = 5.0
 # A batch of a larger table is sixteen times as large.
@@ -49,6 +45,7 @@ class LoadContext:
 
     Args:
         layouts: table -> column -> type, of the source's raw dataset.
+        owners: the tables that streams have named.
         database: first part of a fully qualified table name.
     """
 
@@ -57,6 +54,7 @@ class LoadContext:
     warehouse: Warehouse
     layouts: Layouts
     states: Mapping[str, StreamState]
+    owners: TableOwners
     records: Mapping[str, LoadRecord]
     database: str
     job: Job
@@ -83,52 +81,48 @@ class StreamLoad:
         # (name, content) of a file -> rows loaded and rejected.
         self._counts: dict[tuple[str, str], tuple[int, int]] = {}
         # A few rows, which wait in memory until all are there.
-        self._few: list[Mapping[str, pa.Table]] = []
-        self._writing: tuple[Transaction, StreamWriter] | None = None
+        self._few: list[tuple[RootTable, Mapping[str, pa.Table]]] = []
+        self._transaction: Transaction | None = None
         self._commit: StreamCommit | None = None
         self._report: StreamReport | None = None
         self.is_over = False
-        family = {} if self._request.full_refresh else {name: columns for name, columns in context.layouts.items() if _belongs(name, plan.name)}
-        self._is_new = plan.name not in family
-        # The version of the existing tables; a stream without tables begins with the present forms.
-        value_forms = self._state.value_forms if family else CURRENT
-        # Names of the present form outlive the table; names of an earlier form do not.
-        kept = self._state.column_names if self._state.value_forms == value_forms else None
-        reserved = get_kind(self._request.tenant).reserved_columns
-        names = partial(StreamNames, plan.name, layout=family, kept=kept, value_forms=value_forms, reserved=reserved)
-        self._names = names(rename=plan.rename, where=self._where)
-        self._shaper = Shaper(
+        self._tables = StreamTables(
             plan,
-            names=self._names,
-            refuse_nul=not get_kind(self._request.tenant).takes_nul_in_text,
+            tenant=self._request.tenant,
+            layouts=context.layouts,
+            state=self._state,
+            owners=context.owners,
             load_id=self._record.load_id,
             where=self._where,
-            value_forms=value_forms,
+            full_refresh=self._request.full_refresh,
         )
+        self._names, self._is_new = self._tables.own.names, self._tables.is_new
+        committed = self._tables.build_committed_names()
         dataset = naming.raw_dataset(self._request.tenant.tenant, self._request.source)
         remember = partial(WarehouseDropMemory, read_files=self._read_files, keep_file=self._files.add) if plan.drops_files else WarehouseMemory
         self.memory = remember(
             table=str(Table(dataset, plan.name)),
-            columns=family.get(plan.name, {}),
-            names=names(),
+            columns=committed.layout.get(plan.name, {}),
+            names=committed,
             # If somebody has dropped the table, nothing is loaded, whatever its state says.
             state={} if self._is_new else dict(self._state.state),
             query=context.warehouse.query,
             forget_value=self._forgotten.append,
             has_loaded=self._state.version > 0,
-            value_forms=value_forms,
+            value_forms=self._tables.value_forms,
         )
 
     def write_batch(self, batch: Batch) -> None:
         """Shape a batch and write it; nothing is visible yet."""
-        shaped = self._shaper.shape(batch)
-        self._names.older.note_read(shaped.tables)
+        table, shaped = self._tables.shape(batch)
+        table.names.older.note_read(shaped.tables)
         self._forget()
-        size = sum(table.nbytes for table in shaped.tables.values())
+        size = sum(rows.nbytes for rows in shaped.tables.values())
         if self.may_share and not shaped.rejects and self._record.bytes + size < _SMALL_BYTES:
-            self._few.append(shaped.tables)
+            self._few.append((table, shaped.tables))
         else:
-            self._write().write(shaped.tables, shaped.rejects)
+            self.open()
+            self._tables.write(table, shaped.tables, shaped.rejects)
         self._rejects += shaped.rejects[: _KEPT_REJECTS - len(self._rejects)]
         file = batch.origin, batch.content
         loaded, rejected = self._counts.get(file, (0, 0))
@@ -145,20 +139,17 @@ class StreamLoad:
     @property
     def may_share(self) -> bool:
         """Whether the stream may share a transaction with others. Where a transaction may wait for a lock, it would delay the others."""
-        return self._context.warehouse.never_waits and not (self.is_over or self._writing or self._forgotten)
+        return self._context.warehouse.never_waits and not (self.is_over or self._transaction or self._forgotten)
 
     def open(self, transaction: Transaction | None = None) -> Transaction:
         """Begin to write, in a transaction of its own if none is given."""
         self.job.check()
-        if self._writing is None:
-            transaction = transaction or self._context.warehouse.begin()
-            writer = transaction.open_writer(
-                self._plan, layouts=self._context.layouts, names=self._names, state=self._state, full_refresh=self._request.full_refresh
-            )
-            self._writing = transaction, writer
-            for tables in self._few:
-                writer.write(tables)
-        return self._writing[0]
+        if self._transaction is None:
+            self._transaction = transaction or self._context.warehouse.begin()
+            self._tables.open(self._transaction)
+            for table, rows in self._few:
+                self._tables.write(table, rows)
+        return self._transaction
 
     def finish(self) -> StreamReport:
         """Write the remaining rows, so that the stream can be committed.
@@ -170,20 +161,24 @@ class StreamLoad:
             DataError: more rows were rejected than the stream allows.
         """
         self._forget()
-        writer, record = self._write(), self._finish_record()
+        self.open()
+        record = self._finish_record()
         if record.rows_read != record.rows_loaded + record.rows_rejected:
             raise InternalError(
                 f"{self._where}: a fault of ETL Fabric: {record.rows_read} rows, {record.rows_loaded} loaded, {record.rows_rejected} rejected; none is kept"
             )
         if not self._plan.is_judged and self._plan.rejects.is_exceeded(record.rows_read, record.rows_rejected):
             raise self._build_limit_error(record)
-        written = writer.finish()
+        written = self._tables.finish()
         self._names.older.note_forms(self.memory.older_forms, self._names.find_column)
-        if not written.keeps_columns:
-            record = replace(record, value_forms=self.memory.value_forms, column_names=self._state.find_new_names(self._shaper.export_names()))
-        else:
-            record = replace(record, value_forms=self._state.value_forms)
-        record = replace(record, status="success", rows_total=written.rows_total, seconds=time.monotonic() - self._started)
+        record = replace(
+            record,
+            status="success",
+            rows_total=written.rows_total,
+            seconds=time.monotonic() - self._started,
+            value_forms=self._state.value_forms if written.keeps_columns else self.memory.value_forms,
+            column_names=self._tables.find_new_names(keeps_columns=written.keeps_columns),
+        )
         request, dataset = self._request, naming.raw_dataset(self._request.tenant.tenant, self._request.source)
         reads_all = self._plan.reads_all or self._plan.disposition == "replace"
         files = import_ledger.count_rows(self._files.get_all(), self._counts)
@@ -197,15 +192,15 @@ class StreamLoad:
             files=tuple(files),
             warnings=(
                 *self.memory.warnings,
-                *describe_acting(self._context.warehouse.list_planted(self._plan.name)),
+                *describe_acting(self._context.warehouse.list_planted(self._tables.roots)),
                 *describe_older_forms(self._names, self._request.tenant.tenant),
-                *describe_drift(record.schema_changes, self._plan.contract, tables=self._shaper.tables, reads_all=reads_all),
+                *describe_drift(record.schema_changes, self._plan.contract, tables=self._tables.layout, reads_all=reads_all),
                 *describe_duplicates(written.duplicates, self._plan.key),
                 *describe_missing_rows(written.missing, self._state.rows_total, reads_all=reads_all),
             ),
             rows_missing=written.missing,
         )
-        self._commit = StreamCommit(writer, record, self.memory.state, files, self._known_files)
+        self._commit = StreamCommit(self._tables.writer, record, self.memory.state, files, self._known_files, self._tables.named_writers)
         return self._report
 
     def build_commit(self) -> StreamCommit:
@@ -225,7 +220,7 @@ class StreamLoad:
         self.is_over = True
         self.close()
         ours = build_error(error, tenant=self._request.tenant, settings=self._request.settings, where=self._where, writing=writing)
-        ours = self._context.warehouse.explain_refusal(ours, self._plan.name, report=self.job.report)
+        ours = self._context.warehouse.explain_refusal(ours, self._tables.roots, report=self.job.report)
         record = replace(self._finish_record(), status="failed", rows_loaded=0, error=str(ours), loaded_at=datetime.now(UTC))
         record = replace(record, retriable=isinstance(ours, RetriableError))
         outcome: StreamReport | StreamFailure = StreamFailure(self._plan.name, ours)
@@ -240,9 +235,8 @@ class StreamLoad:
 
     def close(self) -> None:
         """Roll back what is not committed, and release the connection."""
-        if self._writing is not None:
-            transaction, _ = self._writing
-            self._writing = None
+        if self._transaction is not None:
+            transaction, self._transaction = self._transaction, None
             transaction.abort()
 
     def _read_files(self) -> list[ImportedFile]:
@@ -251,12 +245,8 @@ class StreamLoad:
 
     def _forget(self) -> None:
         while self._forgotten:
-            self._write().replace_rows_of(self._forgotten.popleft())
-
-    def _write(self) -> StreamWriter:
-        self.open()
-        assert self._writing
-        return self._writing[1]
+            self.open()
+            self._tables.writer.replace_rows_of(self._forgotten.popleft())
 
     def _finish_record(self) -> LoadRecord:
         window = self.memory.window
@@ -264,7 +254,7 @@ class StreamLoad:
             self._record,
             window_start=window.start,
             window_end=window.end,
-            schema_changes=tuple(self._shaper.changes),
+            schema_changes=tuple(self._tables.changes),
             seconds=time.monotonic() - self._started,
         )
 
@@ -293,8 +283,3 @@ class StreamLoad:
 def is_small(item: Batch | StreamFailed) -> bool:
     """Whether an item is a small table. A page of JSON rows is not: more pages may follow."""
     return isinstance(item, Batch) and not isinstance(item.rows, list) and item.rows.nbytes < _SMALL_BYTES
-
-
-def _belongs(table: str, stream: str) -> bool:
-    """Whether a table holds a stream's rows, or lists nested in them; no stream's name holds two underscores in a row."""
-    return table == stream or table.startswith(f"{stream}__")

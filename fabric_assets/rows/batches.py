@@ -30,6 +30,7 @@ class Reject:
         reason: a stable code: lower-case words joined by underscores.
         raw: the whole row as JSON text, or the line as it is in the file.
         has_fixed_position: every load finds the row at this origin and number, as a line of a file; else its content identifies it.
+        table: the table that the row was meant for; empty for the stream's own.
     """
 
     origin: str
@@ -39,6 +40,7 @@ class Reject:
     message: str
     raw: str
     has_fixed_position: bool = True
+    table: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Batch:
         rejects: rows in the same piece of the source that the connector could not read at all; not among `rows`.
         content: tells apart origins of one name: the SHA-256 of a dropped file.
         has_fixed_positions: see `Reject.has_fixed_position`; False for pages, which begin elsewhere in the next load.
+        table: the table that the rows go to, in the source's spelling; empty for the stream's own. The stream's transaction commits all of them.
     """
 
     stream: str
@@ -60,6 +63,7 @@ class Batch:
     rejects: tuple[Reject, ...] = ()
     content: str = ""
     has_fixed_positions: bool = True
+    table: str = ""
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,11 @@ def is_fixed_point(name: str) -> bool:
     return len(name) <= LONGEST and _FIXED_POINT.fullmatch(name) is not None
 
 
+def is_of_family(table: str, root: str) -> bool:
+    """Whether a table is a root table, or holds lists nested in its rows; no root table's name holds two underscores in a row."""
+    return table == root or table.startswith(f"{root}{SEPARATOR}")
+
+
 def join_names(names: Iterable[str]) -> str:
     """Name a nested field or table: join the names that lead to it, spelt as in the warehouse. A tag replaces the middle of a long name."""
     path = SEPARATOR.join(names)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from fabric_assets.errors import DestinationError, FabricError
 from fabric_assets.quoting import quote_text
+from fabric_assets.rows.column_names import is_of_family
 from fabric_assets.warehouse.session import KeyConflict, Session
 
 # Objects that one message names.
@@ -63,9 +64,9 @@ def refuse_in_platform_tables(planted: Sequence[Planted], tables: Mapping[str, C
         raise DestinationError(f"{where}: {_list(found)}; the platform keeps what it knows of loads there, and nothing was loaded", remedy=_list_drops(found))
 
 
-def list_of_stream(planted: Iterable[Planted], raw: str, stream: str) -> list[Planted]:
-    """List the objects at the tables of one stream."""
-    return [each for each in planted if each.schema == raw and (each.table == stream or each.table.startswith(f"{stream}__"))]
+def list_of_tables(planted: Iterable[Planted], raw: str, roots: Collection[str]) -> list[Planted]:
+    """List the objects at root tables and at the tables of their nested lists."""
+    return [each for each in planted if each.schema == raw and any(is_of_family(each.table, root) for root in roots)]
 
 
 def refuse_other_kinds(planted: Iterable[Planted], *, where: str) -> None:
@@ -88,13 +89,13 @@ def describe_acting(planted: Iterable[Planted]) -> Iterator[str]:
             )
 
 
-def explain_refusal(error: FabricError, session: Session, raw: str, stream: str) -> FabricError:
+def explain_refusal(error: FabricError, session: Session, raw: str, roots: Collection[str]) -> FabricError:
     """Add to an error the objects that may be the reason why the destination refuses a stream's rows.
 
     Returns:
         the error itself if there are no such objects.
     """
-    planted = list_of_stream(find_planted(session, [raw], also_refusing=True), raw, stream)
+    planted = list_of_tables(find_planted(session, [raw], also_refusing=True), raw, roots)
     # Objects that the error already names are left out.
     found = [each for each in planted if each.drop not in error.remedy]
     if not found:

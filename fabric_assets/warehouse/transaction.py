@@ -1,6 +1,6 @@
 """A session of the warehouse -> one transaction, of one stream or of several, with everything that belongs to them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -26,6 +26,7 @@ class StreamCommit:
         state: the stream's new state.
         files: the dropped files of the load, with their new status.
         known_files: the stream's files in the ledger when the load began.
+        named: the writers of the tables that the stream's batches have named.
     """
 
     writer: StreamWriter
@@ -33,6 +34,7 @@ class StreamCommit:
     state: Mapping[str, Any]
     files: Sequence[ImportedFile] = ()
     known_files: Sequence[ImportedFile] = ()
+    named: Sequence[StreamWriter] = ()
 
 
 class Transaction:
@@ -40,11 +42,11 @@ class Transaction:
 
     Args:
         release: gives the session back.
-        list_planted: lists objects at a stream's tables that no load has made.
+        list_planted: lists objects at root tables that no load has made.
     """
 
     def __init__(
-        self, session: Session, datasets: Datasets, source: str, *, release: Callable[[Session], None], list_planted: Callable[[str], list[Planted]]
+        self, session: Session, datasets: Datasets, source: str, *, release: Callable[[Session], None], list_planted: Callable[[Collection[str]], list[Planted]]
     ) -> None:
         self._session, self._datasets, self._source, self._release, self._list_planted = session, datasets, source, release, list_planted
         self._is_over = False
@@ -55,7 +57,7 @@ class Transaction:
         Raises:
             DestinationError: an object that is not a table has the name of one of the stream's tables.
         """
-        planted = self._list_planted(plan.name)
+        planted = self._list_planted([plan.name])
         refuse_other_kinds(planted, where=f"{self._session.where}, source {self._source}, stream {plan.name}")
         return StreamWriter(
             self._session,
@@ -77,7 +79,8 @@ class Transaction:
         """
         session, platform = self._session, self._datasets.platform
         for each in commits:
-            each.writer.prepare_commit(each.record)
+            for writer in (each.writer, *each.named):
+                writer.prepare_commit(each.record)
         now = quote_text(datetime.now(UTC).isoformat())
         rows = ", ".join(f"({quote_text(each.record.load_id)}, {quote_text(self._source)}, 0, {now})" for each in commits)
         session.defer(f'insert into {quote(self._datasets.raw)}."_dlt_loads" (load_id, schema_name, status, inserted_at) values {rows}')

@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from importlib import import_module
@@ -21,7 +21,7 @@ from fabric_assets.rows.batches import Reject
 from fabric_assets.rows.imported_file import ImportedFile
 from fabric_assets.rows.reports import LoadRecord
 from fabric_assets.settings import Settings
-from fabric_assets.warehouse.planted import REFUSALS, Planted, explain_refusal, find_planted, list_of_stream, refuse_in_platform_tables
+from fabric_assets.warehouse.planted import REFUSALS, Planted, explain_refusal, find_planted, list_of_tables, refuse_in_platform_tables
 from fabric_assets.warehouse.platform_tables import imported_files as import_ledger
 from fabric_assets.warehouse.platform_tables import ledger, rejected_rows
 from fabric_assets.warehouse.platform_tables.ledger import StreamState
@@ -115,23 +115,28 @@ class Warehouse:
         with self._borrow() as session:
             return {name: columns for name, columns in session.read_columns(self._datasets.raw).items() if not name.startswith("_dlt_")}
 
-    def list_planted(self, stream: str) -> list[Planted]:
-        """List objects at a stream's tables that no load has made and that act on rows, as of `prepare`."""
-        return list_of_stream(self._planted, self._datasets.raw, stream)
+    def list_planted(self, roots: Collection[str]) -> list[Planted]:
+        """List objects at a stream's tables that no load has made and that act on rows, as of `prepare`.
 
-    def explain_refusal(self, error: FabricError, stream: str, *, report: Callable[[str], None]) -> FabricError:
+        Args:
+            roots: the stream's tables; those of nested lists belong to them.
+        """
+        return list_of_tables(self._planted, self._datasets.raw, roots)
+
+    def explain_refusal(self, error: FabricError, roots: Sequence[str], *, report: Callable[[str], None]) -> FabricError:
         """Name what may be the reason why the destination refuses a stream's rows; the error itself where nothing is found.
 
         Args:
+            roots: the stream's own table first.
             report: told where the destination does not answer.
         """
         if type(error) not in REFUSALS:
             return error
         try:
             with self._borrow() as session:
-                return explain_refusal(error, session, self._datasets.raw, stream)
+                return explain_refusal(error, session, self._datasets.raw, roots)
         except Exception as second:  # noqa: BLE001 - of a driver: the first error is the one to be told
-            what = f"{self._source}.{stream}: the destination could not be asked for objects that refuse rows"
+            what = f"{self._source}.{roots[0]}: the destination could not be asked for objects that refuse rows"
             fault = self._report_fault(second, what)
             report(fault.message if fault else f"{what}: {type(second).__name__}: {second}")
             return error

@@ -12,6 +12,7 @@ import pyarrow as pa
 from fabric_assets.errors import DestinationError
 from fabric_assets.quoting import quote, quote_match, quote_text
 from fabric_assets.rows.batches import Reject, StreamPlan
+from fabric_assets.rows.column_names import is_of_family
 from fabric_assets.rows.reports import ColumnReport, LoadRecord
 from fabric_assets.rows.stream_names import StreamNames
 from fabric_assets.warehouse.duplicates import delete_duplicates, drop_duplicates
@@ -80,7 +81,7 @@ class StreamWriter:
     ) -> None:
         self._session, self._plan, self._datasets, self._source = session, plan, datasets, source
         self.state, self._full_refresh, self._counts_exactly = state, full_refresh, counts_exactly
-        self._family = {name: columns for name, columns in layouts.items() if name == plan.name or name.startswith(f"{plan.name}__")}
+        self._family = {name: columns for name, columns in layouts.items() if is_of_family(name, plan.name)}
         self._names = names
         if not full_refresh:
             self._family = {name: names.layout.get(name, columns) for name, columns in self._family.items()}

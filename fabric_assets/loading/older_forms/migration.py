@@ -16,9 +16,10 @@ from fabric_assets.errors import FabricError
 from fabric_assets.loading.failures import build_error
 from fabric_assets.loading.older_forms.lists import rewrite_lists
 from fabric_assets.loading.older_forms.rejects import rewrite_rejects
+from fabric_assets.loading.stream_tables import keep_named
 from fabric_assets.quoting import quote, quote_text
 from fabric_assets.rows.arrow_types import BINARY, TEXT
-from fabric_assets.rows.column_names import SEPARATOR, join_names, normalize_column, spell_column
+from fabric_assets.rows.column_names import SEPARATOR, is_of_family, join_names, normalize_column, spell_column
 from fabric_assets.rows.stream_names import StreamNames
 from fabric_assets.rows.value_forms import CURRENT, FIRST, WHOLE_STREAM, get_list_values, get_older_form
 from fabric_assets.rows.variant_columns import find_variants, is_variant
@@ -115,7 +116,7 @@ def migrate(tenant: TenantConfig, settings: Settings, *, dry_run: bool = False, 
             warehouse.prepare()
             states, layouts = warehouse.read_states(), warehouse.read_layouts()
             for stream in config.streams:
-                family = {name: columns for name, columns in layouts.items() if name == stream or name.startswith(f"{stream}{SEPARATOR}")}
+                family = {name: columns for name, columns in layouts.items() if is_of_family(name, stream)}
                 state = states.get(stream, StreamState(0, {}))
                 if not family or state.value_forms >= CURRENT:
                     yield Migrated(source, stream, "current")
@@ -246,7 +247,7 @@ def _apply(session: Session, tenant: str, source: str, stream: str, plan: _Plan,
     for table, name in plan.tables.items():
         session.execute(f"alter table {Table(raw, table)} rename to {quote(name)}")
     of_stream = f"source = {quote_text(source)} and stream = {quote_text(stream)}"
-    values = f"value_forms = {CURRENT}, column_names = {quote_text(plan.kept)}"
+    values = f"value_forms = {CURRENT}, column_names = {quote_text(keep_named(state.column_names, plan.kept))}"
     changed = session.execute(f"update {Table(platform, 'stream_state')} set version = version + 1, {values} where {of_stream} and version = {state.version}")
     if changed != 1:
         raise FabricError(f"{session.where}: another run has loaded {source}.{stream} meanwhile; nothing was changed", remedy="try again")

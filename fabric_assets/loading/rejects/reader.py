@@ -9,7 +9,7 @@ from typing import Any
 
 from fabric_assets import naming
 from fabric_assets.config.tenant import TenantConfig
-from fabric_assets.drivers.asking import Ask, has_table
+from fabric_assets.drivers.asking import Ask, has_column, has_table
 from fabric_assets.drivers.destinations import open_ask
 from fabric_assets.quoting import quote_text
 from fabric_assets.rows.imported_file import FILE, UNMAPPED
@@ -38,6 +38,7 @@ class RejectedRow:
     rejected_at: datetime
     origin: str
     row_number: int | None
+    table_name: str | None
     column_name: str | None
     reason: str
     message: str
@@ -73,10 +74,11 @@ class RejectedRows:
 
     Args:
         ask: runs a query in the tenant's warehouse.
+        columns: of the table: a table of an earlier release may lack some until the next load.
     """
 
-    def __init__(self, ask: Ask, tenant: str, ids: Sequence[str]) -> None:
-        self._ask, self._tenant, self._ids = ask, tenant, ids
+    def __init__(self, ask: Ask, tenant: str, ids: Sequence[str], columns: str) -> None:
+        self._ask, self._tenant, self._ids, self._columns = ask, tenant, ids, columns
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -86,13 +88,13 @@ class RejectedRows:
         ids, table = self._ids[:limit], f'"{naming.platform_dataset(self._tenant)}".rejected_rows'
         for start in range(0, len(ids), PORTION):
             portion = ids[start : start + PORTION]
-            rows = self._ask(f"select {_COLUMNS} from {table} where row_id in ({', '.join(map(quote_text, portion))})")
+            rows = self._ask(f"select {self._columns} from {table} where row_id in ({', '.join(map(quote_text, portion))})")
             found = {row[0]: _build(row) for row in rows}
             yield [found[row_id] for row_id in portion if row_id in found]
 
     def choose(self, row_ids: Collection[str]) -> "RejectedRows":
         """Choose the rows that have these ids."""
-        return RejectedRows(self._ask, self._tenant, [row_id for row_id in self._ids if row_id in row_ids])
+        return RejectedRows(self._ask, self._tenant, [row_id for row_id in self._ids if row_id in row_ids], self._columns)
 
     def find_numbers(self, source: str, stream: str) -> frozenset[str]:
         """Find the columns of a stream's table that hold numbers, by their names in the warehouse."""
@@ -117,7 +119,9 @@ def find_rejects(
     where = f" where {' and '.join(wanted)}" if wanted else ""
     order = "source, stream, rejected_at, origin, row_number, row_id"
     ids = ask(f"select row_id from {Table(dataset, 'rejected_rows')}{where} order by {order}") if has_table(ask, dataset, "rejected_rows") else []
-    return RejectedRows(ask, tenant, [row_id for (row_id,) in ids])
+    has_table_name = not ids or has_column(ask, dataset, "rejected_rows", "table_name")
+    columns = (field.name if field.name != "table_name" or has_table_name else "null as table_name" for field in fields(RejectedRow))
+    return RejectedRows(ask, tenant, [row_id for (row_id,) in ids], ", ".join(columns))
 
 
 @contextmanager
@@ -133,7 +137,6 @@ def open_rejects(
         yield find_rejects(ask, tenant.tenant, source=source, stream=stream, succeeded_only=succeeded_only)
 
 
-_COLUMNS = ", ".join(field.name for field in fields(RejectedRow))
 _NUMBERS = ("bigint", "double", "decimal", "numeric")
 
 

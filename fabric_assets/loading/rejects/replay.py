@@ -117,9 +117,13 @@ def _load(tenant: TenantConfig, warehouse: Warehouse, source: str, plan: StreamP
             readable = [(row, fields) for row in tried if (fields := row.parse()) is not None]
             hopeless += len(portion) - len(tried)
             unreadable += len(tried) - len(readable)
-            rows = [fields for _, fields in readable]
-            if rows:
-                load.write(rows if plan.is_json else build_table(rows, load.columns, load.names.find_column), [row.row_id for row, _ in readable])
+            tables: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+            for row, fields in readable:
+                tables.setdefault(row.table_name or "", []).append((row.row_id, fields))
+            for table, found in tables.items():
+                rows = [fields for _, fields in found]
+                shown = rows if plan.is_json else build_table(rows, load.get_columns(table), load.get_names(table).find_column)
+                load.write(shown, [row_id for row_id, _ in found], table)
         superseded = load.commit()
     return Replayed(
         source, stream, replayed=load.record.rows_loaded, superseded=superseded, rejected=load.record.rows_rejected + hopeless, unreadable=unreadable

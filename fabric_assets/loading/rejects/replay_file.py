@@ -175,7 +175,7 @@ class _FileReplay:
         self._source, self._stream = load.record.source, load.record.stream
         self._table, self._loads = Table(naming.raw_dataset(tenant.tenant, self._source), self._stream), Table(naming.platform_dataset(tenant.tenant), "loads")
         self._ledger = Table(naming.platform_dataset(tenant.tenant), "imported_files")
-        if HASH not in load.columns:
+        if HASH not in load.get_columns():
             raise DataError(f"{describe(tenant, self._source, self._stream)}: its table is missing", remedy="load the stream, then replay the file")
         self._known = warehouse.read_files(tenant.tenant, self._stream)
         self._bad: list[StillBad] = []
@@ -232,7 +232,7 @@ class _FileReplay:
     def _drop_known_values(self, checked: CheckedRows, file: ImportedFile) -> tuple[pa.Table, list[Pair]]:
         """Leave out rows whose unique value a loaded row of their file already has."""
         bad: dict[int, str] = {}
-        for name in (name for name, column in self._config.get_columns().items() if column.unique and name in self._load.columns):
+        for name in (name for name, column in self._config.get_columns().items() if column.unique and name in self._load.get_columns()):
             found = self._ask(f"select distinct {quote(name)} from {self._table} where {HASH} = {quote_text(file.sha256 or '')}")
             known = {value for (value,) in found if value is not None}
             for index, value in enumerate(checked.table.column(name).to_pylist()):
@@ -246,7 +246,7 @@ class _FileReplay:
         """Find the file's position in the order in which files were read. Where no row says it, that is the first: its rows then overwrite nothing."""
         found = (
             self._ask(f"select max({quote(ORDER)}) from {self._table} where {HASH} = {quote_text(file.sha256 or '')}")[0][0]
-            if ORDER in self._load.columns
+            if ORDER in self._load.get_columns()
             else None
         )
         orders = [order for pair in pairs if pair.reject.is_shaped and (order := (pair.reject.parse() or {}).get(ORDER)) is not None]

@@ -7,13 +7,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fabric_assets.config.tenant import TenantConfig
-from fabric_assets.drivers.kinds import get_kind
-from fabric_assets.loading.shaping.shaper import Shaper
+from fabric_assets.loading.stream_tables import StreamTables, TableOwners
 from fabric_assets.rows.batches import Batch, Reject, StreamPlan
 from fabric_assets.rows.imported_file import ImportedFile
 from fabric_assets.rows.reports import LoadRecord
 from fabric_assets.rows.stream_names import StreamNames
-from fabric_assets.rows.value_forms import CURRENT
 from fabric_assets.warehouse.platform_tables.ledger import StreamState
 from fabric_assets.warehouse.session import Columns
 from fabric_assets.warehouse.transaction import StreamCommit
@@ -24,31 +22,20 @@ class StreamReplay:
     """The replay of one stream, which the ledger records as a load. Always close it."""
 
     def __init__(self, tenant: TenantConfig, warehouse: Warehouse, source: str, plan: StreamPlan) -> None:
-        stream, layouts, now = plan.name, warehouse.read_layouts(), datetime.now(UTC)
-        self._state = warehouse.read_states().get(stream, StreamState(0, {}))
+        stream, states, now = plan.name, warehouse.read_states(), datetime.now(UTC)
+        self._state = states.get(stream, StreamState(0, {}))
         self.record = LoadRecord(f"{time.time():.6f}", "", source, stream, plan.disposition, now)
-        self.family = {name: columns for name, columns in layouts.items() if name == stream or name.startswith(f"{stream}__")}
-        self._value_forms = self._state.value_forms if self.family else CURRENT
-        kept = self._state.column_names if self._state.value_forms == self._value_forms else None
-        self.names = StreamNames(
-            stream,
-            layout=self.family,
-            kept=kept,
-            value_forms=self._value_forms,
-            rename=plan.rename,
-            reserved=get_kind(tenant).reserved_columns,
-            where=describe(tenant, source, stream),
-        )
-        self._shaper = Shaper(
+        self._tables = StreamTables(
             plan,
-            names=self.names,
-            refuse_nul=not get_kind(tenant).takes_nul_in_text,
+            tenant=tenant,
+            layouts=warehouse.read_layouts(),
+            state=self._state,
+            owners=TableOwners(tenant.sources[source].streams, states),
             load_id=self.record.load_id,
             where=describe(tenant, source, stream),
-            value_forms=self._value_forms,
         )
         self._transaction = warehouse.begin()
-        self._writer = self._transaction.open_writer(plan, layouts=layouts, names=self.names, state=self._state, full_refresh=False)
+        self._tables.open(self._transaction)
         self._started = time.monotonic()
 
     @property
@@ -56,21 +43,30 @@ class StreamReplay:
         """Whether the stream's last load has saved a cursor."""
         return bool(self._state.state)
 
-    @property
-    def columns(self) -> Columns:
-        """The columns of the stream's table; empty if there is no table."""
-        return self.names.layout.get(self.record.stream, {})
+    def get_names(self, table: str = "") -> StreamNames:
+        """Return the names of a table's columns.
 
-    def write(self, rows: Any, row_ids: Sequence[str]) -> dict[int, Reject]:
+        Args:
+            table: as `Batch.table` has it.
+        """
+        return self._tables.get(table).names
+
+    def get_columns(self, table: str = "") -> Columns:
+        """Return the columns of a table; empty if there is no table."""
+        root = self._tables.get(table)
+        return root.names.layout.get(root.plan.name, {})
+
+    def write(self, rows: Any, row_ids: Sequence[str], table: str = "") -> dict[int, Reject]:
         """Write rows; return those that are rejected again, by their index in `rows`.
 
         Args:
             row_ids: the ids of the rejected rows.
+            table: the table that they were meant for, as `Batch.table` has it.
         """
-        shaped = self._shaper.shape(Batch(self.record.stream, rows, first_row=0))
+        root, shaped = self._tables.shape(Batch(self.record.stream, rows, first_row=0, table=table))
         again = {reject.row_number: reject for reject in shaped.rejects if reject.row_number is not None}
-        self._writer.write(shaped.tables)
-        self._writer.mark_replayed(row_id for index, row_id in enumerate(row_ids) if index not in again)
+        self._tables.write(root, shaped.tables)
+        self._tables.writer.mark_replayed(row_id for index, row_id in enumerate(row_ids) if index not in again)
         self.record = replace(
             self.record,
             rows_read=self.record.rows_read + shaped.read,
@@ -88,11 +84,11 @@ class StreamReplay:
         """
         if not self.record.rows_loaded:
             return 0
-        written = self._writer.finish()
+        written = self._tables.finish()
         ended = replace(self.record, status="success", loaded_at=datetime.now(UTC), rows_total=written.rows_total, seconds=time.monotonic() - self._started)
-        names = self._state.find_new_names(self._shaper.export_names())
-        record = replace(ended, schema_changes=tuple(self._shaper.changes), value_forms=self._value_forms, column_names=names)
-        self._transaction.commit([StreamCommit(self._writer, record, self._state.state, files, known_files)])
+        names = self._tables.find_new_names()
+        record = replace(ended, schema_changes=tuple(self._tables.changes), value_forms=self._tables.value_forms, column_names=names)
+        self._transaction.commit([StreamCommit(self._tables.writer, record, self._state.state, files, known_files, self._tables.named_writers)])
         return written.duplicates
 
     def close(self) -> None:

@@ -14,7 +14,6 @@ from fabric_assets.errors import DestinationError, LeaseHeld
 from fabric_assets.quoting import quote, quote_all, quote_text
 from fabric_assets.rows.arrow_types import BIGINT, BOOL, DOUBLE, JSON, TEXT, TIMESTAMP_UTC
 from fabric_assets.rows.reports import LoadRecord, SchemaChange
-from fabric_assets.rows.stream_names import NO_NAMES
 from fabric_assets.rows.value_forms import FIRST
 from fabric_assets.warehouse.session import Session, Table, WriteConflict
 
@@ -80,10 +79,6 @@ class StreamState:
     value_forms: int = FIRST
     column_names: str | None = None
     rows_total: int | None = None
-
-    def find_new_names(self, names: str) -> str | None:
-        """Return the names that a load has to save; None if they have not changed."""
-        return None if names == (self.column_names or NO_NAMES) else names
 
 
 # --- while a load runs

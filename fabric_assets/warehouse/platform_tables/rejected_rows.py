@@ -27,6 +27,7 @@ _REJECT = {
     "stream": TEXT,
     "origin": TEXT,
     "row_number": BIGINT,
+    "table_name": TEXT,
     "column_name": TEXT,
     "reason": TEXT,
     "message": TEXT,
@@ -110,7 +111,7 @@ def build_row_id(source: str, stream: str, origin: str, row_number: int | None, 
 
 def _build_row(reject: Reject, copies: Counter[str], source: str, stream: str, hide: Callable[[str], str]) -> dict[str, Any]:
     origin, number = (reject.origin, reject.row_number) if reject.has_fixed_position else ("", None)
-    row_id = build_row_id(source, stream, origin, number, reject.raw, copies)
+    row_id = build_row_id(source, ".".join(filter(None, (stream, reject.table))), origin, number, reject.raw, copies)
     raw = hide(reject.raw)
     row = {
         "row_id": row_id,
@@ -118,6 +119,7 @@ def _build_row(reject: Reject, copies: Counter[str], source: str, stream: str, h
         "stream": stream,
         "origin": reject.origin,
         "row_number": reject.row_number,
+        "table_name": reject.table or None,
         "column_name": reject.column,
         "reason": reject.reason,
         "message": hide(reject.message),
