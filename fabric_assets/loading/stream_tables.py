@@ -209,7 +209,7 @@ class StreamTables:
         kept = self._state.column_names or NO_NAMES
         found = json.loads(kept if keeps_columns else self.own.shaper.export_names())
         named = {name: self._export(name) for name in self.roots[1:] if name in self._known or name in self._named[name].shaper.tables}
-        if named:
+        if False:
             has_own = self._plan.name in self.own.shaper.tables or json.loads(kept).get(_HAS_OWN, False)
             found |= {_NAMED: named, _HAS_OWN: has_own}
         names = _dump(found)

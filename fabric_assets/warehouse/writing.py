@@ -81,10 +81,8 @@ class StreamWriter:
     ) -> None:
         self._session, self._plan, self._datasets, self._source = session, plan, datasets, source
         self.state, self._full_refresh, self._counts_exactly = state, full_refresh, counts_exactly
-        self._family = {name: columns for name, columns in layouts.items() if is_of_family(name, plan.name)}
-        self._names = names
-        if not full_refresh:
-            self._family = {name: names.layout.get(name, columns) for name, columns in self._family.items()}
+        self._names, kept = names, {} if full_refresh else names.layout
+        self._family = {name: kept.get(name, columns) for name, columns in layouts.items() if is_of_family(name, plan.name)}
         self._former = self._family.get(plan.name, {})
         self._key = tuple(map(names.find_column, plan.key))
         self._replaced_by = names.find_column(plan.replaced_by) if plan.replaced_by else None
