@@ -209,7 +209,7 @@ class StreamTables:
         kept = self._state.column_names or NO_NAMES
         found = json.loads(kept if keeps_columns else self.own.shaper.export_names())
         named = {name: self._export(name) for name in self.roots[1:] if name in self._known or name in self._named[name].shaper.tables}
-        if False:
+        if named:
             has_own = self._plan.name in self.own.shaper.tables or json.loads(kept).get(_HAS_OWN, False)
             found |= {_NAMED: named, _HAS_OWN: has_own}
         names = _dump(found)
@@ -256,7 +256,7 @@ class StreamTables:
         if self._full_refresh or not gone or not known & self._layouts.keys():
             return None
         return DataError(
-            f"{self._where}: {', '.join(gone)} {'is' if len(gone) == 1 else 'are'} missing, which earlier loads have written; the stream's other tables are there",
+            f"{self._where}: {', '.join(gone)} {'is' if len(gone) == 1 else 'are'} missing, which earlier loads have written, and its other tables are there",
             remedy="load the stream anew with --full-refresh",
         )
 
