@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from fabric_assets.config.base import Duration, FabricModel, Flag, Identifier, Text, Whole, refuse
+from fabric_assets.config.sources.rejects import LimitOfSource, exceeds
 
 
 class CheckConfig(FabricModel):
@@ -29,6 +30,17 @@ class RowCountCheck(CheckConfig):
         if self.min is not None and self.max is not None and self.min > self.max:
             refuse([(("min",), "is greater than max")])
         return self
+
+
+class SourceRowCountCheck(CheckConfig):
+    """The table holds as many rows as its source held when the last load read it."""
+
+    type: Literal["source_row_count"] = Field(description="How many rows the source holds; for streams of sql_database.")
+    max_difference: LimitOfSource = Field(default=0, description="Greatest difference allowed: a share of the source's rows, as in 1%, or a number of rows.")
+
+    def is_exceeded(self, source_rows: int, rows: int) -> bool:
+        """Whether the counts differ more than allowed."""
+        return exceeds(self.max_difference, abs(source_rows - rows), source_rows)
 
 
 class FreshnessCheck(CheckConfig):
@@ -76,7 +88,9 @@ class SchemaChangeCheck(CheckConfig):
     )
 
 
-AnyCheck = Annotated[RowCountCheck | FreshnessCheck | NotNullCheck | UniqueCheck | AcceptedValuesCheck | SchemaChangeCheck, Field(discriminator="type")]
+AnyCheck = Annotated[
+    RowCountCheck | SourceRowCountCheck | FreshnessCheck | NotNullCheck | UniqueCheck | AcceptedValuesCheck | SchemaChangeCheck, Field(discriminator="type")
+]
 
 
 def get_check_name(check: AnyCheck, siblings: Sequence[AnyCheck]) -> str:

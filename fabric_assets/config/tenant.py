@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Json
 
 from fabric_assets import naming
 from fabric_assets.config.base import OWNER, SELECTION, CheckedModel, Duration, FabricModel, Flag, Name, Path, SecretRef, Size, Text, Whole, refuse
-from fabric_assets.config.checks import AnyCheck
+from fabric_assets.config.checks import AnyCheck, SourceRowCountCheck
 from fabric_assets.config.cron import get_cron_error
 from fabric_assets.config.references import TenantNames, find_dangling
 from fabric_assets.config.sources.any_source import AnySource
@@ -145,5 +145,10 @@ class TenantConfig(CheckedModel):
     def find_contradictions(self) -> Iterator[tuple[Path, str]]:
         """Yield unknown names, and names that a database would cut."""
         sources = {name: tuple(source.streams) for name, source in self.sources.items()}
+        for key, checks in self.checks.items():
+            source = self.sources.get(key.split("/")[1]) if key.count("/") == 2 else None
+            for index, check in enumerate(checks):
+                if isinstance(check, SourceRowCountCheck) and source is not None and source.type != "sql_database":
+                    yield ("checks", key, index, "type"), "is for streams of a sql_database source, which counts its rows; use row_count"
         targets = {name: () if schedule.target == "all" else schedule.target for name, schedule in self.schedules.items()}
-        return find_dangling(TenantNames(self.tenant, sources, tuple(self.checks), targets))
+        yield from find_dangling(TenantNames(self.tenant, sources, tuple(self.checks), targets))

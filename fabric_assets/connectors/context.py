@@ -25,6 +25,7 @@ class SourceContext(Generic[ConfigT_co]):
         name: the source's name.
         streams: the chosen streams, all of them declared in `config`.
         full_refresh: forget cursors and remembered files of these streams.
+        counted: streams of which a check asks how many rows the source holds.
         loaded_before: streams that an earlier try of the same run has loaded.
         report: is called with each line of progress and of notes for the reader of the run.
     """
@@ -35,6 +36,7 @@ class SourceContext(Generic[ConfigT_co]):
     streams: tuple[str, ...]
     settings: Settings
     full_refresh: bool = False
+    counted: frozenset[str] = frozenset()
     loaded_before: tuple[str, ...] = ()
     report: Callable[[str], None] = lambda message: None
 

@@ -180,6 +180,7 @@ def describe_load(tenant: TenantConfig, source: str, report: StreamReport) -> di
         **_describe_window(record),
         **_describe_changes(record),
         **({"warnings": "\n".join(report.warnings)} if report.warnings else {}),
+        **({"rows_deleted": record.rows_deleted} if record.rows_deleted is not None else {}),
         **({"rows_missing": report.rows_missing} if report.rows_missing else {}),
         **(_describe_files(report.files) if isinstance(tenant.sources[source], CsvImportSource) else {}),
     }

@@ -16,6 +16,7 @@ import dagster as dg
 from fabric_assets import naming
 from fabric_assets.config.checks import AnyCheck, FreshnessCheck, get_check_name
 from fabric_assets.config.loader import LoadedTenant
+from fabric_assets.config.sources.deletes import DeletesCheck, DeletesConfig
 from fabric_assets.config.sources.imports import CsvImportSource
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.drivers.kinds import get_kind
@@ -97,15 +98,15 @@ def build_isolation_spec(tenant: TenantConfig) -> dg.AssetSpec:
 
 @dataclass(frozen=True)
 class DeclaredCheck:
-    """A check that the YAML declares, or one that every stream of dropped files has: its stream, its config and its spec."""
+    """A check that the YAML declares, or an automatic one, of deletes or dropped files: its stream, its config and its spec."""
 
     stream: str
-    config: AnyCheck | ImportCheck
+    config: AnyCheck | DeletesCheck | ImportCheck
     spec: dg.AssetCheckSpec
 
 
 def build_source_checks(tenant: TenantConfig, source: str) -> dict[dg.AssetCheckKey, DeclaredCheck]:
-    """Build the checks that are declared for a source's streams, and those of dropped files."""
+    """Build the checks that are declared for a source's streams, and the automatic ones."""
     checks = {}
     config_of_source = tenant.sources[source]
     for stream in config_of_source.streams:
@@ -115,6 +116,10 @@ def build_source_checks(tenant: TenantConfig, source: str) -> dict[dg.AssetCheck
                 get_check_name(config, configs), asset=raw_key(tenant.tenant, source, stream), blocking=config.blocking, description=type(config).__doc__
             )
             checks[spec.key] = DeclaredCheck(stream, config, spec)
+        if getattr(config_of_source.streams[stream], "deletes", DeletesConfig()).mode != "ignore":
+            following = DeletesCheck()
+            spec = dg.AssetCheckSpec(following.name, asset=raw_key(tenant.tenant, source, stream), description=following.description)
+            checks[spec.key] = DeclaredCheck(stream, following, spec)
         if isinstance(config_of_source, CsvImportSource):
             for check in build_import_checks(config_of_source.streams[stream]):
                 spec = dg.AssetCheckSpec(check.name, asset=raw_key(tenant.tenant, source, stream), description=check.description)

@@ -16,7 +16,17 @@ from typing import Any
 
 from fabric_assets import naming
 from fabric_assets.config.base import describe_duration
-from fabric_assets.config.checks import AcceptedValuesCheck, AnyCheck, FreshnessCheck, NotNullCheck, RowCountCheck, SchemaChangeCheck, UniqueCheck
+from fabric_assets.config.checks import (
+    AcceptedValuesCheck,
+    AnyCheck,
+    FreshnessCheck,
+    NotNullCheck,
+    RowCountCheck,
+    SchemaChangeCheck,
+    SourceRowCountCheck,
+    UniqueCheck,
+)
+from fabric_assets.config.sources.deletes import DeletesCheck
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.drivers.asking import Ask, build_ask
 from fabric_assets.drivers.destinations import connect
@@ -30,6 +40,7 @@ from fabric_assets.settings import Settings
 from fabric_assets.suggestions import suggest
 from fabric_assets.warehouse.lease import LEASE_SECONDS, warehouse_lease
 from fabric_assets.warehouse.platform_tables import ledger
+from fabric_assets.warehouse.source_keys import MARK
 
 _SHOWN = 5
 
@@ -76,7 +87,7 @@ class _Table:
         raise _Unanswerable(f"the table has no column {column!r}{suggest(column, self.columns)}")
 
 
-def run_check(check: AnyCheck, *, tenant: TenantConfig, source: str, stream: str, settings: Settings) -> CheckOutcome:
+def run_check(check: AnyCheck | DeletesCheck, *, tenant: TenantConfig, source: str, stream: str, settings: Settings) -> CheckOutcome:
     """Run one check on the loaded table.
 
     Raises:
@@ -86,7 +97,7 @@ def run_check(check: AnyCheck, *, tenant: TenantConfig, source: str, stream: str
 
 
 def run_checks(
-    checks: tuple[AnyCheck, ...], *, tenant: TenantConfig, source: str, stream: str, settings: Settings, sensitive: frozenset[str] = frozenset()
+    checks: tuple[AnyCheck | DeletesCheck, ...], *, tenant: TenantConfig, source: str, stream: str, settings: Settings, sensitive: frozenset[str] = frozenset()
 ) -> tuple[CheckOutcome, ...]:
     """Run a stream's checks over one connection; the outcomes in the checks' order.
 
@@ -110,7 +121,7 @@ def run_checks(
             connection.close()
 
 
-def _run(check: AnyCheck, table: _Table, *, tenant: TenantConfig, source: str, stream: str) -> CheckOutcome:
+def _run(check: AnyCheck | DeletesCheck, table: _Table, *, tenant: TenantConfig, source: str, stream: str) -> CheckOutcome:
     started = time.monotonic()
     try:
         if not table.columns:
@@ -128,6 +139,10 @@ def _run(check: AnyCheck, table: _Table, *, tenant: TenantConfig, source: str, s
                 outcome = _check_freshness(check, table, tenant=tenant, source=source, stream=stream)
             case SchemaChangeCheck():
                 outcome = _check_schema_change(check, table, tenant=tenant, source=source, stream=stream)
+            case SourceRowCountCheck():
+                outcome = _check_source_row_count(check, table, tenant=tenant, source=source, stream=stream)
+            case DeletesCheck():
+                outcome = _check_deletes(table, tenant=tenant, source=source, stream=stream)
     except _Unanswerable as error:
         outcome = CheckOutcome(False, {"message": str(error)})
     return CheckOutcome(outcome.passed, {**outcome.metadata, "rows": table.rows, "seconds": round(time.monotonic() - started, 3)})
@@ -139,6 +154,26 @@ def _check_row_count(check: RowCountCheck, table: _Table) -> CheckOutcome:
     if low or high:
         metadata["message"] = f"{count(table.rows, 'row')}, {f'fewer than {check.min}' if low else f'more than {check.max}'}"
     return CheckOutcome(not (low or high), metadata)
+
+
+def _check_source_row_count(check: SourceRowCountCheck, table: _Table, *, tenant: TenantConfig, source: str, stream: str) -> CheckOutcome:
+    counted = loaded_streams.read_last(table.ask, ("source_rows",), tenant=tenant.tenant, source=source, stream=stream)
+    if counted is None:
+        raise _Unanswerable(f"no load has counted the source's rows yet: load raw/{source}/{stream}")
+    ((rows,),) = table.ask(f"select count(*) from {table.name} where {quote(MARK)} is null") if MARK in table.columns else [(table.rows,)]
+    metadata: Metadata = {"source_rows": counted[0], "rows_there": rows, "max_difference": check.max_difference}
+    exceeded = check.is_exceeded(counted[0], rows)
+    if exceeded:
+        metadata["message"] = f"the source held {count(counted[0], 'row')}, and the table holds {rows:,}; allowed is a difference of {check.max_difference}"
+    return CheckOutcome(not exceeded, metadata)
+
+
+def _check_deletes(table: _Table, *, tenant: TenantConfig, source: str, stream: str) -> CheckOutcome:
+    found = loaded_streams.read_last(table.ask, ("rows_deleted", "deletes_kept"), tenant=tenant.tenant, source=source, stream=stream)
+    if found is None:
+        return CheckOutcome(True, {"rows_deleted": 0})
+    rows, problem = found
+    return CheckOutcome(not problem, {"rows_deleted": rows, **({"message": problem} if problem else {})})
 
 
 def _check_not_null(check: NotNullCheck, table: _Table) -> CheckOutcome:

@@ -15,7 +15,7 @@ from fabric_assets.loading.failures import build_error, report_unrecorded
 from fabric_assets.loading.job import LoadAbandoned
 from fabric_assets.loading.read_ahead import ReadAhead
 from fabric_assets.loading.stream_load import LoadContext, StreamLoad, is_small
-from fabric_assets.rows.batches import Batch, ReadGroup, StreamFailed
+from fabric_assets.rows.batches import Batch, Item, ReadGroup, StreamFailed
 from fabric_assets.rows.reports import StreamFailure
 
 
@@ -123,13 +123,15 @@ def _commit(loads: Sequence[StreamLoad]) -> None:
         load.is_over = True
 
 
-def _handle_item(load: StreamLoad, item: Batch | StreamFailed) -> None:
+def _handle_item(load: StreamLoad, item: Item) -> None:
     if load.is_over:
         return
     if isinstance(item, StreamFailed):
         load.fail(item.error)
-    else:
+    elif isinstance(item, Batch):
         _attempt(load, lambda: load.write_batch(item))
+    else:
+        _attempt(load, lambda: load.write_keys(item))
 
 
 def _attempt(load: StreamLoad, step: Callable[[], None]) -> None:

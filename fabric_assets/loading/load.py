@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
 
+from fabric_assets.config.checks import SourceRowCountCheck
 from fabric_assets.config.sources.any_source import AnySource
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.registry import open_source
@@ -130,8 +131,13 @@ def _build_context(request: LoadRequest, report: Report) -> SourceContext[AnySou
         streams=request.streams or tuple(config.streams),
         settings=request.settings,
         full_refresh=request.full_refresh,
+        counted=frozenset(stream for stream in config.streams if _is_counted(request, stream)),
         report=report,
     )
+
+
+def _is_counted(request: LoadRequest, stream: str) -> bool:
+    return any(isinstance(check, SourceRowCountCheck) for check in request.tenant.checks.get(f"raw/{request.source}/{stream}", ()))
 
 
 def _load(

@@ -43,6 +43,8 @@ class WarehouseMemory:
     older_forms: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     has_loaded: bool = False
+    needs_keys: bool = False
+    source_rows: int | None = None
 
     def note_older_form(self, field: str, form: str) -> None:
         self.older_forms[field] = form

@@ -20,8 +20,9 @@ from fabric_assets.loading.failures import build_error, report_unrecorded
 from fabric_assets.loading.job import Job
 from fabric_assets.loading.memory import WarehouseDropMemory, WarehouseMemory
 from fabric_assets.loading.older_forms.migration import describe_older_forms
+from fabric_assets.loading.source_deletes import STATE_KEY, SourceDeletes
 from fabric_assets.loading.stream_tables import RootTable, StreamTables, TableOwners
-from fabric_assets.rows.batches import Batch, Reject, StreamFailed, StreamPlan
+from fabric_assets.rows.batches import Batch, Item, KeysRead, Reject, SourceKeys, StreamPlan
 from fabric_assets.rows.imported_file import ImportedFile
 from fabric_assets.rows.reports import LoadRecord, LoadRequest, StreamFailure, StreamReport
 from fabric_assets.warehouse.planted import describe_acting
@@ -78,8 +79,7 @@ class StreamLoad:
         self._forgotten: deque[str] = deque()
         self._files = import_ledger.FileNotes()
         self._known_files: list[ImportedFile] = []
-        # (name, content) of a file -> rows loaded and rejected.
-        self._counts: dict[tuple[str, str], tuple[int, int]] = {}
+        self._counts: dict[tuple[str, str], tuple[int, int]] = {}  # (name, content) of a file -> rows loaded and rejected
         # A few rows, which wait in memory until all are there.
         self._few: list[tuple[RootTable, Mapping[str, pa.Table]]] = []
         self._transaction: Transaction | None = None
@@ -96,21 +96,31 @@ class StreamLoad:
             where=self._where,
             full_refresh=self._request.full_refresh,
         )
-        self._names, self._is_new = self._tables.own.names, self._tables.is_new
-        committed = self._tables.build_committed_names()
-        dataset = naming.raw_dataset(self._request.tenant.tenant, self._request.source)
+        self._names, self._is_new, committed = self._tables.own.names, self._tables.is_new, self._tables.build_committed_names()
+        # Without its table nothing is loaded, whatever the state says.
+        state = {} if self._is_new else dict(self._state.state)
+        self._deletes = SourceDeletes(plan, state.get(STATE_KEY), where=self._where)
+        self._dataset = naming.raw_dataset(self._request.tenant.tenant, self._request.source)
         remember = partial(WarehouseDropMemory, read_files=self._read_files, keep_file=self._files.add) if plan.drops_files else WarehouseMemory
         self.memory = remember(
-            table=str(Table(dataset, plan.name)),
+            table=str(Table(self._dataset, plan.name)),
             columns=committed.layout.get(plan.name, {}),
             names=committed,
-            # If somebody has dropped the table, nothing is loaded, whatever its state says.
-            state={} if self._is_new else dict(self._state.state),
+            state=state,
             query=context.warehouse.query,
             forget_value=self._forgotten.append,
             has_loaded=self._state.version > 0,
             value_forms=self._tables.value_forms,
+            needs_keys=self._deletes.needs_keys,
         )
+
+    def write_keys(self, item: SourceKeys | KeysRead) -> None:
+        """Write a part of the source's keys, or note their end."""
+        if isinstance(item, KeysRead):
+            self._deletes.end(item)
+        elif (keys := self._deletes.convert(item, self._tables.own, value_forms=self.memory.value_forms)) is not None:
+            self.open()
+            self._tables.writer.write_keys(keys)
 
     def write_batch(self, batch: Batch) -> None:
         """Shape a batch and write it; nothing is visible yet."""
@@ -169,25 +179,28 @@ class StreamLoad:
             )
         if not self._plan.is_judged and self._plan.rejects.is_exceeded(record.rows_read, record.rows_rejected):
             raise self._build_limit_error(record)
-        written = self._tables.finish()
+        written = self._tables.finish(follows_deletes=self._deletes.may_follow)
+        deletes = self._deletes.finish(written.deletes, self.memory.state)
         self._names.older.note_forms(self.memory.older_forms, self._names.find_column)
         record = replace(
             record,
             status="success",
             rows_total=written.rows_total,
+            rows_deleted=deletes.rows if deletes else None,
+            deletes_kept=(deletes and deletes.problem) or None,
+            source_rows=self.memory.source_rows,
             seconds=time.monotonic() - self._started,
             value_forms=self._state.value_forms if written.keeps_columns else self.memory.value_forms,
             column_names=self._tables.find_new_names(keeps_columns=written.keeps_columns),
         )
-        request, dataset = self._request, naming.raw_dataset(self._request.tenant.tenant, self._request.source)
         reads_all = self._plan.reads_all or self._plan.disposition == "replace"
         files = import_ledger.count_rows(self._files.get_all(), self._counts)
         self._report = StreamReport(
             record=record,
-            table_name=f"{self._context.database}.{dataset}.{self._plan.name}",
+            table_name=f"{self._context.database}.{self._dataset}.{self._plan.name}",
             columns=written.columns,
-            destination=request.tenant.destination.type,
-            dataset=dataset,
+            destination=self._request.tenant.destination.type,
+            dataset=self._dataset,
             first_run=self._is_new,
             files=tuple(files),
             warnings=(
@@ -196,6 +209,7 @@ class StreamLoad:
                 *describe_older_forms(self._names, self._request.tenant.tenant),
                 *describe_drift(record.schema_changes, self._plan.contract, tables=self._tables.layout, reads_all=reads_all),
                 *describe_duplicates(written.duplicates, self._plan.key),
+                *self._deletes.describe(),
                 *describe_missing_rows(written.missing, self._state.rows_total, reads_all=reads_all),
             ),
             rows_missing=written.missing,
@@ -229,8 +243,7 @@ class StreamLoad:
             if not self._context.warehouse.record_failure(record, self._rejects) and self._report:
                 outcome = self._report
         except Exception as second:  # noqa: BLE001 - without an outcome the load would wait until its time is up
-            asked = {"tenant": self._request.tenant, "settings": self._request.settings, "where": self._where}
-            report_unrecorded(second, error, **asked, report=self.job.report)
+            report_unrecorded(second, error, tenant=self._request.tenant, settings=self._request.settings, where=self._where, report=self.job.report)
         self.job.finish(outcome)
 
     def close(self) -> None:
@@ -276,10 +289,12 @@ class StreamLoad:
         if self._record.rows_rejected:
             rejected = "1 row is" if self._record.rows_rejected == 1 else f"{self._record.rows_rejected:,} rows are"
             self.job.report(f"{self._where}: {rejected} rejected; see: fabric rejects list {self._request.tenant.tenant}")
+        if summary := self._deletes.summarise():
+            self.job.report(f"{self._where}: {summary}")
         for warning in self._report.warnings if self._report else ():
             self.job.report(f"{self._where}: warning: {warning}")
 
 
-def is_small(item: Batch | StreamFailed) -> bool:
+def is_small(item: Item) -> bool:
     """Whether an item is a small table. A page of JSON rows is not: more pages may follow."""
     return isinstance(item, Batch) and not isinstance(item.rows, list) and item.rows.nbytes < _SMALL_BYTES

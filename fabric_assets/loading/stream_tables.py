@@ -23,7 +23,8 @@ from fabric_assets.rows.stream_names import NO_NAMES, StreamNames
 from fabric_assets.rows.value_forms import CURRENT
 from fabric_assets.warehouse.platform_tables.ledger import StreamState
 from fabric_assets.warehouse.transaction import Transaction
-from fabric_assets.warehouse.writing import StreamWriter, Written
+from fabric_assets.warehouse.writing import StreamWriter
+from fabric_assets.warehouse.written import Written
 
 # Keys of the saved names: table -> its names; whether the stream has a table of its own.
 _NAMED, _HAS_OWN = "named", "has_own"
@@ -185,8 +186,11 @@ class StreamTables:
         if table is not self.own:
             self._get_writer(table).write(rows)
 
-    def finish(self) -> Written:
+    def finish(self, *, follows_deletes: bool = False) -> Written:
         """Write the remaining rows of all tables.
+
+        Args:
+            follows_deletes: see `StreamWriter.finish`.
 
         Returns:
             the state of the stream's own table; the duplicates are those of all tables.
@@ -197,7 +201,7 @@ class StreamTables:
             for name in self._known:
                 self._get_writer(self.get(name))
         others = [writer.finish() for writer in self.named_writers]
-        written = self.writer.finish()
+        written = self.writer.finish(follows_deletes=follows_deletes)
         return replace(written, duplicates=written.duplicates + sum(other.duplicates for other in others))
 
     def find_new_names(self, *, keeps_columns: bool = False) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from fabric_assets.config.sources.deletes import DeletesConfig
 from fabric_assets.config.sources.rejects import RejectsConfig
 from fabric_assets.config.sources.streams import SchemaContract, StreamConfig, WriteDisposition
 from fabric_assets.errors import FabricError
@@ -75,6 +76,33 @@ class StreamFailed:
 
 
 @dataclass(frozen=True)
+class SourceKeys:
+    """Primary keys of rows that the source holds now: columns in the source's spelling. A connector yields them after the stream's rows."""
+
+    stream: str
+    keys: pa.Table
+
+
+@dataclass(frozen=True)
+class KeysRead:
+    """The end of a stream's keys.
+
+    Args:
+        count: the source's own count of the rows; a read that gave fewer keys is not complete.
+        identity: of what was read: login, table and condition. Keys of another identity say nothing about deletes.
+        problem: why the keys are not complete; empty if they are.
+    """
+
+    stream: str
+    count: int = 0
+    identity: str = ""
+    problem: str = ""
+
+
+Item = Batch | StreamFailed | SourceKeys | KeysRead
+
+
+@dataclass(frozen=True)
 class StreamPlan:
     """How the engine writes a stream's rows. The engine does not read the YAML for it a second time.
 
@@ -93,6 +121,7 @@ class StreamPlan:
         contract: what may change in the tables.
         rename: field in the source's spelling -> the name of its column.
         rejects: how many rows may be rejected.
+        deletes: what happens to rows that the source no longer has.
     """
 
     name: str
@@ -111,6 +140,7 @@ class StreamPlan:
     contract: SchemaContract = field(default_factory=SchemaContract)
     rename: Mapping[str, str] = field(default_factory=dict)
     rejects: RejectsConfig = field(default_factory=RejectsConfig)
+    deletes: DeletesConfig = field(default_factory=DeletesConfig)
 
     @classmethod
     def declared(cls, name: str, stream: StreamConfig, **more: Any) -> "StreamPlan":
@@ -120,7 +150,8 @@ class StreamPlan:
             more: other fields of the plan, which win.
         """
         known = {"disposition": stream.disposition, "key": stream.primary_key or (), "contract": stream.schema_contract, "rejects": stream.rejects}
-        return cls(name, **{**known, "rename": getattr(stream, "rename", {}), **more})
+        beside = {"rename": getattr(stream, "rename", {}), "deletes": getattr(stream, "deletes", DeletesConfig())}
+        return cls(name, **{**known, **beside, **more})
 
 
 class StreamMemory(Protocol):
@@ -129,6 +160,8 @@ class StreamMemory(Protocol):
     `has_loaded`: an earlier load has committed the stream, even if this one loads it anew.
     `state` may be changed while reading; it is saved in the transaction that commits the rows.
     Connectors append to `warnings` what the run's summary says of the stream.
+    `needs_keys`: the load looks for deletes, so the connector gives the source's keys after the rows.
+    `source_rows`: the connector's count of the source's rows.
     `value_forms` is the version of the forms (value_forms.py) in which the stream's values are written, in this load too.
     """
 
@@ -137,6 +170,8 @@ class StreamMemory(Protocol):
     value_forms: int
     warnings: list[str]
     has_loaded: bool
+    needs_keys: bool
+    source_rows: int | None
 
     def note_older_form(self, field: str, form: str) -> None:
         """Note that a field of the row itself keeps an earlier form, by its word in value_forms.OLDER_FORMS."""
@@ -203,7 +238,7 @@ class ReadGroup:
 
     streams: tuple[StreamPlan, ...]
     # Called with a StreamMemory per stream; a DropMemory where the plan says so.
-    read: Callable[[Mapping[str, Any]], Iterator[Batch | StreamFailed]]
+    read: Callable[[Mapping[str, Any]], Iterator[Item]]
     after_commit: Callable[[str], None] = lambda stream: None
 
 

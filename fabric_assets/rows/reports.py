@@ -63,6 +63,9 @@ class LoadRecord:
         rows_read: rows that the source gave: those loaded and those rejected.
         rows_loaded: rows written, including duplicates that a merge left out.
         rows_total: rows in the table afterwards; None where the load failed.
+        rows_deleted: rows that the source no longer has, deleted or marked by this load; None where it did not look for them.
+        deletes_kept: why this load has followed no delete, although it looked for them.
+        source_rows: rows that the source held when the load ended; None where it has not counted them.
         bytes: size of the loaded rows in memory, as Arrow.
         retriable: of a load that failed: whether another try may help.
         value_forms: the version of the forms (rows/value_forms.py) in the stream's table; None of loads before there were versions.
@@ -83,6 +86,9 @@ class LoadRecord:
     rows_loaded: int = 0
     rows_rejected: int = 0
     rows_total: int | None = None
+    rows_deleted: int | None = None
+    deletes_kept: str | None = None
+    source_rows: int | None = None
     bytes: int = 0
     seconds: float = 0.0
     schema_changes: tuple[SchemaChange, ...] = ()

@@ -13,6 +13,7 @@ from fabric_assets.quoting import quote, quote_all, quote_match
 from fabric_assets.rows.arrow_types import BIGINT, DOUBLE, LARGE
 from fabric_assets.rows.variant_columns import is_variant
 from fabric_assets.warehouse.session import Session, Table
+from fabric_assets.warehouse.source_keys import MARK
 
 # Types to which a new column of whole numbers may widen during the load; the names are the same in both destinations.
 _WIDER = {DOUBLE: "double precision", LARGE: "decimal(38, 0)"}
@@ -103,6 +104,8 @@ class StreamTable:
     def keep_unread(self, key: Sequence[str]) -> None:
         """Copy the table's values into the staged rows for the columns that this load has not read."""
         unread = {name: kind for name, kind in self.columns.items() if name not in self._stage_columns and not is_variant(name, self._stage_columns)}
+        # A row that the source has again is no longer marked as deleted.
+        unread.pop(MARK, None)
         if self._stage is None or not unread:
             return
         _fit(self._session, self._stage, self._stage_columns, unread)

@@ -13,13 +13,15 @@ from fabric_assets.errors import DestinationError
 from fabric_assets.quoting import quote, quote_match, quote_text
 from fabric_assets.rows.batches import Reject, StreamPlan
 from fabric_assets.rows.column_names import is_of_family
-from fabric_assets.rows.reports import ColumnReport, LoadRecord
+from fabric_assets.rows.reports import LoadRecord
 from fabric_assets.rows.stream_names import StreamNames
 from fabric_assets.warehouse.duplicates import delete_duplicates, drop_duplicates
 from fabric_assets.warehouse.platform_tables import ledger, rejected_rows
 from fabric_assets.warehouse.refresh import replace_tables
 from fabric_assets.warehouse.session import Columns, Session, Table
+from fabric_assets.warehouse.source_keys import SourceKeysTable
 from fabric_assets.warehouse.stream_table import StreamTable
+from fabric_assets.warehouse.written import Deletes, Written
 
 ROW_ID, LOAD_ID, ROOT_ID = "_dlt_id", "_dlt_load_id", "_dlt_root_id"
 
@@ -35,25 +37,6 @@ class Datasets:
     raw: str
     platform: str
     staging: str | None = None
-
-
-@dataclass(frozen=True)
-class Written:
-    """The state of a stream's table after the load.
-
-    Args:
-        rows_total: rows in the stream's table after the commit.
-        columns: of the stream's table.
-        duplicates: rows left out because a newer row has their key.
-        keeps_columns: a full refresh read no rows, so the empty table keeps its columns.
-        missing: rows that were in the table after the last load, and were gone when this one began.
-    """
-
-    rows_total: int
-    columns: tuple[ColumnReport, ...]
-    duplicates: int = 0
-    keeps_columns: bool = False
-    missing: int = 0
 
 
 class StreamWriter:
@@ -90,9 +73,10 @@ class StreamWriter:
         self._replaced: set[str] = set()
         self._replayed: set[str] = set()
         self._copies: Counter[str] = Counter()
-        # Counts of rows: received by this load; left out as duplicates; deleted from earlier loads; in the table when the load began.
+        # Counts of rows: received by this load, less those that the source has lost; left out as duplicates; removed; in the table at the beginning.
         self._handed = self._duplicates = self._removed = self._held = 0
         self._kept_key: tuple[str, ...] | None = None
+        self._keys: SourceKeysTable | None = None
         self._begun = self._waits = self._has_rejects = False
 
     def write(self, tables: Mapping[str, pa.Table], rejects: Sequence[Reject] = ()) -> None:
@@ -110,12 +94,21 @@ class StreamWriter:
         self._begin()
         self._delete_values([value])
 
+    def write_keys(self, keys: pa.Table) -> None:
+        """Write primary keys that the source holds, typed and named as in the warehouse."""
+        self._begin()
+        self._keys = self._keys or SourceKeysTable(self._session, {field.name: field.type for field in keys.schema})
+        self._keys.write(keys)
+
     def mark_replayed(self, row_ids: Iterable[str]) -> None:
         """Delete these rejected rows of earlier loads at the commit: this load has written them."""
         self._replayed.update(row_ids)
 
-    def finish(self) -> Written:
+    def finish(self, *, follows_deletes: bool = False) -> Written:
         """Write the remaining rows, merge, and check the number of rows.
+
+        Args:
+            follows_deletes: the keys are those of all rows that the source holds.
 
         Raises:
             DestinationError: the table does not hold the expected number of rows.
@@ -133,12 +126,23 @@ class StreamWriter:
             table.insert_staged()
             if table.is_new and name != self._plan.name and ROOT_ID in table.columns:
                 self._session.find_faster_by(table.table, ROOT_ID)
+        deletes = self._follow_deletes() if follows_deletes else None
         root = self._tables.get(self._plan.name)
         total, columns = self._session.read_table(Table(self._target, self._plan.name), made=root.columns if root and root.is_new else None)
         expected = self._handed - self._duplicates + (0 if self._is_alone else self._held - self._removed)
         if (self._is_alone or self._counts_exactly) and total != expected:
             raise DestinationError(f"{self._where}: the table holds {total} rows where it should hold {expected}; nothing was kept")
-        return Written(total, columns, self._duplicates, keeps_columns, self._count_missing(total))
+        return Written(total, columns, self._duplicates, keeps_columns, self._count_missing(total), deletes)
+
+    def _follow_deletes(self) -> Deletes:
+        if self._keys is None:
+            return Deletes()
+        root, made = Table(self._target, self._plan.name), self._tables.get(self._plan.name)
+        columns = made.columns if made else dict(self._former)
+        children = [(child, f"c.{ROOT_ID} = t.{ROW_ID}") for child in self._list_children()]
+        found = self._keys.follow_deletes(root, columns, self._plan.deletes, children)
+        self._handed -= found.rows if self._plan.deletes.mode == "hard" else 0
+        return found
 
     def _count_missing(self, total: int) -> int:
         """Compute the missing rows from what this load has added and deleted: to count before the load would read the table once more."""
@@ -197,7 +201,8 @@ class StreamWriter:
             if self._is_aside and self._datasets.staging:
                 self._session.create_schema(self._datasets.staging)
             if not self._is_aside:
-                self._drop_all()
+                for name in self._family:
+                    self._session.execute(f"drop table if exists {Table(raw, name)} cascade")
                 self._family = {}
         elif self._names.renamed and root in self._family:
             self._session.rename_columns(Table(raw, root), self._names.renamed)
@@ -288,12 +293,8 @@ class StreamWriter:
 
     def _list_children(self) -> list[Table]:
         """List the child tables, of nested lists, that existed before this load."""
-        children = {name: columns for name, columns in self._family.items() if name != self._plan.name}
-        for name, columns in children.items():
-            if ROOT_ID not in columns:
+        children = [name for name in self._family if name != self._plan.name]
+        for name in children:
+            if ROOT_ID not in self._family[name]:
                 raise DestinationError(f"{self._where}: rows of {name} do not say which row they belong to ({ROOT_ID})", remedy="load anew with --full-refresh")
         return [Table(self._datasets.raw, name) for name in children]
-
-    def _drop_all(self) -> None:
-        for name in self._family:
-            self._session.execute(f"drop table if exists {Table(self._datasets.raw, name)} cascade")

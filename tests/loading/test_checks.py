@@ -53,6 +53,29 @@ def test_a_check_that_holds_passes(tenant: Tenant, check: dict[str, Any], figure
     assert "message" not in outcome.metadata
 
 
+def test_the_counts_of_source_and_table_are_compared(sqlite: SourceDatabase, warehouse: str | None, settings: Settings) -> None:
+    sqlite.run("create table orders (id integer, seq integer)")
+    sqlite.fill("orders", [(number, number) for number in range(1, 11)])
+    tenant = Tenant(settings, sqlite.build_source(orders={"primary_key": "id", "cursor": {"field": "seq"}}), warehouse=warehouse)
+    tenant.load()
+
+    def judge(**more: Any) -> tuple[bool, str]:
+        outcome = _run(tenant, {"type": "source_row_count", **more})
+        return outcome.passed, str(outcome.metadata.get("message", ""))
+
+    assert judge() == (False, "no load has counted the source's rows yet: load raw/shop/orders")
+    tenant.checks = {"raw/shop/orders": [{"type": "source_row_count"}]}
+    tenant.load()
+    assert judge() == (True, "")
+    sqlite.run("delete from orders where id in (1, 2)")
+    tenant.load()
+    assert judge() == (False, "the source held 8 rows, and the table holds 10; allowed is a difference of 0")
+    assert [judge(max_difference=limit)[0] for limit in (1, 2, "20%", "25%")] == [False, True, False, True]
+    tenant.source["streams"]["orders"]["deletes"] = {"mode": "soft", "max": "50%"}
+    tenant.load()
+    assert judge() == (True, ""), "marked rows do not count"
+
+
 @pytest.mark.parametrize(
     ("check", "failures", "message"),
     [

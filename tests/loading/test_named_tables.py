@@ -30,7 +30,7 @@ EVENTS = [(1, "Push", 10), (2, "Issue", 20), (3, "Push", 30), (4, None, 40)]
 def split(batch: Batch, *, as_json: bool) -> Iterator[Batch]:
     """Give the rows of each kind as a batch of its own, whose table is the kind."""
     assert isinstance(batch.rows, pa.Table)
-    kinds = batch.rows["kind"].to_pylist()
+    kinds = batch.rows.column("kind").to_pylist()
     for kind in dict.fromkeys(kinds):
         rows = batch.rows.take([index for index, each in enumerate(kinds) if each == kind])
         yield replace(batch, rows=[_nest(row) for row in rows.to_pylist()] if as_json else rows, table=kind or "")

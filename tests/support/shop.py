@@ -20,18 +20,20 @@ class Tenant:
     Args:
         source: its block of the YAML.
         warehouse: URL of a Postgres; None for DuckDB.
+        checks: the block of the YAML.
         messages: what the loads reported.
     """
 
     def __init__(self, settings: Settings, source: dict[str, Any], *, warehouse: str | None = None, name: str = "acme", source_name: str = "shop") -> None:
         self.settings, self.source, self.warehouse, self.name, self.source_name = settings, source, warehouse, name, source_name
+        self.checks: dict[str, Any] = {}
         self.messages = list[str]()
 
     @property
     def config(self) -> TenantConfig:
         destination = build_destination(self.settings, self.name, self.warehouse)
         sources = {self.source_name: self.source} if self.source else {}
-        return TenantConfig.model_validate({"version": 1, "tenant": self.name, "destination": destination, "sources": sources})
+        return TenantConfig.model_validate({"version": 1, "tenant": self.name, "destination": destination, "sources": sources, "checks": self.checks})
 
     def load(self, *streams: str, full_refresh: bool = False) -> dict[str, StreamReport]:
         request = LoadRequest(self.config, self.source_name, streams, self.settings, full_refresh)

@@ -25,6 +25,7 @@ from fabric_assets.config.base import (
     parse_duration,
     refuse,
 )
+from fabric_assets.config.sources.deletes import Deletes, DeletesConfig, find_delete_contradictions
 from fabric_assets.config.sources.rest import AuthConfig, PaginatorConfig, RestStream, find_forgotten_children, find_orphans, is_credential, is_origin
 from fabric_assets.config.sources.streams import ColumnNames, CursorConfig, RenamingStream, find_cursor_contradictions, find_same_columns
 from fabric_assets.suggestions import suggest
@@ -91,11 +92,13 @@ class SqlStream(RenamingStream):
     columns: ColumnNames | None = Field(default=None, description="Columns to read; default: all.")
     where: Text | None = Field(default=None, description="SQL condition, in the source's dialect, on the rows to read.")
     cursor: SqlCursor | None = Field(default=None, description="Makes the load incremental.")
+    deletes: Deletes = Field(default=DeletesConfig(), description="What happens to rows that the source no longer has; a mode as one word, or a mapping.")
 
     def find_contradictions(self) -> Iterator[tuple[Path, str]]:
         """Yield what would lose rows, or read columns that the key or the cursor needs but that are left out."""
         yield from super().find_contradictions()
         yield from find_cursor_contradictions(self, self.cursor, knows_keys=True)
+        yield from find_delete_contradictions(self.deletes, self.disposition)
         yield from find_same_columns(self.columns or (), "columns")
         if self.columns:
             needed = [*(self.primary_key or ()), *([self.cursor.field] if self.cursor else [])]

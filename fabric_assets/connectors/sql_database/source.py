@@ -26,11 +26,12 @@ from fabric_assets.connectors.sql_database import columns as sql_columns
 from fabric_assets.connectors.sql_database import order as sql_order
 from fabric_assets.connectors.sql_database import readers as sql_readers
 from fabric_assets.connectors.sql_database.database import Database
+from fabric_assets.connectors.sql_database.keys import count_rows, read_keys
 from fabric_assets.connectors.sql_database.late_rows import LateRows
 from fabric_assets.connectors.sql_database.moments import Moment, MomentGone, Moments
 from fabric_assets.connectors.sql_database.query import Query
 from fabric_assets.errors import ConfigurationError
-from fabric_assets.rows.batches import Batch, ReadGroup, SourceReader, StreamMemory, StreamPlan
+from fabric_assets.rows.batches import Batch, KeysRead, ReadGroup, SourceKeys, SourceReader, StreamMemory, StreamPlan
 from fabric_assets.rows.former_forms import find_declared_form
 from fabric_assets.rows.value_forms import CURRENT, FIRST
 from fabric_assets.suggestions import build_missing_error
@@ -145,10 +146,19 @@ def _list_files(written: str) -> Iterator[Path]:
         yield Path(os.path.realpath(re.sub("^/+", "/", path.partition("\0")[0])))
 
 
-def _read(reading: _Reading, memories: Mapping[str, StreamMemory]) -> Iterator[Batch]:
-    memory, database, label = memories[reading.name], reading.database, reading.label
+def _read(reading: _Reading, memories: Mapping[str, StreamMemory]) -> Iterator[Batch | SourceKeys | KeysRead]:
+    memory = memories[reading.name]
     query = _build_query(reading, memory)
     _note_older_forms(reading, memory)
+    yield from _read_rows(reading, memory, query)
+    if memory.needs_keys:
+        yield from read_keys(reading.name, reading.database, query, key=reading.config.primary_key or (), memory=memory, label=reading.label)
+    elif reading.name in reading.context.counted:
+        memory.source_rows = count_rows(reading.database, query, label=reading.label)
+
+
+def _read_rows(reading: _Reading, memory: StreamMemory, query: Query) -> Iterator[Batch]:
+    database, label = reading.database, reading.label
     if reading.config.cursor is None:
         # The state of an earlier cursor would tell a replay that not all rows are read.
         memory.state.clear()

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.loading.source_deletes import STATE_KEY
 from fabric_assets.loading.stream_tables import StreamTables, TableOwners
 from fabric_assets.rows.batches import Batch, Reject, StreamPlan
 from fabric_assets.rows.imported_file import ImportedFile
@@ -41,7 +42,7 @@ class StreamReplay:
     @property
     def has_cursor(self) -> bool:
         """Whether the stream's last load has saved a cursor."""
-        return bool(self._state.state)
+        return any(name != STATE_KEY for name in self._state.state)
 
     def get_names(self, table: str = "") -> StreamNames:
         """Return the names of a table's columns.

@@ -1,0 +1,117 @@
+"""The keys that a load reads at its source -> whether the stream's table may follow the source's deletes, and what is said of it.
+
+The stream's state remembers what the keys were read with, and when. It is saved with the rows, so a load that is killed reads the keys again.
+"""
+
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions while it is imported, where no type checker sees them.
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fabric_assets.errors import InternalError
+from fabric_assets.loading.shaping.fitting import fit, plain
+from fabric_assets.loading.stream_tables import RootTable
+from fabric_assets.rows.batches import KeysRead, SourceKeys, StreamPlan
+from fabric_assets.warehouse.written import Deletes
+
+STATE_KEY = "deletes"
+
+
+class SourceDeletes:
+    """The deletes of one stream in one load.
+
+    Args:
+        known: what earlier loads have saved under STATE_KEY; None if none has read the keys.
+        where: tenant, source and stream, for messages.
+    """
+
+    def __init__(self, plan: StreamPlan, known: dict[str, Any] | None, *, where: str) -> None:
+        self._plan, self._known, self._where = plan, known, where
+        self._keys = 0
+        self._end: KeysRead | None = None
+        self._followed: Deletes | None = None
+
+    @property
+    def needs_keys(self) -> bool:
+        """Whether the load reads the keys: the stream follows deletes, and the last read is old enough."""
+        if self._plan.deletes.mode == "ignore":
+            return False
+        last = (self._known or {}).get("at")
+        return last is None or datetime.now(UTC) - datetime.fromisoformat(last) >= self._plan.deletes.every
+
+    def convert(self, keys: SourceKeys, table: RootTable, *, value_forms: int) -> pa.Table | None:
+        """Convert keys to the types and names of the stream's table; None if there is no table.
+
+        A key that has no value there belongs to a row that was rejected, and so to none of the table.
+        """
+        self._keys += keys.keys.num_rows
+        columns = table.shaper.tables.get(table.plan.name)
+        names = [table.names.find_column(label) for label in self._plan.key]
+        if columns is None or any(name not in columns for name in names):
+            return None
+        fitted = [fit(plain(keys.keys[label], value_forms=value_forms), columns[name])[0] for label, name in zip(self._plan.key, names, strict=True)]
+        return pc.drop_null(pa.table(fitted, names=names))
+
+    def end(self, end: KeysRead) -> None:
+        """Note that the source has given all of its keys, or why it has not."""
+        self._end = end
+
+    @property
+    def may_follow(self) -> bool:
+        """Whether the keys are those of all rows that the source holds, and can be compared with the last read."""
+        return self.needs_keys and not self._find_problem() and not self._has_changed
+
+    def finish(self, followed: Deletes | None, state: dict[str, Any]) -> Deletes | None:
+        """Save in the stream's state what was read, and return what became of the rows; None if the load does not follow deletes.
+
+        Raises:
+            InternalError: the connector has not said that it has given all keys.
+        """
+        if not self.needs_keys:
+            if self._known is not None and self._plan.deletes.mode != "ignore":
+                state[STATE_KEY] = self._known
+            return None
+        if self._end is None:
+            raise InternalError(f"{self._where}: a fault of ETL Fabric: the connector has not given the source's keys; nothing of the load is kept")
+        self._followed = followed or Deletes(problem=self._find_problem())
+        saved = dict(self._known or {}) if self._followed.problem else {"identity": self._end.identity}
+        # A read that was compared with no earlier one does not count: the next load reads the keys again.
+        if not self._followed.problem and not self._has_changed:
+            saved["at"] = datetime.now(UTC).isoformat()
+        state |= {STATE_KEY: saved} if saved else {}
+        return self._followed
+
+    def describe(self) -> Iterator[str]:
+        """Describe what a reader of the run should know, as warnings of its summary."""
+        if self._followed is None:
+            return
+        if self._followed.problem:
+            remedy = "see whether the source is whole; if the rows are really gone, raise deletes.max for one load, or load with --full-refresh"
+            yield f"{self._followed.problem}. {remedy[0].upper()}{remedy[1:]}"
+        elif self._has_changed:
+            yield (
+                "the login, table, where or primary_key has changed since the last read of the source's keys."
+                " So no row counts as deleted in this load; the next load compares again"
+            )
+
+    def summarise(self) -> str:
+        """Say how many rows were deleted or marked; empty if none were."""
+        rows = self._followed.rows if self._followed else 0
+        what = "marked as deleted" if self._plan.deletes.mode == "soft" else "deleted"
+        return f"{rows:,} {'row' if rows == 1 else 'rows'} {what}, which the source no longer has" if rows else ""
+
+    @property
+    def _has_changed(self) -> bool:
+        return self._end is not None and self._known is not None and self._known.get("identity") != self._end.identity
+
+    def _find_problem(self) -> str:
+        if self._end is None or self._end.problem:
+            return self._end.problem if self._end else "the source's keys were not read"
+        if self._keys < self._end.count:
+            return f"the source's keys are not complete: {self._keys:,} were read, and the source counts {self._end.count:,} rows"
+        return ""
