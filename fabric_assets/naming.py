@@ -65,6 +65,8 @@ def dbt_schema(tenant: str, schema: str) -> str:
 
 # dbt's own name, without the tenant's prefix, of the schema in which tests with `store_failures` keep the rows that fail.
 TEST_SCHEMA = "dbt_test__audit"
+# The schemas, without the tenant's prefix, of seeds by default, and of all snapshots. Nothing else lies there, since no run can build a snapshot's rows again.
+SEED_SCHEMA, SNAPSHOT_SCHEMA = "seeds", "snapshots"
 
 
 def is_named_like(tenant: str, name: str, dbt_schemas: Iterable[str]) -> bool:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from fabric_assets.cli import config_commands, demo, imports, isolation, migrate_values, offboard, prepare, provision, rejects, run, secrets
+from fabric_assets.cli import config_commands, demo, imports, isolation, migrate_values, offboard, prepare, provision, prune, rejects, run, secrets
 from fabric_assets.cli.console.streams import describe_unwritable, discard_output, is_closed
 from fabric_assets.env_file import load_env_file
 from fabric_assets.errors import ConfigurationError, FabricError
@@ -50,6 +50,7 @@ app.command("provision")(provision.provision)
 app.command("demo")(demo.demo)
 app.command("isolation")(isolation.isolation)
 app.command("migrate-values")(migrate_values.migrate_values)
+app.command("prune")(prune.prune)
 app.command("offboard")(offboard.offboard)
 app.add_typer(imports.app, name="imports")
 app.add_typer(rejects.app, name="rejects")

@@ -18,6 +18,7 @@ from fabric_assets.loading.shaping.shaper import Shaped, Shaper
 from fabric_assets.loading.shaping.table_types import Layout
 from fabric_assets.rows.batches import Batch, Reject, StreamPlan
 from fabric_assets.rows.column_names import SEPARATOR, compose, is_of_family, spell_column
+from fabric_assets.rows.named_tables import HAS_OWN, NAMED, dump, load_named
 from fabric_assets.rows.reports import SchemaChange
 from fabric_assets.rows.stream_names import NO_NAMES, StreamNames
 from fabric_assets.rows.value_forms import CURRENT
@@ -25,9 +26,6 @@ from fabric_assets.warehouse.platform_tables.ledger import StreamState
 from fabric_assets.warehouse.transaction import Transaction
 from fabric_assets.warehouse.writing import StreamWriter
 from fabric_assets.warehouse.written import Written
-
-# Keys of the saved names: table -> its names; whether the stream has a table of its own.
-_NAMED, _HAS_OWN = "named", "has_own"
 
 
 class TableOwners:
@@ -40,7 +38,7 @@ class TableOwners:
 
     def __init__(self, streams: Iterable[str], states: Mapping[str, StreamState]) -> None:
         self._streams = {*streams, *states}
-        self._owners = {table: stream for stream, state in states.items() for table in _load_named(state.column_names)}
+        self._owners = {table: stream for stream, state in states.items() for table in load_named(state.column_names)}
         self._lock = threading.Lock()
 
     def claim(self, table: str, stream: str) -> str | None:
@@ -97,7 +95,7 @@ class StreamTables:
         # Names as committed: without those that the YAML gives.
         self.build_committed_names = partial(StreamNames, plan.name, layout=family, kept=kept, value_forms=self.value_forms, reserved=reserved)
         self.own = self._build(plan, self.build_committed_names(rename=plan.rename, where=where), self.value_forms)
-        self._known = _load_named(state.column_names)
+        self._known = load_named(state.column_names)
         self._named: dict[str, RootTable] = {}
         self._transaction: Transaction | None = None
         self._writers: dict[str, StreamWriter] = {}
@@ -214,9 +212,9 @@ class StreamTables:
         found = json.loads(kept if keeps_columns else self.own.shaper.export_names())
         named = {name: self._export(name) for name in self.roots[1:] if name in self._known or name in self._named[name].shaper.tables}
         if named:
-            has_own = self._plan.name in self.own.shaper.tables or json.loads(kept).get(_HAS_OWN, False)
-            found |= {_NAMED: named, _HAS_OWN: has_own}
-        names = _dump(found)
+            has_own = self._plan.name in self.own.shaper.tables or json.loads(kept).get(HAS_OWN, False)
+            found |= {NAMED: named, HAS_OWN: has_own}
+        names = dump(found)
         return None if names == kept else names
 
     # --- parts
@@ -254,7 +252,7 @@ class StreamTables:
                 f"{self._where}: its table {self._plan.name} belongs to the stream {owner}, whose rows name it",
                 remedy=f"give one of them another name, or remove the stream {owner} with its tables",
             )
-        has_own = bool(self._known) and json.loads(self._state.column_names or NO_NAMES)[_HAS_OWN]
+        has_own = bool(self._known) and json.loads(self._state.column_names or NO_NAMES)[HAS_OWN]
         known = {*self._known, *([self._plan.name] if has_own else [])}
         gone = sorted(known - self._layouts.keys())
         if self._full_refresh or not gone or not known & self._layouts.keys():
@@ -277,19 +275,3 @@ class StreamTables:
         if reason:
             shown = table if table == name else f"{table} ({name!r} in the source)"
             raise DataError(f"{self._where}: its rows name the table {shown}, {reason}; nothing of the stream is loaded", remedy=remedy)
-
-
-def keep_named(kept: str | None, names: str) -> str:
-    """Return new names of a stream's own table with the named tables that the state has."""
-    found = json.loads(kept or NO_NAMES)
-    return _dump({**json.loads(names), **{key: found[key] for key in (_NAMED, _HAS_OWN) if key in found}})
-
-
-def _dump(names: object) -> str:
-    return json.dumps(names, ensure_ascii=False, separators=(",", ":"))
-
-
-def _load_named(kept: str | None) -> dict[str, str]:
-    """Load the tables that a stream has named: table -> its saved names, as `StreamNames` takes them."""
-    named = json.loads(kept).get(_NAMED, {}) if kept and _NAMED in kept else {}
-    return {table: _dump(names) for table, names in named.items()}

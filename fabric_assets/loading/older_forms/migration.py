@@ -16,10 +16,10 @@ from fabric_assets.errors import FabricError
 from fabric_assets.loading.failures import build_error
 from fabric_assets.loading.older_forms.lists import rewrite_lists
 from fabric_assets.loading.older_forms.rejects import rewrite_rejects
-from fabric_assets.loading.stream_tables import keep_named
 from fabric_assets.quoting import quote, quote_text
 from fabric_assets.rows.arrow_types import BINARY, TEXT
 from fabric_assets.rows.column_names import SEPARATOR, is_of_family, join_names, normalize_column, spell_column
+from fabric_assets.rows.named_tables import keep_named
 from fabric_assets.rows.stream_names import StreamNames
 from fabric_assets.rows.value_forms import CURRENT, FIRST, WHOLE_STREAM, get_list_values, get_older_form
 from fabric_assets.rows.variant_columns import find_variants, is_variant
