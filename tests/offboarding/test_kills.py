@@ -18,7 +18,7 @@ STEPS = ("journal.before:1", "journal.after:1", "journal.after:2", "destination.
          "search.before", "journal.after:4", "files.after:7", "certificate.before", "certificate.after")  # fmt: skip
 # One call takes about so long, once all is imported.
 SECONDS = 2.0
-# One worker's: all of them begin with the same world, which takes longer to make than a test.
+# With test_offboarding.py one worker's: the world that all of them begin with takes longer to make than a test.
 pytestmark = pytest.mark.xdist_group("offboarding")
 
 

@@ -13,6 +13,8 @@ from fabric_assets.settings import Settings
 from tests.faults.processes import Case, Process
 from tests.offboarding.world import NAMED, canary, find_traces, get_environ, get_files_of_others, get_records_of_others, read_records
 
+# With test_kills.py one worker's: the world that all of them begin with takes longer to make than a test.
+pytestmark = pytest.mark.xdist_group("offboarding")
 Start = Callable[..., Process]
 GO = Case(command=("offboard", "acme", "--yes", "--json"))
 

@@ -27,6 +27,8 @@ from tests.offboarding.world import NAMED, canary, find_traces, get_environ, get
 from tests.support.lengths import choose
 from tests.support.services import PostgresServer
 
+# One worker's, so that the fleet is made once.
+pytestmark = pytest.mark.xdist_group("offboarding_postgres")
 Start = Callable[..., Process]
 SCHEMAS = "select nspname from pg_namespace where nspname ~ 'acm' order by 1"
 KILLS = choose(("exported.after:2", "destination.before", "drop.after:1", "drop.after:2", "drop.after:3", "destination.after"), 3)
