@@ -63,11 +63,11 @@ _clean_environment()
 
 from fabric_assets import masking  # noqa: E402
 from fabric_assets.config.tenant import TenantConfig  # noqa: E402
-from fabric_assets.private_files import FileLock  # noqa: E402
 from fabric_assets.settings import Settings  # noqa: E402
 from fabric_assets.transform.evaluation import evaluate_selections  # noqa: E402
 from fabric_assets.transform.graph import load_graph  # noqa: E402
 from fabric_assets.transform.project import prepare_project  # noqa: E402
+from tests.support.folders import make_once  # noqa: E402
 from tests.support.services import chromium, make_database, mariadb_url, postgres_database, postgres_server, postgres_url, redis_url, s3, s3_endpoint  # noqa: E402
 
 # A busy machine is slow, and no test is about that.
@@ -118,17 +118,14 @@ def _build_selecting(select: list[str]) -> TenantConfig:
 @pytest.fixture(scope="session")
 def prepared_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The `dbt/prepared` folder of the repository's dbt project, parsed once for all of pytest's workers; to be copied, not changed. With `SELECTIONS`."""
-    root = tmp_path_factory.getbasetemp()
-    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "prepared-project"
-    with FileLock(folder.with_suffix(".lock")):
-        if not folder.exists():
-            data = tmp_path_factory.mktemp("prepared")
-            settings = Settings(tenants_dir=data, dbt_project_dir=ROOT / "dbt_project", data_dir=data)
-            for adapter in ("duckdb", "postgres"):
-                prepare_project(settings, adapter)
-            evaluate_selections(map(_build_selecting, SELECTIONS), load_graph(settings), settings)
-            data.rename(folder)
-    return folder / "dbt" / "prepared"
+
+    def make(folder: Path) -> None:
+        settings = Settings(tenants_dir=folder, dbt_project_dir=ROOT / "dbt_project", data_dir=folder)
+        for adapter in ("duckdb", "postgres"):
+            prepare_project(settings, adapter)
+        evaluate_selections(map(_build_selecting, SELECTIONS), load_graph(settings), settings)
+
+    return make_once(tmp_path_factory, "prepared-project", make) / "dbt" / "prepared"
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from fabric_assets.transform.evaluation import prepare_graph
 from fabric_assets.transform.selection import select_models
 from fabric_assets.transform.tests import get_tests
 from tests.conftest import ROOT
+from tests.support.folders import make_once
 
 STREAMS = {"shop": ["orders", "customers"], "crm": ["contacts"]}
 
@@ -30,11 +31,16 @@ def copy_project(folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def prepared_project(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Settings over the fixture project, parsed for DuckDB; read-only. What `make_tenant` selects by default is evaluated."""
-    root = tmp_path_factory.mktemp("transform")
-    settings = Settings(tenants_dir=root / "tenants", dbt_project_dir=copy_project(root / "project"), data_dir=root / "data")
-    prepare_graph([make_tenant(name) for name in ("acme", "globex", "initech")], settings)
-    return settings
+    """Settings over the fixture project, parsed for DuckDB once for all of pytest's workers; read-only. What `make_tenant` selects by default is evaluated."""
+
+    def get_settings(root: Path) -> Settings:
+        return Settings(tenants_dir=root / "tenants", dbt_project_dir=root / "project", data_dir=root / "data")
+
+    def make(root: Path) -> None:
+        copy_project(root / "project")
+        prepare_graph([make_tenant(name) for name in ("acme", "globex", "initech")], get_settings(root))
+
+    return get_settings(make_once(tmp_path_factory, "fixture-project", make))
 
 
 @pytest.fixture

@@ -136,6 +136,10 @@ def test_models_without_raw_data_get_a_warehouse_file_that_only_its_owner_reads(
     assert stat.S_IMODE(naming.warehouse_file(prepared.data_dir, "acme").stat().st_mode) == 0o600
 
 
+# One worker's, so that the models are built once.
+ODD = pytest.mark.xdist_group("odd_models")
+
+
 @pytest.fixture(scope="module")
 def odd(prepared_project: Settings, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Settings]:
     """One build of models that go wrong, each in its own way, with secrets in the platform's environment."""
@@ -149,6 +153,7 @@ def odd(prepared_project: Settings, tmp_path_factory: pytest.TempPathFactory) ->
     return outcome, settings
 
 
+@ODD
 def test_a_failing_unit_test_shows_the_difference_and_its_model_is_not_built(odd: tuple[Outcome, Settings]) -> None:
     outcome, _ = odd
     unit = outcome.tests["a_hundred_is_large"]
@@ -158,12 +163,14 @@ def test_a_failing_unit_test_shows_the_difference_and_its_model_is_not_built(odd
     assert outcome.models["wrong_case"].message == "not built: test a_hundred_is_large failed"
 
 
+@ODD
 def test_a_view_that_cannot_be_counted_is_built_and_says_so(odd: tuple[Outcome, Settings]) -> None:
     bad = odd[0].models["bad_view"]
     assert (bad.status, bad.rows, bad.columns) == ("success", None, (("number", "INTEGER"),))
     assert "could not be counted" in bad.message
 
 
+@ODD
 def test_models_see_none_of_the_platforms_environment(odd: tuple[Outcome, Settings]) -> None:
     _, settings = odd
     keys, url, home, passwords, zone = run_duckdb(settings, "acme", "select * from acme_marts.environment")[0]
