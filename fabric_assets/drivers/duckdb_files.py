@@ -98,7 +98,7 @@ def make_file(file: Path) -> None:
 def open_engine() -> duckdb.DuckDBPyConnection:
     """Open DuckDB without a file of its own, to read files whose paths the caller has checked."""
     connection = duckdb.connect(config=NO_DOWNLOADS)
-    connection.execute("set TimeZone = 'UTC'")
+    connection.execute("set global TimeZone = 'UTC'")
     return connection
 
 

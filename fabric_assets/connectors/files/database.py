@@ -1,6 +1,7 @@
-"""A separate DuckDB for each reading of a file: it reads texts, in bounded memory, and without any tenant's settings."""
+"""DuckDB in memory, which reads the texts of a stream's files: in bounded memory, and without any tenant's settings."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,42 @@ _MEMORY, _WIDE_MEMORY = "192MiB", "320MiB"
 _THREADS = 4
 
 
-def connect(folder: Path, *, threads: int = _THREADS) -> Any:
-    """Open a database in memory.
+class Engine:
+    """A database in memory that one file after the other uses: to open a database takes longer than to read a small file.
 
     Args:
         folder: private to the load; takes what does not fit in memory.
-        threads: more threads read faster, but each has its own buffers.
     """
-    connection: Any = open_engine()
-    connection.execute(f"set memory_limit = '{_MEMORY}'")
-    connection.execute(f"set temp_directory = {quote_text(str(folder))}")
-    if connection.execute("select current_setting('threads')").fetchone()[0] > threads:
-        connection.execute(f"set threads = {threads}")
-    return connection
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._idle: list[tuple[Any, int]] = []
+
+    @contextmanager
+    def connect(self, *, threads: int = _THREADS) -> Iterator[Any]:
+        """Connect to the database, whose settings are as they were at first. A database that failed is not used again.
+
+        Args:
+            threads: more threads read faster, but each has its own buffers.
+        """
+        database, most = self._idle.pop() if self._idle else self._open()
+        try:
+            database.execute(f"set memory_limit = '{_MEMORY}'; set threads = {min(threads, most)}")
+            with database.cursor() as connection:
+                yield connection
+        except BaseException:
+            database.close()
+            raise
+        self._idle.append((database, most))
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop()[0].close()
+
+    def _open(self) -> tuple[Any, int]:
+        database: Any = open_engine()
+        database.execute(f"set temp_directory = {quote_text(str(self._folder))}")
+        return database, database.execute("select current_setting('threads')").fetchone()[0]
 
 
 def prepare_for_wide(connection: Any) -> None:

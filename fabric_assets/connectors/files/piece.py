@@ -7,6 +7,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from fabric_assets.config.sources.files import FileLimits, FileStream
+from fabric_assets.connectors.files.database import Engine
 from fabric_assets.connectors.files.types import Fits
 from fabric_assets.rows.batches import Reject
 
@@ -22,6 +23,7 @@ class Reading:
         value_forms: the version of the forms (value_forms.py) in which the stream's values are written.
         is_known: whether the stream's table has a column of that name.
         report: is called with notes for the reader of the run.
+        engine: reads the texts of one file at a time.
     """
 
     stream: FileStream
@@ -30,6 +32,7 @@ class Reading:
     value_forms: int
     is_known: Callable[[str], bool]
     report: Callable[[str], None]
+    engine: Engine
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from fabric_assets import naming
 from fabric_assets.config.sources.files import FilesSource, FileStream
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.files import types as file_types
+from fabric_assets.connectors.files.database import Engine
 from fabric_assets.connectors.files.listing import FetchedFile, SourceFile, list_files, make_empty_folder
 from fabric_assets.connectors.files.news import find_news
 from fabric_assets.connectors.files.piece import Piece, Reader, Reading
@@ -68,27 +70,28 @@ def _read(context: SourceContext[FilesSource], name: str, folder: Path, memories
     found, any_file = list_files(context, stream, where=where)
     _check_found(context, stream, found, any_file, memory, where)
     own = make_empty_folder(folder / name)
-    most, check = context.config.limits.bytes, partial(_check_time, end, where)
-    news = find_news(found, remembered, own, replaces=appends, most=most, where=where, report=context.report, check=check)
+    limits, check = context.config.limits, partial(_check_time, end, where)
+    news = find_news(found, remembered, own, replaces=appends, most=limits.bytes, where=where, report=context.report, check=check)
     if found and not news.files:
         context.report(f"{where}: no new or changed file")
-    reading = Reading(stream, context.config.limits, where, memory.value_forms, lambda column: memory.get_type(column) is not None, context.report)
-    readers = [(file, build_reader(file, reading)) for file in news.files]
-    types = _decide_types(readers, memory, stream, where)
-    if types or (memory.get_type(FILE) is None and not stream.primary_key):  # else the columns are not known
-        yield Batch(name, _add_origin(pa.schema(list(types.items())).empty_table(), None, 1, stream, 0))
     sequence = memory.state.get("sequence", 0)
-    for number, (file, reader) in enumerate(readers, start=1):
-        rows = 0
-        with file.hold(where):
-            for piece in reader.read(types):
-                batch = _build_batch(name, piece, file, types, stream, sequence + number)
-                rows += len(batch.rows)
-                yield batch
-                _check_time(end, where)
-        file.refuse_change(where)
-        if file.source.name in remembered or not rows:
-            memory.replace_rows_of(file.source.name)
+    with closing(Engine(own)) as engine:
+        reading = Reading(stream, limits, where, memory.value_forms, lambda column: memory.get_type(column) is not None, context.report, engine)
+        readers = [(file, build_reader(file, reading)) for file in news.files]
+        types = _decide_types(readers, memory, stream, where)
+        if types or (memory.get_type(FILE) is None and not stream.primary_key):  # else the columns are not known
+            yield Batch(name, _add_origin(pa.schema(list(types.items())).empty_table(), None, 1, stream, 0))
+        for number, (file, reader) in enumerate(readers, start=1):
+            rows = 0
+            with file.hold(where):
+                for piece in reader.read(types):
+                    batch = _build_batch(name, piece, file, types, stream, sequence + number)
+                    rows += len(batch.rows)
+                    yield batch
+                    _check_time(end, where)
+            file.refuse_change(where)
+            if file.source.name in remembered or not rows:
+                memory.replace_rows_of(file.source.name)
     for twin in news.forgotten:
         memory.replace_rows_of(twin)
     shutil.rmtree(own, ignore_errors=True)

@@ -4,6 +4,7 @@ import sys
 from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pyarrow as pa
 from fabric_assets.connectors.files import columns as file_columns
 from fabric_assets.connectors.files import types as file_types
 from fabric_assets.connectors.files.content import Content, prepare
-from fabric_assets.connectors.files.database import connect, prepare_for_wide, stream
+from fabric_assets.connectors.files.database import prepare_for_wide, stream
 from fabric_assets.connectors.files.faults import build_error
 from fabric_assets.connectors.files.listing import FetchedFile
 from fabric_assets.connectors.files.piece import Piece, Reading, count_batch_rows
@@ -90,8 +91,8 @@ class TextReader(ABC):
     def _prepare(self) -> Content:
         return prepare(self.file, self.reading.stream, self.reading.limits, self.reading.where)
 
-    def _connect(self) -> Any:
-        return connect(self.file.path.parent, threads=1) if self._salvage else connect(self.file.path.parent)
+    def _connect(self) -> AbstractContextManager[Any]:
+        return self.reading.engine.connect(threads=1) if self._salvage else self.reading.engine.connect()
 
     def _look(self) -> None:
         with self._connect() as connection:

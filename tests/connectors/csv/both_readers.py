@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fabric_assets.config.sources.files import FileLimits, FileStream
+from fabric_assets.connectors.files.database import Engine
 from fabric_assets.connectors.files.listing import FetchedFile, SourceFile
 from fabric_assets.connectors.files.piece import Reading
 from fabric_assets.connectors.files.readers import build_reader
@@ -16,6 +17,7 @@ from fabric_assets.rows.value_forms import CURRENT
 from tests.connectors.csv_import.imports import drop
 
 Cells = tuple[str | None, ...]
+ENGINE = Engine(Path(tempfile.gettempdir()))
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ def load_as_files(content: bytes, columns: Sequence[str] = "abc", **stream: Any)
         path.write_bytes(content)
         source = SourceFile("a", "1", len(content), 0.0, lambda: path.open("rb"), path)
         config = FileStream.model_validate({"glob": "a", "format": "csv", "header": True, **stream})
-        reader = build_reader(FetchedFile(source, path, ""), Reading(config, FileLimits(), "here", CURRENT, lambda name: False, lambda message: None))
+        reader = build_reader(FetchedFile(source, path, ""), Reading(config, FileLimits(), "here", CURRENT, lambda name: False, lambda message: None, ENGINE))
         rows, rejects = dict[int, Cells](), dict[int, tuple[str, str]]()
         try:
             names = list(reader.inspect())

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fabric_assets.config.sources.files import FileLimits, FileStream
+from fabric_assets.connectors.files.database import Engine
 from fabric_assets.connectors.files.listing import FetchedFile, SourceFile
 from fabric_assets.connectors.files.piece import Reading
 from fabric_assets.connectors.files.readers import build_reader
@@ -21,6 +22,7 @@ from fabric_assets.rows.batches import Reject
 from fabric_assets.rows.value_forms import CURRENT
 
 Row = tuple[str | None, ...]
+ENGINE = Engine(Path(tempfile.gettempdir()))
 
 
 def read(content: bytes, kind: str) -> tuple[dict[int, Row], list[Reject]]:
@@ -30,7 +32,7 @@ def read(content: bytes, kind: str) -> tuple[dict[int, Row], list[Reject]]:
         path.write_bytes(content)
         source = SourceFile("a", "1", len(content), 0.0, lambda: path.open("rb"), path)
         stream = FileStream.model_validate({"glob": "a", "format": kind, "header": True} if kind == "csv" else {"glob": "a", "format": kind})
-        reader = build_reader(FetchedFile(source, path, ""), Reading(stream, FileLimits(), "here", CURRENT, lambda name: False, lambda message: None))
+        reader = build_reader(FetchedFile(source, path, ""), Reading(stream, FileLimits(), "here", CURRENT, lambda name: False, lambda message: None, ENGINE))
         types = dict.fromkeys(reader.inspect(), TEXT)
         rows: dict[int, Row] = {}
         rejects: list[Reject] = []
