@@ -9,6 +9,8 @@ PORT ?= 3000
 EXTRAS ?=
 OPTIONS ?=
 export PYTHON
+# Many containers set it. Then each of pytest's processes would compile hypothesis and all tests anew, for five seconds.
+docs test test-faults test-slow: export PYTHONDONTWRITEBYTECODE =
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
