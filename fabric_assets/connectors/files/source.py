@@ -158,8 +158,9 @@ def _build_batch(name: str, piece: Piece, file: FetchedFile, types: Mapping[str,
     if piece.rows is None:
         return Batch(name, [], file.source.name, rejects=piece.rejects)
     rows = piece.rows
+    known = frozenset(rows.column_names)  # Arrow lists them anew each time that it is asked
     for column, kind in types.items():
-        if column not in rows.column_names:  # another file of the run has it
+        if column not in known:  # another file of the run has it
             rows = rows.append_column(column, pa.nulls(rows.num_rows, kind))
     return Batch(name, _add_origin(rows, file, piece.first, stream, sequence), file.source.name, piece.first)
 
