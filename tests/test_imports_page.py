@@ -50,13 +50,15 @@ def blur(lines: list[str]) -> list[str]:
     return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
 
 
-def test_the_page_does_what_it_says(tmp_path: Path) -> None:
+def test_the_page_does_what_it_says(tmp_path: Path, prepared_data: Path) -> None:
     text = PAGE.read_text()
     tenants = tmp_path / "tenants"
     tenants.mkdir()
     example = re.search(r"^```yaml\n# (tenants/lumen\.yaml)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     assert example
     (tmp_path / example[1]).write_text(example[2])
+    shutil.copytree(prepared_data, tmp_path / ".fabric" / "dbt" / "prepared")
+    (tmp_path / ".fabric").chmod(0o700)
     environ = os.environ | {
         "FABRIC_TENANTS_DIR": str(tenants),
         "FABRIC_DBT_PROJECT_DIR": str(ROOT / "dbt_project"),
