@@ -24,8 +24,9 @@ def digest_rows(table: pa.Table, columns: Sequence[str]) -> Iterator[str]:
         columns: of the table. A value that did not fit its column's type in the warehouse is read from the variant column.
     """
     values = [_list_values(table[name]) for name in columns]
+    known = frozenset(table.column_names)
     for index, name in enumerate(columns):
-        if f"{name}{_VARIANT}" in table.column_names:
+        if f"{name}{_VARIANT}" in known:
             values[index] = [other if value is None else value for value, other in zip(values[index], table[f"{name}{_VARIANT}"].to_pylist(), strict=True)]
     for row in zip(*values, strict=True):
         text = json.dumps([_write(value) for value in row], ensure_ascii=False)
