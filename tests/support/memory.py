@@ -21,6 +21,8 @@ class Memory:
     def __init__(self, *rows: dict[str, Any], table: pa.Table | None = None, value_forms: int = CURRENT) -> None:
         self.state: dict[str, Any] = {}
         self.window, self.warnings = Window(), list[str]()
+        self.needs_keys = False
+        self.source_rows: int | None = None
         self.value_forms, self.older_forms = value_forms, dict[str, str]()
         self.rows = pa.Table.from_pylist(list(rows)) if table is None else table
 
