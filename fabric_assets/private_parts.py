@@ -123,6 +123,16 @@ PARTS: tuple[PrivateParts, ...] = (
         tests="tests/factories/test_run_rules.py",
     ),
     PrivateParts(
+        "dagster",
+        "factories/tenant_runs.py",
+        (
+            "dagster._core.definitions.selector.JobSubsetSelector",
+            "dagster._core.events.EngineEventData",
+            "dagster._core.workspace.context.BaseWorkspaceRequestContext",
+        ),
+        tests="tests/factories/test_tenant_runs.py",
+    ),
+    PrivateParts(
         "dbt-adapters",
         "transform/worker/sandbox.py",
         (

@@ -1,4 +1,4 @@
-"""A run -> its tag `tenant`; and Dagster's queue, which tags each run that is submitted (ADR 0031).
+"""A run -> its tag `tenant`; and Dagster's queue, which tags each run that is submitted (ADR 0031), and splits one over several tenants (ADR 0045).
 
 Dagster tags the runs of jobs, schedules and sensors. Runs on assets that somebody selects in the UI, backfills, and re-executions of both have no tag. The
 limit of runs for each tenant would not count them, and a search by tenant would miss them.
@@ -30,14 +30,26 @@ def get_tenant_tag(tenants: set[str]) -> str:
 
 
 class TenantRunCoordinator(QueuedRunCoordinator):
-    """Dagster's queue of runs; each run is tagged before it is queued."""
+    """Dagster's queue of runs. Each run is tagged before it is queued, and a run over several tenants becomes one for each of them (ADR 0045)."""
 
     def submit_run(self, context: SubmitRunContext) -> dg.DagsterRun:
+        from fabric_assets.factories.tenant_runs import TenantRuns, find_parts  # runs import this module, and submit nothing
+
+        def submit(run: dg.DagsterRun) -> dg.DagsterRun:
+            return super(TenantRunCoordinator, self).submit_run(context._replace(dagster_run=run))
+
         run = context.dagster_run
-        if TENANT_TAG not in run.tags and (tag := get_tenant_tag(find_tenants(run, self._list_steps(run)))):
-            self._instance.add_run_tags(run.run_id, {TENANT_TAG: tag})
-            context = context._replace(dagster_run=run.with_tags({**run.tags, TENANT_TAG: tag}))
-        return super().submit_run(context)
+        parts = find_parts(run, context.workspace)
+        runs = TenantRuns(self._instance, context.workspace, submit)
+        if parts and run.status == dg.DagsterRunStatus.NOT_STARTED:
+            runs.split(run, parts)
+        else:
+            if TENANT_TAG not in run.tags and (tag := get_tenant_tag(find_tenants(run, self._list_steps(run)))):
+                self._instance.add_run_tags(run.run_id, {TENANT_TAG: tag})
+                run = run.with_tags({**run.tags, TENANT_TAG: tag})
+            submit(run)
+        runs.finish()
+        return self._instance.get_run_by_id(run.run_id) or run
 
     def _list_steps(self, run: dg.DagsterRun) -> list[str]:
         if not run.execution_plan_snapshot_id:

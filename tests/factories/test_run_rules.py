@@ -112,7 +112,8 @@ def test_a_run_that_is_submitted_is_tagged_before_it_waits(fleet_job, home, sele
     assert home.get_concurrency_config().run_queue_config.max_concurrent_runs == 4
     keys = None if selection is None else {dg.AssetKey(key.split("/")) for key in selection}
     origin = build_origin(fleet_job.name, "fabric")
-    run = home.create_run_for_job(fleet_job, asset_selection=keys, status=dg.DagsterRunStatus.NOT_STARTED, remote_job_origin=origin)
+    whole = {"dagster/backfill": "b"} if tag == "several tenants" else {}  # another run would become one for each tenant
+    run = home.create_run_for_job(fleet_job, asset_selection=keys, status=dg.DagsterRunStatus.NOT_STARTED, tags=whole, remote_job_origin=origin)
     if checks:
         run = copy(run, asset_selection=frozenset(), asset_check_selection=frozenset(checks))
     queued = home.run_coordinator.submit_run(SubmitRunContext(run, workspace=None))
