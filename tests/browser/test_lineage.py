@@ -3,26 +3,19 @@
 FABRIC_TEST_SCREENSHOTS=docs/images keeps the pictures that README.md shows.
 """
 
-import contextlib
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from fabric_assets.demo.data import prepare_demo
-from tests.conftest import ROOT
+from tests.browser.server import keep, serve_ui
 from tests.support.lengths import IS_FULL
-from tests.support.services import get_free_port
 
 TENANT = "demo_database"
 MART = dg.AssetKey([TENANT, "marts", "daily_revenue"])
@@ -38,57 +31,9 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory, prepared_data: Path) -> P
 
 @pytest.fixture(scope="module")
 def ui(data_dir: Path) -> Iterator[str]:
-    """The address of Dagster's UI, served by the very script that `make dev` calls."""
-    port = get_free_port()
-    environ = {key: value for key, value in os.environ.items() if not key.startswith(("FABRIC_", "DAGSTER_"))}
-    environ |= {"FABRIC_DATA_DIR": str(data_dir), "PORT": str(port), "PYTHONWARNINGS": "default"}
-    log = data_dir.parent / "dev.log"
-    with log.open("w") as output:
-        process = subprocess.Popen([sys.executable, "scripts/dev.py"], cwd=ROOT, env=environ, stdout=output, stderr=output, process_group=0)
-        try:
-            wait_for(f"http://127.0.0.1:{port}/server_info", process, log)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            os.killpg(process.pid, signal.SIGINT)
-            process.wait(90)
-    assert not (left := find_processes(str(data_dir))), f"`make dev` has ended and left behind: {left}"
-
-
-def find_processes(data_dir: str) -> list[str]:
-    """The command lines of processes whose environment names the data folder."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
-            if f"FABRIC_DATA_DIR={data_dir}".encode() in (folder / "environ").read_bytes().split(b"\0"):
-                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-    return found
-
-
-def wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=2):
-            return
-        assert process.poll() is None, log.read_text()
-        time.sleep(0.5)
-    pytest.fail(f"the UI did not come up in 120 s:\n{log.read_text()}")
-
-
-@pytest.fixture
-def page(chromium: str) -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-background-networking"])
-        tab = browser.new_page(viewport={"width": 1800, "height": 1000})
-        tab.set_default_timeout(60_000)
-        expect.set_options(timeout=60_000)
-        yield tab
-        browser.close()
-
-
-def keep(page: Page, name: str) -> None:
-    if folder := os.environ.get("FABRIC_TEST_SCREENSHOTS"):
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=f"{folder}/{name}.png")
+    """The address of Dagster's UI."""
+    with serve_ui(data_dir) as address:
+        yield address
 
 
 @pytest.mark.timeout(600)
