@@ -132,7 +132,7 @@ class TenantConfig(CheckedModel):
 
     version: Literal[1] = Field(description="Version of this format.")
     tenant: TenantName = Field(description="The tenant's name: the file's stem.")
-    display_name: Text | None = Field(default=None, description="The customer's name as people write it.")
+    display_name: Text | None = Field(default=None, description="The customer's name as people write it; shown in the UI beside the tenant's.")
     owners: tuple[Owner, ...] = Field(default=(), max_length=50, description="Owners of every asset of the tenant: e-mail addresses, or team:<name>.")
     extends: tuple[Name, ...] = Field(default=(), max_length=50, description="Templates in tenants/_templates, left to right; this file wins.")
     timezone: Timezone = Field(default="UTC", description="Default time zone of the schedules.")

@@ -24,6 +24,7 @@ from fabric_assets.private_parts import is_verified
 from fabric_assets.rows.imported_file import ImportedFile, Status
 from fabric_assets.rows.reports import LoadRecord, LoadRequest, StreamFailure, StreamReport
 from fabric_assets.settings import Settings
+from fabric_assets.transform.graph import SourceNode
 from fabric_assets.visible import show_name
 
 _FILES_SHOWN = 100
@@ -32,19 +33,21 @@ Outcome = TypeVar("Outcome")
 _RESUME_TAG = "dagster/is_resume_retry"
 
 
-def build_ingestion(loaded: LoadedTenant, source: str, *, settings: Settings, sensitive: Mapping[str, frozenset[str]] | None = None) -> dg.AssetsDefinition:
+def build_ingestion(loaded: LoadedTenant, source: str, *, settings: Settings, nodes: Mapping[str, SourceNode] | None = None) -> dg.AssetsDefinition:
     """Build the assets of one source; a run may select any of its streams and checks.
 
     Args:
-        sensitive: the columns of each stream that the dbt project tags `sensitive`; checks show no values of them.
+        nodes: what the dbt project says of each stream. Checks show no values of the columns that it tags `sensitive`.
     """
+    nodes = nodes or {}
+    sensitive = {stream: frozenset(node.sensitive) for stream, node in nodes.items()}
     tenant = loaded.config
     config = tenant.sources[source]
     checks = build_source_checks(tenant, source)
 
     @dg.multi_asset(
         name=naming.load_op(tenant.tenant, source),
-        specs=[build_raw_spec(loaded, source, stream) for stream in config.streams],
+        specs=[build_raw_spec(loaded, source, stream, node=nodes.get(stream)) for stream in config.streams],
         check_specs=[check.spec for check in checks.values()],
         can_subset=True,
         pool=get_pool(loaded),
@@ -69,9 +72,9 @@ def build_ingestion(loaded: LoadedTenant, source: str, *, settings: Settings, se
                 run_id=context.run.run_id,
                 earlier_runs=get_earlier_runs(context),
             )
-            failures = yield from load(request, context, loaded)
+            failures = yield from load(request, context, loaded, nodes)
         wanted = [check for key, check in checks.items() if key in context.selected_asset_check_keys and check.stream not in failures]
-        yield from run_source_checks(tenant, source, wanted, settings=settings, sensitive=sensitive or {})
+        yield from run_source_checks(tenant, source, wanted, settings=settings, sensitive=sensitive)
         if failures:
             from fabric_assets.loading.load import join_failures
 
@@ -81,7 +84,9 @@ def build_ingestion(loaded: LoadedTenant, source: str, *, settings: Settings, se
     return load_source
 
 
-def load(request: LoadRequest, context: dg.AssetExecutionContext, loaded: LoadedTenant) -> Generator[dg.MaterializeResult, None, dict[str, StreamFailure]]:
+def load(
+    request: LoadRequest, context: dg.AssetExecutionContext, loaded: LoadedTenant, nodes: Mapping[str, SourceNode]
+) -> Generator[dg.MaterializeResult, None, dict[str, StreamFailure]]:
     """Load streams, and yield a materialisation for each as soon as it is committed. Errors get their line in the YAML.
 
     Returns:
@@ -102,7 +107,7 @@ def load(request: LoadRequest, context: dg.AssetExecutionContext, loaded: Loaded
             failures[outcome.stream] = outcome
         elif (key := raw_key(request.tenant.tenant, request.source, outcome.stream)) not in materialised:
             # Metadata on the result would be stored twice: Dagster also stores it with the step's output.
-            context.add_asset_metadata(describe_load(request.tenant, request.source, outcome), asset_key=key)
+            context.add_asset_metadata(describe_load(request.tenant, request.source, outcome, nodes.get(outcome.stream)), asset_key=key)
             yield dg.MaterializeResult(asset_key=key)
     return failures
 
@@ -159,10 +164,16 @@ def get_pool(loaded: LoadedTenant) -> str | None:
     return naming.pool(loaded.config.tenant) if get_kind(loaded.config).has_one_writer else None
 
 
-def describe_load(tenant: TenantConfig, source: str, report: StreamReport) -> dict[str, Any]:
-    """Turn a stream's report into the asset's metadata, under dagster-dlt's keys where it has one."""
+def describe_load(tenant: TenantConfig, source: str, report: StreamReport, node: SourceNode | None = None) -> dict[str, Any]:
+    """Turn a stream's report into the asset's metadata, under dagster-dlt's keys where it has one. The dbt project describes the columns."""
     record = report.record
-    columns = [dg.TableColumn(name=column.name, type=column.type, constraints=dg.TableColumnConstraints(nullable=column.nullable)) for column in report.columns]
+    told = {name.lower(): description for name, (_, description) in node.columns.items()} if node else {}
+    columns = [
+        dg.TableColumn(
+            column.name, column.type, description=told.get(column.name.lower()) or None, constraints=dg.TableColumnConstraints(nullable=column.nullable)
+        )
+        for column in report.columns
+    ]
     return {
         "dagster/row_count": report.rows_total,
         "dagster/column_schema": dg.TableSchema(columns=columns),

@@ -8,7 +8,7 @@ import dagster as dg
 from fabric_assets import naming
 from fabric_assets.config.selection import Key, select_keys
 from fabric_assets.config.tenant import TenantConfig
-from fabric_assets.factories.translators import TENANT_TAG
+from fabric_assets.factories.translators import TENANT_TAG, name_tenant
 
 
 def build_schedules(tenant: TenantConfig, parents: Mapping[Key, Iterable[Key]]) -> list[dg.ScheduleDefinition]:
@@ -28,11 +28,16 @@ def build_schedules(tenant: TenantConfig, parents: Mapping[Key, Iterable[Key]]) 
             naming.schedule(tenant.tenant, name),
             selection=dg.AssetSelection.assets(*keys),
             tags={TENANT_TAG: tenant.tenant},
-            description=f"{name} of {tenant.tenant}",
+            description=f"{name} of {name_tenant(tenant)}",
         )
         schedules.append(
             dg.ScheduleDefinition(
-                name=job.name, job=job, cron_schedule=config.cron, execution_timezone=config.timezone or tenant.timezone, default_status=status
+                name=job.name,
+                job=job,
+                cron_schedule=config.cron,
+                execution_timezone=config.timezone or tenant.timezone,
+                default_status=status,
+                description=job.description,
             )
         )
     return schedules

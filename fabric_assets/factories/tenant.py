@@ -44,8 +44,8 @@ def build_tenant_definitions(loaded: LoadedTenant, graph: ProjectGraph | None, *
 
 def _build(loaded: LoadedTenant, graph: ProjectGraph | None, *, settings: Settings) -> TenantDefinitions:
     tenant = loaded.config
-    sensitive = graph.sensitive_columns if graph is not None else {}
-    assets = [build_ingestion(loaded, source, settings=settings, sensitive=sensitive.get(source)) for source in tenant.sources]
+    nodes = graph.streams if graph is not None else {}
+    assets = [build_ingestion(loaded, source, settings=settings, nodes=nodes.get(source)) for source in tenant.sources]
     if tenant.transform is not None and graph is not None:
         models = select_models(graph, tenant=tenant.tenant, transform=tenant.transform)
         if models:

@@ -23,9 +23,11 @@ from fabric_assets.drivers.kinds import get_kind
 from fabric_assets.factories.run_tags import TENANT_TAG as TENANT_TAG  # noqa: PLC0414 - for those that need the other tags as well
 from fabric_assets.loading.dropped_files.expectations import ImportCheck, build_import_checks
 from fabric_assets.settings import Settings
-from fabric_assets.transform.graph import ModelNode, TestNode
+from fabric_assets.transform.graph import ModelNode, SourceNode, TestNode
 
 SOURCE_TAG = "source"
+# `raw`, or the dbt schema without the tenant's prefix: keys of both may end in the same word.
+LAYER_TAG = "layer"
 FULL_REFRESH_TAG = "fabric/full_refresh"
 # Its value is the number of failed checks of severity error, on a run whose work was done.
 FAILED_CHECKS_TAG = "fabric/failed_checks"
@@ -42,19 +44,25 @@ def model_key(tenant: str, model: ModelNode) -> dg.AssetKey:
     return dg.AssetKey(naming.model_asset_key(tenant, model.schema, model.name))
 
 
-def build_raw_spec(loaded: LoadedTenant, source: str, stream: str) -> dg.AssetSpec:
-    """Build the asset of one stream, with the line of its declaration, its freshness policy and the name of its table."""
+def build_raw_spec(loaded: LoadedTenant, source: str, stream: str, *, node: SourceNode | None = None) -> dg.AssetSpec:
+    """Build the asset of one stream, with the line of its declaration, its freshness policy and the name of its table.
+
+    Args:
+        node: the dbt project's description of the table.
+    """
     tenant = loaded.config
     config = tenant.sources[source]
     origin = loaded.get_origin("sources", source, "streams", stream)
-    metadata: dict[str, Any] = {"dagster/code_references": _get_reference(origin.file, origin.line)}
+    metadata: dict[str, Any] = {"dagster/code_references": _get_reference(origin.file, origin.line), **_get_display_name(tenant)}
+    if node is not None and node.columns:
+        metadata["dagster/column_schema"] = _get_schema(tuple(node.columns.items()))
     if get_kind(tenant).has_file:  # elsewhere the database's name is part of a secret, and each load reports it
         metadata["dagster/table_name"] = f"{tenant.tenant}.{naming.raw_dataset(tenant.tenant, source)}.{stream}"
     return dg.AssetSpec(
         raw_key(tenant.tenant, source, stream),
-        description=config.streams[stream].description or config.description,
+        description=config.streams[stream].description or (node.description if node else "") or config.description,
         group_name=tenant.tenant,
-        tags={TENANT_TAG: tenant.tenant, SOURCE_TAG: source},
+        tags={TENANT_TAG: tenant.tenant, SOURCE_TAG: source, LAYER_TAG: "raw"},
         kinds={config.type, *(["dlt"] if config.is_extracted_by_dlt else []), tenant.destination.type},
         owners=tenant.owners,
         metadata=metadata,
@@ -66,7 +74,7 @@ def build_raw_spec(loaded: LoadedTenant, source: str, stream: str) -> dg.AssetSp
 def build_model_spec(tenant: TenantConfig, model: ModelNode, *, selected: Iterable[ModelNode], settings: Settings) -> dg.AssetSpec:
     """Build the asset of one dbt model; its sources are the tenant's raw assets, so the lineage is one graph."""
     upstream = {node.unique_id: node for node in selected}
-    metadata: dict[str, Any] = {"dagster/code_references": _get_reference(settings.dbt_project_dir / model.file, 1)}
+    metadata: dict[str, Any] = {"dagster/code_references": _get_reference(settings.dbt_project_dir / model.file, 1), **_get_display_name(tenant)}
     if get_kind(tenant).has_file:
         metadata["dagster/table_name"] = f"{tenant.tenant}.{naming.dbt_schema(tenant.tenant, model.schema)}.{model.name}"
     return dg.AssetSpec(
@@ -77,7 +85,7 @@ def build_model_spec(tenant: TenantConfig, model: ModelNode, *, selected: Iterab
         ],
         description=model.description or None,
         group_name=tenant.tenant,
-        tags={TENANT_TAG: tenant.tenant},
+        tags={TENANT_TAG: tenant.tenant, LAYER_TAG: model.schema},
         kinds={"dbt", tenant.destination.type},
         owners=tenant.owners,
         metadata=metadata,
@@ -85,15 +93,21 @@ def build_model_spec(tenant: TenantConfig, model: ModelNode, *, selected: Iterab
 
 
 def build_isolation_spec(tenant: TenantConfig) -> dg.AssetSpec:
-    """Build the asset that the isolation check belongs to. It is not a table, so no run materialises it."""
+    """Build the asset that the isolation check belongs to. It is not a table, so no run that loads materialises it: each test reports it."""
     return dg.AssetSpec(
         naming.isolation_asset_key(tenant.tenant),
-        description="Isolation test for this tenant.",
+        description=f"What {name_tenant(tenant)} can access. The check `{naming.ISOLATION_CHECK}` tests each day that it is only the tenant's own.",
         group_name=tenant.tenant,
         tags={TENANT_TAG: tenant.tenant},
         kinds={tenant.destination.type},
         owners=tenant.owners,
+        metadata=_get_display_name(tenant),
     )
+
+
+def name_tenant(tenant: TenantConfig) -> str:
+    """Return the customer's name as people write it, or else the tenant's."""
+    return tenant.display_name or tenant.tenant
 
 
 @dataclass(frozen=True)
@@ -139,6 +153,16 @@ def get_severity(severity: str) -> dg.AssetCheckSeverity:
 @lru_cache(maxsize=100_000)
 def _get_reference(file: Path, line: int) -> dg.CodeReferencesMetadataValue:
     return dg.CodeReferencesMetadataValue(code_references=[dg.LocalFileCodeReference(file_path=str(file), line_number=line)])
+
+
+def _get_display_name(tenant: TenantConfig) -> dict[str, str]:
+    return {"display_name": tenant.display_name} if tenant.display_name else {}
+
+
+@lru_cache(maxsize=10_000)
+def _get_schema(columns: tuple[tuple[str, tuple[str | None, str]], ...]) -> dg.TableSchema:
+    """Build the columns that the dbt project declares, as dagster-dbt does: an undeclared type is `?`."""
+    return dg.TableSchema(columns=[dg.TableColumn(name, kind or "?", description=told or None) for name, (kind, told) in columns])
 
 
 def _get_freshness_policy(checks: tuple[AnyCheck, ...]) -> dg.FreshnessPolicy | None:

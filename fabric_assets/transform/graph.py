@@ -159,12 +159,11 @@ class ProjectGraph:
         return found
 
     @cached_property
-    def sensitive_columns(self) -> dict[str, dict[str, frozenset[str]]]:
-        """The columns whose values no check shows, by source and stream."""
-        found: dict[str, dict[str, frozenset[str]]] = {}
+    def streams(self) -> dict[str, dict[str, SourceNode]]:
+        """The tables of dbt's sources, by source and stream."""
+        found: dict[str, dict[str, SourceNode]] = {}
         for node in self.sources.values():
-            if node.sensitive:
-                found.setdefault(node.source, {})[node.stream] = frozenset(node.sensitive)
+            found.setdefault(node.source, {})[node.stream] = node
         return found
 
     @cached_property

@@ -103,6 +103,14 @@ def test_a_load_reports_of_its_table_what_dagster_dlt_reports(ours: list[dg.Asse
     assert next(iter(ours[0].specs)).kinds - {"sql_database"} == next(iter(theirs.specs)).kinds - {"dlt"}
 
 
+def test_a_load_describes_its_columns_as_dbts_sources_do(ours: list[dg.AssetsDefinition], shop_url: str, settings: Settings) -> None:
+    found = _materialize(ours[0], {}, selection=[dg.AssetKey(["acme", "raw", "shop", "orders"])])
+    described = {column.name: column.description for column in found["dagster/column_schema"].schema.columns}
+    declared = {name: told for name, (_, told) in load_graph(settings).streams["shop"]["orders"].columns.items()}
+    assert described == declared | dict.fromkeys(described.keys() - declared.keys())
+    assert described["order_total"] == "Subtotal and tax, in cents."
+
+
 def _materialize(assets: dg.AssetsDefinition, resources: dict[str, Any], selection: Any = None) -> dict[str, dg.MetadataValue]:
     result = dg.materialize([assets], resources=resources, selection=selection)
     (event,) = result.get_asset_materialization_events()

@@ -55,6 +55,39 @@ def test_a_stream_carries_its_tenants_names(definitions, prepared):
     assert spec.freshness_policy == dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=26))
 
 
+def test_the_layer_and_the_kinds_tell_raw_assets_from_models(definitions):
+    specs = get_specs(definitions)
+    raw, staging, mart = (specs[f"acme/{name}"] for name in ("raw/shop/orders", "staging/stg_orders", "marts/orders"))
+    assert [spec.tags["layer"] for spec in (raw, staging, mart)] == ["raw", "staging", "marts"]
+    assert [("dbt" in spec.kinds, "sql_database" in spec.kinds) for spec in (raw, staging, mart)] == [(False, True), (True, False), (True, False)]
+    graph = definitions.resolve_asset_graph()
+    of_layer = {layer: dg.AssetSelection.tag("layer", layer).resolve(graph) for layer in ("raw", "marts")}
+    assert of_layer["raw"] == {spec.key for name, spec in specs.items() if name.startswith("acme/raw/")}
+    assert of_layer["marts"] == {spec.key for name, spec in specs.items() if name.startswith("acme/marts/")}
+
+
+def test_a_raw_asset_has_the_descriptions_of_the_dbt_projects_source(prepared, write_tenant):
+    tenant = get_tenant()
+    tenant["sources"]["shop"]["streams"]["stores"].pop("description", None)
+    write_tenant("acme", tenant)
+    specs = get_specs(build_definitions(prepared))
+    assert specs["acme/raw/shop/stores"].description == "One row per store."
+    assert specs["acme/raw/shop/orders"].description == "Orders of the shop."  # the YAML's own
+    columns = {column.name: (column.type, column.description) for column in specs["acme/raw/shop/orders"].metadata["dagster/column_schema"].columns}
+    assert columns["tax_paid"] == ("?", "Tax, in cents.")
+
+
+def test_the_customers_name_is_shown_where_dagster_has_a_place_for_it(prepared, write_tenant):
+    write_tenant("acme", get_tenant(display_name="Acme Outdoor"))
+    write_tenant("globex", get_tenant())
+    definitions = build_definitions(prepared)
+    specs = get_specs(definitions)
+    assert {spec.metadata.get("display_name") for name, spec in specs.items() if name.startswith("acme/")} == {"Acme Outdoor"}
+    assert {spec.metadata.get("display_name") for name, spec in specs.items() if name.startswith("globex/")} == {None}
+    assert specs["acme/isolation"].description.startswith("What Acme Outdoor can access.")
+    assert [definitions.resolve_schedule_def(f"{name}__nightly").description for name in ("acme", "globex")] == ["nightly of Acme Outdoor", "nightly of globex"]
+
+
 def test_the_kind_dlt_says_whose_rows_dlt_requests(prepared, write_tenant):
     api = {"type": "rest_api", "base_url": "https://shop.example", "streams": {"orders": {"path": "orders"}}}
     write_tenant("acme", {"version": 1, "tenant": "acme", "sources": {"web": api}})

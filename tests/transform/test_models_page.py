@@ -33,4 +33,4 @@ def test_the_example_builds_and_hides_the_values_of_its_sensitive_column(own_pro
     shown = re.search(r"<!-- findings -->\n```text\n(.*?)```", PAGE, re.DOTALL)
     assert shown
     assert found == dict(line.split(": ", 1) for line in shown[1].splitlines())
-    assert load_graph(own_project).sensitive_columns == {"helpdesk": {"people": frozenset({"email"})}}
+    assert load_graph(own_project).streams["helpdesk"]["people"].sensitive == ("email",)

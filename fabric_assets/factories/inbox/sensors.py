@@ -17,7 +17,7 @@ from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.factories.failures import raised_to_dagster
 from fabric_assets.factories.inbox.cursor import InboxCursor, Launch, digest, parse_cursor
 from fabric_assets.factories.schedules import get_default_status
-from fabric_assets.factories.translators import FAILED_CHECKS_TAG, SOURCE_TAG, TENANT_TAG, raw_key
+from fabric_assets.factories.translators import FAILED_CHECKS_TAG, SOURCE_TAG, TENANT_TAG, name_tenant, raw_key
 from fabric_assets.loading.dropped_files.expectations import EXPECTED_FILES, NO_QUARANTINED_FILE, find_last_due
 from fabric_assets.offboarded import find_offboarding
 from fabric_assets.settings import Settings
@@ -44,7 +44,7 @@ def _build_sensor(tenant: TenantConfig, name: str, source: CsvImportSource, pare
 
     @dg.sensor(
         name=inbox.sensor,
-        description=f"Looks for new files in the inbox of {tenant.tenant}'s source {name}",
+        description=f"Looks for new files in the inbox of the source {name} of {name_tenant(tenant)}",
         asset_selection=dg.AssetSelection.assets(*inbox.select(source.streams)),
         minimum_interval_seconds=_SECONDS,
         default_status=dg.DefaultSensorStatus[get_default_status().name],
