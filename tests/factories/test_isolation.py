@@ -79,3 +79,42 @@ def test_a_tenants_own_schedules_and_runs_leave_out_the_isolation_check(definiti
     job = definitions.resolve_job_def("acme__nightly")
     assert job.asset_layer.selected_asset_keys == {dg.AssetKey(["acme", "raw", "shop", "orders"])}
     assert not job.asset_layer.asset_graph.asset_check_keys
+
+
+def report_new(definitions: dg.Definitions, instance: dg.DagsterInstance, cursor: str | None) -> tuple[list[list[str]], str | None]:
+    """What a tick of the sensor reports, and its cursor. The events are stored, as the daemon stores them."""
+    sensor = definitions.resolve_sensor_def("fabric__new_tenants")
+    assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
+    tick = sensor.evaluate_tick(dg.build_sensor_context(instance=instance, cursor=cursor))
+    for event in tick.asset_events:
+        assert isinstance(event, dg.AssetMaterialization)
+        instance.report_runless_asset_event(event)
+    return [list(event.asset_key.path) for event in tick.asset_events], tick.cursor
+
+
+def test_the_asset_of_a_new_tenant_is_reported_once_and_does_not_wait_for_its_first_test(
+    definitions: dg.Definitions, settings: Settings, write_tenant: Callable[..., Path]
+) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        reported, cursor = report_new(definitions, instance, None)
+        assert reported == [["acme", "isolation"], ["globex", "isolation"]]
+        assert cursor is not None
+        assert "acme" not in cursor
+        assert report_new(definitions, instance, cursor)[0] == []
+        write_tenant("initech", {"sources": {"shop": SHOP}})
+        assert report_new(build_definitions(settings), instance, cursor)[0] == [["initech", "isolation"]]
+
+
+def test_each_test_of_a_tenant_is_an_event_of_its_isolation_asset(definitions: dg.Definitions) -> None:
+    job = definitions.resolve_job_def("fabric__isolation").get_subset(asset_check_selection={get_check("acme")})
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = job.execute_in_process(instance=instance, tags={"tenant": "acme"})
+        (event,) = result.get_asset_materialization_events()
+        (check,) = result.get_asset_check_evaluations()
+        assert event.materialization.asset_key == dg.AssetKey(["acme", "isolation"])
+        assert event.materialization.description == check.metadata["message"].value
+        # The UI shows the check's result beside the latest event.
+        latest = instance.get_latest_materialization_event(dg.AssetKey(["acme", "isolation"]))
+        assert latest is not None
+        assert check.target_materialization_data is not None
+        assert check.target_materialization_data.run_id == latest.run_id

@@ -52,7 +52,7 @@ def test_the_certificate_says_what_was_deleted_and_holds_no_secret_and_no_row(wo
     assert certificate["deleted"]["secrets"] == ["shop_url", "token"]
     assert certificate["deleted"]["files"]["inbox"]["parts"] == {"archive": 1, "quarantine": 2}
     history = certificate["deleted"]["history"]
-    assert (history["runs"], history["asset keys"], history["pools"], history["schedules and sensors"], history["ticks"]) == (4, 4, 1, 4, 2)
+    assert (history["runs"], history["asset keys"], history["pools"], history["schedules and sensors"], history["ticks"]) == (4, 5, 1, 4, 2)
     assert {"at", "platform", "host", "user"} == certificate["begun"].keys()
     assert certificate["outside_of_this_proof"]
 

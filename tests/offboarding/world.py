@@ -21,6 +21,7 @@ import yaml
 from cryptography.fernet import Fernet
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.events import EngineEventData
 from dagster._core.execution.api import create_execution_plan, execute_run
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
@@ -170,7 +171,11 @@ def _run(settings: Settings, instance: dg.DagsterInstance) -> None:
         warnings.simplefilter("ignore")
         shared = definitions.get_implicit_global_asset_job_def()
     keys = [dg.AssetKey([tenant, "raw", "shop", "orders"]) for tenant in ("acme", "acm")]
-    assert shared.execute_in_process(instance=instance, asset_selection=keys, raise_on_error=False).success
+    result = shared.execute_in_process(instance=instance, asset_selection=keys, raise_on_error=False)
+    assert result.success
+    # As the queue links the runs of a run that it has split.
+    links = EngineEventData(metadata={tenant: dg.MetadataValue.dagster_run(result.run_id) for tenant in ("acme", "acm")})
+    instance.report_engine_event("2 runs do the work, one for each tenant", result.dagster_run, links)
     for tenant in ("acme", "acm"):
         definitions.resolve_job_def(f"{tenant}__nightly").execute_in_process(instance=instance, raise_on_error=False, tags={"tenant": tenant})
         dg.materialize([_build_broken(tenant)], instance=instance, raise_on_error=False, tags={"tenant": tenant})
