@@ -69,6 +69,21 @@ TEST_SCHEMA = "dbt_test__audit"
 SEED_SCHEMA, SNAPSHOT_SCHEMA = "seeds", "snapshots"
 
 
+def get_published_schema_error(schema: str) -> str | None:
+    """Describe why a schema is never published; None if it may be.
+
+    Args:
+        schema: without the tenant's prefix.
+    """
+    # Upper case counts too: DuckDB's names do not tell it apart.
+    name = schema.lower()
+    if name == "raw" or name.startswith("raw_"):
+        return "is never published: raw schemas hold rows as they were loaded; publish a model of them"
+    if name in ("fabric", TEST_SCHEMA):
+        return "is never published: it holds the platform's own tables, or rows that were rejected or failed a test"
+    return None
+
+
 def is_named_like(tenant: str, name: str, dbt_schemas: Iterable[str]) -> bool:
     """Whether a schema has a name as the tenant's schemas have. It may still belong to somebody else, since anybody can choose such a name.
 
@@ -148,6 +163,15 @@ def is_platform_path(data_dir: Path, path: Path) -> bool:
 
 def warehouse_file(data_dir: Path, tenant: str) -> Path:
     return data_dir / "warehouse" / f"{tenant}.duckdb"
+
+
+def published_dir(publish_dir: Path, tenant: str) -> Path:
+    """Return the folder of what a tenant's readers get."""
+    return publish_dir / tenant
+
+
+def published_file(publish_dir: Path, tenant: str) -> Path:
+    return published_dir(publish_dir, tenant) / f"{tenant}.duckdb"
 
 
 def inbox_dir(data_dir: PurePath, tenant: str) -> PurePath:

@@ -22,6 +22,7 @@ class Settings:
         tenants: globs over tenant names; `("*",)` serves all.
         location: the name, in workspace.yaml, of the code location that serves these tenants.
         secret_keys: Fernet keys, newest first; never printed.
+        publish_dir: the folder of what readers of DuckDB tenants get; None for a process that publishes nothing.
     """
 
     tenants_dir: Path
@@ -32,6 +33,7 @@ class Settings:
     strict: bool = False
     location: str = "fabric"
     secret_keys: tuple[str, ...] = field(default=(), repr=False)
+    publish_dir: Path | None = None
 
     def serves(self, tenant: str) -> bool:
         return any(fnmatchcase(tenant, pattern) for pattern in self.tenants)
@@ -50,8 +52,11 @@ def load_settings(environ: Mapping[str, str] | None = None, *, root: Path | None
     if strict not in {"0", "1"}:
         raise ConfigurationError("FABRIC_STRICT must be 0 or 1", remedy="set FABRIC_STRICT=1 to fail on a broken tenant, or unset it")
     data_dir = base / (env.get("FABRIC_DATA_DIR") or ".fabric")
-    if "?" in str(data_dir):
-        raise ConfigurationError(f"FABRIC_DATA_DIR={data_dir} has a '?' in its path, after which DuckDB expects options", remedy="name a folder without '?'")
+    publish_dir = base / (env.get("FABRIC_PUBLISH_DIR") or "published")
+    for name, folder in (("FABRIC_DATA_DIR", data_dir), ("FABRIC_PUBLISH_DIR", publish_dir)):
+        if "?" in str(folder):
+            raise ConfigurationError(f"{name}={folder} has a '?' in its path, after which DuckDB expects options", remedy="name a folder without '?'")
+    _check_apart(data_dir.resolve(), publish_dir.resolve())
     return Settings(
         tenants_dir=base / (env.get("FABRIC_TENANTS_DIR") or "tenants"),
         dbt_project_dir=base / (env.get("FABRIC_DBT_PROJECT_DIR") or "dbt_project"),
@@ -61,7 +66,16 @@ def load_settings(environ: Mapping[str, str] | None = None, *, root: Path | None
         strict=strict == "1",
         location=env.get("FABRIC_LOCATION", "").strip() or "fabric",
         secret_keys=_split(env.get("FABRIC_SECRET_KEYS")),
+        publish_dir=publish_dir,
     )
+
+
+def _check_apart(data_dir: Path, publish_dir: Path) -> None:
+    if publish_dir.is_relative_to(data_dir) or data_dir.is_relative_to(publish_dir):
+        raise ConfigurationError(
+            f"FABRIC_PUBLISH_DIR={publish_dir} and FABRIC_DATA_DIR={data_dir} lie in one another: readers must not reach the platform's own files",
+            remedy="set FABRIC_PUBLISH_DIR to a folder outside of FABRIC_DATA_DIR",
+        )
 
 
 def forget_provisioning() -> None:

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, JsonValue, Tag, WithJsonSchema, model_validator
 
 from fabric_assets import naming
-from fabric_assets.config.base import OWNER, SELECTION, CheckedModel, Duration, FabricModel, Flag, Name, Path, SecretRef, Size, Text, Whole, refuse
+from fabric_assets.config.base import OWNER, SELECTION, CheckedModel, Duration, FabricModel, Flag, Identifier, Name, Path, SecretRef, Size, Text, Whole, refuse
 from fabric_assets.config.checks import AnyCheck, SourceRowCountCheck
 from fabric_assets.config.cron import get_cron_error
 from fabric_assets.config.references import TenantNames, find_dangling
@@ -45,6 +45,12 @@ def _check_target(value: object) -> object:
     return value
 
 
+def _check_published_schema(value: str) -> str:
+    if error := naming.get_published_schema_error(value):
+        raise ValueError(error)
+    return value
+
+
 TenantName = Annotated[
     str,
     AfterValidator(_check_tenant_name),
@@ -54,6 +60,7 @@ Timezone = Annotated[Text, AfterValidator(_check_timezone)]
 Owner = Annotated[str, Field(pattern=OWNER, max_length=200)]
 Selection = Annotated[str, Field(pattern=SELECTION, max_length=200)]
 Cron = Annotated[Text, AfterValidator(_check_cron), Field(json_schema_extra={"pattern": r"^\s*\S+(\s+\S+){4}\s*$", "examples": ["0 3 * * *"]})]
+PublishedSchema = Annotated[Identifier, AfterValidator(_check_published_schema)]
 Target = Annotated[
     Annotated[Literal["all"], Tag("word")] | Annotated[tuple[Selection, ...], Field(min_length=1, max_length=200), Tag("list")],
     Discriminator(lambda value: "word" if value == "all" else "list"),
@@ -62,10 +69,20 @@ Target = Annotated[
 ]
 
 
+class PublishConfig(FabricModel):
+    """What readers get of a tenant on DuckDB: FABRIC_PUBLISH_DIR/<tenant>/<tenant>.duckdb, written anew after each run that built models."""
+
+    schemas: tuple[PublishedSchema, ...] = Field(
+        default=("marts",), max_length=50, description="Schemas of the dbt project whose tables and views are published, as tables; [] for none."
+    )
+    max: Size = Field(default=5 * 1000**3, description="Largest published file; a larger one is not published: 500MB, 5GB.")
+
+
 class DuckDbDestination(FabricModel):
     """One file per tenant: FABRIC_DATA_DIR/warehouse/<tenant>.duckdb."""
 
     type: Literal["duckdb"] = Field(default="duckdb", description="One DuckDB file per tenant; DuckDB 1.3 and newer open it.")
+    publish: PublishConfig = Field(default=PublishConfig(), description="What is written into a second file, for readers.")
     # The file belongs to the tenant alone, without any role.
     managed: ClassVar[bool] = False
 
@@ -97,6 +114,8 @@ class PostgresDestination(FabricModel):
         default="schema", description="Of a managed one: schemas of its own in the URL's database, or a database of its own, fabric_<tenant>."
     )
     limits: PostgresLimits = Field(default=PostgresLimits(), description="Of a managed one: what its role may use of the server.")
+    # Readers connect to the server itself.
+    publish: ClassVar[None] = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "PostgresDestination":

@@ -58,6 +58,8 @@ class LocalPaths:
             if head == "inbox" and rest and rest[0] != tenant and get_shared_file(self._context.settings.tenants_dir, rest[0]):
                 return f"lies in the inbox of tenant {rest[0]}", f"name a folder of tenant {tenant}'s own, e.g. inbox/{tenant}/{self._context.name}"
             return self._find_owner(folder, below)
+        if (published := self._context.settings.publish_dir) is not None and folder.is_relative_to(published.resolve()):
+            return "holds what is published for tenants' readers", "name a folder outside of FABRIC_PUBLISH_DIR, or load the rows from where they come"
         if machine := next((root for root in _MACHINE if folder.is_relative_to(root)), None):
             return f"lies in {machine}, where this machine keeps processes, devices and secrets", "copy the files to a folder of their own, and name that"
         allowed = self._context.settings.source_dirs

@@ -2,7 +2,7 @@
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any
 
@@ -12,12 +12,18 @@ from fabric_assets.drivers.kinds import get_kind
 from fabric_assets.errors import FabricError
 from fabric_assets.settings import Settings
 
+Report = Callable[[str], None]
+
 
 class Destination(ABC):
-    """One tenant's destination. Its login is resolved at the first use and then kept, so that one object serves a whole load."""
+    """One tenant's destination. Its login is resolved at the first use and then kept, so that one object serves a whole load.
 
-    def __init__(self, tenant: TenantConfig, settings: Settings) -> None:
-        self.tenant, self.settings = tenant, settings
+    Args:
+        report: called if a connection has to wait for another program.
+    """
+
+    def __init__(self, tenant: TenantConfig, settings: Settings, *, report: Report | None = None) -> None:
+        self.tenant, self.settings, self.report = tenant, settings, report
 
     @property
     @abstractmethod
@@ -42,9 +48,13 @@ class Destination(ABC):
         """Return what dbt's adapter needs to connect."""
 
 
-def get_destination(tenant: TenantConfig, settings: Settings) -> Destination:
-    """Get the tenant's destination; nothing is connected or resolved yet."""
-    return import_module(get_kind(tenant).driver).open_destination(tenant, settings)
+def get_destination(tenant: TenantConfig, settings: Settings, *, report: Report | None = None) -> Destination:
+    """Get the tenant's destination; nothing is connected or resolved yet.
+
+    Args:
+        report: see `Destination`.
+    """
+    return import_module(get_kind(tenant).driver).open_destination(tenant, settings, report=report)
 
 
 def explain_damage(tenant: TenantConfig, reason: str, text: str, where: str) -> FabricError | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from fabric_assets import naming
 from fabric_assets.config.tenant import TenantConfig
-from fabric_assets.drivers.destinations import Destination
+from fabric_assets.drivers.destinations import Destination, Report
 from fabric_assets.drivers.duckdb_damage import build_damage_error, is_damage
 from fabric_assets.errors import DestinationError, FabricError
 from fabric_assets.private_files import make_private_folder
@@ -33,6 +33,7 @@ class DuckDb(Destination):
         import duckdb
 
         from fabric_assets.drivers.duckdb_files import build_open_error, open_file
+        from fabric_assets.drivers.duckdb_readers import open_when_free
 
         path, name = self.file, self.tenant.tenant
         if not path.exists():
@@ -40,8 +41,10 @@ class DuckDb(Destination):
                 raise DestinationError(f"tenant {name}: nothing has been loaded yet, {path.name} does not exist", remedy="load the tenant's sources first")
             ensure_file(path)
         try:
-            # A reader may read a tenant's view; a writer runs only our statements.
-            return open_file(path, read_only=read_only, sizes_may_change=not read_only)
+            if read_only:
+                # A reader may read a tenant's view; a writer runs only our statements.
+                return open_file(path, read_only=True)
+            return open_when_free(lambda: open_file(path, sizes_may_change=True), path, report=self.report)
         except duckdb.Error as error:
             raise build_open_error(error, f"tenant {name}: {path.name}") from None
 
@@ -51,8 +54,8 @@ class DuckDb(Destination):
         return {"path": str(self.file)}
 
 
-def open_destination(tenant: TenantConfig, settings: Settings) -> DuckDb:
-    return DuckDb(tenant, settings)
+def open_destination(tenant: TenantConfig, settings: Settings, *, report: Report | None = None) -> DuckDb:
+    return DuckDb(tenant, settings, report=report)
 
 
 def explain_damage(reason: str, text: str, where: str) -> FabricError | None:

@@ -11,6 +11,7 @@ from typing import Any
 import duckdb
 
 from fabric_assets.drivers.duckdb_damage import build_damage_error, is_damage
+from fabric_assets.drivers.duckdb_readers import describe_holder, is_held, open_when_free
 from fabric_assets.errors import DestinationError, DestinationUnavailable, FabricError
 from fabric_assets.quoting import quote_text
 
@@ -68,7 +69,14 @@ def close_default_connection() -> None:
 
 
 def open_file(
-    file: Path | str, *, read_only: bool = False, spill: Path | None = None, memory: str = "", threads: int = 0, sizes_may_change: bool = False
+    file: Path | str,
+    *,
+    read_only: bool = False,
+    spill: Path | None = None,
+    memory: str = "",
+    threads: int = 0,
+    sizes_may_change: bool = False,
+    exact_arrow: bool = False,
 ) -> LockedConnection:
     """Open a file, locked. All connections to DuckDB files are opened here, except dbt's own, which its plugin locks.
 
@@ -77,17 +85,31 @@ def open_file(
         memory: the limit of memory, as DuckDB writes it; default: DuckDB's own.
         threads: default: DuckDB's own.
         sizes_may_change: leave `memory_limit` and `threads` open, for a connection that runs no statement of a tenant's.
+        exact_arrow: give types that Arrow lacks as extension types; by default UUIDs become texts, and large numbers lose digits.
 
     Raises:
         duckdb.Error: see `build_open_error`.
     """
-    connection = duckdb.connect(str(file), read_only=read_only, config=NO_DOWNLOADS)
+    config = NO_DOWNLOADS | ({"arrow_lossless_conversion": "true"} if exact_arrow else {})
+    connection = duckdb.connect(str(file), read_only=read_only, config=config)
     try:
         lock(connection, spill=spill, memory=memory, threads=threads, sizes_may_change=sizes_may_change)
         return LockedConnection(connection)
     except BaseException:
         connection.close()
         raise
+
+
+def wait_for_file(file: Path) -> None:
+    """Wait until no other program has a tenant's file open.
+
+    Raises:
+        FabricError: it was not closed there in time, or it cannot be opened for another reason.
+    """
+    try:
+        open_when_free(lambda: duckdb.connect(str(file), config=NO_DOWNLOADS), file).close()
+    except duckdb.Error as error:
+        raise build_open_error(error, f"tenant {file.stem}: {file.name}") from None
 
 
 def make_file(file: Path) -> None:
@@ -127,8 +149,9 @@ def build_open_error(error: duckdb.Error, where: str) -> FabricError:
         where: the tenant and the file.
     """
     text = str(error)
-    if "Could not set lock on file" in text:
-        return DestinationUnavailable(f"{where} is open in another program: {text}", remedy="close it there, then try again")
+    if is_held(error):
+        remedy = "close it there, then try again; readers open the published file instead, FABRIC_PUBLISH_DIR/<tenant>/<tenant>.duckdb"
+        return DestinationUnavailable(f"{where} is open in another program: {describe_holder(error)}", remedy=remedy)
     if is_damage(text):
         return build_damage_error(text, where)
     if "database file with version number" in text:

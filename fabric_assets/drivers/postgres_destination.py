@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from fabric_assets import naming
 from fabric_assets.config.base import SecretRef
 from fabric_assets.config.tenant import PostgresDestination, TenantConfig
-from fabric_assets.drivers.destinations import Destination
+from fabric_assets.drivers.destinations import Destination, Report
 from fabric_assets.drivers.tls import get_tls_remedy
 from fabric_assets.errors import ConfigurationError, DestinationError, DestinationUnavailable, FabricError, SecretError
 from fabric_assets.security.postgres_login import complete_login, refuse_foreign_logins
@@ -54,8 +54,8 @@ class Postgres(Destination):
         return dict(self.login)
 
 
-def open_destination(tenant: TenantConfig, settings: Settings) -> Postgres:
-    return Postgres(tenant, settings)
+def open_destination(tenant: TenantConfig, settings: Settings, *, report: Report | None = None) -> Postgres:
+    return Postgres(tenant, settings, report=report)
 
 
 def explain_damage(reason: str, text: str, where: str) -> FabricError | None:

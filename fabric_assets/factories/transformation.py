@@ -17,6 +17,7 @@ from fabric_assets.drivers.kinds import get_kind
 from fabric_assets.errors import TransformError
 from fabric_assets.factories.failures import raised_to_dagster
 from fabric_assets.factories.ingestion import get_pool
+from fabric_assets.factories.publishing import publish_for_readers
 from fabric_assets.factories.resources import get_dbt_resource_key
 from fabric_assets.factories.run_rules import describe_failed_check
 from fabric_assets.factories.translators import FULL_REFRESH_TAG, build_model_spec, build_test_spec, get_severity, model_key, raw_key
@@ -91,7 +92,18 @@ def build_transformation(
         with warehouse_lease(tenant.tenant, settings, timeout_seconds=LEASE_SECONDS, report=context.log.info):
             results = getattr(context.resources, workers).build(request) if chosen or wanted else iter(())
             failed = [_describe_stopped(key, mistake, settings) for key, mistake in unbuildable.items()]
-            yield from _translate(results, tenant.tenant, models=chosen, tests=wanted, assets=assets, failed=failed, warn=context.log.warning)
+            translated = _translate(results, tenant.tenant, models=chosen, tests=wanted, assets=assets, failed=failed, warn=context.log.warning)
+            is_changed, failure = False, None
+            try:
+                for result in translated:
+                    is_changed |= isinstance(result, dg.MaterializeResult)
+                    yield result
+            except TransformError as error:  # of some models; others may be built
+                failure = error
+            if is_changed:
+                publish_for_readers(tenant, settings, context.log)
+            if failure is not None:
+                raise failure
 
     return transform
 

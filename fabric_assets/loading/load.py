@@ -70,7 +70,7 @@ def load_streams(request: LoadRequest, *, report: Report = lambda message: None)
         with ExitStack() as stack:
             try:
                 # One destination for the whole load: its login is resolved once.
-                destination = get_destination(request.tenant, request.settings)
+                destination = get_destination(request.tenant, request.settings, report=report)
                 target = (request.tenant, request.source, request.settings)
                 stack.enter_context(load_lease(*target, timeout_seconds=LEASE_SECONDS, report=report, destination=destination))
                 warehouse = stack.enter_context(open_warehouse(*target, destination=destination))

@@ -23,8 +23,18 @@ def find_problems(loaded: LoadedTenant, graph: ProjectGraph) -> tuple[Problem, .
     if evaluation.wrong:
         return tuple(loaded.make_problem(("transform", wrong.field, wrong.index), wrong.message) for wrong in evaluation.wrong)
     models = select_models(graph, tenant=loaded.config.tenant, transform=transform)
+    if unpublished := [*_find_unknown_schemas(loaded, graph)]:
+        return tuple(unpublished)
     messages = [*_find_missing_inputs(loaded, models, graph), *_find_doubles(models), *_find_others_schemas(loaded, models)]
     return tuple(loaded.make_problem(("transform", "select"), message) for message in messages)
+
+
+def _find_unknown_schemas(loaded: LoadedTenant, graph: ProjectGraph) -> Iterator[Problem]:
+    """Find schemas to publish that no model is in. The default, marts, may be missing."""
+    publish = loaded.config.destination.publish
+    for index, schema in enumerate(publish.schemas if publish is not None and "schemas" in publish.model_fields_set else ()):
+        if schema not in graph.schemas:
+            yield loaded.make_problem(("destination", "publish", "schemas", index), f"no dbt model is in a schema '{schema}'{suggest(schema, graph.schemas)}")
 
 
 def _find_missing_inputs(loaded: LoadedTenant, models: tuple[ModelNode, ...], graph: ProjectGraph) -> Iterator[str]:

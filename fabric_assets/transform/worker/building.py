@@ -203,5 +203,5 @@ def _get_name(node: Any) -> str:
 
 def _build_failure(exception: BaseException, hidden: Path) -> BuildFailed:
     message = clean_message(str(exception), hidden=hidden)
-    unreachable = type(exception).__name__ == "FailedToConnectError" or "Could not set lock on file" in message or "connection to server" in message
+    unreachable = type(exception).__name__ == "FailedToConnectError" or "is open in another program" in message or "connection to server" in message
     return BuildFailed(message, unreachable=unreachable)

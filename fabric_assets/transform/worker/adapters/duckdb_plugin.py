@@ -6,7 +6,7 @@ from typing import Any
 from dbt.adapters.duckdb.plugins import BasePlugin
 from duckdb import DuckDBPyConnection
 
-from fabric_assets.drivers.duckdb_files import NO_DOWNLOADS, lock
+from fabric_assets.drivers.duckdb_files import NO_DOWNLOADS, lock, wait_for_file
 
 
 class Plugin(BasePlugin):
@@ -17,6 +17,8 @@ class Plugin(BasePlugin):
 
     def update_connection_config(self, creds: Any, config: dict[str, Any]) -> None:
         config.update(NO_DOWNLOADS)
+        # dbt-duckdb opens the file right after this call.
+        wait_for_file(Path(creds.path))
 
     def configure_connection(self, conn: DuckDBPyConnection) -> None:
         lock(conn, spill=self._spill)
