@@ -54,6 +54,8 @@ def _clean_environment() -> None:
         "PGPASSFILE": os.devnull,
         # Servers of tests have authorities of their own. PyMySQL reads the machine's for each connection, 28 ms, and checks none.
         "SSL_CERT_FILE": os.devnull,
+        # Else a run in the repository's folder would publish there.
+        "FABRIC_PUBLISH_DIR": f"{nowhere}/published",
         # Nothing here multiplies matrices: numpy's threads for it would spin in each of hundreds of processes.
         "OPENBLAS_NUM_THREADS": "1",
         # The package that brings Postgres warns where a login session has not set it, and warnings are errors here.
@@ -136,7 +138,8 @@ def settings(tmp_path: Path) -> Settings:
     tenants, data = tmp_path / "tenants", tmp_path / "data"
     tenants.mkdir()
     data.mkdir(mode=0o700)
-    return Settings(tenants_dir=tenants, dbt_project_dir=ROOT / "dbt_project", data_dir=data, secret_keys=(Fernet.generate_key().decode(),))
+    keys = (Fernet.generate_key().decode(),)
+    return Settings(tenants_dir=tenants, dbt_project_dir=ROOT / "dbt_project", data_dir=data, secret_keys=keys, publish_dir=tmp_path / "published")
 
 
 @pytest.fixture
@@ -146,6 +149,7 @@ def settings_environ(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Map
         "FABRIC_TENANTS_DIR": str(settings.tenants_dir),
         "FABRIC_DBT_PROJECT_DIR": str(settings.dbt_project_dir),
         "FABRIC_DATA_DIR": str(settings.data_dir),
+        "FABRIC_PUBLISH_DIR": str(settings.publish_dir),
         "FABRIC_SECRET_KEYS": ",".join(settings.secret_keys),
     }
     for name, value in values.items():

@@ -93,8 +93,9 @@ def _load(tenant: str, settings: Settings) -> tuple[TenantConfig | None, tuple[s
 
 
 def _check_export(export: Path | None, settings: Settings) -> None:
-    if export is not None and export.resolve().is_relative_to(settings.data_dir.resolve()):
-        raise ConfigurationError(f"--export: {export} lies in FABRIC_DATA_DIR, of which nothing may be left", remedy="name a folder elsewhere")
+    for name, folder in (("FABRIC_DATA_DIR", settings.data_dir), ("FABRIC_PUBLISH_DIR", settings.publish_dir)):
+        if export is not None and folder is not None and export.resolve().is_relative_to(folder.resolve()):
+            raise ConfigurationError(f"--export: {export} lies in {name}, of which nothing may be left", remedy="name a folder elsewhere")
 
 
 def _ask(tenant: str, preview: dict[str, Any], *, as_json: bool) -> bool:

@@ -18,6 +18,7 @@ from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.drivers.kinds import get_kind
 from fabric_assets.errors import DestinationError, DestinationUnavailable, FabricError, InternalError, LeaseHeld, SecretError
 from fabric_assets.factories.failures import build_retry_policy, raised_to_dagster
+from fabric_assets.factories.publishing import publish_loaded
 from fabric_assets.factories.translators import FULL_REFRESH_TAG, DeclaredCheck, build_raw_spec, build_source_checks, get_severity, raw_key
 from fabric_assets.loading.dropped_files.expectations import ImportCheck
 from fabric_assets.private_parts import is_verified
@@ -73,6 +74,8 @@ def build_ingestion(loaded: LoadedTenant, source: str, *, settings: Settings, no
                 earlier_runs=get_earlier_runs(context),
             )
             failures = yield from load(request, context, loaded, nodes)
+            if len(failures) < len(streams):
+                publish_loaded(tenant, settings, context)
         wanted = [check for key, check in checks.items() if key in context.selected_asset_check_keys and check.stream not in failures]
         yield from run_source_checks(tenant, source, wanted, settings=settings, sensitive=sensitive)
         if failures:

@@ -46,7 +46,7 @@ class Offboarding:
 
     def __init__(self, request: OffboardingRequest, instance: dg.DagsterInstance, report: Report, *, wait_seconds: float = WAIT_SECONDS) -> None:
         self._request, self._instance, self._report, self._wait = request, instance, report, wait_seconds
-        self._tenant, self._data_dir = request.tenant, request.settings.data_dir
+        self._tenant, self._data_dir, self._publish_dir = request.tenant, request.settings.data_dir, request.settings.publish_dir
         self._databases = open_databases(instance)
 
     def preview(self) -> dict[str, Any]:
@@ -176,7 +176,7 @@ class Offboarding:
 
     def _delete_here(self, journal: Journal, own: Sequence[str]) -> None:
         paths = self._find_paths(own)
-        for kind in ("warehouse", "loads", "dbt", "inbox", "errors"):
+        for kind in ("warehouse", "published", "loads", "dbt", "inbox", "errors"):
             self._report(f"deleting files: {kind}")
             delete_paths(paths[kind])
         self._report("deleting its history in Dagster")
@@ -207,19 +207,22 @@ class Offboarding:
         return describe_left_paths({kind: paths[kind] for kind in _LAST})
 
     def _find_paths(self, own: Sequence[str]) -> dict[str, list[Path]]:
-        return find_local_data(self._tenant, self._data_dir, self._request.config, own, names=self._request.matcher.found_in_file)
+        names = self._request.matcher.found_in_file
+        return find_local_data(self._tenant, self._data_dir, self._request.config, own, names=names, publish_dir=self._publish_dir)
 
     def _get_folders(self) -> list[Path]:
-        folders = [self._data_dir, Path(self._instance.root_directory), *files.get_folders(self._instance)]
+        published = [self._publish_dir] if self._publish_dir else []
+        folders = [self._data_dir, *published, Path(self._instance.root_directory), *files.get_folders(self._instance)]
         return [*folders, *([folder] if (folder := get_shard_folder(self._instance)) else []), *(file.parent for file in self._get_files())]
 
     def _get_files(self) -> Sequence[Path]:
         return [file for database in self._databases if (file := database.file)]
 
     def _is_ignored(self, path: Path) -> bool:
-        data_dir = self._data_dir.resolve()
+        data_dir, publish_dir = self._data_dir.resolve(), self._publish_dir.resolve() if self._publish_dir else None
         own, parsed = naming.offboarding_journal(data_dir, self._tenant).parent, data_dir / "dbt" / "prepared"
-        return own in path.parents or parsed in path.parents or is_anothers(path, data_dir, self._request.matcher.others)
+        is_others = is_anothers(path, data_dir, self._request.matcher.others, publish_dir=publish_dir)
+        return is_others or own in path.parents or parsed in path.parents
 
     def _describe_searched(self) -> list[str]:
         warehouses = [warehouse.location for warehouse in self._request.destinations.warehouses]

@@ -58,6 +58,9 @@ def try_walls(tenant: TenantConfig, settings: Settings) -> tuple[list[Attempt], 
     others = sorted(other for other in file.parent.glob("*.duckdb") if other != file) if file.parent.is_dir() else []
     notes = [] if file.exists() else ["nothing has been loaded yet: the tenant has no file"]
     attempts = [*_look_at_modes(file)]
+    if settings.publish_dir is not None:
+        attempts += _look_at_published_modes(naming.published_file(settings.publish_dir, tenant.tenant))
+        others += sorted(other for other in settings.publish_dir.glob("*/*.duckdb") if other.stem != tenant.tenant)
     # Of many files, a check tries a random sample: over time, each one.
     chosen = SystemRandom().sample(others, min(len(others), _MOST_FILES))
     with tempfile.TemporaryDirectory(prefix="fabric-isolation-") as folder:
@@ -74,12 +77,22 @@ def _look_at_modes(file: Path) -> Iterator[Attempt]:
             yield Attempt("let other users of this machine read", f"{path.name} (mode {mode:04o})", "succeeded" if mode & 0o077 else "denied")
 
 
+def _look_at_published_modes(file: Path) -> Iterator[Attempt]:
+    """Look at the modes of the published file. A group may read it where the operator has given the folder to that group."""
+    for path in (file.parent, file):
+        if path.exists():
+            mode = stat.S_IMODE(path.stat().st_mode)
+            name = f"the published {'folder' if path == file.parent else 'file'} {path.name} (mode {mode:04o})"
+            yield Attempt("let other users of this machine read", name, "succeeded" if mode & 0o007 else "denied")
+
+
 def _list_tries(folder: Path, others: list[Path]) -> Iterator[tuple[str, str, str]]:
     """List the action, target and statement of each try."""
     for action, target, statement in _TRIES:
         yield action, target, statement.format(folder=folder)
     for number, other in enumerate(others):
-        yield "attach", other.name, f"attach {quote_text(str(other))} as other_{number} (read_only)"
+        shown = f"the published {other.name}" if other.parent.name == other.stem else other.name
+        yield "attach", shown, f"attach {quote_text(str(other))} as other_{number} (read_only)"
 
 
 def _try_everywhere(tries: list[tuple[str, str, str]], folder: Path, file: Path, notes: list[str], settings: Settings) -> Iterator[list[Attempt]]:

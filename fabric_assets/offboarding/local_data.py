@@ -1,4 +1,4 @@
-"""A tenant -> its own files and folders in FABRIC_DATA_DIR, counted and deleted.
+"""A tenant -> its own files and folders in FABRIC_DATA_DIR, and what is published of it, counted and deleted.
 
 Links are removed, never followed: what they lead to is not the platform's to delete, and is reported as left.
 """
@@ -34,7 +34,13 @@ class Count:
 
 
 def find_local_data(
-    tenant: str, data_dir: Path, config: TenantConfig | None, runs: Iterable[str] = (), *, names: Callable[[Path], bool] = lambda file: False
+    tenant: str,
+    data_dir: Path,
+    config: TenantConfig | None,
+    runs: Iterable[str] = (),
+    *,
+    names: Callable[[Path], bool] = lambda file: False,
+    publish_dir: Path | None = None,
 ) -> dict[str, list[Path]]:
     """Find the tenant's own paths that exist, by kind.
 
@@ -42,6 +48,7 @@ def find_local_data(
         names: whether a file names the tenant. A traceback that belongs to no single tenant is deleted with each tenant that it names.
         config: without it, only the inbox at inbox/<tenant> is known.
         runs: ids of its runs, which may have left marks.
+        publish_dir: the folder of what readers get, if there is one.
     """
     warehouse = naming.warehouse_file(data_dir, tenant)
     secrets = naming.sealed_secrets_file(data_dir, tenant)
@@ -51,6 +58,7 @@ def find_local_data(
         "loads": [naming.files_dir(data_dir, tenant, "any").parent],
         "dbt": [naming.dbt_dir(data_dir, tenant)],
         "inbox": [*find_inboxes(tenant, data_dir, config)],
+        "published": [naming.published_dir(publish_dir, tenant)] if publish_dir else [],
         "errors": [naming.errors_dir(data_dir, tenant), *filter(names, _glob(naming.errors_dir(data_dir, ""), "*"))],
         "secrets": [secrets, *_glob(secrets.parent, f".{secrets.name}.*"), secrets.parent / f".{tenant}.lock"],
         "locks": [naming.lock_file(data_dir, tenant), *(marks / run for run in runs)],
@@ -84,8 +92,10 @@ def get_foreign_paths(tenant: str, data_dir: Path, config: TenantConfig | None) 
     return sorted(foreign)
 
 
-def is_anothers(path: Path, data_dir: Path, others: Container[str]) -> bool:
-    """Whether a file of the data folder is another tenant's own. An offboarding neither searches nor deletes such a file."""
+def is_anothers(path: Path, data_dir: Path, others: Container[str], *, publish_dir: Path | None = None) -> bool:
+    """Whether a file is another tenant's own. An offboarding neither searches nor deletes such a file."""
+    if publish_dir is not None and path.is_relative_to(publish_dir):
+        return path != publish_dir and path.relative_to(publish_dir).parts[0] in others
     if not path.is_relative_to(data_dir):
         return False
     folder, *rest = path.relative_to(data_dir).parts

@@ -38,7 +38,7 @@ def survey(request: OffboardingRequest, *, runs: Sequence[str]) -> dict[str, Any
     """Count tables, files, objects and secrets."""
     tenant, settings = request.tenant, request.settings
     relations, database, unreadable = [], {}, []
-    local_data = find_local_data(tenant, settings.data_dir, request.config, runs, names=request.matcher.found_in_file)
+    local_data = find_local_data(tenant, settings.data_dir, request.config, runs, names=request.matcher.found_in_file, publish_dir=settings.publish_dir)
     for warehouse in request.destinations.warehouses:
         found, reason = _list_relations(warehouse)
         relations += found

@@ -37,7 +37,7 @@ _Relation = tuple[str, str]
 
 @dataclass(frozen=True)
 class Published:
-    """What was published; `file` is None if there is nothing to publish, and so no file."""
+    """What was published; `file` is None if nothing was written."""
 
     file: Path | None = None
     tables: int = 0
@@ -45,10 +45,15 @@ class Published:
     bytes: int = 0
 
 
-def publish_schemas(tenant: str, publish: PublishConfig, *, data_dir: Path, publish_dir: Path, longest: timedelta = _LONGEST) -> Published:
+def publish_schemas(
+    tenant: str, publish: PublishConfig, *, data_dir: Path, publish_dir: Path, only_of_views: bool = False, longest: timedelta = _LONGEST
+) -> Published:
     """Write the tables and views of the schemas as the tables of one file, in place of the last one. The caller holds the tenant's lease.
 
     Without any such table the last file is deleted. A kill leaves the old file or the new one; the next call deletes what is unfinished.
+
+    Args:
+        only_of_views: do nothing if all of the relations are tables, which no load of raw rows changes.
 
     Raises:
         DestinationError: the file would be larger than `max`, or a view cannot be read; the old file is kept.
@@ -65,6 +70,8 @@ def publish_schemas(tenant: str, publish: PublishConfig, *, data_dir: Path, publ
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=make_private_folder(file.parent), prefix=_UNFINISHED)))
             source = stack.enter_context(_open_source(naming.warehouse_file(data_dir, tenant), tenant, spill=make_private_folder(folder / "spill")))
             relations = _list_relations(source, [naming.dbt_schema(tenant, schema) for schema in publish.schemas])
+            if only_of_views and not any(relations.values()):
+                return Published()
             if not relations:
                 return _delete(file)
             made = folder / file.name
@@ -92,7 +99,8 @@ class _SizeLimit:
         """Check what the tables take in the tenant's own file, before anything is written."""
         (block,) = source.execute("select block_size from pragma_database_size()").fetchone() or (0,)
         size = 0
-        for schema, name in tables:
+        # The function reads no name with a quote in it.
+        for schema, name in (table for table in tables if '"' not in "".join(table)):
             text = quote_text(quote_table(schema, name))
             (blocks,) = source.execute(f"select count(distinct block_id) from pragma_storage_info({text}) where persistent").fetchone() or (0,)
             size += int(blocks) * int(block)

@@ -88,7 +88,8 @@ def build_world(
         destinations: of tenants that are not in DuckDB.
         prepare: called when the YAML is there, and nothing was loaded yet.
     """
-    settings = Settings(folder / "tenants", ROOT / "dbt_project", folder / "data", secret_keys=(Fernet.generate_key().decode(),))
+    keys = (Fernet.generate_key().decode(),)
+    settings = Settings(folder / "tenants", ROOT / "dbt_project", folder / "data", secret_keys=keys, publish_dir=folder / "published")
     settings.tenants_dir.mkdir(parents=True)
     settings.data_dir.mkdir(mode=0o700)
     for tenant in TENANTS:
@@ -138,7 +139,9 @@ def copy_world(settings: Settings, folder: Path) -> Settings:
     """The same world in a folder of its own; only for records in SQLite."""
     shutil.copytree(settings.data_dir, folder / "data", symlinks=True)
     shutil.copytree(settings.tenants_dir, folder / "tenants")
-    return replace(settings, tenants_dir=folder / "tenants", data_dir=folder / "data")
+    if settings.publish_dir.exists():
+        shutil.copytree(settings.publish_dir, folder / "published")
+    return replace(settings, tenants_dir=folder / "tenants", data_dir=folder / "data", publish_dir=folder / "published")
 
 
 def get_environ(settings: Settings) -> dict[str, str]:
@@ -146,6 +149,7 @@ def get_environ(settings: Settings) -> dict[str, str]:
         "FABRIC_TENANTS_DIR": str(settings.tenants_dir),
         "FABRIC_DBT_PROJECT_DIR": str(settings.dbt_project_dir),
         "FABRIC_DATA_DIR": str(settings.data_dir),
+        "FABRIC_PUBLISH_DIR": str(settings.publish_dir),
         "FABRIC_SECRET_KEYS": ",".join(settings.secret_keys),
         "DAGSTER_HOME": str(settings.data_dir / "dagster"),
     }

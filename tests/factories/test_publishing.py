@@ -1,0 +1,152 @@
+"""A run of a tenant ends in the file for its readers, whoever has started it; what keeps it from there is a warning."""
+
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from decimal import Decimal
+
+import dagster as dg
+import duckdb
+import pytest
+
+from fabric_assets import naming
+from fabric_assets.cli.headless import run_tenants
+from fabric_assets.config.loader import load_fleet
+from fabric_assets.factories.fleet import build_definitions
+from fabric_assets.settings import Settings
+from tests.factories.shop import get_tenant
+
+REVENUE = "select count(*), sum(order_total) from acme_marts.orders"
+
+
+@pytest.fixture
+def run(prepared: Settings, isolated_home: Callable[[], None]) -> Callable:
+    """Run a tenant as `fabric run` does; gives its result and the lines of its log."""
+
+    def run(tenant: str = "acme", **options):
+        events = []
+        (result,) = run_tenants(load_fleet(prepared), (tenant,), settings=prepared, on_event=events.append, **options)
+        return result, [event.message for event in events if event.kind == "log"]
+
+    return run
+
+
+def read(settings: Settings, sql: str, tenant: str = "acme") -> list[tuple]:
+    with duckdb.connect(str(naming.published_file(settings.publish_dir, tenant)), read_only=True) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def change(settings: Settings, sql: str) -> None:
+    with duckdb.connect(str(naming.warehouse_file(settings.data_dir, "acme"))) as connection:
+        connection.execute(sql)
+
+
+def test_a_run_publishes_its_marts_and_nothing_else(prepared, write_tenant, run, shop_url):
+    write_tenant("acme", get_tenant())
+    result, log = run()
+    assert result.status == "success", result.error
+    assert read(prepared, REVENUE) == [(3, Decimal("21.20"))]
+    assert read(prepared, "select distinct schema_name from duckdb_tables()") == [("acme_marts",)]
+    (line,) = [line for line in log if line.startswith("published ")]
+    assert line.endswith(f" bytes: {prepared.publish_dir}/acme/acme.duckdb")
+
+
+def test_a_mart_that_is_materialised_alone_is_published_too(prepared, write_tenant, run, shop_url):
+    """As the UI does it: over the code location's own job, and a selection of one asset."""
+    write_tenant("acme", get_tenant())
+    run()
+    change(prepared, "delete from acme_raw_shop.orders where id = 'o3'")
+    file = naming.published_file(prepared.publish_dir, "acme")
+    before = file.stat().st_ino
+    definitions = build_definitions(prepared)
+    job = definitions.get_implicit_global_asset_job_def()
+    keys = [dg.AssetKey(["acme", "marts", "orders"])]
+    with dg.DagsterInstance.from_config(str(prepared.data_dir / "dagster")) as instance:
+        assert job.execute_in_process(instance=instance, asset_selection=keys).success
+    assert file.stat().st_ino != before
+    assert read(prepared, REVENUE) == [(2, Decimal("15.90"))]
+
+
+def test_models_that_were_built_are_published_though_another_one_failed(prepared, write_tenant, run, shop_url):
+    write_tenant("acme", get_tenant())
+    run()
+    change(prepared, "drop schema acme_marts cascade; create schema acme_marts; create table acme_marts.daily_revenue as select 1 as x")
+    change(prepared, "create view acme_marts.customers_of_today as select 1 as y; create index of_others on acme_marts.daily_revenue (x)")
+    change(prepared, "alter table acme_raw_shop.stores drop column name")
+    result, _ = run(selection=("marts", "+marts/orders"))
+    assert result.status == "failure"
+    failed = {asset.key for asset in result.assets if asset.status != "success"}
+    assert failed
+    assert "acme/marts/orders" not in failed
+    assert read(prepared, REVENUE) == [(3, Decimal("21.20"))]
+
+
+@pytest.mark.parametrize("why", ["folder", "max"])
+def test_what_keeps_the_file_from_being_written_is_a_warning_and_the_old_file_stays(prepared, write_tenant, run, shop_url, why):
+    write_tenant("acme", get_tenant())
+    run()
+    if why == "folder":
+        folder = naming.published_dir(prepared.publish_dir, "acme")
+        folder.rename(prepared.publish_dir / "kept")
+        folder.write_text("")
+    else:
+        write_tenant("acme", get_tenant(destination={"type": "duckdb", "publish": {"max": "10KB"}}))
+    result, log = run()
+    assert (result.status, result.error) == ("success", None)
+    told = {"folder": "acme.duckdb for readers cannot be written", "max": "more than 10,000 bytes, the `max` of destination.publish; readers keep the file of"}
+    assert len([line for line in log if told[why] in line]) == 1, log
+    if why == "max":
+        assert read(prepared, REVENUE) == [(3, Decimal("21.20"))]
+
+
+def test_a_warning_of_publishing_is_one_in_the_run_too(prepared, write_tenant, run, shop_url, caplog):
+    write_tenant("acme", get_tenant(destination={"type": "duckdb", "publish": {"max": "10KB"}}))
+    result, _ = run()
+    with dg.DagsterInstance.from_config(str(prepared.data_dir / "dagster")) as instance:
+        levels = {entry.level for entry in instance.all_logs(result.run_id) if "10,000 bytes" in entry.user_message}
+    assert levels == {logging.WARNING}
+
+
+def test_a_load_alone_publishes_the_views_that_show_its_rows(prepared, write_tenant, run, shop_url):
+    write_tenant("acme", get_tenant())
+    run()
+    file = naming.published_file(prepared.publish_dir, "acme")
+    before = file.stat().st_ino
+    run(selection=("raw",))
+    assert file.stat().st_ino == before
+    change(prepared, "create view acme_marts.raw_orders as select count(*) as n from acme_raw_shop.orders; delete from acme_raw_shop.orders")
+    run(selection=("raw",), full_refresh=True)
+    assert read(prepared, "from acme_marts.raw_orders") == [(3,)]
+
+
+def test_two_tenants_have_a_folder_each_that_holds_their_own_rows_alone(prepared, write_tenant, run, shop_url):
+    write_tenant("acme", get_tenant())
+    write_tenant("acme_two", get_tenant())
+    run("acme")
+    run("acme_two")
+    for tenant in ("acme", "acme_two"):
+        file = naming.published_file(prepared.publish_dir, tenant)
+        assert [path.name for path in file.parent.iterdir()] == [file.name]
+        assert (file.parent.stat().st_mode & 0o777, file.stat().st_mode & 0o777) == (0o700, 0o600)
+        assert read(prepared, "select distinct schema_name from duckdb_tables()", tenant) == [(f"{tenant}_marts",)]
+
+
+READ = "import duckdb, sys, time\nc = duckdb.connect(sys.argv[1], read_only=True)\nprint('held', flush=True)\ntime.sleep(float(sys.argv[2]))\n"
+
+
+@pytest.mark.parametrize("selection", [("raw/shop/orders",), ("marts/orders",)], ids=["a load", "models"])
+def test_a_run_waits_for_a_program_that_reads_the_tenants_own_file(prepared, write_tenant, run, shop_url, selection):
+    write_tenant("acme", get_tenant())
+    run()
+    file = naming.warehouse_file(prepared.data_dir, "acme")
+    with subprocess.Popen([sys.executable, "-c", READ, str(file), "6"], stdout=subprocess.PIPE) as reader:
+        assert reader.stdout.readline() == b"held\n"
+        began = time.monotonic()
+        result, log = run(selection=selection)
+        assert reader.wait() == 0
+    assert (result.status, result.error) == ("success", None)
+    assert time.monotonic() - began >= 4
+    told = [line for line in log if f"acme.duckdb is open in another program: process {reader.pid} (python" in line]
+    assert len(told) == (1 if selection == ("raw/shop/orders",) else 0), log
