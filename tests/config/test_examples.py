@@ -58,6 +58,7 @@ BEYOND_JSON_SCHEMA = {
     *("import_format_unknown", "import_format_without_year", "import_format_with_time", "import_formats_of_a_number"),
     *("import_timezone_misspelt", "import_timezone_of_a_date", "import_bound_without_offset", "import_min_is_no_date", "import_min_above_max"),
     *("isolation_of_your_own_login", "limits_of_your_own_login", "limits_of_no_statement", "limits_of_no_temp_files"),
+    *("publish_raw", "publish_platform_tables"),
     *("import_max_of_a_text", "import_accepted_of_a_number", "import_pattern_of_a_number", "import_pattern_unclosed", "import_pattern_looks_ahead"),
 }
 

@@ -39,7 +39,7 @@ def test_a_writer_waits_until_a_reader_has_closed_the_file_and_says_so_once(file
     with reading(file, seconds=1) as pid:
         began = time.monotonic()
         with open_when_free(lambda: open_file(file), file, report=reports.append) as connection:
-            connection.execute("create table written as select 1 as x")
+            connection.execute("create table acme.main.written as select 1 as x")
         assert time.monotonic() - began < 30
     assert len(reports) == 1
     assert reports[0].startswith(f"acme.duckdb is open in another program: process {pid} (python")
