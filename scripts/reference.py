@@ -90,6 +90,8 @@ def _describe_default(value: object) -> str:
         seconds = int(value.total_seconds())
         unit, size = next((unit, size) for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)) if seconds % size == 0)
         return f"`{seconds // size}{unit}`"
+    if isinstance(value, tuple):
+        return f"`[{', '.join(map(str, value))}]`"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 

@@ -177,6 +177,7 @@ def test_the_defaults_of_the_settings_are_as_documented() -> None:
         "FABRIC_TENANTS_DIR": str(settings.tenants_dir.relative_to(ROOT)),
         "FABRIC_DBT_PROJECT_DIR": str(settings.dbt_project_dir.relative_to(ROOT)),
         "FABRIC_DATA_DIR": str(settings.data_dir.relative_to(ROOT)),
+        "FABRIC_PUBLISH_DIR": str(settings.publish_dir.relative_to(ROOT)) if settings.publish_dir else "",
         "FABRIC_SOURCE_DIRS": "any" if not settings.source_dirs else "",
         "FABRIC_TENANTS": "all" if settings.tenants == ("*",) else "",
         "FABRIC_LOCATION": settings.location,

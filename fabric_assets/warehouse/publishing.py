@@ -1,6 +1,6 @@
 """A tenant's schemas in its DuckDB file -> a second file of plain tables, for readers (ADR 0044).
 
-Readers must not open the tenant's own file: it holds raw and rejected rows, and whoever opens it keeps loads from writing. The published file is written under
+Readers must not open the tenant's own file: it holds raw and rejected rows, and while one has it open, no load can write. The published file is written under
 another name and then renamed, so a reader finds the old file or the new one, each whole.
 """
 

@@ -151,7 +151,7 @@ def test_only_code_servers_see_tenants_files_and_keys_and_each_its_own() -> None
         volumes = {volume.partition(":")[0] for volume in service["volumes"]}
         if name in FLEETS:
             assert secrets == {"dagster_postgres_url", f"{name}_keys"}
-            assert volumes == {"./tenants", "dagster_files", f"{name}_data", f"{name}_socket"}
+            assert volumes == {"./tenants", "dagster_files", f"{name}_data", f"{name}_socket", "published"}
         else:
             assert secrets == {"dagster_postgres_url"}
             assert not any("data" in volume or "tenants" in volume for volume in volumes)

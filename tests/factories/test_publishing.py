@@ -1,4 +1,4 @@
-"""A run of a tenant ends in the file for its readers, whoever has started it; what keeps it from there is a warning."""
+"""Each kind of run of a tenant ends in the file for its readers; a failure to write that file is a warning."""
 
 import logging
 import subprocess

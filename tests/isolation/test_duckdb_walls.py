@@ -11,6 +11,7 @@ from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.drivers import destinations, duckdb_files
 from fabric_assets.isolation.check import check_isolation
 from fabric_assets.isolation.report import IsolationReport
+from fabric_assets.private_files import make_private_folder
 from fabric_assets.settings import Settings
 from fabric_assets.warehouse.lease import warehouse_lease
 from tests.isolation.conftest import make_tenant
@@ -92,6 +93,38 @@ def test_a_file_that_others_can_read_is_a_leak(acme: TenantConfig, settings: Set
     report = check_isolation(acme, settings)
     assert (report.passed, report.severity) == (False, "error")
     assert list_found(report) == [f"let other users of this machine read {path.name} (mode {mode:04o})"]
+
+
+@pytest.fixture
+def published(acme: TenantConfig, settings: Settings) -> Path:
+    """The published file of a tenant, beside another one's."""
+    assert settings.publish_dir
+    for name in ("acme", "globex"):
+        file = naming.published_file(settings.publish_dir, name)
+        make_private_folder(file.parent)
+        duckdb_files.make_file(file)
+        file.chmod(0o600)
+    return naming.published_file(settings.publish_dir, "acme")
+
+
+def test_published_files_of_other_tenants_are_tried_too(acme: TenantConfig, settings: Settings, published: Path) -> None:
+    report = check_isolation(acme, settings)
+    tried = {str(attempt) for attempt in report.list("denied")}
+    own = ["folder acme (mode 0700)", "file acme.duckdb (mode 0600)"]
+    assert {"attach the published globex.duckdb", *(f"let other users of this machine read the published {name}" for name in own)} <= tried
+    assert "attach the published acme.duckdb" not in tried
+    assert report.passed
+
+
+@pytest.mark.parametrize(("what", "mode", "passes"), [("file", 0o604, False), ("folder", 0o755, False), ("folder", 0o2750, True), ("file", 0o640, True)])
+def test_a_published_file_may_be_its_groups_but_nobody_elses(
+    acme: TenantConfig, settings: Settings, published: Path, what: str, mode: int, *, passes: bool
+) -> None:
+    path = published if what == "file" else published.parent
+    path.chmod(mode)
+    report = check_isolation(acme, settings)
+    found = [] if passes else [f"let other users of this machine read the published {what} {path.name} (mode {mode:04o})"]
+    assert (list_found(report), report.passed) == (found, passes)
 
 
 def test_each_part_of_the_lock_is_missed(acme: TenantConfig, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

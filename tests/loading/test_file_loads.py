@@ -835,6 +835,22 @@ def test_local_files_lie_in_the_folders_that_the_operator_names(settings: Settin
         assert "outside of FABRIC_DATA_DIR and of FABRIC_SOURCE_DIRS" in str(_fail(ConfigurationError, tenant))
 
 
+@pytest.mark.parametrize("kind", ["files", "duckdb"])
+def test_no_source_reads_what_is_published_of_any_tenant(settings: Settings, tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "published" / "globex"
+    folder.mkdir(parents=True)
+    (folder / "a.csv").write_text("id\n1\n")
+    with contextlib.closing(duckdb.connect(str(folder / "globex.duckdb"))) as database:
+        database.execute("create table items as select 1 as id")
+    (tmp_path / "link").symlink_to(folder)
+    write_secret_file(settings, "url", f"duckdb:///{tmp_path}/link/globex.duckdb")
+    source = {"type": "sql_database", "url": {"file": "url"}, "streams": {"items": {}}}
+    if kind == "files":
+        source = {"type": "files", "path": str(tmp_path / "link"), "streams": {"items": CSV}}
+    assert "holds what is published for tenants' readers" in str(_fail(ConfigurationError, Tenant(settings, source)))
+    assert Tenant(replace(settings, publish_dir=tmp_path / "elsewhere"), source).load()["items"].rows_loaded == 1
+
+
 def test_the_data_folder_is_open_whatever_the_operator_names(settings: Settings, inbox: Path) -> None:
     (inbox / "a.csv").write_text("id\n1\n")
     assert build_tenant(replace(settings, source_dirs=(Path("/srv"),)), items=CSV).load()["items"].rows_loaded == 1

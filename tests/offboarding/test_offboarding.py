@@ -9,6 +9,7 @@ import pytest
 from fabric_assets import naming
 from fabric_assets.errors import InternalError
 from fabric_assets.own_faults import keep_traceback
+from fabric_assets.private_files import make_private_folder
 from fabric_assets.settings import Settings
 from tests.faults.processes import Case, Process
 from tests.offboarding.world import NAMED, canary, find_traces, get_environ, get_files_of_others, get_records_of_others, read_records
@@ -74,6 +75,36 @@ def test_tracebacks_of_our_faults_go_with_the_tenant_and_are_counted(world: Sett
     assert left == ["tenant acm failed", "tenant acme is named in another's"]
 
 
+def test_the_file_for_readers_goes_and_is_counted_and_those_of_others_stay(world: Settings, start: Start) -> None:
+    assert world.publish_dir
+    for tenant in ("acme", "acme_two", "acm"):
+        file = naming.published_file(world.publish_dir, tenant)
+        make_private_folder(file.parent)
+        file.write_text(f"{canary(tenant)}, beside acme_marts")
+    unfinished = naming.published_dir(world.publish_dir, "acme") / ".unfinished-abc" / "acme.duckdb"
+    make_private_folder(unfinished.parent)
+    unfinished.write_text(canary("acme"))
+    certificate = finish(start(GO, environ=get_environ(world)))
+    size = len(f"{canary('acme')}, beside acme_marts") + len(canary("acme"))
+    assert certificate["deleted"]["files"]["published"] == {"files": 2, "bytes": size}
+    assert certificate["proof"]["left"] == []
+    assert any(str(world.publish_dir) in entry for entry in certificate["proof"]["searched"])
+    assert sorted(path.name for path in world.publish_dir.iterdir()) == ["acm", "acme_two"]
+    assert naming.published_file(world.publish_dir, "acm").read_text() == f"{canary('acm')}, beside acme_marts"
+    markdown = naming.offboarding_certificate(world.data_dir, "acme").with_suffix(".md").read_text()
+    assert f"| published | 2 | {size} |" in markdown
+
+
+def test_a_trace_that_a_reader_has_put_beside_the_folders_is_left_and_named(world: Settings, start: Start) -> None:
+    assert world.publish_dir
+    world.publish_dir.mkdir()
+    (world.publish_dir / "copy_of_acme.duckdb").write_text("acme_marts")
+    process = start(GO, environ=get_environ(world))
+    assert process.wait() == 1
+    left = json.loads("".join(process.output))["proof"]["left"]
+    assert left == [f"file {world.publish_dir}/copy_of_acme.duckdb: acme_marts"]
+
+
 # --- what is refused
 
 
@@ -95,9 +126,10 @@ def test_without_yes_it_says_what_would_be_deleted_and_deletes_nothing(world: Se
         (("acmee", "--yes"), "there is no tenant acmee"),
         (("../acme", "--yes"), "no tenant's name"),
         (("acme", "--yes", "--export", "{data}/out"), "lies in FABRIC_DATA_DIR"),
+        (("acme", "--yes", "--export", "{data}/../published/out"), "lies in FABRIC_PUBLISH_DIR"),
         (("acme", "--yes", "--export", "{tenants}"), "holds other files already"),
     ],
-    ids=["unknown", "path", "export_inside", "export_taken"],
+    ids=["unknown", "path", "export_inside", "export_to_readers", "export_taken"],
 )
 def test_a_call_that_cannot_be_meant_is_refused(world: Settings, start: Start, arguments: tuple[str, ...], reason: str) -> None:
     (world.tenants_dir / "acme").mkdir()

@@ -10,6 +10,7 @@ from fabric_assets.config.base import SecretRef
 from fabric_assets.isolation.check import check_isolation
 from fabric_assets.security.secrets import list_secrets, resolve_secret, write_secret
 from tests.provision.conftest import ManagedWarehouse, get_managed, run_fabric
+from tests.test_readers_page import run_notebook
 
 pytestmark = pytest.mark.xdist_group("provision")
 
@@ -50,6 +51,12 @@ def test_each_tenant_has_a_login_that_reads_it_alone_and_changes_nothing(fleet: 
     assert fleet.run("select member::regrole::text from pg_auth_members where roleid = 'fabric_acme_ro'::regrole") == [("fabric_acme_bi",)]
     assert fleet.run("select rolcanlogin from pg_roles where rolname = 'fabric_acme_ro'") == [(False,)]
     assert run_fabric("provision", "--all", "--check").lines == []
+
+
+def test_the_notebook_of_the_docs_reads_the_marts_with_that_login(fleet: ManagedWarehouse) -> None:
+    fleet.run_as("acme", "create table acme_marts.daily_revenue as select 10.50 as revenue union all select 20.25")
+    url = fleet.get_url("fabric_acme_bi", get_reader_password(fleet, "acme")).replace("postgresql://", "postgresql+psycopg2://")
+    assert run_notebook("Postgres", ACME_BI_URL=url) == "[(Decimal('30.75'),)]\n"
 
 
 def test_the_operator_may_choose_its_password(fleet: ManagedWarehouse) -> None:

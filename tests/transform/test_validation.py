@@ -25,8 +25,8 @@ SOURCES = {
 def problems(prepared_project: Settings, settings: Settings, write_tenant: Callable[..., Path]) -> Callable[..., list[str]]:
     """`problems({"select": [...]}, sources)` -> what is wrong with such a tenant, as `line: path: message`."""
 
-    def find(transform: dict[str, Any], sources: dict[str, Any] = SOURCES) -> list[str]:
-        write_tenant("acme", {"sources": sources, "transform": transform})
+    def find(transform: dict[str, Any], sources: dict[str, Any] = SOURCES, **more: Any) -> list[str]:
+        write_tenant("acme", {"sources": sources, "transform": transform, **more})
         loaded = load_fleet(replace(settings, dbt_project_dir=prepared_project.dbt_project_dir)).tenants["acme"]
         found = find_problems(loaded, evaluate_selections([loaded.config], load_graph(prepared_project), prepared_project))
         lines = loaded.file.read_text().splitlines()
@@ -57,6 +57,13 @@ def test_each_wrong_selector_is_reported_at_its_own_line(problems: Callable[...,
     assert [problem.rsplit(": the selector", 1)[0] for problem in found] == ["- martz | transform.select.1", "- tag:peple | transform.exclude.0"]
     assert "did you mean 'marts'?" in found[0]
     assert "did you mean 'tag:people'?" in found[1]
+
+
+def test_a_schema_to_publish_that_no_model_is_in_is_named_with_its_place(problems: Callable[..., list[str]]) -> None:
+    destination = {"type": "duckdb", "publish": {"schemas": ["marts", "mart"]}}
+    (found,) = problems({"select": ["staging", "marts"]}, destination=destination)
+    assert found.startswith("- mart | destination.publish.schemas.1: no dbt model is in a schema 'mart'; did you mean 'marts'? known: ")
+    assert problems({"select": ["staging", "marts"]}, destination={"type": "duckdb", "publish": {"max": "1GB"}}) == []
 
 
 def test_a_schema_that_would_be_another_tenants_by_its_name_is_refused(settings: Settings, tmp_path: Path, write_tenant: Callable[..., Path]) -> None:
