@@ -102,7 +102,7 @@ def test_a_trace_that_a_reader_has_put_beside_the_folders_is_left_and_named(worl
     process = start(GO, environ=get_environ(world))
     assert process.wait() == 1
     left = json.loads("".join(process.output))["proof"]["left"]
-    assert left == [f"file {world.publish_dir}/copy_of_acme.duckdb: acme_marts"]
+    assert left == [f"file {world.publish_dir}/copy_of_acme.duckdb: byte 0: acme_marts"]
 
 
 # --- what is refused
