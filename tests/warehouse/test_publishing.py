@@ -88,7 +88,7 @@ def acme(settings: Settings) -> Settings:
 
 def test_tables_and_views_of_the_marts_are_tables_of_the_file_and_nothing_else_is_in_it(acme: Settings) -> None:
     published = publish(acme)
-    assert published.file == acme.publish_dir / "acme" / "acme.duckdb"
+    assert published.file == naming.published_file(acme.publish_dir, "acme")
     assert (published.tables, published.rows, published.bytes) == (2, 4, published.file.stat().st_size)
     tables = "select schema_name || '.' || table_name from duckdb_tables() order by 1"
     assert read(acme, tables) == [("acme_marts.orders",), ("acme_marts.revenue",)]
@@ -131,7 +131,7 @@ def test_names_that_need_quotes_are_published(settings: Settings) -> None:
 def test_a_load_of_raw_rows_publishes_only_where_a_view_may_show_them(acme: Settings) -> None:
     change(acme, "drop view acme_marts.revenue")
     assert publish(acme, only_of_views=True) == Published()
-    assert not (acme.publish_dir / "acme" / "acme.duckdb").exists()
+    assert not (naming.published_file(acme.publish_dir, "acme")).exists()
     change(acme, "create view acme_marts.people as select customer from acme_raw_shop.orders")
     assert publish(acme, only_of_views=True).tables == 2
     assert read(acme, "from acme_marts.people") == [("Ada",)]
@@ -143,7 +143,7 @@ def test_where_nothing_is_to_be_published_any_more_the_old_file_goes(acme: Setti
     if no_more == "tables":
         change(acme, "drop schema acme_marts cascade")
     assert publish(acme, schemas=[] if no_more == "schemas" else ["marts"]) == Published()
-    assert [*(acme.publish_dir / "acme").iterdir()] == []
+    assert [*naming.published_dir(acme.publish_dir, "acme").iterdir()] == []
 
 
 # --- who reads it
@@ -218,7 +218,7 @@ def test_a_view_without_end_is_ended_by_max_and_leaves_no_file(acme: Settings) -
     change(acme, "create view acme_marts.endless as select hash(a.i, b.i) as x from range(1000000) as a(i), range(1000000) as b(i)")
     with pytest.raises(DestinationError, match="more than 5,000,000 bytes.*; there is no older file"):
         publish(acme, max="5MB")
-    assert [*(acme.publish_dir / "acme").iterdir()] == []
+    assert [*naming.published_dir(acme.publish_dir, "acme").iterdir()] == []
 
 
 def test_a_view_that_computes_without_end_is_ended_in_time(acme: Settings) -> None:
@@ -247,7 +247,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_that_keeps_the_old_file(acm
     file = publish(acme).file
     old = file.read_bytes()
     # Root may write into any folder, so a file takes the place of the tenant's.
-    kept = file.parent.rename(acme.publish_dir / "kept")
+    kept = file.parent.rename(file.parent.with_name("kept"))
     file.parent.write_text("")
     with pytest.raises(DestinationUnavailable, match="acme.duckdb for readers cannot be written: "):
         publish(acme)
@@ -276,7 +276,7 @@ def test_a_full_disk_is_an_error_that_keeps_the_old_file_and_leaves_no_other(acm
     assert resource.getrlimit(resource.RLIMIT_FSIZE) == limits
     assert done.stdout.startswith("DestinationUnavailable tenant acme: acme.duckdb for readers cannot be written: "), done.stdout + done.stderr
     assert "; readers keep the file of 20" in done.stdout
-    assert [path.name for path in (acme.publish_dir / "acme").iterdir()] == ["acme.duckdb"]
+    assert [path.name for path in naming.published_dir(acme.publish_dir, "acme").iterdir()] == ["acme.duckdb"]
     assert read(acme, "select count(*) from acme_marts.orders") == [(3,)]
 
 
@@ -305,7 +305,7 @@ def test_a_process_that_is_killed_while_it_publishes_leaves_the_old_file_or_the_
     assert read(acme, "select count(*) from acme_marts.orders")[0][0] in {3, 1_000_003}
     publish(acme)
     assert read(acme, "select count(*), sum(id) from acme_marts.orders") == [(1_000_003, 6 + 999_999 * 500_000)]
-    assert [path.name for path in (acme.publish_dir / "acme").iterdir()] == ["acme.duckdb"]
+    assert [path.name for path in naming.published_dir(acme.publish_dir, "acme").iterdir()] == ["acme.duckdb"]
 
 
 def copy_as(settings: Settings, tenant: str) -> Path:
