@@ -37,7 +37,7 @@ _Relation = tuple[str, str]
 
 @dataclass(frozen=True)
 class Published:
-    """What was published; `file` is None if nothing was written."""
+    """What was published; without a file, nothing was written."""
 
     file: Path | None = None
     tables: int = 0
