@@ -1,11 +1,11 @@
 {#-
-    In dbt every model's name must be unique in the project. So a tenant's own models are files named
-    models/tenants/<tenant>/<tenant>__<model>.sql; their tables are named <model>, like those of shared models.
+    In dbt every name of a model, seed or snapshot must be unique in the project. So a tenant's own ones are named <tenant>__<name>,
+    as models/tenants/<tenant>/<tenant>__<name>.sql; their tables are named <name>, like those of shared models.
 -#}
 {% macro generate_alias_name(custom_alias_name=none, node=none) -%}
     {%- if custom_alias_name -%}
         {{ custom_alias_name | trim }}
-    {%- elif node.resource_type == 'model' and node.fqn | length > 3 and node.fqn[1] == 'tenants' -%}
+    {%- elif node.resource_type in ['model', 'seed', 'snapshot'] and node.fqn | length > 3 and node.fqn[1] == 'tenants' -%}
         {{ node.name.removeprefix(node.fqn[2] ~ '__') }}
     {%- elif node.version -%}
         {{ node.name ~ '_v' ~ (node.version | replace('.', '_')) }}

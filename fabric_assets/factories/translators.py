@@ -72,7 +72,7 @@ def build_raw_spec(loaded: LoadedTenant, source: str, stream: str, *, node: Sour
 
 
 def build_model_spec(tenant: TenantConfig, model: ModelNode, *, selected: Iterable[ModelNode], settings: Settings) -> dg.AssetSpec:
-    """Build the asset of one dbt model; its sources are the tenant's raw assets, so the lineage is one graph."""
+    """Build the asset of one dbt model, seed or snapshot; its sources are the tenant's raw assets, so the lineage is one graph."""
     upstream = {node.unique_id: node for node in selected}
     metadata: dict[str, Any] = {"dagster/code_references": _get_reference(settings.dbt_project_dir / model.file, 1), **_get_display_name(tenant)}
     if get_kind(tenant).has_file:
@@ -86,7 +86,7 @@ def build_model_spec(tenant: TenantConfig, model: ModelNode, *, selected: Iterab
         description=model.description or None,
         group_name=tenant.tenant,
         tags={TENANT_TAG: tenant.tenant, LAYER_TAG: model.schema},
-        kinds={"dbt", tenant.destination.type},
+        kinds={"dbt", tenant.destination.type} | ({model.kind} - {"model"}),
         owners=tenant.owners,
         metadata=metadata,
     )

@@ -164,6 +164,9 @@ class PostgresSchemas(Warehouse):
             if ledger in names and server.ask(_LEDGER, (f"{quote(ledger)}.loads",), database=database) == [(True,)]:
                 sources = self._ask_ledger(database, ledger)
                 own |= {ledger, *(name(tenant, source) for source in sources for name in (naming.raw_dataset, naming.load_staging_dataset))}
+            if ledger in names and server.ask(_LEDGER, (f"{quote(ledger)}.snapshots",), database=database) == [(True,)]:
+                # The snapshots may have left the project long ago: no run drops one.
+                own |= {ledger, naming.dbt_schema(tenant, naming.SNAPSHOT_SCHEMA)}
             alike |= {name for name in names if self._matcher.is_like_own(name) and not self._matcher.is_like_anothers(name)}
         # A model's own schema, or a source of long ago, may lead to a name that is another tenant's.
         own = {name for name in own if not self._matcher.is_like_anothers(name)}

@@ -12,7 +12,7 @@ from typing import AnyStr
 
 from fabric_assets import naming
 
-DBT_SCHEMAS = ("staging", "intermediate", "marts", naming.TEST_SCHEMA)
+DBT_SCHEMAS = ("staging", "intermediate", "marts", naming.SEED_SCHEMA, naming.SNAPSHOT_SCHEMA, naming.TEST_SCHEMA)
 # What follows the tenant in an asset key, besides a dbt schema.
 _KEY_PARTS = ("raw", "config", "isolation")
 # The package's own name, which is how a role of a tenant `assets` would be called.

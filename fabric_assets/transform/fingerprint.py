@@ -19,10 +19,11 @@ from fabric_assets.private_files import make_private_folder
 from fabric_assets.settings import Settings
 
 # Increased with every change of the stored format or of the rules, so that nothing is used that was parsed under weaker rules.
-FORMAT = 7
+FORMAT = 8
 
-# It holds a folder for each tenant that has models of its own.
-OWN_FOLDERS = "models/tenants"
+# Each holds a folder for each tenant that has models, seeds or snapshots of its own.
+OWN_FOLDERS = ("models/tenants", "seeds/tenants", "snapshots/tenants")
+_OWN_FILES = tuple(f"{folder}/" for folder in OWN_FOLDERS)
 _SUFFIXES = frozenset({".sql", ".yml", ".yaml", ".csv", ".md", ".py", ".json"})
 _IGNORED = frozenset({"target", "logs"})
 _PACKAGES = ("dbt-core", "dbt-adapters", "dbt-common", *(f"dbt-{adapter}" for adapter in ADAPTERS))
@@ -69,7 +70,7 @@ def digest_project(root: Path, *, left_out: Callable[[str], bool] = lambda name:
     for file in sorted(_walk(root)):
         if left_out(name := file.relative_to(root).as_posix()):
             continue
-        digest.update(os.fsencode(name) + b"\0" + _digest_file(file, is_own=name.startswith(f"{OWN_FOLDERS}/")))
+        digest.update(os.fsencode(name) + b"\0" + _digest_file(file, is_own=name.startswith(_OWN_FILES)))
     return digest.hexdigest()
 
 

@@ -45,9 +45,10 @@ class TestNode:
 
 @dataclass(frozen=True)
 class ModelNode:
-    """A model.
+    """A model, a seed or a snapshot.
 
     Args:
+        kind: dbt's resource type.
         name: its table's; without the tenant's prefix for a model of one tenant only.
         schema: without the tenant's prefix, e.g. `marts`.
         depends_on_models: the models whose tables it reads; ephemeral models, which have no table, are replaced by those that they read.
@@ -71,6 +72,7 @@ class ModelNode:
     tenant: str | None = None
     checks: tuple[TestNode, ...] = ()
     parents: tuple[str, ...] = ()
+    kind: Literal["model", "seed", "snapshot"] = "model"
 
     @property
     def is_ephemeral(self) -> bool:
@@ -115,7 +117,7 @@ class ProjectGraph:
     """The facts of the dbt project that definitions, selectors and validation use.
 
     Args:
-        models: by unique_id, parents before children; including ephemeral ones.
+        models: by unique_id, parents before children; including ephemeral ones, seeds and snapshots.
         sources: by unique_id.
         unattached: tests that belong to no single asset, by dagster-dbt's rule: several parents and no `meta.dagster.ref.name`.
         mistakes: shared models that dbt cannot parse, by unique_id; the rest was parsed with stand-ins for them.

@@ -45,11 +45,12 @@ def _find_missing_inputs(loaded: LoadedTenant, models: tuple[ModelNode, ...], gr
     for model in models:
         for source, stream in model.depends_on_sources:
             if source not in sources or stream not in sources[source].streams:
-                yield f"model {_get_name(model)} needs source {source}.{stream}, which tenant {tenant} does not load{suggest(f'{source}.{stream}', known)}"
+                yield f"{model.kind} {_get_name(model)} needs source {source}.{stream}, which tenant {tenant} does not load{suggest(f'{source}.{stream}', known)}"
         for parent in model.depends_on_models:
             if parent not in chosen:
-                name = _get_name(graph.models[parent])
-                yield f"model {_get_name(model)} needs model {name}, which tenant {tenant} does not select; write +{model.fqn[-1]}, or select {name} too"
+                needed = graph.models[parent]
+                name = f"{needed.kind} {_get_name(needed)}, which tenant {tenant} does not select"
+                yield f"{model.kind} {_get_name(model)} needs {name}; write +{model.fqn[-1]}, or select {_get_name(needed)} too"
 
 
 def _find_doubles(models: tuple[ModelNode, ...]) -> Iterator[str]:
@@ -67,7 +68,7 @@ def _find_others_schemas(loaded: LoadedTenant, models: tuple[ModelNode, ...]) ->
     for schema, model in {model.schema: model for model in models}.items():
         name = naming.dbt_schema(loaded.config.tenant, schema)
         if other := next((other for other in loaded.longer_names if name.startswith(f"{other}_")), None):
-            yield f"model {_get_name(model)} makes the schema {name}, which is tenant {other}'s by its name; give the model another schema"
+            yield f"{model.kind} {_get_name(model)} makes the schema {name}, which is tenant {other}'s by its name; give the {model.kind} another schema"
 
 
 def _get_name(model: ModelNode) -> str:

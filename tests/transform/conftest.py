@@ -129,3 +129,76 @@ def build_tenant(settings: Settings, tenant: TenantConfig, *, full_refresh: bool
         models={names[result.unique_id]: result for result in results if isinstance(result, ModelResult)},
         tests={tests[result.unique_id]: result for result in results if isinstance(result, TestResult)},
     )
+
+
+# The files of a project with seeds and snapshots, shared ones and tenants' own, beside those of the fixture.
+SEEDED = {
+    "seeds/regions.csv": 'region,label,population\nEU,Europe,449\nUS,"United States, all",335\nXX,,\n',
+    "seeds/regions.yml": """
+seeds:
+  - name: regions
+    description: One row per region.
+    columns:
+      - {name: region, description: Two letters., data_tests: [unique, not_null]}
+""",
+    "seeds/lists/weekdays.csv": "number;name\n1;Monday\n2;Tuesday\n",
+    "seeds/lists/lists.yml": """
+seeds:
+  - {name: weekdays, config: {schema: lists, delimiter: ";", column_types: {number: varchar(2)}, tags: [calendar]}}
+""",
+    "seeds/tenants/acme/acme__codes.csv": "code,meaning\n007,secret\n1,open\n",
+    "seeds/tenants/acme/codes.yml": """
+seeds:
+  - name: acme__codes
+    config: {column_types: {code: varchar}}
+    columns: [{name: code, data_tests: [unique]}]
+""",
+    "seeds/tenants/globex/globex__codes.csv": "code\nx\n",
+    "snapshots/names.yml": """
+snapshots:
+  - name: customer_names
+    relation: ref('stg_customers')
+    description: One row per customer and name.
+    config: {unique_key: customer_id, strategy: check, check_cols: [customer_name]}
+    columns: [{name: dbt_scd_id, data_tests: [unique]}]
+""",
+    "snapshots/amounts.sql": """
+{% snapshot order_amounts %}
+{{ config(target_schema='elsewhere', unique_key='order_id', strategy='timestamp', updated_at='ordered_at') }}
+select * from {{ ref('stg_orders') }}
+{% endsnapshot %}
+""",
+    "snapshots/tenants/acme/acme__vips.sql": """
+{% snapshot acme__vips %}
+{{ config(unique_key='customer_id', strategy='check', check_cols='all') }}
+select customer_id from {{ ref('acme__vip_customers') }}
+{% endsnapshot %}
+""",
+    "models/marts/history/names_per_customer.sql": "select customer_id, count(*) as names from {{ ref('customer_names') }} group by customer_id",
+    "models/marts/history/large_regions.sql": "select region from {{ ref('regions') }} where population > 400",
+}
+
+
+def write_files(project: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        file = project / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+
+@pytest.fixture(scope="session")
+def seeded_project(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings over the fixture project with SEEDED in it, parsed for DuckDB; read-only."""
+    root = tmp_path_factory.mktemp("seeded")
+    settings = Settings(tenants_dir=root / "tenants", dbt_project_dir=copy_project(root / "project"), data_dir=root / "data")
+    write_files(settings.dbt_project_dir, SEEDED)
+    prepare_graph([], settings)
+    return settings
+
+
+@pytest.fixture
+def seeded(seeded_project: Settings, tmp_path: Path) -> Settings:
+    """The same, with a project and a data folder of the test's own."""
+    shutil.copytree(seeded_project.data_dir / "dbt" / "prepared", tmp_path / "data" / "dbt" / "prepared")
+    project = shutil.copytree(seeded_project.dbt_project_dir, tmp_path / "project")
+    return replace(seeded_project, data_dir=tmp_path / "data", dbt_project_dir=project)

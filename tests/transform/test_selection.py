@@ -1,4 +1,4 @@
-"""Selectors mean what they mean to dbt: the same table of them is put to `dbt ls`."""
+"""Selectors of models, seeds and snapshots mean what they mean to dbt: the same table of them is put to `dbt ls`."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ from fabric_assets.transform.evaluation import evaluate_selections, prepare_grap
 from fabric_assets.transform.graph import ProjectGraph
 from fabric_assets.transform.selection import select_models
 from fabric_assets.transform.tests import get_tests
-from tests.transform.conftest import copy_project, make_tenant
+from tests.transform.conftest import SEEDED, copy_project, make_tenant, write_files
 
 # One worker parses the project once for all of them.
 pytestmark = pytest.mark.xdist_group("selection")
@@ -53,6 +53,8 @@ SELECTORS = (
     *("@orders", "@stg_orders", "@source:crm", "resource_type:model", "resource_type:source+1", "package:fabric", "package:this", "package:f*"),
     *("config.materialized:table", "config.materialized:ephemeral+", "config.tags:daily", "config.schema:staging", "+exposure:takings", "1+exposure:*"),
     *("1+test_type:unit", "1+test_type:singular", "1+test_type:generic", "1+test_name:unique", "1+unit_test:an_order_of_a_hundred_is_large"),
+    *("resource_type:seed", "resource_type:snapshot", "+resource_type:snapshot", "regions", "regions+", "path:seeds", "path:snapshots", "+customer_names"),
+    *("customer_names+", "+names_per_customer", "config.materialized:seed", "config.materialized:snapshot", "tag:calendar", "@stg_customers", "lists"),
     *("access:protected", "version:none", "tag:people,config.materialized:table", "resource_type:model,marts", "selector:people", "selector:both"),
 )
 WRONG = {
@@ -104,6 +106,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """The fixture project with exposures and a selectors.yml, parsed."""
     root = tmp_path_factory.mktemp("selection")
     settings = Settings(tenants_dir=root / "tenants", dbt_project_dir=copy_project(root / "project"), data_dir=root / "data")
+    write_files(settings.dbt_project_dir, {name: text for name, text in SEEDED.items() if "/tenants/" not in name})
     (settings.dbt_project_dir / "selectors.yml").write_text(SELECTORS_FILE)
     (settings.dbt_project_dir / "models" / "marts" / "sales" / "exposures.yml").write_text(EXPOSURES)
     return settings
@@ -135,7 +138,8 @@ manifest = dbtRunner().invoke(["parse", *options]).result
 found = {{}}
 for selector in json.loads(sys.argv[1]):
     how = ["--selector", selector.split(":")[1]] if selector.startswith("selector:") else ["--select", *selector.split()]
-    outcome = dbtRunner(manifest=manifest).invoke(["ls", *options, "--resource-type", "model", "--output", "name", *how])
+    kinds = [word for kind in ("model", "seed", "snapshot") for word in ("--resource-type", kind)]
+    outcome = dbtRunner(manifest=manifest).invoke(["ls", *options, *kinds, "--output", "name", *how])
     assert outcome.success, (selector, outcome.exception)
     found[selector] = outcome.result
 open({str(folder / "answers.json")!r}, "w").write(json.dumps(found))

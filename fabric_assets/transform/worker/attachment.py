@@ -30,7 +30,7 @@ def attach_tests(manifest: Manifest, *, resolve: Callable[[Iterable[str]], list[
         owner = node.depends_on.nodes[0] if is_unit else _find_owner(node, manifest)
         if owner and owner in manifest.nodes and manifest.nodes[owner].is_ephemeral_model:
             owner = None
-        tables = resolve(node.depends_on.nodes)
+        tables = resolve(node.depends_on_nodes)
         test = TestNode(
             unique_id=node.unique_id,
             name=re.sub(r"[^A-Za-z0-9_]", "_", node.name),

@@ -10,16 +10,18 @@ from typing import Any
 
 from dbt.contracts.graph.manifest import Manifest
 
-from fabric_assets.own_faults import report_own_fault
+from fabric_assets.own_faults import find_own_fault, report_own_fault
 from fabric_assets.transform.folders import RunFolder
-from fabric_assets.transform.worker.adapters.adapter import get_adapter
+from fabric_assets.transform.worker.adapters.adapter import Login, get_adapter
 from fabric_assets.transform.worker.dbt_call import call_dbt, clean_message
 from fabric_assets.transform.worker.description import describe_models
 from fabric_assets.transform.worker.findings import describe_failures
-from fabric_assets.transform.worker.manifest import SELECTED_TAG, get_owner, load_manifest
+from fabric_assets.transform.worker.manifest import MODEL_TYPES, SELECTED_TAG, get_owner, load_manifest
 from fabric_assets.transform.worker.profiles import make_spill_folder, write_profile
 from fabric_assets.transform.worker.relations import open_warehouse
 from fabric_assets.transform.worker.sandbox import close_python
+from fabric_assets.transform.worker.seed_files import copy_own_seeds
+from fabric_assets.transform.worker.snapshot_records import list_snapshots, refuse_changed
 from fabric_assets.transform.worker.unfinished import UnfinishedModels
 
 Emit = Callable[[dict[str, Any]], None]
@@ -46,20 +48,22 @@ def build(request: dict[str, Any], run: RunFolder, emit: Emit) -> None:
 
     Raises:
         BuildFailed: dbt could not begin, or a hook of the project failed.
-        ConfigurationError: the destination's url is wrong.
+        ConfigurationError: the destination's url is wrong, or a tenant's own seed is no longer what was parsed.
     """
     destination = request["destination"]
     adapter = get_adapter(destination["type"])
     write_profile(run.path, destination)
-    manifest = load_manifest(
-        Path(request["file"]), tenant=request["tenant"], database=adapter.get_database(destination), selected={*request["models"], *request["tests"]}
-    )
+    selected = {*request["models"], *request["tests"]}
+    manifest = load_manifest(Path(request["file"]), tenant=request["tenant"], database=adapter.get_database(destination), selected=selected)
     left_out = _find_left_out(manifest, request)
     for unique_id in left_out:
         del manifest.unit_tests[unique_id]
         message = "left out: it reads the model's own table, which does not exist yet; the next run includes it"
         emit({"event": "test", "unique_id": unique_id, "status": "left_out", "message": message, "severity": "error"})
     close_python({owner for node in manifest.nodes.values() if (owner := get_owner(node.original_file_path))})
+    copy_own_seeds(manifest, selected, project=Path(request["project_dir"]), folder=run.path)
+    if snapshots := list_snapshots(manifest, selected):
+        _check_snapshots(snapshots, destination, tenant=request["tenant"], folder=run.path)
     results = _Results(manifest, emit, hidden=run.path, unfinished=UnfinishedModels(Path(request["folder"]), manifest))
     outcome = call_dbt(
         *("build", "--select", f"tag:{SELECTED_TAG}", "--indirect-selection", "empty", "--vars", request["vars"]),
@@ -77,6 +81,21 @@ def build(request: dict[str, Any], run: RunFolder, emit: Emit) -> None:
     results.finish(outcome.result, lambda failed: describe_failures(manifest, failed, destination=destination, spill=spill, report=report))
     for model in describe_models(manifest, results.built, destination=destination, spill=spill, report=report):
         emit(model)
+
+
+def _check_snapshots(snapshots: list[Any], destination: Login, *, tenant: str, folder: Path) -> None:
+    """Refuse the snapshots whose key or strategy has changed.
+
+    Raises:
+        BuildFailed: the records cannot be read or written.
+    """
+    try:
+        with open_warehouse(destination, spill=make_spill_folder(folder), read_only=False) as warehouse:
+            refuse_changed(snapshots, warehouse, tenant=tenant)
+    except Exception as error:
+        if find_own_fault(error, "the records of snapshots"):
+            raise
+        raise _build_failure(error, folder) from error
 
 
 def _find_left_out(manifest: Manifest, request: dict[str, Any]) -> list[str]:
@@ -123,7 +142,7 @@ class _Results:
             self._skipped[unique_id] = None
         elif kind in _TEST_TYPES:
             self._receive_test(unique_id, result, message, seconds)
-        elif kind == "model":
+        elif kind in MODEL_TYPES:
             self._receive_model(unique_id, result.status, message, seconds)
 
     def finish(self, results: Any, describe: Callable[[dict[str, tuple[Any, int]]], Iterable[tuple[str, dict[str, str]]]]) -> None:
@@ -148,7 +167,7 @@ class _Results:
             causes = sorted(_get_name(self._get_node(cause)) for cause in self._find_causes(unique_id))
             message = f"not built: {', '.join(causes)} failed" if causes else "not built: something before it failed"
             event = {"unique_id": unique_id, "status": "skipped", "message": message, "seconds": 0.0}
-            if unique_id.startswith("model."):
+            if self._get_node(unique_id).resource_type in MODEL_TYPES:
                 self._emit({"event": "model", **event})
             else:
                 self._emit({"event": "test", **event, "severity": self._get_severity(unique_id)})

@@ -11,6 +11,8 @@ from dbt.contracts.graph.manifest import Manifest
 
 from fabric_assets.transform.worker.sandbox import close_sandbox
 
+# The folder, below the run's own, with copies of a tenant's own seeds.
+SEED_COPIES = "own_seeds"
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _NOISE = re.compile(r"^\s*(compiled code at .*|\[[^\]]*\])?\s*$")
 
@@ -43,12 +45,13 @@ def call_dbt(
 
 
 def clean_message(text: str | None, *, hidden: Path | None = None) -> str:
-    """Remove colours, empty lines and the path of the run's own folder.
+    """Remove colours, empty lines and lines with the path of the run's own folder. A copied seed is named as in the project.
 
     Args:
         hidden: the run's folder.
     """
-    lines = _ANSI.sub("", text or "").splitlines()
+    text = _ANSI.sub("", text or "")
+    lines = (text.replace(f"{hidden / SEED_COPIES}/", "") if hidden else text).splitlines()
     return "\n".join(_keep(lines, str(hidden) if hidden else None))
 
 

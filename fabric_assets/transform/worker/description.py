@@ -10,6 +10,7 @@ from dbt.contracts.graph.manifest import Manifest
 from fabric_assets.own_faults import ReportFault
 from fabric_assets.transform.worker.adapters.adapter import get_adapter
 from fabric_assets.transform.worker.lineage import LineageFinder
+from fabric_assets.transform.worker.manifest import MODEL_TYPES
 from fabric_assets.transform.worker.relations import Table, Warehouse, open_warehouse
 
 # sqlglot warns of functions that it does not know, which helps nobody here.
@@ -26,7 +27,7 @@ def describe_models(
     """
     if not built:
         return
-    owners: dict[Table, Any] = {(node.schema, node.alias): node.unique_id for node in manifest.nodes.values() if node.resource_type == "model"}
+    owners: dict[Table, Any] = {(node.schema, node.alias): node.unique_id for node in manifest.nodes.values() if node.resource_type in MODEL_TYPES}
     owners |= {(source.schema, source.identifier): (source.source_name, source.name) for source in manifest.sources.values()}
     adapter = get_adapter(destination["type"])
     with open_warehouse(destination, spill=spill) as warehouse:
@@ -60,6 +61,8 @@ def _count_rows(warehouse: Warehouse, table: Table, report: ReportFault) -> tupl
 
 def _find_lineage(node: Any, finder: LineageFinder, owners: Mapping[Table, Any], report: ReportFault) -> tuple[dict[str, list[Any]], str]:
     own = (node.schema, node.alias)
+    if node.resource_type == "seed":  # its columns come from a file
+        return {}, ""
     if not node.compiled_code or node.language != "sql":  # a microbatch model has a statement for each batch, a Python model has none
         return {}, "its column lineage is unknown: it is not built by one SQL statement"
     try:

@@ -15,9 +15,9 @@ from fabric_assets.quoting import quote_table
 from fabric_assets.transform.graph import Columns, ModelNode, Origin, ProjectGraph, SourceNode, TestNode
 from fabric_assets.transform.worker.attachment import attach_tests
 from fabric_assets.transform.worker.findings import find_sensitive
-from fabric_assets.transform.worker.manifest import DATABASE_PLACEHOLDER, TENANT_PLACEHOLDER, get_owner
+from fabric_assets.transform.worker.manifest import DATABASE_PLACEHOLDER, MODEL_TYPES, TENANT_PLACEHOLDER, get_owner
 
-_UNSUPPORTED = {"seed": "load it as a source of type files", "snapshot": "use an incremental model", "function": "write it as a macro"}
+_UNSUPPORTED = {"function": "write it as a macro"}
 
 
 def place_sources(manifest: Manifest) -> None:
@@ -28,12 +28,22 @@ def place_sources(manifest: Manifest) -> None:
             source.relation_name = quote_table(*filter(None, (source.database, source.schema, source.identifier)))
 
 
+def place_seeds_and_snapshots(manifest: Manifest) -> None:
+    """Set the tenant's schema for snapshots as that of every snapshot, whatever `target_schema` it has, and let seeds be read by dbt itself."""
+    for node in manifest.nodes.values():
+        if node.resource_type == "snapshot":
+            node.schema = naming.dbt_schema(get_owner(node.original_file_path) or TENANT_PLACEHOLDER, naming.SNAPSHOT_SCHEMA)
+            node.relation_name = quote_table(*filter(None, (node.database, node.schema, node.alias)))
+        elif node.resource_type == "seed":
+            node.config["fast"] = False  # dbt-duckdb would let DuckDB read the file, whose connection reads no files
+
+
 def build_graph(manifest: Manifest) -> ProjectGraph:
     """Build the graph of a project that keeps the rules."""
-    nodes: dict[str, Any] = {key: node for key, node in manifest.nodes.items() if node.resource_type == "model"}
+    nodes: dict[str, Any] = {key: node for key, node in manifest.nodes.items() if node.resource_type in MODEL_TYPES}
     origins: dict[str, Origin] = {key: (source.source_name, source.name) for key, source in manifest.sources.items()}
-    parents = {key: tuple(parent for parent in node.depends_on.nodes if parent in nodes or parent in origins) for key, node in nodes.items()}
-    tables = {key: resolve_ephemeral(node.depends_on.nodes, nodes, origins) for key, node in nodes.items()}
+    parents = {key: tuple(parent for parent in node.depends_on_nodes if parent in nodes or parent in origins) for key, node in nodes.items()}
+    tables = {key: resolve_ephemeral(node.depends_on_nodes, nodes, origins) for key, node in nodes.items()}
     attached: dict[str | None, list[TestNode]] = attach_tests(manifest, resolve=lambda ids: resolve_ephemeral(ids, nodes, origins))
     models = {
         key: _build_model(nodes[key], parents=parents[key], tables=tables[key], origins=origins, checks=attached.pop(key, []))
@@ -69,7 +79,7 @@ def resolve_ephemeral(unique_ids: Iterable[str], nodes: dict[str, Any], origins:
             continue
         seen.add(unique_id)
         if unique_id in nodes and nodes[unique_id].is_ephemeral_model:
-            left += reversed(nodes[unique_id].depends_on.nodes)
+            left += reversed(nodes[unique_id].depends_on_nodes)
         elif unique_id in nodes or unique_id in origins:
             found[unique_id] = None
     return list(found)
@@ -93,6 +103,7 @@ def _build_model(node: Any, *, parents: tuple[str, ...], tables: list[str], orig
         tenant=tenant,
         checks=tuple(checks),
         parents=parents,
+        kind=str(node.resource_type),
     )
 
 
@@ -117,7 +128,7 @@ def _find_problems(manifest: Manifest, tenants: Collection[str]) -> Iterator[tup
         file, kind = node.original_file_path, str(node.resource_type)
         if kind in _UNSUPPORTED:
             yield file, f"a {kind} is not built for tenants; {_UNSUPPORTED[kind]}"
-        elif kind == "model":
+        elif kind in MODEL_TYPES:
             yield from ((file, problem) for problem in (*_find_model_problems(node, tenants), *_find_foreign_inputs(node, manifest)))
             yield from _find_foreign_patch(node)
             continue
@@ -136,12 +147,13 @@ def _find_model_problems(node: Any, tenants: Collection[str]) -> Iterator[str]:
     if tenant is not None:
         yield from _find_own_problems(node, tenant, tenants)
     elif node.fqn[1] == "tenants":
-        yield "a tenant's own models lie in a folder with the tenant's name: models/tenants/<tenant>/<tenant>__<model>.sql"
+        folder, suffix = ("seeds", "csv") if node.resource_type == "seed" else (f"{node.resource_type}s", "sql")
+        yield f"a tenant's own {folder} lie in a folder with the tenant's name: {folder}/tenants/<tenant>/<tenant>__<name>.{suffix}"
     yield from _find_table_problems(node, tenant or TENANT_PLACEHOLDER)
 
 
 def _find_table_problems(node: Any, owner: str) -> Iterator[str]:
-    """Check that the table of a model, or of a test with `store_failures`, is in a schema of its tenant."""
+    """Check that the table of a model, seed or snapshot, or of a test with `store_failures`, is in a schema of its tenant."""
     prefix = f"{owner}_"
     schema = node.schema.removeprefix(prefix)
     allowed = node.resource_type == "test" and schema == naming.TEST_SCHEMA
@@ -149,6 +161,8 @@ def _find_table_problems(node: Any, owner: str) -> Iterator[str]:
         yield f"its schema comes out as {node.schema}: it must be <tenant>_<name>, as macros/generate_schema_name.sql has it"
     elif schema == "fabric" or schema.startswith("raw_"):
         yield f"the schema {schema} is the platform's own; use another +schema"
+    elif schema == naming.SNAPSHOT_SCHEMA and node.resource_type != "snapshot":
+        yield f"the schema {schema} is for snapshots alone, whose rows cannot be built again; use another +schema"
     if node.database != DATABASE_PLACEHOLDER:
         yield f"it names the database {node.database}; every model lies in its tenant's own"
     if not re.fullmatch(r"[A-Za-z0-9_]+", node.alias):
@@ -157,14 +171,16 @@ def _find_table_problems(node: Any, owner: str) -> Iterator[str]:
 
 def _find_own_problems(node: Any, tenant: str, tenants: Collection[str]) -> Iterator[str]:
     if node.config.pre_hook or node.config.post_hook:
-        yield "a tenant's own models have no hooks; put what the hook does into the model"
+        yield f"a tenant's own {node.resource_type}s have no hooks; put what the hook does into a model"
+    if not node.name.startswith(f"{tenant}__"):
+        yield f"name the {node.resource_type} {tenant}__{node.name}: dbt wants names that are unique among all tenants"
     for other in tenants:
         if other.startswith(f"{tenant}_") and node.schema.startswith(f"{other}_"):
             yield f"its schema comes out as {node.schema}, which is tenant {other}'s; use another schema"
 
 
 def _find_foreign_inputs(node: Any, manifest: Manifest) -> Iterator[str]:
-    for parent in node.depends_on.nodes:
+    for parent in node.depends_on_nodes:
         owner = _get_owner(manifest, parent)
         if owner not in {None, get_owner(node.original_file_path)}:
             yield f"it refers to {manifest.nodes[parent].name}, which only tenant {owner} has"
@@ -180,14 +196,14 @@ def _find_foreign_subject(test: Any, manifest: Manifest) -> Iterator[str]:
 def _find_foreign_patch(node: Any) -> Iterator[tuple[str, str]]:
     patch = (node.patch_path or "").split("://", 1)[-1]
     if get_owner(patch) not in {None, get_owner(node.original_file_path)}:
-        yield patch, f"it describes {node.name}, which lies in {node.original_file_path}; a tenant's yml describes models in that tenant's own folder"
+        yield patch, f"it describes {node.name}, which lies in {node.original_file_path}; a tenant's yml describes what is in that tenant's own folder"
 
 
 def _find_circle(manifest: Manifest) -> Iterator[tuple[str, str]]:
     """Find models that refer to each other in a circle, which dbt itself notices only when it builds."""
-    models = {key: node for key, node in manifest.nodes.items() if node.resource_type == "model"}
+    models = {key: node for key, node in manifest.nodes.items() if node.resource_type in MODEL_TYPES}
     try:
-        TopologicalSorter({key: node.depends_on.nodes for key, node in models.items()}).prepare()
+        TopologicalSorter({key: node.depends_on_nodes for key, node in models.items()}).prepare()
     except CycleError as error:
         circle = [models[key] for key in error.args[1]]
         yield circle[0].original_file_path, f"models refer to each other in a circle: {', '.join(node.name for node in circle)}"

@@ -23,7 +23,10 @@ DATABASE_PLACEHOLDER = "fabric_database_placeholder"
 # The tag of all that a run builds: one exact selector, however long the list is.
 SELECTED_TAG = "fabric_selected"
 
-_OWN_FILE = re.compile(rf"{OWN_FOLDERS}/([^/]+)/")
+# The types of nodes that have a table or view of their own, or are part of one: the graph's models.
+MODEL_TYPES = frozenset({"model", "seed", "snapshot"})
+
+_OWN_FILE = re.compile(rf"(?:{'|'.join(OWN_FOLDERS)})/([^/]+)/")
 
 PARTS = (
     *("nodes", "sources", "macros", "groups", "metadata", "unit_tests", "fixtures"),

@@ -42,16 +42,22 @@ class Warehouse:
             cursor.execute(query)
             return [column[0] for column in cursor.description], cursor.fetchall()
 
+    def execute(self, *statements: str) -> None:
+        """Run the statements in one transaction."""
+        with closing(self._connection.cursor()) as cursor:
+            for statement in ("begin", *statements, "commit"):
+                cursor.execute(statement)
+
     def count_rows(self, table: Table) -> int:
         """Count a relation's rows. For a view this runs its query, and raises the driver's error if it fails."""
         return self.ask(f"select count(*) from {quote_table(*table)}")[0][0]
 
 
 @contextmanager
-def open_warehouse(destination: Login, *, spill: Path) -> Iterator[Warehouse]:
+def open_warehouse(destination: Login, *, spill: Path, read_only: bool = True) -> Iterator[Warehouse]:
     """Connect to the run's destination, with the same lock as for the models, whose views are counted. The connection is closed after the block."""
     adapter = get_adapter(destination["type"])
-    connection = adapter.connect(destination, spill=spill)
+    connection = adapter.connect(destination, spill=spill, read_only=read_only)
     try:
         yield Warehouse(connection, adapter.columns_query)
     finally:

@@ -25,7 +25,7 @@ from fabric_assets.transform.folders import RunFolder
 from fabric_assets.transform.worker.adapters.adapter import get_adapter
 from fabric_assets.transform.worker.manifest import get_owner, load_parts
 from fabric_assets.transform.worker.profiles import write_profile
-from fabric_assets.transform.worker.selectors import NamedSelectors, Refused, SelectorFinder, shorten
+from fabric_assets.transform.worker.selectors import MODEL_PREFIXES, NamedSelectors, Refused, SelectorFinder, shorten
 
 _TESTS = ("test.", "unit_test.")
 
@@ -105,7 +105,7 @@ class _Evaluator:
             self._slow[text] = f"the selector '{shorten(text)}' takes more than {self._seconds:g} s of processor time to evaluate; write a simpler one"
             wrong.append((field, index, self._slow[text]))
         own = {key for key, owner in self._owners.items() if owner == tenant}
-        models = {key for key in (own | found["select"]) - found["exclude"] if key.startswith("model.")}
+        models = {key for key in (own | found["select"]) - found["exclude"] if key.startswith(MODEL_PREFIXES)}
         left_out = {key for key in found["exclude"] if key.startswith(_TESTS)}
         return {"models": sorted(models), "left_out": sorted(left_out), "wrong": wrong, "lasting": lasting}
 

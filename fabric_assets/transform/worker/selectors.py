@@ -17,6 +17,7 @@ from dbt.graph.selector_spec import RAW_SELECTOR_PATTERN, SelectionCriteria, Sel
 from dbt_common.exceptions import DbtBaseException
 
 from fabric_assets.suggestions import suggest
+from fabric_assets.transform.worker.manifest import MODEL_TYPES
 
 # The entries of the project's selectors.yml, by name.
 NamedSelectors = Mapping[str, SelectionSpec]
@@ -26,7 +27,9 @@ _OF_EARLIER_RUNS = (MethodName.State, MethodName.Result, MethodName.SourceStatus
 _METHODS = sorted({*map(str, MethodName), _NAMED} - {*map(str, _OF_EARLIER_RUNS)})
 _EXAMPLES = "write a model's name, a folder such as staging.shop, or a method such as tag:daily"
 _LONGEST = 100
-_BUILT = ("model.", "source.")
+# How the unique ids of the graph's models begin.
+MODEL_PREFIXES = tuple(f"{kind}." for kind in sorted(MODEL_TYPES))
+_BUILT = (*MODEL_PREFIXES, "source.")
 
 
 def shorten(text: str) -> str:
@@ -110,7 +113,7 @@ class SelectorFinder:
             yield f"source:{source.source_name}"
             yield from (f"tag:{tag}" for tag in source.tags)
         for node in self._manifest.nodes.values():
-            if node.resource_type == NodeType.Model:
+            if node.resource_type in MODEL_TYPES:
                 yield node.name
                 yield from (f"tag:{tag}" for tag in node.tags)
                 yield from (".".join(node.fqn[1:depth]) for depth in range(2, len(node.fqn)))

@@ -55,8 +55,12 @@ class Adapter(ABC):
         """Give the value of PASSWORD_VARIABLE, if the profile names it."""
 
     @abstractmethod
-    def connect(self, login: Login, *, spill: Path) -> Any:
-        """Open a connection for reading, with the same session settings and lock as for the models."""
+    def connect(self, login: Login, *, spill: Path, read_only: bool) -> Any:
+        """Open a connection with the same session settings and lock as for the models.
+
+        Args:
+            read_only: whether nothing is written, so that a file is not opened for writing.
+        """
 
     @abstractmethod
     def release(self) -> None:

@@ -32,8 +32,8 @@ class DuckDb(Adapter):
     def get_password(self, login: Login) -> str | None:
         return None
 
-    def connect(self, login: Login, *, spill: Path) -> Any:
-        return open_file(login["path"], read_only=True, spill=spill)
+    def connect(self, login: Login, *, spill: Path, read_only: bool) -> Any:
+        return open_file(login["path"], read_only=read_only, spill=spill)
 
     def release(self) -> None:
         from dbt.adapters.duckdb.connections import DuckDBConnectionManager

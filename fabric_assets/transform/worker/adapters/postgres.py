@@ -52,7 +52,7 @@ class Postgres(Adapter):
     def get_password(self, login: Login) -> str | None:
         return login["password"]
 
-    def connect(self, login: Login, *, spill: Path) -> Any:
+    def connect(self, login: Login, *, spill: Path, read_only: bool) -> Any:
         parts = {key: login[key] for key in ("host", "port", "dbname", "user", "password")}
         connection = open_session(complete_login({**parts, **login["query"]}), {}, where="the destination (postgres)")
         connection.autocommit = True

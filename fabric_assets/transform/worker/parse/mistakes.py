@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fabric_assets.suggestions import build_hint
-from fabric_assets.transform.fingerprint import OWN_FOLDERS
 from fabric_assets.transform.graph import Mistake
+from fabric_assets.transform.worker.manifest import get_owner
 
-_FILE = re.compile(r"\((?P<file>(?:models|macros|tests)/[^()\n]+\.(?:sql|ya?ml|md))\)")
+_FILE = re.compile(r"\((?P<file>(?:models|macros|tests|seeds|snapshots)/[^()\n]+\.(?:sql|ya?ml|md))\)")
 _READING = re.compile(r"Error reading \w+: (?P<file>\S+\.ya?ml)")  # below the folder of models
 _LINE = re.compile(r"\bline (?P<line>\d+)")
 _MISSING = re.compile(r"depends on (?:a node|a source) named '(?P<name>[^']+)'.*? which was not found", re.DOTALL)
@@ -53,7 +53,7 @@ def locate(message: str, project: Path) -> Found | None:
 
 def is_shared_model(found: Found) -> bool:
     file = found.mistake.file
-    return file.startswith("models/") and not file.startswith(f"{OWN_FOLDERS}/") and file.endswith(".sql")
+    return file.startswith("models/") and get_owner(file) is None and file.endswith(".sql")
 
 
 def build_stand_in(found: Found, text: str) -> str:

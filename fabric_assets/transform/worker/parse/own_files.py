@@ -1,4 +1,4 @@
-"""A tenant's own folder of the dbt project -> what is wrong with it, before dbt reads it together with everybody else's.
+"""A tenant's own folders of the dbt project -> what is wrong with them, before dbt reads it together with everybody else's.
 
 To dbt, all files are one project. Any yml may configure and test any model, and a name that two files use is an error that stops everybody. So a tenant's files
 may only name what begins with the tenant's own name. Their text alone shows whether they do.
@@ -12,18 +12,25 @@ from typing import Any
 from dbt.clients.checked_load import checked_load
 from dbt_common.exceptions import DbtBaseException
 
-# The keys that a tenant's yml may have, each with the field that names the model of an entry.
-_SUBJECTS = {"models": "name", "unit_tests": "model"}
+from fabric_assets.transform.fingerprint import OWN_FOLDERS
+
+# The keys that a tenant's yml may have, each with the field that names the model, seed or snapshot of an entry.
+_SUBJECTS = {"models": "name", "unit_tests": "model", "seeds": "name", "snapshots": "name"}
+_SNAPSHOT = re.compile(rb"\{%[-+]?\s*snapshot\s+(\w+)")
 # Editors' own files: dbt reads no file whose name begins like this.
 _UNREAD = (".", "#", "~")
+_UNIQUE = "dbt wants names that are unique among all tenants; its table is then named"
 _MOST_MEGABYTES = 16
+# dbt holds every value of a seed as an object of Python.
+MOST_SEED_MEGABYTES = 1
 
 
-def find_file_problems(folder: Path) -> Iterator[str]:
-    """Yield everything that is wrong in the folder, each with its file."""
-    for path in sorted(folder.rglob("*")):
-        if not is_unread(path):
-            yield from (f"models/tenants/{path.relative_to(folder.parent).as_posix()}: {problem}" for problem in _find_problems(path, folder.name))
+def find_file_problems(project: Path, tenant: str) -> Iterator[str]:
+    """Yield everything that is wrong in the tenant's folders, each with its file."""
+    for folder in OWN_FOLDERS:
+        for path in sorted((project / folder / tenant).rglob("*")):
+            if not is_unread(path):
+                yield from (f"{path.relative_to(project).as_posix()}: {problem}" for problem in _find_problems(path, tenant, kind=folder.split("/")[0]))
 
 
 def is_unread(path: Path) -> bool:
@@ -31,7 +38,12 @@ def is_unread(path: Path) -> bool:
     return path.name.startswith(_UNREAD) and not path.is_dir()
 
 
-def _find_problems(path: Path, tenant: str) -> Iterator[str]:
+def _find_problems(path: Path, tenant: str, *, kind: str) -> Iterator[str]:
+    """Yield what is wrong with a file.
+
+    Args:
+        kind: `models`, `seeds` or `snapshots`, as the folder says.
+    """
     suffix = path.suffix.lower()
     if path.is_symlink():
         yield "it is a link; put the file itself there"
@@ -41,14 +53,27 @@ def _find_problems(path: Path, tenant: str) -> Iterator[str]:
         yield "it is no regular file but a pipe, a socket or a device; remove it"
     elif (size := path.stat().st_size) > _MOST_MEGABYTES * 2**20:
         yield f"it has {size // 2**20} MB, more than {_MOST_MEGABYTES}: keep data out of the dbt project, e.g. in a source of type files"
+    elif kind == "seeds" and suffix == ".csv":
+        yield from _find_seed_problems(path, tenant, size)
     elif suffix == ".py":
         yield "a tenant's own models are SQL: a Python model would run in the platform's process"
+    elif kind == "snapshots" and suffix == ".sql":
+        names = [name.decode() for name in _SNAPSHOT.findall(path.read_bytes())]
+        yield from (f"name the snapshot {tenant}__{name}: {_UNIQUE} {name}" for name in names if not name.startswith(f"{tenant}__"))
     elif suffix == ".sql" and not path.stem.startswith(f"{tenant}__"):
-        yield f"name the file {tenant}__{path.stem}.sql: dbt wants names that are unique among all tenants; its table is then named {path.stem}"
+        yield f"name the file {tenant}__{path.stem}.sql: {_UNIQUE} {path.stem}"
     elif suffix in {".yml", ".yaml"}:
         yield from _find_yaml_problems(path, tenant)
     elif suffix == ".md" and b"{%" in path.read_bytes():
         yield "a docs block belongs to the whole project; write the description into the yml"
+
+
+def _find_seed_problems(path: Path, tenant: str, size: int) -> Iterator[str]:
+    if size > MOST_SEED_MEGABYTES * 2**20:
+        megabytes = f"{size / 2**20:.1f} MB, more than {MOST_SEED_MEGABYTES}"
+        yield f"it has {megabytes}: a seed is a short list; load more rows as a source of type files or csv_import"
+    if not path.stem.startswith(f"{tenant}__"):
+        yield f"name the file {tenant}__{path.name}: {_UNIQUE} {path.stem}"
 
 
 def _find_yaml_problems(path: Path, tenant: str) -> Iterator[str]:
@@ -58,17 +83,17 @@ def _find_yaml_problems(path: Path, tenant: str) -> Iterator[str]:
         yield str(error)
         return
     if not isinstance(content, dict):
-        yield "it is no mapping; begin with models:"
+        yield "it is no mapping; begin with models:, seeds: or snapshots:"
         return
     for key in content:
         if key not in {"version", *_SUBJECTS}:
-            yield f"{key} would hold for the whole project: a tenant's own yml has models and unit_tests; declare the rest outside of models/tenants/"
+            yield f"{key} would hold for the whole project: a tenant's own yml has {', '.join(_SUBJECTS)}; declare the rest outside of that tenant's folders"
     for key, field in _SUBJECTS.items():
         for entry in _list_mappings(content.get(key)):
             files = [version["defined_in"] for version in _list_mappings(entry.get("versions")) if "defined_in" in version]
             for name in (entry.get(field), *files):
                 if not _is_own(name, tenant):
-                    yield f"{key} names {name}; a tenant's own yml may describe and test that tenant's own models alone: {tenant}__<model>"
+                    yield f"{key} names {name}; a tenant's own yml may describe and test what is that tenant's own: {tenant}__<name>"
 
 
 def _is_own(name: Any, tenant: str) -> bool:

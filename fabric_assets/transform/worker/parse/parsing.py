@@ -6,7 +6,7 @@ name no file, some name two tenants' files, and a hostile file can put anything 
 
 import pickle
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from fabric_assets.own_faults import report_own_fault
 from fabric_assets.transform.fingerprint import OWN_FOLDERS
 from fabric_assets.transform.graph import Mistake, ProjectGraph
 from fabric_assets.transform.worker.dbt_call import call_dbt, clean_message
-from fabric_assets.transform.worker.inspection import build_graph, find_problems, place_sources
+from fabric_assets.transform.worker.inspection import build_graph, find_problems, place_seeds_and_snapshots, place_sources
 from fabric_assets.transform.worker.manifest import PARTS, get_owner
 from fabric_assets.transform.worker.parse.limits import Limits, Meter, Stopped, measure_dbt, run_limited
 from fabric_assets.transform.worker.parse.mistakes import Found, build_stand_in, is_shared_model, locate, suggest_name
@@ -81,14 +81,18 @@ class _Parser:
         # The graph of the last parse, if it kept the rules. The child builds it, because dbt has its flags there.
         self.graph: ProjectGraph | None = None
         self._found: dict[str, Found] = {}
-        own = project / OWN_FOLDERS
-        self.tenants = sorted(path.name for path in own.iterdir() if path.is_dir()) if own.is_dir() else []
-        for name in self.tenants:
+        folders = {path.name: path for path in self._list_own_folders()}
+        self.tenants = sorted(folders)
+        for name, folder in folders.items():
             if error := naming.get_tenant_name_error(name):
-                raise ConfigurationError(
-                    f"{OWN_FOLDERS}/{name}: the folder {name} is no tenant's: a tenant's name {error}", remedy="rename or remove the folder"
-                )
+                where = folder.relative_to(project).as_posix()
+                raise ConfigurationError(f"{where}: the folder {name} is no tenant's: a tenant's name {error}", remedy="rename or remove the folder")
         self.stopped = {tenant: message for tenant, message in refused.items() if tenant in self.tenants}
+
+    def _list_own_folders(self) -> Iterator[Path]:
+        for folder in OWN_FOLDERS:
+            if (self._project / folder).is_dir():
+                yield from (path for path in (self._project / folder).iterdir() if path.is_dir())
 
     def find_file_problems(self) -> dict[str, str]:
         """Find what is wrong with each tenant's files without dbt."""
@@ -127,11 +131,11 @@ class _Parser:
         found = {}
         for tenant in tenants:
             try:
-                with meter.measure(f"{OWN_FOLDERS}/{tenant}/"):
-                    found[tenant] = "\n".join(find_file_problems(self._project / OWN_FOLDERS / tenant))
+                with meter.measure(f"{OWN_FOLDERS[0]}/{tenant}/"):
+                    found[tenant] = "\n".join(find_file_problems(self._project, tenant))
             except Exception as error:
                 # Whatever in this tenant's files causes it, the others go on.
-                if (fault := report_own_fault(error, f"{OWN_FOLDERS}/{tenant}", data_dir=self._data_dir, tenant=tenant)) is None:
+                if (fault := report_own_fault(error, f"the own dbt files of tenant {tenant}", data_dir=self._data_dir, tenant=tenant)) is None:
                     raise
                 found[tenant] = fault.message
         return found
@@ -143,6 +147,7 @@ class _Parser:
         if not isinstance(manifest, Manifest):
             return None, {None: clean_message(str(result.exception), hidden=self._folder)}, None
         place_sources(manifest)
+        place_seeds_and_snapshots(manifest)
         problems = find_problems(manifest, tenants=self.tenants) | _find_large(manifest)
         return {part: getattr(manifest, part) for part in PARTS}, problems, None if problems else build_graph(manifest)
 
@@ -150,7 +155,7 @@ class _Parser:
         """Find the tenants whose files cause dbt's message; empty if the shared files cause it."""
         if self.shared_problem:
             return {}
-        named = [tenant for tenant in tenants if f"{OWN_FOLDERS}/{tenant}/" in message]
+        named = [tenant for tenant in tenants if any(f"{folder}/{tenant}/" in message for folder in OWN_FOLDERS)]
         found = self._sift(named) if named else {}
         return found or self._sift(tenants) or dict.fromkeys(named, message)
 
@@ -195,15 +200,15 @@ class _Parser:
 
     def _copy_with(self, tenants: Sequence[str]) -> Path:
         self._copies += 1
-        own = self._project / OWN_FOLDERS
+        own = [self._project / folder for folder in OWN_FOLDERS]
         left_out = {*self.tenants} - {*tenants}
         copy = self._folder / f"copy_{self._copies}"
 
         def ignore(folder: str, names: list[str]) -> set[str]:
-            if Path(folder) == own:
+            if Path(folder) in own:
                 return left_out & set(names)
             # Nobody has checked such a file: it may be a link to a device that never ends.
-            return {name for name in names if is_unread(Path(folder, name))} if Path(folder).is_relative_to(own) else set()
+            return {name for name in names if is_unread(Path(folder, name))} if any(map(Path(folder).is_relative_to, own)) else set()
 
         shutil.copytree(self._project, copy, ignore=ignore)
         for file, found in self._found.items():
@@ -218,7 +223,7 @@ def _find_large(manifest: Manifest) -> _Problems:
         if owner := get_owner(node.original_file_path):
             sizes[owner] = sizes.get(owner, 0) + len(pickle.dumps(node))
     return {
-        owner: f"{OWN_FOLDERS}/{owner}: its models with their texts take {size // 2**20} MB, more than {_MOST_MEGABYTES}; {_REMEDY}"
+        owner: f"{OWN_FOLDERS[0]}/{owner}: its models with their texts take {size // 2**20} MB, more than {_MOST_MEGABYTES}; {_REMEDY}"
         for owner, size in sizes.items()
         if size > _MOST_MEGABYTES * 2**20
     }
