@@ -43,14 +43,15 @@ def _find_missing_inputs(loaded: LoadedTenant, models: tuple[ModelNode, ...], gr
     chosen = {model.unique_id for model in models}
     tenant = loaded.config.tenant
     for model in models:
+        subject = f"{model.kind} {_get_name(model)}"
         for source, stream in model.depends_on_sources:
             if source not in sources or stream not in sources[source].streams:
-                yield f"{model.kind} {_get_name(model)} needs source {source}.{stream}, which tenant {tenant} does not load{suggest(f'{source}.{stream}', known)}"
+                yield f"{subject} needs source {source}.{stream}, which tenant {tenant} does not load{suggest(f'{source}.{stream}', known)}"
         for parent in model.depends_on_models:
             if parent not in chosen:
                 needed = graph.models[parent]
                 name = f"{needed.kind} {_get_name(needed)}, which tenant {tenant} does not select"
-                yield f"{model.kind} {_get_name(model)} needs {name}; write +{model.fqn[-1]}, or select {_get_name(needed)} too"
+                yield f"{subject} needs {name}; write +{model.fqn[-1]}, or select {_get_name(needed)} too"
 
 
 def _find_doubles(models: tuple[ModelNode, ...]) -> Iterator[str]:

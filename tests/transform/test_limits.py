@@ -121,7 +121,7 @@ def test_a_fault_of_ours_as_the_project_is_parsed_is_not_reported_as_a_mistake_o
 
 def test_a_fault_of_ours_at_one_tenants_files_stops_that_tenant_alone(limited: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(limited, "evil__one.sql", "select 1 as one")
-    monkeypatch.setattr(parsing, "find_file_problems", lambda folder: compose(5) if folder.name == "evil" else [])  # type: ignore[arg-type]
+    monkeypatch.setattr(parsing, "find_file_problems", lambda _, tenant: compose(5) if tenant == "evil" else [])  # type: ignore[arg-type]
     found = parsing._Parser(limited.dbt_project_dir, tmp_path, Limits(2, 200), {}, limited.data_dir).find_file_problems()
     assert list(found) == ["evil"]
     assert "models/tenants/evil: a fault of ETL Fabric (AttributeError at fabric_assets/rows/column_names.py:" in found["evil"]

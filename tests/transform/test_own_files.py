@@ -24,7 +24,7 @@ GLOBEX = "models/tenants/globex"
 ONE = "select 1 as one"
 REFUSED_KEYS = (
     *("exposures", "metrics", "semantic_models", "saved_queries", "groups", "macros"),
-    *("seeds", "snapshots", "analyses", "functions", "data_tests"),
+    *("analyses", "functions", "data_tests"),
 )
 
 # The files of an attempt, in the folder of a tenant ME; and words of the message to that tenant.

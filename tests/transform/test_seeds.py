@@ -108,6 +108,8 @@ def test_another_tenants_seeds_and_snapshots_are_neither_selected_nor_in_the_man
 
 
 # Files of a tenant ME, with words of the message to that tenant.
+CHECK_ALL = "strategy: check, check_cols: all"
+STORED = "config: {store_failures: true, schema: snapshots}"
 REFUSED: dict[str, tuple[dict[str, str], str]] = {
     "plain name": ({"seeds/tenants/ME/plain.csv": "a\n1\n"}, "seeds/tenants/ME/plain.csv: name the file ME__plain.csv"),
     "another's name": ({"seeds/tenants/ME/acme__codes.csv": "a\n1\n"}, "seeds/tenants/ME/acme__codes.csv: name the file ME__acme__codes.csv"),
@@ -126,17 +128,17 @@ REFUSED: dict[str, tuple[dict[str, str], str]] = {
         "a tenant's own snapshots have no hooks",
     ),
     "another's model": (
-        {"snapshots/tenants/ME/a.yml": "snapshots: [{name: ME__a, relation: \"ref('acme__codes')\", config: {strategy: check, unique_key: code, check_cols: all}}]"},
+        {"snapshots/tenants/ME/a.yml": f"snapshots: [{{name: ME__a, relation: \"ref('acme__codes')\", config: {{{CHECK_ALL}, unique_key: a}}}}]"},
         "it refers to acme__codes, which only tenant acme has",
     ),
     "snapshot in a model's yml": (
-        {"models/tenants/ME/a.yml": "snapshots: [{name: ME__a, relation: \"ref('nowhere')\", config: {strategy: check, unique_key: id, check_cols: all}}]"},
+        {"models/tenants/ME/a.yml": f"snapshots: [{{name: ME__a, relation: \"ref('nowhere')\", config: {{{CHECK_ALL}, unique_key: id}}}}]"},
         "nowhere",
     ),
-    "model among the snapshots": ({"models/tenants/ME/ME__a.sql": "{{ config(schema='snapshots') }}select 1 as id"}, "the schema snapshots is for snapshots alone"),
+    "model among the snapshots": ({"models/tenants/ME/ME__a.sql": "{{ config(schema='snapshots') }}select 1 as id"}, "snapshots is for snapshots alone"),
     "test among the snapshots": (
         {"models/tenants/ME/ME__a.sql": "select 1 as id",
-         "models/tenants/ME/a.yml": "models: [{name: ME__a, columns: [{name: id, data_tests: [{unique: {config: {store_failures: true, schema: snapshots}}}]}]}]"},
+         "models/tenants/ME/a.yml": f"models: [{{name: ME__a, data_tests: [{{unique: {{arguments: {{column_name: id}}, {STORED}}}}}]}}]"},
         "the schema snapshots is for snapshots alone",
     ),
 }  # fmt: skip

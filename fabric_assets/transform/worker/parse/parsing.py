@@ -83,9 +83,9 @@ class _Parser:
         self._found: dict[str, Found] = {}
         folders = {path.name: path for path in self._list_own_folders()}
         self.tenants = sorted(folders)
-        for name, folder in folders.items():
+        for name, own in folders.items():
             if error := naming.get_tenant_name_error(name):
-                where = folder.relative_to(project).as_posix()
+                where = own.relative_to(project).as_posix()
                 raise ConfigurationError(f"{where}: the folder {name} is no tenant's: a tenant's name {error}", remedy="rename or remove the folder")
         self.stopped = {tenant: message for tenant, message in refused.items() if tenant in self.tenants}
 

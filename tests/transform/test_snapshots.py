@@ -1,0 +1,220 @@
+"""Snapshots on DuckDB and on Postgres: a history that grows, and that nothing replaces or mixes up."""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import psycopg2
+import pytest
+
+from fabric_assets.errors import ConfigurationError, TransformError
+from fabric_assets.settings import Settings
+from fabric_assets.transform.build import BuildRequest, DbtWorker
+from fabric_assets.transform.evaluation import prepare_graph
+from fabric_assets.transform.project import prepare_project
+from tests.transform.conftest import build_tenant, get_raw_statements, make_tenant, run_duckdb, write_files
+
+NAMES = "select customer_id, customer_name, dbt_valid_to is null from acme_snapshots.customer_names order by customer_id, dbt_valid_from"
+RECORD = "select unique_key, strategy, updated_at, check_cols from acme_fabric.snapshots where snapshot = '{}'"
+Run = Callable[..., list[tuple[Any, ...]]]
+
+
+@pytest.fixture(params=["duckdb", "postgres"])
+def destination(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    if request.param == "postgres":
+        monkeypatch.setenv("SNAPSHOTS_URL", request.getfixturevalue("postgres_database"))
+        return {"type": "postgres", "url": {"env": "SNAPSHOTS_URL"}}
+    return {"type": "duckdb"}
+
+
+@pytest.fixture
+def run(destination: dict[str, Any], seeded: Settings) -> Run:
+    """Run SQL in acme's warehouse, which has raw rows of two customers and two orders."""
+
+    def run_sql(*statements: str) -> list[tuple[Any, ...]]:
+        if destination["type"] == "duckdb":
+            return run_duckdb(seeded, "acme", *statements)
+        with contextlib.closing(psycopg2.connect(os.environ["SNAPSHOTS_URL"])) as connection, connection, connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+    run_sql(*get_raw_statements("acme", amounts=[60, 120]))
+    return run_sql
+
+
+@pytest.fixture
+def acme(destination: dict[str, Any]) -> Any:
+    return make_tenant("acme", destination=destination, select=["+names_per_customer", "+order_amounts"], exclude=["tenants"])
+
+
+def test_a_changed_row_ends_the_old_version_and_a_full_refresh_keeps_both(seeded: Settings, run: Run, acme: Any) -> None:
+    outcome = build_tenant(seeded, acme)
+    assert (outcome.models["customer_names"].status, outcome.models["customer_names"].rows) == ("success", 2)
+    assert outcome.tests["unique_customer_names_dbt_scd_id"].status == "pass"
+    assert build_tenant(seeded, acme).models["customer_names"].rows == 2
+    run("update acme_raw_shop.customers set name = 'Zoe' where id = 1", "update acme_raw_shop.orders set amount = 70, ordered_at = '2024-02-01' where id = 1")
+    for full_refresh in (False, True):
+        outcome = build_tenant(seeded, acme, full_refresh=full_refresh)
+        assert run(NAMES) == [(1, "Ada", False), (1, "Zoe", True), (2, "Bob", True)]
+        assert run("select amount, dbt_valid_to is null from acme_snapshots.order_amounts where order_id = 1 order by 1") == [(60, False), (70, True)]
+        assert run("select names from acme_marts.names_per_customer order by customer_id") == [(2,), (1,)]
+        assert (outcome.models["customer_names"].rows, outcome.models["order_amounts"].rows) == (3, 3)
+
+
+def test_a_renamed_snapshot_begins_a_new_history_and_keeps_the_old_one(seeded: Settings, run: Run, destination: dict[str, Any]) -> None:
+    build_tenant(seeded, make_tenant("acme", destination=destination, select=["+customer_names"], exclude=["tenants"]))
+    file = seeded.dbt_project_dir / "snapshots" / "names.yml"
+    file.write_text(file.read_text().replace("customer_names", "names_of_customers"))
+    (seeded.dbt_project_dir / "models" / "marts" / "history" / "names_per_customer.sql").unlink()
+    run("update acme_raw_shop.customers set name = 'Zoe' where id = 1")
+    build_tenant(seeded, make_tenant("acme", destination=destination, select=["+names_of_customers"], exclude=["tenants"]), full_refresh=True)
+    assert run(NAMES) == [(1, "Ada", True), (2, "Bob", True)]
+    assert run("select customer_name from acme_snapshots.names_of_customers order by 1") == [("Bob",), ("Zoe",)]
+
+
+NAMES_CHANGES = {
+    "unique_key": ("unique_key: customer_id", "unique_key: customer_name", "unique_key was customer_id and is customer_name"),
+    "strategy": ("strategy: check, check_cols: [customer_name]", "strategy: timestamp, updated_at: customer_id", "strategy was check and is timestamp"),
+    "check_cols": ("check_cols: [customer_name]", "check_cols: all", "check_cols was customer_name and is all"),
+}
+
+
+@pytest.mark.parametrize("change", NAMES_CHANGES)
+def test_a_snapshot_whose_key_or_strategy_changed_is_refused(seeded: Settings, run: Run, acme: Any, change: str) -> None:
+    old, new, words = NAMES_CHANGES[change]
+    build_tenant(seeded, acme)
+    file = seeded.dbt_project_dir / "snapshots" / "names.yml"
+    text = file.read_text()
+    file.write_text(text.replace(old, new))
+    run("update acme_raw_shop.customers set name = 'Zoe' where id = 1")
+    outcome = build_tenant(seeded, acme, full_refresh=True)
+    refused = outcome.models["customer_names"]
+    assert refused.status == "error"
+    assert words in refused.message
+    assert "Change it back, or give the snapshot a new name, which begins a new history" in refused.message
+    assert "drop the table acme_snapshots.customer_names" in refused.message
+    assert (outcome.models["names_per_customer"].status, outcome.models["order_amounts"].status) == ("skipped", "success")
+    assert run(NAMES) == [(1, "Ada", True), (2, "Bob", True)]
+    assert run(RECORD.format("customer_names")) == [("customer_id", "check", "", "customer_name")]
+    file.write_text(text)
+    assert build_tenant(seeded, acme).models["customer_names"].rows == 3
+    assert run(NAMES) == [(1, "Ada", False), (1, "Zoe", True), (2, "Bob", True)]
+
+
+def test_a_changed_updated_at_is_refused_until_its_table_is_dropped(seeded: Settings, run: Run, acme: Any) -> None:
+    build_tenant(seeded, acme)
+    file = seeded.dbt_project_dir / "snapshots" / "amounts.sql"
+    file.write_text(file.read_text().replace("updated_at='ordered_at'", "updated_at='cast(ordered_at as date)'"))
+    refused = build_tenant(seeded, acme).models["order_amounts"]
+    assert (refused.status, "updated_at was ordered_at and is cast(ordered_at as date)" in refused.message) == ("error", True)
+    run("drop table acme_snapshots.order_amounts")
+    assert build_tenant(seeded, acme).models["order_amounts"].rows == 2
+    assert run(RECORD.format("order_amounts")) == [("order_id", "timestamp", "cast(ordered_at as date)", "")]
+
+
+def test_the_order_of_columns_does_not_count_as_a_change(seeded: Settings, run: Run, acme: Any) -> None:
+    file = seeded.dbt_project_dir / "snapshots" / "names.yml"
+    text = file.read_text()
+    for key, columns in (("[customer_id, customer_name]", "[customer_name, customer_id]"), ("[customer_name, customer_id]", "[customer_id, customer_name]")):
+        file.write_text(text.replace("unique_key: customer_id", f"unique_key: {key}").replace("check_cols: [customer_name]", f"check_cols: {columns}"))
+        assert build_tenant(seeded, acme).models["customer_names"].rows == 2
+
+
+def test_a_history_without_a_record_is_kept_and_recorded(seeded: Settings, run: Run, acme: Any) -> None:
+    build_tenant(seeded, acme)
+    run("drop table acme_fabric.snapshots", "update acme_raw_shop.customers set name = 'Zoe' where id = 1")
+    assert build_tenant(seeded, acme).models["customer_names"].rows == 3
+    assert run(RECORD.format("customer_names")) == [("customer_id", "check", "", "customer_name")]
+
+
+SLOW = """
+{% snapshot order_amounts %}
+{{ config(unique_key='order_id', strategy='timestamp', updated_at='ordered_at', post_hook="{% if var('slow', false) %}" ~ (
+    "select pg_sleep(600)" if target.type == 'postgres' else "select count(*) from range(1000000000000) as a (x) where x % 7 = 8") ~ "{% endif %}") }}
+select * from {{ ref('stg_orders') }}
+{% endsnapshot %}
+"""
+AMOUNTS = "select order_id, amount, dbt_valid_to is null from acme_snapshots.order_amounts order by 1, 2"
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["the first run", "a later run"])
+def test_a_run_that_is_killed_in_the_midst_of_a_snapshot_is_healed_by_the_next(seeded: Settings, run: Run, destination: dict[str, Any], is_first: bool) -> None:
+    """The hook runs in the snapshot's transaction, after its rows were written."""
+    write_files(seeded.dbt_project_dir, {"snapshots/amounts.sql": SLOW})
+    tenant = make_tenant("acme", destination=destination, select=["+order_amounts"], exclude=["tenants"])
+    if not is_first:
+        build_tenant(seeded, tenant)
+        run("update acme_raw_shop.orders set amount = 70, ordered_at = '2024-02-01' where id = 1")
+    kill_in_hook(seeded, replace_vars(tenant, slow=True))
+    if not is_first:
+        assert run(AMOUNTS) == [(1, 60, True), (2, 120, True)]
+    assert build_tenant(seeded, tenant).models["order_amounts"].status == "success"
+    assert run(AMOUNTS) == ([(1, 60, True), (2, 120, True)] if is_first else [(1, 60, False), (1, 70, True), (2, 120, True)])
+    assert run("select table_name from information_schema.tables where table_schema = 'acme_snapshots'") == [("order_amounts",)]
+
+
+def replace_vars(tenant: Any, **variables: Any) -> Any:
+    return tenant.model_copy(update={"transform": tenant.transform.model_copy(update={"vars": variables})})
+
+
+def kill_in_hook(settings: Settings, tenant: Any) -> None:
+    """Build, and kill dbt's process while it is in the endless hook."""
+    prepare_graph([tenant], settings)
+    prepare_project(settings, tenant.destination.type)
+    worker = DbtWorker.start(settings, adapter=tenant.destination.type)
+    worker.wait_until_ready()
+    request = BuildRequest(
+        tenant=tenant,
+        models=("model.fabric.stg_orders", "snapshot.fabric.order_amounts"),
+        tests=(),
+        settings=settings,
+    )
+    events = worker.build(request)
+    pid, begun = worker.pid, measure_seconds(worker.pid)
+
+    def kill() -> None:
+        time_out = time.monotonic() + 60
+        while time.monotonic() < time_out and not is_in_hook(pid, tenant, begun):
+            time.sleep(0.1)
+        os.kill(pid, signal.SIGKILL)
+
+    thread = Thread(target=kill)
+    thread.start()
+    with pytest.raises(TransformError, match="ended early, by signal SIGKILL"):
+        list(events)
+    thread.join()
+
+
+def is_in_hook(pid: int, tenant: Any, begun: float) -> bool:
+    if tenant.destination.type == "postgres":
+        with contextlib.closing(psycopg2.connect(os.environ["SNAPSHOTS_URL"])) as connection, connection.cursor() as cursor:
+            cursor.execute("select 1 from pg_stat_activity where query like 'select pg_sleep%' or query like '%*/%select pg_sleep%' and state = 'active'")
+            return cursor.fetchone() is not None
+    return measure_seconds(pid) - begun > 8
+
+
+def measure_seconds(pid: int) -> float:
+    """The processor time that a process has used; dbt itself needs two seconds or three for such a build."""
+    ticks = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return int(ticks[11]) / os.sysconf("SC_CLK_TCK")
+
+
+def test_snapshots_alone_lie_among_the_snapshots(seeded: Settings) -> None:
+    write_files(seeded.dbt_project_dir, {"models/marts/history/copy.sql": "{{ config(schema='snapshots') }}\nselect 1 as id"})
+    with pytest.raises(
+        ConfigurationError, match=r"models/marts/history/copy.sql: the schema snapshots is for snapshots alone, whose rows cannot be built again"
+    ):
+        prepare_project(seeded)
+
+
+def test_a_snapshot_that_refers_to_nothing_is_named_with_its_file(seeded: Settings) -> None:
+    file = seeded.dbt_project_dir / "snapshots" / "amounts.sql"
+    file.write_text(file.read_text().replace("ref('stg_orders')", "ref('nowhere')"))
+    with pytest.raises(ConfigurationError, match=r"project/snapshots/amounts.sql:4: (.|\n)*nowhere"):
+        prepare_project(seeded)
