@@ -112,7 +112,7 @@ def _remember_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # What most tests' tenants select of the repository's dbt project.
-SELECTIONS = (["staging.shop", "marts.sales"], ["staging.shop"], ["+marts.marketing"])
+SELECTIONS = (["staging.shop", "marts.sales"], ["staging.shop"], ["+marts.marketing"], ["staging.shop", "marts.sales", "product_prices", "ad_channels"])
 
 
 def _build_selecting(select: list[str]) -> TenantConfig:

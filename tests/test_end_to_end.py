@@ -174,7 +174,7 @@ def test_the_first_run_loads_every_row_of_every_stream_and_says_so(first: DemoRu
         }
         assert tenant["rows_loaded"] == sum(expected.values())
         assert tenant["incremental"] is False
-        assert (tenant["status"], tenant["streams"], tenant["models"], tenant["error"]) == ("success", 6, 12, None)
+        assert (tenant["status"], tenant["streams"], tenant["models"], tenant["error"]) == ("success", 6, 13, None)
         assert {asset["status"] for asset in tenant["assets"]} == {"success"}
 
 
@@ -215,6 +215,22 @@ def test_a_second_run_finds_nothing_new_and_doubles_nothing(first: DemoRun, seco
         assert second.marts[name] == first.marts[name]
 
 
+def test_the_demo_has_a_seed_and_a_snapshot_whose_history_no_run_changes_without_a_change(data_dir: Path, shop: DemoShop, grown: tuple[DemoRun, Marts]) -> None:
+    run, _ = grown
+    for name in TENANTS:
+        assert f"{name}/snapshots/product_prices" in {asset["key"] for asset in run.get_tenant(name)["assets"]}
+        with closing(connect(data_dir, name)) as connection:
+            found = connection.execute(f"select count(*), count(dbt_valid_to) from {name}_snapshots.product_prices").fetchall()
+        assert found == [(sum(1 for _ in read_table(shop.raw, "products")), 0)]
+    with closing(connect(data_dir, ADS)) as connection:
+        found = connection.execute(f"select channel, channel_group from {ADS}_seeds.ad_channels order by 1").fetchall()
+    assert found == [("display", "brand"), ("email", "owned"), ("search", "performance"), ("social", "performance")]
+    assert {(check["asset"], check["name"], check["passed"]) for check in run.get_tenant(ADS)["checks"]} >= {
+        (f"{ADS}/seeds/ad_channels", "unique_ad_channels_channel", True),
+        (f"{ADS}/marts/ad_spend_by_channel", "relationships_ad_spend_by_channel_channel__channel__ref_ad_channels_", True),
+    }
+
+
 def test_a_second_run_asks_for_what_is_new_only(first: DemoRun, second: DemoRun) -> None:
     for name, streams in {"demo_database": ("orders", "items"), "demo_api": ("orders", "items"), "demo_files": STREAMS}.items():
         loaded = {asset["key"].rpartition("/")[2]: asset["rows_loaded"] for asset in second.get_tenant(name)["assets"] if "/raw/" in asset["key"]}
@@ -248,7 +264,7 @@ def test_each_dropped_file_gets_its_status_and_the_marts_hold_the_totals_of_the_
     fates = {file["name"]: (file["status"], file["reason"], file["rows_read"], file["rows_rejected"]) for file in tenant["files"]}
     assert fates == expected_ads.FATES
     assert all(file["rows_read"] == file["rows_loaded"] + file["rows_rejected"] for file in tenant["files"])
-    assert (tenant["status"], tenant["rows_loaded"], tenant["streams"], tenant["models"]) == ("success", 759, 1, 8)
+    assert (tenant["status"], tenant["rows_loaded"], tenant["streams"], tenant["models"]) == ("success", 759, 1, 9)
     assert first.ad_marts == ad_marts
     days = ad_marts["ad_spend_by_day"]
     totals = {"days": len(days), "clicks": sum(day[2] for day in days), "conversions": sum(day[3] for day in days)}

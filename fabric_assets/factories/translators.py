@@ -86,7 +86,7 @@ def build_model_spec(tenant: TenantConfig, model: ModelNode, *, selected: Iterab
         description=model.description or None,
         group_name=tenant.tenant,
         tags={TENANT_TAG: tenant.tenant, LAYER_TAG: model.schema},
-        kinds={"dbt", tenant.destination.type} | ({model.kind} - {"model"}),
+        kinds={"dbt", tenant.destination.type},
         owners=tenant.owners,
         metadata=metadata,
     )

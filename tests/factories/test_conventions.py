@@ -28,7 +28,7 @@ pytestmark = pytest.mark.xdist_group("conventions")
 @pytest.fixture
 def ours(prepared: Settings, write_tenant: Any) -> list[dg.AssetsDefinition]:
     """The loading and the transforming op of one tenant."""
-    write_tenant("acme", get_tenant())
+    write_tenant("acme", get_tenant(transform={"select": ["staging.shop", "marts.sales", "product_prices", "ad_channels"]}))
     return build_tenant_definitions(load_fleet(prepared).tenants["acme"], load_graph(prepared), settings=prepared).assets
 
 
@@ -49,7 +49,7 @@ def theirs(manifest: dict[str, Any]) -> dg.AssetsDefinition:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its beta and preview features say so
 
-        @dbt_assets(manifest=manifest, select="staging.shop marts.sales")
+        @dbt_assets(manifest=manifest, select="staging.shop marts.sales product_prices ad_channels")
         def models(): ...
 
     return models

@@ -101,6 +101,30 @@ def test_a_model_points_to_its_sql(definitions):
     assert spec.metadata["dagster/code_references"].code_references[0].file_path == str(ROOT / "dbt_project/models/marts/sales/orders.sql")
 
 
+def test_seeds_and_snapshots_are_assets_of_the_tenant_in_the_lineage_with_their_tests_as_checks(prepared, write_tenant):
+    write_tenant("acme", get_tenant(transform={"select": ["staging.shop", "marts.sales", "product_prices", "ad_channels"]}))
+    definitions = build_definitions(prepared)
+    specs = get_specs(definitions)
+    snapshot, seed = specs["acme/snapshots/product_prices"], specs["acme/seeds/ad_channels"]
+    for spec, file in ((snapshot, "snapshots/product_prices.yml"), (seed, "seeds/marketing/ad_channels.csv")):
+        assert (spec.group_name, spec.tags["tenant"], spec.kinds, list(spec.owners)) == (
+            "acme",
+            "acme",
+            {"dbt", "duckdb"},
+            ["team:growth", "data@acme.example"],
+        )
+        assert spec.metadata["dagster/code_references"].code_references[0].file_path == str(ROOT / "dbt_project" / file)
+    assert snapshot.description == "One row per product and version of its name, type or price. The current version has no dbt_valid_to."
+    assert {dep.asset_key.to_user_string() for dep in snapshot.deps} == {"acme/staging/stg_products"}
+    assert (snapshot.metadata["dagster/table_name"], seed.metadata["dagster/table_name"]) == (
+        "acme.acme_snapshots.product_prices",
+        "acme.acme_seeds.ad_channels",
+    )
+    assert (seed.description, list(seed.deps)) == ("One row per channel that ad spend may name.", [])
+    keys = {(key.asset_key.to_user_string(), key.name) for key in definitions.resolve_asset_graph().asset_check_keys}
+    assert {("acme/snapshots/product_prices", "unique_product_prices_dbt_scd_id"), ("acme/seeds/ad_channels", "unique_ad_channels_channel")} <= keys
+
+
 def test_checks_of_the_yaml_and_tests_of_dbt_are_asset_checks(definitions):
     keys = {(key.asset_key.to_user_string(), key.name) for key in definitions.resolve_asset_graph().asset_check_keys}
     assert {("acme/raw/shop/orders", "row_count"), ("acme/raw/shop/orders", "freshness")} <= keys

@@ -218,3 +218,15 @@ def test_a_snapshot_that_refers_to_nothing_is_named_with_its_file(seeded: Settin
     file.write_text(file.read_text().replace("ref('stg_orders')", "ref('nowhere')"))
     with pytest.raises(ConfigurationError, match=r"project/snapshots/amounts.sql:4: (.|\n)*nowhere"):
         prepare_project(seeded)
+
+
+def test_a_function_is_refused_by_its_name(seeded: Settings) -> None:
+    write_files(
+        seeded.dbt_project_dir,
+        {
+            "functions/double.sql": "select 2 * number",
+            "functions/double.yml": "functions: [{name: double, arguments: [{name: number, data_type: int}], returns: {data_type: int}}]",
+        },
+    )
+    with pytest.raises(ConfigurationError, match=r"functions/double.sql: a function is not built for tenants; write it as a macro"):
+        prepare_project(seeded)
