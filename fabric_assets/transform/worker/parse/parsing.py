@@ -135,7 +135,7 @@ class _Parser:
                     found[tenant] = "\n".join(find_file_problems(self._project, tenant))
             except Exception as error:
                 # Whatever in this tenant's files causes it, the others go on.
-                if (fault := report_own_fault(error, f"the own dbt files of tenant {tenant}", data_dir=self._data_dir, tenant=tenant)) is None:
+                if (fault := report_own_fault(error, f"{OWN_FOLDERS[0]}/{tenant}", data_dir=self._data_dir, tenant=tenant)) is None:
                     raise
                 found[tenant] = fault.message
         return found
