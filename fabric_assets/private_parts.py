@@ -166,6 +166,8 @@ PARTS: tuple[PrivateParts, ...] = (
     PrivateParts("dbt-core", "transform/worker/findings.py", ("dbt.contracts.graph.manifest.Manifest",), tests="tests/transform/test_build.py"),
     PrivateParts("dbt-core", "transform/worker/inspection.py", ("dbt.contracts.graph.manifest.Manifest",), tests="tests/transform/test_build.py"),
     PrivateParts("dbt-core", "transform/worker/manifest.py", ("dbt.contracts.graph.manifest.Manifest",), tests="tests/transform/test_build.py"),
+    PrivateParts("dbt-core", "transform/worker/seed_files.py", ("dbt.contracts.graph.manifest.Manifest",), tests="tests/transform/test_seeds.py"),
+    PrivateParts("dbt-core", "transform/worker/snapshot_records.py", ("dbt.contracts.graph.manifest.Manifest",), tests="tests/transform/test_snapshots.py"),
     PrivateParts(
         "dbt-core",
         "transform/worker/parse/limits.py",

@@ -103,7 +103,7 @@ def _build_model(node: Any, *, parents: tuple[str, ...], tables: list[str], orig
         tenant=tenant,
         checks=tuple(checks),
         parents=parents,
-        kind=str(node.resource_type),
+        kind=node.resource_type.value,
     )
 
 
