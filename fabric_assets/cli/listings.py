@@ -56,7 +56,7 @@ def list_streams(fleet: Fleet, _graph: ProjectGraph | None) -> Iterator[Row]:
 
 
 def list_models(fleet: Fleet, graph: ProjectGraph | None) -> Iterator[Row]:
-    """Yield the dbt models of every tenant."""
+    """Yield the dbt models, seeds and snapshots of every tenant."""
     for name, loaded in fleet.tenants.items():
         for model in _select(loaded, graph):
             yield {

@@ -1,23 +1,32 @@
 """A small dbt project of the tests' own, with the platform's macros, parsed once per session; and shops whose raw data lies in a warehouse."""
 
+import contextlib
+import os
 import shutil
-from collections.abc import Iterable
+import signal
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
+import psycopg2
 import pytest
 
 from fabric_assets import naming
 from fabric_assets.config.tenant import TenantConfig
+from fabric_assets.errors import TransformError
 from fabric_assets.settings import Settings
 from fabric_assets.transform.build import BuildRequest, DbtWorker, ModelResult, TestResult
 from fabric_assets.transform.evaluation import prepare_graph
+from fabric_assets.transform.project import prepare_project
 from fabric_assets.transform.selection import select_models
 from fabric_assets.transform.tests import get_tests
 from tests.conftest import ROOT
 from tests.support.folders import make_once
 
+Run = Callable[..., list[tuple[Any, ...]]]
 STREAMS = {"shop": ["orders", "customers"], "crm": ["contacts"]}
 
 
@@ -202,3 +211,73 @@ def seeded(seeded_project: Settings, tmp_path: Path) -> Settings:
     shutil.copytree(seeded_project.data_dir / "dbt" / "prepared", tmp_path / "data" / "dbt" / "prepared")
     project = shutil.copytree(seeded_project.dbt_project_dir, tmp_path / "project")
     return replace(seeded_project, data_dir=tmp_path / "data", dbt_project_dir=project)
+
+
+@pytest.fixture(params=["duckdb", "postgres"])
+def destination(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A tenant's destination, of each kind in turn."""
+    if request.param == "postgres":
+        monkeypatch.setenv("SEEDED_URL", request.getfixturevalue("postgres_database"))
+        return {"type": "postgres", "url": {"env": "SEEDED_URL"}}
+    return {"type": "duckdb"}
+
+
+@pytest.fixture
+def run_in_warehouse(destination: dict[str, Any], seeded: Settings) -> Run:
+    """Run SQL in a tenant's warehouse, which is acme's by default."""
+
+    def run(*statements: str, tenant: str = "acme") -> list[tuple[Any, ...]]:
+        if destination["type"] == "duckdb":
+            return run_duckdb(seeded, tenant, *statements)
+        with contextlib.closing(psycopg2.connect(os.environ["SEEDED_URL"])) as connection, connection, connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+    return run
+
+
+# It does nothing unless the tenant sets the variable `endless`.
+ENDLESS_HOOK = (
+    "{% if var('endless', false) %}{% if target.type == 'postgres' %}select pg_sleep(600){% else %}"
+    "select count(*) from range(1000000000000) as a (x) where x % 7 = 8{% endif %}{% endif %}"
+)
+
+
+def kill_in_hook(settings: Settings, tenant: TenantConfig, *models: str) -> None:
+    """Build the models, and kill dbt's process while it is in the endless hook of one of them."""
+    assert tenant.transform
+    tenant = tenant.model_copy(update={"transform": tenant.transform.model_copy(update={"vars": {"endless": True}})})
+    adapter = tenant.destination.type
+    prepare_project(settings, adapter)
+    worker = DbtWorker.start(settings, adapter=adapter)
+    worker.wait_until_ready()
+    events = worker.build(BuildRequest(tenant=tenant, models=models, tests=(), settings=settings))
+    pid, begun = worker.pid, _measure_seconds(worker.pid)
+
+    def kill() -> None:
+        end = time.monotonic() + 60
+        while time.monotonic() < end and not (_sleeps() if adapter == "postgres" else _measure_seconds(pid) - begun > _SECONDS_OF_DBT):
+            time.sleep(0.1)
+        os.kill(pid, signal.SIGKILL)
+
+    thread = Thread(target=kill)
+    thread.start()
+    with pytest.raises(TransformError, match="ended early, by signal SIGKILL"):
+        list(events)
+    thread.join()
+
+
+# dbt itself needs less of the processor's time for such a build.
+_SECONDS_OF_DBT = 8
+
+
+def _measure_seconds(pid: int) -> float:
+    ticks = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return int(ticks[11]) / os.sysconf("SC_CLK_TCK")
+
+
+def _sleeps() -> bool:
+    with contextlib.closing(psycopg2.connect(os.environ["SEEDED_URL"])) as connection, connection.cursor() as cursor:
+        cursor.execute("select 1 from pg_stat_activity where query ~ 'select pg_sleep\\(' and state = 'active' and pid <> pg_backend_pid()")
+        return cursor.fetchone() is not None

@@ -1,12 +1,10 @@
 """Seeds, the project's and a tenant's own, on DuckDB and on Postgres."""
 
-import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psycopg2
 import pytest
 
 from fabric_assets.errors import ConfigurationError
@@ -16,32 +14,12 @@ from fabric_assets.transform.fingerprint import get_prepared_file
 from fabric_assets.transform.graph import load_graph
 from fabric_assets.transform.project import prepare_project
 from fabric_assets.transform.selection import select_models
-from tests.transform.conftest import SEEDED, build_tenant, copy_project, make_tenant, run_duckdb, write_files
-
-Run = Callable[..., list[tuple[Any, ...]]]
-
-
-@pytest.fixture(params=["duckdb", "postgres"])
-def destination(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    if request.param == "postgres":
-        monkeypatch.setenv("SEEDS_URL", request.getfixturevalue("postgres_database"))
-        return {"type": "postgres", "url": {"env": "SEEDS_URL"}}
-    return {"type": "duckdb"}
+from tests.transform.conftest import ENDLESS_HOOK, SEEDED, Run, build_tenant, copy_project, kill_in_hook, make_tenant, write_files
 
 
 @pytest.fixture
-def run(destination: dict[str, Any], seeded: Settings) -> Run:
-    """Run SQL in acme's warehouse, or in another tenant's."""
-
-    def run_sql(*statements: str, tenant: str = "acme") -> list[tuple[Any, ...]]:
-        if destination["type"] == "duckdb":
-            return run_duckdb(seeded, tenant, *statements)
-        with contextlib.closing(psycopg2.connect(os.environ["SEEDS_URL"])) as connection, connection, connection.cursor() as cursor:
-            for statement in statements:
-                cursor.execute(statement)
-            return cursor.fetchall() if cursor.description else []
-
-    return run_sql
+def run(run_in_warehouse: Run) -> Run:
+    return run_in_warehouse
 
 
 def test_seeds_are_built_typed_and_tested_and_models_read_them(seeded: Settings, destination: dict[str, Any], run: Run) -> None:
@@ -80,6 +58,20 @@ def test_a_changed_seed_replaces_its_rows_and_a_full_refresh_its_columns(seeded:
     assert run("select region, population from initech_seeds.regions", tenant="initech") == [("AP", 4700)]
     assert build_tenant(seeded, tenant, full_refresh=True).models["large_regions"].status == "success"
     assert run("select * from initech_seeds.regions", tenant="initech") == [("AP", 4700, "JPY")]
+
+
+def test_a_run_that_is_killed_in_the_midst_of_a_seed_keeps_its_old_rows_and_the_next_one_replaces_them(
+    seeded: Settings, destination: dict[str, Any], run: Run
+) -> None:
+    """The hook runs in the seed's transaction, after the old rows were deleted."""
+    write_files(seeded.dbt_project_dir, {"seeds/regions.yml": f'seeds: [{{name: regions, config: {{post_hook: "{ENDLESS_HOOK}"}}}}]'})
+    tenant = make_tenant("initech", destination=destination, streams={}, select=["regions"])
+    build_tenant(seeded, tenant)
+    (seeded.dbt_project_dir / "seeds" / "regions.csv").write_text("region,label,population\nAP,Asia,4700\n")
+    kill_in_hook(seeded, tenant, "seed.fabric.regions")
+    assert run("select region from initech_seeds.regions order by 1", tenant="initech") == [("EU",), ("US",), ("XX",)]
+    assert build_tenant(seeded, tenant).models["regions"].rows == 1
+    assert run("select region from initech_seeds.regions", tenant="initech") == [("AP",)]
 
 
 def test_tenants_own_seeds_of_one_name_are_two_tables_that_each_builds_alone(seeded: Settings, destination: dict[str, Any], run: Run) -> None:
@@ -230,3 +222,9 @@ def test_a_seed_that_dbt_cannot_read_is_named_as_in_the_project(seeded: Settings
     assert "seeds/tenants/acme/acme__codes.csv" in outcome.models["codes"].message
     assert str(seeded.data_dir) not in outcome.models["codes"].message
     assert outcome.models["weekdays"].status == "success"
+
+
+def test_a_yml_of_seeds_that_is_not_valid_is_named_with_its_line(seeded: Settings) -> None:
+    write_files(seeded.dbt_project_dir, {"seeds/broken.yml": "seeds:\n  - [x\n"})
+    with pytest.raises(ConfigurationError, match=r"project/seeds/broken.yml:\d: "):
+        prepare_project(seeded)

@@ -1,51 +1,24 @@
 """Snapshots on DuckDB and on Postgres: a history that grows, and that nothing replaces or mixes up."""
 
-import contextlib
-import os
-import signal
-import time
-from collections.abc import Callable
-from pathlib import Path
-from threading import Thread
 from typing import Any
 
-import psycopg2
 import pytest
 
-from fabric_assets.errors import ConfigurationError, TransformError
+from fabric_assets.errors import ConfigurationError
 from fabric_assets.settings import Settings
-from fabric_assets.transform.build import BuildRequest, DbtWorker
-from fabric_assets.transform.evaluation import prepare_graph
+from fabric_assets.transform.graph import load_graph
 from fabric_assets.transform.project import prepare_project
-from tests.transform.conftest import build_tenant, get_raw_statements, make_tenant, run_duckdb, write_files
+from tests.transform.conftest import ENDLESS_HOOK, Run, build_tenant, get_raw_statements, kill_in_hook, make_tenant, write_files
 
 NAMES = "select customer_id, customer_name, dbt_valid_to is null from acme_snapshots.customer_names order by customer_id, dbt_valid_from"
 RECORD = "select unique_key, strategy, updated_at, check_cols from acme_fabric.snapshots where snapshot = '{}'"
-Run = Callable[..., list[tuple[Any, ...]]]
-
-
-@pytest.fixture(params=["duckdb", "postgres"])
-def destination(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    if request.param == "postgres":
-        monkeypatch.setenv("SNAPSHOTS_URL", request.getfixturevalue("postgres_database"))
-        return {"type": "postgres", "url": {"env": "SNAPSHOTS_URL"}}
-    return {"type": "duckdb"}
 
 
 @pytest.fixture
-def run(destination: dict[str, Any], seeded: Settings) -> Run:
+def run(run_in_warehouse: Run) -> Run:
     """Run SQL in acme's warehouse, which has raw rows of two customers and two orders."""
-
-    def run_sql(*statements: str) -> list[tuple[Any, ...]]:
-        if destination["type"] == "duckdb":
-            return run_duckdb(seeded, "acme", *statements)
-        with contextlib.closing(psycopg2.connect(os.environ["SNAPSHOTS_URL"])) as connection, connection, connection.cursor() as cursor:
-            for statement in statements:
-                cursor.execute(statement)
-            return cursor.fetchall() if cursor.description else []
-
-    run_sql(*get_raw_statements("acme", amounts=[60, 120]))
-    return run_sql
+    run_in_warehouse(*get_raw_statements("acme", amounts=[60, 120]))
+    return run_in_warehouse
 
 
 @pytest.fixture
@@ -133,12 +106,11 @@ def test_a_history_without_a_record_is_kept_and_recorded(seeded: Settings, run: 
     assert run(RECORD.format("customer_names")) == [("customer_id", "check", "", "customer_name")]
 
 
-SLOW = """
-{% snapshot order_amounts %}
-{{ config(unique_key='order_id', strategy='timestamp', updated_at='ordered_at', post_hook="{% if var('slow', false) %}" ~ (
-    "select pg_sleep(600)" if target.type == 'postgres' else "select count(*) from range(1000000000000) as a (x) where x % 7 = 8") ~ "{% endif %}") }}
-select * from {{ ref('stg_orders') }}
-{% endsnapshot %}
+SLOW = f"""
+{{% snapshot order_amounts %}}
+{{{{ config(unique_key='order_id', strategy='timestamp', updated_at='ordered_at', post_hook="{ENDLESS_HOOK}") }}}}
+select * from {{{{ ref('stg_orders') }}}}
+{{% endsnapshot %}}
 """
 AMOUNTS = "select order_id, amount, dbt_valid_to is null from acme_snapshots.order_amounts order by 1, 2"
 
@@ -151,58 +123,12 @@ def test_a_run_that_is_killed_in_the_midst_of_a_snapshot_is_healed_by_the_next(s
     if not is_first:
         build_tenant(seeded, tenant)
         run("update acme_raw_shop.orders set amount = 70, ordered_at = '2024-02-01' where id = 1")
-    kill_in_hook(seeded, replace_vars(tenant, slow=True))
+    kill_in_hook(seeded, tenant, "model.fabric.stg_orders", "snapshot.fabric.order_amounts")
     if not is_first:
         assert run(AMOUNTS) == [(1, 60, True), (2, 120, True)]
     assert build_tenant(seeded, tenant).models["order_amounts"].status == "success"
     assert run(AMOUNTS) == ([(1, 60, True), (2, 120, True)] if is_first else [(1, 60, False), (1, 70, True), (2, 120, True)])
     assert run("select table_name from information_schema.tables where table_schema = 'acme_snapshots'") == [("order_amounts",)]
-
-
-def replace_vars(tenant: Any, **variables: Any) -> Any:
-    return tenant.model_copy(update={"transform": tenant.transform.model_copy(update={"vars": variables})})
-
-
-def kill_in_hook(settings: Settings, tenant: Any) -> None:
-    """Build, and kill dbt's process while it is in the endless hook."""
-    prepare_graph([tenant], settings)
-    prepare_project(settings, tenant.destination.type)
-    worker = DbtWorker.start(settings, adapter=tenant.destination.type)
-    worker.wait_until_ready()
-    request = BuildRequest(
-        tenant=tenant,
-        models=("model.fabric.stg_orders", "snapshot.fabric.order_amounts"),
-        tests=(),
-        settings=settings,
-    )
-    events = worker.build(request)
-    pid, begun = worker.pid, measure_seconds(worker.pid)
-
-    def kill() -> None:
-        time_out = time.monotonic() + 60
-        while time.monotonic() < time_out and not is_in_hook(pid, tenant, begun):
-            time.sleep(0.1)
-        os.kill(pid, signal.SIGKILL)
-
-    thread = Thread(target=kill)
-    thread.start()
-    with pytest.raises(TransformError, match="ended early, by signal SIGKILL"):
-        list(events)
-    thread.join()
-
-
-def is_in_hook(pid: int, tenant: Any, begun: float) -> bool:
-    if tenant.destination.type == "postgres":
-        with contextlib.closing(psycopg2.connect(os.environ["SNAPSHOTS_URL"])) as connection, connection.cursor() as cursor:
-            cursor.execute("select 1 from pg_stat_activity where query like 'select pg_sleep%' or query like '%*/%select pg_sleep%' and state = 'active'")
-            return cursor.fetchone() is not None
-    return measure_seconds(pid) - begun > 8
-
-
-def measure_seconds(pid: int) -> float:
-    """The processor time that a process has used; dbt itself needs two seconds or three for such a build."""
-    ticks = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return int(ticks[11]) / os.sysconf("SC_CLK_TCK")
 
 
 def test_snapshots_alone_lie_among_the_snapshots(seeded: Settings) -> None:
@@ -213,11 +139,18 @@ def test_snapshots_alone_lie_among_the_snapshots(seeded: Settings) -> None:
         prepare_project(seeded)
 
 
-def test_a_snapshot_that_refers_to_nothing_is_named_with_its_file(seeded: Settings) -> None:
+def test_a_mistake_in_a_shared_snapshot_stops_only_what_is_built_on_it(seeded: Settings) -> None:
     file = seeded.dbt_project_dir / "snapshots" / "amounts.sql"
-    file.write_text(file.read_text().replace("ref('stg_orders')", "ref('nowhere')"))
-    with pytest.raises(ConfigurationError, match=r"project/snapshots/amounts.sql:4: (.|\n)*nowhere"):
+    write_files(seeded.dbt_project_dir, {"models/marts/history/amounts.sql": "select * from {{ ref('order_amounts') }}"})
+    for wrong in (file.read_text().replace("ref('stg_orders')", "ref('stg_order')"), file.read_text().replace("{{ config", "{{ oops(")):
+        file.write_text(wrong)
         prepare_project(seeded)
+        graph = load_graph(seeded)
+        assert set(graph.stopped) == {"snapshot.fabric.order_amounts", "model.fabric.amounts"}
+        assert graph.mistakes["snapshot.fabric.order_amounts"].file == "snapshots/amounts.sql"
+        if "stg_order')" in wrong:
+            assert graph.mistakes["snapshot.fabric.order_amounts"].line == 4
+            assert graph.mistakes["snapshot.fabric.order_amounts"].message.startswith("ref('stg_order') does not exist; did you mean 'stg_orders'?")
 
 
 def test_a_function_is_refused_by_its_name(seeded: Settings) -> None:

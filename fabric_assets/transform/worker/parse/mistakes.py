@@ -1,6 +1,7 @@
 """dbt's message about a file of the shared project -> the wrong model, the line, and what to write instead.
 
-A model that dbt cannot parse is replaced by a stand-in while the rest is parsed. So only the models built on it cannot be built, by the tenants that have it.
+A model, or a snapshot in SQL, that dbt cannot parse is replaced by a stand-in while the rest is parsed. So only the models built on it cannot be built, by the
+tenants that have it.
 """
 
 import re
@@ -13,13 +14,16 @@ from fabric_assets.transform.graph import Mistake
 from fabric_assets.transform.worker.manifest import get_owner
 
 _FILE = re.compile(r"\((?P<file>(?:models|macros|tests|seeds|snapshots)/[^()\n]+\.(?:sql|ya?ml|md))\)")
-_READING = re.compile(r"Error reading \w+: (?P<file>\S+\.ya?ml)")  # below the folder of models
+_READING = re.compile(r"Error reading \w+: (?P<file>\S+\.ya?ml)")  # below the folder of models, seeds or snapshots
 _LINE = re.compile(r"\bline (?P<line>\d+)")
 _MISSING = re.compile(r"depends on (?:a node|a source) named '(?P<name>[^']+)'.*? which was not found", re.DOTALL)
 _IS_SOURCE = re.compile(r"depends on a source named")
 _CONFIG = re.compile(r"\{\{-?\s*config\s*\(.*?\)\s*-?\}\}", re.DOTALL)
 _HEADING = re.compile(r"^\s*(?:Compilation|Parsing|Runtime|Dependency) Error.*$")
 _BODY = "select 1 as not_built\n"
+_SNAPSHOT = re.compile(r"\{%[-+]?\s*snapshot\s+(\w+)")
+# Without a strategy dbt parses no snapshot.
+_SNAPSHOT_CONFIG = "{{ config(strategy='check', unique_key='not_built', check_cols='all') }}"
 
 
 @dataclass(frozen=True)
@@ -38,8 +42,12 @@ class Found:
 
 def locate(message: str, project: Path) -> Found | None:
     """Find the file and line that dbt's message is about; None where it names no file of the project."""
-    file = match["file"] if (match := _FILE.search(message)) else f"models/{match['file']}" if (match := _READING.search(message)) else ""
-    if not file or not (project / file).is_file():
+    if match := _FILE.search(message):
+        files = [match["file"]]
+    else:
+        files = [f"{folder}/{match['file']}" for folder in ("models", "seeds", "snapshots")] if (match := _READING.search(message)) else []
+    file = next((file for file in files if (project / file).is_file()), None)
+    if file is None:
         return None
     text = (project / file).read_text(encoding="utf-8", errors="replace")
     if missing := _MISSING.search(message):
@@ -51,13 +59,17 @@ def locate(message: str, project: Path) -> Found | None:
     return Found(Mistake(file, int(line["line"]) if line else 1, words or " ".join(message.split())))
 
 
-def is_shared_model(found: Found) -> bool:
+def is_replaceable(found: Found) -> bool:
+    """Whether the file is a shared model's, or that of shared snapshots in SQL."""
     file = found.mistake.file
-    return file.startswith("models/") and get_owner(file) is None and file.endswith(".sql")
+    return file.startswith(("models/", "snapshots/")) and get_owner(file) is None and file.endswith(".sql")
 
 
 def build_stand_in(found: Found, text: str) -> str:
     config = _CONFIG.search(text) if found.keeps_config else None
+    if found.mistake.file.startswith("snapshots/"):
+        body = f"{config[0] if config else _SNAPSHOT_CONFIG}\n{_BODY}{{% endsnapshot %}}\n"
+        return "".join(f"{{% snapshot {name} %}}\n{body}" for name in _SNAPSHOT.findall(text))
     return f"{config[0]}\n{_BODY}" if config else _BODY
 
 

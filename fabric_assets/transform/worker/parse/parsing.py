@@ -21,9 +21,9 @@ from fabric_assets.transform.fingerprint import OWN_FOLDERS
 from fabric_assets.transform.graph import Mistake, ProjectGraph
 from fabric_assets.transform.worker.dbt_call import call_dbt, clean_message
 from fabric_assets.transform.worker.inspection import build_graph, find_problems, place_seeds_and_snapshots, place_sources
-from fabric_assets.transform.worker.manifest import PARTS, get_owner
+from fabric_assets.transform.worker.manifest import MODEL_TYPES, PARTS, get_owner
 from fabric_assets.transform.worker.parse.limits import Limits, Meter, Stopped, measure_dbt, run_limited
-from fabric_assets.transform.worker.parse.mistakes import Found, build_stand_in, is_shared_model, locate, suggest_name
+from fabric_assets.transform.worker.parse.mistakes import Found, build_stand_in, is_replaceable, locate, suggest_name
 from fabric_assets.transform.worker.parse.own_files import find_file_problems, is_unread
 from fabric_assets.transform.worker.warming import make_file_schemas
 
@@ -165,9 +165,9 @@ class _Parser:
         return self.parse([])[1].get(None)
 
     def replace_culprit(self) -> bool:
-        """Replace the shared model that dbt's message names by a stand-in. Give False if it names none, or if that did not help."""
+        """Replace the shared model or snapshot that dbt's message names by a stand-in. Give False if it names none, or if that did not help."""
         found = locate(self.shared_problem or "", self._project)
-        if found is None or not is_shared_model(found) or len(self._found) >= _MOST_MISTAKES:
+        if found is None or not is_replaceable(found) or len(self._found) >= _MOST_MISTAKES:
             return False
         file = found.mistake.file
         if file in self._found:
@@ -180,10 +180,11 @@ class _Parser:
 
     def find_mistakes(self, manifest: Manifest) -> dict[str, Mistake]:
         """Give the mistakes by the unique ids of their models."""
-        models = {node.original_file_path: key for key, node in manifest.nodes.items() if node.resource_type == "model"}
-        names = {node.name for node in manifest.nodes.values() if node.resource_type == "model" and not get_owner(node.original_file_path)}
+        models = {key: node for key, node in manifest.nodes.items() if node.resource_type in MODEL_TYPES}
+        names = {node.name for node in models.values() if not get_owner(node.original_file_path)}
         known = names | {f"{source.source_name}.{source.name}" for source in manifest.sources.values()}
-        return {models[file]: suggest_name(found, known) for file, found in self._found.items() if file in models}
+        found = {file: suggest_name(mistake, known) for file, mistake in self._found.items()}
+        return {key: found[node.original_file_path] for key, node in models.items() if node.original_file_path in found}
 
     def _sift(self, tenants: Sequence[str]) -> dict[str, str]:
         """Halve the list of tenants until each tenant is found whose files do not parse beside the shared project."""
