@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Callable
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,41 @@ def test_a_changed_seed_replaces_its_rows_and_a_full_refresh_its_columns(seeded:
     assert run("select region, population from initech_seeds.regions", tenant="initech") == [("AP", 4700)]
     assert build_tenant(seeded, tenant, full_refresh=True).models["large_regions"].status == "success"
     assert run("select * from initech_seeds.regions", tenant="initech") == [("AP", 4700, "JPY")]
+
+
+KINDS = """id,words,share,on_day,is_open,nothing
+1,"it's, 100 % ""quoted"" \\ {{ x }} ;",0.10,2024-02-29,true,
+2,"two
+lines and  spaces ",-1234567.125,2023-12-31,false,
+3,,,,,
+4,Ünïcode 城市,2,2024-01-01,true,
+"""
+
+
+def test_values_of_every_type_arrive_as_they_stand_in_the_file(seeded: Settings, destination: dict[str, Any], run: Run) -> None:
+    write_files(seeded.dbt_project_dir, {"seeds/kinds.csv": KINDS})
+    outcome = build_tenant(seeded, make_tenant("initech", destination=destination, streams={}, select=["kinds"]))
+    assert (outcome.models["kinds"].status, outcome.models["kinds"].message) == ("success", "")
+    assert run("select id, words, cast(share as numeric(20, 3)), on_day, is_open, nothing from initech_seeds.kinds order by id", tenant="initech") == [
+        (1, 'it\'s, 100 % "quoted" \\ {{ x }} ;', Decimal("0.1"), date(2024, 2, 29), True, None),
+        (2, "two\nlines and  spaces ", Decimal("-1234567.125"), date(2023, 12, 31), False, None),
+        (3, None, None, None, None, None),
+        (4, "Ünïcode 城市", Decimal(2), date(2024, 1, 1), True, None),
+    ]
+
+
+def test_the_largest_seed_of_a_tenant_is_built_and_on_duckdb_without_a_parameter_for_each_value(
+    seeded: Settings, destination: dict[str, Any], run: Run
+) -> None:
+    rows = 38_000
+    lines = ["id,name,value", *(f"{number},name {number},{number}.5" for number in range(rows))]
+    write_files(seeded.dbt_project_dir, {"seeds/tenants/acme/acme__large.csv": "\n".join(lines)})
+    built = build_tenant(seeded, make_tenant("acme", destination=destination, streams={}, select=[], exclude=["path:snapshots", "models/tenants"])).models[
+        "large"
+    ]
+    assert (built.status, built.rows) == ("success", rows)
+    assert run("select sum(id), sum(value) from acme_seeds.large") == [(721_981_000, 722_000_000)]
+    assert destination["type"] != "duckdb" or built.seconds < 30, "DuckDB takes a minute for parameters"
 
 
 def test_a_run_that_is_killed_in_the_midst_of_a_seed_keeps_its_old_rows_and_the_next_one_replaces_them(
