@@ -4,8 +4,11 @@ Streams are known by the states in the tenant's own schemas, models by the asset
 for a model's.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from importlib import import_module
+
+import dagster as dg
 
 from fabric_assets import naming
 from fabric_assets.config.loader import LoadedTenant
@@ -18,10 +21,13 @@ from fabric_assets.transform.graph import ProjectGraph
 from fabric_assets.transform.selection import select_models
 from fabric_assets.warehouse.lease import LEASE_SECONDS, load_lease
 from fabric_assets.warehouse.leftovers import Declared, Leftover, Relation, drop_leftovers, find_leftovers
+from fabric_assets.warehouse.leftovers_sql import LeftoversSql
 from fabric_assets.warehouse.session import Session
 from fabric_assets.warehouse.warehouse import open_warehouse
 
 Report = Callable[[str], None]
+# On the observation that a prune reports of a model's asset.
+_PRUNED = "fabric/pruned"
 # Names the lease of a prune that concerns no source.
 _NO_SOURCE = "prune"
 
@@ -33,7 +39,7 @@ def list_leftovers(loaded: LoadedTenant, graph: ProjectGraph | None, settings: S
         FabricError: the destination or Dagster's database cannot be read.
     """
     with open_ask(loaded.config, settings) as ask:
-        return find_leftovers(ask, loaded.config.tenant, _find_declared(loaded, graph, settings))
+        return find_leftovers(ask, _get_sql(loaded), loaded.config.tenant, _find_declared(loaded, graph, settings))
 
 
 def drop(loaded: LoadedTenant, graph: ProjectGraph | None, settings: Settings, *, report: Report = lambda message: None) -> list[Leftover]:
@@ -56,14 +62,38 @@ def drop(loaded: LoadedTenant, graph: ProjectGraph | None, settings: Settings, *
         # A file has one lease for all sources.
         for source in sources[:1] if get_kind(tenant).has_one_writer else sources:
             stack.enter_context(load_lease(tenant, source, settings, timeout_seconds=LEASE_SECONDS, report=report))
-        declared = _find_declared(loaded, graph, settings)
+        declared, sql = _find_declared(loaded, graph, settings), _get_sql(loaded)
 
         def work(session: Session) -> None:
-            found[:] = [each for each in find_leftovers(session.ask, tenant.tenant, declared) if _is_leased(each, sources)]
-            drop_leftovers(session, tenant.tenant, found)
+            found[:] = [each for each in find_leftovers(session.ask, sql, tenant.tenant, declared) if _is_leased(each, sources)]
+            drop_leftovers(session, sql, tenant.tenant, found, declared)
 
         stack.enter_context(open_warehouse(tenant, sources[0], settings)).run(work)
+    _record(tenant.tenant, [each for each in found if not each.kept and each.what != "stream"], settings)
     return found
+
+
+def _get_sql(loaded: LoadedTenant) -> LeftoversSql:
+    return import_module(get_kind(loaded.config).sessions).LEFTOVERS
+
+
+def _record(tenant: str, dropped: Iterable[Leftover], settings: Settings) -> None:
+    """Record with the assets of models that their tables are gone: one of that name that comes later is somebody else's, until a run builds the model."""
+    with explaining_storage(), get_instance(settings) as instance:
+        for each in dropped:
+            key = dg.AssetKey(naming.model_asset_key(tenant, each.schema.removeprefix(f"{tenant}_"), each.name))
+            told = f"`fabric prune` has dropped {each.schema}.{each.name}: no config names it any more."
+            instance.report_runless_asset_event(dg.AssetObservation(key, description=told, metadata={_PRUNED: True}))
+
+
+def _is_pruned(instance: dg.DagsterInstance, key: dg.AssetKey) -> bool:
+    """Whether a prune has dropped the asset's table, and no run has built it since."""
+    observed = instance.fetch_observations(key, limit=1).records
+    observation = observed[0].asset_observation if observed else None
+    if observation is None or _PRUNED not in observation.metadata:
+        return False
+    built = instance.fetch_materializations(key, limit=1).records
+    return not built or built[0].timestamp <= observed[0].timestamp
 
 
 def _is_leased(leftover: Leftover, sources: Sequence[str]) -> bool:
@@ -81,11 +111,14 @@ def _find_declared(loaded: LoadedTenant, graph: ProjectGraph | None, settings: S
         if graph is not None:
             parents = (graph.models[unique_id] for unique_id in model.depends_on_models)
             read |= {(naming.dbt_schema(name, parent.schema), parent.name): model.name for parent in parents}
+    current = frozenset((naming.dbt_schema(name, model.schema), model.name) for model in models)
     with explaining_storage(), get_instance(settings) as instance:
-        keys = [key.path for key in instance.get_asset_keys(prefix=[name])]
+        keys = [key for key in instance.get_asset_keys(prefix=[name]) if len(key.path) == len(naming.model_asset_key(name, "", ""))]
+        built = {(naming.dbt_schema(name, key.path[1]), key.path[2]): key for key in keys}
+        built = {relation for relation, key in built.items() if relation not in current and not _is_pruned(instance, key)}
     return Declared(
         streams=frozenset((source, stream) for source, config in tenant.sources.items() for stream in config.streams),
-        models=frozenset((naming.dbt_schema(name, model.schema), model.name) for model in models),
-        built=frozenset((naming.dbt_schema(name, path[1]), path[2]) for path in keys if len(path) == len(naming.model_asset_key(name, "", ""))),
+        models=current,
+        built=frozenset(built),
         read=read,
     )

@@ -8,13 +8,15 @@ The stream's state remembers what the keys were read with, and when. It is saved
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import reduce
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from fabric_assets.errors import InternalError
-from fabric_assets.loading.shaping.fitting import fit, plain
+from fabric_assets.loading.shaping.fitting import fit
+from fabric_assets.loading.shaping.frames import build_frame, find_faults
 from fabric_assets.loading.stream_tables import RootTable
 from fabric_assets.rows.batches import KeysRead, SourceKeys, StreamPlan
 from fabric_assets.warehouse.written import Deletes
@@ -27,12 +29,15 @@ class SourceDeletes:
 
     Args:
         known: what earlier loads have saved under STATE_KEY; None if none has read the keys.
+        is_new: no earlier load has left a table.
         where: tenant, source and stream, for messages.
     """
 
-    def __init__(self, plan: StreamPlan, known: dict[str, Any] | None, *, where: str) -> None:
-        self._plan, self._known, self._where = plan, known, where
+    def __init__(self, plan: StreamPlan, known: dict[str, Any] | None, *, is_new: bool, where: str) -> None:
+        self._plan, self._known, self._is_new, self._where = plan, known, is_new, where
         self._keys = 0
+        # Keys that have no value in the table's column.
+        self.misfits = 0
         self._end: KeysRead | None = None
         self._followed: Deletes | None = None
 
@@ -44,18 +49,31 @@ class SourceDeletes:
         last = (self._known or {}).get("at")
         return last is None or datetime.now(UTC) - datetime.fromisoformat(last) >= self._plan.deletes.every
 
-    def convert(self, keys: SourceKeys, table: RootTable, *, value_forms: int) -> pa.Table | None:
-        """Convert keys to the types and names of the stream's table; None if there is no table.
+    def convert(self, keys: SourceKeys, table: RootTable) -> pa.Table | None:
+        """Convert keys as the rows are converted, to the types and names of the stream's table; None if there is no table.
 
-        A key that has no value there belongs to a row that was rejected, and so to none of the table.
+        A key that has no value there belongs to a row that was rejected. It may also be a row of the table whose key has got another form at the source: see
+        `misfits`.
         """
         self._keys += keys.keys.num_rows
         columns = table.shaper.tables.get(table.plan.name)
         names = [table.names.find_column(label) for label in self._plan.key]
         if columns is None or any(name not in columns for name in names):
             return None
-        fitted = [fit(plain(keys.keys[label], value_forms=value_forms), columns[name])[0] for label, name in zip(self._plan.key, names, strict=True)]
-        return pc.drop_null(pa.table(fitted, names=names))
+        shaper = table.shaper
+        frame = build_frame(table.plan.name, keys.keys.select(self._plan.key), table.names, self._where, value_forms=shaper.value_forms)
+        fitted, is_given = [], pa.array([True] * frame.size, pa.bool_())
+        for name in names:
+            parts = frame.columns[name].parts
+            fitted.append(pc.coalesce(*(fit(part, columns[name])[0] for part in parts)))
+            is_given = pc.and_(is_given, reduce(pc.or_, (part.is_valid() for part in parts)))
+        faults = find_faults(frame, refuse_nul=shaper.refuse_nul)
+        rows = pa.table(fitted, names=names)
+        if faults:
+            rows = rows.take(pa.array([row for row in range(frame.size) if row not in faults], pa.int64()))
+        rows = pc.drop_null(rows)
+        self.misfits += (pc.sum(is_given).as_py() or 0) - rows.num_rows
+        return rows
 
     def end(self, end: KeysRead) -> None:
         """Note that the source has given all of its keys, or why it has not."""
@@ -73,7 +91,7 @@ class SourceDeletes:
             InternalError: the connector has not said that it has given all keys.
         """
         if not self.needs_keys:
-            if self._known is not None and self._plan.deletes.mode != "ignore":
+            if self._known is not None:
                 state[STATE_KEY] = self._known
             return None
         if self._end is None:
@@ -94,10 +112,8 @@ class SourceDeletes:
             remedy = "see whether the source is whole; if the rows are really gone, raise deletes.max for one load, or load with --full-refresh"
             yield f"{self._followed.problem}. {remedy[0].upper()}{remedy[1:]}"
         elif self._has_changed:
-            yield (
-                "the login, table, where or primary_key has changed since the last read of the source's keys."
-                " So no row counts as deleted in this load; the next load compares again"
-            )
+            why = "this is the first read of the source's keys" if self._known is None else "what the source's keys were last read with has changed"
+            yield f"{why} (login, table, where, primary_key). So no row counts as deleted in this load; the next load compares"
 
     def summarise(self) -> str:
         """Say how many rows were deleted or marked; empty if none were."""
@@ -107,7 +123,10 @@ class SourceDeletes:
 
     @property
     def _has_changed(self) -> bool:
-        return self._end is not None and self._known is not None and self._known.get("identity") != self._end.identity
+        """Whether the keys were never read before, although the stream has rows, or were read with something else."""
+        if self._known is None:
+            return not self._is_new
+        return self._end is not None and self._known.get("identity") != self._end.identity
 
     def _find_problem(self) -> str:
         if self._end is None or self._end.problem:

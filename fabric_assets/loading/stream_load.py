@@ -99,7 +99,7 @@ class StreamLoad:
         self._names, self._is_new, committed = self._tables.own.names, self._tables.is_new, self._tables.build_committed_names()
         # Without its table nothing is loaded, whatever the state says.
         state = {} if self._is_new else dict(self._state.state)
-        self._deletes = SourceDeletes(plan, state.get(STATE_KEY), where=self._where)
+        self._deletes = SourceDeletes(plan, state.get(STATE_KEY), is_new=self._is_new, where=self._where)
         self._dataset = naming.raw_dataset(self._request.tenant.tenant, self._request.source)
         remember = partial(WarehouseDropMemory, read_files=self._read_files, keep_file=self._files.add) if plan.drops_files else WarehouseMemory
         self.memory = remember(
@@ -118,7 +118,7 @@ class StreamLoad:
         """Write a part of the source's keys, or note their end."""
         if isinstance(item, KeysRead):
             self._deletes.end(item)
-        elif (keys := self._deletes.convert(item, self._tables.own, value_forms=self.memory.value_forms)) is not None:
+        elif (keys := self._deletes.convert(item, self._tables.own)) is not None:
             self.open()
             self._tables.writer.write_keys(keys)
 
@@ -179,7 +179,7 @@ class StreamLoad:
             )
         if not self._plan.is_judged and self._plan.rejects.is_exceeded(record.rows_read, record.rows_rejected):
             raise self._build_limit_error(record)
-        written = self._tables.finish(follows_deletes=self._deletes.may_follow)
+        written = self._tables.finish(follows_deletes=self._deletes.may_follow, misfits=self._deletes.misfits)
         deletes = self._deletes.finish(written.deletes, self.memory.state)
         self._names.older.note_forms(self.memory.older_forms, self._names.find_column)
         record = replace(

@@ -23,6 +23,7 @@ from fabric_assets.rows.reports import SchemaChange
 from fabric_assets.rows.stream_names import NO_NAMES, StreamNames
 from fabric_assets.rows.value_forms import CURRENT
 from fabric_assets.warehouse.platform_tables.ledger import StreamState
+from fabric_assets.warehouse.source_keys import MARK
 from fabric_assets.warehouse.transaction import Transaction
 from fabric_assets.warehouse.writing import StreamWriter
 from fabric_assets.warehouse.written import Written
@@ -91,7 +92,8 @@ class StreamTables:
         self.value_forms = state.value_forms if family else CURRENT
         # Names of the present form outlive the table; names of an earlier form do not.
         kept = state.column_names if state.value_forms == self.value_forms else None
-        reserved = self._kind.reserved_columns
+        # A source's own field of the name of the marks gets a number.
+        reserved = self._reserved = self._kind.reserved_columns | {MARK}
         # Names as committed: without those that the YAML gives.
         self.build_committed_names = partial(StreamNames, plan.name, layout=family, kept=kept, value_forms=self.value_forms, reserved=reserved)
         self.own = self._build(plan, self.build_committed_names(rename=plan.rename, where=where), self.value_forms)
@@ -156,7 +158,7 @@ class StreamTables:
                 layout=self._find_family(table),
                 kept=self._known.get(table),
                 rename=plan.rename,
-                reserved=self._kind.reserved_columns,
+                reserved=self._reserved,
                 where=self._where,
             )
             self._named[table] = self._build(plan, names, CURRENT)
@@ -184,11 +186,11 @@ class StreamTables:
         if table is not self.own:
             self._get_writer(table).write(rows)
 
-    def finish(self, *, follows_deletes: bool = False) -> Written:
+    def finish(self, *, follows_deletes: bool = False, misfits: int = 0) -> Written:
         """Write the remaining rows of all tables.
 
         Args:
-            follows_deletes: see `StreamWriter.finish`.
+            follows_deletes, misfits: see `StreamWriter.finish`.
 
         Returns:
             the state of the stream's own table; the duplicates are those of all tables.
@@ -199,7 +201,7 @@ class StreamTables:
             for name in self._known:
                 self._get_writer(self.get(name))
         others = [writer.finish() for writer in self.named_writers]
-        written = self.writer.finish(follows_deletes=follows_deletes)
+        written = self.writer.finish(follows_deletes=follows_deletes, misfits=misfits)
         return replace(written, duplicates=written.duplicates + sum(other.duplicates for other in others))
 
     def find_new_names(self, *, keeps_columns: bool = False) -> str | None:

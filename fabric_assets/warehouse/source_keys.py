@@ -33,11 +33,14 @@ class SourceKeysTable:
         if keys.num_rows:
             self._session.insert(self._table, keys)
 
-    def follow_deletes(self, root: Table, columns: dict[str, pa.DataType], deletes: DeletesConfig, children: Sequence[tuple[Table, str]]) -> Deletes:
+    def follow_deletes(
+        self, root: Table, columns: dict[str, pa.DataType], deletes: DeletesConfig, children: Sequence[tuple[Table, str]], *, misfits: int
+    ) -> Deletes:
         """Delete or mark the rows whose keys the source no longer has.
 
         Args:
             columns: of the root table; a column of marks that is made here is added.
+            misfits: keys of the source that have no value in the table's columns.
             children: the tables of nested lists, each with the condition that joins it, as c, to a row of the root table, as t.
         """
         if deletes.mode == "soft" and MARK not in columns:
@@ -51,7 +54,12 @@ class SourceKeysTable:
             f"select (select count(*) from {root} as t where {is_live}), (select count(*) from {root} as t where {is_live} and not {is_there})"
         )
         problem = ""
-        if deletes.is_exceeded(live, gone):
+        if 0 < gone <= misfits:
+            problem = (
+                f"{gone:,} rows are not in the source any more, and {misfits:,} of its keys do not fit the table's key: they may be the same rows,"
+                " so nothing was deleted"
+            )
+        elif deletes.is_exceeded(live, gone):
             problem = f"{gone:,} of {live:,} rows are not in the source any more, and deletes.max allows {deletes.max}: nothing was deleted"
         returned = 0
         if is_marked:

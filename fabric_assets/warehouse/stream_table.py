@@ -101,11 +101,15 @@ class StreamTable:
         if self._stage is not None:
             self._staged -= rows
 
-    def keep_unread(self, key: Sequence[str]) -> None:
-        """Copy the table's values into the staged rows for the columns that this load has not read."""
+    def keep_unread(self, key: Sequence[str], *, mark_alone: bool = False) -> None:
+        """Copy the table's values into the staged rows for the columns that this load has not read.
+
+        Args:
+            mark_alone: only the mark of a deleted row: a replay has not seen it at the source again.
+        """
         unread = {name: kind for name, kind in self.columns.items() if name not in self._stage_columns and not is_variant(name, self._stage_columns)}
         # A row that the source has again is no longer marked as deleted.
-        unread.pop(MARK, None)
+        unread = {name: kind for name, kind in unread.items() if (name == MARK) is mark_alone}
         if self._stage is None or not unread:
             return
         _fit(self._session, self._stage, self._stage_columns, unread)

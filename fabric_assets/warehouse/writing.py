@@ -104,11 +104,12 @@ class StreamWriter:
         """Delete these rejected rows of earlier loads at the commit: this load has written them."""
         self._replayed.update(row_ids)
 
-    def finish(self, *, follows_deletes: bool = False) -> Written:
+    def finish(self, *, follows_deletes: bool = False, misfits: int = 0) -> Written:
         """Write the remaining rows, merge, and check the number of rows.
 
         Args:
             follows_deletes: the keys are those of all rows that the source holds.
+            misfits: keys of the source that have no value in the table's columns.
 
         Raises:
             DestinationError: the table does not hold the expected number of rows.
@@ -126,7 +127,7 @@ class StreamWriter:
             table.insert_staged()
             if table.is_new and name != self._plan.name and ROOT_ID in table.columns:
                 self._session.find_faster_by(table.table, ROOT_ID)
-        deletes = self._follow_deletes() if follows_deletes else None
+        deletes = self._follow_deletes(misfits) if follows_deletes else None
         root = self._tables.get(self._plan.name)
         total, columns = self._session.read_table(Table(self._target, self._plan.name), made=root.columns if root and root.is_new else None)
         expected = self._handed - self._duplicates + (0 if self._is_alone else self._held - self._removed)
@@ -134,13 +135,12 @@ class StreamWriter:
             raise DestinationError(f"{self._where}: the table holds {total} rows where it should hold {expected}; nothing was kept")
         return Written(total, columns, self._duplicates, keeps_columns, self._count_missing(total), deletes)
 
-    def _follow_deletes(self) -> Deletes:
+    def _follow_deletes(self, misfits: int) -> Deletes:
         if self._keys is None:
             return Deletes()
         root, made = Table(self._target, self._plan.name), self._tables.get(self._plan.name)
-        columns = made.columns if made else dict(self._former)
         children = [(child, f"c.{ROOT_ID} = t.{ROW_ID}") for child in self._list_children()]
-        found = self._keys.follow_deletes(root, columns, self._plan.deletes, children)
+        found = self._keys.follow_deletes(root, made.columns if made else dict(self._former), self._plan.deletes, children, misfits=misfits)
         self._handed -= found.rows if self._plan.deletes.mode == "hard" else 0
         return found
 
@@ -264,8 +264,8 @@ class StreamWriter:
             # The primary key in the YAML has changed.
             self._session.forget_key(root.table)
         self._session.analyze(root.stage)
-        if self._plan.declares_columns and not self._plan.reads_all:
-            root.keep_unread(self._key)
+        if self._plan.yields or (self._plan.declares_columns and not self._plan.reads_all):
+            root.keep_unread(self._key, mark_alone=self._plan.yields)
         for child in self._list_children():
             self._session.delete(child, f"t.{ROOT_ID} = r.{ROW_ID} and {quote_match(self._key, 'r', 's')}", using=f"{root.table} as r, {root.stage} as s")
         self._removed += self._session.delete(root.table, quote_match(self._key, "t", "s"), using=f"{root.stage} as s")

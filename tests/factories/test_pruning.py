@@ -115,7 +115,7 @@ def test_what_a_view_or_a_model_reads_stays(shop: Shop) -> None:
     shop.ask("create view acme_marts.report as select * from acme_raw_shop.stores")
     del shop.streams["stores"]
     shop.write()
-    assert shop.prune("--yes") == {"acme_raw_shop.stores": "the view acme_marts.report reads it"}
+    assert shop.prune("--yes") == {"acme_raw_shop.stores": "acme_marts.report reads it"}
     shop.ask("drop view acme_marts.report")
     assert shop.prune("--yes") == {"acme_raw_shop.stores": ""}
 
@@ -128,8 +128,8 @@ def test_views_that_read_each_other_go_together(shop: Shop) -> None:
         (shop.models / f"acme__{name}.sql").unlink()
     shop.ask('create view acme_marts.report as select * from acme_marts."outer"')
     assert shop.prune("--yes") == {
-        "acme_marts.inner": "the view acme_marts.outer reads it",
-        "acme_marts.outer": "the view acme_marts.report reads it",
+        "acme_marts.inner": "acme_marts.outer reads it",
+        "acme_marts.outer": "acme_marts.report reads it",
     }
     shop.ask("drop view acme_marts.report")
     assert shop.prune("--yes") == {"acme_marts.inner": "", "acme_marts.outer": ""}
@@ -158,3 +158,41 @@ def test_a_drop_waits_for_the_load_of_the_source(shop: Shop, monkeypatch: pytest
     assert result.exit_code == 1
     assert "waited 0.2 s" in result.output
     assert "acme_raw_shop.stores" in shop.list_tables()
+
+
+def test_a_table_that_people_have_made_is_never_dropped(shop: Shop) -> None:
+    shop.write_model("old", DIMENSION)
+    shop.run()
+    shop.ask("create table acme_raw_shop.stores__backup as select 1 as id")
+    shop.ask("create view acme_raw_shop.stores__open as select 1 as id")
+    del shop.streams["stores"]
+    (shop.models / "acme__old.sql").unlink()
+    shop.write()
+    assert shop.prune("--yes") == {"acme_marts.old": "", "acme_raw_shop.stores": ""}
+    shop.ask("create table acme_marts.old as select 42 as id")
+    assert shop.prune("--yes") == {}, "the model's own table is gone already"
+    assert {"acme_raw_shop.stores__backup", "acme_raw_shop.stores__open", "acme_marts.old"} <= shop.list_tables()
+
+
+def test_nested_lists_go_or_stay_with_their_rows(shop: Shop) -> None:
+    shop.run()
+    shop.ask("create table acme_raw_shop.stores__hours (_dlt_id varchar, _dlt_parent_id varchar)")
+    del shop.streams["stores"]
+    shop.write()
+    shop.ask("create view acme_marts.report as select * from acme_raw_shop.stores__hours")
+    assert shop.prune("--yes") == {
+        "acme_raw_shop.stores": "it belongs to acme_raw_shop.stores__hours, which is kept",
+        "acme_raw_shop.stores__hours": "acme_marts.report reads it",
+    }
+    assert shop.ask("select count(*) from acme_fabric.stream_state where stream = 'stores'") == [(1,)]
+    shop.ask("drop view acme_marts.report")
+    assert set(shop.prune("--yes").values()) == {""}
+
+
+def test_whatever_depends_on_a_table_keeps_that_table_alone(shop: Shop) -> None:
+    shop.run()
+    shop.ask(f"create {'materialized view' if shop.destination['type'] == 'postgres' else 'view'} acme_marts.report as select * from acme_raw_shop.stores")
+    del shop.streams["stores"], shop.streams["supplies"]
+    shop.write()
+    assert shop.prune("--yes") == {"acme_raw_shop.stores": "acme_marts.report reads it", "acme_raw_shop.supplies": ""}
+    assert "acme_raw_shop.supplies" not in shop.list_tables()

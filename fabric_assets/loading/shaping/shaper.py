@@ -65,8 +65,8 @@ class Shaper:
         where: str,
         value_forms: int = CURRENT,
     ) -> None:
-        self._plan, self._where, self._value_forms = plan, where, value_forms
-        self._refuse_nul = refuse_nul
+        self._plan, self._where = plan, where
+        self.value_forms, self.refuse_nul = value_forms, refuse_nul
         self._names, layout = names, names.layout
         # Named first, so that the key's columns do not depend on other fields.
         self._key = {names.get_column(plan.name, (compose(name),)): name for name in plan.key}
@@ -134,12 +134,12 @@ class Shaper:
             self._types.see(name for key in keys for name in self._names.list_seen(key))
             self._seen |= keys
         else:
-            frames, faults = [build_frame(self._plan.name, rows, self._names, self._where, value_forms=self._value_forms)], {}
+            frames, faults = [build_frame(self._plan.name, rows, self._names, self._where, value_forms=self.value_forms)], {}
             self._types.see([*frames[0].columns, *self._unread])
-            if self._value_forms < CURRENT:
+            if self.value_forms < CURRENT:
                 self._note_older_forms(rows)
         for frame in frames:
-            for row, fault in find_faults(frame, refuse_nul=self._refuse_nul).items():
+            for row, fault in find_faults(frame, refuse_nul=self.refuse_nul).items():
                 faults.setdefault(row, fault)
         for row, fault in self._find_null_keys(frames[0], rows).items():
             faults.setdefault(row, fault)
