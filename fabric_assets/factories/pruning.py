@@ -78,7 +78,7 @@ def _get_sql(loaded: LoadedTenant) -> LeftoversSql:
 
 
 def _record(tenant: str, dropped: Iterable[Leftover], settings: Settings) -> None:
-    """Record with the assets of models that their tables are gone: one of that name that comes later is somebody else's, until a run builds the model."""
+    """Record with the assets of models that their tables are gone. A later table of that name is somebody else's, until a run builds the model."""
     with explaining_storage(), get_instance(settings) as instance:
         for each in dropped:
             key = dg.AssetKey(naming.model_asset_key(tenant, each.schema.removeprefix(f"{tenant}_"), each.name))

@@ -56,8 +56,8 @@ class SourceKeysTable:
         problem = ""
         if 0 < gone <= misfits:
             problem = (
-                f"{gone:,} rows are not in the source any more, and {misfits:,} of its keys do not fit the table's key: they may be the same rows,"
-                " so nothing was deleted"
+                f"{gone:,} rows are not in the source any more, and {misfits:,} of its keys do not fit the table's key."
+                " They may be the same rows, so nothing was deleted"
             )
         elif deletes.is_exceeded(live, gone):
             problem = f"{gone:,} of {live:,} rows are not in the source any more, and deletes.max allows {deletes.max}: nothing was deleted"

@@ -46,6 +46,8 @@ def workspace(home: dg.DagsterInstance) -> Iterator[BaseWorkspaceRequestContext]
     """What a webserver knows of the fleet's code server, a process of its own."""
     with WorkspaceProcessContext(home, WorkspaceFileTarget([str(ROOT / "workspace.yaml")])) as process:
         yield process.create_request_context()
+    # Dagster tells the server to end, and does not wait: Python warns of that in the middle of another test.
+    process._grpc_server_registry.wait_for_processes()
 
 
 @pytest.fixture
@@ -94,7 +96,7 @@ def test_a_run_over_several_tenants_becomes_one_for_each_with_the_same_selection
         assert [step.key for step in home.get_execution_plan_snapshot(run.execution_plan_snapshot_id).steps] == [f"{tenant}__shop__load"]
     events = [entry.dagster_event for entry in home.all_logs(first.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)]
     (links,) = [event.event_specific_data.metadata for event in events]
-    assert {tenant: link.value for tenant, link in links.items()} == {tenant: run.run_id for tenant, run in found.items()}
+    assert {name: link.value for name, link in links.items()} == {f"tenant {tenant}": run.run_id for tenant, run in found.items()}
 
 
 @pytest.mark.timeout(300)
@@ -151,7 +153,7 @@ def test_runs_that_cannot_be_submitted_are_named_and_nothing_starts_them_again(
     ended = submit(home, first, workspace)
     (event,) = home.all_logs(first.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
     assert (ended.status, ended.tags["dagster/max_retries"]) == (dg.DagsterRunStatus.FAILURE, "0")
-    assert "Without a run: acme, globex." in event.message
+    assert "Without a run: tenant acme, tenant globex." in event.message
     assert find_split(home, first) == {}
 
 

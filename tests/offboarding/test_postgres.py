@@ -142,7 +142,7 @@ def test_a_call_killed_after_the_deletion_is_finished_by_the_next_and_proves_tha
     ask(warehouse, f"create schema {tenant}_raw_shop; create table {tenant}_raw_shop.orders (id int)")
 
     # Its secrets are gone by then, and so is the login of who makes roles.
-    killed = start(Case(command=command, kill="files.after:7"), environ=environ)
+    killed = start(Case(command=command, kill="files.after:8"), environ=environ)
     assert killed.wait() == -signal.SIGKILL, killed.log
     assert ask(warehouse, f"select nspname from pg_namespace where nspname ~ '^(stg_)?{tenant}_(raw|fabric)'") == []
     assert not naming.sealed_secrets_file(settings.data_dir, tenant).exists()

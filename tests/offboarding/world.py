@@ -39,7 +39,7 @@ from tests.conftest import ROOT
 TENANTS = ("acme", "acme_two", "acm")
 OTHERS = ("acme_two", "acm")
 # Whatever names acme as such, told by another rule than the product's own.
-NAMED = re.compile(r"(?<![a-z0-9_])(?:stg_|fabric_)?acme(?:__|_raw_|_fabric|_marts|_staging|_intermediate|_ro\b|/raw|\.duckdb|\.lock)|\"acme\"|^acme$")
+NAMED = re.compile(r"(?<![a-z0-9_])(?:stg_|fabric_)?acme(?:__|_raw_|_fabric|_marts|_staging|_intermediate|_ro\b|/raw|\.duckdb|\.lock)|\"acme\"|tenant acme(?![a-z0-9_])|^acme$")
 _OTHERS = re.compile(r"(?<![a-z0-9])(?:acme_two|acm)(?![a-z0-9])")
 
 
@@ -178,7 +178,7 @@ def _run(settings: Settings, instance: dg.DagsterInstance) -> None:
     result = shared.execute_in_process(instance=instance, asset_selection=keys, raise_on_error=False)
     assert result.success
     # As the queue links the runs of a run that it has split.
-    links = EngineEventData(metadata={tenant: dg.MetadataValue.dagster_run(result.run_id) for tenant in ("acme", "acm")})
+    links = EngineEventData(metadata={f"tenant {tenant}": dg.MetadataValue.dagster_run(result.run_id) for tenant in ("acme", "acm")})
     instance.report_engine_event("2 runs do the work, one for each tenant", result.dagster_run, links)
     for tenant in ("acme", "acm"):
         definitions.resolve_job_def(f"{tenant}__nightly").execute_in_process(instance=instance, raise_on_error=False, tags={"tenant": tenant})

@@ -28,6 +28,7 @@ _SHARED: Mapping[str, tuple[tuple[str, ...], str]] = {
     ),
     # The isolation check of another tenant may name this tenant.
     "asset_check_executions": (("evaluation_event",), "run_id not in :own and asset_key not like :key escape '!'"),
+    "asset_keys": (("last_materialization",), "asset_key not like :key escape '!'"),
     "bulk_actions": (("body",), "1 = 1"),
     "backfill_tags": (("key", "value"), "1 = 1"),
     "jobs": (("job_body",), "1 = 1"),
