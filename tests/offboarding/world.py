@@ -39,7 +39,9 @@ from tests.conftest import ROOT
 TENANTS = ("acme", "acme_two", "acm")
 OTHERS = ("acme_two", "acm")
 # Whatever names acme as such, told by another rule than the product's own.
-NAMED = re.compile(r"(?<![a-z0-9_])(?:stg_|fabric_)?acme(?:__|_raw_|_fabric|_marts|_staging|_intermediate|_ro\b|/raw|\.duckdb|\.lock)|\"acme\"|tenant acme(?![a-z0-9_])|^acme$")
+NAMED = re.compile(
+    r"(?<![a-z0-9_])(?:stg_|fabric_)?acme(?:__|_raw_|_fabric|_marts|_staging|_intermediate|_ro\b|/raw|\.duckdb|\.lock)|\"acme\"|tenant acme(?![a-z0-9_])|^acme$"
+)
 _OTHERS = re.compile(r"(?<![a-z0-9])(?:acme_two|acm)(?![a-z0-9])")
 
 
