@@ -74,4 +74,4 @@ lock: ## Write uv.lock and requirements-oldest.txt anew after a change of pyproj
 		--quiet --no-annotate --custom-compile-command "make lock" --output-file requirements-oldest.txt
 
 clean: ## Remove environments, caches and the demo's data
-	rm -rf .venv .venv-oldest .uv .fabric .pytest_cache .ruff_cache .hypothesis dist dbt_project/target dbt_project/logs
+	rm -rf .venv .venv-oldest .uv .fabric published .pytest_cache .ruff_cache .hypothesis dist dbt_project/target dbt_project/logs

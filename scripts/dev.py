@@ -34,6 +34,7 @@ def main() -> int:
         "FABRIC_TENANTS_DIR": str(settings.tenants_dir),
         "FABRIC_DBT_PROJECT_DIR": str(settings.dbt_project_dir),
         "FABRIC_DATA_DIR": str(settings.data_dir),
+        "FABRIC_PUBLISH_DIR": str(settings.publish_dir),
         "PYTHONWARNINGS": "ignore:Function `dev_command` is superseded",
     }
     if code := subprocess.call([str(BIN / "fabric"), "demo", "--prepare"]):

@@ -26,7 +26,7 @@ def serve_ui(data_dir: Path, **settings: str) -> Iterator[str]:
     """
     port = get_free_port()
     environ = {key: value for key, value in os.environ.items() if not key.startswith(("FABRIC_", "DAGSTER_"))}
-    environ |= {"FABRIC_DATA_DIR": str(data_dir), "PORT": str(port), "PYTHONWARNINGS": "default", **settings}
+    environ |= {"FABRIC_DATA_DIR": str(data_dir), "FABRIC_PUBLISH_DIR": f"{data_dir}-published", "PORT": str(port), "PYTHONWARNINGS": "default", **settings}
     log = data_dir.parent / "dev.log"
     with log.open("w") as output:
         process = subprocess.Popen([sys.executable, "scripts/dev.py"], cwd=ROOT, env=environ, stdout=output, stderr=output, process_group=0)

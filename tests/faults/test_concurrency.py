@@ -84,11 +84,12 @@ def test_two_sources_of_one_tenant_are_loaded_into_one_warehouse_at_once(world: 
     assert world.count() == NONE
 
 
-def test_without_the_lease_a_duckdb_file_takes_one_of_them_only(settings: Settings, start: Start) -> None:
+def test_without_the_lease_duckdb_itself_makes_one_of_them_wait(settings: Settings, start: Start) -> None:
     world = World(settings)
     world.add_day()
     both = run_at_once(start, *(world.build_case(source, broken="no_lease", hold=1.0) for source in ("shop", "desk")))
-    assert any(process.get_outcome()["failed"] for process in both)
+    told = [message for process in both for message in process.get_outcome()["messages"]]
+    assert any("is open in another program" in message for message in told), told
 
 
 @pytest.fixture(scope="module")
