@@ -40,8 +40,8 @@ def wrap(owner: Any, name: str, around: Callable[..., Any]) -> None:
 def commit_rows_by_themselves() -> None:
     """Rows are committed first, then the state, the rejected rows and the ledger."""
 
-    def finish(original: Callable[..., Any], writer: Any) -> Any:
-        written = original(writer)
+    def finish(original: Callable[..., Any], writer: Any, **named: Any) -> Any:
+        written = original(writer, **named)
         writer._session.commit()
         return written
 
