@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 
 from fabric_assets.drivers.duckdb_damage import build_damage_error, is_damage
-from fabric_assets.drivers.duckdb_readers import describe_holder, is_held, open_when_free
+from fabric_assets.drivers.duckdb_readers import READER_SECONDS, describe_holder, is_held, open_when_free
 from fabric_assets.errors import DestinationError, DestinationUnavailable, FabricError
 from fabric_assets.quoting import quote_text
 
@@ -100,6 +100,10 @@ def open_file(
         raise
 
 
+# Files for which this process has waited in vain: dbt opens a file several times, and the waits would add up.
+_given_up = set[Path]()
+
+
 def wait_for_file(file: Path) -> None:
     """Wait until no other program has a tenant's file open.
 
@@ -107,8 +111,10 @@ def wait_for_file(file: Path) -> None:
         FabricError: it was not closed there in time, or it cannot be opened for another reason.
     """
     try:
-        open_when_free(lambda: duckdb.connect(str(file), config=NO_DOWNLOADS), file).close()
+        seconds = 0.0 if file in _given_up else READER_SECONDS
+        open_when_free(lambda: duckdb.connect(str(file), config=NO_DOWNLOADS), file, seconds=seconds).close()
     except duckdb.Error as error:
+        _given_up.add(file)
         raise build_open_error(error, f"tenant {file.stem}: {file.name}") from None
 
 

@@ -25,7 +25,7 @@ def refuse(*_: Any) -> Any:
 
 def test_a_fault_of_ours_is_reported_as_ours_and_the_model_is_built(settings: Settings) -> None:
     report = partial(report_own_fault, data_dir=settings.data_dir, tenant="acme")
-    node = SimpleNamespace(schema="acme_marts", alias="sales", compiled_code="select 1 as one", language="sql")
+    node = SimpleNamespace(schema="acme_marts", alias="sales", compiled_code="select 1 as one", language="sql", resource_type="model")
     lineage, doubt = description._find_lineage(node, SimpleNamespace(find=fail), {}, report)  # type: ignore[arg-type]
     assert lineage == {}
     assert doubt.startswith("its column lineage is unknown: a fault of ETL Fabric (AttributeError at fabric_assets/rows/column_names.py:")
