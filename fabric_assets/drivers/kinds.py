@@ -25,7 +25,7 @@ class Kind:
 
     Args:
         driver: the module whose `open_destination` reaches the tenant's data.
-        sessions: the module of warehouse/ whose `open_sessions` writes a load's rows.
+        sessions: the module of warehouse/ whose `open_sessions` writes a load's rows, and whose `LEFTOVERS` lists tables and what reads them.
         walls: the module of isolation/ whose `try_walls` tries to reach other tenants' data.
         dbt_adapter: dbt's name for it, and the module's below transform/worker/adapters.
         has_file: the data is in a file of the tenant below FABRIC_DATA_DIR, whose stem is the database's name; else it is on a server.

@@ -195,6 +195,7 @@ def describe_load(tenant: TenantConfig, source: str, report: StreamReport, node:
         **_describe_changes(record),
         **({"warnings": "\n".join(report.warnings)} if report.warnings else {}),
         **({"rows_deleted": record.rows_deleted} if record.rows_deleted is not None else {}),
+        **({"source_rows": record.source_rows} if record.source_rows is not None else {}),
         **({"rows_missing": report.rows_missing} if report.rows_missing else {}),
         **(_describe_files(report.files) if isinstance(tenant.sources[source], CsvImportSource) else {}),
     }

@@ -18,6 +18,7 @@ from dagster._core.events import EngineEventData
 from dagster._core.workspace.context import BaseWorkspaceRequestContext
 
 from fabric_assets.factories.run_tags import SEVERAL, TENANT_TAG
+from fabric_assets.masking import mask
 
 # On the first run: the number of tenants. On the run of each tenant: the id of the first run.
 SPLIT_TAG = "fabric/split_into"
@@ -112,7 +113,7 @@ class TenantRuns:
             if self._submit_each(run, parts, missing):
                 self._end(run, parts)
         except Exception as error:  # noqa: BLE001 - the boundary of a thread: the run says what failed
-            self._fail(run, f"{type(error).__name__}: {error}. Without a run: {', '.join(map(_name, missing))}.")
+            self._fail(run, f"{type(error).__name__}: {mask(str(error))}. Without a run: {', '.join(map(_name, missing))}.")
 
     def _finish_each(self, records: Sequence[dg.RunRecord]) -> None:
         try:

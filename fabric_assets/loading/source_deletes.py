@@ -19,7 +19,7 @@ from fabric_assets.loading.shaping.fitting import fit
 from fabric_assets.loading.shaping.frames import build_frame, find_faults
 from fabric_assets.loading.stream_tables import RootTable
 from fabric_assets.rows.batches import KeysRead, SourceKeys, StreamPlan
-from fabric_assets.warehouse.written import Deletes
+from fabric_assets.warehouse.written import FollowedDeletes
 
 STATE_KEY = "deletes"
 
@@ -39,7 +39,7 @@ class SourceDeletes:
         # Keys that have no value in the table's column.
         self.misfits = 0
         self._end: KeysRead | None = None
-        self._followed: Deletes | None = None
+        self._followed: FollowedDeletes | None = None
 
     @property
     def needs_keys(self) -> bool:
@@ -84,7 +84,7 @@ class SourceDeletes:
         """Whether the keys are those of all rows that the source holds, and can be compared with the last read."""
         return self.needs_keys and not self._find_problem() and not self._has_changed
 
-    def finish(self, followed: Deletes | None, state: dict[str, Any]) -> Deletes | None:
+    def finish(self, followed: FollowedDeletes | None, state: dict[str, Any]) -> FollowedDeletes | None:
         """Save in the stream's state what was read, and return what became of the rows; None if the load does not follow deletes.
 
         Raises:
@@ -96,7 +96,7 @@ class SourceDeletes:
             return None
         if self._end is None:
             raise InternalError(f"{self._where}: a fault of ETL Fabric: the connector has not given the source's keys; nothing of the load is kept")
-        self._followed = followed or Deletes(problem=self._find_problem())
+        self._followed = followed or FollowedDeletes(problem=self._find_problem())
         saved = dict(self._known or {}) if self._followed.problem else {"identity": self._end.identity}
         # A read that was compared with no earlier one does not count: the next load reads the keys again.
         if not self._followed.problem and not self._has_changed:

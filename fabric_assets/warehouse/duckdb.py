@@ -18,7 +18,7 @@ from fabric_assets.errors import DestinationError
 from fabric_assets.quoting import quote, quote_all, quote_text
 from fabric_assets.rows.arrow_types import BIGINT, BINARY, BOOL, DATE, DOUBLE, JSON, TEXT, TIME, TIMESTAMP, TIMESTAMP_UTC
 from fabric_assets.rows.reports import ColumnReport
-from fabric_assets.warehouse.leftovers_sql import DUCKDB as LEFTOVERS  # noqa: F401 - factories/pruning.py asks the module of a kind for it
+from fabric_assets.warehouse import leftovers_sql
 from fabric_assets.warehouse.planted_sql import DUCKDB
 from fabric_assets.warehouse.session import Columns, Session, Table, WriteConflict
 
@@ -63,6 +63,9 @@ def open_sessions(destination: DuckDb) -> Iterator[Callable[[], Session]]:
         yield lambda: DuckDbSession(connection.cursor(), instance, f"tenant {destination.tenant.tenant}: the destination (duckdb)")
     finally:
         connection.close()
+
+
+LEFTOVERS = leftovers_sql.DUCKDB
 
 
 class _Instance:

@@ -14,7 +14,7 @@ from fabric_assets.drivers.postgres_destination import Postgres, describe_postgr
 from fabric_assets.errors import DestinationError, DestinationUnavailable
 from fabric_assets.quoting import quote, quote_all, quote_text
 from fabric_assets.rows.arrow_types import BIGINT, BINARY, BOOL, DATE, DOUBLE, JSON, TEXT, TIME, TIMESTAMP, TIMESTAMP_UTC
-from fabric_assets.warehouse.leftovers_sql import POSTGRES as LEFTOVERS  # noqa: F401 - factories/pruning.py asks the module of a kind for it
+from fabric_assets.warehouse import leftovers_sql
 from fabric_assets.warehouse.planted_sql import POSTGRES
 from fabric_assets.warehouse.postgres_arrow import encode_json, unwrap
 from fabric_assets.warehouse.postgres_connection import build_conninfo, connect
@@ -52,6 +52,9 @@ def open_sessions(destination: Postgres, *, program: str = "fabric") -> Iterator
     tenant, conninfo = destination.tenant, build_conninfo(destination, program=program)
     leases = get_lease_table(tenant.tenant)
     yield lambda: PostgresSession(connect(tenant, conninfo), describe_postgres(tenant), leases=leases, missing_schema_remedy=get_missing_schema_remedy(tenant))
+
+
+LEFTOVERS = leftovers_sql.POSTGRES
 
 
 class PostgresSession(Session):

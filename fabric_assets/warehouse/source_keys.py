@@ -12,7 +12,7 @@ from fabric_assets.quoting import quote, quote_match
 from fabric_assets.rows.arrow_types import TIMESTAMP_UTC
 from fabric_assets.warehouse.platform_tables.ledger import write_time
 from fabric_assets.warehouse.session import Columns, Session, Table
-from fabric_assets.warehouse.written import Deletes
+from fabric_assets.warehouse.written import FollowedDeletes
 
 # Since when the source lacks the row; NULL while it has the row.
 MARK = "_fabric_deleted_at"
@@ -35,7 +35,7 @@ class SourceKeysTable:
 
     def follow_deletes(
         self, root: Table, columns: dict[str, pa.DataType], deletes: DeletesConfig, children: Sequence[tuple[Table, str]], *, misfits: int
-    ) -> Deletes:
+    ) -> FollowedDeletes:
         """Delete or mark the rows whose keys the source no longer has.
 
         Args:
@@ -66,7 +66,7 @@ class SourceKeysTable:
             returned = self._session.execute(f"update {root} as t set {quote(MARK)} = null where not {is_live} and {is_there}")
         rows = 0 if problem else self._remove(root, deletes, is_there, is_live, children)
         self._session.execute(f"drop table {self._table}")
-        return Deletes(rows, returned, problem)
+        return FollowedDeletes(rows, returned, problem)
 
     def _remove(self, root: Table, deletes: DeletesConfig, is_there: str, is_live: str, children: Sequence[tuple[Table, str]]) -> int:
         if deletes.mode == "soft":

@@ -21,7 +21,7 @@ from fabric_assets.warehouse.refresh import replace_tables
 from fabric_assets.warehouse.session import Columns, Session, Table
 from fabric_assets.warehouse.source_keys import SourceKeysTable
 from fabric_assets.warehouse.stream_table import StreamTable
-from fabric_assets.warehouse.written import Deletes, Written
+from fabric_assets.warehouse.written import FollowedDeletes, Written
 
 ROW_ID, LOAD_ID, ROOT_ID = "_dlt_id", "_dlt_load_id", "_dlt_root_id"
 
@@ -135,9 +135,9 @@ class StreamWriter:
             raise DestinationError(f"{self._where}: the table holds {total} rows where it should hold {expected}; nothing was kept")
         return Written(total, columns, self._duplicates, keeps_columns, self._count_missing(total), deletes)
 
-    def _follow_deletes(self, misfits: int) -> Deletes:
+    def _follow_deletes(self, misfits: int) -> FollowedDeletes:
         if self._keys is None:
-            return Deletes()
+            return FollowedDeletes()
         root, made = Table(self._target, self._plan.name), self._tables.get(self._plan.name)
         children = [(child, f"c.{ROOT_ID} = t.{ROW_ID}") for child in self._list_children()]
         found = self._keys.follow_deletes(root, made.columns if made else dict(self._former), self._plan.deletes, children, misfits=misfits)

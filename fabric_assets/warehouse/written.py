@@ -6,7 +6,7 @@ from fabric_assets.rows.reports import ColumnReport
 
 
 @dataclass(frozen=True)
-class Deletes:
+class FollowedDeletes:
     """The rows of a table that the source no longer has.
 
     Args:
@@ -38,4 +38,4 @@ class Written:
     duplicates: int = 0
     keeps_columns: bool = False
     missing: int = 0
-    deletes: Deletes | None = None
+    deletes: FollowedDeletes | None = None

@@ -1,8 +1,5 @@
 """Batches that name their table: each table is written like a stream's own, in one transaction with the stream's state."""
 
-import multiprocessing
-import os
-import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -18,7 +15,7 @@ from fabric_assets.loading.rejects.reader import open_rejects
 from fabric_assets.loading.rejects.replay import replay
 from fabric_assets.rows.batches import Batch, ReadGroup, SourceReader, StreamFailed
 from fabric_assets.settings import Settings
-from fabric_assets.warehouse.transaction import Transaction
+from tests.support.killed_loads import kill_at_commit
 from tests.support.shop import SourceDatabase, Tenant
 
 MERGE: dict[str, Any] = {"primary_key": "id", "cursor": {"field": "id"}}
@@ -229,10 +226,7 @@ def test_a_kill_at_the_commit_leaves_all_tables_or_none(make_tenant: Callable[..
     tenant = make_tenant(**APPEND)
     tenant.load()
     sqlite.run("insert into events values (5, 'Push', 50), (6, 'Issue', 60), (7, 'Fork', 70)")
-    child = multiprocessing.get_context("spawn").Process(target=load_and_die, args=(tenant, moment))
-    child.start()
-    child.join()
-    assert child.exitcode == -signal.SIGKILL
+    kill_at_commit(tenant, moment, split_batches)
     committed = moment == "after"
     assert ("fork" in list_tables(tenant), tenant.read("push", "id")[2:], tenant.read("issue", "id")[1:]) == (
         (True, [(5,)], [(6,)]) if committed else (False, [], [])
@@ -241,15 +235,6 @@ def test_a_kill_at_the_commit_leaves_all_tables_or_none(make_tenant: Callable[..
     assert [tenant.read(table, "id") for table in ("push", "issue", "fork")] == [[(1,), (3,), (5,)], [(2,), (6,)], [(7,)]]
 
 
-def load_and_die(tenant: Tenant, moment: str) -> None:
-    """Load in a process that kills itself at the commit of the stream's transaction."""
+def split_batches() -> None:
+    """Let the loads of this process open sources as the tests do."""
     load.open_source = open_splitting  # type: ignore[assignment]
-    commit = Transaction.commit
-
-    def die(self: Transaction, *args: Any) -> None:
-        if moment == "after":
-            commit(self, *args)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    Transaction.commit = die
-    tenant.load()
