@@ -71,7 +71,7 @@ class Proxy:
 
     def reset(self) -> None:
         """End every connection by RST."""
-        for link in self._links:
+        for link in [*self._links]:  # none that is made meanwhile
             _reset(link.client)
             _reset(link.server)
 
