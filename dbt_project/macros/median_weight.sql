@@ -5,8 +5,10 @@
 -#}
 {% macro median_weight(size_rank, values) -%}
     case
-        when 2 * {{ size_rank }} = {{ values }} + 1 then 1.0
-        when 2 * {{ size_rank }} in ({{ values }}, {{ values }} + 2) then 0.5
+        when 2 * {{ size_rank }} = {{ values }} + 1
+        then 1.0
+        when 2 * {{ size_rank }} in ({{ values }}, {{ values }} + 2)
+        then 0.5
         else 0.0
     end
 {%- endmacro %}

@@ -3,9 +3,5 @@
     ('a-b', 'c') and ('a', 'b-c') stay two keys.
 -#}
 {% macro row_key(columns) -%}
-    md5(
-        {%- for column in columns %}
-        cast({{ column }} as varchar){{ ' || chr(31) ||' if not loop.last }}
-        {%- endfor %}
-    )
+    md5({%- for column in columns %}cast({{ column }} as varchar){{ ' || chr(31) ||' if not loop.last }} {%- endfor %})
 {%- endmacro %}

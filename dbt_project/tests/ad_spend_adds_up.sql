@@ -3,20 +3,25 @@
 
 with
 
-totals as (
+    totals as (
 
-    select sum(spend) as spend, sum(clicks) as clicks, sum(conversions) as conversions from {{ ref('ad_spend_by_day') }}
-    union all
-    select sum(spend) as spend, sum(clicks) as clicks, sum(conversions) as conversions from {{ ref('ad_spend_by_channel') }}
-    union all
-    select sum(spend) as spend, sum(clicks) as clicks, sum(conversions) as conversions from {{ ref('ad_spend_by_campaign') }}
+        select sum(spend) as spend, sum(clicks) as clicks, sum(conversions) as conversions
+        from {{ ref('ad_spend_by_day') }}
+        union all
+        select sum(spend) as spend, sum(clicks) as clicks, sum(conversions) as conversions
+        from {{ ref('ad_spend_by_channel') }}
+        union all
+        select sum(spend) as spend, sum(clicks) as clicks, sum(conversions) as conversions
+        from {{ ref('ad_spend_by_campaign') }}
 
-),
+    ),
 
-final as (
+    final as (
 
-    select count(*) as totals from (select distinct spend, clicks, conversions from totals) as distinct_totals
+        select count(*) as totals from (select distinct spend, clicks, conversions from totals) as distinct_totals
 
-)
+    )
 
-select * from final where totals > 1
+select *
+from final
+where totals > 1

@@ -1,4 +1,5 @@
--- A correction under a new name would count in addition to the original. Only a warning, since two files may share a campaign.
+-- A correction under a new name would count in addition to the original. Only a warning, since two files may share a
+-- campaign.
 {{ config(severity='warn') }}
 
 select spend_date, channel, campaign, count(distinct file_name) as files

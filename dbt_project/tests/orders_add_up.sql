@@ -3,7 +3,4 @@ select order_id, subtotal, tax, total, food_revenue, drink_revenue
 
 from {{ ref('orders') }}
 
-where
-    subtotal + tax <> total
-    or food_revenue + drink_revenue <> subtotal
-    or food_items + drink_items <> items
+where subtotal + tax <> total or food_revenue + drink_revenue <> subtotal or food_items + drink_items <> items

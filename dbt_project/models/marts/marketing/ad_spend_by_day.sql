@@ -1,39 +1,36 @@
 with
 
-ad_spend as (
+    ad_spend as (select spend_date, spend, clicks, conversions from {{ ref('stg_ad_spend') }}),
 
-    select spend_date, spend, clicks, conversions from {{ ref('stg_ad_spend') }}
+    totals as (
 
-),
+        select
+            spend_date,
+            cast(sum(spend) as numeric(20, 6)) as spend,
+            cast(sum(clicks) as bigint) as clicks,
+            cast(sum(conversions) as bigint) as conversions
 
-totals as (
+        from ad_spend
 
-    select
-        spend_date,
-        cast(sum(spend) as numeric(20, 6)) as spend,
-        cast(sum(clicks) as bigint) as clicks,
-        cast(sum(conversions) as bigint) as conversions
+        group by spend_date
 
-    from ad_spend
+    ),
 
-    group by spend_date
+    final as (
 
-),
+        select
+            spend_date,
+            spend,
+            clicks,
+            conversions,
+            {{ ratio('spend', 'clicks') }} as cpc,
+            {{ ratio('spend', 'conversions') }} as cpa,
+            {{ ratio('conversions', 'clicks') }} as conversion_rate,
+            cast('{{ var("currency", "USD") }}' as varchar) as currency
 
-final as (
+        from totals
 
-    select
-        spend_date,
-        spend,
-        clicks,
-        conversions,
-        {{ ratio('spend', 'clicks') }} as cpc,
-        {{ ratio('spend', 'conversions') }} as cpa,
-        {{ ratio('conversions', 'clicks') }} as conversion_rate,
-        cast('{{ var("currency", "USD") }}' as varchar) as currency
+    )
 
-    from totals
-
-)
-
-select * from final
+select *
+from final

@@ -1,21 +1,8 @@
 with
 
-stores as (
+    stores as (select store_id, store_name, tax_rate, opened_at from {{ ref('stg_stores') }}),
 
-    select store_id, store_name, tax_rate, opened_at from {{ ref('stg_stores') }}
+    final as (select store_id, store_name, tax_rate, cast(opened_at as date) as opened_on from stores)
 
-),
-
-final as (
-
-    select
-        store_id,
-        store_name,
-        tax_rate,
-        cast(opened_at as date) as opened_on
-
-    from stores
-
-)
-
-select * from final
+select *
+from final

@@ -1,36 +1,47 @@
 with
 
-source as (
+    source as (
 
-    select ad_spend_row_id, file_name, file_line, spend_date, channel, campaign, spend, clicks, conversions, is_newest_version
-    from {{ ref('stg_ad_spend_versions') }}
+        select
+            ad_spend_row_id,
+            file_name,
+            file_line,
+            spend_date,
+            channel,
+            campaign,
+            spend,
+            clicks,
+            conversions,
+            is_newest_version
+        from {{ ref('stg_ad_spend_versions') }}
 
-),
+    ),
 
-renamed as (
+    renamed as (
 
-    select
-        ---------- ids
-        ad_spend_row_id,
-        file_name,
-        file_line,
+        select
+            -- ids
+            ad_spend_row_id,
+            file_name,
+            file_line,
 
-        ---------- strings
-        channel,
-        campaign,
+            -- strings
+            channel,
+            campaign,
 
-        ---------- numerics
-        spend,
-        clicks,
-        conversions,
+            -- numerics
+            spend,
+            clicks,
+            conversions,
 
-        ---------- dates
-        spend_date
+            -- dates
+            spend_date
 
-    from source
+        from source
 
-    where is_newest_version
+        where is_newest_version
 
-)
+    )
 
-select * from renamed
+select *
+from renamed

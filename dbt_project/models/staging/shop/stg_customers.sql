@@ -1,22 +1,19 @@
 with
 
-source as (
+    source as (select id, name from {{ source('shop', 'customers') }}),
 
-    select id, name from {{ source('shop', 'customers') }}
+    renamed as (
 
-),
+        select
+            -- ids
+            cast(id as varchar) as customer_id,
 
-renamed as (
+            -- strings
+            cast(name as varchar) as customer_name
 
-    select
-        ---------- ids
-        cast(id as varchar) as customer_id,
+        from source
 
-        ---------- strings
-        cast(name as varchar) as customer_name
+    )
 
-    from source
-
-)
-
-select * from renamed
+select *
+from renamed

@@ -1,28 +1,25 @@
 with
 
-source as (
+    source as (select id, name, opened_at, tax_rate from {{ source('shop', 'stores') }}),
 
-    select id, name, opened_at, tax_rate from {{ source('shop', 'stores') }}
+    renamed as (
 
-),
+        select
+            -- ids
+            cast(id as varchar) as store_id,
 
-renamed as (
+            -- strings
+            cast(name as varchar) as store_name,
 
-    select
-        ---------- ids
-        cast(id as varchar) as store_id,
+            -- numerics
+            cast(tax_rate as numeric(6, 4)) as tax_rate,
 
-        ---------- strings
-        cast(name as varchar) as store_name,
+            -- timestamps
+            cast(opened_at as timestamp) as opened_at
 
-        ---------- numerics
-        cast(tax_rate as numeric(6, 4)) as tax_rate,
+        from source
 
-        ---------- timestamps
-        cast(opened_at as timestamp) as opened_at
+    )
 
-    from source
-
-)
-
-select * from renamed
+select *
+from renamed

@@ -1,31 +1,28 @@
 with
 
-source as (
+    source as (select id, name, cost, perishable, sku from {{ source('shop', 'supplies') }}),
 
-    select id, name, cost, perishable, sku from {{ source('shop', 'supplies') }}
+    renamed as (
 
-),
+        select
+            -- ids
+            cast(id as varchar) || '-' || cast(sku as varchar) as product_supply_id,
+            cast(id as varchar) as supply_id,
+            cast(sku as varchar) as product_id,
 
-renamed as (
+            -- strings
+            cast(name as varchar) as supply_name,
 
-    select
-        ---------- ids
-        cast(id as varchar) || '-' || cast(sku as varchar) as product_supply_id,
-        cast(id as varchar) as supply_id,
-        cast(sku as varchar) as product_id,
+            -- numerics
+            {{ cents_to_amount('cost') }} as cost,
 
-        ---------- strings
-        cast(name as varchar) as supply_name,
+            -- booleans
+            -- Cast through text: a source may deliver true, 'True' or 1, and Postgres cannot cast a bigint to boolean.
+            cast(cast(perishable as varchar) as boolean) as is_perishable
 
-        ---------- numerics
-        {{ cents_to_amount('cost') }} as cost,
+        from source
 
-        ---------- booleans
-        -- Cast through text: a source may deliver true, 'True' or 1, and Postgres cannot cast a bigint to boolean.
-        cast(cast(perishable as varchar) as boolean) as is_perishable
+    )
 
-    from source
-
-)
-
-select * from renamed
+select *
+from renamed

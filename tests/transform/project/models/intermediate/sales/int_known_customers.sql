@@ -1,2 +1,4 @@
 {{ config(materialized='ephemeral') }}
-select customer_id, customer_name from {{ ref('stg_customers') }} where customer_name is not null
+select customer_id, customer_name
+from {{ ref('stg_customers') }}
+where customer_name is not null

@@ -1,9 +1,7 @@
-with source as (
-    select * from {{ source('shop', 'customers') }}
-),
+with
+    source as (select * from {{ source('shop', 'customers') }}),
 
-renamed as (
-    select id as customer_id, name as customer_name from source
-)
+    renamed as (select id as customer_id, name as customer_name from source)
 
-select * from renamed
+select *
+from renamed
