@@ -17,6 +17,7 @@ from fabric_assets.config.loader import load_fleet
 from fabric_assets.factories.fleet import build_definitions
 from fabric_assets.settings import Settings
 from tests.factories.shop import get_tenant
+from tests.support.lengths import AT_FULL_LENGTH
 
 REVENUE = "select count(*), sum(subtotal) from acme_marts.orders"
 
@@ -147,3 +148,21 @@ def test_a_run_waits_for_a_program_that_reads_the_tenants_own_file(prepared, wri
     assert time.monotonic() - began >= 4
     told = [line for line in log if f"acme.duckdb is open in another program: process {reader.pid} (python" in line]
     assert len(told) == (1 if selection == ("raw/shop/orders",) else 0), log
+
+
+@AT_FULL_LENGTH
+@pytest.mark.timeout(300)
+def test_a_run_that_waits_in_vain_names_the_program_and_the_next_one_is_whole(prepared, write_tenant, run, shop_url):
+    write_tenant("acme", get_tenant())
+    run()
+    file = naming.warehouse_file(prepared.data_dir, "acme")
+    with subprocess.Popen([sys.executable, "-c", READ, str(file), "1000"], stdout=subprocess.PIPE) as reader:
+        assert reader.stdout.readline() == b"held\n"
+        began = time.monotonic()
+        result, _ = run()
+        assert time.monotonic() - began >= 60
+        reader.kill()
+    assert result.status == "failure"
+    assert f"acme.duckdb is open in another program: process {reader.pid} (python" in result.error
+    assert run()[0].status == "success"
+    assert read(prepared, REVENUE) == [(3, Decimal("20.00"))]
