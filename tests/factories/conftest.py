@@ -13,6 +13,13 @@ from tests.support.folders import inbox
 __all__ = ["inbox"]
 
 
+def copy_world(world: Settings, settings: Settings) -> None:
+    """Copy what a run of a module's own has left: the data, and the published file."""
+    shutil.copytree(world.data_dir, settings.data_dir, dirs_exist_ok=True)
+    if world.publish_dir.is_dir():
+        shutil.copytree(world.publish_dir, settings.publish_dir)
+
+
 @pytest.fixture
 def prepared(settings: Settings, prepared_data: Path) -> Settings:
     """Settings whose data folder holds the parsed dbt project."""

@@ -3,12 +3,9 @@
 import contextlib
 import os
 import shutil
-import signal
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import psycopg2
@@ -16,7 +13,7 @@ import pytest
 
 from fabric_assets import naming
 from fabric_assets.config.tenant import TenantConfig
-from fabric_assets.errors import TransformError
+from fabric_assets.drivers.kinds import ADAPTERS
 from fabric_assets.settings import Settings
 from fabric_assets.transform.build import BuildRequest, DbtWorker, ModelResult, TestResult
 from fabric_assets.transform.evaluation import prepare_graph
@@ -25,6 +22,7 @@ from fabric_assets.transform.selection import select_models
 from fabric_assets.transform.tests import get_tests
 from tests.conftest import ROOT
 from tests.support.folders import make_once
+from tests.transform.seeded import AMOUNTS, CHANGED, HISTORIES, LISTS, REGIONS, SEEDED, TORN
 
 Run = Callable[..., list[tuple[Any, ...]]]
 STREAMS = {"shop": ["orders", "customers"], "crm": ["contacts"]}
@@ -40,7 +38,7 @@ def copy_project(folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def prepared_project(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Settings over the fixture project, parsed for DuckDB once for all of pytest's workers; read-only. What `make_tenant` selects by default is evaluated."""
+    """Settings over the fixture project, parsed once for all of pytest's workers; read-only. What `make_tenant` selects by default is evaluated."""
 
     def get_settings(root: Path) -> Settings:
         return Settings(tenants_dir=root / "tenants", dbt_project_dir=root / "project", data_dir=root / "data")
@@ -48,6 +46,7 @@ def prepared_project(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     def make(root: Path) -> None:
         copy_project(root / "project")
         prepare_graph([make_tenant(name) for name in ("acme", "globex", "initech")], get_settings(root))
+        prepare_project(get_settings(root), "postgres")
 
     return get_settings(make_once(tmp_path_factory, "fixture-project", make))
 
@@ -140,54 +139,6 @@ def build_tenant(settings: Settings, tenant: TenantConfig, *, full_refresh: bool
     )
 
 
-# The files of a project with seeds and snapshots, shared ones and tenants' own, beside those of the fixture.
-SEEDED = {
-    "seeds/regions.csv": 'region,label,population\nEU,Europe,449\nUS,"United States, all",335\nXX,,\n',
-    "seeds/regions.yml": """
-seeds:
-  - name: regions
-    description: One row per region.
-    columns:
-      - {name: region, description: Two letters., data_tests: [unique, not_null]}
-""",
-    "seeds/lists/weekdays.csv": "number;name\n1;Monday\n2;Tuesday\n",
-    "seeds/lists/lists.yml": """
-seeds:
-  - {name: weekdays, config: {schema: lists, delimiter: ";", column_types: {number: varchar(2)}, tags: [calendar]}}
-""",
-    "seeds/tenants/acme/acme__codes.csv": "code,meaning\n007,secret\n1,open\n",
-    "seeds/tenants/acme/codes.yml": """
-seeds:
-  - name: acme__codes
-    config: {column_types: {code: varchar}}
-    columns: [{name: code, data_tests: [unique]}]
-""",
-    "seeds/tenants/globex/globex__codes.csv": "code\nx\n",
-    "snapshots/names.yml": """
-snapshots:
-  - name: customer_names
-    relation: ref('stg_customers')
-    description: One row per customer and name.
-    config: {unique_key: customer_id, strategy: check, check_cols: [customer_name]}
-    columns: [{name: dbt_scd_id, data_tests: [unique]}]
-""",
-    "snapshots/amounts.sql": """
-{% snapshot order_amounts %}
-{{ config(target_schema='elsewhere', unique_key='order_id', strategy='timestamp', updated_at='ordered_at') }}
-select * from {{ ref('stg_orders') }}
-{% endsnapshot %}
-""",
-    "snapshots/tenants/acme/acme__vips.sql": """
-{% snapshot acme__vips %}
-{{ config(unique_key='customer_id', strategy='check', check_cols='all') }}
-select customer_id from {{ ref('acme__vip_customers') }}
-{% endsnapshot %}
-""",
-    "models/marts/history/names_per_customer.sql": "select customer_id, count(*) as names from {{ ref('customer_names') }} group by customer_id",
-    "models/marts/history/large_regions.sql": "select region from {{ ref('regions') }} where population > 400",
-}
-
-
 def write_files(project: Path, files: dict[str, str]) -> None:
     for name, text in files.items():
         file = project / name
@@ -195,22 +146,58 @@ def write_files(project: Path, files: dict[str, str]) -> None:
         file.write_text(text)
 
 
+def make_seeded_tenants() -> list[TenantConfig]:
+    """The tenants of the tests, so that what they select is evaluated once."""
+    own = [make_tenant(name, streams={}, **LISTS) for name in ("acme", "globex")]
+    return [
+        make_tenant("acme", **HISTORIES),
+        make_tenant("acme", **AMOUNTS),
+        make_tenant("initech", streams={}, **REGIONS),
+        make_tenant("torn", streams={}, **TORN),
+        *own,
+    ]
+
+
 @pytest.fixture(scope="session")
-def seeded_project(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Settings over the fixture project with SEEDED in it, parsed for DuckDB; read-only."""
-    root = tmp_path_factory.mktemp("seeded")
-    settings = Settings(tenants_dir=root / "tenants", dbt_project_dir=copy_project(root / "project"), data_dir=root / "data")
-    write_files(settings.dbt_project_dir, SEEDED)
-    prepare_graph([], settings)
-    return settings
+def versions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, Settings]:
+    """Settings over the two versions of the project, parsed for all kinds of warehouse; read-only."""
+
+    def get_settings(root: Path) -> Settings:
+        return Settings(tenants_dir=root / "tenants", dbt_project_dir=root / "project", data_dir=root / "data")
+
+    def make(root: Path) -> None:
+        for name, files in (("first", SEEDED), ("changed", SEEDED | CHANGED)):
+            settings = get_settings(root / name)
+            write_files(copy_project(settings.dbt_project_dir), files)
+            prepare_graph(make_seeded_tenants(), settings)
+            for adapter in ADAPTERS:
+                prepare_project(settings, adapter)
+
+    root = make_once(tmp_path_factory, "seeded-project", make)
+    return get_settings(root / "first"), get_settings(root / "changed")
 
 
 @pytest.fixture
-def seeded(seeded_project: Settings, tmp_path: Path) -> Settings:
-    """The same, with a project and a data folder of the test's own."""
-    shutil.copytree(seeded_project.data_dir / "dbt" / "prepared", tmp_path / "data" / "dbt" / "prepared")
-    project = shutil.copytree(seeded_project.dbt_project_dir, tmp_path / "project")
-    return replace(seeded_project, data_dir=tmp_path / "data", dbt_project_dir=project)
+def seeded(versions: tuple[Settings, Settings], tmp_path: Path) -> Settings:
+    """The first version, with a data folder of the test's own."""
+    return _use(versions[0], tmp_path / "data")
+
+
+@pytest.fixture
+def change(versions: tuple[Settings, Settings], tmp_path: Path) -> Callable[..., Settings]:
+    """Call it to go on with the second version on the same data, or back to the first one."""
+    return lambda *, back=False: _use(versions[0 if back else 1], tmp_path / "data")
+
+
+@pytest.fixture
+def own_seeded(seeded: Settings, tmp_path: Path) -> Settings:
+    """The first version, with a project of the test's own."""
+    return replace(seeded, dbt_project_dir=shutil.copytree(seeded.dbt_project_dir, tmp_path / "project"))
+
+
+def _use(version: Settings, data: Path) -> Settings:
+    shutil.copytree(version.data_dir / "dbt" / "prepared", data / "dbt" / "prepared", dirs_exist_ok=True)
+    return replace(version, data_dir=data)
 
 
 @pytest.fixture(params=["duckdb", "postgres"])
@@ -235,53 +222,3 @@ def run_in_warehouse(destination: dict[str, Any], seeded: Settings) -> Run:
             return cursor.fetchall() if cursor.description else []
 
     return run
-
-
-# It does nothing unless the tenant sets the variable `endless`.
-ENDLESS_HOOK = (
-    "{% if var('endless', false) %}{% if target.type == 'postgres' %}select pg_sleep(600){% else %}"
-    "select count(*) from range(1000000000000) as a (x) where x % 7 = 8{% endif %}{% endif %}"
-)
-
-
-def kill_in_hook(settings: Settings, tenant: TenantConfig, *models: str) -> None:
-    """Build the models, and kill dbt's process while it is in the endless hook of one of them."""
-    assert tenant.transform
-    tenant = tenant.model_copy(update={"transform": tenant.transform.model_copy(update={"vars": {"endless": True}})})
-    adapter = tenant.destination.type
-    prepare_project(settings, adapter)
-    worker = DbtWorker.start(settings, adapter=adapter)
-    worker.wait_until_ready()
-    events = worker.build(BuildRequest(tenant=tenant, models=models, tests=(), settings=settings))
-    pid, begun = worker.pid, _measure_seconds(worker.pid)
-
-    def kill() -> None:
-        end = time.monotonic() + 60
-        while time.monotonic() < end and not (_list_sleepers() if adapter == "postgres" else _measure_seconds(pid) - begun > _SECONDS_OF_DBT):
-            time.sleep(0.1)
-        os.kill(pid, signal.SIGKILL)
-        if adapter == "postgres":
-            # The server notices that its client is gone when the statement ends. This is that end, sooner.
-            _list_sleepers("pg_terminate_backend(pid)")
-
-    thread = Thread(target=kill)
-    thread.start()
-    with pytest.raises(TransformError, match="ended early, by signal SIGKILL"):
-        list(events)
-    thread.join()
-
-
-# dbt itself needs less of the processor's time for such a build.
-_SECONDS_OF_DBT = 8
-
-
-def _measure_seconds(pid: int) -> float:
-    ticks = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return int(ticks[11]) / os.sysconf("SC_CLK_TCK")
-
-
-def _list_sleepers(found: str = "pid") -> list[tuple[Any, ...]]:
-    with contextlib.closing(psycopg2.connect(os.environ["SEEDED_URL"])) as connection, connection.cursor() as cursor:
-        where = r"datname = current_database() and query ~ 'select pg_sleep\(' and state = 'active' and pid <> pg_backend_pid()"
-        cursor.execute(f"select {found} from pg_stat_activity where {where}")
-        return cursor.fetchall()

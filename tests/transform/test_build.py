@@ -95,19 +95,14 @@ def test_two_tenants_builds_stay_in_their_own_schemas(prepared: Settings, postgr
     assert {name for (name,) in schemas} == own
 
 
-def test_an_incremental_model_adds_and_a_full_refresh_rebuilds(prepared: Settings) -> None:
-    tenant = make_tenant("acme", select=["+order_log"], exclude=["tenants"])
-    run_duckdb(prepared, "acme", *get_raw_statements("acme", amounts=[10, 20]))
+def test_an_incremental_model_adds_and_a_full_refresh_rebuilds_and_vars_reach_the_models(prepared: Settings) -> None:
+    tenant = make_tenant("acme", select=["+order_log", "+marts.sales.orders"], exclude=["tenants"], vars={"large_from": 1000})
+    run_duckdb(prepared, "acme", *get_raw_statements("acme", amounts=[60, 120]))
     assert build_tenant(prepared, tenant).models["order_log"].rows == 2
+    assert run_duckdb(prepared, "acme", "select distinct order_size from acme_marts.orders") == [("small",)]
     run_duckdb(prepared, "acme", "delete from acme_raw_shop.orders", "insert into acme_raw_shop.orders values (9, 1, 90, timestamp '2025-01-01')")
     assert build_tenant(prepared, tenant).models["order_log"].rows == 3
     assert build_tenant(prepared, tenant, full_refresh=True).models["order_log"].rows == 1
-
-
-def test_the_tenants_vars_reach_the_models(prepared: Settings) -> None:
-    run_duckdb(prepared, "acme", *get_raw_statements("acme", amounts=[60, 120]))
-    build_tenant(prepared, make_tenant("acme", select=["+marts.sales.orders"], exclude=["tenants"], vars={"large_from": 1000}))
-    assert run_duckdb(prepared, "acme", "select distinct order_size from acme_marts.orders") == [("small",)]
 
 
 def test_a_failed_test_holds_up_what_is_below_it_and_a_warning_does_not(prepared: Settings) -> None:
@@ -284,7 +279,6 @@ list(worker.build(BuildRequest(tenant=make_tenant("acme"), models=("model.fabric
 
 def test_a_worker_that_waits_for_a_request_ends_with_its_parent(prepared: Settings) -> None:
     run_duckdb(prepared, "acme", *get_raw_statements("acme", amounts=[60]))
-    build_tenant(prepared, make_tenant("acme"))  # prepares the project, on which the worker rehearses
     script = f"""
 import time
 from pathlib import Path

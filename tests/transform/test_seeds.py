@@ -16,7 +16,9 @@ from fabric_assets.transform.fingerprint import get_prepared_file
 from fabric_assets.transform.graph import load_graph
 from fabric_assets.transform.project import prepare_project
 from fabric_assets.transform.selection import select_models
-from tests.transform.conftest import ENDLESS_HOOK, SEEDED, Run, build_tenant, copy_project, kill_in_hook, make_tenant, write_files
+from tests.transform.conftest import Run, build_tenant, copy_project, make_tenant, write_files
+from tests.transform.killing import kill_in_hook
+from tests.transform.seeded import LARGE_ROWS, LISTS, REGIONS, SEEDED, TORN
 
 
 @pytest.fixture
@@ -25,11 +27,13 @@ def run(run_in_warehouse: Run) -> Run:
 
 
 def test_seeds_are_built_typed_and_tested_and_models_read_them(seeded: Settings, destination: dict[str, Any], run: Run) -> None:
-    outcome = build_tenant(seeded, make_tenant("acme", destination=destination, streams={}, select=["+large_regions", "weekdays"], exclude=["models/tenants"]))
-    assert {name: (result.status, result.rows, result.message) for name, result in outcome.models.items() if name != "vips"} == {
+    outcome = build_tenant(seeded, make_tenant("acme", destination=destination, streams={}, **LISTS))
+    assert {name: (result.status, result.rows, result.message) for name, result in outcome.models.items()} == {
         "codes": ("success", 2, ""),
+        "late": ("success", 1, ""),
         "regions": ("success", 3, ""),
         "weekdays": ("success", 2, ""),
+        "kinds": ("success", 4, ""),
         "large_regions": ("success", 1, ""),
     }
     assert {name: test.status for name, test in outcome.tests.items()} == dict.fromkeys(
@@ -44,81 +48,41 @@ def test_seeds_are_built_typed_and_tested_and_models_read_them(seeded: Settings,
     assert run("select code from acme_seeds.codes order by 1") == [("007",), ("1",)]
     assert outcome.models["regions"].table_name.endswith(".acme_seeds.regions")
     assert outcome.models["large_regions"].lineage == {"region": [("seed.fabric.regions", "region")]}
-
-
-def test_a_changed_seed_replaces_its_rows_and_a_full_refresh_its_columns(seeded: Settings, destination: dict[str, Any], run: Run) -> None:
-    tenant = make_tenant("initech", destination=destination, streams={}, select=["+large_regions"])
-    file = seeded.dbt_project_dir / "seeds" / "regions.csv"
-    build_tenant(seeded, tenant)
-    file.write_text("region,label,population\nAP,Asia,4700\n")
-    assert build_tenant(seeded, tenant).models["large_regions"].rows == 1
-    assert run("select region, population from initech_seeds.regions", tenant="initech") == [("AP", 4700)]
-    file.write_text("region,population,currency\nAP,4700,JPY\n")
-    failed = build_tenant(seeded, tenant)
-    assert (failed.models["regions"].status, failed.models["large_regions"].status) == ("error", "skipped")
-    assert "currency" in failed.models["regions"].message
-    assert run("select region, population from initech_seeds.regions", tenant="initech") == [("AP", 4700)]
-    assert build_tenant(seeded, tenant, full_refresh=True).models["large_regions"].status == "success"
-    assert run("select * from initech_seeds.regions", tenant="initech") == [("AP", 4700, "JPY")]
-
-
-KINDS = """id,words,share,on_day,is_open,nothing
-1,"it's, 100 % ""quoted"" \\ {{ x }} ;",0.10,2024-02-29,true,
-2,"two
-lines and  spaces ",-1234567.125,2023-12-31,false,
-3,,,,,
-4,Ünïcode 城市,2,2024-01-01,true,
-"""
-
-
-def test_values_of_every_type_arrive_as_they_stand_in_the_file(seeded: Settings, destination: dict[str, Any], run: Run) -> None:
-    write_files(seeded.dbt_project_dir, {"seeds/kinds.csv": KINDS})
-    outcome = build_tenant(seeded, make_tenant("initech", destination=destination, streams={}, select=["kinds"]))
-    assert (outcome.models["kinds"].status, outcome.models["kinds"].message) == ("success", "")
-    assert run("select id, words, cast(share as numeric(20, 3)), on_day, is_open, nothing from initech_seeds.kinds order by id", tenant="initech") == [
+    # Values of every type arrive as they stand in the file.
+    assert run("select id, words, cast(share as numeric(20, 3)), on_day, is_open, nothing from acme_seeds.kinds order by id") == [
         (1, 'it\'s, 100 % "quoted" \\ {{ x }} ;', Decimal("0.1"), date(2024, 2, 29), True, None),
         (2, "two\nlines and  spaces ", Decimal("-1234567.125"), date(2023, 12, 31), False, None),
         (3, None, None, None, None, None),
         (4, "Ünïcode 城市", Decimal(2), date(2024, 1, 1), True, None),
     ]
-
-
-def test_the_largest_seed_of_a_tenant_is_built_and_on_duckdb_without_a_parameter_for_each_value(
-    seeded: Settings, destination: dict[str, Any], run: Run
-) -> None:
-    rows = 38_000
-    lines = ["id,name,value", *(f"{number},name {number},{number}.5" for number in range(rows))]
-    write_files(seeded.dbt_project_dir, {"seeds/tenants/acme/acme__large.csv": "\n".join(lines)})
-    built = build_tenant(seeded, make_tenant("acme", destination=destination, streams={}, select=[], exclude=["path:snapshots", "models/tenants"])).models[
-        "large"
-    ]
-    assert (built.status, built.rows) == ("success", rows)
-    assert run("select sum(id), sum(value) from acme_seeds.large") == [(721_981_000, 722_000_000)]
-    assert destination["type"] != "duckdb" or built.seconds < 30, "DuckDB takes a minute for parameters"
-
-
-def test_a_run_that_is_killed_in_the_midst_of_a_seed_keeps_its_old_rows_and_the_next_one_replaces_them(
-    seeded: Settings, destination: dict[str, Any], run: Run
-) -> None:
-    """The hook runs in the seed's transaction, after the old rows were deleted."""
-    write_files(seeded.dbt_project_dir, {"seeds/regions.yml": f'seeds: [{{name: regions, config: {{post_hook: "{ENDLESS_HOOK}"}}}}]'})
-    tenant = make_tenant("initech", destination=destination, streams={}, select=["regions"])
-    build_tenant(seeded, tenant)
-    (seeded.dbt_project_dir / "seeds" / "regions.csv").write_text("region,label,population\nAP,Asia,4700\n")
-    kill_in_hook(seeded, tenant, "seed.fabric.regions")
-    assert run("select region from initech_seeds.regions order by 1", tenant="initech") == [("EU",), ("US",), ("XX",)]
-    assert build_tenant(seeded, tenant).models["regions"].rows == 1
-    assert run("select region from initech_seeds.regions", tenant="initech") == [("AP",)]
-
-
-def test_tenants_own_seeds_of_one_name_are_two_tables_that_each_builds_alone(seeded: Settings, destination: dict[str, Any], run: Run) -> None:
-    for name in ("acme", "globex"):
-        outcome = build_tenant(
-            seeded, make_tenant(name, destination=destination, streams={}, select=["weekdays"], exclude=["models/tenants", "path:snapshots"])
-        )
-        assert set(outcome.models) == {"codes", "weekdays"}
-    assert run("select code from acme_seeds.codes order by 1") == [("007",), ("1",)]
+    # Another tenant's own seed of the same name is another table, beside the largest seed that a tenant may have.
+    outcome = build_tenant(seeded, make_tenant("globex", destination=destination, streams={}, **LISTS))
+    assert set(outcome.models) == {"codes", "large", "regions", "weekdays", "kinds", "large_regions"}
     assert run("select code from globex_seeds.codes", tenant="globex") == [("x",)]
+    assert run("select code from acme_seeds.codes order by 1") == [("007",), ("1",)]
+    large = outcome.models["large"]
+    assert (large.status, large.rows) == ("success", LARGE_ROWS)
+    assert run("select sum(id), sum(value) from globex_seeds.large", tenant="globex") == [(721_981_000, 722_000_000)]
+    assert destination["type"] != "duckdb" or large.seconds < 30, "DuckDB takes a minute for a parameter for each value"
+
+
+def test_a_changed_seed_replaces_its_rows_also_after_a_killed_run_and_a_full_refresh_its_columns(
+    seeded: Settings, change: Callable[..., Settings], destination: dict[str, Any], run: Run
+) -> None:
+    tenant = make_tenant("initech", destination=destination, streams={}, **REGIONS)
+    build_tenant(seeded, tenant)
+    settings = change()
+    # The hook runs in the seed's transaction, after the old rows were deleted.
+    kill_in_hook(settings, tenant, "seed.fabric.regions")
+    assert run("select region from initech_seeds.regions order by 1", tenant="initech") == [("EU",), ("US",), ("XX",)]
+    failed = build_tenant(settings, tenant)
+    assert failed.models["large_regions"].rows == 1
+    assert run("select region, population from initech_seeds.regions", tenant="initech") == [("AP", 4700)]
+    assert (failed.models["currencies"].status, failed.models["currency_labels"].status) == ("error", "skipped")
+    assert "currency" in failed.models["currencies"].message
+    assert run("select * from initech_seeds.currencies", tenant="initech") == [("EU", "Euro")]
+    assert build_tenant(settings, tenant, full_refresh=True).models["currency_labels"].status == "success"
+    assert run("select * from initech_seeds.currencies", tenant="initech") == [("AP", "JPY", "Yen")]
 
 
 def test_another_tenants_seeds_and_snapshots_are_neither_selected_nor_in_the_manifest(seeded: Settings) -> None:
@@ -126,7 +90,11 @@ def test_another_tenants_seeds_and_snapshots_are_neither_selected_nor_in_the_man
 
     tenants = {name: make_tenant(name, select=["*"]) for name in ("acme", "globex", "initech")}
     graph = prepare_graph(tenants.values(), seeded)
-    expected = {"acme": {"seed.fabric.acme__codes", "snapshot.fabric.acme__vips"}, "globex": {"seed.fabric.globex__codes"}, "initech": set()}
+    expected = {
+        "acme": {"seed.fabric.acme__codes", "seed.fabric.acme__late", "snapshot.fabric.acme__vips"},
+        "globex": {"seed.fabric.globex__codes", "seed.fabric.globex__large"},
+        "initech": set(),
+    }
     everything = set[str]().union(*expected.values())
     for name, tenant in tenants.items():
         assert tenant.transform
@@ -194,8 +162,8 @@ def test_what_is_wrong_with_a_tenants_seeds_and_snapshots_is_said_to_that_tenant
 
 
 @pytest.mark.xdist_group("own_seeds")
-def test_what_is_wrong_with_a_tenants_seeds_stops_nobody_else(attempted: Settings, seeded_project: Settings) -> None:
-    graph, sound = load_graph(attempted), load_graph(seeded_project)
+def test_what_is_wrong_with_a_tenants_seeds_stops_nobody_else(attempted: Settings, seeded: Settings) -> None:
+    graph, sound = load_graph(attempted), load_graph(seeded)
     assert set(graph.broken) == set(TENANTS.values())
     assert graph.models == sound.models
 
@@ -227,17 +195,17 @@ def make_large(file: Path, secret: Path) -> None:
         (make_large, "is not a regular file of at most 1 MB"),
     ],
 )
-def test_a_seed_that_was_replaced_after_the_parse_is_not_read(seeded: Settings, tmp_path: Path, replace: Callable[[Path, Path], None], message: str) -> None:
+def test_a_seed_that_was_replaced_after_the_parse_is_not_read(
+    own_seeded: Settings, tmp_path: Path, replace: Callable[[Path, Path], None], message: str
+) -> None:
     """dbt reads the file while it builds: then it may no longer be the one that was checked."""
     from fabric_assets.transform.worker.manifest import load_manifest
     from fabric_assets.transform.worker.seed_files import copy_own_seeds
 
-    file = seeded.dbt_project_dir / "seeds" / "tenants" / "acme" / "lists" / "acme__late.csv"
-    write_files(seeded.dbt_project_dir, {"seeds/tenants/acme/lists/acme__late.csv": "a\n1\n"})
-    prepare_project(seeded)
+    file = own_seeded.dbt_project_dir / "seeds" / "tenants" / "acme" / "lists" / "acme__late.csv"
     key = "seed.fabric.acme__late"
-    manifest = load_manifest(get_prepared_file(seeded), tenant="acme", selected=(key,))
-    copy_own_seeds(manifest, (key, "seed.fabric.regions"), project=seeded.dbt_project_dir, folder=tmp_path / "run")
+    manifest = load_manifest(get_prepared_file(own_seeded), tenant="acme", selected=(key,))
+    copy_own_seeds(manifest, (key, "seed.fabric.regions"), project=own_seeded.dbt_project_dir, folder=tmp_path / "run")
     copied = Path(manifest.nodes[key].original_file_path)
     assert (copied.is_relative_to(tmp_path / "run"), copied.read_text()) == (True, "a\n1\n")
     assert manifest.nodes["seed.fabric.regions"].original_file_path == "seeds/regions.csv"
@@ -247,21 +215,20 @@ def test_a_seed_that_was_replaced_after_the_parse_is_not_read(seeded: Settings, 
     secret.write_text("of the operator")
     file.unlink()
     replace(file, secret)
-    manifest = load_manifest(get_prepared_file(seeded), tenant="acme", selected=(key,))
+    manifest = load_manifest(get_prepared_file(own_seeded), tenant="acme", selected=(key,))
     with pytest.raises(ConfigurationError, match=f"seeds/tenants/acme/lists/acme__late.csv {message}"):
-        copy_own_seeds(manifest, (key,), project=seeded.dbt_project_dir, folder=tmp_path / "run")
+        copy_own_seeds(manifest, (key,), project=own_seeded.dbt_project_dir, folder=tmp_path / "run")
 
 
 def test_a_seed_that_dbt_cannot_read_is_named_as_in_the_project(seeded: Settings) -> None:
-    (seeded.dbt_project_dir / "seeds" / "tenants" / "acme" / "acme__codes.csv").write_text("code,meaning\n1,2,3\n")
-    outcome = build_tenant(seeded, make_tenant("acme", streams={}, select=["weekdays"], exclude=["models/tenants", "path:snapshots"]))
+    outcome = build_tenant(seeded, make_tenant("torn", streams={}, **TORN))
     assert outcome.models["codes"].status == "error"
-    assert "seeds/tenants/acme/acme__codes.csv" in outcome.models["codes"].message
+    assert "seeds/tenants/torn/torn__codes.csv" in outcome.models["codes"].message
     assert str(seeded.data_dir) not in outcome.models["codes"].message
     assert outcome.models["weekdays"].status == "success"
 
 
-def test_a_yml_of_seeds_that_is_not_valid_is_named_with_its_line(seeded: Settings) -> None:
-    write_files(seeded.dbt_project_dir, {"seeds/broken.yml": "seeds:\n  - [x\n"})
+def test_a_yml_of_seeds_that_is_not_valid_is_named_with_its_line(own_seeded: Settings) -> None:
+    write_files(own_seeded.dbt_project_dir, {"seeds/broken.yml": "seeds:\n  - [x\n"})
     with pytest.raises(ConfigurationError, match=r"project/seeds/broken.yml:\d: "):
-        prepare_project(seeded)
+        prepare_project(own_seeded)
