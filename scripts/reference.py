@@ -85,7 +85,7 @@ def _describe_default(value: object) -> str:
     if value is None or value in ((), {}):
         return ""
     if isinstance(value, FabricModel):
-        return "`{" + ", ".join(f"{key}: {_describe_default(inner).strip('`')}" for key, inner in value) + "}`"
+        return "`{" + ", ".join(f"{key}: {written.strip('`')}" for key, inner in value if (written := _describe_default(inner))) + "}`"
     if isinstance(value, timedelta):
         seconds = int(value.total_seconds())
         unit, size = next((unit, size) for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)) if seconds % size == 0)

@@ -6,7 +6,8 @@ The stream's state remembers what the keys were read with, and when. It is saved
 # pyright: reportAttributeAccessIssue=false
 # pyarrow.compute makes its functions while it is imported, where no type checker sees them.
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from functools import reduce
 from typing import Any
@@ -16,9 +17,10 @@ import pyarrow.compute as pc
 
 from fabric_assets.errors import InternalError
 from fabric_assets.loading.shaping.fitting import fit
-from fabric_assets.loading.shaping.frames import build_frame, find_faults
+from fabric_assets.loading.shaping.frames import Frame, build_frame, find_faults
+from fabric_assets.loading.shaping.json_rows import JsonRows
 from fabric_assets.loading.stream_tables import RootTable
-from fabric_assets.rows.batches import KeysRead, SourceKeys, StreamPlan
+from fabric_assets.rows.batches import KeysRead, Row, SourceKeys, StreamPlan
 from fabric_assets.warehouse.written import FollowedDeletes
 
 STATE_KEY = "deletes"
@@ -35,9 +37,8 @@ class SourceDeletes:
 
     def __init__(self, plan: StreamPlan, known: dict[str, Any] | None, *, is_new: bool, where: str) -> None:
         self._plan, self._known, self._is_new, self._where = plan, known, is_new, where
-        self._keys = 0
-        # Keys that have no value in the table's column.
-        self.misfits = 0
+        # Of each pass over the source: the keys, and those that have no value in the table's columns.
+        self._keys, self._misfits = Counter[int](), Counter[int]()
         self._end: KeysRead | None = None
         self._followed: FollowedDeletes | None = None
 
@@ -55,29 +56,52 @@ class SourceDeletes:
         A key that has no value there belongs to a row that was rejected. It may also be a row of the table whose key has got another form at the source: see
         `misfits`.
         """
-        self._keys += keys.keys.num_rows
+        self._keys[keys.number] += len(keys.keys)
         columns = table.shaper.tables.get(table.plan.name)
         names = [table.names.find_column(label) for label in self._plan.key]
         if columns is None or any(name not in columns for name in names):
             return None
         shaper = table.shaper
-        frame = build_frame(table.plan.name, keys.keys.select(self._plan.key), table.names, self._where, value_forms=shaper.value_forms)
-        fitted, is_given = [], pa.array([True] * frame.size, pa.bool_())
-        for name in names:
-            parts = frame.columns[name].parts
-            fitted.append(pc.coalesce(*(fit(part, columns[name])[0] for part in parts)))
-            is_given = pc.and_(is_given, reduce(pc.or_, (part.is_valid() for part in parts)))
-        faults = find_faults(frame, refuse_nul=shaper.refuse_nul)
+        if isinstance(keys.keys, list):
+            frame, faults, given = self._read_objects(keys.keys, table)
+        else:
+            frame = build_frame(table.plan.name, keys.keys.select(self._plan.key), table.names, self._where, value_forms=shaper.value_forms)
+            faults = {}
+            is_given = [reduce(pc.or_, (part.is_valid() for part in frame.columns[name].parts)) for name in names]
+            given = pc.sum(reduce(pc.and_, is_given)).as_py() or 0
+        faults = {*faults, *find_faults(frame, refuse_nul=shaper.refuse_nul)}
+        nothing = pa.nulls(frame.size)
+        fitted = [
+            pc.coalesce(*(fit(part, columns[name])[0] for part in frame.columns[name].parts)) if name in frame.columns else nothing.cast(columns[name])
+            for name in names
+        ]
         rows = pa.table(fitted, names=names)
         if faults:
             rows = rows.take(pa.array([row for row in range(frame.size) if row not in faults], pa.int64()))
         rows = pc.drop_null(rows)
-        self.misfits += (pc.sum(is_given).as_py() or 0) - rows.num_rows
+        self._misfits[keys.number] += given - rows.num_rows
         return rows
+
+    def _read_objects(self, rows: list[Row], table: RootTable) -> tuple[Frame, Iterable[int], int]:
+        """Read keys from JSON objects.
+
+        Returns:
+            Their columns, the positions of those that no column can hold, and how many keys have all of their values.
+        """
+        given = sum(all(row.get(label) is not None for label in self._plan.key) for row in rows)
+        single = [{label: value for label, value in row.items() if not isinstance(value, dict | list)} for row in rows]
+        objects = JsonRows(table.plan.name, table.names, load_id="", with_root=False, where=self._where)
+        (frame, *_), faults = objects.flatten(single, range(len(single)))
+        return frame, faults, given
 
     def end(self, end: KeysRead) -> None:
         """Note that the source has given all of its keys, or why it has not."""
         self._end = end
+
+    @property
+    def misfits(self) -> int:
+        """The number of the source's keys that have no value in the table's columns, or that cannot be read."""
+        return max(self._misfits.values(), default=0) + (self._end.unknown if self._end else 0)
 
     @property
     def may_follow(self) -> bool:
@@ -113,7 +137,7 @@ class SourceDeletes:
             yield f"{self._followed.problem}. {remedy[0].upper()}{remedy[1:]}"
         elif self._has_changed:
             why = "this is the first read of the source's keys" if self._known is None else "what the source's keys were last read with has changed"
-            yield f"{why} (login, table, where, primary_key). So no row counts as deleted in this load; the next load compares"
+            yield f"{why} (login, table or path, where or params, primary_key). So no row counts as deleted in this load; the next load compares"
 
     def summarise(self) -> str:
         """Say how many rows were deleted or marked; empty if none were."""
@@ -131,6 +155,6 @@ class SourceDeletes:
     def _find_problem(self) -> str:
         if self._end is None or self._end.problem:
             return self._end.problem if self._end else "the source's keys were not read"
-        if self._keys < self._end.count:
-            return f"the source's keys are not complete: {self._keys:,} were read, and the source counts {self._end.count:,} rows"
+        if (read := min(self._keys.values(), default=0)) < self._end.count:
+            return f"the source's keys are not complete: {read:,} were read, and the source counts {self._end.count:,} rows"
         return ""

@@ -77,10 +77,15 @@ class StreamFailed:
 
 @dataclass(frozen=True)
 class SourceKeys:
-    """Primary keys of rows that the source holds now: columns in the source's spelling. A connector yields them after the stream's rows."""
+    """Primary keys of rows that the source holds now, as columns or objects in its spelling. A connector yields them after the stream's rows.
+
+    Args:
+        number: of the pass over the source. A row counts as deleted if all passes lack its key.
+    """
 
     stream: str
-    keys: pa.Table
+    keys: pa.Table | list[Row]
+    number: int = 1
 
 
 @dataclass(frozen=True)
@@ -90,12 +95,14 @@ class KeysRead:
     Args:
         count: the source's own count of the rows; a read that gave fewer keys is not complete.
         identity: of what was read: login, table and condition. Keys of another identity say nothing about deletes.
+        unknown: rows of the source whose keys cannot be read.
         problem: why the keys are not complete; empty if they are.
     """
 
     stream: str
     count: int = 0
     identity: str = ""
+    unknown: int = 0
     problem: str = ""
 
 

@@ -41,6 +41,7 @@ BEYOND_JSON_SCHEMA = {
     ),
     *("files_encoding_unknown", "files_delimiter_a_quote", "files_header_names_twice", "files_header_without_the_key", "files_header_of_json"),
     *("files_skip_rows_of_parquet", "files_encoding_of_parquet"),
+    *("deletes_path_of_a_child", "deletes_path_without_mode", "deletes_path_on_another_host", "deletes_param_with_credential"),
     *("files_glob_climbs", "files_credentials_for_a_folder", "api_header_with_credential", "api_param_with_credential"),
     *("merge_without_key", "append_without_cursor", "append_with_lag", "replace_with_cursor", "cursor_without_key"),
     *("key_names_a_column_twice", "columns_named_twice", "rename_taken", "rename_twice", "columns_leave_out_the_key", "source_name_makes_a_long_name"),

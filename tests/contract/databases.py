@@ -16,6 +16,7 @@ class Sqlite(Source):
 
     type = "sql_database"
     boundary = 1
+    follows_deletes = True
     key: ClassVar[dict[str, Any]] = {"primary_key": "id", "cursor": {"field": "seq"}}
 
     def prepare(self) -> None:

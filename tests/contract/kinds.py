@@ -20,4 +20,5 @@ SOURCES: dict[str, type[Source]] = {
     "xlsx_import": DroppedWorkbook,
 }
 DESTINATIONS: dict[str, type[Destination]] = {"duckdb": destinations.DuckDb, "postgres": destinations.Postgres}
+FOLLOWING = [(source, destination) for source, kind in SOURCES.items() if kind.follows_deletes for destination in DESTINATIONS]
 EVERY_PAIR = [(source, destination) for source in SOURCES for destination in DESTINATIONS]

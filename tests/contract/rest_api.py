@@ -16,6 +16,7 @@ class RestApi(Source):
 
     type = "rest_api"
     boundary = 1
+    follows_deletes = True
 
     def prepare(self) -> None:
         self.secret, self._bad, self._is_broken = TOKEN, list[dict[str, Any]](), False

@@ -28,11 +28,15 @@ class Source:
     # What becomes of a stream that is broken: it fails, or its file is quarantined.
     quarantines: ClassVar[bool] = False
     disposition: ClassVar[str] = "merge"
+    # Whether a load can find rows that the source no longer has.
+    follows_deletes: ClassVar[bool] = False
 
     def __init__(self, settings: Settings, environ: Callable[[str, str], None], get_fixture: Callable[[str], Any]) -> None:
         self.settings, self.environ, self.get_fixture = settings, environ, get_fixture
         self.rows: dict[str, dict[int, Row]] = {stream: {} for stream in STREAMS}
         self._seq = 0
+        # Of both streams; None leaves it out.
+        self.deletes: dict[str, Any] | None = None
         # Found nowhere but in the environment; empty where the type is not told any secret.
         self.secret = ""
         self.prepare()
@@ -53,7 +57,10 @@ class Source:
 
     def build_block(self) -> dict[str, Any]:
         """The source's block of the YAML, which shares no part with itself: YAML would be written with an alias."""
-        return json.loads(json.dumps({**self.build(), "retries": {"max": 0}}))
+        block = json.loads(json.dumps({**self.build(), "retries": {"max": 0}}))
+        for stream in block["streams"].values() if self.deletes else ():
+            stream["deletes"] = self.deletes
+        return block
 
     # --- what a type says
 

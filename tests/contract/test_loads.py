@@ -3,10 +3,11 @@
 import pytest
 
 from fabric_assets.rows.reports import StreamFailure
-from tests.contract.kinds import EVERY_PAIR
+from tests.contract.kinds import EVERY_PAIR, FOLLOWING
 from tests.contract.source import STREAMS
 from tests.contract.world import World
 from tests.faults.oracle import NONE
+from tests.support.lengths import choose
 
 WORDS = {"BIGINT": "bigint", "bigint": "bigint", "VARCHAR": "text", "character varying": "text"}
 
@@ -101,3 +102,32 @@ def test_a_full_refresh_shows_what_the_source_holds_now(world: World) -> None:
     world.source.put("orders", [150], "last")
     assert world.load()["orders"].record.rows_read <= 1 + world.source.boundary
     assert world.count("orders") == NONE
+
+
+@pytest.mark.parametrize("world", choose(FOLLOWING, 5), indirect=True, ids="-".join)
+@pytest.mark.parametrize("mode", ["soft", "hard"])
+def test_deletes_at_the_source_are_followed_once_and_only_where_the_keys_are_whole(world: World, mode: str) -> None:
+    world.source.deletes = {"mode": mode, "max": "10%"}
+    world.fill()
+    world.source.add_bad_row()
+    world.load()
+    world.change()
+    world.source.remove("orders", 101)
+    assert world.load()["orders"].record.rows_deleted == 1
+    if mode == "soft":
+        assert [row[0] for row in world.destination.ask("select id from acme_raw_shop.orders where _fabric_deleted_at is not null")] == [101]
+    else:
+        assert world.count("orders") == NONE
+    assert world.load()["orders"].record.rows_deleted == 0
+    # A broken stream keeps its rows, and the other one is followed.
+    world.source.remove("orders", 102)
+    world.source.break_stream()
+    before, outcomes = world.read("stores"), world.try_load()
+    assert outcomes["orders"].record.rows_deleted == 1
+    assert world.read("stores") == before
+    world.source.fix_stream()
+    # More than max are kept.
+    for number in range(110, 130):
+        world.source.remove("orders", number)
+    kept = world.load()["orders"]
+    assert (kept.record.rows_deleted, kept.record.deletes_kept is not None) == (0, True)

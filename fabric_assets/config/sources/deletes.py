@@ -9,8 +9,9 @@ from pydantic import BeforeValidator, Field
 from pydantic.annotated_handlers import GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 
-from fabric_assets.config.base import Duration, FabricModel, Path
+from fabric_assets.config.base import Duration, FabricModel, Path, Text
 from fabric_assets.config.sources.rejects import LimitOfTable, exceeds
+from fabric_assets.config.sources.rest_paging import PaginatorConfig
 from fabric_assets.suggestions import suggest
 
 DeletesMode = Literal["ignore", "soft", "hard"]
@@ -35,6 +36,19 @@ class DeletesConfig(FabricModel):
         return exceeds(self.max, deleted, rows)
 
 
+class RestDeletesConfig(DeletesConfig):
+    """How a load finds and follows deletes at an API: by reading all pages again, without the cursor's parameter."""
+
+    path: Text | None = Field(default=None, description="Below base_url: an endpoint that lists all objects. Default: the stream's.")
+    params: dict[Text, Text | int | bool] = Field(default={}, description="Query parameters beside the stream's, e.g. `{fields: id}`; no credentials.")
+    data: Text | None = Field(default=None, description="JSONPath of the objects in the answer; default: the stream's.")
+    paginator: PaginatorConfig | None = Field(default=None, description="Default: the stream's.")
+
+    def list_own(self) -> list[str]:
+        """List the keys that say where the primary keys are read, other than the rows."""
+        return [key for key in ("path", "params", "data", "paginator") if getattr(self, key)]
+
+
 class _OneWord:
     """Lets `deletes: soft` stand for `{mode: soft}`, in YAML and in the JSON Schema."""
 
@@ -51,7 +65,9 @@ class _OneWord:
         return {"anyOf": [{"type": "string", "enum": ["ignore", "soft"]}, handler(schema)]}
 
 
-Deletes = Annotated[DeletesConfig, BeforeValidator(_OneWord.spread), _OneWord()]
+_AS_ONE_WORD = (BeforeValidator(_OneWord.spread), _OneWord())
+Deletes = Annotated[DeletesConfig, *_AS_ONE_WORD]
+RestDeletes = Annotated[RestDeletesConfig, *_AS_ONE_WORD]
 
 
 def find_delete_contradictions(deletes: DeletesConfig, disposition: str) -> Iterator[tuple[Path, str]]:

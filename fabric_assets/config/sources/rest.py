@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from fabric_assets.config.base import FabricModel, HttpUrlOrReference, Identifier, Name, Path, SecretRef, Text, TextOrReference
+from fabric_assets.config.sources.deletes import RestDeletes, RestDeletesConfig, find_delete_contradictions
 from fabric_assets.config.sources.rest_paging import PaginatorConfig
 from fabric_assets.config.sources.streams import CursorConfig, RenamingStream, find_cursor_contradictions
 from fabric_assets.suggestions import suggest
@@ -98,6 +99,7 @@ class RestStream(RenamingStream):
     paginator: PaginatorConfig | None = Field(default=None, description="Default: the source's, else found by dlt.")
     include_from_parent: tuple[Identifier, ...] = Field(default=(), description="Fields of the parent row to keep, as `_<parent>_<field>`.")
     cursor: RestCursor | None = Field(default=None, description="Makes the load incremental.")
+    deletes: RestDeletes = Field(default=RestDeletesConfig(), description="What happens to rows that the API no longer has; a mode as one word, or a mapping.")
 
     @property
     def templates(self) -> Templates:
@@ -125,6 +127,8 @@ class RestStream(RenamingStream):
         """Yield what would lose rows, or carry a credential to where it does not belong."""
         yield from super().find_contradictions()
         yield from find_cursor_contradictions(self, self.cursor)
+        yield from find_delete_contradictions(self.deletes, self.disposition)
+        yield from self._find_wrong_addresses_of_keys()
         if "://" in self.path or self.path.startswith("//"):
             yield ("path",), "must lie below base_url: a token must not follow to another host"
         yield from self._find_misspelt_placeholders()
@@ -138,6 +142,19 @@ class RestStream(RenamingStream):
                 yield ("params", name), "query parameters stand in logs: a credential belongs under auth, as a reference"
             elif self.cursor and name == self.cursor.param:
                 yield ("params", name), "is the cursor's parameter; drop it here"
+
+    def _find_wrong_addresses_of_keys(self) -> Iterator[tuple[Path, str]]:
+        deletes = self.deletes
+        for key in deletes.list_own():
+            if deletes.mode == "ignore":
+                yield ("deletes", key), "says where keys are read, and without a mode none are; add mode: soft or hard"
+            elif self.get_parent():
+                yield ("deletes", key), "the keys of a child stream are read below the rows of its parent; leave it out"
+        if deletes.path and ("://" in deletes.path or deletes.path.startswith("//") or _IN_BRACES.search(deletes.path)):
+            yield ("deletes", "path"), "must lie below base_url, and takes no parent's field"
+        for name in deletes.params:
+            if is_credential(name):
+                yield ("deletes", "params", name), "query parameters stand in logs: a credential belongs under auth, as a reference"
 
     def _find_misspelt_placeholders(self) -> Iterator[tuple[Path, str]]:
         parents: dict[str, None] = {}

@@ -7,11 +7,11 @@ from datetime import timedelta
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, get_args
 
-from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
 from pydantic.annotated_handlers import GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 
-from fabric_assets.config.base import IDENTIFIER, CheckedModel, FabricModel, Identifier, Path, Text, format_duration, parse_duration
+from fabric_assets.config.base import IDENTIFIER, CheckedModel, FabricModel, Identifier, Path, Text, format_duration, parse_duration, refuse
 from fabric_assets.config.sources.rejects import RejectsConfig
 from fabric_assets.suggestions import suggest
 
@@ -134,8 +134,22 @@ class StreamConfig(CheckedModel):
         yield from find_same_columns(self.primary_key or (), "primary_key")
 
 
+# docs/adr/0055
+_NO_DELETES = (
+    "files do not show what was deleted: a row that the newest file lacks may be in an older one, and files may be missing."
+    " If the files are always a whole export, use write_disposition: replace; else let the export mark deleted rows in a column"
+)
+
+
 class FolderStream(StreamConfig):
     """Base of streams that are read from the files of a folder."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _follows_no_deletes(cls, value: object) -> object:
+        if isinstance(value, dict) and "deletes" in value:
+            refuse([(("deletes",), _NO_DELETES)])
+        return value
 
     @property
     def disposition(self) -> WriteDisposition:

@@ -4,6 +4,7 @@ dlt's auth classes are not used: they are configuration objects, which dlt compl
 returns no token.
 """
 
+import hashlib
 import re
 import threading
 import time
@@ -57,7 +58,7 @@ def build_login(auth: AuthConfig | None, context: SourceContext, open_session: O
         password = context.resolve(auth.password)
         both = b64encode(f"{resolve_text(auth.username, context)}:{password}".encode()).decode()
         hide(both)
-        return _HeaderLogin("Authorization", f"Basic {both}", password, both)
+        return _HeaderLogin("Authorization", f"Basic {both}", password, both, user=resolve_text(auth.username, context))
     form = {"grant_type": "client_credentials", **({"scope": auth.scope} if auth.scope else {})}
     client = _Client(resolve_text(auth.client_id, context), context.resolve(auth.client_secret))
     hide(client.basic)
@@ -93,14 +94,22 @@ def _resolve_header(ref: SecretRef, context: SourceContext) -> str:
 
 
 class _HeaderLogin(Login):
-    """A login that is one constant header."""
+    """A login that is one constant header.
 
-    def __init__(self, name: str, value: str, *secrets: str) -> None:
-        self._name, self._value, self._secrets = name, value, secrets
+    Args:
+        user: whose password it is; empty for a token, which says itself whose it is.
+    """
+
+    def __init__(self, name: str, value: str, *secrets: str, user: str = "") -> None:
+        self._name, self._value, self._secrets, self._user = name, value, secrets, user
 
     @property
     def secrets(self) -> tuple[str, ...]:
         return self._secrets
+
+    def identify(self, salt: str) -> str:
+        # Slow on purpose: a short token could be guessed from a plain digest of it.
+        return f"user {self._user}" if self._user else hashlib.scrypt(self._value.encode(), salt=salt.encode(), n=2**14, r=8, p=1, dklen=16).hex()
 
     def sign(self, request: PreparedRequest) -> None:
         request.headers[self._name] = self._value
@@ -139,6 +148,9 @@ class _ClientLogin(Login):
     @property
     def secrets(self) -> tuple[str, ...]:
         return (self._client.secret, self._client.basic, *([self._token] if self._token else []))
+
+    def identify(self, salt: str) -> str:
+        return f"client {self._client.id} of {self._url}, {self._form.get('scope', '')}"
 
     def sign(self, request: PreparedRequest) -> None:
         with self._lock:

@@ -18,6 +18,7 @@ from fabric_assets.config.sources import rest, rest_paging
 from fabric_assets.connectors.rest_api.answers import get_repeated
 from fabric_assets.connectors.rest_api.error_bodies import ends_in_failure, reports_failure
 from fabric_assets.connectors.rest_api.json_objects import find_repeated
+from fabric_assets.connectors.rest_api.more import is_empty
 from fabric_assets.connectors.rest_api.paginators import EntityPaginator, Offset, PagingError, build_paginator, compile_path, detect_paginator
 from fabric_assets.connectors.rest_api.rows import Page, build_page
 from fabric_assets.connectors.rest_api.session import ApiSession, build_timeout_error
@@ -72,7 +73,7 @@ class PageReader:
         paginator, hooks = build_paginator(self._config, self._where), {"response": []}
         paginator = EntityPaginator(paginator) if self._is_entity else paginator
         pages = self._client.paginate(path, params=dict(params), paginator=paginator, data_selector=self._selector, hooks=hooks)  # type: ignore[arg-type]
-        previous, short, most, count = None, False, None, 0
+        previous, short, most, count, hollow = None, False, None, 0, None
         asked: set[str] = set()
         before: list[Any] = []
         while (answer := self._get_next(pages, is_first=not asked)) is not None:
@@ -108,11 +109,18 @@ class PageReader:
                 )
             if isinstance(self._config, rest_paging.OffsetPaginator):
                 short = self._check_length(items, answer.paginator, most if self._config.total else None)
+            hollow = hollow or (len(asked) if not items and self._lacks_rows(response, len(asked), most) else None)
             previous, before = content, items
             if items:
                 yield page
-        if most is not None and count < most and isinstance(self._config, rest_paging.OffsetPaginator):
-            self._warn(f"the API says that there are {most:,} rows, and gave {count:,}: some may be hidden from this login")
+        self._warn_of_missing(most, count, hollow)
+
+    def _warn_of_missing(self, total: int | None, count: int, hollow: int | None) -> None:
+        """Warn of rows or pages that the API counts and has not given."""
+        if total is not None and count < total and isinstance(self._config, rest_paging.OffsetPaginator):
+            self._warn(f"the API says that there are {total:,} rows, and gave {count:,}: some may be hidden from this login")
+        if hollow is not None:
+            self._warn(f"page {hollow} is empty, although the API counts it among its pages: its rows may be hidden from this login")
 
     def _build_page(self, number: int, items: list[Any], response: Response) -> Page:
         repeated = get_repeated(response)
@@ -162,6 +170,13 @@ class PageReader:
         """The number of rows or pages; dlt has already refused a value that is not a number."""
         path = getattr(self._config, "total", None)
         return int(jsonpath.find_values(path, response.json())[0]) if path else None
+
+    def _lacks_rows(self, response: Response, number: int, most: int | None) -> bool:
+        """Whether an empty page is one of those that the API counts; the only page may be empty."""
+        if not isinstance(self._config, rest_paging.PageNumberPaginator) or not self._config.total:
+            return False
+        total = most if is_empty(response) else self._get_total(response)
+        return total is not None and max(number, 2) <= total
 
     def _check_total(self, before: int | None, total: int, count: int) -> None:
         """Refuse a total that is impossible, or that has changed, so that rows have moved between pages.

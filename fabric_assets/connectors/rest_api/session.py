@@ -38,6 +38,10 @@ class Login:
         """Texts that no message may contain, whatever the server answers."""
         return ()
 
+    def identify(self, salt: str) -> str:
+        """Tell this login from others, without a secret: another login may see fewer rows."""
+        return ""
+
     def sign(self, request: PreparedRequest) -> None:
         """Add the login to a request."""
 
