@@ -6,6 +6,8 @@ The archives beside this file are made by record.py, one a release. Asset keys t
 import contextlib
 import json
 import os
+import shutil
+import sqlite3
 import subprocess
 import sys
 import tarfile
@@ -19,6 +21,7 @@ import dagster as dg
 import psycopg2
 import pytest
 
+from tests.conftest import ROOT
 from tests.support import lengths
 from tests.support.services import MARIADB_URL, PostgresServer
 from tests.upgrade import world
@@ -258,6 +261,85 @@ def test_rejected_rows_are_listed_and_can_be_replayed(upgraded: Upgraded, tenant
     assert ["20", "the contract discards it"] in cut(tables["raw_exports.tickets"], ["id", "surprise"])
     assert ["1e5", None, "many"] in cut(tables["raw_lite.codes"], ["code", "amount", "amount__v_text"])
     assert len(cut(tables["raw_lite.codes"], ["code"])) == 5
+
+
+@contextlib.contextmanager
+def changing(file: Path, **changes: str) -> Iterator[None]:
+    """Change a text of a file for a while.
+
+    Args:
+        changes: `old` and `new`, by a number at their end.
+    """
+    text = changed = file.read_text()
+    for name, old in changes.items():
+        if name.startswith("old"):
+            assert old in changed
+            changed = changed.replace(old, changes[name.replace("old", "new")])
+    file.write_text(changed)
+    try:
+        yield
+    finally:
+        file.write_text(text)
+
+
+def test_prune_lists_nothing_of_an_upgraded_tenant_but_what_its_yaml_no_longer_names(upgraded: Upgraded) -> None:
+    """The states and assets by which it knows the tables are an earlier release's."""
+    assert json.loads(upgraded.run("prune", "--all", "--json")) == []
+    with changing(upgraded.root / "tenants" / "old_duck.yaml", old="      shops: {}\n", new=""):
+        (found,) = json.loads(upgraded.run("prune", "old_duck", "--json"))
+    assert (found["schema"], found["name"], found["kept"]) == ("old_duck_raw_lite", "shops", "")
+
+
+ADDED_FILES = {
+    "seeds/sizes.csv": "size,label\n1,small\n",
+    "snapshots/totals.yml": "snapshots: [{name: totals, relation: ref('order_totals'), config: {unique_key: orders, strategy: check, check_cols: [amount]}}]\n",
+}
+
+
+@pytest.mark.parametrize("tenant", lengths.choose(list(world.TENANTS), 1))
+def test_an_upgraded_tenant_gets_deletes_a_seed_and_a_snapshot(upgraded: Upgraded, tenant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    follow = "deletes: {mode: soft, max: 50%}}"
+    changes = {
+        "old1": "orders: {primary_key: id, cursor: {field: updated_at}}",
+        "new1": f"orders: {{primary_key: id, cursor: {{field: updated_at}}, {follow}",
+        "old2": "cursor: {field: updated_at, param: since}}",
+        "new2": f"cursor: {{field: updated_at, param: since}}, {follow}",
+        "old3": "select: [order_totals]",
+        "new3": "select: [order_totals, sizes, totals]",
+    }
+    for name, text in ADDED_FILES.items():
+        file = upgraded.root / "dbt_project" / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+    lite, project = upgraded.root / "lite.sqlite", upgraded.root / "dbt_project"
+    # As CHANGELOG.md tells those who have a project of their own.
+    for macro in ("generate_schema_name.sql", "generate_alias_name.sql", "load_csv_rows.sql"):
+        shutil.copy(ROOT / "dbt_project" / "macros" / macro, project / "macros")
+    text = (project / "dbt_project.yml").read_text()
+    (project / "dbt_project.yml").write_text(text.replace("seed-paths: []", "seed-paths: [seeds]").replace("snapshot-paths: []", "snapshot-paths: [snapshots]"))
+    with changing(upgraded.root / "tenants" / f"{tenant}.yaml", **changes):
+        # The first read of the keys has nothing to be compared with.
+        run = json.loads(upgraded.run("run", tenant, "--select", "raw/lite/orders,raw/crm/contacts", "--json"))
+        assert all("this is the first read of the source's keys" in " ".join(asset["warnings"]) for asset in run["tenants"][0]["assets"])
+        with contextlib.closing(sqlite3.connect(lite)) as connection:
+            row = connection.execute("select * from orders where id = 1").fetchone()
+            connection.execute("delete from orders where id = 1")
+            connection.commit()
+        monkeypatch.setitem(world.CONTACTS, 1, [contact for contact in world.CONTACTS[1] if contact["id"] != 1])
+        try:
+            run = json.loads(upgraded.run("run", tenant, "--json", codes=(0, 1)))
+        finally:
+            with contextlib.closing(sqlite3.connect(lite)) as connection:
+                connection.execute(f"insert into orders values ({', '.join('?' * len(row))})", row)
+                connection.commit()
+    statuses = {asset["key"].removeprefix(f"{tenant}/"): asset["status"] for asset in run["tenants"][0]["assets"]}
+    assert statuses | {"seeds/sizes": "success", "snapshots/totals": "success"} == statuses
+    tables = upgraded.read()[tenant]
+    for table in ("raw_lite.orders", "raw_crm.contacts"):
+        marked = [key for key, mark in cut(tables[f"{tenant}_{table}"], ["id", "_fabric_deleted_at"]) if mark]
+        assert marked == ["1"], table
+    assert cut(tables[f"{tenant}_seeds.sizes"], ["size", "label"]) == [["1", "small"]]
+    assert cut(tables[f"{tenant}_snapshots.totals"], ["orders", "dbt_valid_to"]) == [["4", None]]
 
 
 PRESENT = {
