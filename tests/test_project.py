@@ -49,6 +49,16 @@ def test_the_oldest_environment_has_every_lower_bound() -> None:
     assert not too_new, "these lower bounds are not what was tested; raise them to these versions, then `make lock`"
 
 
+def test_the_lock_holds_a_dbt_that_pip_cannot_install_and_the_oldest_environment_one_that_it_can() -> None:
+    (bounds,) = [requirement.specifier for requirement in RUNTIME if requirement.name == "dbt-core"]
+    locked = {package["name"]: package["version"] for package in LOCK["package"] if package["name"].startswith("dbt-core")}
+    assert locked.keys() == {"dbt-core"}, "the parser of dbt-core 1.12 is left out by [tool.uv]"
+    assert (locked["dbt-core"] in bounds, locked["dbt-core"] in SpecifierSet(">=1.12,<1.13")) == (False, True)
+    admitted = SpecifierSet(",".join(yaml.safe_load((ROOT / "dbt_project" / "dbt_project.yml").read_text())["require-dbt-version"]))
+    assert locked["dbt-core"] in admitted
+    assert "1.11.2" in admitted
+
+
 def test_the_oldest_environment_holds_the_dagster_that_embedded_elt_pins() -> None:
     assert "dagster==1.13.1\n" in (ROOT / "requirements-oldest.txt").read_text()
 
