@@ -24,6 +24,8 @@ _FIXED = {
     "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
     "DO_NOT_TRACK": "1",
     "HOME": "/nonexistent",
+    # dbt 1.12 reads `.env` of its folder or of one above: the platform's own secrets.
+    "PYTHON_DOTENV_DISABLED": "1",
     "PYTHONUNBUFFERED": "1",
     # The machine's own password or time zone must not get into a tenant's connection.
     "PGPASSFILE": os.devnull,

@@ -137,13 +137,15 @@ ODD = pytest.mark.xdist_group("odd_models")
 
 @pytest.fixture(scope="module")
 def odd(prepared_project: Settings, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Settings]:
-    """One build of models that go wrong, each in its own way, with secrets in the platform's environment."""
+    """One build of models that go wrong, each in its own way, with secrets in the platform's environment and its file `.env`."""
     settings = replace(prepared_project, data_dir=tmp_path_factory.mktemp("odd"))
     shutil.copytree(prepared_project.data_dir / "dbt", settings.data_dir / "dbt")
     run_duckdb(settings, "acme", *get_raw_statements("acme", amounts=[60]))
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("FABRIC_SECRET_KEYS", "key-canary")
         monkeypatch.setenv("WAREHOUSE_URL", "url-canary")
+        # dbt 1.12 looks for the file in the run's own folder, and in those above.
+        (settings.data_dir / ".env").write_text("FABRIC_SECRET_KEYS=file-canary\nWAREHOUSE_URL=file-canary\n")
         outcome = build_tenant(settings, make_tenant("acme", select=["bad_view", "environment", "+wrong_case"], exclude=["tenants"]))
     return outcome, settings
 
