@@ -31,6 +31,7 @@ SELECTORS_FILE = """selectors:
     definition: {intersection: [{method: selector, value: people}, marts]}
   - {name: takings, definition: {method: fqn, value: orders}}
   - {name: of_earlier_runs, definition: {method: state, value: modified}}
+  - {name: around_it, definition: {union: [marts, {method: selector, value: of_earlier_runs}]}}
 """
 EXPOSURES = """exposures:
   - name: takings
@@ -73,6 +74,7 @@ WRONG = {
     "+result:error": "uses the method 'result', which depends on earlier runs",
     "marts,source_status:fresher+": "depends on earlier runs: a tenant's models must not change with them; select by folder, tag or config instead",
     "selector:of_earlier_runs": "uses the method 'state', which depends on earlier runs",
+    "selector:around_it": "uses the method 'state', which depends on earlier runs",
     "selector:peple": "names 'peple', which the project's selectors.yml does not have; did you mean 'people'?",
     "orders,": "'' is no dbt selector; write a model's name",
     "+": "'+' is no dbt selector",

@@ -5,7 +5,9 @@ selectors that depend on earlier runs, or look outside of the project.
 """
 
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatch
 from pathlib import PurePosixPath
+from typing import Any
 
 from dbt.artifacts.resources.types import NodeType
 from dbt.contracts.graph.manifest import Manifest
@@ -24,6 +26,8 @@ NamedSelectors = Mapping[str, SelectionSpec]
 
 _NAMED = "selector"
 _OF_EARLIER_RUNS = (MethodName.State, MethodName.Result, MethodName.SourceStatus)
+# Whether a selector of selectors.yml may still name another one. dbt 1.11 has replaced the name by the definition.
+_EVALUATES_NAMES = _NAMED in map(str, MethodName)
 _METHODS = sorted({*map(str, MethodName), _NAMED} - {*map(str, _OF_EARLIER_RUNS)})
 _EXAMPLES = "write a model's name, a folder such as staging.shop, or a method such as tag:daily"
 _LONGEST = 100
@@ -49,7 +53,8 @@ class SelectorFinder:
 
     def __init__(self, manifest: Manifest, graph: Graph, named: NamedSelectors) -> None:
         self._manifest, self._named = manifest, named
-        self._nodes = NodeSelector(graph, manifest)
+        definitions: dict[str, Any] = {"selectors": {name: {"definition": spec} for name, spec in named.items()}} if _EVALUATES_NAMES else {}
+        self._nodes = NodeSelector(graph, manifest, **definitions)
         self._known = dict[tuple[str, bool], set[str]]()
 
     def find(self, text: str, *, needs_models: bool) -> set[str]:
@@ -87,7 +92,7 @@ class SelectorFinder:
             # Of `selector:` dbt parses all but the method.
             criterion = SelectionCriteria.from_single_spec(text.replace(f"{_NAMED}:", "fqn:", 1) if is_named else text)
             spec = self._get_named(criterion.value, part) if is_named else criterion
-            _check(spec, part)
+            _check(spec, part, self._named)
             found, _ = self._nodes.select_nodes(spec, warn_on_no_nodes=False)
             return {*found, *self._nodes.collect_specified_neighbors(criterion, found)} if is_named else {*found}
         except InvalidSelectorError:
@@ -119,15 +124,23 @@ class SelectorFinder:
                 yield from (".".join(node.fqn[1:depth]) for depth in range(2, len(node.fqn)))
 
 
-def _check(spec: SelectionSpec, part: str) -> None:
+def _check(spec: SelectionSpec, part: str, named: NamedSelectors, *, inside: frozenset[str] = frozenset()) -> None:
     """Refuse selectors that no tenant may use.
+
+    Args:
+        inside: the named selectors that this one is a part of. One that names itself is left to dbt, which refuses it.
 
     Raises:
         Refused: the selector depends on earlier runs, looks outside of the project, or into private parts of dbt's objects.
     """
     if not isinstance(spec, SelectionCriteria):
         for component in spec:
-            _check(component, part)
+            _check(component, part, named, inside=inside)
+        return
+    if spec.method == _NAMED:
+        for name in named.keys() - inside:
+            if fnmatch(name, str(spec.value)):
+                _check(named[name], part, named, inside=inside | {name})
         return
     if spec.method in _OF_EARLIER_RUNS:
         raise Refused(
