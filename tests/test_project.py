@@ -127,9 +127,9 @@ def test_make_offers_what_the_contract_names() -> None:
     assert {"demo", "test", "dev", "check", "test-oldest"} <= get_targets()
 
 
-def test_continuous_integration_runs_check_then_test_and_demands_every_service() -> None:
+def test_continuous_integration_runs_check_then_test_on_both_versions_of_dbt_and_demands_every_service() -> None:
     script = (ROOT / ".ci" / "run").read_text()
-    assert re.findall(r"^make \w+$", script, re.MULTILINE) == ["make check", "make test"]
+    assert re.findall(r"^(?:\w+=\S+ )?(make [\w-]+)$", script, re.MULTILINE) == ["make check", "make test", "make test-older-dbt"]
     assert "FABRIC_TEST_SERVICES=required" in script
     # What the second leaves out the first has run.
     run_by_check = re.search(r"^docs:\n\t\$\(RUN\) pytest -q (.+)$", MAKEFILE, re.MULTILINE)
