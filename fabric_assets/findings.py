@@ -19,6 +19,16 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def describe_duration(seconds: float) -> str:
+    """Write a duration for people, in its two largest units: 326 -> 5m 26s, 93600 -> 1d 2h."""
+    rest, parts = round(seconds), []
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
+        number, rest = divmod(rest, size)
+        if parts or number:
+            parts.append((number, unit))
+    return " ".join(f"{number}{unit}" for number, unit in parts[:2] if number) or "0s"
+
+
 def show(value: Any) -> str:
     """Write one value of a row: quoted, shortened, and without the platform's secrets."""
     if value is None:

@@ -130,6 +130,10 @@ ISOLATION_CHECK = "isolation"
 ISOLATION_OP = "fabric__isolation__check"
 ISOLATION_SCHEDULE = "fabric__isolation"
 
+# The check of a dbt source's freshness, and the one schedule that runs those of all tenants.
+SOURCE_FRESHNESS_CHECK = "source_freshness"
+SOURCE_FRESHNESS_SCHEDULE = "fabric__source_freshness"
+
 
 def schedule(tenant: str, name: str) -> str:
     return f"{tenant}__{name}"

@@ -164,6 +164,7 @@ PARTS: tuple[PrivateParts, ...] = (
     PrivateParts("dbt-core", "transform/worker/dbt_call.py", ("dbt.contracts.graph.manifest.Manifest",), tests="tests/transform/test_build.py"),
     PrivateParts("dbt-core", "transform/worker/description.py", ("dbt.contracts.graph.manifest.Manifest",), tests="tests/transform/test_build.py"),
     PrivateParts("dbt-core", "transform/worker/findings.py", ("dbt.contracts.graph.manifest.Manifest",), tests="tests/transform/test_build.py"),
+    PrivateParts("dbt-core", "transform/worker/freshness.py", ("dbt.contracts.graph.manifest.Manifest",), tests="tests/transform/test_freshness.py"),
     PrivateParts("dbt-core", "transform/worker/inspection.py", ("dbt.contracts.graph.manifest.Manifest",), tests="tests/transform/test_build.py"),
     PrivateParts("dbt-core", "transform/worker/manifest.py", ("dbt.contracts.graph.manifest.Manifest",), tests="tests/transform/test_build.py"),
     PrivateParts("dbt-core", "transform/worker/seed_files.py", ("dbt.contracts.graph.manifest.Manifest",), tests="tests/transform/test_seeds.py"),

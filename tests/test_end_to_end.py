@@ -187,6 +187,7 @@ def test_all_checks_of_all_kinds_ran_and_passed(first: DemoRun) -> None:
             (f"{name}/raw/shop/customers", "row_count"),
             (f"{name}/raw/shop/customers", "unique_id"),
             (f"{name}/raw/shop/orders", "not_null_id_customer_ordered_at_store_id"),
+            (f"{name}/raw/shop/orders", "source_freshness"),
             (f"{name}/raw/shop/products", "accepted_values_type"),
             (f"{name}/marts/orders", "orders_add_up"),
             (f"{name}/marts/orders", "unique_orders_order_id"),

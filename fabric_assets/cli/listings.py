@@ -96,7 +96,14 @@ def list_checks(fleet: Fleet, graph: ProjectGraph | None) -> Iterator[Row]:
         for owner, tests in (get_tests(graph, loaded.config, models) if graph else {}).items():
             asset = assets.get(owner) or "/".join(naming.raw_asset_key(name, *owner.split(".", 1)))
             for test in tests:
-                yield {"tenant": name, "asset": asset, "check": test.name, "type": f"dbt {test.kind} test", "severity": test.severity, "blocking": False}
+                yield {
+                    "tenant": name,
+                    "asset": asset,
+                    "check": test.name,
+                    "type": "dbt source freshness" if test.kind == "freshness" else f"dbt {test.kind} test",
+                    "severity": test.severity,
+                    "blocking": False,
+                }
 
 
 LISTINGS: dict[str, Callable[[Fleet, ProjectGraph | None], Iterator[Row]]] = {

@@ -94,16 +94,6 @@ def parse_duration(value: object) -> timedelta:
     return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
-def describe_duration(seconds: float) -> str:
-    """Write a duration for people, in its two largest units: 326 -> 5m 26s, 93600 -> 1d 2h."""
-    rest, parts = round(seconds), []
-    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
-        count, rest = divmod(rest, size)
-        if parts or count:
-            parts.append((count, unit))
-    return " ".join(f"{count}{unit}" for count, unit in parts[:2] if count) or "0s"
-
-
 def format_duration(value: timedelta) -> str:
     """Write a duration as the YAML does, in its largest whole unit."""
     seconds = int(value.total_seconds())

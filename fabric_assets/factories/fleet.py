@@ -11,6 +11,7 @@ from fabric_assets.factories.broken import build_broken_definitions, build_offbo
 from fabric_assets.factories.isolation import build_isolation_definitions
 from fabric_assets.factories.resources import build_dbt_resources
 from fabric_assets.factories.run_rules import run_executor
+from fabric_assets.factories.schedules import build_freshness_definitions
 from fabric_assets.factories.tenant import TenantDefinitions, build_tenant_definitions
 from fabric_assets.offboarded import find_offboarding
 from fabric_assets.own_faults import prune_tracebacks, report_own_fault
@@ -52,7 +53,8 @@ def build_definitions(settings: Settings, *, prepares: bool = False) -> dg.Defin
         executor=run_executor,
     )
     isolation = build_isolation_definitions([loaded.config for name, loaded in fleet.tenants.items() if name not in broken], settings=settings)
-    return dg.Definitions.merge(healthy, isolation, *([build_broken_definitions(broken)] if broken else []))
+    freshness = build_freshness_definitions({built.tenant: built.freshness for built in tenants if built.freshness})
+    return dg.Definitions.merge(healthy, isolation, freshness, *([build_broken_definitions(broken)] if broken else []))
 
 
 def _build_tenants(fleet: Fleet, graph: ProjectGraph | None, settings: Settings) -> tuple[list[TenantDefinitions], dict[str, tuple[Problem, ...]]]:

@@ -15,7 +15,6 @@ from time import perf_counter
 
 import dagster as dg
 
-from fabric_assets.config.base import describe_duration
 from fabric_assets.config.loader import LoadedTenant
 from fabric_assets.config.selection import select_keys
 from fabric_assets.errors import ConfigurationError, RetriableError
@@ -27,6 +26,7 @@ from fabric_assets.factories.resources import build_dbt_resources
 from fabric_assets.factories.run_rules import describe_failed_check, get_reason, is_failed_checks, run_executor
 from fabric_assets.factories.tenant import TenantDefinitions, build_tenant_definitions
 from fabric_assets.factories.translators import FULL_REFRESH_TAG, TENANT_TAG
+from fabric_assets.findings import describe_duration
 from fabric_assets.own_faults import report_own_fault
 from fabric_assets.settings import Settings
 from fabric_assets.transform.graph import ProjectGraph

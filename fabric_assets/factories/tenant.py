@@ -10,7 +10,7 @@ from fabric_assets.config.selection import Key
 from fabric_assets.factories.inbox.sensors import build_import_sensors
 from fabric_assets.factories.ingestion import build_ingestion
 from fabric_assets.factories.schedules import build_schedules
-from fabric_assets.factories.transformation import build_transformation
+from fabric_assets.factories.transformation import build_transformation, list_freshness
 from fabric_assets.settings import Settings
 from fabric_assets.transform.graph import ProjectGraph
 from fabric_assets.transform.selection import select_models
@@ -23,12 +23,15 @@ class TenantDefinitions:
 
     Args:
         parents: each asset key of the tenant with the keys that it is built from; selections are evaluated on it.
+        freshness: each check of a source's age with the shortest age in seconds that fails.
     """
 
+    tenant: str
     assets: list[dg.AssetsDefinition]
     schedules: list[dg.ScheduleDefinition]
     sensors: list[dg.SensorDefinition] = field(default_factory=list)
     parents: dict[Key, tuple[Key, ...]] = field(default_factory=dict)
+    freshness: dict[dg.AssetCheckKey, int] = field(default_factory=dict)
 
 
 def build_tenant_definitions(loaded: LoadedTenant, graph: ProjectGraph | None, *, settings: Settings) -> TenantDefinitions:
@@ -45,11 +48,14 @@ def build_tenant_definitions(loaded: LoadedTenant, graph: ProjectGraph | None, *
 def _build(loaded: LoadedTenant, graph: ProjectGraph | None, *, settings: Settings) -> TenantDefinitions:
     tenant = loaded.config
     nodes = graph.streams if graph is not None else {}
+    freshness: dict[dg.AssetCheckKey, int] = {}
     assets = [build_ingestion(loaded, source, settings=settings, nodes=nodes.get(source)) for source in tenant.sources]
     if tenant.transform is not None and graph is not None:
         models = select_models(graph, tenant=tenant.tenant, transform=tenant.transform)
         if models:
-            assets.append(build_transformation(loaded, models, get_tests(graph, tenant, models), settings=settings, stopped=graph.stopped))
+            tests = get_tests(graph, tenant, models)
+            assets.append(build_transformation(loaded, models, tests, settings=settings, stopped=graph.stopped))
+            freshness = list_freshness(tenant.tenant, tests)
     parents = {tuple(spec.key.path): tuple(tuple(dep.asset_key.path) for dep in spec.deps) for definition in assets for spec in definition.specs}
     sensors = build_import_sensors(tenant, parents, settings=settings)
-    return TenantDefinitions(assets=assets, schedules=build_schedules(tenant, parents), sensors=sensors, parents=parents)
+    return TenantDefinitions(tenant.tenant, assets=assets, schedules=build_schedules(tenant, parents), sensors=sensors, parents=parents, freshness=freshness)

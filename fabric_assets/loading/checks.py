@@ -15,7 +15,6 @@ from functools import partial
 from typing import Any
 
 from fabric_assets import naming
-from fabric_assets.config.base import describe_duration
 from fabric_assets.config.checks import (
     AcceptedValuesCheck,
     AnyCheck,
@@ -31,7 +30,7 @@ from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.drivers.asking import Ask, build_ask
 from fabric_assets.drivers.destinations import connect
 from fabric_assets.errors import DestinationError
-from fabric_assets.findings import MOST_VALUES, count, describe_duplicates, describe_unexpected
+from fabric_assets.findings import MOST_VALUES, count, describe_duplicates, describe_duration, describe_unexpected
 from fabric_assets.loading import loaded_streams
 from fabric_assets.loading.drift import describe_change
 from fabric_assets.quoting import quote, quote_table, quote_text

@@ -33,7 +33,7 @@ class BuildRequest:
 
     Args:
         models: unique ids. Other models that these refer to must have been built before.
-        tests: unique ids of data tests and unit tests.
+        tests: unique ids of data tests, of unit tests, and of the sources whose freshness is tested.
         run_id: part of the name of the run's folder, so that a person can find it while it runs.
         timeout_seconds: None waits forever.
     """
@@ -71,11 +71,12 @@ class ModelResult:
 
 @dataclass(frozen=True)
 class TestResult:
-    """The result of a data test or a unit test.
+    """The result of a test.
 
     Args:
         failures: number of rows that the test found; None if it ended before.
         message: may show values of rows. Logs and errors use `log_message`, which shows none.
+        facts: what else was found out, for the check's metadata.
     """
 
     __test__ = False  # pytest takes every Test* for its own
@@ -87,6 +88,7 @@ class TestResult:
     message: str = ""
     seconds: float = 0.0
     log_message: str = ""
+    facts: dict[str, str | int] = field(default_factory=dict)
 
 
 class DbtWorker:

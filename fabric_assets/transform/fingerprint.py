@@ -19,7 +19,7 @@ from fabric_assets.private_files import make_private_folder
 from fabric_assets.settings import Settings
 
 # Increased with every change of the stored format or of the rules, so that nothing is used that was parsed under weaker rules.
-FORMAT = 8
+FORMAT = 9
 
 # Each holds a folder for each tenant that has models, seeds or snapshots of its own.
 OWN_FOLDERS = ("models/tenants", "seeds/tenants", "snapshots/tenants")

@@ -22,25 +22,28 @@ Columns = dict[str, tuple[str | None, str]]
 
 @dataclass(frozen=True)
 class TestNode:
-    """A data test or a unit test.
+    """A data test, a unit test, or the test of a source's freshness.
 
     Args:
+        unique_id: that of the source, for its freshness.
         column: the column that a generic test is declared on.
         depends_on_models: the models that it reads; ephemeral models are replaced by those that they read.
         schema: the schema, without the tenant's prefix, that stores the rows that it found; None unless it has `store_failures`.
+        max_age_seconds: the shortest age that fails, of a source's freshness.
     """
 
     __test__: ClassVar[bool] = False  # pytest takes every Test* for its own
 
     unique_id: str
     name: str
-    kind: Literal["data", "unit"]
+    kind: Literal["data", "unit", "freshness"]
     severity: Literal["error", "warn"]
     column: str | None = None
     description: str = ""
     depends_on_models: tuple[str, ...] = ()
     depends_on_sources: tuple[Origin, ...] = ()
     schema: str | None = None
+    max_age_seconds: int | None = None
 
 
 @dataclass(frozen=True)

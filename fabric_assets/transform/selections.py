@@ -46,7 +46,7 @@ class Evaluation:
 
     Args:
         models: unique ids, including ephemeral models.
-        left_out: unique ids of the tests that `exclude` itself names.
+        left_out: unique ids of the tests, and of the sources for their freshness, that `exclude` itself names.
     """
 
     models: frozenset[str] = frozenset()

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from fabric_assets.config.base import describe_duration
 from fabric_assets.config.checks import AnyCheck
+from fabric_assets.findings import describe_duration
 from fabric_assets.loading.checks import CheckOutcome, run_check, run_checks
 from fabric_assets.settings import Settings
 from tests.support.shop import SourceDatabase, Tenant

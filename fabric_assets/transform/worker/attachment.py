@@ -1,4 +1,4 @@
-"""dbt's tests -> the asset that each one is a check of, by the rules of dagster-dbt.
+"""dbt's tests, and its sources with `freshness` -> the asset that each one is a check of, by the rules of dagster-dbt.
 
 A generic test belongs to the model or source that it is declared on. A singular test belongs to what it reads, if that is a single model or source, otherwise
 to what `meta.dagster.ref.name` names.
@@ -12,6 +12,7 @@ from typing import Any
 from dbt.contracts.graph.manifest import Manifest
 
 from fabric_assets.transform.graph import TestNode
+from fabric_assets.transform.worker.freshness import build_freshness_test
 from fabric_assets.transform.worker.manifest import TENANT_PLACEHOLDER
 
 _SOURCE_CALL = re.compile(r"source\(\s*['\"]([^'\"]+)['\"]\s*,\s*['\"]([^'\"]+)['\"]\s*\)")
@@ -23,7 +24,7 @@ def attach_tests(manifest: Manifest, *, resolve: Callable[[Iterable[str]], list[
     Args:
         resolve: replaces ephemeral models by the models that they read.
     """
-    attached: dict[str | None, list[TestNode]] = {}
+    attached: dict[str | None, list[TestNode]] = {key: [test] for key, source in manifest.sources.items() if (test := build_freshness_test(source))}
     tests: list[Any] = [*(node for node in manifest.nodes.values() if node.resource_type == "test"), *manifest.unit_tests.values()]
     for node in sorted(tests, key=lambda node: node.unique_id):
         is_unit = node.resource_type == "unit_test"

@@ -16,6 +16,7 @@ from fabric_assets.transform.worker.adapters.adapter import Login, get_adapter
 from fabric_assets.transform.worker.dbt_call import call_dbt, clean_message
 from fabric_assets.transform.worker.description import describe_models
 from fabric_assets.transform.worker.findings import describe_failures
+from fabric_assets.transform.worker.freshness import measure_freshness
 from fabric_assets.transform.worker.manifest import MODEL_TYPES, SELECTED_TAG, get_owner, load_manifest
 from fabric_assets.transform.worker.profiles import make_spill_folder, write_profile
 from fabric_assets.transform.worker.relations import open_warehouse
@@ -46,6 +47,8 @@ class BuildFailed(Exception):
 def build(request: dict[str, Any], run: RunFolder, emit: Emit) -> None:
     """Build, and emit each test and each failed model as it ends. Emit built models, with columns, rows and lineage, after dbt is done.
 
+    The ages of sources come first, as dbt's users measure them before a build. They hold nothing up.
+
     Raises:
         BuildFailed: dbt could not begin, or a hook of the project failed.
         ConfigurationError: the destination's url is wrong, or a tenant's own seed is no longer what was parsed.
@@ -64,6 +67,12 @@ def build(request: dict[str, Any], run: RunFolder, emit: Emit) -> None:
     copy_own_seeds(manifest, selected, project=Path(request["project_dir"]), folder=run.path)
     if snapshots := list_snapshots(manifest, selected):
         _check_snapshots(snapshots, destination, tenant=request["tenant"], folder=run.path)
+    if sources := sorted(selected & manifest.sources.keys()):
+        for event in measure_freshness(manifest, sources, request, folder=run.path, check=partial(_check_reached, folder=run.path)):
+            emit(event)
+        if selected <= manifest.sources.keys():
+            adapter.release()
+            return
     results = _Results(manifest, emit, hidden=run.path, unfinished=UnfinishedModels(Path(request["folder"]), manifest))
     outcome = call_dbt(
         *("build", "--select", f"tag:{SELECTED_TAG}", "--indirect-selection", "empty", "--vars", request["vars"]),
@@ -81,6 +90,13 @@ def build(request: dict[str, Any], run: RunFolder, emit: Emit) -> None:
     results.finish(outcome.result, lambda failed: describe_failures(manifest, failed, destination=destination, spill=spill, report=report))
     for model in describe_models(manifest, results.built, destination=destination, spill=spill, report=report):
         emit(model)
+
+
+def _check_reached(problem: str | BaseException, *, folder: Path) -> None:
+    """Raise an error that has kept dbt from all sources; the message of one source only if the warehouse cannot be reached."""
+    failure = _build_failure(problem, folder)
+    if failure.unreachable or isinstance(problem, BaseException):
+        raise failure
 
 
 def _check_snapshots(snapshots: list[Any], destination: Login, *, tenant: str, folder: Path) -> None:
@@ -220,7 +236,7 @@ def _get_name(node: Any) -> str:
     return f"test {node.name}" if node.resource_type in _TEST_TYPES else node.alias
 
 
-def _build_failure(exception: BaseException, hidden: Path) -> BuildFailed:
+def _build_failure(exception: str | BaseException, hidden: Path) -> BuildFailed:
     message = clean_message(str(exception), hidden=hidden)
     unreachable = type(exception).__name__ == "FailedToConnectError" or "is open in another program" in message or "connection to server" in message
     return BuildFailed(message, unreachable=unreachable)

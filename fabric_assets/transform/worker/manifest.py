@@ -68,7 +68,7 @@ def load_manifest(file: Path, *, tenant: str = TENANT_PLACEHOLDER, database: str
     for part in ("nodes", "unit_tests"):
         parts[part] = {key: node for key, node in parts[part].items() if _is_visible(node, tenant, selected)}
     for unique_id in selected:
-        if node := parts["nodes"].get(unique_id) or parts["unit_tests"].get(unique_id):
+        if node := parts["nodes"].get(unique_id) or parts["unit_tests"].get(unique_id) or parts["sources"].get(unique_id):
             (node.config if unique_id in parts["unit_tests"] else node).tags = [*node.tags, SELECTED_TAG]
     manifest = Manifest(**parts)
     manifest.build_flat_graph()

@@ -27,7 +27,8 @@ from fabric_assets.transform.worker.manifest import get_owner, load_parts
 from fabric_assets.transform.worker.profiles import write_profile
 from fabric_assets.transform.worker.selectors import MODEL_PREFIXES, NamedSelectors, Refused, SelectorFinder, shorten
 
-_TESTS = ("test.", "unit_test.")
+# A source's own id stands for the test of its freshness.
+_TESTS = ("test.", "unit_test.", "source.")
 
 
 class _TooLong(BaseException):

@@ -20,6 +20,7 @@ from fabric_assets.own_faults import report_own_fault
 from fabric_assets.transform.fingerprint import OWN_FOLDERS
 from fabric_assets.transform.graph import Mistake, ProjectGraph
 from fabric_assets.transform.worker.dbt_call import call_dbt, clean_message
+from fabric_assets.transform.worker.freshness import measure_by_loads
 from fabric_assets.transform.worker.inspection import build_graph, find_problems, place_seeds_and_snapshots, place_sources
 from fabric_assets.transform.worker.manifest import MODEL_TYPES, PARTS, get_owner
 from fabric_assets.transform.worker.parse.limits import Limits, Meter, Stopped, measure_dbt, run_limited
@@ -147,6 +148,7 @@ class _Parser:
         if not isinstance(manifest, Manifest):
             return None, {None: clean_message(str(result.exception), hidden=self._folder)}, None
         place_sources(manifest)
+        measure_by_loads(manifest)
         place_seeds_and_snapshots(manifest)
         problems = find_problems(manifest, tenants=self.tenants) | _find_large(manifest)
         return {part: getattr(manifest, part) for part in PARTS}, problems, None if problems else build_graph(manifest)
