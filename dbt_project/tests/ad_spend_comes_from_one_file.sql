@@ -4,7 +4,7 @@
 
 select spend_date, channel, campaign, count(distinct file_name) as files
 
-from {{ ref('stg_ad_spend') }}
+from {{ ref('int_ad_spend') }}
 
 group by spend_date, channel, campaign
 

@@ -47,9 +47,13 @@ def validate(tenants: Tenants = None, all_: Annotated[bool, typer.Option("--all"
     problems = _get_unique([*(problem for found in fleet.broken.values() for problem in found), *(fleet.unused if everything else ()), *problems])
     from fabric_assets.cli.address_warnings import find_address_warnings
     from fabric_assets.cli.stream_warnings import find_warnings
+    from fabric_assets.transform.deprecations import find_deprecations
 
     finders = (find_warnings, find_address_warnings)
-    warnings = _get_unique([warning for loaded in fleet.tenants.values() for find in finders for warning in find(loaded, settings)])
+    warnings = [warning for loaded in fleet.tenants.values() for find in finders for warning in find(loaded, settings)]
+    if graph is not None:
+        warnings += [warning for loaded in fleet.tenants.values() for warning in find_deprecations(loaded, graph, settings)]
+    warnings = _get_unique(warnings)
     if json_:
         listed = [*(_to_json(problem) for problem in problems), *({**_to_json(warning), "severity": "warning"} for warning in warnings)]
         typer.echo(json.dumps(listed, indent=2))

@@ -57,6 +57,7 @@ def prune(
         table = Table("tenant", "table", "kind", "of", "outcome", box=None, pad_edge=False)
         for tenant, each in results:
             outcome = f"kept: {each.kept}" if each.kept else "dropped" if yes else "no config names it"
+            outcome += f"; renamed to {each.renamed_to}" if each.renamed_to else ""
             table.add_row(tenant, f"{each.schema}.{each.name}", each.kind, f"{each.what} {each.of}", outcome)
         get_console().print(table)
         if not yes and not all(each.kept for _, each in results):

@@ -11,15 +11,18 @@ from fabric_assets.errors import ConfigurationError
 from fabric_assets.suggestions import build_hint
 
 Key = tuple[str, ...]
+# Earlier keys of models without the tenant's prefix -> their present ones.
+Renames = Mapping[Key, Key]
 
 
-def select_keys(parents: Mapping[Key, Iterable[Key]], tenant: str, target: str | Iterable[str]) -> list[Key]:
+def select_keys(parents: Mapping[Key, Iterable[Key]], tenant: str, target: str | Iterable[str], *, renames: Renames | None = None) -> list[Key]:
     """Select assets of a tenant.
 
     Args:
         parents: each asset key with the keys that it is built from.
         target: `all`, or selections without the tenant's prefix. Each is a key, the beginning of one, or a glob per part. A leading `+` adds everything
             upstream, a trailing `+` everything downstream.
+        renames: a selection that is an earlier key selects the present one as well.
 
     Raises:
         ConfigurationError: a selection matches nothing.
@@ -28,14 +31,27 @@ def select_keys(parents: Mapping[Key, Iterable[Key]], tenant: str, target: str |
         return list(parents)
     chosen: set[Key] = set()
     for selection in [target] if isinstance(target, str) else target:
-        chosen |= _select(parents, tenant, selection.strip())
+        chosen |= _select(parents, tenant, selection.strip(), renames or {})
     return [key for key in parents if key in chosen]
 
 
-def _select(parents: Mapping[Key, Iterable[Key]], tenant: str, selection: str) -> set[Key]:
-    path = selection.removeprefix("+").removesuffix("+").strip("/")
+def get_renamed(selection: str, renames: Renames) -> str | None:
+    """Give the selection by the present key, if it is an earlier one."""
+    path = _get_path(selection)
+    new = renames.get(tuple(path.split("/")))
+    return selection.strip().replace(path, "/".join(new)) if new else None
+
+
+def _get_path(selection: str) -> str:
+    return selection.strip().removeprefix("+").removesuffix("+").strip("/")
+
+
+def _select(parents: Mapping[Key, Iterable[Key]], tenant: str, selection: str, renames: Renames) -> set[Key]:
+    path = _get_path(selection)
     parts = tuple(path.split("/"))
     found = {key for key in parents if len(parts) < len(key) and all(map(fnmatchcase, key[1:], parts))}
+    if (new := renames.get(parts)) and (tenant, *new) in parents:
+        found.add((tenant, *new))
     if not path or not found:
         known = sorted({"/".join(key[1:depth]) for key in parents for depth in range(2, len(key) + 1)})
         raise ConfigurationError(

@@ -121,4 +121,5 @@ def _find_declared(loaded: LoadedTenant, graph: ProjectGraph | None, settings: S
         models=current,
         built=frozenset(built),
         read=read,
+        renamed={(naming.dbt_schema(name, schema), old): f"{new.schema}.{new.name}" for (schema, old), new in (graph.renamed if graph else {}).items()},
     )

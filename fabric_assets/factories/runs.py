@@ -16,7 +16,7 @@ from time import perf_counter
 import dagster as dg
 
 from fabric_assets.config.loader import LoadedTenant
-from fabric_assets.config.selection import select_keys
+from fabric_assets.config.selection import get_renamed, select_keys
 from fabric_assets.errors import ConfigurationError, RetriableError
 from fabric_assets.factories.execution import ExecutedRun, execute_job
 from fabric_assets.factories.failures import INTERRUPTED
@@ -124,7 +124,7 @@ def run_tenant(
     on_event(RunEvent(tenant, "start", "started"))
     try:
         definitions = build_tenant_definitions(loaded, graph, settings=settings)
-        keys = select_keys(definitions.parents, tenant, list(selection) or "all")
+        keys = select_keys(definitions.parents, tenant, list(selection) or "all", renames=definitions.renames)
         if not keys:
             raise ConfigurationError(f"{tenant} declares no asset: there is nothing to run", remedy="add a source or a transform block")
     except ConfigurationError as error:
@@ -133,6 +133,9 @@ def run_tenant(
         what = f"{tenant}: its definitions cannot be built"
         fault = report_own_fault(error, what, data_dir=settings.data_dir, tenant=tenant)
         return TenantResult(tenant, "failure", seconds=perf_counter() - started, error=str(fault or f"{what}: {error}"))
+    for part in selection:
+        if new := get_renamed(part, definitions.renames):
+            on_event(RunEvent(tenant, "log", f"warning: '{part}' is an earlier name of '{new}': write that"))
     job = dg.Definitions(
         assets=definitions.assets,
         resources=build_dbt_resources(settings, warm=workers),

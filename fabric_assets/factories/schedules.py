@@ -10,7 +10,7 @@ from zlib import crc32
 import dagster as dg
 
 from fabric_assets import naming
-from fabric_assets.config.selection import Key, select_keys
+from fabric_assets.config.selection import Key, Renames, select_keys
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.factories.translators import TENANT_TAG, name_tenant
 
@@ -19,11 +19,12 @@ FRESHNESS_CRON = "50 * * * *"
 _DAY = 24
 
 
-def build_schedules(tenant: TenantConfig, parents: Mapping[Key, Iterable[Key]]) -> list[dg.ScheduleDefinition]:
+def build_schedules(tenant: TenantConfig, parents: Mapping[Key, Iterable[Key]], renames: Renames | None = None) -> list[dg.ScheduleDefinition]:
     """Build the tenant's schedules.
 
     Args:
         parents: each asset key of the tenant with the keys that it is built from.
+        renames: a target may be an earlier key of a model.
 
     Raises:
         ConfigurationError: a target matches nothing.
@@ -31,7 +32,7 @@ def build_schedules(tenant: TenantConfig, parents: Mapping[Key, Iterable[Key]]) 
     status = get_default_status()
     schedules = []
     for name, config in tenant.schedules.items():
-        keys = [dg.AssetKey(key) for key in select_keys(parents, tenant.tenant, config.target)]
+        keys = [dg.AssetKey(key) for key in select_keys(parents, tenant.tenant, config.target, renames=renames)]
         job = dg.define_asset_job(
             naming.schedule(tenant.tenant, name),
             selection=dg.AssetSelection.assets(*keys),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import dagster as dg
 
 from fabric_assets.config.loader import LoadedTenant
-from fabric_assets.config.selection import Key
+from fabric_assets.config.selection import Key, Renames
 from fabric_assets.factories.inbox.sensors import build_import_sensors
 from fabric_assets.factories.ingestion import build_ingestion
 from fabric_assets.factories.schedules import build_schedules
@@ -24,6 +24,7 @@ class TenantDefinitions:
     Args:
         parents: each asset key of the tenant with the keys that it is built from; selections are evaluated on it.
         freshness: each check of a source's age with the shortest age in seconds that fails.
+        renames: earlier keys of models, for selections.
     """
 
     tenant: str
@@ -32,6 +33,7 @@ class TenantDefinitions:
     sensors: list[dg.SensorDefinition] = field(default_factory=list)
     parents: dict[Key, tuple[Key, ...]] = field(default_factory=dict)
     freshness: dict[dg.AssetCheckKey, int] = field(default_factory=dict)
+    renames: Renames = field(default_factory=dict)
 
 
 def build_tenant_definitions(loaded: LoadedTenant, graph: ProjectGraph | None, *, settings: Settings) -> TenantDefinitions:
@@ -58,4 +60,6 @@ def _build(loaded: LoadedTenant, graph: ProjectGraph | None, *, settings: Settin
             freshness = list_freshness(tenant.tenant, tests)
     parents = {tuple(spec.key.path): tuple(tuple(dep.asset_key.path) for dep in spec.deps) for definition in assets for spec in definition.specs}
     sensors = build_import_sensors(tenant, parents, settings=settings)
-    return TenantDefinitions(tenant.tenant, assets=assets, schedules=build_schedules(tenant, parents), sensors=sensors, parents=parents, freshness=freshness)
+    renames = graph.renames if graph is not None else {}
+    schedules = build_schedules(tenant, parents, renames)
+    return TenantDefinitions(tenant.tenant, assets, schedules, sensors=sensors, parents=parents, freshness=freshness, renames=renames)

@@ -28,6 +28,8 @@ from fabric_assets.transform.graph import ModelNode, SourceNode, TestNode
 SOURCE_TAG = "source"
 # `raw`, or the dbt schema without the tenant's prefix: keys of both may end in the same word.
 LAYER_TAG = "layer"
+# On models with dbt's deprecation_date. Its value is always `true`, so that one search finds them all.
+DEPRECATED_TAG = "deprecated"
 FULL_REFRESH_TAG = "fabric/full_refresh"
 # Its value is the number of failed checks of severity error, on a run whose work was done.
 FAILED_CHECKS_TAG = "fabric/failed_checks"
@@ -85,7 +87,7 @@ def build_model_spec(tenant: TenantConfig, model: ModelNode, *, selected: Iterab
         ],
         description=model.description or None,
         group_name=tenant.tenant,
-        tags={TENANT_TAG: tenant.tenant, LAYER_TAG: model.schema},
+        tags={TENANT_TAG: tenant.tenant, LAYER_TAG: model.schema} | ({DEPRECATED_TAG: "true"} if model.deprecation_date else {}),
         kinds={"dbt", tenant.destination.type},
         owners=tenant.owners,
         metadata=metadata,

@@ -6,7 +6,7 @@ These are the last checks that need no warehouse: models whose sources are not l
 from fabric_assets import naming
 from fabric_assets.config.loader import Fleet, LoadedTenant
 from fabric_assets.config.problems import Problem
-from fabric_assets.config.selection import Key, select_keys
+from fabric_assets.config.selection import Key, Renames, select_keys
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.transform.graph import ModelNode, ProjectGraph
 from fabric_assets.transform.selection import select_models
@@ -36,7 +36,7 @@ def find_tenant_problems(loaded: LoadedTenant, graph: ProjectGraph | None) -> tu
         if problems := find_problems(loaded, graph):
             return problems
         models = select_models(graph, tenant=loaded.config.tenant, transform=loaded.config.transform)
-    return _find_target_problems(loaded, get_parents(loaded, models))
+    return _find_target_problems(loaded, get_parents(loaded, models), graph.renames if graph is not None else {})
 
 
 def get_parents(loaded: LoadedTenant, models: tuple[ModelNode, ...]) -> dict[Key, tuple[Key, ...]]:
@@ -52,12 +52,12 @@ def get_parents(loaded: LoadedTenant, models: tuple[ModelNode, ...]) -> dict[Key
     return parents
 
 
-def _find_target_problems(loaded: LoadedTenant, parents: dict[Key, tuple[Key, ...]]) -> tuple[Problem, ...]:
+def _find_target_problems(loaded: LoadedTenant, parents: dict[Key, tuple[Key, ...]], renames: Renames) -> tuple[Problem, ...]:
     problems = []
     for name, schedule in loaded.config.schedules.items():
         for index, target in enumerate(() if schedule.target == "all" else schedule.target):
             try:
-                select_keys(parents, loaded.config.tenant, [target])
+                select_keys(parents, loaded.config.tenant, [target], renames=renames)
             except ConfigurationError as error:
                 problems.append(loaded.make_problem(("schedules", name, "target", index), error.message))
     return tuple(problems)

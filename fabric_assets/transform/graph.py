@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.settings import Settings
 from fabric_assets.transform.fingerprint import get_fingerprint, get_graph_file, get_selections_file
+from fabric_assets.transform.renames import Relation, list_replaced
 from fabric_assets.transform.selections import Evaluation, Selection, read_selections
 
 # source, stream
@@ -58,6 +59,7 @@ class ModelNode:
         file: relative to the dbt project.
         tenant: the only tenant that has it; None for a shared model.
         parents: unique ids of all that it refers to directly, including sources and ephemeral models.
+        deprecation_date: the day, as `2027-06-30`, after which dbt counts the model as deprecated; None if it stays.
     """
 
     unique_id: str
@@ -76,6 +78,7 @@ class ModelNode:
     checks: tuple[TestNode, ...] = ()
     parents: tuple[str, ...] = ()
     kind: Literal["model", "seed", "snapshot"] = "model"
+    deprecation_date: str | None = None
 
     @property
     def is_ephemeral(self) -> bool:
@@ -162,6 +165,17 @@ class ProjectGraph:
             if unique_id not in found and (cause := next((found[parent] for parent in model.parents if parent in found), None)):
                 found[unique_id] = cause
         return found
+
+    @cached_property
+    def renamed(self) -> dict[Relation, ModelNode]:
+        """The shared models by the schema and name that each had in an earlier release."""
+        shared = (model for model in self.models.values() if model.tenant is None)
+        return {relation: model for model in shared for relation in list_replaced(model.meta)}
+
+    @cached_property
+    def renames(self) -> dict[Relation, Relation]:
+        """The rename table by schema and name, which are the ends of asset keys."""
+        return {relation: (model.schema, model.name) for relation, model in self.renamed.items()}
 
     @cached_property
     def streams(self) -> dict[str, dict[str, SourceNode]]:

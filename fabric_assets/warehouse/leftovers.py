@@ -5,7 +5,7 @@ Streams are known by their state, models by the caller. A list and a later drop 
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from fabric_assets import naming
@@ -29,6 +29,7 @@ class Leftover:
         what: what has made it.
         of: its stream (`shop.orders`), or the schema and name of its model.
         kept: why it is not dropped; empty if it can go.
+        renamed_to: schema and name of the model that has replaced its model (`staging.stg_shop__orders`).
     """
 
     schema: str
@@ -37,6 +38,7 @@ class Leftover:
     what: Literal["stream", "model", "snapshot"]
     of: str
     kept: str = ""
+    renamed_to: str = ""
 
     @property
     def relation(self) -> Relation:
@@ -52,12 +54,14 @@ class Declared:
         models: relations of the models, seeds and snapshots that it builds.
         built: relations that earlier runs have built, and that no prune has dropped since.
         read: relation -> the model of the config that reads it.
+        renamed: earlier relation of a model -> schema and name of the model, without the tenant's prefix.
     """
 
     streams: frozenset[Origin]
     models: frozenset[Relation]
     built: frozenset[Relation]
     read: dict[Relation, str]
+    renamed: dict[Relation, str] = field(default_factory=dict)
 
 
 def find_leftovers(ask: Ask, sql: LeftoversSql, tenant: str, declared: Declared) -> list[Leftover]:
@@ -136,7 +140,8 @@ def _find_models(tenant: str, declared: Declared, existing: Mapping[Relation, st
     snapshots = naming.dbt_schema(tenant, naming.SNAPSHOT_SCHEMA)
     for schema, name in declared.built - declared.models:
         if kind := existing.get((schema, name)):
-            yield Leftover(schema, name, kind, "snapshot" if schema == snapshots else "model", f"{schema.removeprefix(f'{tenant}_')}.{name}")
+            what, of = "snapshot" if schema == snapshots else "model", f"{schema.removeprefix(f'{tenant}_')}.{name}"
+            yield Leftover(schema, name, kind, what, of, renamed_to=declared.renamed.get((schema, name), ""))
 
 
 def _find_reason(leftover: Leftover, declared: Declared) -> str:

@@ -172,9 +172,9 @@ class TestPrepare:
         self, fabric: Run, write_tenant: Write, parsed_project: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("FABRIC_DATA_DIR", str(parsed_project))
-        write_tenant("acme", ACME + "transform: {select: [stg_orders]}\n")
-        write_tenant("globex", ACME.replace("acme", "globex") + "transform: {select: [stg_ordres]}\n")
-        write_tenant("hooli", ACME.replace("acme", "hooli") + "transform: {select: [stg_orders]}\n")
+        write_tenant("acme", ACME + "transform: {select: [stg_shop__orders]}\n")
+        write_tenant("globex", ACME.replace("acme", "globex") + "transform: {select: [stg_shop__ordres]}\n")
+        write_tenant("hooli", ACME.replace("acme", "hooli") + "transform: {select: [stg_shop__orders]}\n")
         done = fabric("prepare")
         assert (done.returncode, done.stdout) == (0, "duckdb: unchanged\npostgres: unchanged\nselections: 2 evaluated\n")
         assert done.stderr == "1 wrong: globex; `fabric validate` says why\n"
@@ -270,7 +270,7 @@ def test_the_models_of_the_dbt_project_are_listed_with_their_tests(
     source = {"type": "sql_database", "url": {"env": "SHOP_URL"}, "streams": streams}
     write_tenant("acme", {"sources": {"shop": source}, "transform": {"select": ["staging.shop"]}})
     models = json.loads(fabric("list", "models", "--json").stdout)
-    assert {row["asset"] for row in models} >= {"acme/staging/stg_customers", "acme/staging/stg_orders"}
+    assert {row["asset"] for row in models} >= {"acme/staging/stg_shop__customers", "acme/staging/stg_shop__orders"}
     checks = json.loads(fabric("list", "checks", "acme", "--json").stdout)
     assert {row["type"] for row in checks} >= {"dbt data test"}
     assert {row["asset"] for row in checks} <= {"acme/isolation"} | {row["asset"] for row in models}

@@ -64,7 +64,7 @@ def tenants(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "destination": {"type": "postgres", "url": {"env": "WAREHOUSE_URL"}},
             "sources": {"shop": {"type": "sql_database", "url": {"env": "SHOP_URL"}, "streams": {"stores": {"primary_key": "id"}}}},
             "schedules": {"nightly": {"cron": "0 3 * * *"}},
-        } | ({"transform": {"select": ["stg_stores"]}} if name == "acme" else {})
+        } | ({"transform": {"select": ["stg_shop__stores"]}} if name == "acme" else {})
         (folder / "tenants" / f"{name}.yaml").write_text(yaml.safe_dump(config))
     return folder / "tenants"
 
@@ -113,9 +113,9 @@ def test_a_part_with_a_parsed_project_does_not_parse_it_again(fleet: Fleet) -> N
 
 
 def test_a_run_from_the_queue_loads_and_models_a_tenant(fleet: Fleet, warehouse_url: str) -> None:
-    fleet.wait_for_run(fleet.launch("fleet_a", "acme", "raw/shop/stores", "staging/stg_stores"))
+    fleet.wait_for_run(fleet.launch("fleet_a", "acme", "raw/shop/stores", "staging/stg_shop__stores"))
     assert count_stores(warehouse_url, "acme_raw_shop.stores") == len(STORES)
-    assert count_stores(warehouse_url, "acme_staging.stg_stores") == len(STORES)
+    assert count_stores(warehouse_url, "acme_staging.stg_shop__stores") == len(STORES)
 
 
 def test_while_a_code_server_is_dead_the_other_works_and_it_recovers_after_a_restart(fleet: Fleet, warehouse_url: str) -> None:

@@ -85,6 +85,9 @@ class Shop:
 
 OLD_MODELS = {"old": (DIMENSION, "table"), "inner": (DIMENSION, "view"), "outer": ("select * from {{ ref('acme__inner') }}", "view")}
 
+# A model of all tenants that has replaced one of them.
+NEW_MODEL = f"{{{{ config(meta={{'fabric': {{'replaces': ['marts.old']}}}}) }}}}{DIMENSION}"
+
 
 @dataclass(frozen=True)
 class World:
@@ -92,7 +95,7 @@ class World:
 
     Args:
         settings: over the project with OLD_MODELS.
-        later: the same without them: another project, prepared in a data folder that holds nothing else.
+        later: the same without them and with NEW_MODEL: another project, prepared in a data folder that holds nothing else.
         database: of a tenant on Postgres.
     """
 
@@ -127,6 +130,8 @@ def projects(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, Settin
             shutil.copytree(ROOT / "dbt_project", settings.dbt_project_dir, ignore=shutil.ignore_patterns("target", "logs"))
             for model, (sql, materialized) in {"regions": (DIMENSION, "table"), **models}.items():
                 _write_model(settings.dbt_project_dir, model, sql, materialized)
+            if name == "later":
+                (settings.dbt_project_dir / "models" / "marts" / "new.sql").write_text(NEW_MODEL)
             prepare_graph([tenant], settings)
         prepare_project(get_settings(root, "now"), "postgres")
 
@@ -177,6 +182,8 @@ def test_what_no_config_names_goes_and_the_rest_stays(shop: Shop, monkeypatch: p
     shop.write()
     gone = {"acme_marts.old", "acme_marts.inner", "acme_marts.outer", "acme_raw_shop.stores"}
     assert shop.prune() == dict.fromkeys(gone, "")
+    told = {line.split()[1]: " ".join(line.split()[5:]) for line in CliRunner().invoke(app, ["prune", "acme"]).stdout.splitlines()[1:]}
+    assert told == dict.fromkeys(gone, "no config names it") | {"acme_marts.old": "no config names it; renamed to marts.new"}
     assert shop.list_tables() == before, "the list alone drops nothing"
     assert shop.prune("--yes") == dict.fromkeys(gone, "")
     assert shop.list_tables() == before - gone

@@ -191,7 +191,10 @@ def test_part_of_a_new_tenants_graph_is_not_tested_against_what_was_never_built(
     assert [check for check in results["acme"].checks if not check.passed] == []
     assert against_stores not in {check.name for check in results["acme"].checks}
     assert any(f"{against_stores} is left out: acme/marts/stores was never materialised" in event.message for event in events)
-    run("acme", selection=["raw/shop/stores+"])
+    results, events = run("acme", selection=["+staging/stg_stores+"])  # a name of an earlier release
+    views = ["staging/stg_shop__stores", "staging/stg_stores"]
+    assert sorted(asset.key for asset in results["acme"].assets) == [f"acme/{key}" for key in ("marts/stores", "raw/shop/stores", *views)]
+    assert "warning: '+staging/stg_stores+' is an earlier name of '+staging/stg_shop__stores+': write that" in [event.message for event in events]
     results, _ = run("acme", selection=["marts/daily_revenue"])
     assert against_stores in {check.name for check in results["acme"].checks}
 
@@ -300,7 +303,7 @@ def test_a_model_whose_source_is_not_loaded_is_a_config_error(prepared, write_te
     write_tenant("acme", tenant)
     results, _ = run("acme")
     assert get_exit_code(list(results.values())) == 2
-    assert "stg_stores" in results["acme"].error
+    assert "stg_shop__stores" in results["acme"].error
     assert "shop.stores" in results["acme"].error
     assert "acme" in results["acme"].error
 
@@ -310,7 +313,7 @@ def test_a_fault_of_ours_in_one_tenants_definitions_is_reported_as_ours_and_stop
         write_tenant(name, get_tenant(transform=None, schedules={}, checks={}))
     build = tenant.build_schedules
     # No tenant at all, so that our own line fails.
-    monkeypatch.setattr(tenant, "build_schedules", lambda config, parents: build(None if config.tenant == "acme" else config, parents))
+    monkeypatch.setattr(tenant, "build_schedules", lambda config, *more: build(None if config.tenant == "acme" else config, *more))
     told = "its definitions cannot be built: a fault of ETL Fabric (AttributeError at fabric_assets/factories/schedules.py:"
     results, _ = run("acme", "globex")
     assert (results["acme"].status, results["globex"].status) == ("failure", "success")

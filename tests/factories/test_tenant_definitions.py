@@ -34,7 +34,7 @@ def test_streams_and_models_are_one_graph_from_raw_to_marts(definitions):
     assert {key.to_user_string() for key in upstream} >= {
         "acme/marts/daily_revenue",
         "acme/marts/orders",
-        "acme/staging/stg_orders",
+        "acme/staging/stg_shop__orders",
         "acme/raw/shop/orders",
     }
     roots = {key.to_user_string() for key in dg.AssetSelection.all().roots().resolve(graph)}
@@ -57,13 +57,27 @@ def test_a_stream_carries_its_tenants_names(definitions, prepared):
 
 def test_the_layer_and_the_kinds_tell_raw_assets_from_models(definitions):
     specs = get_specs(definitions)
-    raw, staging, mart = (specs[f"acme/{name}"] for name in ("raw/shop/orders", "staging/stg_orders", "marts/orders"))
+    raw, staging, mart = (specs[f"acme/{name}"] for name in ("raw/shop/orders", "staging/stg_shop__orders", "marts/orders"))
     assert [spec.tags["layer"] for spec in (raw, staging, mart)] == ["raw", "staging", "marts"]
     assert [("dbt" in spec.kinds, "sql_database" in spec.kinds) for spec in (raw, staging, mart)] == [(False, True), (True, False), (True, False)]
     graph = definitions.resolve_asset_graph()
     of_layer = {layer: dg.AssetSelection.tag("layer", layer).resolve(graph) for layer in ("raw", "marts")}
     assert of_layer["raw"] == {spec.key for name, spec in specs.items() if name.startswith("acme/raw/")}
     assert of_layer["marts"] == {spec.key for name, spec in specs.items() if name.startswith("acme/marts/")}
+
+
+def test_old_names_of_models_are_assets_with_a_tag_and_schedules_that_target_them_have_the_new_ones(prepared, write_tenant):
+    write_tenant("acme", get_tenant(schedules={"hourly": {"cron": "0 * * * *", "target": ["+staging/stg_orders"]}}))
+    definitions = build_definitions(prepared)
+    graph = definitions.resolve_asset_graph()
+    deprecated = {key.path[2] for key in dg.AssetSelection.tag("deprecated", "true").resolve(graph)}
+    assert deprecated == {f"stg_{name}" for name in ("customers", "orders", "order_items", "products", "supplies", "stores")}
+    view = get_specs(definitions)["acme/staging/stg_orders"]
+    assert view.description.startswith("Deprecated: use stg_shop__orders.")
+    assert {dep.asset_key.to_user_string() for dep in view.deps} == {"acme/staging/stg_shop__orders"}
+    job = definitions.resolve_job_def("acme__hourly")
+    keys = {key.to_user_string() for key in job.asset_layer.executable_asset_keys}
+    assert keys == {"acme/raw/shop/orders", "acme/staging/stg_shop__orders", "acme/staging/stg_orders"}
 
 
 def test_a_raw_asset_has_the_descriptions_of_the_dbt_projects_source(prepared, write_tenant):
@@ -115,7 +129,7 @@ def test_seeds_and_snapshots_are_assets_of_the_tenant_in_the_lineage_with_their_
         )
         assert spec.metadata["dagster/code_references"].code_references[0].file_path == str(ROOT / "dbt_project" / file)
     assert snapshot.description == "One row per product and version of its name, type or price. The current version has no dbt_valid_to."
-    assert {dep.asset_key.to_user_string() for dep in snapshot.deps} == {"acme/staging/stg_products"}
+    assert {dep.asset_key.to_user_string() for dep in snapshot.deps} == {"acme/staging/stg_shop__products"}
     assert (snapshot.metadata["dagster/table_name"], seed.metadata["dagster/table_name"]) == (
         "acme.acme_snapshots.product_prices",
         "acme.acme_seeds.ad_channels",
@@ -213,7 +227,7 @@ def test_a_selection_that_nobody_evaluated_breaks_its_tenant_until_a_reload_unde
     prepared, write_tenant, settings_environ, monkeypatch, tmp_path
 ):
     write_tenant("acme", get_tenant())
-    write_tenant("globex", get_tenant(transform={"select": ["stg_stores"]}, schedules={}, checks={}))
+    write_tenant("globex", get_tenant(transform={"select": ["stg_shop__stores"]}, schedules={}, checks={}))
     monkeypatch.chdir(tmp_path)
     for environ, is_broken in (({}, True), ({"DAGSTER_IS_DEV_CLI": "1"}, False), ({}, False)):
         for name in ("DAGSTER_IS_DEV_CLI", "DAGSTER_IS_DEFS_VALIDATION_CLI"):
@@ -221,7 +235,7 @@ def test_a_selection_that_nobody_evaluated_breaks_its_tenant_until_a_reload_unde
         for name, value in environ.items():
             monkeypatch.setenv(name, value)
         specs = get_specs(location())
-        assert ("globex/staging/stg_stores" in specs) is not is_broken
+        assert ("globex/staging/stg_shop__stores" in specs) is not is_broken
         assert ("globex/config" in specs) is is_broken
         assert "acme/marts/orders" in specs
 

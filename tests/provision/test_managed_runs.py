@@ -56,7 +56,7 @@ def test_a_managed_tenant_loads_models_and_checks_as_its_role(warehouse: Managed
     assert {login for login in logins if login[1] != "postgres"} == {("fabric_acme", warehouse.database)}
     warehouse.run("alter system reset log_connections", "select pg_reload_conf()")
     warehouse.run("create role analyst login password 'analyst'", "grant fabric_acme_ro to analyst")
-    read = ["select count(*) from acme_raw_shop.orders", "select count(*) from acme_marts.orders", "select count(*) from acme_staging.stg_orders"]
+    read = ["select count(*) from acme_raw_shop.orders", "select count(*) from acme_marts.orders", "select count(*) from acme_staging.stg_shop__orders"]
     assert [warehouse.run(sql, user="analyst", password="analyst") for sql in read] == [[(3,)]] * 3
     assert list_owners(warehouse) == {"fabric_acme"}
 

@@ -302,5 +302,5 @@ def test_a_correction_under_a_new_name_is_warned_of(warehouses: dict[str, Wareho
 def test_a_row_without_a_channel_holds_up_the_marts(warehouses: dict[str, Warehouse]) -> None:
     (row,) = make_file("march.csv", "01", "2024-04-01", ("2024-03-01", "search", "brand", "10.00", 4, 1))
     outcome = warehouses["duckdb"].build([(*row[:2], None, *row[3:])])
-    assert outcome.tests["not_null_stg_ad_spend_versions_channel"].status == "fail"
+    assert outcome.tests["not_null_stg_ads__campaigns_channel"].status == "fail"
     assert outcome.models["ad_spend_by_channel"].status == "skipped"

@@ -14,7 +14,7 @@ PAGE = (ROOT / "docs" / "models.md").read_text()
 
 def test_the_example_builds_and_hides_the_values_of_its_sensitive_column(own_project: Settings) -> None:
     files = re.findall(r"^```(?:yml|sql|csv)\n(?:#|--) ((?:models|seeds|snapshots)/\S+)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    assert len(files) == 7
+    assert len(files) == 9
     for name, text in files:
         file = own_project.dbt_project_dir / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -29,8 +29,8 @@ def test_the_example_builds_and_hides_the_values_of_its_sensitive_column(own_pro
     )
     tenant = make_tenant("acme", streams={"helpdesk": ["people"]}, select=["+marts.support", "countries", "people_history"], exclude=["tenants"])
     outcome = build_tenant(own_project, tenant)
-    assert {name: (outcome.models[name].status, outcome.models[name].rows) for name in ("stg_people", "countries")} == {
-        "stg_people": ("success", 3),
+    assert {name: (outcome.models[name].status, outcome.models[name].rows) for name in ("stg_helpdesk__people", "countries")} == {
+        "stg_helpdesk__people": ("success", 3),
         "countries": ("success", 2),
     }
     assert outcome.models["people_history"].status == "skipped"  # its rows come from a model whose tests fail

@@ -13,6 +13,7 @@ from dbt.contracts.graph.manifest import Manifest
 from fabric_assets import naming
 from fabric_assets.quoting import quote_table
 from fabric_assets.transform.graph import Columns, ModelNode, Origin, ProjectGraph, SourceNode, TestNode
+from fabric_assets.transform.renames import Relation, list_replaced
 from fabric_assets.transform.worker.attachment import attach_tests
 from fabric_assets.transform.worker.findings import find_sensitive
 from fabric_assets.transform.worker.manifest import DATABASE_PLACEHOLDER, MODEL_TYPES, TENANT_PLACEHOLDER, get_owner
@@ -104,6 +105,7 @@ def _build_model(node: Any, *, parents: tuple[str, ...], tables: list[str], orig
         checks=tuple(checks),
         parents=parents,
         kind=node.resource_type.value,
+        deprecation_date=date.date().isoformat() if (date := getattr(node, "deprecation_date", None)) else None,
     )
 
 
@@ -137,6 +139,7 @@ def _find_problems(manifest: Manifest, tenants: Collection[str]) -> Iterator[tup
         if get_owner(file):
             yield from ((file, problem) for problem in (*_find_foreign_subject(node, manifest), *_find_foreign_inputs(node, manifest)))
     yield from _find_circle(manifest)
+    yield from _find_wrong_renames(manifest)
     for source in manifest.sources.values():
         file, name = source.original_file_path, f"{source.source_name}.{source.name}"
         yield from ((file, f"source {name}: {problem}") for problem in _find_source_problems(source))
@@ -207,6 +210,26 @@ def _find_circle(manifest: Manifest) -> Iterator[tuple[str, str]]:
     except CycleError as error:
         circle = [models[key] for key in error.args[1]]
         yield circle[0].original_file_path, f"models refer to each other in a circle: {', '.join(node.name for node in circle)}"
+
+
+def _find_wrong_renames(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Find entries of `meta.fabric.replaces` that are no names, that two models have, or whose old model is not marked as deprecated."""
+    shared = [node for node in manifest.nodes.values() if node.resource_type in MODEL_TYPES and not get_owner(node.original_file_path)]
+    present = {(node.schema.removeprefix(f"{TENANT_PLACEHOLDER}_"), node.alias): node for node in shared}
+    taken: dict[Relation, Any] = {}
+    for node in shared:
+        file = node.original_file_path
+        try:
+            replaced = list_replaced(node.config.meta or {})
+        except ValueError as error:
+            yield file, str(error)
+            continue
+        for relation in replaced:
+            other, old = taken.setdefault(relation, node), present.get(relation)
+            if other is not node:
+                yield file, f"it replaces {'.'.join(relation)}, and so does {other.original_file_path}; remove one of the two entries"
+            elif old is not None and not getattr(old, "deprecation_date", None):
+                yield file, f"it replaces {'.'.join(relation)}, which {old.original_file_path} makes; give that model a deprecation_date"
 
 
 def _get_owner(manifest: Manifest, unique_id: str | None) -> str | None:

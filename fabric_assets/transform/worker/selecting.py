@@ -17,13 +17,14 @@ from dbt.compilation import Linker
 from dbt.config.runtime import load_profile, load_project
 from dbt.contracts.graph.manifest import Manifest
 from dbt.flags import set_flags
-from dbt.graph.graph import Graph
+from dbt.graph.graph import Graph, UniqueId
 from dbt_common.events.contextvars import task_contextvars
 
 from fabric_assets.own_faults import find_own_fault
 from fabric_assets.transform.folders import RunFolder
+from fabric_assets.transform.renames import list_replaced
 from fabric_assets.transform.worker.adapters.adapter import get_adapter
-from fabric_assets.transform.worker.manifest import get_owner, load_parts
+from fabric_assets.transform.worker.manifest import TENANT_PLACEHOLDER, get_owner, load_parts
 from fabric_assets.transform.worker.profiles import write_profile
 from fabric_assets.transform.worker.selectors import MODEL_PREFIXES, NamedSelectors, Refused, SelectorFinder, shorten
 
@@ -73,6 +74,12 @@ class _Evaluator:
         self._graph = linker.graph
         nodes = {**manifest.nodes, **manifest.unit_tests}
         self._owners = {key: owner for key, node in nodes.items() if (owner := get_owner(node.original_file_path))}
+        shared = [node for key, node in manifest.nodes.items() if key.startswith(MODEL_PREFIXES) and key not in self._owners]
+        replaced = {relation: node for node in shared for relation in list_replaced(node.config.meta or {})}
+        self._renamed = {name: ".".join(node.fqn) for (_, name), node in replaced.items()}
+        relations = {node.unique_id: (node.schema.removeprefix(f"{TENANT_PLACEHOLDER}_"), node.alias) for node in shared}
+        # The unique ids of models that stay under an earlier name for a release -> those of the models that have replaced them.
+        self._replaced = {key: replaced[relation].unique_id for key, relation in relations.items() if relation in replaced}
         self._tenant, self._finder = "", self._build_finder("")
         # The messages of texts that took too long, so that another tenant's selection does not try such a text again.
         self._slow = dict[str, str]()
@@ -107,8 +114,14 @@ class _Evaluator:
             wrong.append((field, index, self._slow[text]))
         own = {key for key, owner in self._owners.items() if owner == tenant}
         models = {key for key in (own | found["select"]) - found["exclude"] if key.startswith(MODEL_PREFIXES)}
+        models |= {key for key in self._complete(models) - found["exclude"] if key.startswith(MODEL_PREFIXES)}
         left_out = {key for key in found["exclude"] if key.startswith(_TESTS)}
         return {"models": sorted(models), "left_out": sorted(left_out), "wrong": wrong, "lasting": lasting}
+
+    def _complete(self, models: set[str]) -> set[str]:
+        """Find what a selection of an earlier release also needs: what an old name reads now, and the old name of each model."""
+        below = {key for old in models & self._replaced.keys() for key in Graph(self._graph).ancestors(UniqueId(old))}
+        return below | {old for old, new in self._replaced.items() if new in models | below}
 
     def _find(self, text: str, field: str) -> set[str]:
         if text in self._slow:
@@ -121,7 +134,7 @@ class _Evaluator:
         parts = {part: {key: node for key, node in self._parts[part].items() if key not in hidden} for part in ("nodes", "unit_tests")}
         graph = self._graph.copy()
         graph.remove_nodes_from(hidden)
-        return SelectorFinder(Manifest(**{**self._parts, **parts}), Graph(graph), self._named)
+        return SelectorFinder(Manifest(**{**self._parts, **parts}), Graph(graph), self._named, self._renamed)
 
 
 @contextmanager

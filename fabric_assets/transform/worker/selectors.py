@@ -19,6 +19,7 @@ from dbt.graph.selector_spec import RAW_SELECTOR_PATTERN, SelectionCriteria, Sel
 from dbt_common.exceptions import DbtBaseException
 
 from fabric_assets.suggestions import suggest
+from fabric_assets.transform.renames import find_old_name, rename_selector
 from fabric_assets.transform.worker.manifest import MODEL_TYPES
 
 # The entries of the project's selectors.yml, by name.
@@ -30,6 +31,8 @@ _OF_EARLIER_RUNS = (MethodName.State, MethodName.Result, MethodName.SourceStatus
 _EVALUATES_NAMES = _NAMED in map(str, MethodName)
 _METHODS = sorted({*map(str, MethodName), _NAMED} - {*map(str, _OF_EARLIER_RUNS)})
 _EXAMPLES = "write a model's name, a folder such as staging.shop, or a method such as tag:daily"
+# What `exclude` may name although nothing matches: deprecated models go with the next release, and the tenant's YAML stays valid.
+_MAY_BE_GONE = "tag:deprecated"
 _LONGEST = 100
 # How the unique ids of the graph's models begin.
 MODEL_PREFIXES = tuple(f"{kind}." for kind in sorted(MODEL_TYPES))
@@ -49,10 +52,11 @@ class SelectorFinder:
 
     Args:
         manifest, graph: they hold only these nodes.
+        renamed: earlier names of models -> their fqn.
     """
 
-    def __init__(self, manifest: Manifest, graph: Graph, named: NamedSelectors) -> None:
-        self._manifest, self._named = manifest, named
+    def __init__(self, manifest: Manifest, graph: Graph, named: NamedSelectors, renamed: Mapping[str, str]) -> None:
+        self._manifest, self._named, self._renamed = manifest, named, renamed
         definitions: dict[str, Any] = {"selectors": {name: {"definition": spec} for name, spec in named.items()}} if _EVALUATES_NAMES else {}
         self._nodes = NodeSelector(graph, manifest, **definitions)
         self._known = dict[tuple[str, bool], set[str]]()
@@ -75,13 +79,18 @@ class SelectorFinder:
         return self._known[key]
 
     def _find_part(self, part: str, *, needs_models: bool) -> set[str]:
-        found = set.intersection(*(self._find_criterion(criterion, part) for criterion in part.split(",")))
-        if not found:
+        found = set.intersection(*(self._find_renamed(criterion, part) for criterion in part.split(",")))
+        if not found and (needs_models or part != _MAY_BE_GONE):
             raise Refused(f"the selector '{shorten(part)}' matches no model{suggest(part.strip('+*.@'), self._list_names())}")
         if needs_models and not any(key.startswith(_BUILT) for key in found):
             kinds = ", ".join(sorted({key.split(".", 1)[0].replace("_", " ") for key in found}))
             raise Refused(f"the selector '{shorten(part)}' matches no model, only: {kinds}; tests come with the models that they read: select those")
         return found
+
+    def _find_renamed(self, text: str, part: str) -> set[str]:
+        """Find what a criterion selects; where it names a model that was renamed, with what the same criterion selects by the new name."""
+        new = self._renamed.get(find_old_name(text))
+        return self._find_criterion(text, part) | (self._find_criterion(rename_selector(text, new), part) if new else set())
 
     def _find_criterion(self, text: str, part: str) -> set[str]:
         match = RAW_SELECTOR_PATTERN.match(text)

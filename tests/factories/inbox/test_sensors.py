@@ -318,7 +318,7 @@ def test_the_marts_follow_and_the_files_are_in_the_metadata(prepared: Settings, 
     drop(inbox, "unclosed.csv", GOOD + '2026-01-02;"spring;search;1;1;1\n', age=40)
     sensor.look()
     (request,) = sensor.look()
-    assert {"acme/raw/ads/campaigns", "acme/staging/stg_ad_spend"} | MARTS <= get_keys(request)
+    assert {"acme/raw/ads/campaigns", "acme/staging/stg_ads__campaigns"} | MARTS <= get_keys(request)
     result = sensor.run(request)
     assert result.success
     loaded = {event.asset_key.to_user_string(): event.materialization.metadata for event in result.get_asset_materialization_events()}

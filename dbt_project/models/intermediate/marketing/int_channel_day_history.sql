@@ -2,7 +2,7 @@
 
 with
 
-    ad_spend as (select spend_date, channel, spend from {{ ref('stg_ad_spend') }}),
+    ad_spend as (select spend_date, channel, spend from {{ ref('int_ad_spend') }}),
 
     channel_days as (
 

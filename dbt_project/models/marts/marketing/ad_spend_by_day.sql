@@ -1,6 +1,6 @@
 with
 
-    ad_spend as (select spend_date, spend, clicks, conversions from {{ ref('stg_ad_spend') }}),
+    ad_spend as (select spend_date, spend, clicks, conversions from {{ ref('int_ad_spend') }}),
 
     totals as (
 

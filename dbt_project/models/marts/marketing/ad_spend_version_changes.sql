@@ -14,7 +14,7 @@ with
             clicks,
             conversions
 
-        from {{ ref('stg_ad_spend_versions') }}
+        from {{ ref('int_ad_spend_versions') }}
 
     ),
 

@@ -1,6 +1,6 @@
 with
 
-    customers as (select customer_id, customer_name from {{ ref('stg_customers') }}),
+    customers as (select customer_id, customer_name from {{ ref('stg_shop__customers') }}),
 
     orders as (select customer_id, ordered_at, subtotal, tax, total from {{ ref('orders') }}),
 

@@ -1,8 +1,8 @@
 with
 
-    order_items as (select order_item_id, order_id, product_id from {{ ref('stg_order_items') }}),
+    order_items as (select order_item_id, order_id, product_id from {{ ref('stg_shop__order_items') }}),
 
-    orders as (select order_id, customer_id, store_id, ordered_at from {{ ref('stg_orders') }}),
+    orders as (select order_id, customer_id, store_id, ordered_at from {{ ref('stg_shop__orders') }}),
 
     products as (select product_id, product_name, is_food, is_drink, price, supply_cost from {{ ref('products') }}),
 

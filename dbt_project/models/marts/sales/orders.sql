@@ -1,6 +1,8 @@
 with
 
-    orders as (select order_id, customer_id, store_id, subtotal, tax, total, ordered_at from {{ ref('stg_orders') }}),
+    orders as (
+        select order_id, customer_id, store_id, subtotal, tax, total, ordered_at from {{ ref('stg_shop__orders') }}
+    ),
 
     order_items as (select order_id, is_food, is_drink, price, supply_cost from {{ ref('order_items') }}),
 

@@ -2,11 +2,11 @@ with
 
     products as (
 
-        select product_id, product_name, product_type, product_description, price from {{ ref('stg_products') }}
+        select product_id, product_name, product_type, product_description, price from {{ ref('stg_shop__products') }}
 
     ),
 
-    supplies as (select product_id, cost, is_perishable from {{ ref('stg_supplies') }}),
+    supplies as (select product_id, cost, is_perishable from {{ ref('stg_shop__supplies') }}),
 
     supply_costs as (
 

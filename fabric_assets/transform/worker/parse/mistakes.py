@@ -5,12 +5,13 @@ tenants that have it.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fabric_assets.suggestions import build_hint
-from fabric_assets.transform.graph import Mistake
+from fabric_assets.transform.graph import Mistake, ModelNode
+from fabric_assets.transform.renames import Relation
 from fabric_assets.transform.worker.manifest import get_owner
 
 _FILE = re.compile(r"\((?P<file>(?:models|macros|tests|seeds|snapshots)/[^()\n]+\.(?:sql|ya?ml|md))\)")
@@ -77,6 +78,13 @@ def suggest_name(found: Found, known: Iterable[str]) -> Mistake:
     """Add the nearest existing name."""
     hint = build_hint(found.missing, known) if found.missing else ""
     return replace(found.mistake, message=found.mistake.message + hint)
+
+
+def name_new_model(message: str, renamed: Mapping[Relation, ModelNode]) -> str:
+    """Add the new name to dbt's message about a ref() that finds nothing, if a model had that name before."""
+    missing = _MISSING.search(message)
+    new = next((model for (_, name), model in renamed.items() if missing is not None and name == missing["name"]), None)
+    return f"{message}\n{missing['name']} was renamed: use ref('{new.name}')" if missing is not None and new is not None else message
 
 
 def _find_line(text: str, name: str) -> int:

@@ -24,7 +24,7 @@ from fabric_assets.transform.worker.freshness import measure_by_loads
 from fabric_assets.transform.worker.inspection import build_graph, find_problems, place_seeds_and_snapshots, place_sources
 from fabric_assets.transform.worker.manifest import MODEL_TYPES, PARTS, get_owner
 from fabric_assets.transform.worker.parse.limits import Limits, Meter, Stopped, measure_dbt, run_limited
-from fabric_assets.transform.worker.parse.mistakes import Found, build_stand_in, is_replaceable, locate, suggest_name
+from fabric_assets.transform.worker.parse.mistakes import Found, build_stand_in, is_replaceable, locate, name_new_model, suggest_name
 from fabric_assets.transform.worker.parse.own_files import find_file_problems, is_unread
 from fabric_assets.transform.worker.warming import make_file_schemas
 
@@ -57,6 +57,7 @@ def parse_project(project: Path, folder: Path, limits: Limits, *, refused: Mappi
         left = [tenant for tenant in parser.tenants if tenant not in broken]
         manifest, problems = parser.parse(left)
         if manifest is not None and parser.graph is not None and not problems:
+            broken = {tenant: name_new_model(message, parser.graph.renamed) for tenant, message in broken.items()}
             return manifest, replace(parser.graph, broken=broken, mistakes=parser.find_mistakes(manifest)), parser.stopped
         culprits = {tenant: problems[tenant] for tenant in left if tenant in problems}
         if not culprits and None in problems and manifest is None:
