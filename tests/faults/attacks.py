@@ -66,6 +66,8 @@ DUCKDB |= {
         "environment_by_source": "api.Relation.create_from_source",
         "environment_by_node": "api.Relation.create_from",
         "environment_by_this": "this.create_from_source",
+        "environment_by_item": "this['create_from_source']",
+        "environment_by_get": "this.get('create_from_source')",
         "environment_by_filter": "(api.Relation | attr('create_from'))",
         "environment_by_map": "([adapter.Relation] | map(attribute='create_from_source') | list)[0]",
     }.items()

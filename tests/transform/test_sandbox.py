@@ -130,3 +130,19 @@ def test_no_format_string_and_no_filter_reaches_into_an_object(render: Any, temp
 )
 def test_format_strings_of_plain_values_are_as_ever(render: Any, template: str, text: str) -> None:
     assert render(template, day=date(2026, 1, 2)) == text
+
+
+@pytest.mark.parametrize("name", ["create_from_source", "__class__", "from_dict", "to_dict"])
+def test_what_a_relation_refuses_as_an_attribute_is_no_item_of_it(render: Any, name: str) -> None:
+    relation = DuckDBRelation.create(database="d", schema="s", identifier="i")
+    for template in (f"{{{{ relation['{name}'] }}}}", f"{{{{ relation.get('{name}') }}}}", f"{{{{ relation['{name}'](1) }}}}"):
+        with pytest.raises(SecurityError):
+            render(template, relation=relation)
+
+
+def test_dbt_utils_can_ask_a_relation_whether_it_is_one(render: Any) -> None:
+    relation = DuckDBRelation.create(database="d", schema="s", identifier="i")
+    text = (
+        "{{ relation is mapping }} {{ relation.get('metadata', {}).type }} {{ relation['schema'] }} {{ relation.get('identifier') }} {{ relation.get('x', 1) }}"
+    )
+    assert render(text, relation=relation) == "True DuckDBRelation s i 1"

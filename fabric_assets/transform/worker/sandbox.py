@@ -10,7 +10,7 @@ from dataclasses import is_dataclass
 from datetime import date, time, timedelta, tzinfo
 from decimal import Decimal
 from enum import Enum
-from functools import lru_cache
+from functools import lru_cache, partial
 from re import Match, Pattern
 from typing import Any
 
@@ -20,6 +20,7 @@ from dbt.adapters.base.impl import BaseAdapter
 from dbt.adapters.base.query_headers import QueryHeaderContextWrapper
 from dbt.adapters.base.relation import BaseRelation
 from dbt.adapters.contracts.connection import AdapterResponse
+from dbt.adapters.contracts.relation import FakeAPIObject
 from dbt.context.base import Var
 from dbt.context.providers import BaseDatabaseWrapper, ParseConfigObject, RelationProxy, RuntimeConfigObject
 from dbt_common.behavior_flags import Behavior, BehaviorFlagRendered
@@ -109,6 +110,8 @@ _NODES = ("dbt.artifacts.", "dbt.contracts.", "dbt_common.contracts.")
 def close_sandbox() -> None:
     """Refuse every template of this process all that is not open."""
     MacroFuzzEnvironment.is_safe_attribute = _is_safe_attribute
+    MacroFuzzEnvironment.getattr = _get_attribute
+    MacroFuzzEnvironment.getitem = _get_item
     MacroFuzzEnvironment.unsafe_undefined = _refuse
     SandboxedFormatter.get_field = _get_plain_field
 
@@ -136,6 +139,27 @@ def _list_classes(base: type) -> list[Any]:
 
 def _is_safe_attribute(self: SandboxedEnvironment, obj: Any, attr: str, value: Any) -> bool:
     return SandboxedEnvironment.is_safe_attribute(self, obj, attr, value) and _is_open(obj, attr, value)
+
+
+def _get_attribute(self: SandboxedEnvironment, obj: Any, attribute: str) -> Any:
+    # dbt_utils asks each relation like this whether it is one. The method itself would give every attribute.
+    if attribute == "get" and isinstance(obj, BaseRelation):
+        return partial(_get_of_relation, self, obj)
+    return SandboxedEnvironment.getattr(self, obj, attribute)
+
+
+def _get_item(self: SandboxedEnvironment, obj: Any, argument: Any) -> Any:
+    """Give what `obj[argument]` stands for. A relation is a mapping of all its attributes, so its items are as closed as these."""
+    if isinstance(obj, FakeAPIObject):
+        return self.getattr(obj, str(argument))
+    return SandboxedEnvironment.getitem(self, obj, argument)
+
+
+def _get_of_relation(self: SandboxedEnvironment, relation: BaseRelation, key: Any, default: Any = None) -> Any:
+    if key == "metadata":
+        return relation.get(key)
+    value = self.getattr(relation, str(key))
+    return default if isinstance(value, Undefined) else value
 
 
 def _is_open(obj: Any, attr: str, value: Any) -> bool:
