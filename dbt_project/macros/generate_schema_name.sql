@@ -4,8 +4,8 @@
     All snapshots lie in <tenant>_snapshots, whatever +schema they have: nothing else is built there, so nothing replaces one.
 -#}
 {% macro generate_schema_name(custom_schema_name, node) -%}
-    {%- set own = node.resource_type in ['model', 'seed', 'snapshot'] and node.fqn | length > 3 and node.fqn[1] == 'tenants' -%}
+    {%- set own = node.resource_type in ['model', 'seed', 'snapshot'] and node.fqn | length > 3 and node.fqn[:2] == [project_name, 'tenants'] -%}
     {%- set usual = 'seeds' if node.resource_type == 'seed' else 'marts' -%}
     {%- set schema = 'snapshots' if node.resource_type == 'snapshot' else custom_schema_name or usual -%}
-    {{ node.fqn[2] if own else var('fabric_tenant') }}_{{ schema | trim }}
+    {{ node.fqn[2] if own else tenant_name() }}_{{ schema | trim }}
 {%- endmacro %}
