@@ -52,7 +52,7 @@ check: setup ## What a commit must pass: format, lint, types, import layers, doc
 format:
 	$(RUN) ruff format --check .
 	$(RUN) ruff check .
-	$(RUN) sqlfmt --quiet --check dbt_project tests/transform/project
+	$(RUN) sqlfmt --quiet --check dbt_project tests/transform/project tests/transform/jaffle
 
 types:
 	$(RUN) pyright

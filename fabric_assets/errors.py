@@ -2,7 +2,8 @@
 
     FabricError
     ├── ConfigurationError      somebody edits YAML, the environment or a dbt model; never retried
-    │   └── SecretError         a SecretRef points at nothing, or at something unreadable
+    │   ├── SecretError         a SecretRef points at nothing, or at something unreadable
+    │   └── UnresolvedPackages  the dbt project's packages are not installed as its packages.yml says
     ├── PermanentError          the same call gives the same answer; never retried
     │   ├── SourceError         the source answered, and refuses: wrong table, column, cursor, login
     │   │   └── RefusedRequest  an HTTP API refuses a request
@@ -75,6 +76,10 @@ class SecretError(ConfigurationError):
     """
 
     reference: tuple[str, str] | None = None
+
+
+class UnresolvedPackages(ConfigurationError):
+    """The dbt project's packages are not installed as its packages.yml says."""
 
 
 class PermanentError(FabricError):

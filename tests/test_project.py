@@ -197,6 +197,8 @@ def test_no_file_names_this_machine_or_is_unfinished() -> None:
     found = []
     for name in listed:
         file = ROOT / name
+        if name.startswith("dbt_project/dbt_packages/"):  # as its authors wrote it
+            continue
         if file.suffix in {".lock", ".png", ".parquet"} or not file.is_file() or file.is_symlink():
             continue
         found += [

@@ -13,21 +13,29 @@ from fabric_assets.settings import Settings, load_settings
 
 
 def prepare(json_: AsJson = False) -> None:
-    """Pre-parse the dbt project for DuckDB and Postgres, and evaluate what tenants select of it. Run it on each deployment."""
+    """Pre-parse the dbt project for DuckDB and Postgres, and evaluate what tenants select of it. Run it on each deployment.
+
+    Installs the project's packages first, as `dbt deps` does, where packages.yml or dependencies.yml asks for others than are installed.
+    """
     from fabric_assets.drivers.kinds import ADAPTERS
-    from fabric_assets.transform.project import is_prepared, prepare_project
+    from fabric_assets.transform.packages import prepare_with_packages
+    from fabric_assets.transform.project import is_prepared
 
     settings = load_settings()
-    states = {}
+    states = dict[str, str]()
+    installed = False
     for adapter in ADAPTERS:
         states[adapter] = "unchanged" if is_prepared(settings, adapter) else "parsed"
-        prepare_project(settings, adapter)
+        installed = prepare_with_packages(settings, adapter) or installed
     evaluated, wrong = _evaluate(settings)
     if wrong:
         typer.echo(f"{len(wrong)} wrong: {', '.join(wrong)}; `fabric validate` says why", err=True)
+    packages = "installed" if installed else "unchanged"
     if json_:
-        typer.echo(json.dumps({"project": str(settings.dbt_project_dir), "adapters": states, "selections_evaluated": evaluated, "wrong": wrong}, indent=2))
+        found = {"packages": packages, "adapters": states, "selections_evaluated": evaluated, "wrong": wrong}
+        typer.echo(json.dumps({"project": str(settings.dbt_project_dir), **found}, indent=2))
         return
+    typer.echo(f"packages: {packages}")
     for adapter, state in states.items():
         typer.echo(f"{adapter}: {state}")
     typer.echo(f"selections: {f'{evaluated} evaluated' if evaluated else 'unchanged'}")

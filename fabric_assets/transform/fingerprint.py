@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
 
 from fabric_assets.drivers.kinds import ADAPTERS, DEFAULT_ADAPTER
@@ -24,6 +25,10 @@ FORMAT = 9
 # Each holds a folder for each tenant that has models, seeds or snapshots of its own.
 OWN_FOLDERS = ("models/tenants", "seeds/tenants", "snapshots/tenants")
 _OWN_FILES = tuple(f"{folder}/" for folder in OWN_FOLDERS)
+# Where dbt installs packages by default, and the files that say which; `dbt deps` writes the last one.
+PACKAGES_FOLDER = "dbt_packages"
+LOCK_FILE = "package-lock.yml"
+PACKAGES_FILES = ("packages.yml", "dependencies.yml", LOCK_FILE)
 _SUFFIXES = frozenset({".sql", ".yml", ".yaml", ".csv", ".md", ".py", ".json"})
 _IGNORED = frozenset({"target", "logs"})
 _PACKAGES = ("dbt-core", "dbt-adapters", "dbt-common", *(f"dbt-{adapter}" for adapter in ADAPTERS))
@@ -52,6 +57,21 @@ def get_refused_file(settings: Settings) -> Path:
 
 def get_prepared_file(settings: Settings, adapter: str = DEFAULT_ADAPTER) -> Path:
     return get_prepared_dir(settings) / f"{adapter}.manifest"
+
+
+def get_packages_folder(project: Path) -> Path:
+    """Give the folder of the installed packages."""
+    return project / PACKAGES_FOLDER
+
+
+def get_packages_record(project: Path) -> Path:
+    """Give the file that holds the digest of PACKAGES_FILES as `fabric prepare` has installed them."""
+    return get_packages_folder(project) / ".fabric"
+
+
+def digest_packages_files(project: Path) -> str:
+    """Digest PACKAGES_FILES."""
+    return hashlib.sha256(b"".join(_digest_file(project / name, is_own=False) for name in PACKAGES_FILES)).hexdigest()
 
 
 def get_fingerprint(settings: Settings) -> str:
@@ -94,8 +114,11 @@ def _digest_file(file: Path, *, is_own: bool) -> bytes:
         return hashlib.sha256(f"{error.errno}".encode()).digest()
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for root, folders, files in os.walk(folder):
+def _walk(project: Path) -> Iterator[Path]:
+    """Walk through the project's files. A package from a folder (`local:`) is a link to it."""
+    packages = get_packages_folder(project)
+    links = [path for path in packages.iterdir() if path.is_symlink()] if packages.is_dir() else []
+    for root, folders, files in chain.from_iterable(map(os.walk, (project, *links))):
         folders[:] = [name for name in folders if name not in _IGNORED and not name.startswith(".")]
         yield from (Path(root, name) for name in files if Path(name).suffix.lower() in _SUFFIXES)
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from fabric_assets.drivers.kinds import ADAPTERS, DEFAULT_ADAPTER
-from fabric_assets.errors import ConfigurationError, InternalError, TransformError
+from fabric_assets.errors import ConfigurationError, InternalError, TransformError, UnresolvedPackages
 from fabric_assets.own_faults import keep_traceback
 from fabric_assets.private_files import FileLock
 from fabric_assets.settings import Settings
@@ -36,6 +36,7 @@ def prepare_project(settings: Settings, adapter: str = DEFAULT_ADAPTER) -> Path:
 
     Raises:
         ConfigurationError: dbt cannot parse the project, or it breaks one of the platform's rules; with dbt's message.
+        UnresolvedPackages: the project's packages are not installed as its packages.yml says.
         InternalError: the platform's own code failed.
     """
     file = get_prepared_file(settings, adapter)
@@ -69,6 +70,9 @@ def _parse(settings: Settings, adapter: str, file: Path) -> None:
         for event in process.request(request, timeout_seconds=PARSE_TIMEOUT_SECONDS):
             if event["event"] == "refused":
                 raise ConfigurationError(f"the dbt project {settings.dbt_project_dir} cannot be used:\n{event['message']}", remedy=event["remedy"])
+            if event["event"] == "unresolved":
+                message = f"the packages of the dbt project {settings.dbt_project_dir} are not resolved: {event['message']}"
+                raise UnresolvedPackages(message, remedy="run `fabric prepare`, which installs them; a run never does")
             if event["event"] == "fault":
                 fault = InternalError(f"the dbt project {settings.dbt_project_dir}: {event['message']}", traceback=event["traceback"])
                 keep_traceback(fault, data_dir=settings.data_dir)

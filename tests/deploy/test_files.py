@@ -81,7 +81,7 @@ def test_every_source_that_is_copied_exists_and_is_let_into_the_build() -> None:
 
 def test_what_is_copied_between_stages_is_made_in_the_first() -> None:
     made = [shlex.split(text)[-2] for name, text in INSTRUCTIONS if name == "COPY" and "--from=build" in text]
-    assert made == ["/opt/etl-fabric/.venv", "/opt/etl-fabric/prepared"]
+    assert made == ["/opt/etl-fabric/.venv", "/opt/etl-fabric/prepared", "/opt/etl-fabric/dbt_project"]
 
 
 def test_no_layer_holds_a_secret_and_nothing_is_fetched_but_from_debian_and_pypi() -> None:

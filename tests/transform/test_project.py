@@ -126,6 +126,10 @@ sources:
   - {name: wild, schema: globex_raw_shop, tables: [{name: orders}]}
   - {name: odd, tables: [{name: a, identifier: b}]}
 """,
+    "dbt_packages/billing/dbt_project.yml": "name: billing\nversion: '1.0'\nconfig-version: 2\n",
+    "dbt_packages/billing/models/tenants/globex/x.sql": "select 1 as one",
+    "dbt_packages/billing/models/elsewhere.sql": "{{ config(schema='fabric') }} select 1 as one",
+    "dbt_packages/billing/models/sources.yml": "sources: [{name: crm, tables: [{name: contacts}]}]",
 }
 REFUSALS = (
     "models/tenants/loose.sql: a tenant's own models lie in a folder with the tenant's name",
@@ -135,6 +139,9 @@ REFUSALS = (
     "models/tenants/globex/plain.sql: name the file globex__plain.sql",
     "models/staging/wild/sources.yml: source wild.orders: its schema is globex_raw_shop",
     "models/staging/wild/sources.yml: source odd.a: it names the table b",
+    "dbt_packages/billing/models/tenants/globex/x.sql: a folder tenants/<tenant>/ belongs to a tenant of the project itself",
+    "dbt_packages/billing/models/elsewhere.sql: the schema fabric is the platform's own",
+    "the stream is one asset. Disable one of the two in dbt_project.yml",
 )
 
 

@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Any, TextIO
 
-from fabric_assets.errors import ConfigurationError, InternalError
+from fabric_assets.errors import ConfigurationError, InternalError, UnresolvedPackages
 from fabric_assets.importing import without_garbage_collection
 from fabric_assets.own_faults import find_own_fault
 from fabric_assets.transform.folders import RunFolder
@@ -114,6 +114,8 @@ def _serve(request: dict[str, Any], run: RunFolder, channel: Channel) -> None:
             select(request, run, channel.emit)
         else:
             build(request, run, channel.emit)
+    except UnresolvedPackages as error:
+        channel.emit({"event": "unresolved", "message": error.message})
     except ConfigurationError as error:
         channel.emit({"event": "refused", "message": error.message, "remedy": error.remedy})
     except BuildFailed as error:

@@ -9,6 +9,8 @@ from typing import Any
 from dbt.cli.main import dbtRunner, dbtRunnerResult
 from dbt.contracts.graph.manifest import Manifest
 
+from fabric_assets.transform.worker.parse.packages import allow_missing_secrets
+from fabric_assets.transform.worker.profiles import PROFILE
 from fabric_assets.transform.worker.sandbox import close_sandbox
 
 # The folder, below the run's own, with copies of a tenant's own seeds.
@@ -33,12 +35,24 @@ def call_dbt(
         if on_event:
             on_event(event)
 
+    allow_missing_secrets(project_dir)
     close_sandbox()
     return dbtRunner(manifest=manifest, callbacks=[receive]).invoke(
         [
             command,
             *arguments,
-            *("--project-dir", project_dir, "--profiles-dir", str(folder), "--target-path", str(folder / "target"), "--log-path", str(folder)),
+            *(
+                "--project-dir",
+                project_dir,
+                "--profiles-dir",
+                str(folder),
+                "--profile",
+                PROFILE,
+                "--target-path",
+                str(folder / "target"),
+                "--log-path",
+                str(folder),
+            ),
             *("--no-partial-parse", "--no-write-json", "--no-use-colors", "--log-level", "none", "--log-level-file", "none", "--no-send-anonymous-usage-stats"),
         ]
     )

@@ -16,15 +16,18 @@ from fabric_assets.transform.graph import Columns, ModelNode, Origin, ProjectGra
 from fabric_assets.transform.renames import Relation, list_replaced
 from fabric_assets.transform.worker.attachment import attach_tests
 from fabric_assets.transform.worker.findings import find_sensitive
-from fabric_assets.transform.worker.manifest import DATABASE_PLACEHOLDER, MODEL_TYPES, TENANT_PLACEHOLDER, get_owner
+from fabric_assets.transform.worker.manifest import DATABASE_PLACEHOLDER, MODEL_TYPES, TENANT_PLACEHOLDER, get_file, get_owner
 
 _UNSUPPORTED = {"function": "write it as a macro"}
 
 
 def place_sources(manifest: Manifest) -> None:
-    """Set the tenant's raw dataset as the schema of every source that names none."""
+    """Set the tenant's raw dataset as the schema of every source, whatever schema its data has elsewhere.
+
+    A schema that is named as a raw dataset stays: if it is another one, the source is refused.
+    """
     for source in manifest.sources.values():
-        if source.schema == source.source_name:
+        if "_raw_" not in source.schema:
             source.schema = naming.raw_dataset(TENANT_PLACEHOLDER, source.source_name)
             source.relation_name = quote_table(*filter(None, (source.database, source.schema, source.identifier)))
 
@@ -41,13 +44,14 @@ def place_seeds_and_snapshots(manifest: Manifest) -> None:
 
 def build_graph(manifest: Manifest) -> ProjectGraph:
     """Build the graph of a project that keeps the rules."""
+    root = manifest.metadata.project_name
     nodes: dict[str, Any] = {key: node for key, node in manifest.nodes.items() if node.resource_type in MODEL_TYPES}
     origins: dict[str, Origin] = {key: (source.source_name, source.name) for key, source in manifest.sources.items()}
     parents = {key: tuple(parent for parent in node.depends_on_nodes if parent in nodes or parent in origins) for key, node in nodes.items()}
     tables = {key: resolve_ephemeral(node.depends_on_nodes, nodes, origins) for key, node in nodes.items()}
     attached: dict[str | None, list[TestNode]] = attach_tests(manifest, resolve=lambda ids: resolve_ephemeral(ids, nodes, origins))
     models = {
-        key: _build_model(nodes[key], parents=parents[key], tables=tables[key], origins=origins, checks=attached.pop(key, []))
+        key: _build_model(nodes[key], get_file(nodes[key], root), parents=parents[key], tables=tables[key], origins=origins, checks=attached.pop(key, []))
         for key in TopologicalSorter({key: sorted(set(parents[key]) & set(nodes)) for key in sorted(nodes)}).static_order()
     }
     sources = {
@@ -56,7 +60,7 @@ def build_graph(manifest: Manifest) -> ProjectGraph:
             source=source.source_name,
             stream=source.name,
             fqn=tuple(source.fqn),
-            file=source.original_file_path,
+            file=get_file(source, root),
             tags=tuple(source.tags),
             description=source.description,
             columns=_build_columns(source.columns),
@@ -86,14 +90,14 @@ def resolve_ephemeral(unique_ids: Iterable[str], nodes: dict[str, Any], origins:
     return list(found)
 
 
-def _build_model(node: Any, *, parents: tuple[str, ...], tables: list[str], origins: dict[str, Origin], checks: Iterable[TestNode]) -> ModelNode:
+def _build_model(node: Any, file: str, *, parents: tuple[str, ...], tables: list[str], origins: dict[str, Origin], checks: Iterable[TestNode]) -> ModelNode:
     tenant = get_owner(node.original_file_path)
     return ModelNode(
         unique_id=node.unique_id,
         name=node.alias,
         schema=node.schema.removeprefix(f"{tenant or TENANT_PLACEHOLDER}_"),
         fqn=tuple(node.fqn),
-        file=node.original_file_path,
+        file=file,
         materialized=node.config.materialized,
         tags=tuple(node.tags),
         description=node.description,
@@ -126,12 +130,15 @@ def find_problems(manifest: Manifest, *, tenants: Collection[str]) -> dict[str |
 
 
 def _find_problems(manifest: Manifest, tenants: Collection[str]) -> Iterator[tuple[str, str]]:
+    root = manifest.metadata.project_name
     for node in [*manifest.nodes.values(), *manifest.functions.values(), *manifest.unit_tests.values()]:
-        file, kind = node.original_file_path, str(node.resource_type)
-        if kind in _UNSUPPORTED:
+        file, kind = get_file(node, root), str(node.resource_type)
+        if node.package_name != root and get_owner(node.original_file_path):
+            yield file, "a folder tenants/<tenant>/ belongs to a tenant of the project itself; a package's has to have another name"
+        elif kind in _UNSUPPORTED:
             yield file, f"a {kind} is not built for tenants; {_UNSUPPORTED[kind]}"
         elif kind in MODEL_TYPES:
-            yield from ((file, problem) for problem in (*_find_model_problems(node, tenants), *_find_foreign_inputs(node, manifest)))
+            yield from ((file, problem) for problem in (*_find_model_problems(node, tenants, root), *_find_foreign_inputs(node, manifest)))
             yield from _find_foreign_patch(node)
             continue
         if kind == "test" and node.should_store_failures:
@@ -140,16 +147,19 @@ def _find_problems(manifest: Manifest, tenants: Collection[str]) -> Iterator[tup
             yield from ((file, problem) for problem in (*_find_foreign_subject(node, manifest), *_find_foreign_inputs(node, manifest)))
     yield from _find_circle(manifest)
     yield from _find_wrong_renames(manifest)
+    files = dict[str, str]()
     for source in manifest.sources.values():
-        file, name = source.original_file_path, f"{source.source_name}.{source.name}"
+        file, name = get_file(source, root), f"{source.source_name}.{source.name}"
         yield from ((file, f"source {name}: {problem}") for problem in _find_source_problems(source))
+        if files.setdefault(name, file) != file:
+            yield file, f"source {name} is declared in {files[name]} too: the stream is one asset. Disable one of the two in dbt_project.yml"
 
 
-def _find_model_problems(node: Any, tenants: Collection[str]) -> Iterator[str]:
+def _find_model_problems(node: Any, tenants: Collection[str], root: str | None) -> Iterator[str]:
     tenant = get_owner(node.original_file_path)
     if tenant is not None:
         yield from _find_own_problems(node, tenant, tenants)
-    elif node.fqn[1] == "tenants":
+    elif node.fqn[:2] == [root, "tenants"]:
         folder, suffix = ("seeds", "csv") if node.resource_type == "seed" else (f"{node.resource_type}s", "sql")
         yield f"a tenant's own {folder} lie in a folder with the tenant's name: {folder}/tenants/<tenant>/<tenant>__<name>.{suffix}"
     yield from _find_table_problems(node, tenant or TENANT_PLACEHOLDER)

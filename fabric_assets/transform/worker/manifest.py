@@ -15,7 +15,7 @@ from typing import Any
 from dbt.contracts.graph.manifest import Manifest
 
 from fabric_assets.private_files import write_atomically
-from fabric_assets.transform.fingerprint import OWN_FOLDERS
+from fabric_assets.transform.fingerprint import OWN_FOLDERS, PACKAGES_FOLDER
 
 TENANT_PLACEHOLDER = "fabric_tenant_placeholder"
 DATABASE_PLACEHOLDER = "fabric_database_placeholder"
@@ -84,6 +84,15 @@ def load_parts(file: Path, *, tenant: str = TENANT_PLACEHOLDER, database: str = 
 
 def _is_visible(node: Any, tenant: str, selected: Collection[str]) -> bool:
     return get_owner(node.original_file_path) in {None, tenant} and (node.unique_id in selected or node.resource_type not in {"test", "unit_test"})
+
+
+def get_file(node: Any, root: str | None) -> str:
+    """Give a node's file, relative to the project; dbt gives that of a package's node relative to the package.
+
+    Args:
+        root: the project's name.
+    """
+    return node.original_file_path if node.package_name == root else f"{PACKAGES_FOLDER}/{node.package_name}/{node.original_file_path}"
 
 
 def get_owner(file: str) -> str | None:

@@ -11,6 +11,9 @@ from pathlib import Path
 from fabric_assets.private_files import make_private_folder
 from fabric_assets.transform.worker.adapters.adapter import PASSWORD_VARIABLE, Login, get_adapter
 
+# The name of the profile, whatever name the project asks for.
+PROFILE = "fabric"
+
 
 def write_profile(folder: Path, destination: Login) -> None:
     """Write profiles.yml, readable only by its owner, and put the password into the variable that dbt reads.
@@ -22,7 +25,7 @@ def write_profile(folder: Path, destination: Login) -> None:
     if (password := adapter.get_password(destination)) is not None:
         os.environ[PASSWORD_VARIABLE] = password
     output = adapter.build_output(destination, spill=make_spill_folder(folder))
-    content = {"fabric": {"target": "fabric", "outputs": {"fabric": output}}}
+    content = {PROFILE: {"target": "fabric", "outputs": {"fabric": output}}}
     descriptor = os.open(folder / "profiles.yml", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as stream:
         json.dump(content, stream)  # JSON is YAML

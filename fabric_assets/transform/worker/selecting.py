@@ -3,6 +3,7 @@
 A tenant sees the shared nodes and its own. The others' are removed from the manifest and the graph before dbt's selector gets them.
 """
 
+import os
 import signal
 import traceback
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from dbt.config.runtime import load_profile, load_project
 from dbt.contracts.graph.manifest import Manifest
 from dbt.flags import set_flags
 from dbt.graph.graph import Graph, UniqueId
+from dbt_common.context import set_invocation_context
 from dbt_common.events.contextvars import task_contextvars
 
 from fabric_assets.own_faults import find_own_fault
@@ -25,7 +27,8 @@ from fabric_assets.transform.folders import RunFolder
 from fabric_assets.transform.renames import list_replaced
 from fabric_assets.transform.worker.adapters.adapter import get_adapter
 from fabric_assets.transform.worker.manifest import TENANT_PLACEHOLDER, get_owner, load_parts
-from fabric_assets.transform.worker.profiles import write_profile
+from fabric_assets.transform.worker.parse.packages import allow_missing_secrets
+from fabric_assets.transform.worker.profiles import PROFILE, write_profile
 from fabric_assets.transform.worker.selectors import MODEL_PREFIXES, NamedSelectors, Refused, SelectorFinder, shorten
 
 # A source's own id stands for the test of its freshness.
@@ -43,6 +46,8 @@ def select(request: dict[str, Any], run: RunFolder, emit: Callable[[dict[str, An
     folders = {"project_dir": project_dir, "profiles_dir": str(run.path), "target_path": str(run.path / "target"), "log_path": str(run.path)}
     # Tests come with the models that they read, not by a selection. `empty` leaves out those that no selector names.
     set_flags(Flags.from_dict(Command.LIST, {**folders, "indirect_selection": "empty"}))
+    allow_missing_secrets(project_dir)
+    set_invocation_context(os.environ)  # selectors.yml may call env_var()
     evaluator = _Evaluator(Path(request["file"]), _load_named(project_dir), seconds=request["seconds"])
     with task_contextvars(project_root=project_dir):
         for index, selection in enumerate(request["selections"]):
@@ -53,7 +58,7 @@ def _load_named(project_dir: str) -> NamedSelectors:
     """Load the selectors of the project's selectors.yml, which the parse has checked."""
     if not (Path(project_dir) / "selectors.yml").is_file():
         return {}
-    named: Any = load_project(project_dir, False, load_profile(project_dir, {}), {}).selectors
+    named: Any = load_project(project_dir, False, load_profile(project_dir, {}, PROFILE), {}).selectors
     return {name: entry["definition"] for name, entry in named.items()}
 
 

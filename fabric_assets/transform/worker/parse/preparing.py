@@ -4,13 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fabric_assets.errors import ConfigurationError
+from fabric_assets.errors import ConfigurationError, UnresolvedPackages
 from fabric_assets.private_files import write_atomically
 from fabric_assets.transform.folders import RunFolder
 from fabric_assets.transform.graph import ProjectGraph, dump_graph, read_graph
 from fabric_assets.transform.worker.adapters.adapter import get_adapter
 from fabric_assets.transform.worker.manifest import save_manifest
 from fabric_assets.transform.worker.parse.limits import Limits
+from fabric_assets.transform.worker.parse.packages import find_unresolved
 from fabric_assets.transform.worker.parse.parsing import parse_project
 from fabric_assets.transform.worker.parse.refusals import Refusals
 from fabric_assets.transform.worker.profiles import write_profile
@@ -21,8 +22,11 @@ def prepare(request: dict[str, Any], run: RunFolder) -> None:
 
     Raises:
         ConfigurationError: the project does not parse, or breaks a rule.
+        UnresolvedPackages: its packages are not installed as its packages.yml says.
     """
     write_profile(run.path, get_adapter(request["adapter"]).build_placeholder(run.path))
+    if reason := find_unresolved(Path(request["project_dir"])):
+        raise UnresolvedPackages(reason)
     project, limits = Path(request["project_dir"]), Limits(**request["limits"])
     refusals = Refusals(Path(request["refused_file"]), project, str(limits))
     manifest, graph, stopped = parse_project(project, run.path, limits, refused=refusals.read(), data_dir=Path(request["data_dir"]))
