@@ -119,13 +119,18 @@ PARTS: tuple[PrivateParts, ...] = (
     PrivateParts(
         "dagster",
         "factories/run_tags.py",
-        ("dagster._core.run_coordinator.QueuedRunCoordinator", "dagster._core.run_coordinator.SubmitRunContext"),
+        (
+            "dagster._core.definitions.assets.graph.base_asset_graph.BaseAssetGraph",
+            "dagster._core.run_coordinator.QueuedRunCoordinator",
+            "dagster._core.run_coordinator.SubmitRunContext",
+        ),
         tests="tests/factories/test_run_rules.py",
     ),
     PrivateParts(
         "dagster",
         "factories/tenant_runs.py",
         (
+            "dagster._core.definitions.assets.graph.base_asset_graph.BaseAssetGraph",
             "dagster._core.definitions.selector.JobSubsetSelector",
             "dagster._core.events.EngineEventData",
             "dagster._core.workspace.context.BaseWorkspaceRequestContext",

@@ -23,6 +23,7 @@ class Settings:
         location: the name, in workspace.yaml, of the code location that serves these tenants.
         secret_keys: Fernet keys, newest first; never printed.
         publish_dir: the folder of what readers of DuckDB tenants get; None for a process that publishes nothing.
+        definitions: the module with the operators' own Dagster definitions; empty for none.
     """
 
     tenants_dir: Path
@@ -34,6 +35,7 @@ class Settings:
     location: str = "fabric"
     secret_keys: tuple[str, ...] = field(default=(), repr=False)
     publish_dir: Path | None = None
+    definitions: str = ""
 
     def serves(self, tenant: str) -> bool:
         return any(fnmatchcase(tenant, pattern) for pattern in self.tenants)
@@ -67,6 +69,7 @@ def load_settings(environ: Mapping[str, str] | None = None, *, root: Path | None
         location=env.get("FABRIC_LOCATION", "").strip() or "fabric",
         secret_keys=_split(env.get("FABRIC_SECRET_KEYS")),
         publish_dir=publish_dir,
+        definitions=env.get("FABRIC_DEFINITIONS", "").strip(),
     )
 
 

@@ -1,25 +1,47 @@
-"""A tenant whose YAML is wrong -> a failing asset check `<tenant>/config` that shows its errors; the other tenants still load."""
+"""A tenant whose YAML is wrong -> a failing asset check `<tenant>/config` that shows its errors; the other tenants still load.
+
+The operators' own definitions that cannot be used are the failing check `fabric/definitions`; the fleet loads without them.
+"""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
 
 from fabric_assets.config.problems import Problem
-from fabric_assets.factories.translators import TENANT_TAG
+from fabric_assets.factories.run_tags import PLATFORM, TENANT_TAG
 
-CHECK = "config"
+CHECK, DEFINITIONS_CHECK = "config", "definitions"
 SENSOR = "fabric__broken_config"
 
 
-def build_broken_definitions(broken: Mapping[str, Sequence[Problem]]) -> dg.Definitions:
-    """Build a check per broken tenant, and the sensor that reports the failed checks by itself."""
-    if not broken:
+@dataclass(frozen=True)
+class _Broken:
+    """What cannot be used: an asset that nothing materialises, whose check has the name of the key's last part."""
+
+    spec: dg.AssetSpec
+    problems: Sequence[Problem]
+
+    @property
+    def check(self) -> str:
+        return self.spec.key.path[-1]
+
+
+def build_broken_definitions(broken: Mapping[str, Sequence[Problem]], *, own: Sequence[Problem] = ()) -> dg.Definitions:
+    """Build a check per broken tenant, and the sensor that reports the failed checks by itself.
+
+    Args:
+        own: what is wrong with the operators' own definitions.
+    """
+    listed = [_Broken(_build_spec(name), broken[tenant]) for tenant, name in _get_names(broken).items()]
+    if own:
+        described = "The operators' own definitions cannot be used: the check says why. The fleet is loaded without them."
+        listed.append(_Broken(dg.AssetSpec([PLATFORM, DEFINITIONS_CHECK], group_name=PLATFORM, description=described), own))
+    if not listed:
         return dg.Definitions()
-    specs = {tenant: _build_spec(name) for tenant, name in _get_names(broken).items()}
-    checks = [_build_check(specs[tenant], problems) for tenant, problems in broken.items()]
-    return dg.Definitions(assets=list(specs.values()), asset_checks=checks, sensors=[_build_sensor(specs, broken)])
+    return dg.Definitions(assets=[each.spec for each in listed], asset_checks=[_build_check(each) for each in listed], sensors=[_build_sensor(listed)])
 
 
 def build_offboarded_specs(gone: Mapping[str, Sequence[Problem]]) -> list[dg.AssetSpec]:
@@ -43,24 +65,28 @@ def _build_spec(name: str) -> dg.AssetSpec:
     )
 
 
-def _build_check(spec: dg.AssetSpec, problems: Sequence[Problem]) -> dg.AssetChecksDefinition:
-    @dg.asset_check(asset=spec.key, name=CHECK, description="The tenant's YAML can be loaded.")
+def _build_check(broken: _Broken) -> dg.AssetChecksDefinition:
+    described = "The tenant's YAML can be loaded." if broken.check == CHECK else "The operators' own definitions can be used."
+
+    @dg.asset_check(asset=broken.spec.key, name=broken.check, description=described)
     def config() -> dg.AssetCheckResult:
-        return dg.AssetCheckResult(passed=False, metadata=_build_metadata(problems))
+        return dg.AssetCheckResult(passed=False, metadata=_build_metadata(broken.problems))
 
     return config
 
 
-def _build_sensor(specs: Mapping[str, dg.AssetSpec], broken: Mapping[str, Sequence[Problem]]) -> dg.SensorDefinition:
-    @dg.sensor(name=SENSOR, default_status=dg.DefaultSensorStatus.RUNNING, minimum_interval_seconds=60, description="Reports tenants whose YAML is wrong.")
+def _build_sensor(listed: Sequence[_Broken]) -> dg.SensorDefinition:
+    described = "Reports what is broken: tenants' YAML, and the operators' own definitions."
+
+    @dg.sensor(name=SENSOR, default_status=dg.DefaultSensorStatus.RUNNING, minimum_interval_seconds=60, description=described)
     def report(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         # With the files' times: a mistake that was corrected and made again is a new one.
-        state = "\n".join(f"{problem} {_get_time(problem.file)}" for problems in broken.values() for problem in problems)
+        state = "\n".join(f"{problem} {_get_time(problem.file)}" for broken in listed for problem in broken.problems)
         if context.cursor == state:
             return dg.SkipReason("nothing has changed since the last report")
         events = [
-            dg.AssetCheckEvaluation(asset_key=spec.key, check_name=CHECK, passed=False, metadata=_build_metadata(broken[tenant]))
-            for tenant, spec in specs.items()
+            dg.AssetCheckEvaluation(asset_key=broken.spec.key, check_name=broken.check, passed=False, metadata=_build_metadata(broken.problems))
+            for broken in listed
         ]
         return dg.SensorResult(asset_events=events, cursor=state)
 

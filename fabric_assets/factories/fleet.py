@@ -9,6 +9,7 @@ from fabric_assets.config.problems import Problem
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.factories.broken import build_broken_definitions, build_offboarded_specs
 from fabric_assets.factories.isolation import build_isolation_definitions
+from fabric_assets.factories.own.definitions import OwnDefinitionsError, merge_own_definitions
 from fabric_assets.factories.resources import build_dbt_resources
 from fabric_assets.factories.run_rules import run_executor
 from fabric_assets.factories.schedules import build_freshness_definitions
@@ -27,7 +28,7 @@ def build_definitions(settings: Settings, *, prepares: bool = False) -> dg.Defin
         prepares: whether dbt may be started to parse a project, or to evaluate a selection, that has changed.
 
     Raises:
-        ConfigurationError: a tenant is broken and FABRIC_STRICT is 1.
+        ConfigurationError: a tenant or the operators' module is broken and FABRIC_STRICT is 1.
     """
     prune_tracebacks(settings.data_dir)
     fleet = load_fleet(settings)
@@ -54,7 +55,17 @@ def build_definitions(settings: Settings, *, prepares: bool = False) -> dg.Defin
     )
     isolation = build_isolation_definitions([loaded.config for name, loaded in fleet.tenants.items() if name not in broken], settings=settings)
     freshness = build_freshness_definitions({built.tenant: built.freshness for built in tenants if built.freshness})
-    return dg.Definitions.merge(healthy, isolation, freshness, *([build_broken_definitions(broken)] if broken else []))
+    working = dg.Definitions.merge(healthy, isolation, freshness)
+    definitions = dg.Definitions.merge(working, build_broken_definitions(broken))
+    if not settings.definitions:
+        return definitions
+    try:
+        return merge_own_definitions(definitions, settings.definitions)
+    except OwnDefinitionsError as error:
+        if settings.strict:
+            raise ConfigurationError(f"FABRIC_STRICT=1 and the operators' definitions cannot be used:
+{error}", remedy="correct the module") from error
+        return dg.Definitions.merge(working, build_broken_definitions(broken, own=[error.problem]))
 
 
 def _build_tenants(fleet: Fleet, graph: ProjectGraph | None, settings: Settings) -> tuple[list[TenantDefinitions], dict[str, tuple[Problem, ...]]]:

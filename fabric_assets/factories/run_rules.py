@@ -37,8 +37,10 @@ class _RuledExecutor(dg.Executor):
 
     def execute(self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan) -> Iterator[DagsterEvent]:
         run, instance = plan_context.dagster_run, plan_context.instance
-        if TENANT_TAG not in run.tags and (tag := get_tenant_tag(find_tenants(run, execution_plan.step_keys_to_execute))):
-            instance.add_run_tags(run.run_id, {TENANT_TAG: tag})
+        if TENANT_TAG not in run.tags:
+            graph = plan_context.job.get_definition().asset_layer.asset_graph
+            if tag := get_tenant_tag(find_tenants(run, lambda: execution_plan.step_keys_to_execute, graph)):
+                instance.add_run_tags(run.run_id, {TENANT_TAG: tag})
         verdicts: dict[dg.AssetCheckKey, tuple[str, dg.AssetCheckEvaluation]] = {}
         broken = set[str]()
         for event in self._inner.execute(plan_context, execution_plan):

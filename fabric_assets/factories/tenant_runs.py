@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 from dagster._core.definitions.selector import JobSubsetSelector
 from dagster._core.events import EngineEventData
 from dagster._core.workspace.context import BaseWorkspaceRequestContext
@@ -62,8 +63,7 @@ def find_parts(run: dg.DagsterRun, workspace: BaseWorkspaceRequestContext) -> di
     selected = [*(run.asset_selection or ()), *(check.asset_key for check in checks or ())]
     if selected and len({key.path[0] for key in selected}) < 2:
         return {}
-    location, repository = _get_origin(run)
-    graph = workspace.get_code_location(location).get_repository(repository).asset_graph
+    graph = get_asset_graph(run, workspace)
     assets = (run.asset_selection or frozenset()) if selected else graph.executable_asset_keys
     tenants = {key: graph.get(key).tags.get(TENANT_TAG) if graph.has(key) else None for key in selected or assets}
     names = sorted({name for name in tenants.values() if name})
@@ -76,6 +76,12 @@ def find_parts(run: dg.DagsterRun, workspace: BaseWorkspaceRequestContext) -> di
         )
         for name in names
     }
+
+
+def get_asset_graph(run: dg.DagsterRun, workspace: BaseWorkspaceRequestContext) -> BaseAssetGraph:
+    """Return the assets of the code location that a submitted run belongs to."""
+    location, repository = _get_origin(run)
+    return workspace.get_code_location(location).get_repository(repository).asset_graph
 
 
 @dataclass(frozen=True)

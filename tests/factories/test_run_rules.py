@@ -6,18 +6,16 @@ import uuid
 
 import dagster as dg
 import pytest
-from dagster._core.run_coordinator import SubmitRunContext
-from dagster._record import copy
 
 from fabric_assets.cli.headless import run_tenants
 from fabric_assets.cli.run import get_exit_code, to_json
 from fabric_assets.config.loader import load_fleet
-from fabric_assets.factories.execution import build_origin, execute_job
+from fabric_assets.factories.execution import execute_job
 from fabric_assets.factories.fleet import build_definitions
 from fabric_assets.factories.inbox.cursor import Launch
 from fabric_assets.factories.inbox.sensors import _follow
 from fabric_assets.factories.run_rules import run_executor
-from fabric_assets.factories.run_tags import TenantRunCoordinator
+from fabric_assets.factories.run_tags import find_tenants
 from fabric_assets.factories.tenant import build_tenant_definitions
 from fabric_assets.transform.graph import ProjectGraph, SourceNode
 from tests.conftest import ROOT
@@ -98,27 +96,38 @@ def test_a_run_without_the_tag_gets_it_as_it_begins(fleet_job, home, tenants, ta
     assert home.get_run_by_id(run.run_id).tags["tenant"] == tag
 
 
+REPORT, LEADS = dg.AssetKey(["reports", "weekly"]), dg.AssetKey(["crm", "leads"])
+
+
+@dg.asset(key=REPORT)
+def weekly_report() -> None: ...
+
+
+@dg.asset(key=LEADS, tags={"tenant": "acme"})
+def leads() -> None: ...
+
+
 @pytest.mark.parametrize(
-    ("selection", "checks", "tag"),
+    ("selected", "steps", "tenants"),
     [
-        ({"acme/raw/shop/orders"}, None, "acme"),
-        ({"acme/raw/shop/orders", "globex/raw/shop/orders"}, None, "several tenants"),
-        (set(), {dg.AssetCheckKey(dg.AssetKey(["globex", "isolation"]), "isolation")}, "globex"),
-        (None, None, "several tenants"),
+        ({"acme/raw/shop/orders"}, [], {"acme"}),
+        ({"acme/raw/shop/orders", "globex/raw/shop/orders"}, [], {"acme", "globex"}),
+        ({"globex/isolation:isolation"}, [], {"globex"}),
+        ({"initech/raw/shop/orders"}, [], {"initech"}),  # of a tenant that has left meanwhile
+        ({"reports/weekly"}, ["reports__weekly"], set()),
+        ({"reports/weekly", "crm/leads"}, [], {"acme"}),
+        (set(), ["acme__shop__load", "globex__isolation", "fabric__isolation"], {"acme", "globex"}),
+        (set(), ["reports__weekly", "load"], set()),  # of a job of the operators' own
     ],
 )
-def test_a_run_that_is_submitted_is_tagged_before_it_waits(fleet_job, home, selection, checks, tag):
-    assert isinstance(home.run_coordinator, TenantRunCoordinator)
-    assert home.get_concurrency_config().run_queue_config.max_concurrent_runs == 4
-    keys = None if selection is None else {dg.AssetKey(key.split("/")) for key in selection}
-    origin = build_origin(fleet_job.name, "fabric")
-    whole = {"dagster/backfill": "b"} if tag == "several tenants" else {}  # another run would become one for each tenant
-    run = home.create_run_for_job(fleet_job, asset_selection=keys, status=dg.DagsterRunStatus.NOT_STARTED, tags=whole, remote_job_origin=origin)
-    if checks:
-        run = copy(run, asset_selection=frozenset(), asset_check_selection=frozenset(checks))
-    queued = home.run_coordinator.submit_run(SubmitRunContext(run, workspace=None))
-    assert home.get_run_by_id(queued.run_id).tags["tenant"] == tag
-    assert home.get_run_by_id(queued.run_id).status == dg.DagsterRunStatus.QUEUED
+def test_the_tenants_of_a_run_are_those_of_its_assets_by_their_tag(prepared, write_tenant, shop_url, selected, steps, tenants):
+    for name in ("acme", "globex"):
+        write_tenant(name, get_tenant(transform=None, schedules={}, checks={}))
+    graph = dg.Definitions.merge(build_definitions(prepared), dg.Definitions(assets=[weekly_report, leads])).resolve_asset_graph()
+    keys = {dg.AssetKey(key.split("/")) for key in selected if ":" not in key}
+    checks = {dg.AssetCheckKey(dg.AssetKey(key.partition(":")[0].split("/")), key.partition(":")[2]) for key in selected if ":" in key}
+    run = dg.DagsterRun(job_name="job", asset_selection=frozenset(keys) or None, asset_check_selection=frozenset(checks) or None)
+    assert find_tenants(run, lambda: steps, graph) == tenants
 
 
 @pytest.mark.parametrize(("tags", "is_over"), [({"fabric/failed_checks": "1"}, True), ({}, False)])

@@ -22,6 +22,7 @@ from dagster._record import copy
 
 from fabric_assets.factories.execution import build_origin
 from fabric_assets.factories.fleet import build_definitions
+from fabric_assets.factories.run_tags import TenantRunCoordinator
 from fabric_assets.factories.tenant_runs import find_parts
 from fabric_assets.settings import Settings
 from tests.conftest import ROOT
@@ -97,6 +98,18 @@ def test_a_run_over_several_tenants_becomes_one_for_each_with_the_same_selection
     events = [entry.dagster_event for entry in home.all_logs(first.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)]
     (links,) = [event.event_specific_data.metadata for event in events]
     assert {name: link.value for name, link in links.items()} == {f"tenant {tenant}": run.run_id for tenant, run in found.items()}
+
+
+@pytest.mark.timeout(300)
+def test_a_run_that_stays_whole_is_tagged_before_it_waits(
+    home: dg.DagsterInstance, workspace: BaseWorkspaceRequestContext, create: Callable[..., dg.DagsterRun]
+) -> None:
+    assert isinstance(home.run_coordinator, TenantRunCoordinator)
+    assert home.get_concurrency_config().run_queue_config.max_concurrent_runs == 4
+    for first, tag in ((create(["acme"]), "acme"), (create(["acme", "globex"], tags={"dagster/backfill": "b"}), "several tenants")):
+        submit(home, first, workspace)
+        queued = home.get_run_by_id(first.run_id)
+        assert (queued.tags["tenant"], queued.status) == (tag, dg.DagsterRunStatus.QUEUED)
 
 
 @pytest.mark.timeout(300)
