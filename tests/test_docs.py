@@ -182,6 +182,7 @@ def test_the_defaults_of_the_settings_are_as_documented() -> None:
         "FABRIC_TENANTS": "all" if settings.tenants == ("*",) else "",
         "FABRIC_LOCATION": settings.location,
         "FABRIC_STRICT": str(int(settings.strict)),
+        "FABRIC_DEFINITIONS": settings.definitions or "none",
         "FABRIC_SECRET_KEYS": "none" if not settings.secret_keys else "",
         "FABRIC_PROVISION_URL": "none",
     }

@@ -16,52 +16,11 @@ from fabric_assets.factories.execution import execute_job
 from fabric_assets.factories.fleet import build_definitions
 from fabric_assets.factories.own.dbt_translator import FabricDbtTranslator
 from fabric_assets.settings import Settings
+from tests.conftest import ROOT
 from tests.factories.shop import get_tenant
 
-MODULE = """
-import sys
-from pathlib import Path
-
-import dagster as dg
-import dlt
-from dagster_dbt import DbtCliResource, dbt_assets
-from dagster_dlt import DagsterDltResource, dlt_assets
-
-from fabric_assets.factories.own.dbt_translator import FabricDbtTranslator
-from fabric_assets.factories.own.dlt_translator import FabricDltTranslator
-
-FOLDER = Path(__file__).parent
-REPORTS, DBT = str(FOLDER / "reports"), str(Path(sys.executable).with_name("dbt"))
-
-
-@dlt.source(name="billing")
-def billing():
-    return dlt.resource([{"id": 1, "amount": 12}, {"id": 2, "amount": 30}], name="invoices", primary_key="id", write_disposition="merge")
-
-
-def build_invoices(tenant):
-    pipeline = dlt.pipeline(
-        f"{tenant}_billing", pipelines_dir=str(FOLDER / "pipelines"), dataset_name=f"{tenant}_raw_billing",
-        destination=dlt.destinations.duckdb(str(FOLDER / "own.duckdb")),
-    )
-
-    @dlt_assets(dlt_source=billing(), dlt_pipeline=pipeline, name=f"{tenant}__billing", dagster_dlt_translator=FabricDltTranslator(tenant))
-    def invoices(context: dg.AssetExecutionContext, dlt: DagsterDltResource):
-        yield from dlt.run(context=context)
-
-    return invoices
-
-
-@dbt_assets(manifest=FOLDER / "reports" / "target" / "manifest.json", name="acme__reports", dagster_dbt_translator=FabricDbtTranslator("acme"))
-def reports(context: dg.AssetExecutionContext, own_dbt: DbtCliResource):
-    yield from own_dbt.cli(["build"], context=context).stream()
-
-
-defs = dg.Definitions(
-    assets=[build_invoices("acme"), build_invoices("globex"), reports],
-    resources={"dlt": DagsterDltResource(), "own_dbt": DbtCliResource(project_dir=REPORTS, profiles_dir=REPORTS, dbt_executable=DBT)},
-)
-"""
+# The module of docs/own-definitions.md.
+MODULE = (ROOT / "docs" / "own-definitions.md").read_text().split("<!-- own definitions -->\n```python\n")[1].split("```\n")[0]
 PROJECT = {
     "dbt_project.yml": "name: reports\nversion: '1.0'\nprofile: reports\nflags: {send_anonymous_usage_stats: false}\nmodels: {+schema: finance}\n",
     "profiles.yml": "reports: {target: own, outputs: {own: {type: duckdb, path: FILE, schema: acme}}}\n",
