@@ -272,8 +272,8 @@ def test_the_models_of_the_dbt_project_are_listed_with_their_tests(
     models = json.loads(fabric("list", "models", "--json").stdout)
     assert {row["asset"] for row in models} >= {"acme/staging/stg_shop__customers", "acme/staging/stg_shop__orders"}
     checks = json.loads(fabric("list", "checks", "acme", "--json").stdout)
-    assert {row["type"] for row in checks} >= {"dbt data test"}
-    assert {row["asset"] for row in checks} <= {"acme/isolation"} | {row["asset"] for row in models}
+    assert {row["type"] for row in checks} >= {"dbt data test", "dbt source freshness"}
+    assert {row["asset"] for row in checks} <= {"acme/isolation", "acme/raw/shop/orders"} | {row["asset"] for row in models}
 
 
 class TestExplain:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,7 @@ SELECTORS = (
     *("customer_names+", "+names_per_customer", "config.materialized:seed", "config.materialized:snapshot", "tag:calendar", "@stg_customers", "lists"),
     *("access:protected", "version:none", "tag:people,config.materialized:table", "resource_type:model,marts", "selector:people", "selector:both"),
 )
+PATTERNS_OF_NAMES = ("stg_*", "ord?rs")
 WRONG = {
     "stagin.shop": "the selector 'stagin.shop' matches no model; did you mean 'staging.shop'?",
     "tag:peopel": "did you mean 'tag:people'?",
@@ -94,7 +96,7 @@ NAMING = ("globex__vip_customers", "path:models/tenants/globex", "tenants.globex
 AROUND_NAMED = {"+selector:takings": "+orders", "@selector:takings": "@orders", "2+selector:takings,staging": "2+orders,staging"}
 UNIONS = {
     (("staging", "marts"), ()),
-    (("staging.crm", "customers"), ("stg_*",)),
+    (("staging.crm", "customers"), ("staging.*",)),
     (("staging.crm",), ()),
     (("staging.crm",), ("tenants",)),
     (("orders",), ()),
@@ -158,6 +160,8 @@ def select(graph: ProjectGraph, *selectors: str, tenant: str = "initech", exclud
 def test_a_selector_names_the_models_that_dbt_names(selector: str, graph: ProjectGraph, answers: dict[str, set[str]]) -> None:
     visible = {model.fqn[-1] for model in graph.models.values() if not model.is_ephemeral and model.tenant is None}
     expected = answers[selector] & visible
+    if not expected and selector in PATTERNS_OF_NAMES and version("dbt-core") == "1.11.2":
+        pytest.skip("dbt 1.11.2, the oldest one, finds no model by a pattern of its name")
     assert expected, "a selector that dbt finds nothing for proves nothing"
     assert set(select(graph, selector)) == expected
 
@@ -174,7 +178,7 @@ def test_parents_come_before_children(graph: ProjectGraph) -> None:
 
 
 def test_a_list_is_a_union_less_what_is_excluded(graph: ProjectGraph) -> None:
-    assert set(select(graph, "staging.crm", "customers", exclude=("stg_*",))) == {"customers"}
+    assert set(select(graph, "staging.crm", "customers", exclude=("staging.*",))) == {"customers"}
 
 
 def test_a_tenants_own_models_are_its_alone_and_come_by_themselves(graph: ProjectGraph) -> None:
