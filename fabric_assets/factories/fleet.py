@@ -63,8 +63,7 @@ def build_definitions(settings: Settings, *, prepares: bool = False) -> dg.Defin
         return merge_own_definitions(definitions, settings.definitions)
     except OwnDefinitionsError as error:
         if settings.strict:
-            raise ConfigurationError(f"FABRIC_STRICT=1 and the operators' definitions cannot be used:
-{error}", remedy="correct the module") from error
+            raise ConfigurationError(f"FABRIC_STRICT=1 and the operators' definitions cannot be used:\n{error}", remedy="correct the module") from error
         return dg.Definitions.merge(working, build_broken_definitions(broken, own=[error.problem]))
 
 
