@@ -167,14 +167,11 @@ PARTS: tuple[PrivateParts, ...] = (
         ),
         tests="tests/transform/test_sandbox.py",
     ),
-    PrivateParts("dbt-core", "transform/worker/attachment.py", ("dbt.contracts.graph.manifest.Manifest",), tests="tests/transform/test_build.py"),
-    PrivateParts("dbt-core", "transform/worker/building.py", ("dbt.contracts.graph.manifest.Manifest",), tests="tests/transform/test_build.py"),
-    PrivateParts("dbt-core", "transform/worker/dbt_call.py", ("dbt.contracts.graph.manifest.Manifest",), tests="tests/transform/test_build.py"),
-    PrivateParts("dbt-core", "transform/worker/description.py", ("dbt.contracts.graph.manifest.Manifest",), tests="tests/transform/test_build.py"),
-    PrivateParts("dbt-core", "transform/worker/findings.py", ("dbt.contracts.graph.manifest.Manifest",), tests="tests/transform/test_build.py"),
+    *(
+        PrivateParts("dbt-core", f"transform/worker/{name}.py", ("dbt.contracts.graph.manifest.Manifest",), tests="tests/transform/test_build.py")
+        for name in ("attachment", "building", "dbt_call", "description", "findings", "inspection", "manifest", "unfinished")
+    ),
     PrivateParts("dbt-core", "transform/worker/freshness.py", ("dbt.contracts.graph.manifest.Manifest",), tests="tests/transform/test_freshness.py"),
-    PrivateParts("dbt-core", "transform/worker/inspection.py", ("dbt.contracts.graph.manifest.Manifest",), tests="tests/transform/test_build.py"),
-    PrivateParts("dbt-core", "transform/worker/manifest.py", ("dbt.contracts.graph.manifest.Manifest",), tests="tests/transform/test_build.py"),
     PrivateParts("dbt-core", "transform/worker/seed_files.py", ("dbt.contracts.graph.manifest.Manifest",), tests="tests/transform/test_seeds.py"),
     PrivateParts("dbt-core", "transform/worker/snapshot_records.py", ("dbt.contracts.graph.manifest.Manifest",), tests="tests/transform/test_snapshots.py"),
     PrivateParts(
@@ -215,7 +212,6 @@ PARTS: tuple[PrivateParts, ...] = (
         ),
         tests="tests/transform/test_sandbox.py",
     ),
-    PrivateParts("dbt-core", "transform/worker/unfinished.py", ("dbt.contracts.graph.manifest.Manifest",), tests="tests/transform/test_build.py"),
     PrivateParts(
         "dbt-core", "transform/worker/warming.py", ("dbt.artifacts.resources", "dbt.contracts.project", "json_schema"), tests="tests/transform/test_build.py"
     ),
