@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 _log = logging.getLogger(__name__)
 
-# The beginnings of verified versions, by distribution. Add a version once the parts below were checked in it and their tests have passed.
+# The beginnings of verified versions. Add one once the parts below were checked in it and their tests have passed.
 VERIFIED: dict[str, tuple[str, ...]] = {
     "dagster": ("1.13.",),
     "dbt-adapters": ("1.16.", "1.17.", "1.18.", "1.19.", "1.20.", "1.21.", "1.22.", "1.23.", "1.24."),
@@ -44,6 +44,11 @@ class PrivateParts:
     otherwise: str = ""
 
 
+_MANIFEST = "dbt.contracts.graph.manifest.Manifest"
+_READERS_OF_THE_MANIFEST = (
+    *("attachment", "building", "dbt_call", "description", "findings", "freshness"),
+    *("inspection", "manifest", "seed_files", "snapshot_records", "unfinished"),
+)
 PARTS: tuple[PrivateParts, ...] = (
     PrivateParts(
         "dagster",
@@ -167,13 +172,7 @@ PARTS: tuple[PrivateParts, ...] = (
         ),
         tests="tests/transform/test_sandbox.py",
     ),
-    *(
-        PrivateParts("dbt-core", f"transform/worker/{name}.py", ("dbt.contracts.graph.manifest.Manifest",), tests="tests/transform/test_build.py")
-        for name in ("attachment", "building", "dbt_call", "description", "findings", "inspection", "manifest", "unfinished")
-    ),
-    PrivateParts("dbt-core", "transform/worker/freshness.py", ("dbt.contracts.graph.manifest.Manifest",), tests="tests/transform/test_freshness.py"),
-    PrivateParts("dbt-core", "transform/worker/seed_files.py", ("dbt.contracts.graph.manifest.Manifest",), tests="tests/transform/test_seeds.py"),
-    PrivateParts("dbt-core", "transform/worker/snapshot_records.py", ("dbt.contracts.graph.manifest.Manifest",), tests="tests/transform/test_snapshots.py"),
+    *(PrivateParts("dbt-core", f"transform/worker/{name}.py", (_MANIFEST,), tests="tests/transform") for name in _READERS_OF_THE_MANIFEST),
     PrivateParts(
         "dbt-core",
         "transform/worker/parse/limits.py",
@@ -237,8 +236,7 @@ PARTS: tuple[PrivateParts, ...] = (
         tests="tests/connectors/sql_database/test_readers.py",
         otherwise="rows are read by SQLAlchemy, slower",
     ),
-    PrivateParts("pyyaml", "config/problems.py", ("yaml.cyaml.CParser",), tests="tests/config"),
-    PrivateParts("pyyaml", "config/yaml_tree.py", ("yaml.cyaml.CParser",), tests="tests/config"),
+    *(PrivateParts("pyyaml", f"config/{name}.py", ("yaml.cyaml.CParser",), tests="tests/config") for name in ("problems", "yaml_tree")),
     PrivateParts("sqlalchemy", "connectors/sql_database/database.py", ("ischema_names",), tests="tests/connectors/sql_database/test_readers.py"),
     PrivateParts("urllib3", "security/outgoing.py", ("_dns_host", "_new_conn", "pool_classes_by_scheme"), tests="tests/security"),
     PrivateParts(
@@ -260,6 +258,7 @@ PARTS: tuple[PrivateParts, ...] = (
             "dbt.contracts.graph.manifest.Manifest",
             "dbt.flags.set_flags",
             "dbt.graph.graph.Graph",
+            "dbt.graph.graph.UniqueId",
         ),
         tests="tests/transform/test_build.py",
     ),
