@@ -168,6 +168,14 @@ def _write(settings: Settings, files: dict[str, str]) -> None:
         file.write_text(text)
 
 
+def test_a_project_that_does_not_admit_this_dbt_is_refused_with_the_line_to_change(own_project: Settings) -> None:
+    file = own_project.dbt_project_dir / "dbt_project.yml"
+    file.write_text(file.read_text().replace('">=1.11.0", "<1.13.0"', '">=1.9.0", "<1.10.0"'))
+    with pytest.raises(ConfigurationError, match="Required version of dbt for 'fabric'") as caught:
+        prepare_project(own_project)
+    assert caught.value.remedy.startswith("let `require-dbt-version` in the dbt_project.yml that is named above admit the installed version")
+
+
 def test_a_project_that_dbt_cannot_parse_is_refused_with_dbts_words(own_project: Settings) -> None:
     (own_project.dbt_project_dir / "models/marts/sales/wrong.yml").write_text("models: [x")
     with pytest.raises(ConfigurationError) as caught:

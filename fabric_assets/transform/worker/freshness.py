@@ -64,7 +64,8 @@ def measure_freshness(
     )
     if outcome.exception is not None:
         check(outcome.exception)
-    results = {result.node.unique_id: result for result in getattr(outcome.result, "results", ())}
+    # The project's hooks have results as well.
+    results = {result.node.unique_id: result for result in getattr(outcome.result, "results", ()) if result.node.unique_id in manifest.sources}
     broken = {key: clean_message(result.message, hidden=folder) for key, result in results.items() if str(result.status) not in _STATES}
     for message in broken.values():
         check(message)

@@ -36,6 +36,9 @@ _Problems = dict[str | None, str]
 _MOST_MEGABYTES = 16
 _REMEDY = "look for loops, repeated texts and recursion in the Jinja of that file; it is parsed again when a file of the project changes"
 
+_CORRECT = "correct what is named above; a var that a model reads needs a default: var('name', default)"
+_ADMIT_VERSION = "let `require-dbt-version` in the dbt_project.yml that is named above admit the installed version, or install one that it admits"
+
 
 def parse_project(project: Path, folder: Path, limits: Limits, *, refused: Mapping[str, str], data_dir: Path) -> tuple[Manifest, ProjectGraph, dict[str, str]]:
     """Parse the project and check the rules.
@@ -66,7 +69,7 @@ def parse_project(project: Path, folder: Path, limits: Limits, *, refused: Mappi
             continue
         if not culprits:
             found = (parser.shared_problem if manifest is None else None) or "\n".join(problems.values())
-            remedy = "correct what is named above; a var that a model reads needs a default: var('name', default)"
+            remedy = _ADMIT_VERSION if "Required version of dbt" in found else _CORRECT
             if manifest is None and (located := locate(found, project)):
                 found = f"{project.name}/{located.mistake.file}:{located.mistake.line}: {found}"
             raise ConfigurationError("\n".join([found, *broken.values()]), remedy=remedy)
