@@ -8,7 +8,7 @@ import pytest
 
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.settings import Settings
-from fabric_assets.transform.fingerprint import get_graph_file, get_prepared_file
+from fabric_assets.transform.fingerprint import digest_packages_files, get_graph_file, get_packages_record, get_prepared_file
 from fabric_assets.transform.graph import load_graph
 from fabric_assets.transform.project import is_prepared, prepare_project
 
@@ -126,6 +126,8 @@ sources:
   - {name: wild, schema: globex_raw_shop, tables: [{name: orders}]}
   - {name: odd, tables: [{name: a, identifier: b}]}
 """,
+    "packages.yml": "packages: [{package: acme/billing, version: 1.0.0}]",
+    "package-lock.yml": "packages: [{name: billing, package: acme/billing, version: 1.0.0}]\nsha1_hash: abc\n",
     "dbt_packages/billing/dbt_project.yml": "name: billing\nversion: '1.0'\nconfig-version: 2\n",
     "dbt_packages/billing/models/tenants/globex/x.sql": "select 1 as one",
     "dbt_packages/billing/models/elsewhere.sql": "{{ config(schema='fabric') }} select 1 as one",
@@ -147,6 +149,7 @@ REFUSALS = (
 
 def test_a_project_that_would_mix_tenants_is_refused_with_every_reason_at_once(own_project: Settings) -> None:
     _write(own_project, BROKEN)
+    get_packages_record(own_project.dbt_project_dir).write_text(digest_packages_files(own_project.dbt_project_dir))
     with pytest.raises(ConfigurationError) as caught:
         prepare_project(own_project)
     for refusal in REFUSALS:
