@@ -176,7 +176,7 @@ class TestPrepare:
         write_tenant("globex", ACME.replace("acme", "globex") + "transform: {select: [stg_shop__ordres]}\n")
         write_tenant("hooli", ACME.replace("acme", "hooli") + "transform: {select: [stg_shop__orders]}\n")
         done = fabric("prepare")
-        assert (done.returncode, done.stdout) == (0, "duckdb: unchanged\npostgres: unchanged\nselections: 2 evaluated\n")
+        assert (done.returncode, done.stdout) == (0, "packages: unchanged\nduckdb: unchanged\npostgres: unchanged\nselections: 2 evaluated\n")
         assert done.stderr == "1 wrong: globex; `fabric validate` says why\n"
         again = json.loads(fabric("prepare", "--json").stdout)
         assert again["adapters"] == {"duckdb": "unchanged", "postgres": "unchanged"}
