@@ -25,10 +25,12 @@ _SETTINGS = (
 _FILES = (
     "dbt.artifacts.resources:Contract",
     "dbt.artifacts.resources:ModelConfig",
+    "dbt.artifacts.resources:NodeConfig",
     "dbt.artifacts.resources:SourceConfig",
     "dbt.artifacts.resources:TestConfig",
     "dbt.artifacts.resources:UnitTestConfig",
     "dbt.contracts.graph.nodes:GenericTestNode",
+    "dbt.contracts.graph.nodes:HookNode",
     "dbt.contracts.graph.nodes:ModelNode",
     "dbt.contracts.graph.nodes:SingularTestNode",
     "dbt.contracts.graph.unparsed:UnparsedModelUpdate",
