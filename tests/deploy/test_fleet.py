@@ -119,13 +119,17 @@ def test_a_run_from_the_queue_loads_and_models_a_tenant(fleet: Fleet, warehouse_
 
 
 def test_while_a_code_server_is_dead_the_other_works_and_it_recovers_after_a_restart(fleet: Fleet, warehouse_url: str) -> None:
+    fleet.kill("daemon")
+    waiting = fleet.launch("fleet_b", "zeta", "raw/shop/stores")
     fleet.kill("fleet_b")
-    run_id = fleet.launch("fleet_a", "acme", "raw/shop/stores")
-    fleet.wait_for_run(run_id)
+    fleet.start("daemon")
+    fleet.wait_for_run(fleet.launch("fleet_a", "acme", "raw/shop/stores"))
+    # The daemon has looked for the dead one in vain, and tries again.
+    assert fleet.get_status(waiting) == "QUEUED"
     fleet.start("fleet_b")
     fleet.wait_for(lambda: fleet.get_locations().get("fleet_b"))
     fleet.wait_for(lambda: is_served(fleet, "fleet_b"))
-    fleet.wait_for_run(fleet.launch("fleet_b", "zeta", "raw/shop/stores"))
+    fleet.wait_for_run(waiting)
     assert count_stores(warehouse_url, "zeta_raw_shop.stores") == len(STORES)
 
 

@@ -88,7 +88,7 @@ LONG: dict[str, Callable[[int], str]] = {
 }
 
 
-@pytest.mark.parametrize("form", choose(list(LONG), 2))
+@pytest.mark.parametrize("form", choose(list(LONG), 1))
 def test_rows_of_megabytes_after_many_short_ones(settings: Settings, inbox: Path, form: str) -> None:
     short = "".join(f"{number},a\n" if form == "csv" else f'{{"id": {number}, "note": "a"}}\n' for number in range(100_000))
     (inbox / "a").write_text(("id,note\n" if form == "csv" else "") + short + "".join(map(LONG[form], range(20))))
@@ -129,7 +129,7 @@ def test_a_small_parquet_file_that_repeats_a_long_text_is_read_a_few_rows_at_a_t
         assert next(parquet.iter_batches(batch_size=rows)).num_rows == rows
 
 
-@pytest.mark.parametrize("kind", [pa.int64(), pa.timestamp("us"), pa.string()])
+@pytest.mark.parametrize("kind", choose([pa.int64(), pa.timestamp("us"), pa.string()], 2))
 def test_a_small_parquet_file_of_long_lists_is_read_a_few_rows_at_a_time(inbox: Path, kind: pa.DataType) -> None:
     values, width = (pa.array(["x" * 50_000] * 1_000), 50_000) if kind == pa.string() else (pa.array([0] * 1_000_000).cast(kind), 8)
     lists = pa.ListArray.from_arrays(pa.array([0, len(values)], pa.int32()), values)
@@ -194,7 +194,7 @@ def test_a_file_that_an_earlier_release_could_not_write_any_more_is_written(sett
     assert not list((settings.data_dir / "warehouse").glob("*.wal"))
 
 
-@pytest.mark.parametrize(("count", "has_dictionary"), choose([(100, True), (25, True), (100, False), (40, False), (20, False), (15, True)], 3))
+@pytest.mark.parametrize(("count", "has_dictionary"), choose([(100, True), (25, True), (100, False), (40, False), (20, False), (15, True)], 1))
 def test_parquet_of_long_rows(settings: Settings, inbox: Path, count: int, *, has_dictionary: bool) -> None:
     """Arrow writes 1,024 rows into one page, whatever their size, and reads a page as a whole."""
     texts = [random.Random(number).randbytes(1_500_000).hex() for number in range(count)]

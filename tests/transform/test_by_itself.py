@@ -19,6 +19,7 @@ from fabric_assets.settings import Settings
 from fabric_assets.transform.process import build_environment
 from tests.conftest import ROOT
 from tests.factories.shop import STREAMS, make_shop
+from tests.support.lengths import choose
 from tests.support.shop import Tenant, build_destination, write_secret_file
 from tests.transform.conftest import build_tenant, write_files
 
@@ -67,7 +68,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(params=["duckdb", "postgres"])
+@pytest.fixture(params=choose(["duckdb", "postgres"], 1))
 def alone(request: pytest.FixtureRequest, project: Path, prepared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Alone:
     """The tenant acme, loaded and built by ETL Fabric while the environment names another one."""
     shutil.copytree(prepared_data, tmp_path / "data" / "dbt" / "prepared")
