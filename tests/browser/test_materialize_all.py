@@ -14,6 +14,7 @@ from playwright.sync_api import Page, expect
 from fabric_assets.demo.data import prepare_demo
 from tests.browser.server import keep, serve_ui
 from tests.conftest import ROOT
+from tests.support.lengths import AT_FULL_LENGTH
 
 TENANTS = ["acme", "globex", "initech", "stark", "umbrella"]
 
@@ -40,6 +41,7 @@ def ui(folder: Path) -> Iterator[str]:
         yield address
 
 
+@AT_FULL_LENGTH
 @pytest.mark.timeout(600)
 def test_the_button_over_five_tenants_starts_a_run_for_each_one_at_a_time(ui: str, page: Page, folder: Path) -> None:
     page.goto(f"{ui}/asset-groups")

@@ -25,6 +25,7 @@ def shop(data_dir: Path) -> DemoShop:
     return prepare_demo(data_dir, max_orders=ORDERS)
 
 
+@AT_FULL_LENGTH
 def test_a_smaller_year_spans_all_months_and_keeps_orders_with_their_items(shop: DemoShop) -> None:
     rows = list(read_table(shop.raw, "orders"))
     orders = {order["id"] for order in rows}

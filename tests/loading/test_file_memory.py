@@ -175,6 +175,7 @@ def test_long_rows_of_many_loads_leave_a_file_that_the_next_load_can_write(setti
     assert not list((settings.data_dir / "warehouse").glob("*.wal"))
 
 
+@AT_FULL_LENGTH
 def test_a_file_that_an_earlier_release_could_not_write_any_more_is_written(settings: Settings, inbox: Path) -> None:
     """Its last load has left its rows in the log beside the file."""
     write_long_rows(inbox / "0.csv", 0, 25)

@@ -25,6 +25,7 @@ from fabric_assets.settings import Settings
 from fabric_assets.transform import build, project
 from fabric_assets.transform.build import BuildRequest, DbtWorker, ModelResult, TestResult
 from fabric_assets.transform.process import WorkerProcess
+from tests.support.lengths import AT_FULL_LENGTH
 from tests.support.tracebacks import read_traceback
 from tests.transform.conftest import Outcome, build_tenant, get_raw_statements, make_tenant, run_duckdb
 
@@ -323,6 +324,7 @@ def test_a_postgres_parameter_that_dbt_cannot_use_is_refused(prepared: Settings,
         build_tenant(prepared, tenant)
 
 
+@AT_FULL_LENGTH
 def test_a_warehouse_file_in_use_elsewhere_may_be_tried_again(prepared: Settings) -> None:
     run_duckdb(prepared, "acme", *get_raw_statements("acme", amounts=[60]))
     with duckdb.connect(str(naming.warehouse_file(prepared.data_dir, "acme"))), pytest.raises(DestinationUnavailable, match="tenant acme"):

@@ -19,7 +19,7 @@ from fabric_assets.settings import Settings
 from fabric_assets.transform.process import build_environment
 from tests.conftest import ROOT
 from tests.factories.shop import STREAMS, make_shop
-from tests.support.lengths import choose
+from tests.support.lengths import AT_FULL_LENGTH, choose
 from tests.support.shop import Tenant, build_destination, write_secret_file
 from tests.transform.conftest import build_tenant, write_files
 
@@ -116,6 +116,7 @@ def test_dbts_own_commands_build_what_a_run_builds_for_the_one_tenant(alone: Alo
         assert '"acme_marts"."orders"' in alone.dbt("compile", "--quiet", "--select", "customers")
 
 
+@AT_FULL_LENGTH
 def test_dbt_takes_own_models_of_the_one_tenant_alone_and_refuses_anothers_by_name(project: Path, tmp_path: Path) -> None:
     (tmp_path / "warehouse").mkdir()
     alone = Alone(None, project, {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "FABRIC_TENANT": "acme", "FABRIC_DATA_DIR": str(tmp_path)})

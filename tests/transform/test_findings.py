@@ -95,7 +95,7 @@ def write_only(settings: Settings, files: dict[str, str]) -> None:
         file.write_text(text)
 
 
-@pytest.fixture(params=["duckdb", "postgres"])
+@pytest.fixture(params=choose(["duckdb", "postgres"], 1))
 def warehouse(request: pytest.FixtureRequest, own_project: Settings, monkeypatch: pytest.MonkeyPatch) -> tuple[Settings, dict[str, Any] | None, Run]:
     """A warehouse of either kind: settings, the tenant's destination, and a function that runs SQL there."""
     if request.param == "duckdb":

@@ -21,6 +21,7 @@ from fabric_assets.transform.build import BuildRequest, DbtWorker
 from fabric_assets.transform.process import WorkerProcess, build_environment
 from fabric_assets.transform.project import prepare_project
 from tests.conftest import ROOT
+from tests.support.lengths import AT_FULL_LENGTH
 from tests.transform.conftest import build_tenant, get_raw_statements, make_tenant, run_duckdb
 from tests.transform.test_build import assert_ended, wait_for
 
@@ -234,6 +235,7 @@ def test_workers_build_the_project_as_it_is_though_their_server_began_before_it_
         assert run_duckdb(own_project, "acme", "select count(*) from acme_staging.stg_customers") == [(0,)]
 
 
+@AT_FULL_LENGTH
 @pytest.mark.usefixtures("environment")
 @pytest.mark.timeout(300)
 def test_a_server_that_is_stopped_costs_no_build_and_no_time_limit(prepared: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

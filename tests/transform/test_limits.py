@@ -15,7 +15,7 @@ from fabric_assets.transform.project import prepare_project
 from fabric_assets.transform.worker.parse import parsing
 from fabric_assets.transform.worker.parse.limits import Limits, Meter, run_limited
 from fabric_assets.transform.worker.parse.refusals import Refusals
-from tests.support.lengths import choose
+from tests.support.lengths import AT_FULL_LENGTH, choose
 from tests.support.tracebacks import read_traceback
 
 LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}select 1 as one"
@@ -78,6 +78,7 @@ def test_only_the_tenant_whose_files_take_too_much_is_refused(limited: Settings,
     assert {model.tenant for model in graph.models.values()} == others
 
 
+@AT_FULL_LENGTH
 def test_a_refused_tenant_is_refused_at_once_until_something_changes(limited: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     bomb = write(limited, "evil__x.sql", LOOP)
     write(limited, "evil__one.sql", "select 1 as one")

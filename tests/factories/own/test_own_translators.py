@@ -18,6 +18,7 @@ from fabric_assets.factories.own.dbt_translator import FabricDbtTranslator
 from fabric_assets.settings import Settings
 from tests.conftest import ROOT
 from tests.factories.shop import get_tenant
+from tests.support.lengths import AT_FULL_LENGTH
 
 # The module of docs/own-definitions.md.
 MODULE = (ROOT / "docs" / "own-definitions.md").read_text().split("<!-- own definitions -->\n```python\n")[1].split("```\n")[0]
@@ -52,6 +53,7 @@ def own(
     return replace(prepared, definitions="operators_pipelines"), file
 
 
+@AT_FULL_LENGTH
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # dagster-dbt's own
 @pytest.mark.timeout(300)
 def test_hand_written_assets_have_the_tenants_keys_groups_tags_and_owners_and_run(own: tuple[Settings, Path], isolated_home: object) -> None:
