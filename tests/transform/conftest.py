@@ -22,6 +22,7 @@ from fabric_assets.transform.selection import select_models
 from fabric_assets.transform.tests import get_tests
 from tests.conftest import ROOT
 from tests.support.folders import make_once
+from tests.support.lengths import choose
 from tests.transform.seeded import AMOUNTS, CHANGED, HISTORIES, LISTS, REGIONS, SEEDED, TORN
 
 Run = Callable[..., list[tuple[Any, ...]]]
@@ -200,7 +201,7 @@ def _use(version: Settings, data: Path) -> Settings:
     return replace(version, data_dir=data)
 
 
-@pytest.fixture(params=["duckdb", "postgres"])
+@pytest.fixture(params=choose(["duckdb", "postgres"], 1))
 def destination(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A tenant's destination, of each kind in turn."""
     if request.param == "postgres":
