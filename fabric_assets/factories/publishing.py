@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from fabric_assets import naming
 from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.errors import FabricError
 from fabric_assets.masking import mask
@@ -12,8 +13,9 @@ from fabric_assets.warehouse.lease import LEASE_SECONDS, warehouse_lease
 
 def publish_loaded(tenant: TenantConfig, settings: Settings, context: dg.AssetExecutionContext) -> None:
     """Publish after a load, if published views may show its rows and the run builds no models afterwards."""
-    # The step of the models may be there for checks of raw tables alone.
-    is_built_later = any(key.path[0] == tenant.tenant and key.path[1] != "raw" for key in context.job_def.asset_layer.selected_asset_keys)
+    # The step of the models may be there for checks of raw tables alone: then it builds no asset.
+    steps = (step.assets_def for step in context.job_def.asset_layer.data)
+    is_built_later = any(step.keys and step.node_def.name == naming.transform_op(tenant.tenant) for step in steps)
     if tenant.destination.publish is None or settings.publish_dir is None or tenant.transform is None or is_built_later:
         return
     try:

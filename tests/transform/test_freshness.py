@@ -131,7 +131,7 @@ def test_dbt_measures_a_column_a_query_or_the_last_load(results: dict[str, TestR
         "orders": ("warn", "warn", "the newest ordered_at is 3h old, limit 1h"),
         "customers": ("warn", "warn", "the last load is 3h old, limit 1h"),
         "items": ("warn", "warn", "the last load is 2d 2h old, limit 1h 30m"),
-        "refunds": ("fail", "error", "the moment of loaded_at_query is unknown: there is none, or it is NULL"),
+        "refunds": ("fail", "error", "the moment of loaded_at_query is unknown: no row has a value"),
         "returns": ("error", "error", "the table acme_raw_shop.returns does not exist yet: load raw/shop/returns first"),
     }
     facts = results["customers"].facts

@@ -98,7 +98,7 @@ def _describe(source: Any, result: Any, *, tenant: str) -> dict[str, Any]:
     subject = _describe_measure(source, tenant)
     facts = {"measured_by": subject, "criteria": _describe_limits(limits), "snapshotted_at": result.snapshotted_at.isoformat()}
     if result.max_loaded_at.year == MINYEAR:  # dbt's word for never
-        return event | {"facts": facts, "message": f"{subject} is unknown: there is none, or it is NULL"}
+        return event | {"facts": facts, "message": f"{subject} is unknown: no row has a value"}
     facts |= {"max_loaded_at": result.max_loaded_at.isoformat(), "age_seconds": round(result.age)}
     exceeded = limits.get("error_after" if status == "fail" else "warn_after")
     message = f"{subject} is {describe_duration(result.age)} old, limit {describe_duration(exceeded.total_seconds())}" if status != "pass" and exceeded else ""
