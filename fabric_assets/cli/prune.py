@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import asdict
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +14,7 @@ from fabric_assets.config.tenant import TenantConfig
 from fabric_assets.settings import Settings
 
 if TYPE_CHECKING:
-    from fabric_assets.config.loader import Fleet
+    from fabric_assets.config.loader import Fleet, LoadedTenant
     from fabric_assets.transform.graph import ProjectGraph
     from fabric_assets.warehouse.leftovers import Leftover
 
@@ -30,24 +30,22 @@ def prune(
     What a model or view reads is kept and named, and so is every snapshot. A tenant with mistakes in its YAML or models is left alone.
     """
     results: list[tuple[str, Leftover]] = []
+    without_models = set[str]()
 
-    @cache
-    def load(settings: Settings) -> "tuple[Fleet, ProjectGraph | None]":
-        from fabric_assets.cli.headless import get_valid_fleet
-        from fabric_assets.config.loader import load_fleet
-
-        return get_valid_fleet(load_fleet(settings), settings)
+    # All tenants are listed by one look at the fleet.
+    load_once = cache(_load)
 
     def collect(config: TenantConfig, settings: Settings) -> None:
-        from fabric_assets.errors import ConfigurationError
         from fabric_assets.factories.pruning import drop, list_leftovers
 
-        fleet, graph = load(settings)
-        if config.tenant not in fleet.tenants:
-            problems = "\n".join(str(problem) for problem in fleet.broken.get(config.tenant, ()))
-            raise ConfigurationError(f"tenant {config.tenant} has mistakes, so nothing of it is listed or dropped:\n{problems}")
-        loaded = fleet.tenants[config.tenant]
-        found = drop(loaded, graph, settings, report=lambda message: typer.echo(message, err=True)) if yes else list_leftovers(loaded, graph, settings)
+        loaded, graph = _get(config.tenant, *load_once(settings))
+        if yes:
+            report = partial(typer.echo, err=True)
+            found = drop(loaded, graph, settings, read_again=lambda: _get(config.tenant, *_load(settings)), report=report)
+        else:
+            found = list_leftovers(loaded, graph, settings)
+        if config.transform is None:
+            without_models.add(config.tenant)
         results.extend((config.tenant, each) for each in found)
 
     code = run_for_each(tenants, all_, None, None, collect)
@@ -57,6 +55,8 @@ def prune(
         table = Table("tenant", "table", "kind", "of", "outcome", box=None, pad_edge=False)
         for tenant, each in results:
             outcome = f"kept: {each.kept}" if each.kept else "dropped" if yes else "no config names it"
+            if not each.kept and each.what != "stream" and tenant in without_models:
+                outcome += ": the YAML has no transform"
             outcome += f"; renamed to {each.renamed_to}" if each.renamed_to else ""
             table.add_row(tenant, f"{each.schema}.{each.name}", each.kind, f"{each.what} {each.of}", outcome)
         get_console().print(table)
@@ -65,3 +65,19 @@ def prune(
     elif not code:
         typer.echo("a config names each table", err=True)
     raise typer.Exit(code)
+
+
+def _load(settings: Settings) -> "tuple[Fleet, ProjectGraph | None]":
+    from fabric_assets.cli.headless import get_valid_fleet
+    from fabric_assets.config.loader import load_fleet
+
+    return get_valid_fleet(load_fleet(settings), settings)
+
+
+def _get(tenant: str, fleet: "Fleet", graph: "ProjectGraph | None") -> "tuple[LoadedTenant, ProjectGraph | None]":
+    from fabric_assets.errors import ConfigurationError
+
+    if tenant not in fleet.tenants:
+        problems = "\n".join(str(problem) for problem in fleet.broken.get(tenant, ()))
+        raise ConfigurationError(f"tenant {tenant} has mistakes, so nothing of it is listed or dropped:\n{problems}")
+    return fleet.tenants[tenant], graph

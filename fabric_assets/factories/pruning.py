@@ -26,6 +26,8 @@ from fabric_assets.warehouse.session import Session
 from fabric_assets.warehouse.warehouse import open_warehouse
 
 Report = Callable[[str], None]
+# Reads a tenant's config, and the project's graph, as they are now.
+ReadConfig = Callable[[], tuple[LoadedTenant, ProjectGraph | None]]
 # On the observation that a prune reports of a model's asset.
 _PRUNED = "fabric/pruned"
 # Names the lease of a prune that concerns no source.
@@ -42,10 +44,13 @@ def list_leftovers(loaded: LoadedTenant, graph: ProjectGraph | None, settings: S
         return find_leftovers(ask, _get_sql(loaded), loaded.config.tenant, _find_declared(loaded, graph, settings))
 
 
-def drop(loaded: LoadedTenant, graph: ProjectGraph | None, settings: Settings, *, report: Report = lambda message: None) -> list[Leftover]:
+def drop(
+    loaded: LoadedTenant, graph: ProjectGraph | None, settings: Settings, *, read_again: ReadConfig, report: Report = lambda message: None
+) -> list[Leftover]:
     """Drop what no config names any more. It is looked for again under the leases, and dropped in one transaction.
 
     Args:
+        read_again: called under the leases. A load that was waited for may be that of a stream that has come back into the YAML.
         report: called if there is a wait for a run.
 
     Returns:
@@ -62,7 +67,7 @@ def drop(loaded: LoadedTenant, graph: ProjectGraph | None, settings: Settings, *
         # A file has one lease for all sources.
         for source in sources[:1] if get_kind(tenant).has_one_writer else sources:
             stack.enter_context(load_lease(tenant, source, settings, timeout_seconds=LEASE_SECONDS, report=report))
-        declared, sql = _find_declared(loaded, graph, settings), _get_sql(loaded)
+        declared, sql = _find_declared(*read_again(), settings), _get_sql(loaded)
 
         def work(session: Session) -> None:
             found[:] = [each for each in find_leftovers(session.ask, sql, tenant.tenant, declared) if _is_leased(each, sources)]

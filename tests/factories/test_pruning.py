@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,6 +44,7 @@ class Shop:
         self.settings, self._later = settings, later
         self.destination: dict[str, Any] = {"type": "postgres", "url": {"env": "WAREHOUSE"}} if database else {"type": "duckdb"}
         self.streams = deepcopy(STREAMS)
+        self.transform: dict[str, Any] | None = {}
 
     def remove_models(self, patch: pytest.MonkeyPatch) -> None:
         """Go on with the project without OLD_MODELS."""
@@ -54,7 +55,7 @@ class Shop:
 
     def write(self) -> None:
         source = {"type": "sql_database", "url": {"env": "SHOP_URL"}, "retries": {"max": 0}, "streams": self.streams}
-        body = get_tenant(destination=self.destination, sources={"shop": source}, transform={}, schedules={}, checks={})
+        body = get_tenant(destination=self.destination, sources={"shop": source}, transform=self.transform, schedules={}, checks={})
         (self.settings.tenants_dir / "acme.yaml").write_text(yaml.safe_dump({"version": 1, "tenant": "acme", **body}))
 
     def run(self, *selection: str) -> None:
@@ -238,6 +239,32 @@ def test_a_drop_waits_for_the_load_of_the_source(shop: Shop, monkeypatch: pytest
     assert result.exit_code == 1
     assert "waited 0.2 s" in result.output
     assert "acme_raw_shop.stores" in shop.list_tables()
+
+
+def test_a_stream_that_comes_back_while_a_drop_waits_keeps_its_rows(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = shop.list_tables()
+    del shop.streams["stores"], shop.streams["supplies"]
+    shop.write()
+
+    @contextmanager
+    def wait(*args: Any, **options: Any) -> Iterator[Any]:
+        """Let the stream come back before the lease is there, as in the time of a load that is waited for."""
+        shop.streams["stores"] = STREAMS["stores"]
+        shop.write()
+        with load_lease(*args, **options) as lease:
+            yield lease
+
+    monkeypatch.setattr("fabric_assets.factories.pruning.load_lease", wait)
+    assert shop.prune("--yes") == {"acme_raw_shop.supplies": ""}
+    assert shop.list_tables() == before - {"acme_raw_shop.supplies"}
+    assert shop.ask("select count(*) from acme_fabric.stream_state where stream = 'stores'") == [(1,)]
+
+
+def test_models_of_a_yaml_without_transform_are_listed_with_that_reason(shop: Shop) -> None:
+    shop.transform = None
+    shop.write()
+    told = {line.split()[1]: " ".join(line.split()[5:]) for line in CliRunner().invoke(app, ["prune", "acme"]).stdout.splitlines()[1:]}
+    assert told["acme_marts.old"] == "no config names it: the YAML has no transform"
 
 
 def test_a_table_that_people_have_made_is_never_dropped(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
