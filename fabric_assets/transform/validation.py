@@ -55,10 +55,13 @@ def _find_missing_inputs(loaded: LoadedTenant, models: tuple[ModelNode, ...], gr
 
 
 def _find_doubles(models: tuple[ModelNode, ...]) -> Iterator[str]:
-    """Find models that make the same table. A tenant's own model may replace a shared one of its name if that one is excluded."""
+    """Find models that make the same table. A tenant's own model may replace a shared one of its name if that one is excluded.
+
+    To DuckDB, names that differ by case alone are one, and dbt builds no such table on Postgres either.
+    """
     taken: dict[tuple[str, str], ModelNode] = {}
     for model in models:
-        other = taken.setdefault((model.schema, model.name), model)
+        other = taken.setdefault((model.schema, model.name.lower()), model)
         if other is not model:
             shared, own = (other, model) if model.tenant else (model, other)
             yield f"models {shared.fqn[-1]} and {own.fqn[-1]} make the same table {model.schema}.{model.name}; exclude {shared.fqn[-1]}, or rename the other"

@@ -35,8 +35,7 @@ UNPARSED: Attempts = {
     "broken template": ({"ME__broken.sql": "select {{ oops"}, ("models/tenants/ME/ME__broken.sql",)),
     "broken yaml": ({"x.yml": "models: [: {"}, ("models/tenants/ME/x.yml: ", "Syntax error near line 1")),
     "circle": ({"ME__a.sql": "select * from {{ ref('ME__b') }}", "ME__b.sql": "select * from {{ ref('ME__a') }}"}, ("in a circle: ME__",)),
-    # dbt's message names no file, or another tenant's
-    "no text": ({"ME__bytes.sql": "select '\xff' as x"}, ("can't decode byte 0xff",)),
+    # dbt's message names another tenant's file, or none
     "private": ({"ME__peeks.sql": "select * from {{ ref('secret') }}"}, ("private to the 'sales' group",)),
     "liar": ({"ME__x.sql": "{{ exceptions.raise_compiler_error('models/tenants/acme/x.sql') }}"}, ("models/tenants/acme/x.sql",)),
     "name of another's model": ({"acme__vip_customers.sql": ONE}, ("name the file ME__acme__vip_customers.sql",)),
@@ -51,6 +50,9 @@ REFUSED: Attempts = {
     "another's model": ({"ME__peeks.sql": "select * from {{ ref('acme__vip_customers') }}"}, ("acme__vip_customers",)),
     "another's schema": ({"ME__one.sql": f"{{{{ config(schema='eu_marts') }}}}{ONE}"}, ("its schema comes out as ME_eu_marts, which is tenant ME_eu's",)),
     "source": ({"x.yml": "sources: [{name: wild, schema: acme_raw_shop, tables: [{name: orders}]}]"}, ("sources would hold for the whole project",)),
+    "no text": ({"ME__bytes.sql": "select\n'\xff' as x"}, ("models/tenants/ME/ME__bytes.sql: line 2 is no UTF-8 text: save the file as UTF-8",)),
+    "no text in a note": ({"notes.md": "\xff\xfe"}, ("models/tenants/ME/notes.md: line 1 is no UTF-8 text",)),
+    "no text in a yml": ({"x.yml": "models: []\n# \xe4"}, ("models/tenants/ME/x.yml: line 2 is no UTF-8 text",)),
     "docs block": ({"x.md": "{% docs shop %}A shop.{% enddocs %}"}, ("x.md: a docs block belongs to the whole project",)),
     **{key: ({"x.yml": f"{key}: [{{name: ME__x}}]"}, (f"{key} would hold for the whole project",)) for key in REFUSED_KEYS},
     # a yml about what is not the tenant's

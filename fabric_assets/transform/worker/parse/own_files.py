@@ -20,6 +20,8 @@ _SNAPSHOT = re.compile(rb"\{%[-+]?\s*snapshot\s+(\w+)")
 # Editors' own files: dbt reads no file whose name begins like this.
 _UNREAD = (".", "#", "~")
 _UNIQUE = "dbt wants names that are unique among all tenants; its table is then named"
+# What dbt reads of these folders while it parses. It reads a seed while it builds, where only that seed fails.
+_TEXTS = frozenset({".sql", ".yml", ".yaml", ".md"})
 _MOST_MEGABYTES = 16
 # dbt holds every value of a seed as an object of Python.
 MOST_SEED_MEGABYTES = 1
@@ -53,6 +55,8 @@ def _find_problems(path: Path, tenant: str, *, kind: str) -> Iterator[str]:
         yield "it is no regular file but a pipe, a socket or a device; remove it"
     elif (size := path.stat().st_size) > _MOST_MEGABYTES * 2**20:
         yield f"it has {size // 2**20} MB, more than {_MOST_MEGABYTES}: keep data out of the dbt project, e.g. in a source of type files"
+    elif suffix in _TEXTS and (line := _find_bad_line(path.read_bytes())):
+        yield f"line {line} is no UTF-8 text: save the file as UTF-8"
     elif kind == "seeds" and suffix == ".csv":
         yield from _find_seed_problems(path, tenant, size)
     elif suffix == ".py":
@@ -66,6 +70,15 @@ def _find_problems(path: Path, tenant: str, *, kind: str) -> Iterator[str]:
         yield from _find_yaml_problems(path, tenant)
     elif suffix == ".md" and b"{%" in path.read_bytes():
         yield "a docs block belongs to the whole project; write the description into the yml"
+
+
+def _find_bad_line(content: bytes) -> int:
+    """Find the first line that is no UTF-8 text; 0 if there is none. dbt's own message names no file."""
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        return content.count(b"\n", 0, error.start) + 1
+    return 0
 
 
 def _find_seed_problems(path: Path, tenant: str, size: int) -> Iterator[str]:
