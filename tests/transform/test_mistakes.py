@@ -49,7 +49,16 @@ def test_a_model_that_is_put_right_is_built_again(own_project: Settings) -> None
     assert load_graph(own_project).stopped == {}
 
 
-def test_a_shared_yml_that_is_not_valid_is_named_with_its_line(own_project: Settings) -> None:
-    write(own_project, {"broken.yml": "models:\n  - [x\n"})
-    with pytest.raises(ConfigurationError, match=r"project/models/marts/sales/broken.yml:\d: "):
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("models:\n  - [x\n", r"project/models/marts/sales/broken.yml:\d: "),
+        # dbt's own message names no file.
+        ("models:\n  - name: orders\n    deprecation_date: never\n", r'project/models/marts/sales/broken.yml:3: Field "deprecation_date" .* \'never\''),
+    ],
+    ids=["no YAML", "wrong value"],
+)
+def test_a_shared_yml_that_is_not_valid_is_named_with_its_line(own_project: Settings, text: str, told: str) -> None:
+    write(own_project, {"broken.yml": text})
+    with pytest.raises(ConfigurationError, match=told):
         prepare_project(own_project)

@@ -36,6 +36,7 @@ UNPARSED: Attempts = {
     "broken yaml": ({"x.yml": "models: [: {"}, ("models/tenants/ME/x.yml: ", "Syntax error near line 1")),
     "circle": ({"ME__a.sql": "select * from {{ ref('ME__b') }}", "ME__b.sql": "select * from {{ ref('ME__a') }}"}, ("in a circle: ME__",)),
     # dbt's message names another tenant's file, or none
+    "wrong value": ({"ME__x.sql": ONE, "x.yml": "models: [{name: ME__x, deprecation_date: never}]"}, ("models/tenants/ME/x.yml", "invalid value 'never'")),
     "private": ({"ME__peeks.sql": "select * from {{ ref('secret') }}"}, ("private to the 'sales' group",)),
     "liar": ({"ME__x.sql": "{{ exceptions.raise_compiler_error('models/tenants/acme/x.sql') }}"}, ("models/tenants/acme/x.sql",)),
     "name of another's model": ({"acme__vip_customers.sql": ONE}, ("name the file ME__acme__vip_customers.sql",)),

@@ -59,7 +59,7 @@ class Stopped(Exception):
 
 
 class Meter:
-    """A meter of the child's work on tenants' own files, which also notes the current file.
+    """A meter of the child's work on tenants' own files, which also notes the current file, and the one at which dbt fails.
 
     Args:
         page: memory that is shared with the parent.
@@ -69,6 +69,16 @@ class Meter:
         self._limits, self._page = limits, page
         self._left: dict[str, float] = {}
         self._is_inside = False
+        self._failed: tuple[str, Exception] | None = None
+
+    def note_failure(self, file: str, error: Exception) -> None:
+        """Note the file at which an error came up. Some of dbt's messages name none."""
+        if self._failed is None or self._failed[1] is not error:
+            self._failed = file, error
+
+    def find_file(self, error: BaseException | None) -> str:
+        """Give the file at which an error came up; empty if that is not known."""
+        return self._failed[0] if self._failed is not None and self._failed[1] is error else ""
 
     @contextmanager
     def measure(self, file: str) -> Iterator[None]:
@@ -159,8 +169,13 @@ def measure_dbt(meter: Meter) -> None:
 
 def _measured(function: Callable[..., Any], meter: Meter, get_file: Callable[..., str]) -> Callable[..., Any]:
     def call(*arguments: Any, **named: Any) -> Any:
-        with meter.measure(get_file(*arguments, *named.values())):
-            return function(*arguments, **named)
+        file = get_file(*arguments, *named.values())
+        with meter.measure(file):
+            try:
+                return function(*arguments, **named)
+            except Exception as error:
+                meter.note_failure(file, error)
+                raise
 
     return call
 

@@ -16,6 +16,8 @@ from fabric_assets.transform.worker.manifest import get_owner
 
 _FILE = re.compile(r"\((?P<file>(?:models|macros|tests|seeds|snapshots)/[^()\n]+\.(?:sql|ya?ml|md))\)")
 _READING = re.compile(r"Error reading \w+: (?P<file>\S+\.ya?ml)")  # below the folder of models, seeds or snapshots
+# dbt's words about a value of a yml.
+_FIELD = re.compile(r"Field \"(?P<field>\w+)\" .*? has invalid value (?P<value>\S+)|at path \[[^\n]*?'(?P<last>\w+)'\](?:\[\d+\])*: (?P<given>\S+) is not")
 _LINE = re.compile(r"\bline (?P<line>\d+)")
 _MISSING = re.compile(r"depends on (?:a node|a source) named '(?P<name>[^']+)'.*? which was not found", re.DOTALL)
 _IS_SOURCE = re.compile(r"depends on a source named")
@@ -56,8 +58,10 @@ def locate(message: str, project: Path) -> Found | None:
         call = "source({})".format(", ".join(f"'{part}'" for part in name.split("."))) if _IS_SOURCE.search(message) else f"ref('{name}')"
         return Found(Mistake(file, _find_line(text, name), f"{call} does not exist"), name)
     line = _LINE.search(message)
+    field = _FIELD.search(message)
+    number = int(line["line"]) if line else _find_field(text, field) if field else 1
     words = " ".join(part.strip() for part in message.splitlines() if part.strip() and not _HEADING.match(part))
-    return Found(Mistake(file, int(line["line"]) if line else 1, words or " ".join(message.split())))
+    return Found(Mistake(file, number, words or " ".join(message.split())))
 
 
 def is_replaceable(found: Found) -> bool:
@@ -92,3 +96,10 @@ def _find_line(text: str, name: str) -> int:
     pattern = re.compile(r"(?:ref|source)\s*\([^)]*['\"]" + re.escape(name.rsplit(".", 1)[-1]) + r"['\"]")
     match = pattern.search(text)
     return text.count("\n", 0, match.start()) + 1 if match else 1
+
+
+def _find_field(text: str, found: re.Match[str]) -> int:
+    """Find the line of a field with the value that dbt refuses, or else its first line with any value."""
+    field, value = found["field"] or found["last"], (found["value"] or found["given"]).strip("'\"")
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if re.search(rf"\b{re.escape(field)}['\"]?\s*:", line)]
+    return next((number for number, line in lines if value in line), lines[0][0] if lines else 1)

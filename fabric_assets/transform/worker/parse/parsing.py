@@ -150,7 +150,9 @@ class _Parser:
         result = call_dbt("parse", project_dir=str(project), folder=self._folder)
         manifest = result.result
         if not isinstance(manifest, Manifest):
-            return None, {None: clean_message(str(result.exception), hidden=self._folder)}, None
+            message = clean_message(str(result.exception), hidden=self._folder)
+            file = meter.find_file(result.exception)
+            return None, {None: message if file in message else f"{message} ({file})"}, None
         place_sources(manifest)
         measure_by_loads(manifest)
         place_seeds_and_snapshots(manifest)
