@@ -59,6 +59,15 @@ def test_each_wrong_selector_is_reported_at_its_own_line(problems: Callable[...,
     assert "did you mean 'tag:people'?" in found[1]
 
 
+def test_tables_whose_names_differ_by_case_alone_are_one(prepared_project: Settings, settings: Settings, write_tenant: Callable[..., Path]) -> None:
+    write_tenant("acme", {"sources": SOURCES, "transform": {"select": ["staging", "marts"]}})
+    loaded = load_fleet(replace(settings, dbt_project_dir=prepared_project.dbt_project_dir)).tenants["acme"]
+    graph = evaluate_selections([loaded.config], load_graph(prepared_project), prepared_project)
+    renamed = {key: replace(model, name="ORDERS") if model.name == "customers" else model for key, model in graph.models.items()}
+    (problem,) = find_problems(loaded, replace(graph, models=renamed))
+    assert "make the same table marts.orders" in problem.message.lower()
+
+
 def test_a_schema_to_publish_that_no_model_is_in_is_named_with_its_place(problems: Callable[..., list[str]]) -> None:
     destination = {"type": "duckdb", "publish": {"schemas": ["marts", "mart"]}}
     (found,) = problems({"select": ["staging", "marts"]}, destination=destination)
