@@ -92,6 +92,11 @@ def test_the_readme_shows_the_lineage_graph() -> None:
     assert (ROOT / picture[1]).read_bytes().startswith(b"\x89PNG"), "take the screenshot of a tenant's asset graph"
 
 
+def test_every_picture_is_shown_and_every_shown_picture_is_there() -> None:
+    shown = {(page.parent / path).resolve() for page in PAGES for path in re.findall(r"!\[.+?\]\((?!https?://)(.+?)\)", page.read_text())}
+    assert shown == {path.resolve() for path in (DOCS / "images").iterdir()}
+
+
 def get_anchors(page: Path) -> set[str]:
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     headings = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)]

@@ -1,6 +1,6 @@
 """`make dev` as its user sees it: one graph from raw to marts, Materialize pressed in a real browser, the run green, checks on the mart.
 
-FABRIC_TEST_SCREENSHOTS=docs/images keeps the pictures that README.md shows.
+FABRIC_TEST_SCREENSHOTS=docs/images keeps the pictures that README.md and docs/ show.
 """
 
 import re
@@ -58,9 +58,11 @@ def test_a_tenant_is_materialised_from_the_browser_and_its_checks_are_green(ui: 
     expect(page.get_by_text("stg_customers", exact=True)).to_be_visible()
     search(page, 'not tag:"deprecated"="true"')
     expect(page.get_by_role("button", name="Materialize all (19)")).to_be_visible()
+    page.set_viewport_size({"width": 1800, "height": 1300})  # a whole graph, not its middle
     page.reload()  # which fits the graph into the window
     expect(page.get_by_text("10 / 10 Passed")).to_have_count(2)
     keep(page, "lineage")
+    page.set_viewport_size({"width": 1800, "height": 1000})
     page.goto(f"{ui}/runs/{run.run_id}")
     expect(page.get_by_text("Success", exact=True).first).to_be_visible()
     page.goto(f"{ui}/assets/{TENANT}/marts/daily_revenue?view=checks")
@@ -71,6 +73,8 @@ def test_a_tenant_is_materialised_from_the_browser_and_its_checks_are_green(ui: 
     rows = mart.asset_materialization.metadata["dagster/row_count"].value
     expect(page.get_by_text(str(rows), exact=True).first).to_be_visible()
     expect(page.get_by_text("gross_profit").first).to_be_visible()
+    expect(page.get_by_text("One row per store and day with at least one order.")).to_be_visible()
+    expect(page.get_by_text("2 schedules")).to_be_visible()
     keep(page, "mart")
 
 
