@@ -6,7 +6,9 @@ import shlex
 import shutil
 from pathlib import Path
 
+import jinja2
 import pytest
+import yaml
 from click.testing import Result
 from typer.testing import CliRunner
 
@@ -16,6 +18,7 @@ from tests.conftest import ROOT
 from tests.transform.conftest import run_duckdb
 
 PAGE = (ROOT / "docs" / "writing-models.md").read_text()
+SOURCES = "dbt_project/models/staging/rentals/_rentals__sources.yml"
 # The page's files, each with its text, and its commands, in order.
 STEPS = re.findall(r"^```(?:yml|csv|sql)\n(?:#|--) (\S+)\n(.*?)^```|^```console\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 MART, OWN, TENANT = "dbt_project/models/marts/rentals/trips_by_day.sql", "dbt_project/models/tenants/velo/velo__bikes_to_service.sql", "tenants/velo.yaml"
@@ -58,6 +61,10 @@ def test_each_step_of_the_page_leads_to_tested_models_and_each_mistake_to_its_me
             commands += 1
     assert (len(STEPS), commands) == (12, 6)
     settings = Settings(tenants_dir=world / "tenants", dbt_project_dir=world / "dbt_project", data_dir=world / ".fabric")
+    (source,) = yaml.safe_load((world / SOURCES).read_text())["sources"]
+    environ = {"FABRIC_TENANT": "velo"}
+    schema = jinja2.Template(source["schema"]).render(env_var=environ.get, var=lambda name: name)
+    assert schema == "velo_raw_rentals", "dbt's own commands read the schema that the source declares"
     days = run_duckdb(settings, "velo", "select cast(started_on as text), trips, cast(long_trips as integer) from velo_marts.trips_by_day order by 1")
     assert days == [("2026-05-01", 2, 1), ("2026-05-02", 1, 0)]
     assert run_duckdb(settings, "velo", "select bike, cast(minutes_ridden as integer) from velo_marts.bikes_to_service") == [("red", 175)]
