@@ -80,8 +80,16 @@ def _run_deps(project: Path, folder: str) -> None:
     except subprocess.TimeoutExpired:
         raise ConfigurationError(f"`dbt deps` took more than {_TIMEOUT_SECONDS} s for {project}", remedy=_REMEDY) from None
     if done.returncode:
-        said = "\n".join([line for line in (done.stdout + done.stderr).splitlines() if line.strip()][-_MOST_LINES:])
+        said = "\n".join(_leave_out_tracebacks([line for line in (done.stdout + done.stderr).splitlines() if line.strip()])[-_MOST_LINES:])
         raise ConfigurationError(f"the packages of the dbt project {project} cannot be installed. `dbt deps` says:\n{said}", remedy=_REMEDY)
+
+
+def _leave_out_tracebacks(lines: list[str]) -> list[str]:
+    """What stands before the first traceback, and the error in which the last one ends."""
+    begins = [number for number, line in enumerate(lines) if "Traceback (most recent call last)" in line]
+    if not begins:
+        return lines
+    return lines[: begins[0]] + [line for line in lines[begins[-1] + 1 :] if not line.startswith(" ")]
 
 
 def _build_environment() -> dict[str, str]:
