@@ -277,10 +277,11 @@ def _translate(tenant: str, record: logging.LogRecord) -> RunEvent | None:
         return RunEvent(tenant, "log", meta.get("orig_message") or record.getMessage()) if record.levelno >= logging.INFO else None
     if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
         metadata = event.step_materialization_data.materialization.metadata
-        loaded, rejected, total = (_get_int(metadata, name) for name in ("rows_loaded", "rows_rejected", "dagster/row_count"))
+        loaded, rejected, deleted, total = (_get_int(metadata, name) for name in ("rows_loaded", "rows_rejected", "rows_deleted", "dagster/row_count"))
         rows = f"rows: {total:,}" if total is not None else "built"
         if loaded is not None:
-            rows = f"rows loaded: {loaded:,}, " + (f"rejected: {rejected:,}, " if rejected else "") + f"in the table: {total or 0:,}"
+            further = {"rejected": rejected, "gone from the source": deleted}
+            rows = ", ".join([f"rows loaded: {loaded:,}", *(f"{name}: {count:,}" for name, count in further.items() if count), f"in the table: {total or 0:,}"])
         return RunEvent(tenant, "asset", f"{event.asset_key.to_user_string()}: {rows}", passed=True)
     if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
         check = event.asset_check_evaluation_data

@@ -58,6 +58,20 @@ def test_a_tenant_goes_from_its_source_to_its_marts(prepared, write_tenant, run,
     assert set(to_json(result)) == {"tenant", "status", "run_id", "seconds", "assets", "checks", "error"}
 
 
+def test_rows_that_the_source_has_lost_are_counted_beside_the_loaded_ones(prepared, write_tenant, run, shop_url):
+    config = get_tenant(transform=None, schedules={}, checks={})
+    config["sources"]["shop"]["streams"] = {"orders": {"primary_key": "id", "write_disposition": "merge", "deletes": {"mode": "soft", "max": "50%"}}}
+    write_tenant("acme", config)
+    _, events = run("acme")
+    assert not any("gone from the source" in event.message for event in events)
+    with sqlite3.connect(shop_url.removeprefix("sqlite:///")) as database:
+        database.execute("delete from orders where id = (select min(id) from orders)")
+    database.close()
+    _, events = run("acme")
+    (told,) = [event.message for event in events if event.kind == "asset"]
+    assert told.endswith("gone from the source: 1, in the table: 3")
+
+
 def test_what_a_source_no_longer_has_is_in_the_summary_and_in_the_metadata(prepared, write_tenant, run, shop_url, capsys):
     checks = {"raw/shop/orders": [{"type": "schema_change", "severity": "warn"}]}
     write_tenant("acme", get_tenant(transform=None, schedules={}, checks=checks))
