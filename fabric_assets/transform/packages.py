@@ -27,7 +27,20 @@ _PASSED = (
 )
 _SECRETS = "DBT_ENV_SECRET_"
 _PASSED_PREFIXES = (_SECRETS, "GIT_")
+# dbt ends with `fabric prepare` (1 is PR_SET_PDEATHSIG, 9 is SIGKILL): left alone, it would write while the next installation does.
+_DEPS = """
+import ctypes, os, sys
+parent = int(sys.argv.pop(1))
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)
+    if os.getppid() != parent:
+        sys.exit("`fabric prepare` has ended")
+from dbt.cli.main import cli
+cli()
+"""
 _TIMEOUT_SECONDS = 900
+# The folder of what was installed before, while an installation runs; and in it the packages, or a file that says that there were none.
+_ASIDE, _PACKAGES, _NOTHING = ".packages-before", "packages", "nothing"
 _MOST_LINES = 20
 _REMEDY = (
     "let this machine reach hub.getdbt.com and the addresses in packages.yml, or take packages from a folder with `local:`; then run `fabric prepare` again."
@@ -71,7 +84,7 @@ def _run_deps(project: Path, folder: str) -> None:
     Args:
         folder: for dbt's log, and a profile, which is not there: dbt needs none for this.
     """
-    command = [sys.executable, "-P", "-c", "from dbt.cli.main import cli; cli()", "deps", "--project-dir", str(project), "--profiles-dir", folder]
+    command = [sys.executable, "-P", "-c", _DEPS, str(os.getpid()), "deps", "--project-dir", str(project), "--profiles-dir", folder]
     command += ["--log-path", folder, "--no-use-colors", "--log-level-file", "none", "--no-send-anonymous-usage-stats"]
     try:
         done = subprocess.run(
@@ -103,21 +116,41 @@ def _build_environment() -> dict[str, str]:
 
 @contextmanager
 def _kept_on_failure(project: Path) -> Iterator[None]:
-    """Put back what was installed, and its lock file, if the block fails: `dbt deps` removes it before it downloads anything."""
-    folder, lock = get_packages_folder(project), project / LOCK_FILE
-    text = lock.read_bytes() if lock.is_file() else None
-    with tempfile.TemporaryDirectory(dir=project, prefix=".packages-") as aside:
-        kept = Path(aside, folder.name)
-        if folder.is_dir():
-            shutil.copytree(folder, kept, symlinks=True)
-        try:
-            yield
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            if kept.is_dir():
-                kept.rename(folder)
-            if text is not None:
-                lock.write_bytes(text)
-            else:
-                lock.unlink(missing_ok=True)
-            raise
+    """Put back what was installed, and its lock file, if the block fails: `dbt deps` removes it before it downloads anything.
+
+    A block that was killed is put back by the next one.
+    """
+    folder, lock, aside = get_packages_folder(project), project / LOCK_FILE, project / _ASIDE
+    _put_back(project)
+    copy = Path(tempfile.mkdtemp(dir=project, prefix=f"{_ASIDE}-"))
+    if folder.is_dir():
+        shutil.copytree(folder, copy / _PACKAGES, symlinks=True)
+    else:
+        (copy / _NOTHING).touch()
+    if lock.is_file():
+        shutil.copyfile(lock, copy / LOCK_FILE)
+    copy.rename(aside)
+    try:
+        yield
+    except BaseException:
+        _put_back(project)
+        raise
+    shutil.rmtree(aside)
+
+
+def _put_back(project: Path) -> None:
+    """Put back what an installation that did not end has set aside. Killed in between, it is repeated."""
+    folder, lock, aside = get_packages_folder(project), project / LOCK_FILE, project / _ASIDE
+    for unfinished in project.glob(".packages-*"):
+        if unfinished != aside:
+            shutil.rmtree(unfinished)
+    if not aside.is_dir():
+        return
+    if (aside / _PACKAGES).is_dir() or (aside / _NOTHING).exists():
+        shutil.rmtree(folder, ignore_errors=True)
+    if (aside / _PACKAGES).is_dir():
+        (aside / _PACKAGES).rename(folder)
+    lock.unlink(missing_ok=True)
+    if (aside / LOCK_FILE).is_file():
+        shutil.copyfile(aside / LOCK_FILE, lock)
+    shutil.rmtree(aside)

@@ -3,6 +3,9 @@
 import contextlib
 import os
 import shutil
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -12,6 +15,7 @@ from typing import Any
 import psycopg2
 import pytest
 import yaml
+from werkzeug import Request, Response
 
 from fabric_assets import naming
 from fabric_assets.config.tenant import TenantConfig
@@ -21,6 +25,7 @@ from fabric_assets.transform.entitlements import list_schemas
 from fabric_assets.transform.evaluation import prepare_graph
 from fabric_assets.transform.graph import load_graph
 from fabric_assets.transform.project import is_prepared, prepare_project
+from tests.faults.processes import wait_until
 from tests.transform import outside
 from tests.transform.conftest import Outcome, build_tenant, make_tenant, run_duckdb, write_files
 
@@ -107,6 +112,13 @@ def get_statements(tenant: str, *, toasts: int) -> list[str]:
     ]
 
 
+def is_running(process: str) -> bool:
+    try:
+        return Path("/proc", process, "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def find_bad(outcome: Outcome) -> dict[str, str]:
     found = {name: result.message for name, result in outcome.models.items() if result.status != "success"}
     return found | {name: result.message for name, result in outcome.tests.items() if result.status != "pass"}
@@ -158,6 +170,36 @@ def test_a_hub_that_cannot_be_reached_is_named_and_the_installed_packages_stay(e
     assert (edited.dbt_project_dir / "package-lock.yml").read_text() == lock
     assert (edited.dbt_project_dir / "dbt_packages" / "dbt_utils" / "macros").is_dir()
     assert not list(edited.dbt_project_dir.glob(".packages-*"))
+
+
+def test_a_killed_installation_is_put_back_by_the_next_prepare(edited: Settings, tmp_path: Path) -> None:
+    project, lock = edited.dbt_project_dir, (edited.dbt_project_dir / "package-lock.yml").read_text()
+    environ = {"FABRIC_TENANTS_DIR": str(edited.tenants_dir), "FABRIC_DBT_PROJECT_DIR": str(project), "FABRIC_DATA_DIR": str(edited.data_dir)}
+    asked, release = threading.Event(), threading.Event()
+
+    def hang(request: Request) -> Response:
+        asked.set()
+        release.wait(60)
+        return Response()
+
+    with outside.serve_hub(tmp_path) as hub:
+        hub.expect_oneshot_request("/api/v1/dbt-labs/dbt_utils.json").respond_with_handler(hang)
+        command = [str(Path(sys.executable).with_name("fabric")), "prepare"]
+        with subprocess.Popen(command, env={**os.environ, **environ, "DBT_PACKAGE_HUB_URL": hub.url_for("/")}, stdout=subprocess.DEVNULL) as prepare:
+            assert asked.wait(60)
+            children = Path(f"/proc/{prepare.pid}/task/{prepare.pid}/children").read_text().split()
+            prepare.kill()
+        try:
+            wait_until(lambda: not any(map(is_running, children)), seconds=10)
+        finally:
+            release.set()
+    shutil.rmtree(project / "dbt_packages", ignore_errors=True)  # what dbt may have come to
+    assert list(project.glob(".packages-*"))
+    with pytest.raises(ConfigurationError, match="installed before are still there"):
+        outside.run_prepare(edited, DBT_PACKAGE_HUB_URL="http://127.0.0.1:9/")
+    assert (project / "package-lock.yml").read_text() == lock
+    assert (project / "dbt_packages" / "dbt_utils" / "macros").is_dir()
+    assert not list(project.glob(".packages-*"))
 
 
 def test_an_edit_of_a_package_from_a_folder_is_noticed(edited: Settings) -> None:
