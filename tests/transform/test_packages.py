@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from typing import Any
 import psycopg2
 import pytest
 import yaml
+from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from fabric_assets import naming
@@ -26,6 +28,7 @@ from fabric_assets.transform.evaluation import prepare_graph
 from fabric_assets.transform.graph import load_graph
 from fabric_assets.transform.project import is_prepared, prepare_project
 from tests.faults.processes import wait_until
+from tests.support.lengths import AT_FULL_LENGTH
 from tests.transform import outside
 from tests.transform.conftest import Outcome, build_tenant, make_tenant, run_duckdb, write_files
 
@@ -200,6 +203,24 @@ def test_a_killed_installation_is_put_back_by_the_next_prepare(edited: Settings,
     assert (project / "package-lock.yml").read_text() == lock
     assert (project / "dbt_packages" / "dbt_utils" / "macros").is_dir()
     assert not list(project.glob(".packages-*"))
+
+
+@AT_FULL_LENGTH
+def test_the_secret_in_the_address_of_an_archive_is_kept_nowhere(tmp_path: Path) -> None:
+    settings = Settings(tenants_dir=tmp_path / "tenants", dbt_project_dir=outside.copy_toast_shop(tmp_path / "project"), data_dir=tmp_path / "data")
+    write_files(tmp_path / "billing-1.0", outside.BILLING)
+    with tarfile.open(tmp_path / "billing.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "billing-1.0", arcname="billing-1.0")
+    with HTTPServer() as server:
+        server.expect_request("/hush-hush-hush/billing.tar.gz").respond_with_data((tmp_path / "billing.tar.gz").read_bytes())
+        address = server.url_for("/{{ env_var('DBT_ENV_SECRET_TOKEN') }}/billing.tar.gz")
+        write_files(settings.dbt_project_dir, outside.UTILS | {"packages.yml": f'packages:\n  - tarball: "{address}"\n    name: billing\n'})
+        assert outside.run_prepare(settings, DBT_ENV_SECRET_TOKEN="hush-hush-hush").startswith("packages: installed")
+    files = [file for folder in (settings.dbt_project_dir, settings.data_dir) for file in folder.rglob("*") if file.is_file()]
+    assert [file for file in files if b"hush-hush" in file.read_bytes()] == []
+    assert is_prepared(settings)
+    # A run, and a second prepare, need neither the secret nor the server.
+    assert outside.run_prepare(settings).startswith("packages: unchanged")
 
 
 def test_an_edit_of_a_package_from_a_folder_is_noticed(edited: Settings) -> None:
