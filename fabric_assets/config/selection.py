@@ -50,8 +50,8 @@ def _select(parents: Mapping[Key, Iterable[Key]], tenant: str, selection: str, r
     path = _get_path(selection)
     parts = tuple(path.split("/"))
     found = {key for key in parents if len(parts) < len(key) and all(map(fnmatchcase, key[1:], parts))}
-    if (new := renames.get(parts)) and (tenant, *new) in parents:
-        found.add((tenant, *new))
+    renamed = [(tenant, *new) for old, new in renames.items() if len(parts) == len(old) and all(map(fnmatchcase, old, parts))]
+    found.update(key for key in renamed if key in parents)
     if not path or not found:
         known = sorted({"/".join(key[1:depth]) for key in parents for depth in range(2, len(key) + 1)})
         raise ConfigurationError(

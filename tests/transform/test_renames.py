@@ -60,6 +60,8 @@ SELECTIONS: dict[tuple[tuple[str, ...], tuple[str, ...]], tuple[set[str], set[st
     (("stg_orders+1",), ()): ({*BOTH, *BELOW}, {*NEW, *BELOW}),
     (("stg_orders,staging.shop",), ()): (BOTH, NEW),
     (("stg_shop__orders",), ()): (BOTH, NEW),
+    (("stg_ord*",), ()): (BOTH, NEW),
+    (("staging.shop",), ("stg_ord*",)): ({"stg_customers"}, {"stg_customers"}),
     (("+order_log",), ()): ({*BOTH, "order_log"}, {*NEW, "order_log"}),
     (("staging.shop",), ("stg_orders",)): ({"stg_customers"}, {"stg_customers"}),
     (("staging.shop",), ("tag:deprecated",)): ({"stg_customers", *NEW}, {"stg_customers", *NEW}),
@@ -123,7 +125,8 @@ def test_a_schedule_whose_target_is_an_old_key_goes_on_with_the_new_one(
     parents = get_parents(loaded, select_models(graph, tenant="acme", transform=loaded.config.transform))
     views = {("acme", "staging", "stg_orders")} if state == "present" else set()
     new = {("acme", "staging", "stg_shop__orders")}
-    assert set(select_keys(parents, "acme", ["staging/stg_orders"], renames=graph.renames)) == new | views
+    for selection in ("staging/stg_orders", "staging/stg_ord*", "st*/stg_orders"):
+        assert set(select_keys(parents, "acme", [selection], renames=graph.renames)) == new | views
     around = set(select_keys(parents, "acme", ["+staging/stg_orders+"], renames=graph.renames))
     assert {("acme", "raw", "shop", "orders"), ("acme", "marts", "order_log")} | new | views <= around
     with pytest.raises(ConfigurationError, match="'staging/stg_contacts' matches no asset"):

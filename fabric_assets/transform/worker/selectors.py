@@ -5,7 +5,7 @@ selectors that depend on earlier runs, or look outside of the project.
 """
 
 from collections.abc import Iterator, Mapping
-from fnmatch import fnmatch
+from fnmatch import fnmatch, fnmatchcase
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -88,9 +88,10 @@ class SelectorFinder:
         return found
 
     def _find_renamed(self, text: str, part: str) -> set[str]:
-        """Find what a criterion selects; where it names a model that was renamed, with what the same criterion selects by the new name."""
-        new = self._renamed.get(find_old_name(text))
-        return self._find_criterion(text, part) | (self._find_criterion(rename_selector(text, new), part) if new else set())
+        """Find what a criterion selects; where it names models that were renamed, with what the same criterion selects by each new name."""
+        named = find_old_name(text)
+        news = [new for old, new in self._renamed.items() if named and fnmatchcase(old, named)]
+        return self._find_criterion(text, part).union(*(self._find_criterion(rename_selector(text, new), part) for new in news))
 
     def _find_criterion(self, text: str, part: str) -> set[str]:
         match = RAW_SELECTOR_PATTERN.match(text)
