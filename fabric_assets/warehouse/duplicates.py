@@ -3,15 +3,32 @@
 # pyright: reportAttributeAccessIssue=false
 # pyarrow.compute makes its functions while it is imported, where no type checker sees them.
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fabric_assets.errors import DataError
 from fabric_assets.quoting import quote, quote_all
 from fabric_assets.warehouse.session import Session, Table
 
 _ROW = "row"
+
+
+def check_key(key: Sequence[str], columns: Container[str], *, where: str) -> None:
+    """Check that existing rows have all columns of the key: else they would stay beside the rows that replace them.
+
+    Args:
+        columns: of the existing table.
+
+    Raises:
+        DataError: a column of the key is new.
+    """
+    if new := [name for name in key if name not in columns]:
+        raise DataError(
+            f"{where}: the primary key has the column {new[0]}, which the table lacks, so the rows of earlier loads have no such key",
+            remedy="load the stream anew with --full-refresh; or leave the column out of primary_key",
+        )
 
 
 def drop_duplicates(rows: pa.Table, key: Sequence[str], newest_by: str | None) -> pa.Table:

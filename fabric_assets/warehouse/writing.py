@@ -15,7 +15,7 @@ from fabric_assets.rows.batches import Reject, StreamPlan
 from fabric_assets.rows.column_names import is_of_family
 from fabric_assets.rows.reports import LoadRecord
 from fabric_assets.rows.stream_names import StreamNames
-from fabric_assets.warehouse.duplicates import delete_duplicates, drop_duplicates
+from fabric_assets.warehouse.duplicates import check_key, delete_duplicates, drop_duplicates
 from fabric_assets.warehouse.platform_tables import ledger, rejected_rows
 from fabric_assets.warehouse.refresh import replace_tables
 from fabric_assets.warehouse.session import Columns, Session, Table
@@ -260,6 +260,7 @@ class StreamWriter:
                     table.delete_staged(f"not exists (select 1 from {root.filled} as r where r.{ROW_ID} = t.{ROOT_ID})")
         if root.stage is None:
             return
+        check_key(self._key, self._former, where=self._where)
         if self._kept_key not in {None, self._key}:
             # The primary key in the YAML has changed.
             self._session.forget_key(root.table)

@@ -8,7 +8,7 @@ import psycopg2
 import pytest
 
 from fabric_assets.drivers.destinations import connect
-from fabric_assets.errors import DestinationError
+from fabric_assets.errors import DataError, DestinationError
 from fabric_assets.settings import Settings
 from tests.support.shop import SourceDatabase, Tenant
 
@@ -52,6 +52,25 @@ def test_a_table_that_was_emptied_merges_repeats_of_one_load(sqlite: SourceDatab
     fill(sqlite, (1, "old", "2024-01-01 10:00:00"), (1, "new", "2024-01-02 10:00:00"), (2, "b", "2024-01-01 11:00:00"))
     tenant.load()
     assert tenant.read("items", "id", "sku") == [(1, "new"), (2, "b")]
+
+
+def test_a_key_with_a_new_column_is_refused_until_the_stream_is_loaded_anew(sqlite: SourceDatabase, warehouse: str | None, settings: Settings) -> None:
+    sqlite.run("create table items (id integer, sku varchar(20))")
+    sqlite.fill("items", [(1, "a"), (2, "b")])
+    tenant = Tenant(settings, sqlite.build_source(items={"primary_key": "id"}), warehouse=warehouse)
+    tenant.load()
+
+    sqlite.run("alter table items add column line integer default 7")
+    tenant.source = sqlite.build_source(items={"primary_key": ["id", "line"]})
+    with pytest.raises(DataError, match="the primary key has the column line, which the table lacks") as caught:
+        tenant.load()
+    assert "--full-refresh" in caught.value.remedy
+    assert tenant.read("items", "id", "sku") == [(1, "a"), (2, "b")]
+
+    tenant.load(full_refresh=True)
+    sqlite.run("insert into items values (1, 'c', 8)")
+    tenant.load()
+    assert tenant.read("items", "id", "line", "sku") == [(1, 7, "a"), (1, 8, "c"), (2, 7, "b")]
 
 
 def test_another_primary_key_takes_the_old_ones_place(sqlite: SourceDatabase, settings: Settings, postgres_database: str) -> None:
