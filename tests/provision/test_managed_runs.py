@@ -1,5 +1,6 @@
 """A managed tenant end to end: loads, models and checks connect as its role and as nobody else, and that role may make no schema."""
 
+import json
 import os
 import re
 import sqlite3
@@ -49,8 +50,10 @@ def test_a_managed_tenant_loads_models_and_checks_as_its_role(warehouse: Managed
     warehouse.run("alter system set log_connections = on", "select pg_reload_conf()")
     log = warehouse.server.data / "log"
     begun = log.stat().st_size
-    first = run(warehouse, "acme", environ=elsewhere)
+    first = run(warehouse, "acme", "--json", environ=elsewhere)
     assert first.returncode == 0, first.stderr + first.stdout
+    (outcome,) = json.loads(first.stdout)["tenants"]
+    assert [check["passed"] for check in outcome["checks"] if check["name"] == "source_freshness"] == [True]
     logins = re.findall(r"connection authorized: user=(\w+) database=(\w+)", log.read_text()[begun:])
     assert len(logins) > 5
     assert {login for login in logins if login[1] != "postgres"} == {("fabric_acme", warehouse.database)}
