@@ -23,14 +23,17 @@ def run(
     tenants: Tenants = None,
     all_: All = False,
     select: Annotated[
-        str | None, typer.Option(help="Parts of the tenant: raw/shop, marts/orders, +marts (with what is upstream); several by comma.", show_default=False)
+        list[str] | None,
+        typer.Option(
+            help="Parts of the tenant: raw/shop, marts/orders, +marts (with what is upstream); several by comma, space or option.", show_default=False
+        ),
     ] = None,
     full_refresh: Annotated[bool, typer.Option("--full-refresh", help="Load everything anew and rebuild incremental models.")] = False,
     json_: AsJson = False,
 ) -> None:
     """Load, model and check tenants now, with progress; a failing tenant does not hold up the others."""
-    selection = [part.strip() for part in (select or "").split(",") if part.strip()]
-    if select is not None and not selection:
+    selection = [part for text in select or () for part in text.replace(",", " ").split()]
+    if select and not selection:
         raise ConfigurationError("--select is empty", remedy="name what to run, or leave --select out to run everything")
     settings = load_settings()
     fleet = load_fleet(settings)
