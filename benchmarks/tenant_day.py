@@ -51,10 +51,14 @@ class Platform:
 
 
 class Script:
-    """The script with a folder of its own."""
+    """The script with a folder of its own.
 
-    def __init__(self, folder: Path, database: Path) -> None:
-        self.folder, self.database = folder, database
+    Args:
+        checkout: whose script and models run, in the environment that `make setup` made there.
+    """
+
+    def __init__(self, folder: Path, database: Path, checkout: Path = ROOT) -> None:
+        self.folder, self.database, self._checkout = folder, database, checkout
         self.warehouse = folder / f"{TENANT}.duckdb"
         folder.mkdir()
 
@@ -63,7 +67,9 @@ class Script:
         self.warehouse.unlink(missing_ok=True)
 
     def run(self) -> None:
-        _call([sys.executable, str(ROOT / "benchmarks" / "tenant_day_peer.py"), str(self.database), str(self.folder), str(ROOT / "dbt_project")])
+        python = sys.executable if self._checkout == ROOT else str(self._checkout / ".venv" / "bin" / "python")
+        script = self._checkout / "benchmarks" / "tenant_day_peer.py"
+        _call([python, str(script), str(self.database), str(self.folder), str(self._checkout / "dbt_project")], self._checkout)
 
 
 def _call(command: list[str], checkout: Path = ROOT, **environment: str) -> None:
@@ -94,7 +100,7 @@ def measure(rounds: int, others: Mapping[str, Path] | None = None) -> dict[str, 
     """Measure each day's costs, by who ran it.
 
     Args:
-        others: name -> another checkout that runs the same day.
+        others: name -> another checkout that runs the same day; its own script, which builds its models, is `NAME script`.
     """
     from fabric_assets.demo.data import prepare_demo
 
@@ -104,7 +110,8 @@ def measure(rounds: int, others: Mapping[str, Path] | None = None) -> dict[str, 
         for name in others or {}:  # the generator draws another year each time, and all must read the same
             shutil.copytree(shop.folder, platforms[name].data / shop.folder.name)
             prepare_demo(platforms[name].data)
-        contestants: dict[str, Platform | Script] = {"script": Script(Path(folder) / "script", shop.database), **platforms}
+        scripts = {f"{name} script": Script(Path(folder) / f"{name} script", shop.database, checkout) for name, checkout in (others or {}).items()}
+        contestants: dict[str, Platform | Script] = {"script": Script(Path(folder) / "script", shop.database), **scripts, **platforms}
         costs: dict[str, dict[str, list[Cost]]] = {day: {name: [] for name in contestants} for day in DAYS}
         for contestant in contestants.values():  # parses the dbt project, fills the disk's cache
             contestant.run()
