@@ -261,8 +261,7 @@ class StreamWriter:
         if root.stage is None:
             return
         check_key(self._key, self._former, where=self._where)
-        if self._kept_key not in {None, self._key}:
-            # The primary key in the YAML has changed.
+        if self._kept_key not in {None, self._key}:  # the primary key in the YAML has changed
             self._session.forget_key(root.table)
         self._session.analyze(root.stage)
         if self._plan.yields or (self._plan.declares_columns and not self._plan.reads_all):
