@@ -310,7 +310,7 @@ DESTINATIONS = get_args(get_args(AnyDestination)[0])
 DESTINATION_TYPES = [get_args(model.model_fields["type"].annotation)[0] for model in DESTINATIONS]
 DESTINATION_CLASSES = {model.__name__ for model in DESTINATIONS}
 # Where the same words mean something else: the models themselves, the dialects of sources, a database's name, a setting of a server.
-OTHER_MEANINGS = ("config/", "connectors/", "naming.py", "cli/stream_warnings.py", "security/postgres_session.py", "security/roles/role_drift.py")
+OTHER_MEANINGS = ("config/", "connectors/", "naming.py", "cli/validation/stream_warnings.py", "security/postgres_session.py", "security/roles/role_drift.py")
 MOST_NAMED = 20
 
 

@@ -1,6 +1,7 @@
 """`fabric validate`, `schema`, `list` and `explain`: the tenants' YAML checked, listed and explained, without a run."""
 
 import json
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,7 @@ from fabric_assets.cli.console.each_tenant import get_console
 from fabric_assets.cli.console.options import AsJson
 from fabric_assets.cli.console.output import open_output
 from fabric_assets.cli.tenants import get_tenants, narrow
+from fabric_assets.cli.validation.connector_mistakes import find_connector_mistakes
 from fabric_assets.config.effective import EffectiveValue, get_effective_values
 from fabric_assets.config.loader import Fleet, Problem, load_fleet
 from fabric_assets.config.problems import shorten
@@ -42,11 +44,11 @@ def validate(tenants: Tenants = None, all_: Annotated[bool, typer.Option("--all"
     fleet = load_fleet(settings)
     everything = all_ or not tenants
     fleet = narrow(fleet, get_tenants(fleet, tenants, everything))
-    fleet, graph, problems = _check_models(fleet, settings)
+    fleet, graph, problems = _check_models(_check_connectors(fleet, settings), settings)
     held_up = _list_held_up(fleet, graph)
     problems = _get_unique([*(problem for found in fleet.broken.values() for problem in found), *(fleet.unused if everything else ()), *problems])
-    from fabric_assets.cli.address_warnings import find_address_warnings
-    from fabric_assets.cli.stream_warnings import find_warnings
+    from fabric_assets.cli.validation.address_warnings import find_address_warnings
+    from fabric_assets.cli.validation.stream_warnings import find_warnings
     from fabric_assets.transform.deprecations import find_deprecations
 
     finders = (find_warnings, find_address_warnings)
@@ -62,6 +64,13 @@ def validate(tenants: Tenants = None, all_: Annotated[bool, typer.Option("--all"
             typer.echo(f"{problem}\n")
     typer.echo(_summarise(fleet, graph, held_up, problems=len(problems), warnings=len(warnings)), err=json_)
     raise typer.Exit(2 if problems else 0)
+
+
+def _check_connectors(fleet: Fleet, settings: Settings) -> Fleet:
+    """Count tenants as broken that name a connector or a setting that is not there."""
+    found = {name: tuple(find_connector_mistakes(loaded, settings)) for name, loaded in fleet.tenants.items()}
+    broken = {name: problems for name, problems in found.items() if problems}
+    return replace(fleet, tenants={name: loaded for name, loaded in fleet.tenants.items() if name not in broken}, broken={**fleet.broken, **broken})
 
 
 def schema(out: Annotated[Path | None, typer.Option(help="File to write; default: standard output.")] = None) -> None:

@@ -22,7 +22,8 @@ from werkzeug import Response as Answer
 
 from fabric_assets.errors import SourceError
 from fabric_assets.security import outgoing
-from fabric_assets.security.outgoing import Guard, Outgoing, TooLate, find_objection
+from fabric_assets.security.addresses import find_objection
+from fabric_assets.security.outgoing import Guard, Outgoing, TooLate
 
 PUBLIC = ["8.8.8.8", "93.184.215.14", "2606:4700:4700::1111", "64:ff9b::808:808", "::ffff:8.8.8.8"]
 PRIVATE = [

@@ -14,6 +14,7 @@ from fabric_assets.config.problems import Problem
 from fabric_assets.config.sources.models import RestApiSource
 from fabric_assets.config.sources.rest import OAuth2ClientCredentials
 from fabric_assets.errors import FabricError
+from fabric_assets.security.addresses import find_objection
 from fabric_assets.security.secrets import resolve_secret
 from fabric_assets.settings import Settings
 
@@ -25,8 +26,6 @@ def find_address_warnings(loaded: LoadedTenant, settings: Settings) -> Iterator[
     for name, source in loaded.config.sources.items():
         if not isinstance(source, RestApiSource):
             continue
-        from fabric_assets.security.outgoing import find_objection  # brings an HTTP client, which fleets without such a source do not need
-
         urls: list[tuple[Path, str | SecretRef]] = [(("base_url",), source.base_url)]
         if isinstance(source.auth, OAuth2ClientCredentials):
             urls.append((("auth", "token_url"), source.auth.token_url))

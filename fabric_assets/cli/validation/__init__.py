@@ -1,0 +1,1 @@
+"""What `fabric validate` finds beside the mistakes of the YAML itself."""
