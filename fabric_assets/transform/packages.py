@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fabric_assets.bound_commands import bind
 from fabric_assets.errors import ConfigurationError, UnresolvedPackages
 from fabric_assets.masking import remember
 from fabric_assets.private_files import FileLock
@@ -27,17 +28,6 @@ _PASSED = (
 )
 _SECRETS = "DBT_ENV_SECRET_"
 _PASSED_PREFIXES = (_SECRETS, "GIT_")
-# dbt ends with `fabric prepare` (1 is PR_SET_PDEATHSIG, 9 is SIGKILL): left alone, it would write while the next installation does.
-_DEPS = """
-import ctypes, os, sys
-parent = int(sys.argv.pop(1))
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)
-    if os.getppid() != parent:
-        sys.exit("`fabric prepare` has ended")
-from dbt.cli.main import cli
-cli()
-"""
 _TIMEOUT_SECONDS = 900
 # The folder of what was installed before, while an installation runs; and in it the packages, or a file that says that there were none.
 _ASIDE, _PACKAGES, _NOTHING = ".packages-before", "packages", "nothing"
@@ -84,7 +74,7 @@ def _run_deps(project: Path, folder: str) -> None:
     Args:
         folder: for dbt's log, and a profile, which is not there: dbt needs none for this.
     """
-    command = [sys.executable, "-P", "-c", _DEPS, str(os.getpid()), "deps", "--project-dir", str(project), "--profiles-dir", folder]
+    command = bind([sys.executable, "-P", "-c", "from dbt.cli.main import cli; cli()", "deps", "--project-dir", str(project), "--profiles-dir", folder])
     command += ["--log-path", folder, "--no-use-colors", "--log-level-file", "none", "--no-send-anonymous-usage-stats"]
     try:
         done = subprocess.run(
