@@ -5,14 +5,14 @@ transaction take longer than the rows.
 """
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from fabric_assets.errors import RetriableError
 from fabric_assets.loading.commit_batcher import CommitBatcher
 from fabric_assets.loading.failures import build_error, report_unrecorded
-from fabric_assets.loading.job import LoadAbandoned
+from fabric_assets.loading.job import Job, LoadAbandoned
 from fabric_assets.loading.read_ahead import ReadAhead
 from fabric_assets.loading.stream_load import LoadContext, StreamLoad, is_small
 from fabric_assets.rows.batches import Batch, Item, ReadGroup, StreamFailed
@@ -28,13 +28,13 @@ def load_group(group: ReadGroup, context: LoadContext, batcher: CommitBatcher[St
     loads: dict[str, StreamLoad] = {}
     try:
         loads = {plan.name: StreamLoad(plan, context, group.after_commit) for plan in group.streams}
+        if group.is_atomic:
+            _share_transaction(list(loads.values()))
         read = group.read({name: load.memory for name, load in loads.items()})
         with contextlib.closing(ReadAhead(read, context.job.check, is_small=is_small)) as items:
-            for item in items:
-                context.job.check()
-                _handle_item(loads[item.stream], item)
-                if all(load.is_over for load in loads.values()):
-                    break
+            _write_items(items, loads, context.job, is_atomic=group.is_atomic)
+        if group.is_atomic:
+            _commit(list(loads.values()))
         for name in [name for name, load in loads.items() if load.may_share]:
             batcher.add(loads.pop(name))
         for load in loads.values():
@@ -123,10 +123,33 @@ def _commit(loads: Sequence[StreamLoad]) -> None:
         load.is_over = True
 
 
-def _handle_item(load: StreamLoad, item: Item) -> None:
+def _write_items(items: Iterable[Item], loads: Mapping[str, StreamLoad], job: Job, *, is_atomic: bool) -> None:
+    for item in items:
+        job.check()
+        _handle_item(loads[item.stream], item, is_atomic=is_atomic)
+        if all(load.is_over for load in loads.values()):
+            return
+
+
+def _share_transaction(loads: Sequence[StreamLoad]) -> None:
+    transaction = loads[0].open()
+    for load in loads[1:]:
+        load.open(transaction)
+
+
+def _handle_item(load: StreamLoad, item: Item, *, is_atomic: bool) -> None:
+    """Write an item. Its error fails the stream; in an atomic group it is raised, and fails all streams.
+
+    Raises:
+        Exception: in an atomic group.
+    """
     if load.is_over:
         return
-    if isinstance(item, StreamFailed):
+    if is_atomic:
+        if isinstance(item, StreamFailed):
+            raise item.error
+        load.write_batch(item) if isinstance(item, Batch) else load.write_keys(item)
+    elif isinstance(item, StreamFailed):
         load.fail(item.error)
     elif isinstance(item, Batch):
         _attempt(load, lambda: load.write_batch(item))

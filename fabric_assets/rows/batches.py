@@ -115,6 +115,7 @@ class StreamPlan:
 
     Args:
         key: the primary key, in the source's spelling; empty without one.
+        deduplicates: a replaced table keeps one row of each key, as a merged one does.
         newest_by: of rows with the same key the one with the highest value in this column is kept, then the one read last.
         replaced_by: rows with a value of this column replace all rows with it (an append of files, by file name).
         reads_all: each load reads all rows of the source, and so also those that earlier loads have rejected.
@@ -125,6 +126,7 @@ class StreamPlan:
         unread: columns of the source that the stream does not read, in the source's spelling.
         drops_files: the reader keeps a ledger of dropped files, and so gets a `DropMemory`.
         is_json: rows come as JSON objects; else as columns.
+        types: field of JSON objects, in the source's spelling -> the type of its column. Other columns that the load adds get the type of their values.
         contract: what may change in the tables.
         rename: field in the source's spelling -> the name of its column.
         rejects: how many rows may be rejected.
@@ -134,6 +136,7 @@ class StreamPlan:
     name: str
     disposition: WriteDisposition
     key: tuple[str, ...] = ()
+    deduplicates: bool = False
     newest_by: str | None = None
     replaced_by: str | None = None
     reads_all: bool = False
@@ -144,6 +147,7 @@ class StreamPlan:
     unread: tuple[str, ...] = ()
     drops_files: bool = False
     is_json: bool = False
+    types: Mapping[str, pa.DataType] = field(default_factory=dict)
     contract: SchemaContract = field(default_factory=SchemaContract)
     rename: Mapping[str, str] = field(default_factory=dict)
     rejects: RejectsConfig = field(default_factory=RejectsConfig)
@@ -238,6 +242,7 @@ class ReadGroup:
     """Streams that are read in one pass, e.g. an endpoint and those below it.
 
     Args:
+        is_atomic: one transaction commits all streams, because one state covers the rows of all.
         read: opens the source and gives its batches; called in a thread of its own, with a memory per stream. A stream
             without rows still gives one empty Arrow table where its columns are known.
         after_commit: called with a stream once its rows are committed. If a process dies before the call, the next load must do its work.
@@ -247,6 +252,7 @@ class ReadGroup:
     # Called with a StreamMemory per stream; a DropMemory where the plan says so.
     read: Callable[[Mapping[str, Any]], Iterator[Item]]
     after_commit: Callable[[str], None] = lambda stream: None
+    is_atomic: bool = False
 
 
 @dataclass(frozen=True)

@@ -78,13 +78,13 @@ class StreamWriter:
         self._kept_key: tuple[str, ...] | None = None
         self._keys: SourceKeysTable | None = None
         self._begun = self._waits = self._has_rejects = False
+        self._merges = plan.disposition == "merge" or (plan.deduplicates and bool(plan.key))
 
     def write(self, tables: Mapping[str, pa.Table], rejects: Sequence[Reject] = ()) -> None:
         """Write rows, columns by their names in the warehouse; missing tables and columns are made."""
         self._begin()
         for name, rows in sorted(tables.items()):
-            kept = self._prepare_root(rows) if name == self._plan.name else rows
-            self._find(name).write(kept)
+            self._find(name).write(self._prepare_root(rows) if name == self._plan.name else rows)
         if rejects:
             rejected_rows.stage(self._session, rejects, self._copies, source=self._source, stream=self._plan.name, is_first=not self._has_rejects)
             self._has_rejects = True
@@ -121,7 +121,7 @@ class StreamWriter:
             self._find(self._plan.name).write(pa.schema(list(self._former.items())).empty_table())
         for table in self._tables.values():
             table.flush()
-        if self._plan.disposition == "merge" and self._plan.name in self._tables:
+        if self._merges and self._plan.name in self._tables:
             self._merge()
         for name, table in self._tables.items():
             table.insert_staged()
@@ -208,18 +208,17 @@ class StreamWriter:
             self._session.rename_columns(Table(raw, root), self._names.renamed)
         if not self._full_refresh and self._plan.disposition == "replace":
             for name in self._family:
-                deleted = self._session.delete(Table(raw, name))
-                self._removed += deleted if name == root else 0
-        elif self._plan.disposition == "merge" and root in self._family:
+                self._removed += self._session.delete(Table(raw, name)) * (name == root)
+        if self._merges and root in self._family:
             self._kept_key = self._session.find_kept_key(Table(raw, root))
             # Rows go directly into an empty table, which is faster.
             self._waits = self._kept_key is not None or self._session.ask(f"select exists (select 1 from {Table(raw, root)})") == [(True,)]
 
     def _find(self, name: str) -> StreamTable:
         if name not in self._tables:
-            columns, merges = {} if self._is_aside else self._family.get(name, {}), self._plan.disposition == "merge"
-            table, grows = Table(self._target, name), merges and not self._waits
-            self._tables[name] = StreamTable(self._session, table, columns, waits=self._waits, grows=grows, gathers=not merges)
+            columns = {} if self._is_aside else self._family.get(name, {})
+            table, grows = Table(self._target, name), self._merges and not self._waits
+            self._tables[name] = StreamTable(self._session, table, columns, waits=self._waits, grows=grows, gathers=not self._merges)
         return self._tables[name]
 
     def _prepare_root(self, rows: pa.Table) -> pa.Table:
@@ -227,7 +226,7 @@ class StreamWriter:
         if self._replaced_by is not None and self._replaced_by in rows.column_names:
             values = rows.column(self._replaced_by).unique().to_pylist()
             self._delete_values([str(value) for value in values if value is not None])
-        if self._plan.disposition != "merge" or not rows.num_rows:
+        if not self._merges or not rows.num_rows:
             return rows
         kept = drop_duplicates(rows, self._key, self._newest_by)
         self._duplicates += rows.num_rows - kept.num_rows
@@ -260,7 +259,8 @@ class StreamWriter:
                     table.delete_staged(f"not exists (select 1 from {root.filled} as r where r.{ROW_ID} = t.{ROOT_ID})")
         if root.stage is None:
             return
-        check_key(self._key, self._former, where=self._where)
+        if self._plan.disposition == "merge":
+            check_key(self._key, self._former, where=self._where)
         if self._kept_key not in {None, self._key}:  # the primary key in the YAML has changed
             self._session.forget_key(root.table)
         self._session.analyze(root.stage)

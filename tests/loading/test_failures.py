@@ -153,7 +153,7 @@ def test_whatever_ends_a_thread_the_load_does_not_wait_for_its_time_out(
     assert ("package is missing" in str(caught.value)) == isinstance(raised, ImportError)
 
 
-@pytest.mark.parametrize("where", ["group_load.StreamLoad.__init__", "shaping.shaper.Shaper.shape", "load.open_source"])
+@pytest.mark.parametrize("where", ["group_load.StreamLoad.__init__", "shaping.shaper.Shaper.shape", "leased_load.open_source"])
 def test_a_failure_that_the_ledger_cannot_record_is_always_reported_in_the_same_form(
     sqlite: SourceDatabase, settings: Settings, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.registry import open_source
 from fabric_assets.errors import DataError, FabricError
-from fabric_assets.loading import load
+from fabric_assets.loading import leased_load
 from fabric_assets.loading.rejects.reader import open_rejects
 from fabric_assets.loading.rejects.replay import replay
 from fabric_assets.rows.batches import Batch, ReadGroup, SourceReader, StreamFailed
@@ -58,7 +58,7 @@ def make_tenant(settings: Settings, sqlite: SourceDatabase, warehouse: str | Non
     """Make a tenant with the stream events, whose rows name the table of their kind."""
 
     def make(*, as_json: bool = False, **stream: Any) -> Tenant:
-        monkeypatch.setattr(load, "open_source", lambda context: open_splitting(context, as_json=as_json))
+        monkeypatch.setattr(leased_load, "open_source", lambda context: open_splitting(context, as_json=as_json))
         sqlite.run("create table events (id integer, kind text, total integer)")
         sqlite.fill("events", EVENTS)
         return Tenant(settings, sqlite.build_source(events=stream), warehouse=warehouse)
@@ -237,4 +237,4 @@ def test_a_kill_at_the_commit_leaves_all_tables_or_none(make_tenant: Callable[..
 
 def split_batches() -> None:
     """Let the loads of this process open sources as the tests do."""
-    load.open_source = open_splitting  # type: ignore[assignment]
+    leased_load.open_source = open_splitting  # type: ignore[assignment]

@@ -8,7 +8,7 @@ from fabric_assets.config.sources.rejects import RejectsConfig
 from fabric_assets.config.sources.streams import SchemaContract
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.registry import open_source
-from fabric_assets.loading import load
+from fabric_assets.loading import leased_load
 from fabric_assets.rows.batches import SourceReader
 from fabric_assets.settings import Settings
 from tests.support.shop import SourceDatabase, Tenant
@@ -25,7 +25,7 @@ def test_a_load_goes_by_the_plan_and_not_by_the_yaml(
         groups = (replace(group, streams=tuple(replace(plan, **planned) for plan in group.streams)) for group in reader.groups)  # type: ignore[arg-type]
         return replace(reader, groups=tuple(groups))
 
-    monkeypatch.setattr(load, "open_source", open_planned)
+    monkeypatch.setattr(leased_load, "open_source", open_planned)
     sqlite.run("create table orders (id integer, total integer)", "insert into orders values (1, 10), (2, 20)")
     tenant = Tenant(settings, sqlite.build_source(orders={"schema_contract": "freeze", "rejects": {"max": 0}}), warehouse=warehouse)
     tenant.load()

@@ -126,7 +126,7 @@ def test_a_load_ends_after_the_thread_that_closes_the_warehouse(sqlite: SourceDa
         time.sleep(1.5 if threading.current_thread() is not threading.main_thread() else 0)
 
     monkeypatch.setattr(Warehouse, "close", close_slowly)
-    monkeypatch.setattr("fabric_assets.loading.load._GRACE_SECONDS", 0.1)
+    monkeypatch.setattr("fabric_assets.loading.leased_load._GRACE_SECONDS", 0.1)
     tenant = Tenant(settings, sqlite.build_source(**fill(sqlite)), warehouse=None)
     assert load(tenant)[0] == dict.fromkeys(STREAMS, 10)
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("tenant acme")] == []

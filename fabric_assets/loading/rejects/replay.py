@@ -76,8 +76,10 @@ def replay(
             if loads:
                 with open_warehouse(tenant, name, settings) as warehouse:
                     warehouse.prepare()
+                    states = warehouse.read_states()
                     for kept, counts in loads.items():
-                        yield _replay_stream(tenant, settings, warehouse, name, plans[kept], loads=sorted(counts, reverse=True))
+                        plan = plan_stream(config, kept, states[kept].state if kept in states else None)
+                        yield _replay_stream(tenant, settings, warehouse, name, plan, loads=sorted(counts, reverse=True))
 
 
 def _build_remedy(tenant: str, source: str, stream: str) -> str:

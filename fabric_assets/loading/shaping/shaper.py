@@ -78,6 +78,7 @@ class Shaper:
             names=names,
             contract=plan.contract,
             declared=declared,
+            types={names.find_column(field): kind for field, kind in plan.types.items()},
             where=where,
             value_forms=value_forms,
         )

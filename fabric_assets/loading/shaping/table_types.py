@@ -68,6 +68,7 @@ class TableTypes:
         newest_by: the column that tells the newest row of a key.
         names: the columns of the stream's fields, and the tables before the load.
         declared: the source declares its columns.
+        types: column of the stream's own table -> the type that the source gives it.
     """
 
     def __init__(
@@ -79,11 +80,12 @@ class TableTypes:
         names: StreamNames,
         contract: SchemaContract,
         declared: bool = False,
+        types: Mapping[str, pa.DataType] | None = None,
         where: str,
         value_forms: int = CURRENT,
     ) -> None:
         self._stream, self._key, self._names, self._contract, self._declared, self._where = stream, key, names, contract, declared, where
-        self._value_forms, self._newest_by = value_forms, newest_by
+        self._value_forms, self._newest_by, self._given = value_forms, newest_by, types or {}
         self._layout: Layout = names.layout
         self._now = _Draft({table: dict(columns) for table, columns in self._layout.items()}, {}, {})
         self._seen: set[str] = set()
@@ -219,10 +221,11 @@ class TableTypes:
         if known is None:
             is_json = frame.is_json and not name.startswith("_dlt_")
             keeps = self._value_forms >= 2 and frame.table == self._stream and name in self._key and name != self._newest_by
-            types[name] = kind = _choose(column.parts, is_json=is_json, keeps_spelling=keeps, value_forms=self._value_forms)
+            given = self._given.get(name) if frame.table == self._stream else None
+            types[name] = kind = given or _choose(column.parts, is_json=is_json, keeps_spelling=keeps, value_forms=self._value_forms)
             if frame.table in self._layout and not (frame.is_json and name.startswith("_dlt_")):
                 draft.note("column_added", frame.table, name, after=get_word(kind))
-            if kind == BIGINT:
+            if kind == BIGINT and not given:
                 draft.made[key] = _is_exact(column.parts)
             return kind
         if known != BIGINT or key not in draft.made:
