@@ -24,6 +24,8 @@ class Settings:
         secret_keys: Fernet keys, newest first; never printed.
         publish_dir: the folder of what readers of DuckDB tenants get; None for a process that publishes nothing.
         definitions: the module with the operators' own Dagster definitions; empty for none.
+        connectors: the operators' list of connectors, which need not exist.
+        connectors_dir: the folder of the connectors' environments; None for a process that runs none.
     """
 
     tenants_dir: Path
@@ -36,6 +38,8 @@ class Settings:
     secret_keys: tuple[str, ...] = field(default=(), repr=False)
     publish_dir: Path | None = None
     definitions: str = ""
+    connectors: Path = Path("connectors.yaml")
+    connectors_dir: Path | None = None
 
     def serves(self, tenant: str) -> bool:
         return any(fnmatchcase(tenant, pattern) for pattern in self.tenants)
@@ -55,10 +59,16 @@ def load_settings(environ: Mapping[str, str] | None = None, *, root: Path | None
         raise ConfigurationError("FABRIC_STRICT must be 0 or 1", remedy="set FABRIC_STRICT=1 to fail on a broken tenant, or unset it")
     data_dir = base / (env.get("FABRIC_DATA_DIR") or ".fabric")
     publish_dir = base / (env.get("FABRIC_PUBLISH_DIR") or "published")
+    connectors_dir = base / (env.get("FABRIC_CONNECTORS_DIR") or "connectors")
     for name, folder in (("FABRIC_DATA_DIR", data_dir), ("FABRIC_PUBLISH_DIR", publish_dir)):
         if "?" in str(folder):
             raise ConfigurationError(f"{name}={folder} has a '?' in its path, after which DuckDB expects options", remedy="name a folder without '?'")
     _check_apart(data_dir.resolve(), publish_dir.resolve())
+    if connectors_dir.resolve().is_relative_to(data_dir.resolve()) or data_dir.resolve().is_relative_to(connectors_dir.resolve()):
+        raise ConfigurationError(
+            f"FABRIC_CONNECTORS_DIR={connectors_dir} and FABRIC_DATA_DIR={data_dir} lie in one another: connectors must not reach the platform's own files",
+            remedy="set FABRIC_CONNECTORS_DIR to a folder outside of FABRIC_DATA_DIR",
+        )
     return Settings(
         tenants_dir=base / (env.get("FABRIC_TENANTS_DIR") or "tenants"),
         dbt_project_dir=base / (env.get("FABRIC_DBT_PROJECT_DIR") or "dbt_project"),
@@ -70,6 +80,8 @@ def load_settings(environ: Mapping[str, str] | None = None, *, root: Path | None
         secret_keys=_split(env.get("FABRIC_SECRET_KEYS")),
         publish_dir=publish_dir,
         definitions=env.get("FABRIC_DEFINITIONS", "").strip(),
+        connectors=base / (env.get("FABRIC_CONNECTORS") or "connectors.yaml"),
+        connectors_dir=connectors_dir,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from fabric_assets.cli import config_commands, demo, imports, isolation, migrate_values, offboard, prepare, provision, prune, rejects, run, secrets
+from fabric_assets.cli import config_commands, connectors, demo, imports, isolation, migrate_values, offboard, prepare, provision, prune, rejects, run, secrets
 from fabric_assets.cli.console.streams import describe_unwritable, discard_output, is_closed
 from fabric_assets.env_file import load_env_file
 from fabric_assets.errors import ConfigurationError, FabricError
@@ -52,6 +52,7 @@ app.command("isolation")(isolation.isolation)
 app.command("migrate-values")(migrate_values.migrate_values)
 app.command("prune")(prune.prune)
 app.command("offboard")(offboard.offboard)
+app.add_typer(connectors.app, name="connectors")
 app.add_typer(imports.app, name="imports")
 app.add_typer(rejects.app, name="rejects")
 app.add_typer(secrets.app, name="secrets")
