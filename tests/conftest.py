@@ -142,6 +142,14 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(tenants_dir=tenants, dbt_project_dir=ROOT / "dbt_project", data_dir=data, secret_keys=keys, publish_dir=tmp_path / "published")
 
 
+@pytest.fixture(scope="session")
+def installed_tap(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """The settings that name an installed Singer tap of the tests' own; see tests/support/taps.py."""
+    from tests.support.taps import install_tap
+
+    return install_tap(tmp_path_factory.mktemp("connectors"))
+
+
 @pytest.fixture
 def settings_environ(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
     """Put the test's settings into the environment: for the CLI and for subprocesses."""

@@ -13,6 +13,7 @@ import typer.main
 from typer.testing import CliRunner
 
 from fabric_assets.cli.app import app
+from fabric_assets.config.connectors_file import load_connectors
 from fabric_assets.config.loader import load_fleet
 from fabric_assets.settings import load_settings
 from fabric_assets.transform.evaluation import prepare_graph
@@ -38,7 +39,7 @@ def get_blocks(language: str) -> list[str]:
 
 def test_every_yaml_example_is_a_valid_tenant(tmp_path: Path, prepared_data: Path) -> None:
     shutil.copytree(prepared_data, tmp_path / "data" / "dbt" / "prepared")
-    examples = get_blocks("yaml")
+    examples = [example for example in get_blocks("yaml") if not example.startswith("# connectors.yaml")]
     for number, example in enumerate(examples):
         name = re.match(r"# tenants/([a-z_]+)\.yaml\n", example)
         assert name, f"the first line of an example is its file, `# tenants/<name>.yaml`:\n{example}"
@@ -51,6 +52,14 @@ def test_every_yaml_example_is_a_valid_tenant(tmp_path: Path, prepared_data: Pat
         assert [str(problem) for problems in fleet.broken.values() for problem in problems] == []
         assert list(fleet.tenants) == [name[1]]
     assert len(examples) >= 5
+
+
+def test_every_list_of_connectors_in_an_example_is_valid(tmp_path: Path) -> None:
+    examples = [example for example in get_blocks("yaml") if example.startswith("# connectors.yaml")]
+    for example in examples:
+        (tmp_path / "connectors.yaml").write_text(example)
+        assert load_connectors(load_settings({"FABRIC_CONNECTORS": str(tmp_path / "connectors.yaml")}, root=ROOT))
+    assert examples
 
 
 def get_command_lines() -> list[str]:
@@ -183,6 +192,8 @@ def test_the_defaults_of_the_settings_are_as_documented() -> None:
         "FABRIC_DBT_PROJECT_DIR": str(settings.dbt_project_dir.relative_to(ROOT)),
         "FABRIC_DATA_DIR": str(settings.data_dir.relative_to(ROOT)),
         "FABRIC_PUBLISH_DIR": str(settings.publish_dir.relative_to(ROOT)) if settings.publish_dir else "",
+        "FABRIC_CONNECTORS": str(settings.connectors.relative_to(ROOT)),
+        "FABRIC_CONNECTORS_DIR": str(settings.connectors_dir.relative_to(ROOT)) if settings.connectors_dir else "",
         "FABRIC_SOURCE_DIRS": "any" if not settings.source_dirs else "",
         "FABRIC_TENANTS": "all" if settings.tenants == ("*",) else "",
         "FABRIC_LOCATION": settings.location,

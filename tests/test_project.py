@@ -21,8 +21,8 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 
 RUNTIME = [Requirement(text) for text in PYPROJECT["project"]["dependencies"]]
 EXTRAS = {name: [Requirement(text) for text in texts] for name, texts in PYPROJECT["project"]["optional-dependencies"].items()}
-DEVELOPMENT = [Requirement(text) for text in PYPROJECT["dependency-groups"]["dev"]]
-DIRECT = [*RUNTIME, *DEVELOPMENT, *(requirement for extra in EXTRAS.values() for requirement in extra)]
+DEVELOPMENT, TAPS = ([Requirement(text) for text in PYPROJECT["dependency-groups"][group]] for group in ("dev", "taps"))
+DIRECT = [*RUNTIME, *DEVELOPMENT, *TAPS, *(requirement for extra in EXTRAS.values() for requirement in extra)]
 
 
 def get_lower_bound(requirement: Requirement) -> Version:
@@ -37,7 +37,7 @@ def test_a_direct_dependency_is_bounded_on_both_sides(requirement: Requirement) 
 def test_the_lock_file_was_resolved_from_these_dependencies() -> None:
     package = next(package for package in LOCK["package"] if package["name"] == PYPROJECT["project"]["name"])
     locked = {(entry["name"], SpecifierSet(entry["specifier"])) for entry in package["metadata"]["requires-dist"]}
-    locked |= {(entry["name"], SpecifierSet(entry["specifier"])) for entry in package["metadata"]["requires-dev"]["dev"]}
+    locked |= {(entry["name"], SpecifierSet(entry["specifier"])) for group in ("dev", "taps") for entry in package["metadata"]["requires-dev"][group]}
     assert locked == {(requirement.name.lower(), requirement.specifier) for requirement in DIRECT}, "run `make lock`"
 
 
@@ -76,7 +76,7 @@ def read_documented_dependencies(heading: str) -> dict[str, str]:
     [
         ("Needed to run", RUNTIME),
         ("Extras", [requirement for extra in EXTRAS.values() for requirement in extra]),
-        ("Development (group `dev`)", DEVELOPMENT),
+        ("Development (groups `dev` and `taps`)", [*DEVELOPMENT, *TAPS]),
     ],
 )
 def test_each_dependency_is_documented_with_its_reason(heading: str, requirements: list[Requirement]) -> None:

@@ -23,6 +23,8 @@ ENVIRONMENT_VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 HTTP_URL = r"^https?://[^\s@]+$"
 # The second half is Dagster's own rule: what it refuses must not reach it.
 OWNER = r"^(team:[A-Za-z0-9_.-]+|[A-Za-z0-9_][A-Za-z0-9._%+-]*@[A-Za-z0-9.-]+\.[A-Za-z]{2,7})$"
+# `stripe@2` is a second entry of the list: how a tenant stays with an older version.
+CONNECTOR = r"^[a-z][a-z0-9_]{0,49}(@[a-z0-9_.]{1,20})?$"
 SELECTION = r"^\+?[A-Za-z0-9_*?]+(/[A-Za-z0-9_*?]+){0,2}\+?$"
 
 PATTERNS = {
@@ -32,6 +34,7 @@ PATTERNS = {
     ENVIRONMENT_VARIABLE: "must be the name of an environment variable: letters, digits and underscores",
     HTTP_URL: "must be an http:// or https:// address without credentials",
     OWNER: "must be an e-mail address or team:<name>",
+    CONNECTOR: "must be a name of connectors.yaml: lower-case letters, digits and underscores, perhaps with a version (stripe@2)",
     SELECTION: "must be a selection such as raw/shop, marts/orders, +marts or raw/shop+",
 }
 

@@ -30,9 +30,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def world(request: pytest.FixtureRequest, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> World:
     """A tenant whose source and destination are empty."""
-    source, destination = request.param
-    return World(
-        settings,
-        SOURCES[source](settings, monkeypatch.setenv, request.getfixturevalue),
-        DESTINATIONS[destination](settings, monkeypatch.setenv, request.getfixturevalue),
-    )
+    kind, destination = request.param
+    source = SOURCES[kind](settings, monkeypatch.setenv, request.getfixturevalue)
+    return World(source.settings, source, DESTINATIONS[destination](settings, monkeypatch.setenv, request.getfixturevalue))

@@ -4,6 +4,7 @@ from tests.contract import destinations
 from tests.contract.databases import DuckDb, MariaDb, Postgres, Sqlite
 from tests.contract.files import Csv, DroppedCsv, DroppedWorkbook, Json, Jsonl, Parquet
 from tests.contract.rest_api import RestApi
+from tests.contract.singer import SingerTap
 from tests.contract.source import Destination, Source
 
 SOURCES: dict[str, type[Source]] = {
@@ -18,6 +19,7 @@ SOURCES: dict[str, type[Source]] = {
     "parquet": Parquet,
     "csv_import": DroppedCsv,
     "xlsx_import": DroppedWorkbook,
+    "singer": SingerTap,
 }
 DESTINATIONS: dict[str, type[Destination]] = {"duckdb": destinations.DuckDb, "postgres": destinations.Postgres}
 FOLLOWING = [(source, destination) for source, kind in SOURCES.items() if kind.follows_deletes for destination in DESTINATIONS]

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fabric_assets.connectors.context import SourceContext
-from fabric_assets.connectors.registry import open_source
-from fabric_assets.loading import load
+from fabric_assets.connectors.registry import open_source, stage_source
+from fabric_assets.loading import leased_load, staged_load
 from fabric_assets.rows.batches import SourceReader
 from tests.contract.world import World
 from tests.faults.processes import wait_until
@@ -21,8 +20,8 @@ def closed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The groups that were still read when a reader was closed: a number per reader."""
     closed = list[int]()
 
-    def open_watched(context: SourceContext) -> SourceReader:
-        reader, reading = open_source(context), Counter[str]()
+    def watch_reader(reader: SourceReader) -> SourceReader:
+        reading = Counter[str]()
 
         def watch(read: Callable) -> Callable:
             def watched(memories: object) -> object:
@@ -40,7 +39,8 @@ def closed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
         return replace(reader, groups=tuple(replace(group, read=watch(group.read)) for group in reader.groups), close=close)
 
-    monkeypatch.setattr(load, "open_source", open_watched)
+    monkeypatch.setattr(leased_load, "open_source", lambda context: watch_reader(open_source(context)))
+    monkeypatch.setattr(staged_load, "stage_source", lambda context, states: (watch_reader(reader) for reader in stage_source(context, states)))
     return closed
 
 

@@ -54,7 +54,8 @@ class World:
 
     def build_case(self, **faults: Any) -> Case:
         """A load in a process of its own."""
-        paths = {name: str(getattr(self.settings, name)) for name in ("tenants_dir", "dbt_project_dir", "data_dir")}
+        names = ("tenants_dir", "dbt_project_dir", "data_dir", "connectors", *(("connectors_dir",) if self.settings.connectors_dir else ()))
+        paths = {name: str(getattr(self.settings, name)) for name in names}
         return Case(settings=paths, loads=({"tenant": self.yaml, "source": "shop", "streams": ()},), **faults)
 
     # --- what the destination holds

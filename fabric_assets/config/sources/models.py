@@ -68,6 +68,8 @@ class SourceConfig(CheckedModel):
 
     # Whether dlt's code requests the rows; the kind `dlt` in Dagster's UI says so.
     is_extracted_by_dlt: ClassVar[bool] = False
+    # Whether the rows are read before the load takes the tenant's lease.
+    is_staged: ClassVar[bool] = False
 
     description: Text | None = Field(default=None, description="Shown on each of the source's assets.")
     retries: RetriesConfig = Field(default=RetriesConfig(), description="Tries after a failure that may pass.")
