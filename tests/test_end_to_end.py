@@ -26,7 +26,7 @@ from fabric_assets.demo.data import DemoShop, prepare_demo, read_table
 from fabric_assets.demo.shop import TABLES, insert_rows, write_csv, write_parquet
 from tests.demo import expected_ads
 from tests.demo.expected_marts import COLUMNS, Marts, compute_marts
-from tests.support.lengths import choose
+from tests.support.lengths import AT_FULL_LENGTH, choose
 
 ROOT = Path(__file__).resolve().parent.parent
 TENANTS = ("demo_database", "demo_files", "demo_api")
@@ -295,6 +295,7 @@ def test_a_second_run_moves_nothing_and_doubles_no_spend(data_dir: Path, first: 
 # --- Postgres
 
 
+@AT_FULL_LENGTH
 def test_postgres_holds_the_same_marts_after_a_first_a_second_and_a_full_run(shop: DemoShop, tmp_path: Path, postgres_database: str) -> None:
     data_dir, tenants_dir = tmp_path / "data", tmp_path / "tenants"
     shutil.copytree(ROOT / "tenants", tenants_dir)

@@ -29,6 +29,9 @@ from tests.factories.shop import STREAMS, get_tenant, make_shop
 from tests.support.folders import make_once
 from tests.support.services import making_databases
 
+# Its two projects are parsed once, by one worker.
+pytestmark = pytest.mark.xdist_group("pruning")
+
 DIMENSION = "select 1 as id"
 
 
@@ -140,7 +143,7 @@ def projects(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, Settin
     return get_settings(root, "now"), get_settings(root, "later")
 
 
-@pytest.fixture(scope="module", params=[pytest.param(kind, marks=pytest.mark.xdist_group(f"pruning_{kind}")) for kind in ("duckdb", "postgres")])
+@pytest.fixture(scope="module", params=["duckdb", "postgres"])
 def world(request: pytest.FixtureRequest, projects: tuple[Settings, Settings], tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     root, (now, later) = tmp_path_factory.mktemp("pruning"), projects
     settings = replace(now, tenants_dir=root / "tenants", data_dir=root / "data", publish_dir=root / "published")

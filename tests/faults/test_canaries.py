@@ -77,6 +77,7 @@ def read_errors(fleet: Fleet, *tenants: str) -> list[str]:
     return errors
 
 
+@AT_FULL_LENGTH
 def test_a_headless_run_in_which_everything_fails_shows_no_secret(fleet: Fleet, server: PostgresServer) -> None:
     data = fleet.settings.data_dir
     with ProcessWatch() as watch:

@@ -299,7 +299,8 @@ ADDED_FILES = {
 }
 
 
-@pytest.mark.parametrize("tenant", lengths.choose(list(world.TENANTS), 1))
+@lengths.AT_FULL_LENGTH
+@pytest.mark.parametrize("tenant", world.TENANTS)
 def test_an_upgraded_tenant_gets_deletes_a_seed_and_a_snapshot(upgraded: Upgraded, tenant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     follow = "deletes: {mode: soft, max: 50%}}"
     changes = {
