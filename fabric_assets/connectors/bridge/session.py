@@ -11,10 +11,12 @@ from typing import Any
 from fabric_assets import naming
 from fabric_assets.config.sources.connectors import ConnectorSource
 from fabric_assets.connectors.bridge.installing.environments import Environment, get_environment, hold_environment
+from fabric_assets.connectors.bridge.process.confinement import find_gap
 from fabric_assets.connectors.bridge.process.connector import Command, Connector, Limits
 from fabric_assets.connectors.bridge.spill import Budget
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.local_paths import LocalPaths
+from fabric_assets.errors import ConfigurationError
 from fabric_assets.private_files import FileLock, make_private_folder
 
 # Longest answer of a short call, such as a catalog.
@@ -81,10 +83,12 @@ def open_session(context: SourceContext[Any]) -> Iterator[Session]:
     """Prepare a source's connector for the block. One load of a source at a time has a session; folders of killed ones are deleted.
 
     Raises:
-        ConfigurationError: the connector is not installed.
+        ConfigurationError: the connector is not installed, or cannot be confined here and is not trusted.
         SecretError: a secret is missing.
     """
     environment = get_environment(context.settings, context.config.connector)
+    if not environment.entry.trusted and (gap := find_gap()):
+        raise ConfigurationError(f"{context.describe()}: the connector {environment.name} was not started: {gap}")
     folders = resolve_folders(context)
     settings = build_settings(context, folders)
     with ExitStack() as stack:

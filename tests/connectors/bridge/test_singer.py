@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from fabric_assets.connectors.bridge.process import landlock
 from fabric_assets.errors import ConfigurationError, FabricError, RetriableError, SourceError, SourceUnavailable
 from fabric_assets.loading.rejects.replay import replay
 from fabric_assets.settings import Settings
@@ -384,6 +385,13 @@ def test_rows_of_streams_that_are_not_declared_are_told_and_not_loaded(tap: Tap)
     tap.send(schema(), schema("other"), record(id=1), record("other", id=1), record("other", id=2))
     tap.tenant.load()
     assert "rows also sent 2 rows of its stream other, which is not declared; they are not loaded" in tap.tenant.messages[-1]
+
+
+def test_where_a_tap_cannot_be_confined_it_is_not_started(tap: Tap, monkeypatch: pytest.MonkeyPatch) -> None:
+    tap.write("orders", (1, "a", 1))
+    monkeypatch.setattr(landlock, "get_version", lambda: 3)
+    with pytest.raises(ConfigurationError, match=r"rows was not started: it cannot be confined: the kernel has Landlock version 3.*trusted: true"):
+        tap.tenant.load()
 
 
 def test_more_rows_than_may_wait_are_refused(tap: Tap, tmp_path: Path) -> None:

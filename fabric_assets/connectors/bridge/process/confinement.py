@@ -1,5 +1,6 @@
 """What this machine can confine of a connector, in words."""
 
+import sys
 from collections.abc import Iterator
 
 from fabric_assets.connectors.bridge.process import landlock, system_calls
@@ -9,6 +10,8 @@ _REMEDY = "run on Linux 6.7 or newer with Landlock; or set trusted: true, which 
 
 def find_gap() -> str | None:
     """Say why connectors cannot be confined here; None if they can be."""
+    if sys.platform != "linux":
+        return "connectors run on Linux alone"
     if not system_calls.is_supported():
         return f"it cannot be confined: the system calls of this machine's processor are not known; {_REMEDY}"
     version = landlock.get_version()
