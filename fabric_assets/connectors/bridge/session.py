@@ -1,5 +1,6 @@
 """One load's use of an installed connector: its environment held, a private folder, its settings with their secrets, and its runs."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -16,11 +17,11 @@ from fabric_assets.connectors.bridge.process.connector import Command, Connector
 from fabric_assets.connectors.bridge.spill import Budget
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.local_paths import LocalPaths
-from fabric_assets.errors import ConfigurationError
+from fabric_assets.errors import ConfigurationError, SourceError
 from fabric_assets.private_files import FileLock, make_private_folder
 
 # Longest answer of a short call, such as a catalog.
-_LONGEST_ANSWER = 200 * 1024 * 1024
+_LONGEST_ANSWER = 200 * 10**6
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,24 @@ class Session:
             with Connector(command, name=self.name, where=self.context.describe(), folder=home) as connector:
                 yield connector
         finally:
-            shutil.rmtree(home, ignore_errors=True)
+            _remove(home)
 
     def ask(self, *arguments: str | bytes) -> bytes:
-        """Run the connector's program and return its whole output."""
+        """Run the connector's program and return its whole output.
+
+        Raises:
+            SourceError: the output is longer than a catalog may be.
+        """
+        lines, size = list[bytes](), 0
         with self.run(*arguments) as connector:
-            lines = [line for block in connector.read_lines() for line in block]
+            for block in connector.read_lines():
+                lines += block
+                size += sum(map(len, block))
+                if size > _LONGEST_ANSWER:
+                    raise SourceError(
+                        f"{self.context.describe()}: the connector {self.name} wrote a catalog of over {_LONGEST_ANSWER // 10**6} MB",
+                        remedy="report it to the connector's maintainers",
+                    )
             return b"\n".join([*lines, connector.finish()])
 
 
@@ -96,10 +109,21 @@ def open_session(context: SourceContext[Any]) -> Iterator[Session]:
         folder = naming.files_dir(context.settings.data_dir, context.tenant, context.name)
         make_private_folder(folder.parent)
         stack.enter_context(FileLock(folder.with_name(f"{folder.name}.lock")))
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
         folder.mkdir(mode=0o700)
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        stack.callback(_remove, folder)
         yield Session(context, environment, folder, settings, tuple(folders.values()))
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, whatever modes the connector has given to the folders in it."""
+    if not folder.exists():
+        return
+    for parent, names, _ in os.walk(folder):
+        for path in (Path(parent, name) for name in names):
+            if not path.is_symlink():
+                path.chmod(0o700)
+    shutil.rmtree(folder)
 
 
 def resolve_folders(context: SourceContext[Any]) -> dict[str, Path]:

@@ -32,7 +32,7 @@ class Budget:
         self._left -= size
         if self._left < 0:
             raise SourceError(
-                f"{self._where}: the connector {self._connector} sent more than {self._limit / 1e9:,.1f} GB that nothing could be committed of",
+                f"{self._where}: the connector {self._connector} sent more than {self._limit / 1e6:,.0f} MB that nothing could be committed of",
                 remedy="raise limits.spill of the connector in connectors.yaml, or load fewer streams at a time",
             )
 

@@ -19,7 +19,7 @@ from fabric_assets.errors import ConfigurationError, SourceError
 from fabric_assets.rows.batches import Batch, Item, ReadGroup, SourceReader, StreamFailed, StreamPlan
 
 # Keys of a stream's state. A tap that keeps no bookmarks has its whole state in each of the streams that share it.
-_STATE, _BOOKMARK, _WHOLE, _SHARED_BY, _VERSION, _KEY, _DISPOSITION = "singer", "bookmark", "state", "shared_by", "version", "key", "disposition"
+_STATE, _BOOKMARK, _WHOLE, _VERSION, _KEY, _DISPOSITION = "singer", "bookmark", "state", "version", "key", "disposition"
 States = Mapping[str, Mapping[str, Any]]
 
 
@@ -47,7 +47,7 @@ def stage_source(context: SourceContext[SingerSource], states: States) -> Genera
             _run(session, messages, config, selection, state)
             for stream, number in messages.others.items():
                 context.report(f"{where}: {session.name} also sent {number:,} rows of its stream {stream}, which is not declared; they are not loaded")
-            yield _build_reader(context, messages, states)
+            yield _build_reader(context, messages, states, state)
 
 
 def _run(session: Session, messages: Messages, config: bytes, selection: Selection, state: Any) -> None:
@@ -64,42 +64,53 @@ def _join_states(context: SourceContext[SingerSource], states: States) -> Any:
     """Join the states of the chosen streams to one state for the tap; None at the first load.
 
     Raises:
-        ConfigurationError: some of the streams that share a state are not chosen, or are loaded anew without the others.
+        ConfigurationError: one state covers several streams, and they are not all chosen, or it does not cover a chosen one.
     """
-    own = {name: states[name].get(_STATE, {}) for name in context.streams}
-    for name, kept in states.items():
-        shared = kept.get(_STATE, {}).get(_SHARED_BY, ())
-        if lacking := [each for each in shared if name in own or each in own if each not in own or _WHOLE not in own[each]]:
-            raise ConfigurationError(
-                f"{context.describe()}: {context.config.connector} keeps one state for {', '.join(shared)}, so they are loaded together; {lacking[0]} is not",
-                remedy=f"select raw/{context.name} as a whole, with --full-refresh too if one of them is to be loaded anew",
-            )
-    whole = [kept[_WHOLE] for kept in own.values() if _WHOLE in kept]
-    if whole:
-        return whole[0]
-    ids = {name: context.config.streams[name].stream or name for name in own}
-    bookmarks = {kept.get("tap_id", ids[name]): kept[_BOOKMARK] for name, kept in own.items() if _BOOKMARK in kept}
-    return {"bookmarks": bookmarks} if bookmarks else None
+    own = {name: state.get(_STATE, {}) for name, state in states.items()}
+    sharing = [name for name in context.config.streams if _WHOLE in own[name]]
+    if not sharing:
+        ids = {name: context.config.streams[name].stream or name for name in context.streams}
+        bookmarks = {own[name].get("tap_id", tap_id): own[name][_BOOKMARK] for name, tap_id in ids.items() if _BOOKMARK in own[name]}
+        return {"bookmarks": bookmarks} if bookmarks else None
+    where, connector = context.describe(), context.config.connector
+    if lacking := [name for name in sharing if name not in context.streams]:
+        raise ConfigurationError(
+            f"{where}: {connector} keeps one state for {', '.join(sharing)}, so they are loaded together; {lacking[0]} is not selected",
+            remedy=f"select raw/{context.name} as a whole, with --full-refresh too if one of them is to be loaded anew",
+        )
+    if new := [name for name in context.streams if name not in sharing]:
+        raise ConfigurationError(
+            f"{where}: {connector} keeps one state for {', '.join(sharing)}, which says nothing of {new[0]}: its earlier rows would be left out",
+            remedy=f"load raw/{context.name} as a whole once with --full-refresh",
+        )
+    return own[sharing[0]][_WHOLE]
 
 
-def _build_reader(context: SourceContext[SingerSource], messages: Messages, states: States) -> SourceReader:
-    bookmarks, is_split = split_state(messages.state)
+def _build_reader(context: SourceContext[SingerSource], messages: Messages, states: States, sent: Any) -> SourceReader:
+    """Build the reader of what the tap has sent.
+
+    Args:
+        sent: the state that the tap was given; it stays in force if the tap sends none.
+    """
+    state = sent if messages.state is None else messages.state
+    bookmarks, is_split = split_state(state)
     plans = {name: _plan(context, received, states[name]) for name, received in messages.streams.items()}
-    whole = {} if is_split else {_WHOLE: messages.state, _SHARED_BY: list(plans)}
-    new = {name: {**_build_state(received, bookmarks, plans[name]), **whole} for name, received in messages.streams.items()}
+    whole = {} if is_split else {_WHOLE: state}
+    new = {name: {**_build_state(received, bookmarks, plans[name], states[name]), **whole} for name, received in messages.streams.items()}
     groups = [(name,) for name in plans] if is_split else [tuple(plans)]
     read = partial(_read, context, messages, plans, new)
     return SourceReader(tuple(ReadGroup(tuple(plans[name] for name in names), read, is_atomic=not is_split) for names in groups))
 
 
-def _build_state(received: ReceivedStream, bookmarks: Mapping[str, Any], plan: StreamPlan) -> dict[str, Any]:
-    tap_id = received.stream.tap_id
+def _build_state(received: ReceivedStream, bookmarks: Mapping[str, Any], plan: StreamPlan, before: Mapping[str, Any]) -> dict[str, Any]:
+    tap_id, earlier = received.stream.tap_id, before.get(_STATE, {})
     # A version that replaces the table once does not make the stream one that is always replaced.
     is_whole = received.stream.method == "FULL_TABLE"
     state: dict[str, Any] = {"tap_id": tap_id, _KEY: list(plan.key), _DISPOSITION: "replace" if is_whole else "merge"}
-    if tap_id in bookmarks:
-        state[_BOOKMARK] = bookmarks[tap_id]
-    version = received.activated if received.activated is not None else max(received.versions, default=None)
+    # Some taps send only the bookmarks that have moved.
+    if (bookmark := bookmarks.get(tap_id, earlier.get(_BOOKMARK))) is not None:
+        state[_BOOKMARK] = bookmark
+    version = received.activated if received.activated is not None else max(received.versions, default=earlier.get(_VERSION))
     return state if version is None else state | {_VERSION: version}
 
 
