@@ -19,6 +19,7 @@ from dagster_graphql.cli import execute_query
 
 from tests.conftest import ROOT
 from tests.faults.processes import heeding_interrupts, stop_group
+from tests.support.lengths import AT_FULL_LENGTH
 
 LAUNCH = """mutation ($job: JobOrPipelineSelector!) {
     launchRun(executionParams: {selector: $job, runConfigData: {}}) { __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
@@ -103,6 +104,7 @@ def deploy(tmp_path: Path, settings_environ: Mapping[str, str]) -> Iterator[Call
         yield start
 
 
+@AT_FULL_LENGTH
 @pytest.mark.timeout(600)
 def test_each_run_reads_the_env_file_of_its_code_servers_folder_and_carries_its_tenant(
     deploy: Callable[..., Deployment], write_tenant: Callable[..., Path], shop_url: str, tmp_path: Path

@@ -73,6 +73,7 @@ def test_json_lines_of_many_keys(settings: Settings, inbox: Path) -> None:
     assert measure(settings, "jsonl") == (300, "")
 
 
+@AT_FULL_LENGTH
 def test_json_lines_of_many_kinds_of_events(settings: Settings, inbox: Path) -> None:
     """A table of 800 columns: DuckDB's file has small blocks, because an insert holds some of each column."""
     with (inbox / "a.jsonl").open("w") as file:

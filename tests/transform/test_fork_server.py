@@ -217,6 +217,7 @@ def build_one(settings: Settings, worker: DbtWorker, model: str = "stg_customers
     return [result.status for result in worker.build(request)]
 
 
+@AT_FULL_LENGTH
 @pytest.mark.usefixtures("environment")
 def test_workers_build_the_project_as_it_is_though_their_server_began_before_it_changed(own_project: Settings) -> None:
     run_duckdb(own_project, "acme", *get_raw_statements("acme", amounts=[60]))
@@ -287,6 +288,7 @@ def test_a_worker_that_cannot_import_its_adapter_says_so_and_the_others_go_on(pr
     assert build_one(prepared, sound) == ["success"]
 
 
+@AT_FULL_LENGTH
 @pytest.mark.usefixtures("environment")
 def test_a_server_that_may_open_no_more_files_drops_the_order_and_keeps_its_workers(prepared: Settings, caplog: pytest.LogCaptureFixture) -> None:
     run_duckdb(prepared, "acme", *get_raw_statements("acme", amounts=[60]))

@@ -6,6 +6,7 @@ from fabric_assets.errors import ConfigurationError
 from fabric_assets.settings import Settings
 from fabric_assets.transform.graph import Mistake, load_graph
 from fabric_assets.transform.project import prepare_project
+from tests.support.lengths import AT_FULL_LENGTH
 from tests.transform.conftest import build_tenant, get_raw_statements, make_tenant, run_duckdb
 
 MODELS = {
@@ -40,6 +41,7 @@ def test_a_mistake_in_a_shared_model_stops_only_what_is_built_on_it(own_project:
     assert {model.status for model in outcome.models.values()} == {"success"}
 
 
+@AT_FULL_LENGTH
 def test_a_model_that_is_put_right_is_built_again(own_project: Settings) -> None:
     write(own_project, {name: MODELS[name] for name in ("wrong_ref.sql", "below.sql")})
     prepare_project(own_project)

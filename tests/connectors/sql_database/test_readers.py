@@ -33,6 +33,7 @@ def test_a_table_without_rows_gives_its_columns(database: SourceDatabase, settin
     assert table.schema == pa.schema({"id": pa.int64(), "amount": pa.decimal128(10, 2), "day": pa.date32()})
 
 
+@AT_FULL_LENGTH
 def test_wide_rows_come_in_small_batches(database: SourceDatabase, settings: Settings) -> None:
     database.run("create table documents (id integer, body longtext)" if "mysql" in database.url else "create table documents (id integer, body text)")
     for number in range(40):
