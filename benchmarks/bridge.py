@@ -148,7 +148,7 @@ class Arena:
             "FABRIC_CONNECTORS": f"{folder}/connectors.yaml",
             "FABRIC_CONNECTORS_DIR": f"{folder}/connectors",
         }
-        run([self.fabric, "connectors", "install"], UV_FIND_LINKS=str(folder), UV_NO_INDEX="1", **self.environ)
+        run([self.fabric, "connectors", "install"], UV_FIND_LINKS=str(folder), UV_OFFLINE="1", **self.environ)
         run([sys.executable, "-m", "venv", f"{folder}/peer"])
         run([f"{folder}/peer/bin/pip", "install", "--quiet", "target-duckdb", f"duckdb=={duckdb.__version__}"])
         (folder / "tap.json").write_text(json.dumps({"file": str(self.messages)}))

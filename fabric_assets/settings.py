@@ -64,11 +64,6 @@ def load_settings(environ: Mapping[str, str] | None = None, *, root: Path | None
         if "?" in str(folder):
             raise ConfigurationError(f"{name}={folder} has a '?' in its path, after which DuckDB expects options", remedy="name a folder without '?'")
     _check_apart(data_dir.resolve(), publish_dir.resolve())
-    if connectors_dir.resolve().is_relative_to(data_dir.resolve()) or data_dir.resolve().is_relative_to(connectors_dir.resolve()):
-        raise ConfigurationError(
-            f"FABRIC_CONNECTORS_DIR={connectors_dir} and FABRIC_DATA_DIR={data_dir} lie in one another: connectors must not reach the platform's own files",
-            remedy="set FABRIC_CONNECTORS_DIR to a folder outside of FABRIC_DATA_DIR",
-        )
     return Settings(
         tenants_dir=base / (env.get("FABRIC_TENANTS_DIR") or "tenants"),
         dbt_project_dir=base / (env.get("FABRIC_DBT_PROJECT_DIR") or "dbt_project"),

@@ -15,7 +15,7 @@ from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.registry import open_source
 from fabric_assets.errors import SourceUnavailable
 from fabric_assets.factories.tenant import build_tenant_definitions
-from fabric_assets.loading import load
+from fabric_assets.loading import leased_load
 from fabric_assets.rows.batches import ReadGroup, SourceReader
 from fabric_assets.settings import load_settings
 from tests.factories.shop import get_tenant
@@ -81,7 +81,7 @@ def fail_once(monkeypatch: pytest.MonkeyPatch, stream: str) -> Counter[str]:
             raise SourceUnavailable("the server is away for a moment")
         return group.read(memories)
 
-    monkeypatch.setattr(load, "open_source", open_watched)
+    monkeypatch.setattr(leased_load, "open_source", open_watched)
     return tried
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from fabric_assets import masking
 from fabric_assets.factories import offboarding
 from fabric_assets.factories.instance.records import removal
-from fabric_assets.loading import job, load
+from fabric_assets.loading import job, leased_load
 from fabric_assets.quoting import quote_text
 from fabric_assets.warehouse.platform_tables import ledger
 from fabric_assets.warehouse.postgres import PostgresSession
@@ -62,7 +62,7 @@ def save_the_state_first() -> None:
 
 def skip_leases() -> None:
     """Two loads of one source run at the same time."""
-    load.load_lease = lambda *arguments, **named: contextlib.nullcontext()  # type: ignore[assignment]
+    leased_load.load_lease = lambda *arguments, **named: contextlib.nullcontext()  # type: ignore[assignment]
 
 
 def let_everyone_commit() -> None:

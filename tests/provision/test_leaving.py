@@ -13,7 +13,7 @@ from fabric_assets.security.secrets import remove_secret, resolve_secret, write_
 from tests.faults.canaries import ProcessWatch
 from tests.faults.processes import Case, Process
 from tests.provision.conftest import ManagedWarehouse, build_tenant
-from tests.support.lengths import choose, choose_seeds
+from tests.support.lengths import AT_FULL_LENGTH, choose, choose_seeds
 
 pytestmark = [pytest.mark.xdist_group("provision"), pytest.mark.timeout(600)]
 
@@ -66,6 +66,7 @@ def check_gone(warehouse: ManagedWarehouse, certificate: dict) -> None:
     assert {each["table"]: each["rows"] for each in certificate["deleted"]["relations"] if each["schema"] == "acme_raw_shop"}["orders"] == 3
 
 
+@AT_FULL_LENGTH
 def test_a_call_killed_at_step_after_step_is_finished_by_the_next_and_drops_the_database(fleet: ManagedWarehouse, tmp_path: Path, start: Start) -> None:
     command = ("offboard", "acme", "--yes", "--json", "--export", str(tmp_path / "out"))
     for kill in KILLS:

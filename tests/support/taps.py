@@ -101,7 +101,7 @@ def only_wheels_of(folder: Path) -> Iterator[None]:
     """Let uv find packages in a folder, and nowhere else."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UV_FIND_LINKS", str(folder))
-        patch.setenv("UV_NO_INDEX", "1")
+        patch.setenv("UV_OFFLINE", "1")
         patch.setenv("UV_NO_CONFIG", "1")
         # Else uv would take a wheel of the same name from an earlier test.
         patch.setenv("UV_CACHE_DIR", str(folder / "cache"))

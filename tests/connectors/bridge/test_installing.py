@@ -199,6 +199,12 @@ def test_a_connector_that_is_not_installed_or_not_listed_is_named_with_the_remed
     assert load_connectors(site) == {}
 
 
+def test_environments_lie_outside_of_the_platforms_data(site: Settings) -> None:
+    inside = replace(site, connectors_dir=site.data_dir / "connectors")
+    with pytest.raises(ConfigurationError, match="lie in one another: connectors must not reach the platform's own files"):
+        install_all(inside)
+
+
 def test_settings_are_checked_against_what_the_connector_says(site: Settings) -> None:
     install_all(site)
     spec = get_environment(site, "rows").spec

@@ -41,8 +41,19 @@ class Environment:
 
 
 def get_folder(settings: Settings) -> Path:
-    """Get the folder of the environments."""
+    """Get the folder of the environments.
+
+    Raises:
+        ConfigurationError: it lies in FABRIC_DATA_DIR, or the other way round.
+    """
     assert settings.connectors_dir is not None
+    folder, data = settings.connectors_dir.resolve(), settings.data_dir.resolve()
+    if folder.is_relative_to(data) or data.is_relative_to(folder):
+        raise ConfigurationError(
+            f"FABRIC_CONNECTORS_DIR={settings.connectors_dir} and FABRIC_DATA_DIR={settings.data_dir} lie in one another:"
+            " connectors must not reach the platform's own files",
+            remedy="set FABRIC_CONNECTORS_DIR to a folder outside of FABRIC_DATA_DIR",
+        )
     return settings.connectors_dir / "environments"
 
 
@@ -59,6 +70,7 @@ def get_environment(settings: Settings, name: str) -> Environment:
         ConfigurationError: the list does not have it, or it is not installed.
     """
     entry = get_entry(load_connectors(settings), name, settings)
+    get_folder(settings)
     link = get_link(settings, name)
     try:
         folder = link.resolve(strict=True)
