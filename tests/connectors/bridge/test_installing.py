@@ -210,7 +210,7 @@ def test_settings_are_checked_against_what_the_connector_says(site: Settings) ->
     spec = get_environment(site, "rows").spec
     source = SingerSource.model_validate({"type": "singer", "connector": "rows", "arguments": {"foldre": "x", "token": ""}, "streams": {"orders": {}}})
     assert list(find_mistakes(spec, source)) == [
-        (("arguments", "foldre"), "the connector rows has no setting 'foldre'; did you mean 'folder'? known: code, folder, region, skip, token"),
+        (("arguments", "foldre"), "the connector rows has no setting 'foldre'; did you mean 'folder'? known: code, folder, names, region, skip, token"),
         (("arguments", "token"), "is a secret, says the connector: it belongs under secrets, as a reference"),
         (("arguments",), "lacks 'folder', which the connector rows needs"),
     ]
