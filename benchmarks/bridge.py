@@ -96,19 +96,15 @@ def build_tap(folder: Path) -> None:
             wheel.writestr(name, text)
 
 
-def run(*commands: list[str], output: Path | None = None, **environ: str) -> Cost:
-    """Run processes that are joined by pipes.
-
-    Args:
-        output: a file for what the last one writes; default: nowhere.
-    """
+def run(*commands: list[str], **environ: str) -> Cost:
+    """Run processes that are joined by pipes; what the last one writes goes nowhere."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("FABRIC_", "DAGSTER_"))}
     started, before = time.perf_counter(), os.times()
     processes = list[subprocess.Popen[bytes]]()
-    with (output or Path(os.devnull)).open("wb") as sink, tempfile.TemporaryFile() as log:
+    with tempfile.TemporaryFile() as log:
         for number, command in enumerate(commands, 1):
             stdin = processes[-1].stdout if processes else subprocess.DEVNULL
-            stdout = subprocess.PIPE if number < len(commands) else sink
+            stdout = subprocess.PIPE if number < len(commands) else subprocess.DEVNULL
             processes.append(subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=log, env=kept | environ, cwd=ROOT))
         for process in processes[:-1]:
             assert process.stdout
