@@ -14,6 +14,8 @@ class SingerTap(Source):
 
     type = "singer"
     boundary = 1
+    # Python that the tap runs before it reads.
+    code = ""
 
     def prepare(self) -> None:
         self.settings = replace(self.settings, **self.get_fixture("installed_tap"))
@@ -31,7 +33,7 @@ class SingerTap(Source):
             "type": "singer",
             "connector": "rows",
             "folders": {"rows": "tap"},
-            "arguments": {"folder": "{rows}", "skip": self._skip},
+            "arguments": {"folder": "{rows}", "skip": self._skip, "code": self.code},
             "secrets": {"token": {"env": "CONTRACT_TAP_TOKEN"}},
             "streams": {name: {"cursor": {"field": "seq"}} for name in self.rows},
         }

@@ -12,6 +12,7 @@ from functools import wraps
 from typing import Any
 
 from fabric_assets import masking
+from fabric_assets.connectors.bridge.process.connector import Connector
 from fabric_assets.factories import offboarding
 from fabric_assets.factories.instance.records import removal
 from fabric_assets.loading import job, leased_load
@@ -82,6 +83,11 @@ def make_tables_without_a_lock() -> None:
     wrap(PostgresSession, "lock_definitions", lambda original, session: time.sleep(0.5))
 
 
+def trust_the_output() -> None:
+    """What a connector has sent counts as whole, however the connector ended."""
+    Connector._find_error = lambda self, ending: None  # type: ignore[method-assign]
+
+
 def forget_the_deadline() -> None:
     """Loads take as long as they like."""
     wrap(job.Job, "__init__", lambda original, self, where, seconds: original(self, where, 1e6))
@@ -129,5 +135,6 @@ BREAKAGES: dict[str, Callable[[], None]] = {
     "no_lease": skip_leases,
     "no_mask": show_secrets,
     "state_first": save_the_state_first,
+    "trusted_output": trust_the_output,
     **{f"forget_{forgotten}": forget(forgotten) for forgotten in FORGOTTEN},
 }

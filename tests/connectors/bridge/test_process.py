@@ -151,6 +151,10 @@ def test_a_load_that_stops_reading_ends_its_connector(tmp_path: Path) -> None:
     assert not is_alive(pid)
 
 
+def list_children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 LOAD = """
 import sys
 from pathlib import Path
@@ -162,15 +166,16 @@ with Connector(command, name="own", where="x", folder=Path(sys.argv[2])) as conn
 """
 
 
-@pytest.mark.parametrize("victim", ["load", "supervisor"])
+@pytest.mark.parametrize("victim", ["load", "guard", "supervisor"])
 def test_a_killed_load_or_supervisor_leaves_no_connector(victim: str, tmp_path: Path) -> None:
-    code = "import os, time; print(os.getpid(), flush=True); time.sleep(600)" if victim == "supervisor" else SURVIVOR.format(then="time.sleep(600)")
+    code = SURVIVOR.format(then="time.sleep(600)")
     load = subprocess.Popen([sys.executable, "-c", LOAD, code, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT)
     assert load.stdout
     with load, load.stdout:
         pid = int(load.stdout.readline())
-        (supervisor,) = (int(child) for child in Path(f"/proc/{load.pid}/task/{load.pid}/children").read_text().split())
-        os.kill(load.pid if victim == "load" else supervisor, signal.SIGKILL)
+        (guard,) = list_children(load.pid)
+        (supervisor,) = list_children(guard)
+        os.kill({"load": load.pid, "guard": guard, "supervisor": supervisor}[victim], signal.SIGKILL)
         wait_until(lambda: not is_alive(pid), 10)
         load.kill()
 

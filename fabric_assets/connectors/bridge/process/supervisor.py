@@ -1,7 +1,8 @@
 """The supervisor: a small process between a load and a connector. It confines the connector, watches its limits, and ends all that it has started.
 
 A load is no child subreaper itself: it would get the orphans of all its other children. The load writes the request into a pipe, whose end tells the
-supervisor that the load is gone. Only the standard library and modules without other imports are imported, so that it starts in some 60 ms.
+supervisor that the load is gone. The supervisor is two processes: should one be killed, the other one ends what the connector has started. Only the standard
+library and modules without other imports are imported, so that it starts in some 60 ms.
 """
 
 import ctypes
@@ -78,6 +79,7 @@ class Ending:
 def main() -> None:
     """Read the request, run the connector, and write its `Ending`. The arguments are the numbers of two descriptors: to read from, and to write to."""
     lifeline, answer = map(int, sys.argv[1:3])
+    guard = _fork_from_guard()
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     request = _read_request(lifeline)
     if request is None:
@@ -95,7 +97,7 @@ def main() -> None:
     for number in (0, 1, 2):
         os.dup2(null, number)
     proxy.start()
-    ending = _watch(child, lifeline, request, proxy)
+    ending = _watch(child, (lifeline, guard), request, proxy)
     if ending is None:
         descendants.end_all()
         return
@@ -103,6 +105,26 @@ def main() -> None:
         problem = told.read()
     with os.fdopen(answer, "w") as end:
         json.dump(asdict(ending) | {"problem": problem}, end)
+
+
+def _fork_from_guard() -> int:
+    """Go on in a child. The parent is its guard: a child subreaper that waits for its end, and then ends what it has left.
+
+    Returns:
+        a descriptor that gets readable when the guard ends.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    guard, held = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(held)
+        return guard
+    # What the connector writes ends without the guard, and the load's pipes do.
+    os.dup2(held, 0)
+    os.closerange(1, os.sysconf("SC_OPEN_MAX"))
+    os.waitpid(child, 0)
+    descendants.end_all()
+    os._exit(0)
 
 
 def _read_request(lifeline: int) -> Request | None:
@@ -116,17 +138,20 @@ def _read_request(lifeline: int) -> Request | None:
     return Request(**json.loads(data))
 
 
-def _watch(child: int, lifeline: int, request: Request, proxy: Proxy) -> Ending | None:
+def _watch(child: int, lifelines: Sequence[int], request: Request, proxy: Proxy) -> Ending | None:
     """Wait for the connector's end, and end all that it leaves behind.
 
+    Args:
+        lifelines: descriptors that get readable when the load or the guard is gone.
+
     Returns:
-        None if the load is gone.
+        None if one of them is gone.
     """
     ends, watched, peak = time.monotonic() + request.seconds, 0.0, descendants.Use(0, 0, 0.0)
     limit, code = "", None
     while code is None:
         # Data after the request is not expected: the pipe gets readable when the load closes it, or ends.
-        if select.select([lifeline], [], [], _POLL_SECONDS)[0]:
+        if select.select(lifelines, [], [], _POLL_SECONDS)[0]:
             return None
         if (now := time.monotonic()) >= watched:
             watched, use = now + _WATCH_SECONDS, descendants.measure()
