@@ -249,6 +249,28 @@ def test_a_unit_is_sandboxed(file: Path) -> None:
     assert service["User"] == (["etl-fabric"] if "@" in file.stem else ["etl-fabric-web"])
 
 
+def test_a_code_servers_unit_may_confine_connectors_and_not_change_them() -> None:
+    unit = read_unit(next(file for file in UNITS if "code@" in file.name), "fleet_a")
+    service, environ = unit.lines["Service"], unit.get_environment()
+    allowed = expand_system_calls(" ".join(service["SystemCallFilter"]).split())
+    assert {"landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "prctl", "memfd_create", "pipe2", "setsid", "flock"} <= allowed
+    connectors = environ["FABRIC_CONNECTORS_DIR"]
+    assert f"d {connectors} " in (DEPLOY / "systemd" / "etl-fabric.tmpfiles").read_text()
+    written = [path.lstrip("-") for path in service["ReadWritePaths"]] + [f"/var/lib/{name}" for name in service["StateDirectory"]]
+    assert not any(Path(connectors).is_relative_to(path) for path in written)
+
+
+def expand_system_calls(names: list[str]) -> set[str]:
+    """Expand systemd's groups of system calls."""
+    found = {name for name in names if not name.startswith("@")}
+    for group in (name for name in names if name.startswith("@")):
+        if shutil.which("systemd-analyze") is None:
+            report_missing("systemd-analyze", "it is not on PATH")
+        listed = subprocess.run(["systemd-analyze", "syscall-filter", group], capture_output=True, text=True, check=True).stdout.splitlines()[1:]
+        found |= expand_system_calls([line.strip() for line in listed if not line.strip().startswith("#")])
+    return found
+
+
 def test_users_and_folders_of_the_units_are_made_by_their_two_lists() -> None:
     users = set(re.findall(r"^u (\S+)", (DEPLOY / "systemd" / "etl-fabric.sysusers").read_text(), re.MULTILINE))
     folders = set(re.findall(r"^d (\S+)", (DEPLOY / "systemd" / "etl-fabric.tmpfiles").read_text(), re.MULTILINE))

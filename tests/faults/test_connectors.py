@@ -1,4 +1,4 @@
-"""A process of a connector's load is killed at a random moment: the load, one of the supervisor, the connector, or one that the connector has started.
+"""A process of a connector's load is killed at a random moment: the load, the supervisor, the connector, or what it has started.
 
 No rows are lost or duplicated, no process of the connector stays, and the next load makes good what is missing.
 """
