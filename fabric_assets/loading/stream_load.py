@@ -297,4 +297,4 @@ class StreamLoad:
 
 def is_small(item: Item) -> bool:
     """Whether an item is a small table. A page of JSON rows is not: more pages may follow."""
-    return isinstance(item, Batch) and not isinstance(item.rows, list) and item.rows.nbytes < _SMALL_BYTES
+    return isinstance(item, Batch) and not (isinstance(item.rows, list) or item.is_json) and item.rows.nbytes < _SMALL_BYTES

@@ -55,6 +55,7 @@ class Batch:
         content: tells apart origins of one name: the SHA-256 of a dropped file.
         has_fixed_positions: see `Reject.has_fixed_position`; False for pages, which begin elsewhere in the next load.
         table: the table that the rows go to, in the source's spelling; empty for the stream's own. The stream's transaction commits all of them.
+        is_json: the columns of `rows` are the fields of JSON objects, of which none is a list. A field that an object lacks is NULL.
     """
 
     stream: str
@@ -65,6 +66,7 @@ class Batch:
     content: str = ""
     has_fixed_positions: bool = True
     table: str = ""
+    is_json: bool = False
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from fabric_assets.connectors.bridge.json_lines import read_line, write_line
 from fabric_assets.errors import SourceError
 from fabric_assets.rows.batches import Row
 
 _IN_MEMORY = 8 * 1024 * 1024
 _BATCH_BYTES, _BATCH_ROWS = 8 * 1024 * 1024, 20_000
+# The kinds of chunks in the file: lines of JSON, and a table as an Arrow stream.
+_LINES, _TABLE = b"l", b"t"
+_CHUNK_BYTES = 1024 * 1024
 
 
 class Budget:
@@ -41,7 +46,7 @@ class Budget:
 
 
 class Spill:
-    """The rows of one stream, written once and then read once, in order.
+    """The rows of one stream, written once and then read once, in order: JSON objects, or columns.
 
     Args:
         folder: a private folder; its file has no name there, so a killed load leaves nothing behind.
@@ -49,27 +54,48 @@ class Spill:
 
     def __init__(self, folder: Path, budget: Budget) -> None:
         self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=str(folder))  # noqa: SIM115 - closed by `close`
-        self._budget, self._size = budget, 0
+        self._budget, self._size, self._lines = budget, 0, bytearray()
         self.rows = 0
 
     def add(self, row: Row) -> None:
         """Add a row, which is JSON."""
         line = write_line(row)
-        self._budget.take(len(line))
-        self._file.write(line)
-        self._size += len(line)
+        self._count(len(line))
+        self._lines += line
         self.rows += 1
+        if len(self._lines) >= _CHUNK_BYTES:
+            self._write_lines()
 
-    def read(self) -> Iterator[list[Row]]:
+    def add_table(self, rows: pa.Table) -> None:
+        """Add rows as columns."""
+        self._write_lines()
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, rows.schema) as stream:
+            stream.write_table(rows)
+        content = sink.getvalue()
+        self._count(content.size)
+        self._write(_TABLE, content)
+        self.rows += rows.num_rows
+
+    def read(self) -> Iterator[list[Row] | pa.Table]:
         """Yield the rows in batches."""
+        self._write_lines()
         self._file.seek(0)
         rows, size = list[Any](), 0
-        for line in self._file:
-            rows.append(read_line(line))
-            size += len(line)
-            if size >= _BATCH_BYTES or len(rows) >= _BATCH_ROWS:
-                yield rows
-                rows, size = [], 0
+        while head := self._file.read(9):
+            content = self._file.read(int.from_bytes(head[1:]))
+            if head[:1] == _TABLE:
+                if rows:
+                    yield rows
+                    rows, size = [], 0
+                yield pa.ipc.open_stream(content).read_all()
+                continue
+            for line in content.splitlines():
+                rows.append(read_line(line))
+                size += len(line)
+                if size >= _BATCH_BYTES or len(rows) >= _BATCH_ROWS:
+                    yield rows
+                    rows, size = [], 0
         if rows:
             yield rows
 
@@ -77,6 +103,7 @@ class Spill:
         """Forget the rows."""
         self._file.seek(0)
         self._file.truncate()
+        self._lines.clear()
         self._budget.give_back(self._size)
         self._size = self.rows = 0
 
@@ -84,3 +111,16 @@ class Spill:
         self._budget.give_back(self._size)
         self._size = 0
         self._file.close()
+
+    def _count(self, size: int) -> None:
+        self._budget.take(size)
+        self._size += size
+
+    def _write_lines(self) -> None:
+        if self._lines:
+            self._write(_LINES, bytes(self._lines))
+            self._lines.clear()
+
+    def _write(self, kind: bytes, content: Any) -> None:
+        self._file.write(kind + len(content).to_bytes(8))
+        self._file.write(content)

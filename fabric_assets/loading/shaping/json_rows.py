@@ -24,6 +24,8 @@ ROW_ID, LOAD_ID, PARENT_ID, LIST_INDEX, ROOT_ID = "_dlt_id", "_dlt_load_id", "_d
 MAX_DEPTH = 100
 
 _ID_BYTES = 10
+# Of this length without a remainder: an id of the same hash follows at once.
+_LONG_ID_BYTES, _LONG_ID_CHARS = 12, 16
 _VALUE, _LIST = "value", "list"
 _Parts = tuple[str, ...]
 
@@ -115,6 +117,36 @@ class JsonRows:
                 faults[position] = Fault(None, "too_deep", f"it is nested more than {MAX_DEPTH} levels deep")
         frames = [self._build_frame(name, table, faults) for name, table in tables.items()]
         return frames, faults
+
+    def build_frame(self, rows: pa.Table, number: int) -> Frame:
+        """Build the frame of objects that come as columns.
+
+        Args:
+            number: the number of the first object, counted over the whole load.
+
+        Raises:
+            DataError: as `flatten`.
+        """
+        columns: dict[str, Column] = {}
+        self._add_columns(zip(rows.column_names, rows.columns, strict=True), self._root, columns)
+        size = rows.num_rows
+        columns[LOAD_ID] = Column(LOAD_ID, (pa.repeat(pa.scalar(self._load_id, TEXT), size),))
+        columns[ROW_ID] = Column(ROW_ID, (_build_ids(f"{self._load_id}_{self._root.name}_{number}_{size}", size),))
+        return Frame(self._root.name, columns, size, range(size), is_json=True)
+
+    def _add_columns(self, fields: Iterable[tuple[str, Any]], level: _Level, columns: dict[str, Column]) -> None:
+        for key, values in fields:
+            if values.null_count == len(values):
+                continue
+            if pa.types.is_struct(values.type):
+                names = [field.name for field in values.type]
+                self._add_columns(zip(names, values.flatten(), strict=True), level.enter(key), columns)
+                continue
+            name = level.columns.get(key) or self._add_column(level, key)
+            labels = list(self._labels[level.name, name])
+            if name in columns:
+                raise build_same_name_error(self._where, *labels[:2])
+            columns[name] = Column(labels[0], (values,))
 
     def _add_root(self, row: Row, number: int, position: int, tables: dict[str, _Table]) -> None:
         row_id = _build_id(f"{self._load_id}_{self._root.name}_{number}")
@@ -268,6 +300,13 @@ def _is_valid(text: str) -> bool:
 
 def _build_id(text: str) -> str:
     return base64.b64encode(hashlib.shake_128(text.encode()).digest(_ID_BYTES)).decode().rstrip("=")
+
+
+def _build_ids(seed: str, number: int) -> pa.Array:
+    """Build as many ids as there are rows, all from one hash."""
+    texts = base64.b64encode(hashlib.shake_128(seed.encode()).digest(_LONG_ID_BYTES * number))
+    offsets = pa.array(range(0, len(texts) + 1, _LONG_ID_CHARS), pa.int32())
+    return pa.StringArray.from_buffers(number, offsets.buffers()[1], pa.py_buffer(texts))
 
 
 _SIMPLE: dict[type, pa.DataType] = {str: TEXT, int: BIGINT, float: DOUBLE, bool: BOOL}

@@ -9,7 +9,7 @@ a column or decides a type. A batch without bad rows is shaped once.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -115,9 +115,14 @@ class Shaper:
         size = len(rows)
         positions: Sequence[int] = range(size)
         while True:
-            tables, found = self._attempt(rows, positions)
+            tables, found = self._attempt(rows, positions, is_json=batch.is_json)
             if not found:
                 break
+            if batch.is_json and not isinstance(rows, list):
+                # As objects they are judged and kept like all others.
+                rows = rows.to_pylist()
+                batch = replace(batch, rows=rows)
+                continue
             faults |= {positions[index]: fault for index, fault in found.items()}
             left = [index for index in range(len(positions)) if index not in found]
             positions = [positions[index] for index in left]
@@ -126,12 +131,15 @@ class Shaper:
         rejects = [*batch.rejects, *self._build_rejects(batch, faults)]
         return Shaped(tables, rejects, read=size + len(batch.rejects), loaded=size - len(faults))
 
-    def _attempt(self, rows: pa.Table | list[Row], positions: Sequence[int]) -> tuple[dict[str, pa.Table], dict[int, Fault]]:
+    def _attempt(self, rows: pa.Table | list[Row], positions: Sequence[int], *, is_json: bool) -> tuple[dict[str, pa.Table], dict[int, Fault]]:
         """Shape all rows, or return the faults of those that cannot be loaded."""
-        if isinstance(rows, list):
-            keys = set().union(*rows) - self._seen
+        if isinstance(rows, list) or is_json:
+            keys = (set().union(*rows) if isinstance(rows, list) else set(rows.column_names)) - self._seen
             self._names.get_columns(self._plan.name, keys)
-            frames, faults = self._json.flatten(rows, [self._read + position for position in positions])
+            if isinstance(rows, list):
+                frames, faults = self._json.flatten(rows, [self._read + position for position in positions])
+            else:
+                frames, faults = [self._json.build_frame(rows, self._read)], {}
             self._types.see(name for key in keys for name in self._names.list_seen(key))
             self._seen |= keys
         else:

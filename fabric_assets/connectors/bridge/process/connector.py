@@ -1,5 +1,7 @@
 """A running connector, as the load that started it sees it: its output in blocks of lines, and how it ended."""
 
+import contextlib
+import fcntl
 import json
 import os
 import secrets
@@ -128,6 +130,10 @@ class Connector:
                 pass_fds=(requests, answers, *files),
                 start_new_session=True,
             )
+            assert self._process.stdout is not None
+            # A larger pipe means fewer turns of both sides. Where the user has no more room for it, it stays as it is.
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(self._process.stdout.fileno(), fcntl.F_SETPIPE_SZ, _BLOCK)
             os.write(self._lifeline, json.dumps(asdict(request)).encode() + b"\n")
         except BaseException:
             os.close(self._lifeline)

@@ -1,7 +1,9 @@
 """A tap's messages -> rows per stream, and the state that covers them."""
 
 import gzip
+import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 
+from fabric_assets.connectors.bridge.json_columns import list_present, read_columns, read_fields
 from fabric_assets.connectors.bridge.json_lines import read_line
 from fabric_assets.connectors.bridge.json_schema import read_types
 from fabric_assets.connectors.bridge.singer.catalog import SelectedStream, Selection
@@ -18,6 +21,13 @@ from fabric_assets.errors import FabricError, SourceError
 from fabric_assets.masking import mask
 
 _SHOWN = 200
+# Lines of records that wait to be read together, in bytes: of one stream, and of all. Fewer than so many lines are read one by one.
+_WAITING_BYTES, _ALL_WAITING_BYTES, _FEWEST_LINES = 4 * 1024 * 1024, 32 * 1024 * 1024, 32
+# The beginning of a record's line, from which its stream follows.
+_BEGIN = re.compile(rb'\s*\{\s*"type"\s*:\s*"RECORD"\s*,\s*"stream"\s*:\s*"[^"\\]*"')
+
+
+_ENVELOPE = [("type", pa.string()), ("stream", pa.string()), ("version", pa.int64()), ("time_extracted", pa.string())]
 
 
 @dataclass
@@ -38,6 +48,10 @@ class ReceivedStream:
     types: dict[str, pa.DataType] = field(default_factory=dict)
     versions: set[int] = field(default_factory=set)
     activated: int | None = None
+    # How a record is read into columns; None if its fields decide it.
+    form: pa.Schema | None = None
+    waiting: list[tuple[int, bytes]] = field(default_factory=list)
+    waiting_bytes: int = 0
 
     def build_empty_table(self) -> pa.Table:
         """Build a table with the columns whose types are known, for a stream without rows."""
@@ -56,6 +70,8 @@ class Messages:
         self._selection, self._folder, self._where, self._connector, self._line = selection, folder, where, connector, 0
         self.streams = {stream.name: ReceivedStream(stream, Spill(folder, budget)) for stream in selection.streams.values()}
         self.state: Any = None
+        self._begins: dict[bytes, ReceivedStream] = {}
+        self._waiting_bytes = 0
         # Rows of streams that are not selected, by the tap's name.
         self.others: dict[str, int] = {}
 
@@ -69,25 +85,86 @@ class Messages:
         Raises:
             SourceError: a line is not a message, or a record precedes its schema.
         """
+        begin, current = b"", None
         for line in lines:
             self._line += 1
-            if not line.strip():
+            if current is None or not line.startswith(begin):
+                begin, current = self._find_begin(line)
+            if current is None:
+                if line.strip():
+                    self._read_message(line)
                 continue
-            try:
-                message = read_line(line)
-                kind, stream = message["type"], message.get("stream", "")
-            except (ValueError, KeyError, TypeError, AttributeError):
-                raise self._build_error(f"is not a Singer message: {mask(line[:_SHOWN].decode(errors='replace'))!r}") from None
-            if kind == "RECORD":
-                self._add(stream, message)
-            elif kind == "STATE":
-                self.state = message.get("value")
-            elif kind == "SCHEMA":
-                self._describe(stream, message)
-            elif kind == "BATCH":
-                self._add_files(stream, message)
-            elif kind == "ACTIVATE_VERSION" and (received := self._find(stream)):
-                received.activated = message.get("version")
+            current.waiting.append((self._line, line))
+            current.waiting_bytes += len(line)
+            self._waiting_bytes += len(line)
+            if current.waiting_bytes >= _WAITING_BYTES:
+                self._add_waiting(current)
+            elif self._waiting_bytes >= _ALL_WAITING_BYTES:
+                self.finish()
+
+    def finish(self) -> None:
+        """Read the lines that wait.
+
+        Raises:
+            SourceError: as `read`.
+        """
+        for received in self.streams.values():
+            self._add_waiting(received)
+
+    def _find_begin(self, line: bytes) -> tuple[bytes, ReceivedStream | None]:
+        """Find the stream of a record's line by its beginning; None for a line that is to be read by itself."""
+        if (found := _BEGIN.match(line)) is None:
+            return b"", None
+        if (begin := found[0]) not in self._begins:
+            received = self._find(json.loads(begin + b"}")["stream"])
+            if received is None or received.form is None:
+                return b"", None
+            self._begins[begin] = received
+        return begin, self._begins[begin]
+
+    def _add_waiting(self, received: ReceivedStream) -> None:
+        waiting, received.waiting = received.waiting, []
+        self._waiting_bytes -= received.waiting_bytes
+        received.waiting_bytes = 0
+        if not waiting or self._add_columns(received, [line for _, line in waiting]):
+            return
+        reached = self._line
+        for self._line, line in waiting:
+            self._read_message(line)
+        self._line = reached
+
+    def _add_columns(self, received: ReceivedStream, lines: list[bytes]) -> bool:
+        """Add records as columns, if they can be read so."""
+        if received.form is None or len(lines) < _FEWEST_LINES:
+            return False
+        messages = read_columns(lines, received.form)
+        if messages is None or messages["record"].null_count:
+            return False
+        received.versions.update(messages["version"].drop_null().unique().to_pylist())
+        records, first = pa.Table.from_struct_array(messages["record"]), read_line(lines[0])["record"]
+        names = list_present(records, lines)
+        received.spill.add_table(records.select(sorted(names, key=lambda name: list(first).index(name) if name in first else len(first))))
+        return True
+
+    def _read_message(self, line: bytes) -> None:
+        try:
+            message = read_line(line)
+            kind, stream = message["type"], message.get("stream", "")
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise self._build_error(f"is not a Singer message: {mask(line[:_SHOWN].decode(errors='replace'))!r}") from None
+        # Rows keep their order.
+        if kind in ("RECORD", "SCHEMA", "BATCH") and (received := self._find(stream)) and received.waiting:
+            self._add_waiting(received)
+        if kind == "RECORD":
+            self._add(stream, message)
+        elif kind == "STATE":
+            self.state = message.get("value")
+        elif kind == "SCHEMA":
+            self._describe(stream, message)
+        elif kind == "BATCH":
+            self._add_files(stream, message)
+        elif kind == "ACTIVATE_VERSION" and (received := self._find(stream)):
+            received.activated = message.get("version")
 
     def _find(self, stream: str) -> ReceivedStream | None:
         selected = self._selection.streams.get(stream)
@@ -104,6 +181,9 @@ class Messages:
         received.is_described = True
         received.key = tuple(map(str, message.get("key_properties") or ()))
         received.types = {**received.types, **read_types(schema)}
+        fields = read_fields(schema)
+        received.form = None if fields is None else pa.schema([*_ENVELOPE, ("record", fields)])
+        self._begins = {begin: stream for begin, stream in self._begins.items() if stream is not received}
 
     def _add(self, stream: str, message: Mapping[str, Any]) -> None:
         received, row = self._find(stream), message.get("record")

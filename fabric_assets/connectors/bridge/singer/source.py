@@ -58,6 +58,7 @@ def _run(session: Session, messages: Messages, config: bytes, selection: Selecti
             messages.read(lines)
         # A tap that dies in the middle of a line is told by how it ended.
         messages.read([connector.finish()])
+        messages.finish()
 
 
 def _join_states(context: SourceContext[SingerSource], states: States) -> Any:
@@ -151,7 +152,7 @@ def _read(
             continue
         first = 1
         for rows in received.spill.read():
-            yield Batch(name, rows, first_row=first, has_fixed_positions=False)
+            yield Batch(name, rows, first_row=first, has_fixed_positions=False, is_json=not isinstance(rows, list))
             first += len(rows)
         if first == 1:
             yield Batch(name, received.build_empty_table())

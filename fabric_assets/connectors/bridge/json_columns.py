@@ -1,0 +1,108 @@
+"""Lines of JSON objects -> columns, by Arrow's own parser, where it gives the very values that Python's gives. All other lines are read one by one.
+
+It takes objects of single values, and of objects of such, whose types a JSON Schema declares. It does not take a value of another type, a field beyond the
+schema, a repeated field, a number that a double does not hold, or NaN.
+"""
+
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions while it is imported, where no type checker sees them.
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json as pj
+
+from fabric_assets.connectors.bridge.json_schema import read_types
+from fabric_assets.rows.arrow_types import BIGINT, BOOL, DOUBLE, TEXT
+
+# From here on a double does not hold each whole number.
+_FIRST_INEXACT = 2.0**53
+# Digits and points become 0, and what no number has a space: so a number that a double may not hold is found by its length, or by its exponent.
+_SHAPES = bytes(ord("0") if chr(code) in "0123456789." else ord("e") if chr(code) in "eE" else code if chr(code) == "-" else ord(" ") for code in range(256))
+_INEXACT = (b"0" * 17, b"0e-000")
+_BLOCK_BYTES = 1 << 24
+
+
+def read_fields(schema: Mapping[str, Any]) -> pa.StructType | None:
+    """Read how the objects of a JSON Schema are parsed into columns; None if a field may be a list, or of several types."""
+    properties = schema.get("properties")
+    if not isinstance(properties, Mapping) or not properties:
+        return None
+    types, fields = read_types(schema), list[tuple[str, pa.DataType]]()
+    for name, declared in properties.items():
+        kind = _get_parsed_type(types[name]) if name in types else read_fields(declared) if _is_object(declared) else None
+        if kind is None:
+            return None
+        fields.append((name, kind))
+    return pa.struct(fields)
+
+
+def _is_object(declared: Any) -> bool:
+    if not isinstance(declared, Mapping):
+        return False
+    words = declared.get("type")
+    return {words} == {"object"} if isinstance(words, str) else isinstance(words, list) and {*words} - {"null"} == {"object"}
+
+
+def _get_parsed_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type that JSON itself has for a value."""
+    if kind in (BIGINT, BOOL):
+        return kind
+    return DOUBLE if kind == DOUBLE or pa.types.is_decimal(kind) else TEXT
+
+
+def read_columns(lines: Sequence[bytes], schema: pa.Schema) -> pa.Table | None:
+    """Read lines that are objects of these fields; None if one of them is anything else. A field that an object lacks is NULL."""
+    block = b"\n".join(lines)
+    has_doubles = any(kind == DOUBLE for kind in _list_leaves(schema))
+    if has_doubles and any(shape in block.translate(_SHAPES) for shape in _INEXACT):
+        return None
+    if not _is_text(block):
+        return None
+    parsed = pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error")
+    try:
+        table = pj.read_json(pa.BufferReader(block), read_options=pj.ReadOptions(block_size=max(_BLOCK_BYTES, len(block) + 1)), parse_options=parsed)
+    except pa.ArrowInvalid:
+        return None
+    # Two objects on a line.
+    if table.num_rows != len(lines):
+        return None
+    return table if all(_is_exact(column) for column in table.columns) else None
+
+
+def list_present(table: pa.Table, lines: Sequence[bytes]) -> list[str]:
+    """List the columns of a table that one of its objects has a field for."""
+    block = b"\n".join(lines)
+
+    def is_named(name: str) -> bool:
+        spelt = {json.dumps(name).encode(), json.dumps(name, ensure_ascii=False).encode()}
+        return any(form + end in block for form in spelt for end in (b":", b" :"))
+
+    return [name for name in table.column_names if table[name].null_count < table.num_rows or is_named(name)]
+
+
+def _list_leaves(fields: Any) -> Iterator[pa.DataType]:
+    for each in fields:
+        if pa.types.is_struct(each.type):
+            yield from _list_leaves(each.type)
+        else:
+            yield each.type
+
+
+def _is_text(block: bytes) -> bool:
+    try:
+        return block.isascii() or bool(block.decode())
+    except UnicodeDecodeError:
+        return False
+
+
+def _is_exact(column: Any) -> bool:
+    """Whether each number of a column is one that Python's parser gives, too."""
+    if pa.types.is_struct(column.type):
+        return all(_is_exact(part) for part in column.flatten())
+    if column.type != DOUBLE or column.null_count == len(column):
+        return True
+    return bool(pc.all(pc.less(pc.abs(column), _FIRST_INEXACT)).as_py())
