@@ -1,12 +1,14 @@
 """connectors.yaml, the operators' list of foreign connectors -> its entries. A tenant's YAML may only name one of them."""
 
 import re
+from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from fabric_assets.config.base import Duration, FabricModel, Flag, Size, Text
+from fabric_assets.config.base import CheckedModel, Duration, FabricModel, Flag, Path, Size, Text
 from fabric_assets.config.messages import get_mistakes
 from fabric_assets.config.problems import Problem, make_problem
 from fabric_assets.config.sources.connectors import ConnectorName
@@ -33,6 +35,19 @@ def _check_program(value: str) -> str:
     return value
 
 
+def _check_function(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", value):
+        raise ValueError("must be a module and a function, such as acme_sources.stripe:stripe_source")
+    return value
+
+
+def _check_folder(value: str) -> str:
+    path = PurePosixPath(value)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise ValueError("must be a folder beside connectors.yaml, without ..")
+    return value
+
+
 def _check_python(value: str) -> str:
     if not re.fullmatch(r"3\.\d{1,2}", value):
         raise ValueError("must be a version of Python such as '3.12', in quotes")
@@ -48,18 +63,37 @@ class ConnectorLimits(FabricModel):
     line: Size = Field(default=50 * 1000**2, description="The longest line of its output.")
 
 
-class ConnectorEntry(FabricModel):
+class ConnectorEntry(CheckedModel):
     """A connector that the operators install."""
 
-    type: Literal["singer"] = Field(description="How it speaks: singer for a Singer tap.")
+    type: Literal["singer", "dlt"] = Field(description="How it speaks: singer for a Singer tap, dlt for a dlt source.")
     requirements: tuple[Annotated[Text, AfterValidator(_check_requirement)], ...] = Field(
-        min_length=1, max_length=50, description="Packages to install, with their versions."
+        default=(), max_length=50, description="Packages to install, with their versions; for a dlt source beside dlt itself."
     )
-    executable: Annotated[Text, AfterValidator(_check_program)] = Field(description="The program to run, by its name.")
+    executable: Annotated[Text, AfterValidator(_check_program)] | None = Field(default=None, description="singer: the program to run, by its name.")
+    source: Annotated[Text, AfterValidator(_check_function)] | None = Field(
+        default=None, description="dlt: the function that makes the source or resource, as package.module:function."
+    )
+    path: Annotated[Text, AfterValidator(_check_folder)] | None = Field(
+        default=None, description="dlt: a folder beside connectors.yaml with modules of your own; it is copied into the environment."
+    )
     python: Annotated[Text, AfterValidator(_check_python)] | None = Field(default=None, description="Version of Python; default: that of the platform.")
     build: Flag = Field(default=False, description="Whether packages may be built from source, which runs their code during the installation.")
     trusted: Flag = Field(default=False, description="Whether the connector runs without confinement: with all rights of the platform's user.")
     limits: ConnectorLimits = Field(default=ConnectorLimits(), description="What one run may use.")
+
+    def find_contradictions(self) -> Iterator[tuple[Path, str]]:
+        """Yield the keys that an entry of its type lacks, or does not know."""
+        needed = {"singer": ("requirements", "executable"), "dlt": ("source",)}[self.type]
+        foreign = {"singer": ("source", "path"), "dlt": ("executable",)}[self.type]
+        for name in needed:
+            if not getattr(self, name):
+                yield (), f"needs {name}, as its type is {self.type}"
+        for name in foreign:
+            if getattr(self, name) is not None:
+                yield (name,), f"is not known to the type {self.type}"
+        if self.type == "dlt" and not (self.requirements or self.path):
+            yield (), "needs requirements or path: where the source's module comes from"
 
 
 class ConnectorsFile(FabricModel):

@@ -21,6 +21,7 @@ CONNECTORS: dict[str, str] = {
     "files": "fabric_assets.connectors.files.source",
     "csv_import": "fabric_assets.connectors.csv_import.source",
     "singer": "fabric_assets.connectors.bridge.singer.source",
+    "dlt": "fabric_assets.connectors.bridge.dlt.source",
 }
 
 

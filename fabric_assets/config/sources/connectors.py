@@ -101,9 +101,44 @@ class SingerStream(RenamingStream):
         if self.cursor and self.replication == "full_table":
             yield ("cursor",), "full_table reads the whole stream; drop the cursor, or use replication: incremental"
 
+    @property
+    def own_name(self) -> str | None:
+        """The connector's own name of the stream, if it is another one."""
+        return self.stream
+
 
 class SingerSource(ConnectorSource):
     """A Singer tap."""
 
     type: Literal["singer"] = Field(description="A Singer tap that the operators installed.")
     streams: dict[Name, SingerStream] = Field(min_length=1, max_length=2000, description="The tap's streams to load, by the name that they get.")
+
+
+class DltStream(RenamingStream):
+    """One resource of a dlt source."""
+
+    resource: Text | None = Field(default=None, description="The source's own name of the resource; default: the stream's name.")
+    write_disposition: WriteDisposition | None = Field(
+        default=None, description="Default: as the resource says; merge needs a primary_key of the resource's or of the YAML."
+    )
+
+    def find_contradictions(self) -> Iterator[tuple[Path, str]]:
+        """Yield what does not fit; a merge that has a key only if the resource has one is allowed."""
+        for path, message in super().find_contradictions():
+            if path != ("write_disposition",):
+                yield path, message
+
+    @property
+    def own_name(self) -> str | None:
+        """The connector's own name of the stream, if it is another one."""
+        return self.resource
+
+
+class DltSource(ConnectorSource):
+    """A dlt source."""
+
+    type: Literal["dlt"] = Field(description="A dlt source that the operators installed.")
+    streams: dict[Name, DltStream] = Field(min_length=1, max_length=2000, description="The source's resources to load, by the name that they get.")
+
+
+AnyConnectorSource = SingerSource | DltSource

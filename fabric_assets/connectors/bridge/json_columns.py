@@ -33,18 +33,20 @@ def read_fields(schema: Mapping[str, Any]) -> pa.StructType | None:
         return None
     types, fields = read_types(schema), list[tuple[str, pa.DataType]]()
     for name, declared in properties.items():
-        kind = _get_parsed_type(types[name]) if name in types else read_fields(declared) if _is_object(declared) else None
+        kind = _get_parsed_type(types[name]) if name in types else _read_other(declared)
         if kind is None:
             return None
         fields.append((name, kind))
     return pa.struct(fields)
 
 
-def _is_object(declared: Any) -> bool:
-    if not isinstance(declared, Mapping):
-        return False
-    words = declared.get("type")
-    return {words} == {"object"} if isinstance(words, str) else isinstance(words, list) and {*words} - {"null"} == {"object"}
+def _read_other(declared: Any) -> pa.DataType | None:
+    """Read how an object is parsed, or a field that has no value yet."""
+    words = declared.get("type") if isinstance(declared, Mapping) else None
+    kinds = {words} if isinstance(words, str) else {*words} if isinstance(words, list) else set()
+    if kinds == {"null"}:
+        return pa.null()
+    return read_fields(declared) if kinds - {"null"} == {"object"} else None
 
 
 def _get_parsed_type(kind: pa.DataType) -> pa.DataType:

@@ -60,7 +60,7 @@ class Session:
         command = Command(
             str(environment.python),
             ("-I", str(environment.executable), *arguments),
-            readable=(environment.folder, environment.base_prefix, *self.folders),
+            readable=(*environment.readable, *self.folders),
             is_confined=not environment.entry.trusted,
             allow_private_network=config.allow_private_network,
             limits=Limits(limits.memory, limits.cpu.total_seconds(), config.timeout.total_seconds(), limits.line),

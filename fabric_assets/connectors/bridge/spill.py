@@ -13,8 +13,8 @@ from fabric_assets.rows.batches import Row
 
 _IN_MEMORY = 8 * 1024 * 1024
 _BATCH_BYTES, _BATCH_ROWS = 8 * 1024 * 1024, 20_000
-# The kinds of chunks in the file: lines of JSON, and a table as an Arrow stream.
-_LINES, _TABLE = b"l", b"t"
+# The kinds of chunks in the file: lines of JSON, JSON objects as an Arrow stream, and other tables as one.
+_LINES, _OBJECTS, _TABLE = b"l", b"o", b"t"
 _CHUNK_BYTES = 1024 * 1024
 
 
@@ -66,38 +66,42 @@ class Spill:
         if len(self._lines) >= _CHUNK_BYTES:
             self._write_lines()
 
-    def add_table(self, rows: pa.Table) -> None:
-        """Add rows as columns."""
+    def add_table(self, rows: pa.Table, *, is_json: bool) -> None:
+        """Add rows as columns.
+
+        Args:
+            is_json: see `Batch.is_json`.
+        """
         self._write_lines()
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, rows.schema) as stream:
             stream.write_table(rows)
         content = sink.getvalue()
         self._count(content.size)
-        self._write(_TABLE, content)
+        self._write(_OBJECTS if is_json else _TABLE, content)
         self.rows += rows.num_rows
 
-    def read(self) -> Iterator[list[Row] | pa.Table]:
-        """Yield the rows in batches."""
+    def read(self) -> Iterator[tuple[list[Row] | pa.Table, bool]]:
+        """Yield the rows in batches, and of each whether its rows are JSON objects."""
         self._write_lines()
         self._file.seek(0)
         rows, size = list[Any](), 0
         while head := self._file.read(9):
             content = self._file.read(int.from_bytes(head[1:]))
-            if head[:1] == _TABLE:
+            if head[:1] != _LINES:
                 if rows:
-                    yield rows
+                    yield rows, True
                     rows, size = [], 0
-                yield pa.ipc.open_stream(content).read_all()
+                yield pa.ipc.open_stream(content).read_all(), head[:1] == _OBJECTS
                 continue
             for line in content.splitlines():
                 rows.append(read_line(line))
                 size += len(line)
                 if size >= _BATCH_BYTES or len(rows) >= _BATCH_ROWS:
-                    yield rows
+                    yield rows, True
                     rows, size = [], 0
         if rows:
-            yield rows
+            yield rows, True
 
     def clear(self) -> None:
         """Forget the rows."""

@@ -19,6 +19,7 @@ from fabric_assets.bound_commands import bind
 from fabric_assets.config.connectors_file import ConnectorEntry
 from fabric_assets.connectors.bridge.installing.environments import get_folder, get_link
 from fabric_assets.connectors.bridge.installing.lock_file import Locked, digest_entry, read_lock, write_lock
+from fabric_assets.connectors.bridge.installing.programs import copy_own_files, digest_own_files, get_program, list_requirements
 from fabric_assets.connectors.bridge.installing.removal import remove_unused
 from fabric_assets.connectors.bridge.installing.specs import read_spec
 from fabric_assets.errors import ConfigurationError
@@ -29,6 +30,8 @@ from fabric_assets.settings import Settings
 _TIMEOUT_SECONDS = 1800
 _MOST_LINES = 15
 BUILDING = ".building-"
+# uv trusts whom the machine trusts, a company's proxy included.
+_TRUST = {"UV_SYSTEM_CERTS": "1"}
 Report = Callable[[str], None]
 
 
@@ -70,13 +73,14 @@ def install(settings: Settings, connectors: Mapping[str, ConnectorEntry], *, nam
         locked = read_lock(get_lock_file(settings))
         for name in names:
             entry = connectors[name]
-            if (found := locked.get(name)) is None or found.entry != digest_entry(entry):
+            files = digest_own_files(settings, name, entry)
+            if (found := locked.get(name)) is None or (found.entry, found.files) != (digest_entry(entry), files):
                 if frozen:
                     raise ConfigurationError(
                         f"connectors.lock does not hold the connector {name} as connectors.yaml says",
                         remedy="run `fabric connectors install` without --frozen, and commit connectors.lock",
                     )
-                locked[name] = found = _lock(uv, name, entry)
+                locked[name] = found = _lock(uv, name, entry, files)
                 write_lock(get_lock_file(settings), locked)
             yield _install(settings, uv, name, entry, found)
         if gone := locked.keys() - connectors.keys():
@@ -99,16 +103,16 @@ def find_uv() -> str:
     return found
 
 
-def _lock(uv: str, name: str, entry: ConnectorEntry) -> Locked:
+def _lock(uv: str, name: str, entry: ConnectorEntry, files: str) -> Locked:
     """Resolve a connector's packages."""
     python = entry.python or f"{sys.version_info.major}.{sys.version_info.minor}"
     with tempfile.TemporaryDirectory() as folder:
         wanted, found = Path(folder, "requirements.in"), Path(folder, "requirements.txt")
-        wanted.write_text("".join(f"{each}\n" for each in entry.requirements))
+        wanted.write_text("".join(f"{each}\n" for each in list_requirements(entry)))
         command = [uv, "pip", "compile", str(wanted), "--output-file", str(found), "--generate-hashes", "--no-annotate", "--no-header", "--quiet"]
         _run([*command, "--python-version", python, *([] if entry.build else ["--only-binary", ":all:"])], name, "cannot be resolved")
         lines = found.read_text().replace("\\\n", " ").splitlines()
-    return Locked(digest_entry(entry), python, tuple(" ".join(line.split()) for line in lines if line.strip()))
+    return Locked(digest_entry(entry), python, tuple(" ".join(line.split()) for line in lines if line.strip()), files)
 
 
 def _install(settings: Settings, uv: str, name: str, entry: ConnectorEntry, locked: Locked) -> Installed:
@@ -119,13 +123,17 @@ def _install(settings: Settings, uv: str, name: str, entry: ConnectorEntry, lock
     before = _read_spec_before(link, name)
     if is_new := not folder.is_dir() or not record_file.is_file():
         shutil.rmtree(folder, ignore_errors=True)
-        record = {"connectors": {}, "base_prefix": _build(uv, folder, name, entry, locked)}
-    if not (folder / "bin" / entry.executable).is_file():
+        record = {"connectors": {}, "base_prefix": _build(settings, uv, folder, name, entry, locked)}
+    if not get_program(folder, entry).is_file():
         raise ConfigurationError(
             f"the packages of the connector {name} install no program {entry.executable}", remedy="correct `executable`, or `requirements`"
         )
-    spec = record["connectors"].get(name, {}).get("spec") if name in record["connectors"] else read_spec(folder, Path(record["base_prefix"]), name, entry)
-    record["connectors"][name] = {"spec": spec}
+    # The same packages may serve several entries, such as two sources of one package.
+    described = record["connectors"].get(name)
+    if described is None or described.get("source") != entry.source:
+        described = {**read_spec(folder, Path(record["base_prefix"]), name, entry), "source": entry.source}
+    record["connectors"][name] = described
+    spec = described["spec"]
     folder.with_name(f"{folder.name}.lock").touch(0o644)
     write_atomically(record_file, lambda stream: stream.write(json.dumps(record, indent=2).encode()))
     # The platform may run as another user than the one who installs.
@@ -134,7 +142,7 @@ def _install(settings: Settings, uv: str, name: str, entry: ConnectorEntry, lock
     return Installed(name, "installed" if is_new else "unchanged", len(locked.requirements), tuple(_compare(before, spec)))
 
 
-def _build(uv: str, folder: Path, name: str, entry: ConnectorEntry, locked: Locked) -> str:
+def _build(settings: Settings, uv: str, folder: Path, name: str, entry: ConnectorEntry, locked: Locked) -> str:
     """Build an environment; return the prefix of its Python."""
     building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=BUILDING))
     try:
@@ -157,6 +165,7 @@ def _build(uv: str, folder: Path, name: str, entry: ConnectorEntry, locked: Lock
         ]
         _run([*command, *([] if entry.build else ["--only-binary", ":all:"]), str(requirements)], name, "cannot be installed")
         prefix = _run([str(environment / "bin" / "python"), "-I", "-c", "import sys; print(sys.base_prefix)"], name, "has no Python that runs").strip()
+        copy_own_files(settings, entry, environment)
         _make_read_only(environment)
         environment.rename(folder)
     finally:
@@ -166,7 +175,8 @@ def _build(uv: str, folder: Path, name: str, entry: ConnectorEntry, locked: Lock
 
 def _run(command: Sequence[str], name: str, problem: str) -> str:
     try:
-        done = subprocess.run(bind(command), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=_TIMEOUT_SECONDS)
+        environ = {**_TRUST, **os.environ}
+        done = subprocess.run(bind(command), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=_TIMEOUT_SECONDS, env=environ)
     except subprocess.TimeoutExpired:
         raise ConfigurationError(f"the connector {name} {problem}: uv took more than {_TIMEOUT_SECONDS} s", remedy="see whether the index answers") from None
     if done.returncode:

@@ -11,6 +11,7 @@ from fabric_assets.config.connectors_file import ConnectorEntry
 from fabric_assets.connectors.bridge.installing.building import get_lock_file
 from fabric_assets.connectors.bridge.installing.environments import get_environment
 from fabric_assets.connectors.bridge.installing.lock_file import digest_entry, read_lock
+from fabric_assets.connectors.bridge.installing.programs import digest_folder, digest_own_files
 from fabric_assets.connectors.bridge.process.confinement import find_gap
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.settings import Settings
@@ -31,6 +32,13 @@ def find_findings(settings: Settings, name: str, entry: ConnectorEntry) -> Itera
         return
     if environment.folder.name != locked.id:
         yield "its environment is not that of connectors.lock; run `fabric connectors install`"
+    try:
+        if digest_own_files(settings, name, entry) != locked.files:
+            yield f"the files of {entry.path} are not those of connectors.lock; run `fabric connectors install`"
+    except ConfigurationError as error:
+        yield f"{error.message}; {error.remedy}"
+    if locked.files and digest_folder(environment.own_files, name) != locked.files:
+        yield f"its own files are not those that were installed; delete {environment.folder} and run `fabric connectors install`"
     if changed := next(_find_changed(environment.folder), None):
         yield f"{changed} is not the file that was installed; delete {environment.folder} and run `fabric connectors install`"
     if not entry.trusted and (gap := find_gap()):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fabric_assets.config.connectors_file import ConnectorEntry, get_entry, load_connectors
+from fabric_assets.connectors.bridge.installing.programs import get_own_files, get_program
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.private_files import hold_shared
 from fabric_assets.settings import Settings
@@ -29,6 +30,7 @@ class Environment:
         base_prefix: of the Python that it was made with.
         executable: the connector's program, which `python` runs.
         spec: what the connector says of its settings; None if it says nothing.
+        streams: the names of its streams; None if they are known only to a run.
     """
 
     name: str
@@ -38,6 +40,17 @@ class Environment:
     base_prefix: Path
     executable: Path
     spec: Mapping[str, Any] | None
+    streams: tuple[str, ...] | None = None
+
+    @property
+    def readable(self) -> tuple[Path, ...]:
+        """The folders that its program needs."""
+        return self.folder, self.base_prefix, *(() if self.executable.is_relative_to(self.folder) else (self.executable.parent,))
+
+    @property
+    def own_files(self) -> Path:
+        """The folder of the operators' own modules, which may not exist."""
+        return get_own_files(self.folder)
 
 
 def get_folder(settings: Settings) -> Path:
@@ -78,10 +91,12 @@ def get_environment(settings: Settings, name: str) -> Environment:
     except (OSError, ValueError):
         raise ConfigurationError(f"the connector {name} is not installed", remedy=_REMEDY) from None
     known = record["connectors"].get(name, {})
-    executable = folder / "bin" / entry.executable
+    executable = get_program(folder, entry)
     if not executable.is_file():
         raise ConfigurationError(f"the connector {name} has no program {entry.executable}", remedy="correct `executable` in connectors.yaml")
-    return Environment(name, entry, folder, folder / "bin" / "python", Path(record["base_prefix"]), executable, known.get("spec"))
+    streams = known.get("streams")
+    names = None if streams is None else tuple(streams)
+    return Environment(name, entry, folder, folder / "bin" / "python", Path(record["base_prefix"]), executable, known.get("spec"), names)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fabric_assets.config.connectors_file import ConnectorEntry
+from fabric_assets.connectors.bridge.installing.programs import list_requirements
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.private_files import write_atomically
 
@@ -22,21 +23,24 @@ class Locked:
         entry: digest of what connectors.yaml says of its packages.
         python: version of Python, as 3.12.
         requirements: lines of a requirements file, with hashes.
+        files: digest of the entry's own files; empty without such.
     """
 
     entry: str
     python: str
     requirements: tuple[str, ...]
+    files: str = ""
 
     @property
     def id(self) -> str:
-        """The name of its environment: the same packages have the same name."""
-        return hashlib.sha256(json.dumps([self.python, self.requirements]).encode()).hexdigest()[:_ID_CHARS]
+        """The name of its environment: the same packages and own files have the same name."""
+        parts = [self.python, self.requirements, *([self.files] if self.files else [])]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:_ID_CHARS]
 
 
 def digest_entry(entry: ConnectorEntry) -> str:
     """Compute the digest of what decides the packages of an entry."""
-    return hashlib.sha256(json.dumps([sorted(entry.requirements), entry.python, entry.build]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([sorted(list_requirements(entry)), entry.python, entry.build]).encode()).hexdigest()
 
 
 def read_lock(file: Path) -> dict[str, Locked]:
@@ -49,7 +53,10 @@ def read_lock(file: Path) -> dict[str, Locked]:
         found = json.loads(file.read_text())
         if found["version"] != _VERSION:
             raise ConfigurationError(f"{file} has the version {found['version']}, which this release does not know", remedy="install it with the newer release")
-        return {name: Locked(locked["entry"], locked["python"], tuple(locked["requirements"])) for name, locked in found["connectors"].items()}
+        return {
+            name: Locked(locked["entry"], locked["python"], tuple(locked["requirements"]), locked.get("files", ""))
+            for name, locked in found["connectors"].items()
+        }
     except FileNotFoundError:
         return {}
     except (ValueError, KeyError, TypeError):

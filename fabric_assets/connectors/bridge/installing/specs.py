@@ -9,33 +9,56 @@ from typing import Any
 from fabric_assets.config.base import Path as KeyPath
 from fabric_assets.config.connectors_file import ConnectorEntry
 from fabric_assets.config.sources.connectors import ConnectorSource
+from fabric_assets.connectors.bridge.installing.programs import get_own_files, get_program
 from fabric_assets.connectors.bridge.process.connector import Command, Connector, Limits
-from fabric_assets.errors import FabricError
+from fabric_assets.errors import ConfigurationError, FabricError
 from fabric_assets.suggestions import suggest
 
 _SECONDS = 60
 
 
-def read_spec(folder: Path, base_prefix: Path, name: str, entry: ConnectorEntry) -> Mapping[str, Any] | None:
-    """Ask a tap for its settings: a JSON Schema, or None from a tap that knows no `--about`. The tap runs confined, with a private folder."""
-    with tempfile.TemporaryDirectory() as home:
-        limits = Limits(memory=entry.limits.memory, cpu=_SECONDS, seconds=_SECONDS, line=entry.limits.line)
-        program = str(folder / "bin" / entry.executable)
-        command = Command(
-            str(folder / "bin" / "python"),
-            ("-I", program, "--about", "--format=json"),
-            readable=(folder, base_prefix),
-            is_confined=not entry.trusted,
-            limits=limits,
-        )
-        try:
-            with Connector(command, name=name, where="connectors.yaml", folder=Path(home)) as connector:
-                lines = [line for block in connector.read_lines() for line in block]
-                found = json.loads(b"\n".join([*lines, connector.finish()]))["settings"]
-        except (FabricError, ValueError, KeyError, TypeError):
-            # Taps that are older than the option refuse it, each in its own way.
-            return None
+def read_spec(folder: Path, base_prefix: Path, name: str, entry: ConnectorEntry) -> dict[str, Any]:
+    """Ask a connector for its settings. It runs confined, with a private folder.
+
+    Returns:
+        `spec`, a JSON Schema, or None from a tap that knows no `--about`; and `streams`, the names of a dlt source's resources, or None.
+
+    Raises:
+        ConfigurationError: a dlt source cannot be imported.
+    """
+    return _describe_dlt_source(folder, base_prefix, name, entry) if entry.type == "dlt" else {"spec": _ask_tap(folder, base_prefix, name, entry)}
+
+
+def _ask_tap(folder: Path, base_prefix: Path, name: str, entry: ConnectorEntry) -> Mapping[str, Any] | None:
+    try:
+        found = json.loads(_run(folder, base_prefix, name, entry, "--about", "--format=json"))["settings"]
+    except (FabricError, ValueError, KeyError, TypeError):
+        # Taps that are older than the option refuse it, each in its own way.
+        return None
     return found if isinstance(found, dict) else None
+
+
+def _describe_dlt_source(folder: Path, base_prefix: Path, name: str, entry: ConnectorEntry) -> dict[str, Any]:
+    order = {"source": entry.source, "path": [str(get_own_files(folder))], "settings": {}}
+    try:
+        found = json.loads(_run(folder, base_prefix, name, entry, "describe", json.dumps(order).encode()).splitlines()[-1])
+    except (FabricError, ValueError, IndexError) as error:
+        raise ConfigurationError(f"the connector {name} cannot be described: {error}", remedy="correct `source`, `requirements` or `path`") from None
+    if found["type"] == "ERROR":
+        raise ConfigurationError(f"the connector {name}: {found['message']}", remedy="correct `source`, `requirements` or `path`")
+    return {"spec": found["settings"], "streams": found["resources"]}
+
+
+def _run(folder: Path, base_prefix: Path, name: str, entry: ConnectorEntry, *arguments: str | bytes) -> bytes:
+    """Run a connector's program, and return its output."""
+    program = get_program(folder, entry)
+    limits = Limits(memory=entry.limits.memory, cpu=_SECONDS, seconds=_SECONDS, line=entry.limits.line)
+    readable = (folder, base_prefix, *(() if program.is_relative_to(folder) else (program.parent,)))
+    command = Command(str(folder / "bin" / "python"), ("-I", str(program), *arguments), readable=readable, is_confined=not entry.trusted, limits=limits)
+    with tempfile.TemporaryDirectory() as home, Connector(command, name=name, where="connectors.yaml", folder=Path(home)) as connector:
+        lines = [line for block in connector.read_lines() for line in block]
+        # A refusal has a message of its own, and an exit code.
+        return b"\n".join(lines) if any(line.startswith(b'{"type": "ERROR"') for line in lines) else b"\n".join([*lines, connector.finish()])
 
 
 def find_mistakes(spec: Mapping[str, Any] | None, source: ConnectorSource) -> Iterator[tuple[KeyPath, str]]:

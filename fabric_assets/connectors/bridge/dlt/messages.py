@@ -1,0 +1,85 @@
+"""The messages of our program for dlt sources -> rows per resource and table, hints, and the state that covers them."""
+
+import base64
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from fabric_assets.connectors.bridge.json_columns import read_fields
+from fabric_assets.connectors.bridge.messages import Messages, ReceivedStream
+from fabric_assets.connectors.bridge.spill import Budget, Spill
+from fabric_assets.errors import ConfigurationError
+from fabric_assets.rows.arrow_types import BIGINT, BOOL, DATE, DOUBLE, JSON, TEXT, TIME, TIMESTAMP, TIMESTAMP_UTC
+
+_TYPES = {
+    "text": TEXT,
+    "double": DOUBLE,
+    "bool": BOOL,
+    "bigint": BIGINT,
+    "timestamp": TIMESTAMP_UTC,
+    "naive_timestamp": TIMESTAMP,
+    "date": DATE,
+    "time": TIME,
+    "json": JSON,
+    "wei": pa.decimal128(38, 0),
+}
+_DECIMAL = re.compile(r"decimal\((\d+),(\d+)\)")
+_MOST_DIGITS = 38
+
+
+class SourceMessages(Messages):
+    """The messages of one run of a dlt source.
+
+    Args:
+        streams: the source's resource -> the stream's name.
+    """
+
+    def __init__(self, streams: Mapping[str, str], *, folder: Path, budget: Budget, where: str, connector: str) -> None:
+        super().__init__(where=where, connector=connector)
+        self._folder, self._budget = folder, budget
+        self.streams = {name: ReceivedStream(name, resource, Spill(folder, budget)) for resource, name in streams.items()}
+        # Stream -> table that its rows name -> what was received of it.
+        self.tables: dict[str, dict[str, ReceivedStream]] = {name: {} for name in self.streams}
+        self.newest_by: dict[str, str] = {}
+        # Streams that come as Arrow tables.
+        self.arrow: set[str] = set()
+        self.state: Any = None
+
+    def list_received(self) -> Iterable[ReceivedStream]:
+        return [*self.streams.values(), *(each for tables in self.tables.values() for each in tables.values())]
+
+    def find(self, stream: str) -> ReceivedStream | None:
+        name, _, table = stream.partition("/")
+        if not table:
+            return self.streams.get(name)
+        return self.tables[name].setdefault(table, ReceivedStream(name, table, Spill(self._folder, self._budget)))
+
+    def handle(self, kind: str, stream: str, message: Mapping[str, Any]) -> None:
+        if kind == "ERROR":
+            raise ConfigurationError(f"{self.where}: {self.connector}: {message['message']}", remedy="correct the source's arguments, secrets or streams")
+        if kind == "STATE":
+            self.state = message["value"]
+            return
+        received = self.find(stream)
+        assert received is not None
+        if kind == "SCHEMA":
+            received.is_described, received.key, received.disposition = True, tuple(message["key"]), message["disposition"]
+            received.types = {name: found for name, word in message["types"].items() if (found := _read_type(word)) is not None}
+            received.set_fields(read_fields(message["schema"]))
+            self.forget_begins(received)
+            if message["newest_by"]:
+                self.newest_by[received.name] = message["newest_by"]
+        elif kind == "TABLE":
+            self.arrow.add(received.name)
+            received.spill.add_table(pa.ipc.open_stream(base64.b64decode(message["arrow"])).read_all(), is_json=False)
+
+
+def _read_type(word: str) -> pa.DataType | None:
+    """Read the name of a type; None for one that decides nothing: bytes come as text."""
+    if found := _DECIMAL.fullmatch(word):
+        precision = min(int(found[1]), _MOST_DIGITS)
+        return pa.decimal128(precision, min(int(found[2]), precision))
+    return _TYPES.get(word)

@@ -1,0 +1,99 @@
+"""A dlt source -> readers of its resources, each with the state that covers its rows.
+
+The source runs once for all chosen resources, in a process of its own (`child.py`), which sends rows, hints and dlt's state. The state of a resource is its
+stream's bookmark. The source's own state, and that of a resource which others are transformed from, makes one commit unit of all streams.
+"""
+
+import json
+from collections.abc import Generator, Mapping
+from contextlib import closing
+from functools import partial
+from typing import Any
+
+from fabric_assets.config.sources.connectors import DltSource
+from fabric_assets.connectors.bridge.commit_units import DISPOSITION, KEY, States, build_reader, join_states
+from fabric_assets.connectors.bridge.dlt.messages import SourceMessages
+from fabric_assets.connectors.bridge.messages import ReceivedStream
+from fabric_assets.connectors.bridge.session import Session, open_session
+from fabric_assets.connectors.context import SourceContext
+from fabric_assets.errors import SourceError
+from fabric_assets.rows.batches import SourceReader, StreamPlan
+
+_ARROW = "arrow"
+
+
+def plan_stream(config: DltSource, name: str, state: Mapping[str, Any]) -> StreamPlan:
+    """Plan a stream by its YAML, and by what the resource said when it was read last."""
+    declared, said = config.streams[name], state.get(config.type, {})
+    disposition = declared.write_disposition or said.get(DISPOSITION) or declared.disposition
+    key = declared.primary_key or tuple(said.get(KEY, ()))
+    return StreamPlan.declared(
+        name, declared, disposition=disposition, key=key, deduplicates=disposition == "replace" and bool(key), is_json=not said.get(_ARROW)
+    )
+
+
+def stage_source(context: SourceContext[DltSource], states: States) -> Generator[SourceReader, None, None]:
+    """Run the source, and yield a reader of its resources once it has ended.
+
+    Raises:
+        FabricError: the source failed, or does what a load cannot keep.
+    """
+    with open_session(context) as session:
+        resources = {context.config.streams[name].resource or name: name for name in context.streams}
+        messages = SourceMessages(resources, folder=session.folder, budget=session.build_budget(), where=context.describe(), connector=session.name)
+        with closing(messages):
+            state = join_states(context, states)
+            _run(session, messages, context, resources, state)
+            yield build_reader(
+                context,
+                messages.streams,
+                states,
+                messages.state if messages.state is not None else state,
+                plan=partial(_plan, context, messages),
+                describe=lambda received, plan, before: {DISPOSITION: received.disposition, **({_ARROW: True} if received.name in messages.arrow else {})},
+                find_problem=partial(_find_problem, context),
+                list_tables=messages.tables.__getitem__,
+            )
+
+
+def _run(session: Session, messages: SourceMessages, context: SourceContext[DltSource], resources: Mapping[str, str], state: Any) -> None:
+    declared = {resource: context.config.streams[name].write_disposition for resource, name in resources.items()}
+    order = {
+        "source": session.environment.entry.source,
+        "path": [str(session.environment.own_files)],
+        "settings": session.settings,
+        "resources": dict(resources),
+        "dispositions": {resource: disposition for resource, disposition in declared.items() if disposition},
+        "state": _to_dlt(state),
+    }
+    with session.run("read", json.dumps(order).encode()) as connector:
+        for lines in connector.read_lines():
+            messages.read(lines)
+        messages.read([connector.finish()])
+    messages.finish()
+
+
+def _to_dlt(state: Any) -> dict[str, Any] | None:
+    if state is None:
+        return None
+    return {"resources": state["bookmarks"]} if "bookmarks" in state else state
+
+
+def _plan(context: SourceContext[DltSource], messages: SourceMessages, received: ReceivedStream, before: Mapping[str, Any]) -> StreamPlan:
+    """Plan how a resource's rows are written: as the YAML says, else as the resource does."""
+    declared = context.config.streams[received.name]
+    key = declared.primary_key or received.key
+    disposition = declared.write_disposition or ("merge" if declared.primary_key and received.disposition == "append" else received.disposition) or "append"
+    newest = messages.newest_by.get(received.name) if disposition == "merge" else None
+    is_json = received.name not in messages.arrow
+    known = {"key": key, "is_json": is_json, "types": received.types, "newest_by": newest, "reads_all": disposition == "replace"}
+    return StreamPlan.declared(received.name, declared, disposition=disposition, deduplicates=disposition == "replace" and bool(key), **known)
+
+
+def _find_problem(context: SourceContext[DltSource], received: ReceivedStream, plan: StreamPlan) -> SourceError | None:
+    if plan.disposition == "merge" and not plan.key:
+        return SourceError(
+            f"{context.describe(plan.name)}: the resource merges its rows and names no primary key: a row that changes would be loaded twice",
+            remedy="declare a primary_key; or write_disposition: append where rows never change; or replace",
+        )
+    return None

@@ -1,0 +1,79 @@
+"""What an entry of the list installs and runs, by its type: packages, files of the operators' own, and the program."""
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from fabric_assets.config.connectors_file import ConnectorEntry
+from fabric_assets.errors import ConfigurationError
+from fabric_assets.settings import Settings
+
+# The program that reads a dlt source. It is a file of this package, and the connector's own Python runs it.
+DLT_PROGRAM = Path(__file__).resolve().parents[1] / "dlt" / "child.py"
+# The versions whose private names that program uses; a test runs it with the oldest and the newest.
+DLT_REQUIREMENT = "dlt>=1.30,<1.32"
+_OWN_FILES = "own_files"
+
+
+def list_requirements(entry: ConnectorEntry) -> list[str]:
+    """List the packages of an entry, those that its type needs among them."""
+    return [*entry.requirements, *([DLT_REQUIREMENT] if entry.type == "dlt" else [])]
+
+
+def digest_own_files(settings: Settings, name: str, entry: ConnectorEntry) -> str:
+    """Compute the digest of the files beside connectors.yaml that an entry names; empty without such.
+
+    Raises:
+        ConfigurationError: they are not there, or are links.
+    """
+    if entry.path is None:
+        return ""
+    folder = settings.connectors.parent / entry.path
+    if not folder.is_dir():
+        raise ConfigurationError(f"the connector {name} has the path {entry.path}, and {folder} is not a folder", remedy="correct `path` in connectors.yaml")
+    return digest_folder(folder, name)
+
+
+def digest_folder(folder: Path, name: str) -> str:
+    """Compute the digest of a folder's files, by their names and contents.
+
+    Raises:
+        ConfigurationError: one of them is a link.
+    """
+    digest = hashlib.sha256()
+    for file in _list_files(folder):
+        if file.is_symlink():
+            raise ConfigurationError(f"the connector {name} has the link {file}, which is not followed", remedy="put the file itself there")
+        content = hashlib.sha256(file.read_bytes()).hexdigest()
+        digest.update(f"{file.relative_to(folder)}\0{content}\n".encode())
+    return digest.hexdigest()
+
+
+def copy_own_files(settings: Settings, entry: ConnectorEntry, environment: Path) -> None:
+    """Copy an entry's own files into its environment, which is being built."""
+    if entry.path is not None:
+        folder = settings.connectors.parent / entry.path
+        for file in _list_files(folder):
+            copy = environment / _OWN_FILES / file.relative_to(folder)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
+
+
+def get_own_files(environment: Path) -> Path:
+    """Get the folder of an environment that holds the entry's own files, if it has any."""
+    return environment / _OWN_FILES
+
+
+def get_program(environment: Path, entry: ConnectorEntry) -> Path:
+    """Get the file that the environment's Python runs."""
+    if entry.type == "dlt":
+        return DLT_PROGRAM
+    assert entry.executable is not None
+    return environment / "bin" / entry.executable
+
+
+def _list_files(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.rglob("*")):
+        if "__pycache__" not in path.parts and (path.is_symlink() or path.is_file()):
+            yield path
