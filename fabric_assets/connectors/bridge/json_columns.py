@@ -8,7 +8,7 @@ schema, a repeated field, a number that a double does not hold, or NaN.
 # pyarrow.compute makes its functions while it is imported, where no type checker sees them.
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -23,7 +23,8 @@ _FIRST_INEXACT = 2.0**53
 # Digits and points become 0, and what no number has a space: so a number that a double may not hold is found by its length, or by its exponent.
 _SHAPES = bytes(ord("0") if chr(code) in "0123456789." else ord("e") if chr(code) in "eE" else code if chr(code) == "-" else ord(" ") for code in range(256))
 _INEXACT = (b"0" * 17, b"0e-000")
-_BLOCK_BYTES = 1 << 24
+# Blocks of this size are parsed side by side. A longer line is read by itself.
+_BLOCK_BYTES = 1 << 20
 
 
 def read_fields(schema: Mapping[str, Any]) -> pa.StructType | None:
@@ -56,28 +57,31 @@ def _get_parsed_type(kind: pa.DataType) -> pa.DataType:
     return DOUBLE if kind == DOUBLE or pa.types.is_decimal(kind) else TEXT
 
 
-def read_columns(lines: Sequence[bytes], schema: pa.Schema) -> pa.Table | None:
-    """Read lines that are objects of these fields; None if one of them is anything else. A field that an object lacks is NULL."""
-    block = b"\n".join(lines)
-    has_doubles = any(kind == DOUBLE for kind in _list_leaves(schema))
-    if has_doubles and any(shape in block.translate(_SHAPES) for shape in _INEXACT):
-        return None
+def read_columns(block: bytes, number: int, schema: pa.Schema) -> pa.Table | None:
+    """Read lines that are objects of these fields; None if one of them is anything else. A field that an object lacks is NULL.
+
+    Args:
+        number: of the lines.
+    """
+    if any(kind == DOUBLE for kind in _list_leaves(schema)):
+        shapes = block.translate(_SHAPES)
+        if any(shape in shapes for shape in _INEXACT):
+            return None
     if not _is_text(block):
         return None
     parsed = pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error")
     try:
-        table = pj.read_json(pa.BufferReader(block), read_options=pj.ReadOptions(block_size=max(_BLOCK_BYTES, len(block) + 1)), parse_options=parsed)
+        table = pj.read_json(pa.BufferReader(block), read_options=pj.ReadOptions(block_size=_BLOCK_BYTES), parse_options=parsed)
     except pa.ArrowInvalid:
         return None
     # Two objects on a line.
-    if table.num_rows != len(lines):
+    if table.num_rows != number:
         return None
     return table if all(_is_exact(column) for column in table.columns) else None
 
 
-def list_present(table: pa.Table, lines: Sequence[bytes]) -> list[str]:
+def list_present(table: pa.Table, block: bytes) -> list[str]:
     """List the columns of a table that one of its objects has a field for."""
-    block = b"\n".join(lines)
 
     def is_named(name: str) -> bool:
         spelt = {json.dumps(name).encode(), json.dumps(name, ensure_ascii=False).encode()}

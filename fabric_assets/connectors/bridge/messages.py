@@ -4,8 +4,9 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -44,6 +45,7 @@ class ReceivedStream:
     disposition: WriteDisposition | None = None
     types: dict[str, pa.DataType] = field(default_factory=dict)
     form: pa.Schema | None = None
+    # Of each part its first line's number, and its lines.
     waiting: list[tuple[int, bytes]] = field(default_factory=list)
     waiting_bytes: int = 0
 
@@ -56,6 +58,14 @@ class ReceivedStream:
         return pa.schema(list(self.types.items())).empty_table()
 
 
+class _Begun(NamedTuple):
+    """Lines of records that are being read into columns."""
+
+    received: ReceivedStream
+    waiting: list[tuple[int, bytes]]
+    found: Future[tuple[pa.Table, list[Any]] | None]
+
+
 class Messages(ABC):
     """The messages of one run of a connector.
 
@@ -63,10 +73,16 @@ class Messages(ABC):
         where: tenant and source, for messages.
     """
 
+    # What a line is, for messages.
+    called = "message"
+
     def __init__(self, *, where: str, connector: str) -> None:
         self.where, self.connector, self._line = where, connector, 0
         self._begins: dict[bytes, ReceivedStream] = {}
         self._waiting_bytes = 0
+        # One block is read into columns while the next one arrives.
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"{where}: lines of {connector}")
+        self._begun: _Begun | None = None
         # Rows of streams that are not selected, by the connector's name.
         self.others: dict[str, int] = {}
 
@@ -90,31 +106,42 @@ class Messages(ABC):
         """Note the version of a record."""
 
     def close(self) -> None:
+        self._pool.shutdown()
         for received in self.list_received():
             received.spill.close()
 
-    def read(self, lines: list[bytes]) -> None:
-        """Read lines of the connector's output.
+    def read(self, block: bytes) -> None:
+        """Read whole lines of the connector's output; the last one may lack its line end.
 
         Raises:
             SourceError: a line is not a message, or a record precedes its schema.
         """
-        begin, current = b"", None
-        for line in lines:
-            self._line += 1
+        begin, current = self._find_begin(block)
+        lines = block.count(b"\n") + (not block.endswith(b"\n"))
+        # Most blocks are records of one stream.
+        if current is not None and block.count(b"\n" + begin) == lines - 1:
+            self._keep(current, block.removesuffix(b"\n"), lines)
+            return
+        for line in block.removesuffix(b"\n").split(b"\n"):
             if current is None or not line.startswith(begin):
                 begin, current = self._find_begin(line)
-            if current is None:
-                if line.strip():
-                    self._read_message(line)
+            if current is not None:
+                self._keep(current, line, 1)
                 continue
-            current.waiting.append((self._line, line))
-            current.waiting_bytes += len(line)
-            self._waiting_bytes += len(line)
-            if current.waiting_bytes >= _WAITING_BYTES:
-                self._add_waiting(current)
-            elif self._waiting_bytes >= _ALL_WAITING_BYTES:
-                self.finish()
+            self._line += 1
+            if line.strip():
+                self._read_message(line)
+
+    def _keep(self, received: ReceivedStream, block: bytes, lines: int) -> None:
+        """Let lines of records wait."""
+        received.waiting.append((self._line + 1, block))
+        self._line += lines
+        received.waiting_bytes += len(block)
+        self._waiting_bytes += len(block)
+        if received.waiting_bytes >= _WAITING_BYTES:
+            self._add_waiting(received)
+        elif self._waiting_bytes >= _ALL_WAITING_BYTES:
+            self.finish()
 
     def finish(self) -> None:
         """Read the lines that wait.
@@ -124,6 +151,7 @@ class Messages(ABC):
         """
         for received in self.list_received():
             self._add_waiting(received)
+        self._end_begun()
 
     def build_error(self, problem: str) -> FabricError:
         return SourceError(
@@ -150,36 +178,39 @@ class Messages(ABC):
         waiting, received.waiting = received.waiting, []
         self._waiting_bytes -= received.waiting_bytes
         received.waiting_bytes = 0
-        if not waiting or self._add_columns(received, [line for _, line in waiting]):
+        if not waiting:
+            return
+        self._end_begun()
+        block = b"\n".join(each for _, each in waiting)
+        self._begun = _Begun(received, waiting, self._pool.submit(_read_records, block, received.form))
+
+    def _end_begun(self) -> None:
+        """Add the rows of the block that is being read."""
+        begun, self._begun = self._begun, None
+        if begun is None:
+            return
+        if (found := begun.found.result()) is not None:
+            records, versions = found
+            for version in versions:
+                self.note_record(begun.received, version)
+            begun.received.spill.add_table(records, is_json=True)
             return
         reached = self._line
-        for self._line, line in waiting:
-            self._read_message(line)
+        for first, block in begun.waiting:
+            for self._line, line in enumerate(block.split(b"\n"), first):
+                self._read_message(line)
         self._line = reached
-
-    def _add_columns(self, received: ReceivedStream, lines: list[bytes]) -> bool:
-        """Add records as columns, if they can be read so."""
-        if received.form is None or len(lines) < _FEWEST_LINES:
-            return False
-        messages = read_columns(lines, received.form)
-        if messages is None or messages["record"].null_count:
-            return False
-        for version in messages["version"].drop_null().unique().to_pylist():
-            self.note_record(received, version)
-        records, first = pa.Table.from_struct_array(messages["record"]), list(read_line(lines[0])["record"])
-        places = {name: place for place, name in enumerate(first)}
-        received.spill.add_table(records.select(sorted(list_present(records, lines), key=lambda name: places.get(name, len(first)))), is_json=True)
-        return True
 
     def _read_message(self, line: bytes) -> None:
         try:
             message = read_line(line)
             kind, stream = message["type"], message.get("stream", "")
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise self.build_error(f"is not a message: {mask(line[:_SHOWN].decode(errors='replace'))!r}") from None
+            raise self.build_error(f"is not a {self.called}: {mask(line[:_SHOWN].decode(errors='replace'))!r}") from None
         # Rows keep their order.
-        if isinstance(stream, str) and stream and (received := self.find(stream)) and received.waiting:
+        if isinstance(stream, str) and stream and (received := self.find(stream)):
             self._add_waiting(received)
+            self._end_begun()
         if kind == "RECORD":
             self._add(stream, message)
         else:
@@ -200,3 +231,17 @@ class Messages(ABC):
 
     def add_row(self, received: ReceivedStream, row: Row) -> None:
         received.spill.add(row)
+
+
+def _read_records(block: bytes, form: pa.Schema | None) -> tuple[pa.Table, list[Any]] | None:
+    """Read lines of records into columns, in the order of the first record's fields; with the versions. None if they are to be read one by one."""
+    lines = block.count(b"\n") + 1
+    if form is None or lines < _FEWEST_LINES:
+        return None
+    messages = read_columns(block, lines, form)
+    if messages is None or messages["record"].null_count:
+        return None
+    records, first = pa.Table.from_struct_array(messages["record"]), read_line(block[: block.index(b"\n")])["record"]
+    places = {name: place for place, name in enumerate(first)}
+    names = sorted(list_present(records, block), key=lambda name: places.get(name, len(places)))
+    return records.select(names), messages["version"].drop_null().unique().to_pylist()

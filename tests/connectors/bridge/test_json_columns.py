@@ -81,12 +81,12 @@ def have_same_values(found: Any, wanted: Any) -> bool:
 @given(rows=st.lists(st.one_of(PLAIN, SMALL, ODD), min_size=1, max_size=5), ascii_only=st.booleans())
 def test_what_is_read_as_columns_are_the_values_of_the_lines(rows: list[dict[str, Any]], ascii_only: bool) -> None:
     lines = write(rows, ascii_only=ascii_only)
-    table = read_columns(lines, get_schema(TYPES))
+    table = read_columns(b"\n".join(lines), len(lines), get_schema(TYPES))
     if table is not None:
         read = [drop_absent(read_line(line)) for line in lines]
         found = [drop_absent(row) for row in table.to_pylist()]
         assert all(have_same_values(*pair) for pair in zip(found, read, strict=True)), (found, read)
-        assert {name for row in rows for name in row} <= {*list_present(table, lines)}
+        assert {name for row in rows for name in row} <= {*list_present(table, b"\n".join(lines))}
 
 
 @given(
@@ -130,8 +130,8 @@ def load(plan: StreamPlan, batches: list[list[dict[str, Any]]], layout: Any, *, 
     try:
         for rows in batches:
             lines = write(rows)
-            table = read_columns(lines, get_schema(TYPES)) if as_columns else None
-            read = [read_line(line) for line in lines] if table is None else table.select(list_present(table, lines))
+            table = read_columns(b"\n".join(lines), len(lines), get_schema(TYPES)) if as_columns else None
+            read = [read_line(line) for line in lines] if table is None else table.select(list_present(table, b"\n".join(lines)))
             shaped = shaper.shape(Batch("orders", read, is_json=table is not None))
             found.append((describe(shaped.tables), describe_rejects(shaped.rejects), shaped.loaded))
     except FabricError as error:
@@ -187,11 +187,11 @@ def describe_rejects(rejects: Any) -> Any:
     ],
 )
 def test_a_line_that_needs_care_is_not_taken(line: str) -> None:
-    assert read_columns([b'{"id": 1}', line.encode()], get_schema(TYPES)) is None
+    assert read_columns(b'{"id": 1}\n' + line.encode(), 2, get_schema(TYPES)) is None
 
 
 def test_bytes_that_are_no_text_are_not_taken() -> None:
-    assert read_columns([b'{"name": "\xff"}'], get_schema(TYPES)) is None
+    assert read_columns(b'{"name": "\xff"}', 1, get_schema(TYPES)) is None
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_fields_that_may_hold_anything_are_read_line_by_line(declared: dict[str,
 def test_whole_blocks_are_taken() -> None:
     """The control: the comparison above would hold for a reader that takes nothing."""
     rows = [{"id": number, "amount": number / 4, "name": f"n{number}", "at": "2024-01-01T00:00:00Z", "address": {"city": "é"}} for number in range(50)]
-    table = read_columns(write(rows), get_schema(TYPES))
+    table = read_columns(b"\n".join(write(rows)), len(rows), get_schema(TYPES))
     assert table is not None
     assert [drop_absent(row) for row in table.to_pylist()] == rows
     assert not math.isnan(table["amount"].to_pylist()[-1])

@@ -67,9 +67,9 @@ def _run(session: Session, messages: SourceMessages, context: SourceContext[DltS
         "state": _to_dlt(state),
     }
     with session.run("read", json.dumps(order).encode()) as connector:
-        for lines in connector.read_lines():
-            messages.read(lines)
-        messages.read([connector.finish()])
+        for block in connector.read_blocks():
+            messages.read(block)
+        messages.read(connector.finish())
     messages.finish()
 
 

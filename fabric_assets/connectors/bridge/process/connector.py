@@ -151,19 +151,31 @@ class Connector:
         Raises:
             FabricError: a line is longer than the limit.
         """
+        for block in self.read_blocks():
+            yield block.removesuffix(b"\n").split(b"\n")
+
+    def read_blocks(self) -> Iterator[bytes]:
+        """Read the connector's output up to its end: blocks of whole lines.
+
+        Raises:
+            FabricError: a line is longer than the limit.
+        """
         assert self._process.stdout is not None
-        rest = b""
+        parts, size = list[bytes](), 0
         while block := os.read(self._process.stdout.fileno(), _BLOCK):
-            *lines, rest = (rest + block).split(b"\n") if b"\n" in block else (rest + block,)
-            if len(rest) > self._command.limits.line:
+            whole, end, rest = block.rpartition(b"\n")
+            if end:
+                yield b"".join([*parts, whole, end])
+                parts, size = [], 0
+            parts.append(rest)
+            size += len(rest)
+            if size > self._command.limits.line:
                 self.close()
                 raise SourceError(
                     f"{self._where}: the connector {self._name} wrote a line of over {self._command.limits.line // _MB} MB{self._show_log()}",
                     remedy="raise limits.line of the connector in connectors.yaml, or leave out the field that holds so much",
                 )
-            if lines:
-                yield lines
-        self._rest = rest
+        self._rest = b"".join(parts)
 
     def finish(self) -> bytes:
         """Wait for the end of the connector, whose output has been read.

@@ -38,6 +38,8 @@ class TapMessages(Messages):
         folder: the only folder in which the files of BATCH messages may lie.
     """
 
+    called = "Singer message"
+
     def __init__(self, selection: Selection, *, folder: Path, budget: Budget, where: str, connector: str) -> None:
         super().__init__(where=where, connector=connector)
         self._selection, self._folder = selection, folder

@@ -53,10 +53,10 @@ def _run(session: Session, messages: TapMessages, config: bytes, selection: Sele
     known: list[str | bytes] = ["--state", json.dumps(state).encode()] if state else []
     # A tap knows its catalog by one of two options, and refuses the other.
     with session.run("--config", config, "--catalog", selection.catalog, *known) as connector:
-        for lines in connector.read_lines():
-            messages.read(lines)
+        for block in connector.read_blocks():
+            messages.read(block)
         # A tap that dies in the middle of a line is told by how it ended.
-        messages.read([connector.finish()])
+        messages.read(connector.finish())
     messages.finish()
 
 
