@@ -182,3 +182,11 @@ def write_tenant(settings: Settings) -> Callable[..., Path]:
         return file
 
     return write
+
+
+@pytest.fixture(scope="session")
+def installed_dlt(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """The settings that name an installed dlt source of the tests' own, from PyPI; see tests/support/dlt_rows.py."""
+    from tests.support.dlt_rows import get_settings, install_source
+
+    return get_settings(make_once(tmp_path_factory, "dlt-connectors", install_source))

@@ -2,6 +2,7 @@
 
 from tests.contract import destinations
 from tests.contract.databases import DuckDb, MariaDb, Postgres, Sqlite
+from tests.contract.dlt import DltSource
 from tests.contract.files import Csv, DroppedCsv, DroppedWorkbook, Json, Jsonl, Parquet
 from tests.contract.rest_api import RestApi
 from tests.contract.singer import SingerTap
@@ -20,6 +21,7 @@ SOURCES: dict[str, type[Source]] = {
     "csv_import": DroppedCsv,
     "xlsx_import": DroppedWorkbook,
     "singer": SingerTap,
+    "dlt": DltSource,
 }
 DESTINATIONS: dict[str, type[Destination]] = {"duckdb": destinations.DuckDb, "postgres": destinations.Postgres}
 FOLLOWING = [(source, destination) for source, kind in SOURCES.items() if kind.follows_deletes for destination in DESTINATIONS]

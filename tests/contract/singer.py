@@ -16,9 +16,10 @@ class SingerTap(Source):
     boundary = 1
     # Python that the tap runs before it reads.
     code = ""
+    fixture = "installed_tap"
 
     def prepare(self) -> None:
-        self.settings = replace(self.settings, **self.get_fixture("installed_tap"))
+        self.settings = replace(self.settings, **self.get_fixture(self.fixture))
         self.secret, self._bad, self._skip = TOKEN, list[dict[str, Any]](), list[str]()
         self.environ("CONTRACT_TAP_TOKEN", TOKEN)
         for name in ("connectors", "connectors_dir"):

@@ -11,7 +11,7 @@ from typing import Any
 from fabric_assets.config.sources.connectors import AnyConnectorSource
 from fabric_assets.connectors.bridge.messages import Messages, ReceivedStream
 from fabric_assets.connectors.context import SourceContext
-from fabric_assets.errors import ConfigurationError, SourceError
+from fabric_assets.errors import ConfigurationError, FabricError
 from fabric_assets.rows.batches import Batch, Item, ReadGroup, SourceReader, StreamFailed, StreamPlan
 
 # Keys of a stream's state, below the source's type. A connector that keeps no bookmarks has its whole state in each of the streams that share it.
@@ -19,7 +19,7 @@ BOOKMARK, WHOLE, VERSION, KEY, DISPOSITION = "bookmark", "state", "version", "ke
 _OWN_NAME = "tap_id"
 Context = SourceContext[AnyConnectorSource]
 States = Mapping[str, Mapping[str, Any]]
-FindProblem = Callable[[ReceivedStream, StreamPlan], SourceError | None]
+FindProblem = Callable[[ReceivedStream, StreamPlan], FabricError | None]
 
 
 def join_states(context: Context, states: States) -> Any:
@@ -123,8 +123,8 @@ def _read(
         for rows, is_json in received[name].spill.read():
             yield Batch(name, rows, first_row=first, has_fixed_positions=False, is_json=is_json)
             first += len(rows)
-        if first == 1:
-            yield Batch(name, received[name].build_empty_table())
+        if first == 1 and (empty := received[name].build_empty_table()).num_columns:
+            yield Batch(name, empty)
         for table, each in list_tables(name).items():
             first = 1
             for rows, is_json in each.spill.read():

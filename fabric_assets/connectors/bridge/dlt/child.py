@@ -2,8 +2,8 @@
 
     python -I child.py read|describe ORDER
 
-ORDER is a JSON file. Each line of the output is a JSON object: SCHEMA, RECORD (one row), TABLE (an Arrow table), STATE, or ERROR. What the source prints goes
-to the log. dlt's private names that are used here are listed in `_PRIVATE`; a test runs this file with each version of dlt that is admitted.
+ORDER is a JSON file. Each line of the output is a JSON object: SCHEMA, RECORD (one row), TABLE (an Arrow table), FAILED, STATE, or ERROR. What the source
+prints goes to the log. dlt's private names that are used here are listed in `_PRIVATE`; a test runs this file with each version of dlt that is admitted.
 """
 
 import base64
@@ -13,6 +13,7 @@ import inspect
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -196,28 +197,60 @@ def read(order: dict[str, Any], output: Output) -> None:
         container.injectable_context(SourceSchemaInjectableContext(selected.schema)),
         container.injectable_context(SourceInjectableContext(selected)),
     ):
+        failed = set[str]()
         streams = {name: Stream(resource, selected, order["resources"][name], output) for name, resource in selected.resources.selected.items()}
         for name, stream in streams.items():
             # As dlt does it: a table that is replaced is read as a whole, whatever the last run has seen.
             if (order["dispositions"].get(name) or stream.disposition) == "replace":
                 own["resources"].pop(name, None)
-        with PipeIterator.from_pipes(selected.resources.selected_pipes) as pipes:
-            for item in pipes:
-                resource = selected.resources.with_pipe(item.pipe)
-                # A parent that is read for a transformer alone has no stream.
-                if (stream := streams.get(resource.name)) is not None and item.item is not None:
-                    stream.write(item.item, item.meta)
-        for stream in streams.values():
-            stream.finish()
-    send_state(state, streams, output)
+        # Resources that share no parent are read one after the other, so that one that fails spares the rest.
+        for names in group_by_parents(streams):
+            try:
+                with PipeIterator.from_pipes([selected.resources[name]._pipe for name in names]) as pipes:
+                    for item in pipes:
+                        resource = selected.resources.with_pipe(item.pipe)
+                        # A parent that is read for a transformer alone has no stream.
+                        if (stream := streams.get(resource.name)) is not None and item.item is not None:
+                            stream.write(item.item, item.meta)
+                for name in names:
+                    streams[name].finish()
+            except _Refused:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever the source raises, told to the load
+                traceback.print_exc()
+                for name in names:
+                    output.send("FAILED", stream=streams[name].name, message=describe_failure(error))
+                failed.update(names)
+    send_state(state, streams, failed, output)
 
 
-def send_state(state: dict[str, Any], streams: "dict[str, Stream]", output: Output) -> None:
+def group_by_parents(streams: "dict[str, Stream]") -> Iterator[list[str]]:
+    """Yield the names of resources that have a parent in common, or are one another's parent."""
+    left = {name: {name, *stream.parents} for name, stream in streams.items()}
+    while left:
+        name, reached = left.popitem()
+        names = [name]
+        while joined := [other for other, lineage in left.items() if lineage & reached]:
+            for other in joined:
+                reached |= left.pop(other)
+                names.append(other)
+        yield sorted(names)
+
+
+def describe_failure(error: BaseException) -> str:
+    """Describe what a resource itself has raised, below the exceptions that dlt wraps it in."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {_shorten(error)}"
+
+
+def send_state(state: dict[str, Any], streams: "dict[str, Stream]", failed: set[str], output: Output) -> None:
     """Send the state: by resource, if it is of the chosen resources alone; else as one that covers all of them."""
     from dlt.common.json import json as typed
 
     own = dict(next(iter(state["sources"].values()), {}))
-    resources = {name: value for name, value in own.pop("resources", {}).items() if value}
+    # What a resource that has failed left in its state does not count.
+    resources = {name: value for name, value in own.pop("resources", {}).items() if value and name not in failed}
     written = {name: typed.typed_dumps(value) for name, value in resources.items()}
     if own or not written.keys() <= streams.keys() or any(parent in written for stream in streams.values() for parent in stream.parents):
         output.send("STATE", value={"source": typed.typed_dumps(own) if own else None, "resources": written})
@@ -229,8 +262,9 @@ class Stream:
     """The rows of one resource, in the tables that they name."""
 
     def __init__(self, resource: Any, source: Any, name: str, output: Output) -> None:
-        self._resource, self._name, self._output = resource, name, output
+        self._resource, self.name, self._output = resource, name, output
         self._tables: dict[str, Table] = {}
+        self._hints: dict[str, Any] | None = None
         self.disposition = _get_disposition(resource)
         nesting = getattr(resource, "max_table_nesting", None)
         self._nesting = nesting if nesting is not None else source.max_table_nesting
@@ -252,12 +286,12 @@ class Stream:
             if hints.get("write_disposition"):
                 _get_disposition(self._resource, hints["write_disposition"])
         if _is_table(item):
-            self._get_table(name or self._get_name(item), item, meta).write_table(item)
+            self._get_table(name or self._get_name(), item, meta).write_table(item)
             return
         rows = item if isinstance(item, list) else [item]
         function = self._resource._table_name_hint_fun if name is None else None
         if function is None:
-            self._write_rows(name or self._get_name(item), rows, meta)
+            self._write_rows(name or self._get_name(), rows, meta)
             return
         by_table: dict[str, list[Any]] = {}
         for row in rows:
@@ -266,9 +300,10 @@ class Stream:
             self._write_rows(table, of_table, meta)
 
     def finish(self) -> None:
-        """Describe the resource if it has sent no row."""
-        if not self._tables:
-            self._get_table(self._get_name(None), None, None)
+        """Describe the resource's own table if no row has gone there."""
+        if (own := self._get_name()) not in self._tables:
+            hints = self._compute(None, None) if self._hints is None else self._hints
+            self._tables[own] = Table(self.name, hints, self.disposition, self._nesting, self._output)
 
     def _write_rows(self, name: str, rows: list[Any], meta: Any) -> None:
         if any(_is_table(row) for row in rows[:1]):
@@ -277,15 +312,15 @@ class Stream:
         elif rows:
             self._get_table(name, rows, meta).write_rows(rows)
 
-    def _get_name(self, item: Any) -> str:
+    def _get_name(self) -> str:
         name = self._resource.table_name
         return name if isinstance(name, str) else self._resource.name
 
     def _get_table(self, name: str, item: Any, meta: Any) -> "Table":
         if name not in self._tables:
-            hints = self._compute(item, meta)
-            stream = self._name if name == self._get_name(item) else f"{self._name}/{name}"
-            self._tables[name] = Table(stream, hints, _get_disposition(self._resource), self._nesting, self._output)
+            self._hints = self._compute(item, meta)
+            stream = self.name if name == self._get_name() else f"{self.name}/{name}"
+            self._tables[name] = Table(stream, self._hints, self.disposition, self._nesting, self._output)
         return self._tables[name]
 
     def _compute(self, item: Any, meta: Any) -> dict[str, Any]:

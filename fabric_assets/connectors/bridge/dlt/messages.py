@@ -46,7 +46,14 @@ class SourceMessages(Messages):
         self.newest_by: dict[str, str] = {}
         # Streams that come as Arrow tables.
         self.arrow: set[str] = set()
+        # Stream -> what its resource has raised.
+        self.failed: dict[str, str] = {}
         self.state: Any = None
+
+    def keeps_state(self, resource: str) -> bool:
+        """Whether the next run goes on where this one has ended, for a resource."""
+        state = self.state or {}
+        return "bookmarks" not in state or resource in state["bookmarks"]
 
     def list_received(self) -> Iterable[ReceivedStream]:
         return [*self.streams.values(), *(each for tables in self.tables.values() for each in tables.values())]
@@ -55,7 +62,9 @@ class SourceMessages(Messages):
         name, _, table = stream.partition("/")
         if not table:
             return self.streams.get(name)
-        return self.tables[name].setdefault(table, ReceivedStream(name, table, Spill(self._folder, self._budget)))
+        if table not in self.tables[name]:
+            self.tables[name][table] = ReceivedStream(name, table, Spill(self._folder, self._budget))
+        return self.tables[name][table]
 
     def handle(self, kind: str, stream: str, message: Mapping[str, Any]) -> None:
         if kind == "ERROR":
@@ -72,6 +81,8 @@ class SourceMessages(Messages):
             self.forget_begins(received)
             if message["newest_by"]:
                 self.newest_by[received.name] = message["newest_by"]
+        elif kind == "FAILED":
+            self.failed[received.name] = message["message"]
         elif kind == "TABLE":
             self.arrow.add(received.name)
             received.spill.add_table(pa.ipc.open_stream(base64.b64decode(message["arrow"])).read_all(), is_json=False)

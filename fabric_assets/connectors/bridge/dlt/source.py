@@ -16,7 +16,8 @@ from fabric_assets.connectors.bridge.dlt.messages import SourceMessages
 from fabric_assets.connectors.bridge.messages import ReceivedStream
 from fabric_assets.connectors.bridge.session import Session, open_session
 from fabric_assets.connectors.context import SourceContext
-from fabric_assets.errors import SourceError
+from fabric_assets.errors import FabricError, SourceError, SourceUnavailable
+from fabric_assets.masking import mask
 from fabric_assets.rows.batches import SourceReader, StreamPlan
 
 _ARROW = "arrow"
@@ -51,7 +52,7 @@ def stage_source(context: SourceContext[DltSource], states: States) -> Generator
                 messages.state if messages.state is not None else state,
                 plan=partial(_plan, context, messages),
                 describe=lambda received, plan, before: {DISPOSITION: received.disposition, **({_ARROW: True} if received.name in messages.arrow else {})},
-                find_problem=partial(_find_problem, context),
+                find_problem=partial(_find_problem, context, messages),
                 list_tables=messages.tables.__getitem__,
             )
 
@@ -82,7 +83,8 @@ def _to_dlt(state: Any) -> dict[str, Any] | None:
 def _plan(context: SourceContext[DltSource], messages: SourceMessages, received: ReceivedStream, before: Mapping[str, Any]) -> StreamPlan:
     """Plan how a resource's rows are written: as the YAML says, else as the resource does."""
     declared = context.config.streams[received.name]
-    key = declared.primary_key or received.key
+    # A resource whose hints depend on its rows says nothing without rows.
+    key = declared.primary_key or received.key or tuple(before.get(KEY, ()))
     disposition = declared.write_disposition or ("merge" if declared.primary_key and received.disposition == "append" else received.disposition) or "append"
     newest = messages.newest_by.get(received.name) if disposition == "merge" else None
     is_json = received.name not in messages.arrow
@@ -90,10 +92,22 @@ def _plan(context: SourceContext[DltSource], messages: SourceMessages, received:
     return StreamPlan.declared(received.name, declared, disposition=disposition, deduplicates=disposition == "replace" and bool(key), **known)
 
 
-def _find_problem(context: SourceContext[DltSource], received: ReceivedStream, plan: StreamPlan) -> SourceError | None:
+def _find_problem(context: SourceContext[DltSource], messages: SourceMessages, received: ReceivedStream, plan: StreamPlan) -> FabricError | None:
+    where = context.describe(plan.name)
+    if (message := messages.failed.get(plan.name)) is not None:
+        return SourceUnavailable(
+            f"{where}: the resource {received.own_name} of {messages.connector} failed: {mask(message)}",
+            remedy="see the run's log for the source's own lines; the next run reads on from the last commit",
+        )
     if plan.disposition == "merge" and not plan.key:
         return SourceError(
-            f"{context.describe(plan.name)}: the resource merges its rows and names no primary key: a row that changes would be loaded twice",
+            f"{where}: the resource merges its rows and names no primary key: a row that changes would be loaded twice",
             remedy="declare a primary_key; or write_disposition: append where rows never change; or replace",
+        )
+    chosen = context.config.streams[plan.name].write_disposition
+    if plan.disposition == "append" and chosen is None and not messages.keeps_state(received.own_name):
+        return SourceError(
+            f"{where}: the resource appends its rows and keeps no state: each run would load all of them again",
+            remedy="declare a primary_key, or write_disposition: replace; or append, if the resource gives each row only once",
         )
     return None
