@@ -3,7 +3,7 @@
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -15,14 +15,11 @@ from fabric_assets.connectors.bridge.json_lines import read_line
 from fabric_assets.connectors.bridge.spill import Spill
 from fabric_assets.errors import FabricError, SourceError
 from fabric_assets.masking import mask
-from fabric_assets.rows.batches import Row, WriteDisposition
+from fabric_assets.rows.batches import WriteDisposition
 
 _SHOWN = 200
 # Lines of records that wait, in bytes: of one stream, and of all. Fewer than so many lines are read one by one.
 _WAITING_BYTES, _ALL_WAITING_BYTES, _FEWEST_LINES = 4 * 1024 * 1024, 32 * 1024 * 1024, 32
-# The beginning of a record's line, from which its stream follows.
-_BEGIN = re.compile(rb'\s*\{\s*"type"\s*:\s*"RECORD"\s*,\s*"stream"\s*:\s*"[^"\\]*"')
-_ENVELOPE = [("type", pa.string()), ("stream", pa.string()), ("version", pa.int64()), ("time_extracted", pa.string())]
 
 
 @dataclass
@@ -49,10 +46,6 @@ class ReceivedStream:
     waiting: list[tuple[int, bytes]] = field(default_factory=list)
     waiting_bytes: int = 0
 
-    def set_fields(self, fields: pa.StructType | None) -> None:
-        """Set the fields of the records that follow; None if they cannot be read as columns."""
-        self.form = None if fields is None else pa.schema([*_ENVELOPE, ("record", fields)])
-
     def build_empty_table(self) -> pa.Table:
         """Build a table with the columns whose types are known, for a stream without rows."""
         return pa.schema(list(self.types.items())).empty_table()
@@ -66,6 +59,53 @@ class _Begun(NamedTuple):
     found: Future[tuple[pa.Table, list[Any]] | None]
 
 
+class Record(NamedTuple):
+    """A record's message.
+
+    Args:
+        stream: the connector's name of its stream.
+        row: None if it has none.
+    """
+
+    stream: str
+    row: Any
+    version: Any = None
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a connector writes records.
+
+    Args:
+        called: what a line is, for messages.
+        begin: the beginning of a record's line, which decides its stream.
+        close: what makes JSON of such a beginning.
+        read_record: gives a record's message, parsed or as such a beginning; raises LookupError or TypeError if it is not one.
+        build_form: gives the columns of a record's line from those of its row.
+        get_rows: gives the rows of the columns that were read; and their versions, if records have any.
+    """
+
+    called: str
+    begin: re.Pattern[bytes]
+    close: bytes
+    read_record: Callable[[Mapping[str, Any]], Record]
+    build_form: Callable[[pa.StructType], pa.Schema]
+    get_rows: Callable[[pa.Table], tuple[Any, Any]]
+
+
+# As Singer has them, and our own program for dlt.
+RECORDS = Dialect(
+    called="message",
+    begin=re.compile(rb'\s*\{\s*"type"\s*:\s*"RECORD"\s*,\s*"stream"\s*:\s*"[^"\\]*"'),
+    close=b"}",
+    read_record=lambda message: Record(message["stream"], message.get("record"), message.get("version")),
+    build_form=lambda fields: pa.schema(
+        [("type", pa.string()), ("stream", pa.string()), ("version", pa.int64()), ("time_extracted", pa.string()), ("record", fields)]
+    ),
+    get_rows=lambda messages: (messages["record"], messages["version"]),
+)
+
+
 class Messages(ABC):
     """The messages of one run of a connector.
 
@@ -73,8 +113,7 @@ class Messages(ABC):
         where: tenant and source, for messages.
     """
 
-    # What a line is, for messages.
-    called = "message"
+    dialect = RECORDS
 
     def __init__(self, *, where: str, connector: str) -> None:
         self.where, self.connector, self._line = where, connector, 0
@@ -95,7 +134,7 @@ class Messages(ABC):
         """Find what was received of a stream, by the connector's name; None if it is not selected."""
 
     @abstractmethod
-    def handle(self, kind: str, stream: str, message: Mapping[str, Any]) -> None:
+    def handle(self, kind: str, message: Mapping[str, Any]) -> None:
         """Handle a message that is not a record.
 
         Raises:
@@ -159,16 +198,12 @@ class Messages(ABC):
             remedy="report it to the connector's maintainers, or install another version of it; nothing of this run was loaded",
         )
 
-    def forget_begins(self, received: ReceivedStream) -> None:
-        """Look at the next record's line again: the stream's fields have changed."""
-        self._begins = {begin: stream for begin, stream in self._begins.items() if stream is not received}
-
     def _find_begin(self, line: bytes) -> tuple[bytes, ReceivedStream | None]:
         """Find the stream of a record's line by its beginning; None for a line that is to be read by itself."""
-        if (found := _BEGIN.match(line)) is None:
+        if (found := self.dialect.begin.match(line)) is None:
             return b"", None
         if (begin := found[0]) not in self._begins:
-            received = self.find(json.loads(begin + b"}")["stream"])
+            received = self.find(self.dialect.read_record(json.loads(begin + self.dialect.close)).stream)
             if received is None or received.form is None:
                 return b"", None
             self._begins[begin] = received
@@ -182,7 +217,7 @@ class Messages(ABC):
             return
         self._end_begun()
         block = b"\n".join(each for _, each in waiting)
-        self._begun = _Begun(received, waiting, self._pool.submit(_read_records, block, received.form))
+        self._begun = _Begun(received, waiting, self._pool.submit(_read_records, block, received.form, self.dialect))
 
     def _end_begun(self) -> None:
         """Add the rows of the block that is being read."""
@@ -201,23 +236,32 @@ class Messages(ABC):
                 self._read_message(line)
         self._line = reached
 
+    def set_fields(self, received: ReceivedStream, fields: pa.StructType | None) -> None:
+        """Set the fields of a stream's records that follow; None if they cannot be read as columns."""
+        self.end_stream(received)
+        received.form = None if fields is None else self.dialect.build_form(fields)
+        # The next record's line is looked at again.
+        self._begins = {begin: stream for begin, stream in self._begins.items() if stream is not received}
+
+    def end_stream(self, received: ReceivedStream) -> None:
+        """Read the lines of a stream that wait: rows keep their order."""
+        self._add_waiting(received)
+        self._end_begun()
+
     def _read_message(self, line: bytes) -> None:
         try:
             message = read_line(line)
-            kind, stream = message["type"], message.get("stream", "")
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise self.build_error(f"is not a {self.called}: {mask(line[:_SHOWN].decode(errors='replace'))!r}") from None
-        # Rows keep their order.
-        if isinstance(stream, str) and stream and (received := self.find(stream)):
-            self._add_waiting(received)
-            self._end_begun()
-        if kind == "RECORD":
-            self._add(stream, message)
+            kind = message["type"]
+            record = self.dialect.read_record(message) if kind == "RECORD" else None
+        except (ValueError, LookupError, TypeError, AttributeError):
+            raise self.build_error(f"is not a {self.dialect.called}: {mask(line[:_SHOWN].decode(errors='replace'))!r}") from None
+        if record is None:
+            self.handle(kind, message)
         else:
-            self.handle(kind, stream, message)
+            self._add(*record)
 
-    def _add(self, stream: str, message: Mapping[str, Any]) -> None:
-        received, row = self.find(stream), message.get("record")
+    def _add(self, stream: str, row: Any, version: Any) -> None:
+        received = self.find(stream)
         if received is None:
             self.others[stream] = self.others.get(stream, 0) + 1
             return
@@ -225,23 +269,24 @@ class Messages(ABC):
             raise self.build_error(f"is a RECORD of the stream {stream} before its SCHEMA")
         if not isinstance(row, dict):
             raise self.build_error(f"is a RECORD of the stream {stream} without an object in `record`")
-        if (version := message.get("version")) is not None:
+        if version is not None:
             self.note_record(received, version)
-        self.add_row(received, row)
-
-    def add_row(self, received: ReceivedStream, row: Row) -> None:
+        self.end_stream(received)
         received.spill.add(row)
 
 
-def _read_records(block: bytes, form: pa.Schema | None) -> tuple[pa.Table, list[Any]] | None:
+def _read_records(block: bytes, form: pa.Schema | None, dialect: Dialect) -> tuple[pa.Table, list[Any]] | None:
     """Read lines of records into columns, in the order of the first record's fields; with the versions. None if they are to be read one by one."""
     lines = block.count(b"\n") + 1
     if form is None or lines < _FEWEST_LINES:
         return None
     messages = read_columns(block, lines, form)
-    if messages is None or messages["record"].null_count:
+    if messages is None:
         return None
-    records, first = pa.Table.from_struct_array(messages["record"]), read_line(block[: block.index(b"\n")])["record"]
+    rows, versions = dialect.get_rows(messages)
+    if rows.null_count:
+        return None
+    records, first = pa.Table.from_struct_array(rows), dialect.read_record(read_line(block[: block.index(b"\n")])).row
     places = {name: place for place, name in enumerate(first)}
     names = sorted(list_present(records, block), key=lambda name: places.get(name, len(places)))
-    return records.select(names), messages["version"].drop_null().unique().to_pylist()
+    return records.select(names), [] if versions is None else versions.drop_null().unique().to_pylist()

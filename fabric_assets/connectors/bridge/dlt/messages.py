@@ -66,25 +66,25 @@ class SourceMessages(Messages):
             self.tables[name][table] = ReceivedStream(name, table, Spill(self._folder, self._budget))
         return self.tables[name][table]
 
-    def handle(self, kind: str, stream: str, message: Mapping[str, Any]) -> None:
+    def handle(self, kind: str, message: Mapping[str, Any]) -> None:
         if kind == "ERROR":
             raise ConfigurationError(f"{self.where}: {self.connector}: {message['message']}", remedy="correct the source's arguments, secrets or streams")
         if kind == "STATE":
             self.state = message["value"]
             return
-        received = self.find(stream)
+        received = self.find(message["stream"])
         assert received is not None
         if kind == "SCHEMA":
             received.is_described, received.key, received.disposition = True, tuple(message["key"]), message["disposition"]
             received.types = {name: found for name, word in message["types"].items() if (found := _read_type(word)) is not None}
-            received.set_fields(read_fields(message["schema"]))
-            self.forget_begins(received)
+            self.set_fields(received, read_fields(message["schema"]))
             if message["newest_by"]:
                 self.newest_by[received.name] = message["newest_by"]
         elif kind == "FAILED":
             self.failed[received.name] = message["message"]
         elif kind == "TABLE":
             self.arrow.add(received.name)
+            self.end_stream(received)
             received.spill.add_table(pa.ipc.open_stream(base64.b64decode(message["arrow"])).read_all(), is_json=False)
 
 

@@ -3,7 +3,7 @@
 import gzip
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from fabric_assets.connectors.bridge.json_columns import read_fields
 from fabric_assets.connectors.bridge.json_lines import read_line
 from fabric_assets.connectors.bridge.json_schema import read_types
-from fabric_assets.connectors.bridge.messages import Messages, ReceivedStream
+from fabric_assets.connectors.bridge.messages import RECORDS, Messages, ReceivedStream
 from fabric_assets.connectors.bridge.singer.catalog import Method, Selection
 from fabric_assets.connectors.bridge.spill import Budget, Spill
 
@@ -38,7 +38,7 @@ class TapMessages(Messages):
         folder: the only folder in which the files of BATCH messages may lie.
     """
 
-    called = "Singer message"
+    dialect = replace(RECORDS, called="Singer message")
 
     def __init__(self, selection: Selection, *, folder: Path, budget: Budget, where: str, connector: str) -> None:
         super().__init__(where=where, connector=connector)
@@ -57,7 +57,8 @@ class TapMessages(Messages):
         assert isinstance(received, TapStream)
         received.versions.add(version)
 
-    def handle(self, kind: str, stream: str, message: Mapping[str, Any]) -> None:
+    def handle(self, kind: str, message: Mapping[str, Any]) -> None:
+        stream = str(message.get("stream", ""))
         if kind == "STATE":
             self.state = message.get("value")
         elif kind == "SCHEMA":
@@ -78,8 +79,7 @@ class TapMessages(Messages):
         received.is_described = True
         received.key = tuple(map(str, message.get("key_properties") or ()))
         received.types = {**received.types, **read_types(schema)}
-        received.set_fields(read_fields(schema))
-        self.forget_begins(received)
+        self.set_fields(received, read_fields(schema))
 
     def _add_files(self, stream: str, message: Mapping[str, Any]) -> None:
         received, encoding = self.find(stream), message.get("encoding") or {}
@@ -88,6 +88,7 @@ class TapMessages(Messages):
             return
         if not received.is_described:
             raise self.build_error(f"is a BATCH of the stream {stream} before its SCHEMA")
+        self.end_stream(received)
         form, compression = encoding.get("format"), encoding.get("compression")
         if form != "jsonl" or compression not in (None, "none", "gzip"):
             raise self.build_error(f"is a BATCH in the format {form!r}, compression {compression!r}; known: jsonl, without compression or gzip")
