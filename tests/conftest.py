@@ -190,3 +190,11 @@ def installed_dlt(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path
     from tests.support.dlt_rows import get_settings, install_source
 
     return get_settings(make_once(tmp_path_factory, "dlt-connectors", install_source))
+
+
+@pytest.fixture(scope="session")
+def installed_airbyte(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """The settings that name an installed Airbyte connector of the tests' own; see tests/support/airbyte_rows.py."""
+    from tests.support.airbyte_rows import install_connector
+
+    return install_connector(tmp_path_factory.mktemp("airbyte-connectors"))

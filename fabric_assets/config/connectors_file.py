@@ -41,10 +41,10 @@ def _check_function(value: str) -> str:
     return value
 
 
-def _check_folder(value: str) -> str:
+def _check_own_path(value: str) -> str:
     path = PurePosixPath(value)
     if path.is_absolute() or ".." in path.parts or not path.parts:
-        raise ValueError("must be a folder beside connectors.yaml, without ..")
+        raise ValueError("must be a path beside connectors.yaml, without ..")
     return value
 
 
@@ -66,16 +66,21 @@ class ConnectorLimits(FabricModel):
 class ConnectorEntry(CheckedModel):
     """A connector that the operators install."""
 
-    type: Literal["singer", "dlt"] = Field(description="How it speaks: singer for a Singer tap, dlt for a dlt source.")
-    requirements: tuple[Annotated[Text, AfterValidator(_check_requirement)], ...] = Field(
-        default=(), max_length=50, description="Packages to install, with their versions; for a dlt source beside dlt itself."
+    type: Literal["singer", "dlt", "airbyte"] = Field(
+        description="How it speaks: singer for a Singer tap, dlt for a dlt source, airbyte for an Airbyte connector."
     )
-    executable: Annotated[Text, AfterValidator(_check_program)] | None = Field(default=None, description="singer: the program to run, by its name.")
+    requirements: tuple[Annotated[Text, AfterValidator(_check_requirement)], ...] = Field(
+        default=(), max_length=50, description="Packages to install, with their versions: beside dlt itself, and airbyte-cdk for a manifest."
+    )
+    executable: Annotated[Text, AfterValidator(_check_program)] | None = Field(default=None, description="singer, airbyte: the program to run, by its name.")
     source: Annotated[Text, AfterValidator(_check_function)] | None = Field(
         default=None, description="dlt: the function that makes the source or resource, as package.module:function."
     )
-    path: Annotated[Text, AfterValidator(_check_folder)] | None = Field(
+    path: Annotated[Text, AfterValidator(_check_own_path)] | None = Field(
         default=None, description="dlt: a folder beside connectors.yaml with modules of your own; it is copied into the environment."
+    )
+    manifest: Annotated[Text, AfterValidator(_check_own_path)] | None = Field(
+        default=None, description="airbyte: a low-code manifest beside connectors.yaml, in place of an executable; it is copied into the environment."
     )
     python: Annotated[Text, AfterValidator(_check_python)] | None = Field(default=None, description="Version of Python; default: that of the platform.")
     build: Flag = Field(default=False, description="Whether packages may be built from source, which runs their code during the installation.")
@@ -84,8 +89,10 @@ class ConnectorEntry(CheckedModel):
 
     def find_contradictions(self) -> Iterator[tuple[Path, str]]:
         """Yield the keys that an entry of its type lacks, or does not know."""
-        needed = {"singer": ("requirements", "executable"), "dlt": ("source",)}[self.type]
-        foreign = {"singer": ("source", "path"), "dlt": ("executable",)}[self.type]
+        needed = {"singer": ("requirements", "executable"), "dlt": ("source",), "airbyte": ("requirements", "executable")}[self.type]
+        foreign = {"singer": ("source", "path", "manifest"), "dlt": ("executable", "manifest"), "airbyte": ("source", "path")}[self.type]
+        if self.manifest and self.type == "airbyte":
+            needed, foreign = (), (*foreign, "executable")
         for name in needed:
             if not getattr(self, name):
                 yield (), f"needs {name}, as its type is {self.type}"

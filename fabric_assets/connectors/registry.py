@@ -22,6 +22,7 @@ CONNECTORS: dict[str, str] = {
     "csv_import": "fabric_assets.connectors.csv_import.source",
     "singer": "fabric_assets.connectors.bridge.singer.source",
     "dlt": "fabric_assets.connectors.bridge.dlt.source",
+    "airbyte": "fabric_assets.connectors.bridge.airbyte.source",
 }
 
 

@@ -1,6 +1,7 @@
 """One line per source type and destination kind: all that a new one needs to be held to the contract."""
 
 from tests.contract import destinations
+from tests.contract.airbyte import AirbyteConnector
 from tests.contract.databases import DuckDb, MariaDb, Postgres, Sqlite
 from tests.contract.dlt import DltSource
 from tests.contract.files import Csv, DroppedCsv, DroppedWorkbook, Json, Jsonl, Parquet
@@ -22,6 +23,7 @@ SOURCES: dict[str, type[Source]] = {
     "xlsx_import": DroppedWorkbook,
     "singer": SingerTap,
     "dlt": DltSource,
+    "airbyte": AirbyteConnector,
 }
 DESTINATIONS: dict[str, type[Destination]] = {"duckdb": destinations.DuckDb, "postgres": destinations.Postgres}
 FOLLOWING = [(source, destination) for source, kind in SOURCES.items() if kind.follows_deletes for destination in DESTINATIONS]

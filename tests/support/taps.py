@@ -77,17 +77,18 @@ def main():
 """
 
 
-def build_wheel(folder: Path, *, version: str = "1.0", text: str = TAP) -> None:
-    """Write the tap's wheel into a folder."""
-    info = f"tap_rows-{version}.dist-info"
+def build_wheel(folder: Path, *, version: str = "1.0", text: str = TAP, program: str = "tap-rows") -> None:
+    """Write the wheel of a program into a folder."""
+    module = program.replace("-", "_")
+    info = f"{module}-{version}.dist-info"
     files = {
-        "tap_rows.py": text,
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: tap-rows\nVersion: {version}\n",
+        f"{module}.py": text,
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {program}\nVersion: {version}\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        f"{info}/entry_points.txt": "[console_scripts]\ntap-rows = tap_rows:main\n",
+        f"{info}/entry_points.txt": f"[console_scripts]\n{program} = {module}:main\n",
     }
     record = "".join(f"{name},sha256={_digest(content)},{len(content)}\n" for name, content in files.items())
-    with zipfile.ZipFile(folder / f"tap_rows-{version}-py3-none-any.whl", "w") as wheel:
+    with zipfile.ZipFile(folder / f"{module}-{version}-py3-none-any.whl", "w") as wheel:
         for name, content in {**files, f"{info}/RECORD": f"{record}{info}/RECORD,,\n"}.items():
             wheel.writestr(name, content)
 
@@ -113,7 +114,12 @@ def only_wheels_of(folder: Path) -> Iterator[None]:
 def install_tap(root: Path) -> dict[str, Path]:
     """Install the tap as the connector `rows`; return the settings that name it."""
     build_wheel(root)
-    (root / "connectors.yaml").write_text("connectors:\n  rows: {type: singer, requirements: [tap-rows==1.0], executable: tap-rows}\n")
+    return install_program(root, "{type: singer, requirements: [tap-rows==1.0], executable: tap-rows}")
+
+
+def install_program(root: Path, entry: str) -> dict[str, Path]:
+    """Install a program whose wheel lies in the folder as the connector `rows`; return the settings that name it."""
+    (root / "connectors.yaml").write_text(f"connectors:\n  rows: {entry}\n")
     found = {"connectors": root / "connectors.yaml", "connectors_dir": root / "connectors"}
     settings = replace(Settings(tenants_dir=root, dbt_project_dir=root, data_dir=root / "data"), **found)
     with only_wheels_of(root):

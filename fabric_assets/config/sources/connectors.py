@@ -141,4 +141,39 @@ class DltSource(ConnectorSource):
     streams: dict[Name, DltStream] = Field(min_length=1, max_length=2000, description="The source's resources to load, by the name that they get.")
 
 
-AnyConnectorSource = SingerSource | DltSource
+class AirbyteStream(RenamingStream):
+    """One stream of an Airbyte connector."""
+
+    stream: Text | None = Field(
+        default=None, description="The connector's own name of the stream, with its namespace if it has one (public.orders); default: the stream's name."
+    )
+    replication: Literal["full_table", "incremental"] | None = Field(
+        default=None, description="How the connector reads the stream; default: incremental where a cursor is declared or the connector has its own."
+    )
+    cursor: ReplicationKey | None = Field(default=None, description="The field by which the connector reads only what is new.")
+    write_disposition: WriteDisposition | None = Field(
+        default=None, description="Default: replace for a stream that is read as a whole; else merge, which needs a key of the connector's or a primary_key."
+    )
+
+    def find_contradictions(self) -> Iterator[tuple[Path, str]]:
+        """Yield a cursor that the replication does not use; a merge that has a key only if the connector has one is allowed."""
+        for path, message in super().find_contradictions():
+            if path != ("write_disposition",):
+                yield path, message
+        if self.cursor and self.replication == "full_table":
+            yield ("cursor",), "full_table reads the whole stream; drop the cursor, or use replication: incremental"
+
+    @property
+    def own_name(self) -> str | None:
+        """The connector's own name of the stream, if it is another one."""
+        return self.stream
+
+
+class AirbyteSource(ConnectorSource):
+    """An Airbyte connector."""
+
+    type: Literal["airbyte"] = Field(description="An Airbyte connector or low-code manifest that the operators installed.")
+    streams: dict[Name, AirbyteStream] = Field(min_length=1, max_length=2000, description="The connector's streams to load, by the name that they get.")
+
+
+AnyConnectorSource = SingerSource | DltSource | AirbyteSource

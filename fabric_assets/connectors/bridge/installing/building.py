@@ -130,8 +130,9 @@ def _install(settings: Settings, uv: str, name: str, entry: ConnectorEntry, lock
         )
     # The same packages may serve several entries, such as two sources of one package.
     described = record["connectors"].get(name)
-    if described is None or described.get("source") != entry.source:
-        described = {**read_spec(folder, Path(record["base_prefix"]), name, entry), "source": entry.source}
+    program = entry.source or entry.executable
+    if described is None or described.get("program") != program:
+        described = {**read_spec(folder, Path(record["base_prefix"]), name, entry), "program": program}
     record["connectors"][name] = described
     spec = described["spec"]
     folder.with_name(f"{folder.name}.lock").touch(0o644)

@@ -34,7 +34,7 @@ def find_findings(settings: Settings, name: str, entry: ConnectorEntry) -> Itera
         yield "its environment is not that of connectors.lock; run `fabric connectors install`"
     try:
         if digest_own_files(settings, name, entry) != locked.files:
-            yield f"the files of {entry.path} are not those of connectors.lock; run `fabric connectors install`"
+            yield f"the files of {entry.path or entry.manifest} are not those of connectors.lock; run `fabric connectors install`"
     except ConfigurationError as error:
         yield f"{error.message}; {error.remedy}"
     if locked.files and digest_folder(environment.own_files, name) != locked.files:

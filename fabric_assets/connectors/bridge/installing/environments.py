@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fabric_assets.config.connectors_file import ConnectorEntry, get_entry, load_connectors
-from fabric_assets.connectors.bridge.installing.programs import get_own_files, get_program
+from fabric_assets.connectors.bridge.installing.programs import get_manifest, get_own_files, get_program
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.private_files import hold_shared
 from fabric_assets.settings import Settings
@@ -51,6 +51,11 @@ class Environment:
     def own_files(self) -> Path:
         """The folder of the operators' own modules, which may not exist."""
         return get_own_files(self.folder)
+
+    @property
+    def manifest(self) -> Path | None:
+        """The low-code manifest, if the connector is one."""
+        return get_manifest(self.folder, self.entry)
 
 
 def get_folder(settings: Settings) -> Path:

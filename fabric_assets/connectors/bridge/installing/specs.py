@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from fabric_assets.config.base import Path as KeyPath
 from fabric_assets.config.connectors_file import ConnectorEntry
 from fabric_assets.config.sources.connectors import ConnectorSource
-from fabric_assets.connectors.bridge.installing.programs import get_own_files, get_program
+from fabric_assets.connectors.bridge.installing.programs import get_manifest, get_own_files, get_program
 from fabric_assets.connectors.bridge.process.connector import Command, Connector, Limits
 from fabric_assets.errors import ConfigurationError, FabricError
 from fabric_assets.suggestions import suggest
@@ -24,9 +26,15 @@ def read_spec(folder: Path, base_prefix: Path, name: str, entry: ConnectorEntry)
         `spec`, a JSON Schema, or None from a tap that knows no `--about`; and `streams`, the names of a dlt source's resources, or None.
 
     Raises:
-        ConfigurationError: a dlt source cannot be imported.
+        ConfigurationError: a dlt source cannot be imported, or a manifest is not one.
     """
-    return _describe_dlt_source(folder, base_prefix, name, entry) if entry.type == "dlt" else {"spec": _ask_tap(folder, base_prefix, name, entry)}
+    if entry.type == "dlt":
+        return _describe_dlt_source(folder, base_prefix, name, entry)
+    if (manifest := get_manifest(folder, entry)) is not None:
+        return {"spec": _read_manifest(manifest, name)}
+    if entry.type == "airbyte":
+        return {"spec": _ask_connector(folder, base_prefix, name, entry)}
+    return {"spec": _ask_tap(folder, base_prefix, name, entry)}
 
 
 def _ask_tap(folder: Path, base_prefix: Path, name: str, entry: ConnectorEntry) -> Mapping[str, Any] | None:
@@ -36,6 +44,26 @@ def _ask_tap(folder: Path, base_prefix: Path, name: str, entry: ConnectorEntry) 
         # Taps that are older than the option refuse it, each in its own way.
         return None
     return found if isinstance(found, dict) else None
+
+
+def _ask_connector(folder: Path, base_prefix: Path, name: str, entry: ConnectorEntry) -> Mapping[str, Any]:
+    try:
+        for line in _run(folder, base_prefix, name, entry, "spec").splitlines():
+            if line.strip() and (message := json.loads(line))["type"] == "SPEC":
+                return message["spec"]["connectionSpecification"]
+    except (FabricError, ValueError, LookupError, TypeError) as error:
+        raise ConfigurationError(f"the connector {name} does not say its settings: {error}", remedy="correct `executable` or `requirements`") from None
+    raise ConfigurationError(f"the connector {name} does not say its settings", remedy="correct `executable` or `requirements`")
+
+
+def _read_manifest(manifest: Path, name: str) -> Mapping[str, Any] | None:
+    try:
+        found = yaml.safe_load(manifest.read_text())
+        if not isinstance(found, dict) or not {"version", "streams"} <= found.keys():
+            raise ValueError("it lacks `version` or `streams`")
+    except (ValueError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"the manifest of the connector {name} is not a low-code manifest: {error}", remedy="correct the file") from None
+    return (found.get("spec") or {}).get("connection_specification")
 
 
 def _describe_dlt_source(folder: Path, base_prefix: Path, name: str, entry: ConnectorEntry) -> dict[str, Any]:
