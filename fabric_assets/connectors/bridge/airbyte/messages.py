@@ -60,6 +60,8 @@ class ConnectorMessages(Messages):
         self.counts: dict[str, float] = {}
         self.has_new_settings = False
         self.log: list[str] = []
+        # What to do if the load refused to connect; the connector itself does not know.
+        self.refusal_remedy = ""
 
     def list_received(self) -> Iterable[ReceivedStream]:
         return self._by_key.values()
@@ -118,6 +120,8 @@ class ConnectorMessages(Messages):
         """Build the error for what the connector says of a failure."""
         kind, words = error
         text = f"{where}: the connector {self.connector} failed: {mask(words[:_SHOWN])}" + "".join(f"\n  {self.connector}: {mask(line)}" for line in self.log)
+        if self.refusal_remedy:
+            return SourceError(text, remedy=self.refusal_remedy)
         if kind == "config_error":
             return ConfigurationError(text, remedy="correct the source's arguments or secrets, or what its login may read")
         if kind == "transient_error":

@@ -86,6 +86,7 @@ def _run(session: Session, messages: ConnectorMessages, settings: bytes, catalog
             messages.read(connector.finish())
         except FabricError as error:
             messages.finish()
+            messages.refusal_remedy = error.remedy if error.remedy and "allow_private_network" in error.remedy else ""
             # It ends with an error, too, if it has completed some streams and failed in others.
             if "COMPLETE" not in messages.statuses.values():
                 told = messages.errors.get("") or next(iter(messages.errors.values()), None)

@@ -101,8 +101,8 @@ def find_mistakes(spec: Mapping[str, Any] | None, source: ConnectorSource) -> It
     for name in source.arguments:
         if name not in properties and spec.get("additionalProperties") is not True:
             yield ("arguments", name), f"the connector {source.connector} has no setting '{name}'{suggest(name, properties)}"
-        elif _is_secret(properties.get(name)):
-            yield ("arguments", name), "is a secret, says the connector: it belongs under secrets, as a reference"
+        else:
+            yield from _find_secrets(properties.get(name), source.arguments[name], ("arguments", name))
     for name in source.secrets:
         if (top := name.partition(".")[0]) not in properties and spec.get("additionalProperties") is not True:
             yield ("secrets", name), f"the connector {source.connector} has no setting '{top}'{suggest(top, properties)}"
@@ -112,5 +112,15 @@ def find_mistakes(spec: Mapping[str, Any] | None, source: ConnectorSource) -> It
             yield ("arguments",), f"lacks '{name}', which the connector {source.connector} needs"
 
 
-def _is_secret(declared: Any) -> bool:
-    return isinstance(declared, Mapping) and bool(declared.get("secret") or declared.get("airbyte_secret") or declared.get("writeOnly"))
+def _find_secrets(declared: Any, value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+    """Find values that are secrets, also within objects."""
+    if not isinstance(declared, Mapping):
+        return
+    if declared.get("secret") or declared.get("airbyte_secret") or declared.get("writeOnly"):
+        yield path, "is a secret, says the connector: it belongs under secrets, as a reference"
+    elif isinstance(value, dict):
+        # Of several kinds of a setting, such as logins, each may have the field.
+        kinds = [declared, *(each for word in ("oneOf", "anyOf") for each in declared.get(word) or () if isinstance(each, Mapping))]
+        for name, inner in value.items():
+            found = [each for kind in kinds for each in _find_secrets((kind.get("properties") or {}).get(name), inner, (*path, name))]
+            yield from found[:1]
