@@ -80,6 +80,12 @@ def hold_shared(file: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def widen_pipe(descriptor: int, size: int) -> None:
+    """Give a pipe more room, so that both its sides take fewer turns. Where the user may have no more room for pipes, it stays as it is."""
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, size)
+
+
 def _try(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,7 +1,7 @@
 """Lines of JSON objects -> columns, by Arrow's own parser, where it gives the very values that Python's gives. All other lines are read one by one.
 
-It takes objects of single values, and of objects of such, whose types a JSON Schema declares. It does not take a value of another type, a field beyond the
-schema, a repeated field, a number that a double does not hold, or NaN.
+It takes objects of single values, and of objects of such, whose types a JSON Schema declares. It takes no value of another type, and no field that is unknown
+or repeated. Nor does it take NaN, or a number that a double does not hold.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -20,7 +20,7 @@ from fabric_assets.rows.arrow_types import BIGINT, BOOL, DOUBLE, TEXT
 
 # From here on a double does not hold each whole number.
 _FIRST_INEXACT = 2.0**53
-# Digits and points become 0, and what no number has a space: so a number that a double may not hold is found by its length, or by its exponent.
+# Digits and points become 0, and what no number has becomes a space. So a number that a double may not hold is found by its length or exponent.
 _SHAPES = bytes(ord("0") if chr(code) in "0123456789." else ord("e") if chr(code) in "eE" else code if chr(code) == "-" else ord(" ") for code in range(256))
 _INEXACT = (b"0" * 17, b"0e-000")
 # Blocks of this size are parsed side by side. A longer line is read by itself.

@@ -4,8 +4,6 @@ Tables and links are the same as dlt's, and so are the names if dlt's rule gives
 Unlike dlt, it loses no value: dlt keeps only the last of two keys that become one column, and fails at a thousand nested levels.
 """
 
-import base64
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -15,6 +13,7 @@ import pyarrow as pa
 
 from fabric_assets.errors import DataError
 from fabric_assets.loading.shaping.frames import Column, Fault, Frame, build_same_name_error
+from fabric_assets.loading.shaping.row_ids import build_id, build_ids
 from fabric_assets.rows.arrow_types import BIGINT, BOOL, DOUBLE, LARGE, TEXT, to_json
 from fabric_assets.rows.batches import Row
 from fabric_assets.rows.column_names import compose, join_names, normalize_column, spell_column
@@ -23,9 +22,6 @@ from fabric_assets.rows.stream_names import StreamNames
 ROW_ID, LOAD_ID, PARENT_ID, LIST_INDEX, ROOT_ID = "_dlt_id", "_dlt_load_id", "_dlt_parent_id", "_dlt_list_idx", "_dlt_root_id"
 MAX_DEPTH = 100
 
-_ID_BYTES = 10
-# Of this length without a remainder: an id of the same hash follows at once.
-_LONG_ID_BYTES, _LONG_ID_CHARS = 12, 16
 _VALUE, _LIST = "value", "list"
 _Parts = tuple[str, ...]
 
@@ -131,7 +127,7 @@ class JsonRows:
         self._add_columns(zip(rows.column_names, rows.columns, strict=True), self._root, columns)
         size = rows.num_rows
         columns[LOAD_ID] = Column(LOAD_ID, (pa.repeat(pa.scalar(self._load_id, TEXT), size),))
-        columns[ROW_ID] = Column(ROW_ID, (_build_ids(f"{self._load_id}_{self._root.name}_{number}_{size}", size),))
+        columns[ROW_ID] = Column(ROW_ID, (build_ids(f"{self._load_id}_{self._root.name}_{number}_{size}", size),))
         return Frame(self._root.name, columns, size, range(size), is_json=True)
 
     def _add_columns(self, fields: Iterable[tuple[str, Any]], level: _Level, columns: dict[str, Column]) -> None:
@@ -149,7 +145,7 @@ class JsonRows:
             columns[name] = Column(labels[0], (values,))
 
     def _add_root(self, row: Row, number: int, position: int, tables: dict[str, _Table]) -> None:
-        row_id = _build_id(f"{self._load_id}_{self._root.name}_{number}")
+        row_id = build_id(f"{self._load_id}_{self._root.name}_{number}")
         flat, lists = self._flatten(row, self._root)
         flat[LOAD_ID] = self._load_id
         flat[ROW_ID] = row_id
@@ -174,7 +170,7 @@ class JsonRows:
                 flat[ROOT_ID] = root_id
             flat[PARENT_ID] = parent_id
             flat[LIST_INDEX] = index
-            flat[ROW_ID] = row_id = _build_id(f"{parent_id}_{level.name}_{index}")
+            flat[ROW_ID] = row_id = build_id(f"{parent_id}_{level.name}_{index}")
             table.rows.append(flat)
             table.roots.append(position)
             for inner, values in lists.values():
@@ -296,17 +292,6 @@ def _is_valid(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _build_id(text: str) -> str:
-    return base64.b64encode(hashlib.shake_128(text.encode()).digest(_ID_BYTES)).decode().rstrip("=")
-
-
-def _build_ids(seed: str, number: int) -> pa.Array:
-    """Build as many ids as there are rows, all from one hash."""
-    texts = base64.b64encode(hashlib.shake_128(seed.encode()).digest(_LONG_ID_BYTES * number))
-    offsets = pa.array(range(0, len(texts) + 1, _LONG_ID_CHARS), pa.int32())
-    return pa.StringArray.from_buffers(number, offsets.buffers()[1], pa.py_buffer(texts))
 
 
 _SIMPLE: dict[type, pa.DataType] = {str: TEXT, int: BIGINT, float: DOUBLE, bool: BOOL}

@@ -1,6 +1,6 @@
 """A dlt source -> readers of its resources, each with the state that covers its rows.
 
-The source runs once for all chosen resources, in a process of its own (`child.py`), which sends rows, hints and dlt's state. The state of a resource is its
+The source runs once for all chosen resources, in a process of its own (`dlt_program`), which sends rows, hints and dlt's state. The state of a resource is its
 stream's bookmark. The source's own state, and that of a resource which others are transformed from, makes one commit unit of all streams.
 """
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fabric_assets.config.connectors_file import ConnectorEntry, get_entry, load_connectors
-from fabric_assets.connectors.bridge.installing.programs import get_manifest, get_own_files, get_program
+from fabric_assets.connectors.bridge.installing.programs import get_manifest, get_own_files, get_program, list_readable
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.private_files import hold_shared
 from fabric_assets.settings import Settings
@@ -45,7 +45,7 @@ class Environment:
     @property
     def readable(self) -> tuple[Path, ...]:
         """The folders that its program needs."""
-        return self.folder, self.base_prefix, *(() if self.executable.is_relative_to(self.folder) else (self.executable.parent,))
+        return list_readable(self.folder, self.base_prefix, self.executable)
 
     @property
     def own_files(self) -> Path:

@@ -10,7 +10,7 @@ from fabric_assets.errors import ConfigurationError
 from fabric_assets.settings import Settings
 
 # The program that reads a dlt source. It is a file of this package, and the connector's own Python runs it.
-DLT_PROGRAM = Path(__file__).resolve().parents[1] / "dlt" / "child.py"
+DLT_PROGRAM = Path(__file__).resolve().parents[1] / "dlt" / "dlt_program" / "main.py"
 # The versions whose private names that program uses; a test runs it with the oldest and the newest.
 DLT_REQUIREMENT = "dlt>=1.30,<1.32"
 # Runs a low-code manifest.
@@ -81,6 +81,11 @@ def get_program(environment: Path, entry: ConnectorEntry) -> Path:
         return DLT_PROGRAM
     program = entry.executable or _CDK_PROGRAM
     return environment / "bin" / program
+
+
+def list_readable(environment: Path, base_prefix: Path, program: Path) -> tuple[Path, ...]:
+    """List the folders that a program needs: its environment, the Python below that, and its own folder if it is one of ours."""
+    return environment, base_prefix, *(() if program.is_relative_to(environment) else (program.parents[1],))
 
 
 def get_manifest(environment: Path, entry: ConnectorEntry) -> Path | None:

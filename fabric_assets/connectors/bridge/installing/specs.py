@@ -11,7 +11,7 @@ import yaml
 from fabric_assets.config.base import Path as KeyPath
 from fabric_assets.config.connectors_file import ConnectorEntry
 from fabric_assets.config.sources.connectors import ConnectorSource
-from fabric_assets.connectors.bridge.installing.programs import get_manifest, get_own_files, get_program
+from fabric_assets.connectors.bridge.installing.programs import get_manifest, get_own_files, get_program, list_readable
 from fabric_assets.connectors.bridge.process.connector import Command, Connector, Limits
 from fabric_assets.errors import ConfigurationError, FabricError
 from fabric_assets.suggestions import suggest
@@ -81,7 +81,7 @@ def _run(folder: Path, base_prefix: Path, name: str, entry: ConnectorEntry, *arg
     """Run a connector's program, and return its output."""
     program = get_program(folder, entry)
     limits = Limits(memory=entry.limits.memory, cpu=_SECONDS, seconds=_SECONDS, line=entry.limits.line)
-    readable = (folder, base_prefix, *(() if program.is_relative_to(folder) else (program.parent,)))
+    readable = list_readable(folder, base_prefix, program)
     command = Command(str(folder / "bin" / "python"), ("-I", str(program), *arguments), readable=readable, is_confined=not entry.trusted, limits=limits)
     with tempfile.TemporaryDirectory() as home, Connector(command, name=name, where="connectors.yaml", folder=Path(home)) as connector:
         lines = [line for block in connector.read_lines() for line in block]

@@ -1,7 +1,5 @@
 """A running connector, as the load that started it sees it: its output in blocks of lines, and how it ended."""
 
-import contextlib
-import fcntl
 import json
 import os
 import secrets
@@ -18,6 +16,7 @@ from typing import NamedTuple
 from fabric_assets.connectors.bridge.process.supervisor import Ending, Request
 from fabric_assets.errors import FabricError, InternalError, SourceError, SourceUnavailable
 from fabric_assets.masking import mask
+from fabric_assets.private_files import widen_pipe
 
 _ROOT = Path(__file__).resolve().parents[4]
 _BLOCK = 1024 * 1024
@@ -131,9 +130,7 @@ class Connector:
                 start_new_session=True,
             )
             assert self._process.stdout is not None
-            # A larger pipe means fewer turns of both sides. Where the user has no more room for it, it stays as it is.
-            with contextlib.suppress(OSError):
-                fcntl.fcntl(self._process.stdout.fileno(), fcntl.F_SETPIPE_SZ, _BLOCK)
+            widen_pipe(self._process.stdout.fileno(), _BLOCK)
             os.write(self._lifeline, json.dumps(asdict(request)).encode() + b"\n")
         except BaseException:
             os.close(self._lifeline)
