@@ -51,6 +51,11 @@ def raw_dataset(tenant: str, source: str) -> str:
     return f"{tenant}_raw_{source}"
 
 
+def pipeline(tenant: str, source: str) -> str:
+    """Name the pipeline as which dlt sees a source."""
+    return f"{tenant}__{source}"
+
+
 def load_staging_dataset(tenant: str, source: str) -> str:
     return f"stg_{raw_dataset(tenant, source)}"
 

@@ -32,6 +32,19 @@ class KeyConflict(WriteConflict):
 
 
 @dataclass(frozen=True)
+class Datasets:
+    """The schemas of a source.
+
+    Args:
+        staging: the schema in which a full refresh makes its tables while readers still see the old ones; None where it needs none.
+    """
+
+    raw: str
+    platform: str
+    staging: str | None = None
+
+
+@dataclass(frozen=True)
 class Table:
     """A table's name in SQL.
 

@@ -10,12 +10,13 @@ from fabric_assets.rows.batches import StreamPlan
 from fabric_assets.rows.imported_file import ImportedFile
 from fabric_assets.rows.reports import LoadRecord
 from fabric_assets.rows.stream_names import StreamNames
+from fabric_assets.warehouse.dlt_tables.bookkeeping import DltBookkeeping
 from fabric_assets.warehouse.planted import Planted, refuse_other_kinds
 from fabric_assets.warehouse.platform_tables import imported_files as import_ledger
 from fabric_assets.warehouse.platform_tables import ledger
 from fabric_assets.warehouse.platform_tables.ledger import StreamState
-from fabric_assets.warehouse.session import Columns, Session
-from fabric_assets.warehouse.writing import Datasets, StreamWriter
+from fabric_assets.warehouse.session import Columns, Datasets, Session
+from fabric_assets.warehouse.writing import StreamWriter
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,21 @@ class Transaction:
     Args:
         release: gives the session back.
         list_planted: lists objects at root tables that no load has made.
+        bookkeeping: what dlt reads of the dataset.
     """
 
     def __init__(
-        self, session: Session, datasets: Datasets, source: str, *, release: Callable[[Session], None], list_planted: Callable[[Collection[str]], list[Planted]]
+        self,
+        session: Session,
+        datasets: Datasets,
+        source: str,
+        *,
+        release: Callable[[Session], None],
+        list_planted: Callable[[Collection[str]], list[Planted]],
+        bookkeeping: DltBookkeeping,
     ) -> None:
         self._session, self._datasets, self._source, self._release, self._list_planted = session, datasets, source, release, list_planted
+        self._bookkeeping = bookkeeping
         self._is_over = False
 
     def open_writer(self, plan: StreamPlan, *, layouts: Mapping[str, Columns], names: StreamNames, state: StreamState, full_refresh: bool) -> StreamWriter:
@@ -81,14 +91,17 @@ class Transaction:
         for each in commits:
             for writer in (each.writer, *each.named):
                 writer.prepare_commit(each.record)
-        now = quote_text(datetime.now(UTC).isoformat())
-        rows = ", ".join(f"({quote_text(each.record.load_id)}, {quote_text(self._source)}, 0, {now})" for each in commits)
-        session.defer(f'insert into {quote(self._datasets.raw)}."_dlt_loads" (load_id, schema_name, status, inserted_at) values {rows}')
-        ledger.write_ends(session, platform, [each.record for each in commits])
-        ledger.write_states(session, platform, [(each.record, each.writer.state.version, each.state) for each in commits])
-        for each in commits:
-            import_ledger.write_files(session, platform, each.record, each.files, each.known_files)
-        session.commit()
+        changes = [writer.describe_change() for each in commits for writer in (each.writer, *each.named)]
+        load_ids = [each.record.load_id for each in commits]
+        with self._bookkeeping.record(session, changes, load_ids):
+            now = quote_text(datetime.now(UTC).isoformat())
+            rows = ", ".join(f"({quote_text(load_id)}, {quote_text(self._source)}, 0, {now})" for load_id in load_ids)
+            session.defer(f'insert into {quote(self._datasets.raw)}."_dlt_loads" (load_id, schema_name, status, inserted_at) values {rows}')
+            ledger.write_ends(session, platform, [each.record for each in commits])
+            ledger.write_states(session, platform, [(each.record, each.writer.state.version, each.state) for each in commits])
+            for each in commits:
+                import_ledger.write_files(session, platform, each.record, each.files, each.known_files)
+            session.commit()
         self._is_over = True
         self._release(session)
 

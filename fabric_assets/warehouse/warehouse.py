@@ -16,21 +16,17 @@ from fabric_assets.drivers.destinations import Destination, get_destination
 from fabric_assets.drivers.kinds import get_kind
 from fabric_assets.errors import DestinationUnavailable, FabricError
 from fabric_assets.own_faults import ReportFault, report_own_fault
-from fabric_assets.rows.arrow_types import BIGINT, TEXT, TIMESTAMP_UTC
 from fabric_assets.rows.batches import Reject
 from fabric_assets.rows.imported_file import ImportedFile
 from fabric_assets.rows.reports import LoadRecord
 from fabric_assets.settings import Settings
+from fabric_assets.warehouse.dlt_tables.bookkeeping import DLT_TABLES, DatasetNames, DltBookkeeping, Recorded, read_recorded
 from fabric_assets.warehouse.planted import REFUSALS, Planted, explain_refusal, find_planted, list_of_tables, refuse_in_platform_tables
 from fabric_assets.warehouse.platform_tables import imported_files as import_ledger
 from fabric_assets.warehouse.platform_tables import ledger, rejected_rows
 from fabric_assets.warehouse.platform_tables.ledger import StreamState
-from fabric_assets.warehouse.session import Columns, Session, Table
+from fabric_assets.warehouse.session import Columns, Datasets, Session, Table
 from fabric_assets.warehouse.transaction import Transaction
-from fabric_assets.warehouse.writing import Datasets
-
-# The same table as dlt's: users join it with the rows' _dlt_load_id.
-_DLT_LOADS = {"load_id": TEXT, "schema_name": TEXT, "status": BIGINT, "inserted_at": TIMESTAMP_UTC, "schema_version_hash": TEXT}
 
 
 @contextmanager
@@ -50,7 +46,8 @@ def open_warehouse(tenant: TenantConfig, source: str, settings: Settings, *, des
     with ExitStack() as stack:
         report = partial(report_own_fault, data_dir=settings.data_dir, tenant=tenant.tenant)
         connect = stack.enter_context(import_module(kind.sessions).open_sessions(destination or get_destination(tenant, settings)))
-        warehouse = Warehouse(connect, source, datasets, close=stack.close, never_waits=not kind.waits_for_locks, report_fault=report)
+        names = DatasetNames(naming.pipeline(tenant.tenant, source), source, raw, tenant.destination.type)
+        warehouse = Warehouse(connect, source, datasets, names, close=stack.close, never_waits=not kind.waits_for_locks, report_fault=report)
         try:
             yield warehouse
         finally:
@@ -62,6 +59,7 @@ class Warehouse:
 
     Args:
         connect: opens a session.
+        names: what dlt calls the dataset.
         close: ends what all sessions share.
         never_waits: no transaction waits for a lock of another one.
         report_fault: keeps the traceback of an internal error.
@@ -72,6 +70,7 @@ class Warehouse:
         connect: Callable[[], Session],
         source: str,
         datasets: Datasets,
+        names: DatasetNames,
         *,
         close: Callable[[], None],
         never_waits: bool,
@@ -84,6 +83,7 @@ class Warehouse:
         self._used: set[Session] = set()
         self._is_closed = False
         self._planted: list[Planted] = []
+        self._names, self._bookkeeping = names, DltBookkeeping(names, Recorded(), {})
 
     def prepare(self) -> None:
         """Make the schemas and the platform's tables, and mark loads of dead runs in the ledger as failed.
@@ -108,12 +108,13 @@ class Warehouse:
                             session.add_columns(Table(schema, name), columns)
                 session.commit()
             ledger.end_dead_loads(session, self._datasets.platform, self._source)
+            self._bookkeeping = DltBookkeeping(self._names, read_recorded(session, self._names), self._read_layouts(session))
             session.commit()
 
     def read_layouts(self) -> dict[str, dict[str, pa.DataType]]:
         """Read each table's columns and their types."""
         with self._borrow() as session:
-            return {name: columns for name, columns in session.read_columns(self._datasets.raw).items() if not name.startswith("_dlt_")}
+            return self._read_layouts(session)
 
     def list_planted(self, roots: Collection[str]) -> list[Planted]:
         """List objects at a stream's tables that no load has made and that act on rows, as of `prepare`.
@@ -183,7 +184,7 @@ class Warehouse:
 
     def begin(self) -> Transaction:
         """Begin a transaction, on a connection of its own."""
-        return Transaction(self._acquire(), self._datasets, self._source, release=self._release, list_planted=self.list_planted)
+        return Transaction(self._acquire(), self._datasets, self._source, release=self._release, list_planted=self.list_planted, bookkeeping=self._bookkeeping)
 
     def close(self) -> None:
         """Close every session; what is not committed is rolled back. A second call waits until the first is done."""
@@ -194,6 +195,9 @@ class Warehouse:
             for session in sessions:
                 session.abort()
             self._close()
+
+    def _read_layouts(self, session: Session) -> dict[str, dict[str, pa.DataType]]:
+        return {name: columns for name, columns in session.read_columns(self._datasets.raw).items() if not name.startswith("_dlt_")}
 
     def _find_missing(self, session: Session) -> dict[str, dict[str, tuple[Columns, Sequence[str], bool]]]:
         """schema -> table -> missing columns, primary key, whether the table itself is missing."""
@@ -250,4 +254,4 @@ def _list_platform_tables(datasets: Datasets) -> dict[str, dict[str, tuple[Colum
         "rejected_rows": (rejected_rows.REJECTED_ROWS, ("row_id",)),
         "imported_files": (import_ledger.IMPORTED_FILES, ("file_id",)),
     }
-    return {datasets.platform: platform, datasets.raw: {"_dlt_loads": (_DLT_LOADS, ())}}
+    return {datasets.platform: platform, datasets.raw: {name: (columns, ()) for name, columns in DLT_TABLES.items()}}

@@ -5,7 +5,6 @@ A replaced table's rows are deleted, not truncated: readers see the old rows unt
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -15,28 +14,17 @@ from fabric_assets.rows.batches import Reject, StreamPlan
 from fabric_assets.rows.column_names import is_of_family
 from fabric_assets.rows.reports import LoadRecord
 from fabric_assets.rows.stream_names import StreamNames
+from fabric_assets.warehouse.dlt_tables.bookkeeping import TableChange
+from fabric_assets.warehouse.dlt_tables.stored_schema import TableHints
 from fabric_assets.warehouse.duplicates import check_key, delete_duplicates, drop_duplicates
 from fabric_assets.warehouse.platform_tables import ledger, rejected_rows
 from fabric_assets.warehouse.refresh import replace_tables
-from fabric_assets.warehouse.session import Columns, Session, Table
+from fabric_assets.warehouse.session import Columns, Datasets, Session, Table
 from fabric_assets.warehouse.source_keys import SourceKeysTable
 from fabric_assets.warehouse.stream_table import StreamTable
 from fabric_assets.warehouse.written import FollowedDeletes, Written
 
 ROW_ID, LOAD_ID, ROOT_ID = "_dlt_id", "_dlt_load_id", "_dlt_root_id"
-
-
-@dataclass(frozen=True)
-class Datasets:
-    """The schemas of a source.
-
-    Args:
-        staging: the schema in which a full refresh makes its tables while readers still see the old ones; None where it needs none.
-    """
-
-    raw: str
-    platform: str
-    staging: str | None = None
 
 
 class StreamWriter:
@@ -163,6 +151,15 @@ class StreamWriter:
                 rejected_rows.forget(session, platform, record, origins=self._replaced, row_ids=self._replayed, of_failed_loads=not self._plan.yields)
         if self._has_rejects:
             rejected_rows.write(session, platform, record)
+
+    def describe_change(self) -> TableChange:
+        """Describe the stream's tables as they are after the commit."""
+        made = {name: table.columns for name, table in self._tables.items()}
+        # `replace_tables` keeps an old table that lacks no column, and adds the new columns to it.
+        former = self._family if self._is_aside else {}
+        after = {name: {**former.get(name, {}), **columns} if former.get(name, {}).items() <= columns.items() else columns for name, columns in made.items()}
+        hints = None if self._plan.yields else TableHints(self._plan.disposition, frozenset(self._key))
+        return TableChange(self._plan.name, after if self._is_aside else {**self._family, **after}, hints)
 
     # --- tables
 

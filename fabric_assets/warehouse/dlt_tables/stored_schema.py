@@ -60,7 +60,7 @@ class TableHints:
     """
 
     disposition: str = "append"
-    key: tuple[str, ...] = ()
+    key: frozenset[str] = frozenset()
 
 
 def build_tables(layouts: Mapping[str, Mapping[str, pa.DataType]], hints: Mapping[str, TableHints]) -> Tables:
@@ -83,7 +83,7 @@ def build_tables(layouts: Mapping[str, Mapping[str, pa.DataType]], hints: Mappin
 def read_hints(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, TableHints]:
     """Read what `build_tables` was given as hints."""
     return {
-        name: TableHints(table["write_disposition"], tuple(column for column, found in table["columns"].items() if found.get("primary_key")))
+        name: TableHints(table["write_disposition"], frozenset(column for column, found in table["columns"].items() if found.get("primary_key")))
         for name, table in tables.items()
         if "write_disposition" in table
     }

@@ -8,7 +8,8 @@ import pytest
 from dlt.common.schema import Schema
 from dlt.common.schema.typing import SCHEMA_ENGINE_VERSION
 from dlt.common.schema.utils import generate_version_hash
-from dlt.pipeline.state_sync import PIPELINE_STATE_ENGINE_VERSION, decompress_state, generate_pipeline_state_version_hash, migrate_state_to_current
+from dlt.common.versioned_state import decompress_state
+from dlt.pipeline.state_sync import PIPELINE_STATE_ENGINE_VERSION, generate_pipeline_state_version_hash, migrate_state_to_current
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -38,7 +39,7 @@ def layouts(draw: st.DrawFn) -> tuple[dict[str, dict[str, pa.DataType]], dict[st
     for root in draw(st.lists(NAMES, max_size=4, unique=True)):
         columns = draw(st.dictionaries(COLUMNS, TYPES, max_size=6))
         tables[root] = {**columns, **ROW}
-        key = tuple(draw(st.lists(st.sampled_from(sorted(columns)), max_size=2, unique=True))) if columns else ()
+        key = draw(st.frozensets(st.sampled_from(sorted(columns)), max_size=2)) if columns else frozenset[str]()
         hints[root] = TableHints(draw(st.sampled_from(["merge", "append", "replace"])), key)
         parent = root
         for child in draw(st.lists(NAMES, max_size=2)):
@@ -60,7 +61,7 @@ def test_the_hash_of_any_layout_is_dlts_and_dlt_changes_nothing_when_it_reads_it
     assert stored["version_hash"] == found == generate_version_hash(json.loads(json.dumps(stored)))
     read = Schema.from_dict(json.loads(json.dumps(stored)))
     assert (read.version, read.version_hash, read.is_modified) == (3, found, False)
-    again = read.to_dict()
+    again: Any = read.to_dict()
     assert generate_version_hash(again) == found
     assert {name: list(table["columns"]) for name, table in again["tables"].items() if not name.startswith("_dlt")} == {
         name: list(columns) for name, columns in drawn[0].items()
@@ -78,7 +79,7 @@ def test_the_hints_are_read_back(drawn: Any) -> None:
 
 
 def test_types_keys_and_references_are_those_of_the_tables() -> None:
-    stored, _ = load(ORDERS, {"orders": TableHints("merge", ("id",))})
+    stored, _ = load(ORDERS, {"orders": TableHints("merge", frozenset({"id"}))})
     schema = Schema.from_dict(stored)
     columns = schema.get_table_columns("orders")
     assert {name: {key: value for key, value in column.items() if key not in {"name", "nullable"}} for name, column in columns.items()} == {
@@ -91,7 +92,8 @@ def test_types_keys_and_references_are_those_of_the_tables() -> None:
         "_dlt_load_id": {"data_type": "text"},
         "_dlt_id": {"data_type": "text", "unique": True, "row_key": True},
     }
-    references = {(each["table"], *each["columns"], each["referenced_table"], *each["referenced_columns"]) for each in schema.references}
+    known: Any = schema.references
+    references = {(each["table"], *each["columns"], each["referenced_table"], *each["referenced_columns"]) for each in known}
     assert {
         ("orders__lines", "_dlt_parent_id", "orders", "_dlt_id"),
         ("orders__lines", "_dlt_root_id", "orders", "_dlt_id"),

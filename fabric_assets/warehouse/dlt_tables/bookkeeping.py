@@ -1,0 +1,206 @@
+"""A raw dataset's rows of `_dlt_version` and `_dlt_pipeline_state`: what earlier loads have written, and what each commit adds (ADR 0060).
+
+Commits only add rows, so that transactions of one load never conflict; the next load deletes all but the newest ones. A row is ours if its state names it:
+rows of a pipeline that somebody has run on the dataset are deleted, and reported.
+"""
+
+import json
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from fabric_assets.quoting import quote_text
+from fabric_assets.rows.arrow_types import BIGINT, TEXT, TIMESTAMP_UTC
+from fabric_assets.rows.column_names import is_of_family
+from fabric_assets.warehouse.dlt_tables import pipeline_state, stored_schema
+from fabric_assets.warehouse.dlt_tables.stored_schema import TableHints, Tables, build_schema, build_tables, read_hints
+from fabric_assets.warehouse.session import Columns, Session, Table
+
+VERSION, STATE, LOADS = "_dlt_version", "_dlt_pipeline_state", "_dlt_loads"
+# The same tables as dlt's, in its order of columns. Users join `_dlt_loads` with the rows' _dlt_load_id.
+DLT_TABLES = {
+    LOADS: {"load_id": TEXT, "schema_name": TEXT, "status": BIGINT, "inserted_at": TIMESTAMP_UTC, "schema_version_hash": TEXT},
+    VERSION: {
+        "version": BIGINT,
+        "engine_version": BIGINT,
+        "inserted_at": TIMESTAMP_UTC,
+        "schema_name": TEXT,
+        "version_hash": TEXT,
+        "schema": TEXT,
+    },
+    STATE: {
+        "version": BIGINT,
+        "engine_version": BIGINT,
+        "pipeline_name": TEXT,
+        "state": TEXT,
+        "created_at": TIMESTAMP_UTC,
+        "version_hash": TEXT,
+        "_dlt_load_id": TEXT,
+        "_dlt_id": TEXT,
+    },
+}
+# Versions that a new load keeps of each.
+_KEPT = 2
+# The beginning of _dlt_id of the states that loads write; dlt's own ids have no such sign.
+_OURS = "fabric:"
+
+
+@dataclass(frozen=True)
+class DatasetNames:
+    """What dlt calls a source's dataset and its parts.
+
+    Args:
+        schema: the source's name.
+        destination: the destination's type.
+    """
+
+    pipeline: str
+    schema: str
+    dataset: str
+    destination: str
+
+
+@dataclass(frozen=True)
+class TableChange:
+    """The tables of one stream after its part of a transaction.
+
+    Args:
+        root: the stream's table; its tables of nested lists belong to it.
+        hints: None where the transaction does not tell them, as that of a replay.
+    """
+
+    root: str
+    layout: Mapping[str, Columns]
+    hints: TableHints | None
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What the two tables hold, before a load.
+
+    Args:
+        tables: of the newest schema that a load has written; None without one.
+        previous: the hash of that schema, then of those before it.
+        version, state_version, moment: the highest of all rows, also of foreign ones.
+        load_id: the highest of our states.
+        foreign_since: when that schema was written, if somebody has written other rows; None if nobody has.
+    """
+
+    tables: Tables | None = None
+    previous: tuple[str, ...] = ()
+    version: int = 0
+    state_version: int = 0
+    load_id: str = ""
+    moment: datetime | None = None
+    foreign_since: datetime | None = None
+
+
+def read_recorded(session: Session, names: DatasetNames) -> Recorded:
+    """Read what the tables hold, and delete the rows of foreign pipelines and all but the newest of ours."""
+    of_pipeline = f"{Table(names.dataset, STATE)} where pipeline_name = {quote_text(names.pipeline)}"
+    states = session.query(f"select version, state, _dlt_load_id, _dlt_id from {of_pipeline} order by version desc").to_pylist()
+    newest = "row_number() over (order by inserted_at desc) = 1"
+    versions = session.query(
+        f"select version, version_hash, inserted_at, case when {newest} then schema end as schema from {Table(names.dataset, VERSION)}"
+        f" where schema_name = {quote_text(names.schema)} order by inserted_at desc"
+    ).to_pylist()
+    ours = [each for each in states if (each["_dlt_id"] or "").startswith(_OURS)]
+    hashes = {pipeline_state.read_layout(each["state"]) for each in ours}
+    latest = next((each for each in versions if each["version_hash"] in hashes), None)
+    if latest is not None and latest["schema"] is None:
+        # A foreign schema is newer.
+        latest["schema"] = session.ask(f"select max(schema) from {Table(names.dataset, VERSION)} where {_name_version(latest)}")[0][0]
+    content = json.loads(latest["schema"]) if latest else {"tables": {}, "previous_hashes": []}
+    known = [each for each in versions if each["version_hash"] in {*hashes, *content["previous_hashes"]}]
+    if len(versions) > len(known[:_KEPT]):
+        others = f" and coalesce(not ({' or '.join(map(_name_version, known[:_KEPT]))}), true)" if known else ""
+        session.execute(f"delete from {Table(names.dataset, VERSION)} where schema_name = {quote_text(names.schema)}{others}")
+    if len(states) > len(ours[:1]):
+        others = f" and coalesce(_dlt_id <> {quote_text(ours[0]['_dlt_id'])}, true)" if ours else ""
+        session.execute(f"delete from {of_pipeline}{others}")
+    is_foreign = len(known) < len(versions) or len(ours) < len(states)
+    return Recorded(
+        tables={name: table for name, table in content["tables"].items() if name not in DLT_TABLES} if latest else None,
+        previous=(latest["version_hash"], *content["previous_hashes"]) if latest else (),
+        version=max((each["version"] or 0 for each in versions), default=0),
+        state_version=max((each["version"] or 0 for each in states), default=0),
+        load_id=max((each["_dlt_load_id"] or "" for each in ours), default=""),
+        moment=max((each["inserted_at"].astimezone(UTC) for each in versions if each["inserted_at"]), default=None),
+        foreign_since=latest["inserted_at"].astimezone(UTC) if is_foreign and latest else None,
+    )
+
+
+def _name_version(row: Mapping[str, Any]) -> str:
+    return f"(version = {row['version']} and version_hash = {quote_text(row['version_hash'])})"
+
+
+@dataclass
+class _Content:
+    """The dataset as the newest version describes it."""
+
+    layouts: dict[str, Columns]
+    hints: dict[str, TableHints]
+    tables: Tables = field(default_factory=dict)
+
+
+class DltBookkeeping:
+    """The two tables during a load, used by all its threads.
+
+    Args:
+        layouts: the tables of the dataset when the load began.
+    """
+
+    def __init__(self, names: DatasetNames, recorded: Recorded, layouts: Mapping[str, Columns]) -> None:
+        self._names, self._recorded, self._lock = names, recorded, threading.Lock()
+        hints = read_hints(recorded.tables or {})
+        self._now = _Content(dict(layouts), {name: hint for name, hint in hints.items() if name in layouts})
+        self._now.tables = build_tables(self._now.layouts, self._now.hints)
+
+    @contextmanager
+    def record(self, session: Session, changes: Sequence[TableChange], load_ids: Sequence[str]) -> Iterator[None]:
+        """Add a version and a state to the transaction that the block commits, if the layout is not the recorded one.
+
+        Other threads of the load wait until the block is done, because each version describes the tables of all streams.
+        """
+        with self._lock:
+            new = self._apply(changes)
+            if new.tables == self._recorded.tables:
+                yield
+                return
+            recorded = self._write(session, new, max(load_ids))
+            yield
+            self._now, self._recorded = new, recorded
+
+    def _apply(self, changes: Sequence[TableChange]) -> _Content:
+        layouts, hints, is_same = dict(self._now.layouts), dict(self._now.hints), True
+        for change in changes:
+            before = {name: columns for name, columns in layouts.items() if is_of_family(name, change.root)}
+            if before != change.layout or any(list(before[name]) != list(columns) for name, columns in change.layout.items()):
+                layouts, is_same = {name: columns for name, columns in layouts.items() if name not in before} | dict(change.layout), False
+            if change.hints is not None and change.root in layouts and hints.get(change.root) != change.hints:
+                hints[change.root], is_same = change.hints, False
+        return self._now if is_same else _Content(layouts, hints, build_tables(layouts, hints))
+
+    def _write(self, session: Session, new: _Content, load_id: str) -> Recorded:
+        names, last, now = self._names, self._recorded, datetime.now(UTC)
+        if last.moment is not None:
+            now = max(now, last.moment + timedelta(microseconds=1))  # dlt takes the schema that was inserted last
+        # dlt takes the state with the highest load id, and a stream with a higher one may have been committed first.
+        load_id = max(load_id, last.load_id)
+        text, found = build_schema(names.schema, new.tables, version=last.version + 1, previous=last.previous)
+        version = last.state_version + 1
+        of_pipeline = {"dataset": names.dataset, "schema": names.schema, "destination": names.destination}
+        state, state_hash = pipeline_state.build_state(names.pipeline, **of_pipeline, layout=found, version=version)
+        moment = quote_text(now.isoformat())
+        row = f"{last.version + 1}, {stored_schema.ENGINE_VERSION}, {moment}, {quote_text(names.schema)}, {quote_text(found)}, {quote_text(text)}"
+        session.defer(f"insert into {Table(names.dataset, VERSION)} ({', '.join(DLT_TABLES[VERSION])}) values ({row})")
+        row = (
+            f"{version}, {pipeline_state.ENGINE_VERSION}, {quote_text(names.pipeline)}, {quote_text(state)}, {moment}, {quote_text(state_hash)},"
+            f" {quote_text(load_id)}, {quote_text(f'{_OURS}{version}:{load_id}')}"
+        )
+        session.defer(f"insert into {Table(names.dataset, STATE)} ({', '.join(DLT_TABLES[STATE])}) values ({row})")
+        previous = (found, *(each for each in last.previous if each != found))
+        return Recorded(new.tables, previous, last.version + 1, version, load_id, now)
