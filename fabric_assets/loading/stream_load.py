@@ -25,7 +25,6 @@ from fabric_assets.loading.stream_tables import RootTable, StreamTables, TableOw
 from fabric_assets.rows.batches import Batch, Item, KeysRead, Reject, SourceKeys, StreamPlan
 from fabric_assets.rows.imported_file import ImportedFile
 from fabric_assets.rows.reports import LoadRecord, LoadRequest, StreamFailure, StreamReport
-from fabric_assets.warehouse.planted import describe_acting
 from fabric_assets.warehouse.platform_tables import imported_files as import_ledger
 from fabric_assets.warehouse.platform_tables.ledger import StreamState
 from fabric_assets.warehouse.session import Table
@@ -205,7 +204,7 @@ class StreamLoad:
             files=tuple(files),
             warnings=(
                 *self.memory.warnings,
-                *describe_acting(self._context.warehouse.list_planted(self._tables.roots)),
+                *self._context.warehouse.describe_foreign(self._tables.roots, self._context.owners.tables),
                 *describe_older_forms(self._names, self._request.tenant.tenant),
                 *describe_drift(record.schema_changes, self._plan.contract, tables=self._tables.layout, reads_all=reads_all),
                 *describe_duplicates(written.duplicates, self._plan.key),

@@ -42,6 +42,12 @@ class TableOwners:
         self._owners = {table: stream for stream, state in states.items() for table in load_named(state.column_names)}
         self._lock = threading.Lock()
 
+    @property
+    def tables(self) -> set[str]:
+        """The tables of all streams, without those of nested lists."""
+        with self._lock:
+            return {*self._streams, *self._owners}
+
     def claim(self, table: str, stream: str) -> str | None:
         """Give a table to a stream; return the stream that has it already, if another one has."""
         if table != stream and table in self._streams:

@@ -21,7 +21,8 @@ from fabric_assets.rows.imported_file import ImportedFile
 from fabric_assets.rows.reports import LoadRecord
 from fabric_assets.settings import Settings
 from fabric_assets.warehouse.dlt_tables.bookkeeping import DLT_TABLES, DatasetNames, DltBookkeeping, Recorded, read_recorded
-from fabric_assets.warehouse.planted import REFUSALS, Planted, explain_refusal, find_planted, list_of_tables, refuse_in_platform_tables
+from fabric_assets.warehouse.dlt_tables.foreign_runs import ForeignRuns, find_foreign_runs
+from fabric_assets.warehouse.planted import REFUSALS, Planted, describe_acting, explain_refusal, find_planted, list_of_tables, refuse_in_platform_tables
 from fabric_assets.warehouse.platform_tables import imported_files as import_ledger
 from fabric_assets.warehouse.platform_tables import ledger, rejected_rows
 from fabric_assets.warehouse.platform_tables.ledger import StreamState
@@ -82,7 +83,7 @@ class Warehouse:
         self._free: list[Session] = []
         self._used: set[Session] = set()
         self._is_closed = False
-        self._planted: list[Planted] = []
+        self._planted, self._foreign = list[Planted](), ForeignRuns()
         self._names, self._bookkeeping = names, DltBookkeeping(names, Recorded(), {})
 
     def prepare(self) -> None:
@@ -108,7 +109,9 @@ class Warehouse:
                             session.add_columns(Table(schema, name), columns)
                 session.commit()
             ledger.end_dead_loads(session, self._datasets.platform, self._source)
-            self._bookkeeping = DltBookkeeping(self._names, read_recorded(session, self._names), self._read_layouts(session))
+            layouts, recorded = self._read_layouts(session), read_recorded(session, self._names)
+            self._foreign = find_foreign_runs(session, self._names, recorded, layouts)
+            self._bookkeeping = DltBookkeeping(self._names, recorded, layouts)
             session.commit()
 
     def read_layouts(self) -> dict[str, dict[str, pa.DataType]]:
@@ -123,6 +126,16 @@ class Warehouse:
             roots: the stream's tables; those of nested lists belong to them.
         """
         return list_of_tables(self._planted, self._datasets.raw, roots)
+
+    def describe_foreign(self, roots: Collection[str], streams: Collection[str]) -> Iterator[str]:
+        """Describe, for a stream's summary, what others have made or changed at its tables.
+
+        Args:
+            roots: the stream's tables.
+            streams: the tables of all streams.
+        """
+        yield from describe_acting(self.list_planted(roots))
+        yield from self._foreign.take_warnings(roots, streams)
 
     def explain_refusal(self, error: FabricError, roots: Sequence[str], *, report: Callable[[str], None]) -> FabricError:
         """Name what may be the reason why the destination refuses a stream's rows; the error itself where nothing is found.

@@ -86,7 +86,8 @@ class Recorded:
         previous: the hash of that schema, then of those before it.
         version, state_version, moment: the highest of all rows, also of foreign ones.
         load_id: the highest of our states.
-        foreign_since: when that schema was written, if somebody has written other rows; None if nobody has.
+        written_at: when that schema was written.
+        is_foreign: whether somebody else has written rows of the source's pipeline or schema.
     """
 
     tables: Tables | None = None
@@ -95,7 +96,8 @@ class Recorded:
     state_version: int = 0
     load_id: str = ""
     moment: datetime | None = None
-    foreign_since: datetime | None = None
+    written_at: datetime | None = None
+    is_foreign: bool = False
 
 
 def read_recorded(session: Session, names: DatasetNames) -> Recorded:
@@ -121,7 +123,6 @@ def read_recorded(session: Session, names: DatasetNames) -> Recorded:
     if len(states) > len(ours[:1]):
         others = f" and coalesce(_dlt_id <> {quote_text(ours[0]['_dlt_id'])}, true)" if ours else ""
         session.execute(f"delete from {of_pipeline}{others}")
-    is_foreign = len(known) < len(versions) or len(ours) < len(states)
     return Recorded(
         tables={name: table for name, table in content["tables"].items() if name not in DLT_TABLES} if latest else None,
         previous=(latest["version_hash"], *content["previous_hashes"]) if latest else (),
@@ -129,7 +130,8 @@ def read_recorded(session: Session, names: DatasetNames) -> Recorded:
         state_version=max((each["version"] or 0 for each in states), default=0),
         load_id=max((each["_dlt_load_id"] or "" for each in ours), default=""),
         moment=max((each["inserted_at"].astimezone(UTC) for each in versions if each["inserted_at"]), default=None),
-        foreign_since=latest["inserted_at"].astimezone(UTC) if is_foreign and latest else None,
+        written_at=latest["inserted_at"].astimezone(UTC) if latest else None,
+        is_foreign=len(known) < len(versions) or len(ours) < len(states),
     )
 
 
