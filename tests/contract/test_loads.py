@@ -7,6 +7,7 @@ from tests.contract.kinds import EVERY_PAIR, FOLLOWING
 from tests.contract.source import STREAMS
 from tests.contract.world import World
 from tests.faults.oracle import NONE
+from tests.support.dlt_reader import check_recorded
 from tests.support.lengths import choose
 
 WORDS = {"BIGINT": "bigint", "bigint": "bigint", "VARCHAR": "text", "character varying": "text"}
@@ -16,6 +17,7 @@ WORDS = {"BIGINT": "bigint", "bigint": "bigint", "VARCHAR": "text", "character v
 def test_the_first_load_makes_the_table_and_the_second_reads_what_is_new(world: World) -> None:
     world.fill()
     first = world.load()
+    check_recorded(world.destination.ask)
     for stream in STREAMS:
         assert world.count(stream) == NONE
         check_schema(world, stream)
@@ -30,7 +32,11 @@ def test_the_first_load_makes_the_table_and_the_second_reads_what_is_new(world: 
         assert world.count(stream) == NONE
         assert changed <= second[stream].record.rows_read <= changed + world.source.boundary
         assert (second[stream].rows_total, second[stream].first_run) == (len(world.source.rows[stream]), False)
+    versions = "select version, version_hash, inserted_at from acme_raw_shop._dlt_version order by 1"
+    recorded = world.destination.ask(versions)
     third = world.load()
+    check_recorded(world.destination.ask)
+    assert world.destination.ask(versions) == recorded, "a load that changes no table writes no version"
     assert {stream: world.count(stream) for stream in STREAMS} == dict.fromkeys(STREAMS, NONE)
     assert all(report.record.rows_read <= min(world.source.boundary, 1) for report in third.values())
 
@@ -95,6 +101,7 @@ def test_a_full_refresh_shows_what_the_source_holds_now(world: World) -> None:
     world.source.remove("orders", 101)
     world.load()
     report = world.load(full_refresh=True)["orders"]
+    check_recorded(world.destination.ask)
     assert world.count("orders") == NONE
     assert (report.first_run, report.rows_loaded) == (True, len(world.source.rows["orders"]))
     world.check_rejects()

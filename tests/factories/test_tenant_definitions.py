@@ -11,6 +11,7 @@ from datetime import timedelta
 import dagster as dg
 import pytest
 
+from fabric_assets.config.sources.models import RestApiSource
 from fabric_assets.definitions import defs as location
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.factories.fleet import build_definitions
@@ -102,10 +103,13 @@ def test_the_customers_name_is_shown_where_dagster_has_a_place_for_it(prepared, 
     assert [definitions.resolve_schedule_def(f"{name}__nightly").description for name in ("acme", "globex")] == ["nightly of Acme Outdoor", "nightly of globex"]
 
 
-def test_the_kind_dlt_says_whose_rows_dlt_requests(prepared, write_tenant):
+@pytest.mark.parametrize("is_extracted", [False, True])
+def test_the_kind_dlt_says_that_a_source_of_dlt_extracts_the_rows(prepared, write_tenant, monkeypatch, is_extracted):
+    if is_extracted:
+        monkeypatch.setattr(RestApiSource, "is_extracted_by_dlt", True)
     api = {"type": "rest_api", "base_url": "https://shop.example", "streams": {"orders": {"path": "orders"}}}
     write_tenant("acme", {"version": 1, "tenant": "acme", "sources": {"web": api}})
-    assert get_specs(build_definitions(prepared))["acme/raw/web/orders"].kinds == {"rest_api", "dlt", "duckdb"}
+    assert get_specs(build_definitions(prepared))["acme/raw/web/orders"].kinds == {"rest_api", "duckdb", *(["dlt"] if is_extracted else [])}
 
 
 def test_a_model_points_to_its_sql(definitions):

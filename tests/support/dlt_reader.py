@@ -1,5 +1,6 @@
 """A tenant's raw dataset as dlt sees it: an attached pipeline of a fresh machine, and what the destination itself says."""
 
+import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import dlt
 
 from fabric_assets import naming
+from fabric_assets.warehouse.dlt_tables import pipeline_state
 
 Ask = Callable[[str], list[tuple[Any, ...]]]
 OWN = {"_dlt_version", "_dlt_loads", "_dlt_pipeline_state"}
@@ -44,3 +46,14 @@ def compare(pipeline: dlt.Pipeline, ask: Ask) -> dict[str, int]:
         assert [(rows.num_rows,)] == ask(f'select count(*) from "{pipeline.dataset_name}"."{name}"')
         counts[name] = rows.num_rows
     return counts
+
+
+def check_recorded(ask: Ask, dataset: str = "acme_raw_shop") -> None:
+    """Check that the newest version describes exactly the tables of the dataset, and that the newest state names it."""
+    found: dict[str, list[str]] = {}
+    for table, column in ask(f"select table_name, column_name from information_schema.columns where table_schema = '{dataset}' order by 1, ordinal_position"):
+        found.setdefault(table, []).append(column)
+    ((text, version_hash),) = ask(f"select schema, version_hash from {dataset}._dlt_version order by inserted_at desc limit 1")
+    assert {name: list(table["columns"]) for name, table in json.loads(text)["tables"].items()} == found
+    ((state,),) = ask(f"select state from {dataset}._dlt_pipeline_state order by version desc limit 1")
+    assert pipeline_state.read_layout(state) == version_hash

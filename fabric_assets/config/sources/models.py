@@ -66,7 +66,7 @@ LateRows = Annotated[
 class SourceConfig(CheckedModel):
     """Base of every source."""
 
-    # Whether dlt's code requests the rows; the kind `dlt` in Dagster's UI says so.
+    # Whether a source of dlt extracts the rows; the kind `dlt` in Dagster's UI says so.
     is_extracted_by_dlt: ClassVar[bool] = False
     # Whether the rows are read before the load takes the tenant's lease.
     is_staged: ClassVar[bool] = False
@@ -130,8 +130,6 @@ class SqlDatabaseSource(SourceConfig):
 
 class RestApiSource(SourceConfig):
     """An HTTP API that answers in JSON."""
-
-    is_extracted_by_dlt: ClassVar[bool] = True
 
     type: Literal["rest_api"] = Field(description="An HTTP API that answers in JSON.")
     base_url: HttpUrlOrReference = Field(description="Where every path begins; no credentials in it. A reference where it differs between environments.")
