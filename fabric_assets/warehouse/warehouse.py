@@ -83,6 +83,7 @@ class Warehouse:
         self._free: list[Session] = []
         self._used: set[Session] = set()
         self._is_closed = False
+        self._layouts: dict[str, dict[str, pa.DataType]] | None = None
         self._planted, self._foreign = list[Planted](), ForeignRuns()
         self._names, self._bookkeeping = names, DltBookkeeping(names, Recorded(), {})
 
@@ -109,15 +110,18 @@ class Warehouse:
                             session.add_columns(Table(schema, name), columns)
                 session.commit()
             ledger.end_dead_loads(session, self._datasets.platform, self._source)
-            layouts, recorded = self._read_layouts(session), read_recorded(session, self._names)
+            layouts, recorded = self._layouts or {}, read_recorded(session, self._names)
             self._foreign = find_foreign_runs(session, self._names, recorded, layouts)
             self._bookkeeping = DltBookkeeping(self._names, recorded, layouts)
             session.commit()
 
     def read_layouts(self) -> dict[str, dict[str, pa.DataType]]:
-        """Read each table's columns and their types."""
-        with self._borrow() as session:
-            return self._read_layouts(session)
+        """Read each table's columns and their types. The first call returns what `prepare` has read: a destination lists its columns slowly."""
+        layouts, self._layouts = self._layouts, None
+        if layouts is None:
+            with self._borrow() as session:
+                layouts = _leave_dlts_out(session.read_columns(self._datasets.raw))
+        return layouts
 
     def list_planted(self, roots: Collection[str]) -> list[Planted]:
         """List objects at a stream's tables that no load has made and that act on rows, as of `prepare`.
@@ -209,14 +213,13 @@ class Warehouse:
                 session.abort()
             self._close()
 
-    def _read_layouts(self, session: Session) -> dict[str, dict[str, pa.DataType]]:
-        return {name: columns for name, columns in session.read_columns(self._datasets.raw).items() if not name.startswith("_dlt_")}
-
     def _find_missing(self, session: Session) -> dict[str, dict[str, tuple[Columns, Sequence[str], bool]]]:
         """schema -> table -> missing columns, primary key, whether the table itself is missing."""
         missing = {}
         for schema, tables in _list_platform_tables(self._datasets).items():
             found = session.read_columns(schema)
+            if schema == self._datasets.raw:
+                self._layouts = _leave_dlts_out(found)
             lacking = {
                 name: ({column: kind for column, kind in columns.items() if column not in found.get(name, {})}, key, name not in found)
                 for name, (columns, key) in tables.items()
@@ -258,6 +261,10 @@ class Warehouse:
             self._used.discard(session)
             if session.is_open:
                 self._free.append(session)
+
+
+def _leave_dlts_out(tables: dict[str, dict[str, pa.DataType]]) -> dict[str, dict[str, pa.DataType]]:
+    return {name: columns for name, columns in tables.items() if not name.startswith("_dlt_")}
 
 
 def _list_platform_tables(datasets: Datasets) -> dict[str, dict[str, tuple[Columns, Sequence[str]]]]:

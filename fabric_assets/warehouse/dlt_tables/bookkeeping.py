@@ -42,6 +42,7 @@ DLT_TABLES = {
         "_dlt_id": TEXT,
     },
 }
+_NEVER = datetime.min.replace(tzinfo=UTC)
 # Versions that a new load keeps of each.
 _KEPT = 2
 # The beginning of _dlt_id of the states that loads write; dlt's own ids have no such sign.
@@ -103,32 +104,35 @@ class Recorded:
 def read_recorded(session: Session, names: DatasetNames) -> Recorded:
     """Read what the tables hold, and delete the rows of foreign pipelines and all but the newest of ours."""
     of_pipeline = f"{Table(names.dataset, STATE)} where pipeline_name = {quote_text(names.pipeline)}"
-    states = session.query(f"select version, state, _dlt_load_id, _dlt_id from {of_pipeline} order by version desc").to_pylist()
+    of_schema = f"{Table(names.dataset, VERSION)} where schema_name = {quote_text(names.schema)}"
     newest = "row_number() over (order by inserted_at desc) = 1"
-    versions = session.query(
-        f"select version, version_hash, inserted_at, case when {newest} then schema end as schema from {Table(names.dataset, VERSION)}"
-        f" where schema_name = {quote_text(names.schema)} order by inserted_at desc"
+    # One statement: each takes a millisecond, of the hundred of a small load.
+    rows = session.query(
+        f"select version, version_hash, inserted_at, case when {newest} then schema end as content, null as load_id, null as row_id from {of_schema}"
+        f" union all select version, null, null, state, _dlt_load_id, coalesce(_dlt_id, '') from {of_pipeline}"
     ).to_pylist()
-    ours = [each for each in states if (each["_dlt_id"] or "").startswith(_OURS)]
-    hashes = {pipeline_state.read_layout(each["state"]) for each in ours}
+    versions = sorted((each for each in rows if each["row_id"] is None), key=lambda each: each["inserted_at"] or _NEVER, reverse=True)
+    states = sorted((each for each in rows if each["row_id"] is not None), key=lambda each: each["version"] or 0, reverse=True)
+    ours = [each for each in states if each["row_id"].startswith(_OURS)]
+    hashes = {pipeline_state.read_layout(each["content"]) for each in ours}
     latest = next((each for each in versions if each["version_hash"] in hashes), None)
-    if latest is not None and latest["schema"] is None:
+    if latest is not None and latest["content"] is None:
         # A foreign schema is newer.
-        latest["schema"] = session.ask(f"select max(schema) from {Table(names.dataset, VERSION)} where {_name_version(latest)}")[0][0]
-    content = json.loads(latest["schema"]) if latest else {"tables": {}, "previous_hashes": []}
+        latest["content"] = session.ask(f"select max(schema) from {Table(names.dataset, VERSION)} where {_name_version(latest)}")[0][0]
+    content = json.loads(latest["content"]) if latest else {"tables": {}, "previous_hashes": []}
     known = [each for each in versions if each["version_hash"] in {*hashes, *content["previous_hashes"]}]
     if len(versions) > len(known[:_KEPT]):
         others = f" and coalesce(not ({' or '.join(map(_name_version, known[:_KEPT]))}), true)" if known else ""
-        session.execute(f"delete from {Table(names.dataset, VERSION)} where schema_name = {quote_text(names.schema)}{others}")
+        session.execute(f"delete from {of_schema}{others}")
     if len(states) > len(ours[:1]):
-        others = f" and coalesce(_dlt_id <> {quote_text(ours[0]['_dlt_id'])}, true)" if ours else ""
+        others = f" and coalesce(_dlt_id <> {quote_text(ours[0]['row_id'])}, true)" if ours else ""
         session.execute(f"delete from {of_pipeline}{others}")
     return Recorded(
         tables={name: table for name, table in content["tables"].items() if name not in DLT_TABLES} if latest else None,
         previous=(latest["version_hash"], *content["previous_hashes"]) if latest else (),
         version=max((each["version"] or 0 for each in versions), default=0),
         state_version=max((each["version"] or 0 for each in states), default=0),
-        load_id=max((each["_dlt_load_id"] or "" for each in ours), default=""),
+        load_id=max((each["load_id"] or "" for each in ours), default=""),
         moment=max((each["inserted_at"].astimezone(UTC) for each in versions if each["inserted_at"]), default=None),
         written_at=latest["inserted_at"].astimezone(UTC) if latest else None,
         is_foreign=len(known) < len(versions) or len(ours) < len(states),
