@@ -26,6 +26,7 @@ from fabric_assets.demo.data import DemoShop, prepare_demo, read_table
 from fabric_assets.demo.shop import TABLES, insert_rows, write_csv, write_parquet
 from tests.demo import expected_ads
 from tests.demo.expected_marts import COLUMNS, Marts, compute_marts
+from tests.support.dlt_reader import Ask, attach, compare, get_destination
 from tests.support.lengths import AT_FULL_LENGTH, choose
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -292,6 +293,28 @@ def test_a_second_run_moves_nothing_and_doubles_no_spend(data_dir: Path, first: 
     assert all((inbox / "quarantine" / f"{name}.reason.txt").is_file() for name in quarantined)
 
 
+# --- dlt
+
+
+@pytest.mark.parametrize("tenant", [*TENANTS, ADS])
+def test_dlt_reads_each_raw_dataset_of_a_demo_tenant(data_dir: Path, grown: Any, tmp_path: Path, tenant: str) -> None:
+    def ask(sql: str) -> list[tuple[Any, ...]]:
+        with closing(connect(data_dir, tenant)) as connection:
+            return connection.execute(sql).fetchall()
+
+    assert compare_with_dlt(get_destination(data_dir, tenant, None), tenant, ask, tmp_path) == {"ads" if tenant == ADS else "shop"}
+
+
+def compare_with_dlt(destination: Any, tenant: str, ask: Ask, folder: Path) -> set[str]:
+    """Compare what dlt reads of each raw dataset with the destination; return the sources."""
+    prefix = f"{tenant}_raw_"
+    datasets = [name for (name,) in ask(f"select distinct table_schema from information_schema.tables where table_schema like '{prefix}%'")]
+    for dataset in datasets:
+        pipeline = attach(destination, folder / "pipelines", tenant, dataset.removeprefix(prefix))
+        assert sum(compare(pipeline, ask).values()) > 0
+    return {dataset.removeprefix(prefix) for dataset in datasets}
+
+
 # --- Postgres
 
 
@@ -314,6 +337,13 @@ def test_postgres_holds_the_same_marts_after_a_first_a_second_and_a_full_run(sho
         assert done.returncode == 0, done.stderr[-4000:] + done.stdout[-4000:]
         marts = read_marts(psycopg2.connect(postgres_database), "in_postgres")
         assert {mart: marts[mart] == expected[mart] for mart in COLUMNS} == dict.fromkeys(COLUMNS, True)
+
+    def ask(sql: str) -> list[tuple[Any, ...]]:
+        with closing(psycopg2.connect(postgres_database)) as connection, connection.cursor() as cursor:
+            cursor.execute(sql)
+            return cursor.fetchall()
+
+    assert compare_with_dlt(get_destination(data_dir, "in_postgres", postgres_database), "in_postgres", ask, tmp_path) == {"shop"}
 
 
 def sqlite_copy(shop: DemoShop, folder: Path) -> Path:
