@@ -74,13 +74,7 @@ PARTS: tuple[PrivateParts, ...] = (
         ),
         tests="tests/factories/test_runs.py",
     ),
-    PrivateParts(
-        "dagster",
-        "factories/ingestion.py",
-        ("get_output_asset_keys",),
-        tests="tests/factories/test_loads.py",
-        otherwise="Dagster looks its keys up for each asset, slower",
-    ),
+    PrivateParts("dagster", "factories/ingestion.py", ("get_output_asset_keys",), "tests/factories/test_loads.py", "Dagster looks up its keys, slower"),
     PrivateParts(
         "dagster",
         "factories/instance/event_log.py",
@@ -227,24 +221,9 @@ PARTS: tuple[PrivateParts, ...] = (
         ("dlt.common.jsonpath", "dlt.sources.helpers.rest_client.detector.json_links_detector"),
         tests="tests/connectors/rest_api",
     ),
-    PrivateParts(
-        "dlt",
-        "warehouse/dlt_tables/bookkeeping.py",
-        ("_dlt_version", "_dlt_pipeline_state", "_dlt_loads", "_dlt_load_id", "_dlt_id", "schema_version_hash"),
-        tests="tests/loading/test_dlt_reads.py",
-    ),
-    PrivateParts(
-        "dlt",
-        "warehouse/dlt_tables/pipeline_state.py",
-        ("_state_version", "_state_engine_version", "_version_hash"),
-        tests="tests/warehouse/dlt_tables/test_stored_forms.py",
-    ),
-    PrivateParts(
-        "dlt",
-        "warehouse/dlt_tables/stored_schema.py",
-        ("engine_version", "version_hash", "previous_hashes", "x-normalizer", "dlt.common.normalizers.json.relational"),
-        tests="tests/warehouse/dlt_tables/test_stored_forms.py",
-    ),
+    PrivateParts("dlt", "warehouse/dlt_tables/bookkeeping.py", ("_dlt_version", "_dlt_pipeline_state", "_dlt_loads"), tests="tests/loading/test_dlt_reads.py"),
+    PrivateParts("dlt", "warehouse/dlt_tables/pipeline_state.py", ("_state_version", "_version_hash", "engine_version"), tests="tests/warehouse/dlt_tables"),
+    PrivateParts("dlt", "warehouse/dlt_tables/stored_schema.py", ("engine_version", "previous_hashes", "x-normalizer"), tests="tests/warehouse/dlt_tables"),
     PrivateParts("dlt", "rows/column_names.py", ("dlt.common.normalizers.naming.snake_case.NamingConvention",), tests="tests/rows"),
     PrivateParts("jinja2", "transform/worker/sandbox.py", ("_env", "get_field"), tests="tests/transform/test_sandbox.py"),
     PrivateParts(
