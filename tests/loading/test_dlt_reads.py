@@ -14,7 +14,7 @@ from fabric_assets.loading.rejects.replay import replay
 from fabric_assets.rows.reports import StreamReport
 from fabric_assets.settings import Settings
 from tests.connectors.rest_api.rest import Api
-from tests.support.dlt_reader import attach, compare, get_destination
+from tests.support.dlt_reader import attach, check_recorded, compare, get_destination
 from tests.support.shop import SourceDatabase, Tenant
 
 RAW = "acme_raw_shop"
@@ -120,6 +120,30 @@ def test_the_next_load_of_a_dataset_of_an_older_version_writes_both_tables_once(
     feed.load("orders")
     assert read_rows(feed.tenant) == written
     assert compare(attach(destination, tmp_path / "one"), feed.tenant.ask)["orders"] == 2
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "update {raw}._dlt_version set schema = '{{'",
+        "update {raw}._dlt_version set schema = null, version = null",
+        "update {raw}._dlt_pipeline_state set state = 'no state'",
+        "delete from {raw}._dlt_pipeline_state",
+        "delete from {raw}._dlt_version",
+        "insert into {raw}._dlt_version (schema_name) values ('shop')",
+        "insert into {raw}._dlt_pipeline_state (pipeline_name) values ('acme__shop')",
+    ],
+)
+def test_rows_that_somebody_has_damaged_are_written_anew(feed: Feed, destination: Any, tmp_path: Path, damage: str) -> None:
+    feed.load(orders=ORDERS)
+    feed.tenant.change(damage.format(raw=RAW))
+    feed.load()
+    assert compare(attach(destination, tmp_path / "one"), feed.tenant.ask)["orders"] == 2
+    check_recorded(feed.tenant.ask)
+    feed.load()
+    left = read_rows(feed.tenant)
+    feed.load()
+    assert read_rows(feed.tenant) == left
 
 
 def test_a_users_run_moves_neither_state_nor_names_and_the_next_load_reports_and_heals(feed: Feed, destination: Any, tmp_path: Path) -> None:

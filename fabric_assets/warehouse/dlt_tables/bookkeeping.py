@@ -6,11 +6,11 @@ rows of a pipeline that somebody has run on the dataset are deleted, and reporte
 
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from fabric_assets.quoting import quote_text
 from fabric_assets.rows.arrow_types import BIGINT, TEXT, TIMESTAMP_UTC
@@ -42,6 +42,7 @@ DLT_TABLES = {
         "_dlt_id": TEXT,
     },
 }
+T = TypeVar("T")
 _NEVER = datetime.min.replace(tzinfo=UTC)
 # Versions that a new load keeps of each.
 _KEPT = 2
@@ -119,7 +120,9 @@ def read_recorded(session: Session, names: DatasetNames) -> Recorded:
     if latest is not None and latest["content"] is None:
         # A foreign schema is newer.
         latest["content"] = session.ask(f"select max(schema) from {Table(names.dataset, VERSION)} where {_name_version(latest)}")[0][0]
-    content = json.loads(latest["content"]) if latest else {"tables": {}, "previous_hashes": []}
+    content = _parse(latest["content"]) if latest else None
+    if content is None:
+        latest, content = None, {"tables": {}, "previous_hashes": []}
     known = [each for each in versions if each["version_hash"] in {*hashes, *content["previous_hashes"]}]
     if len(versions) > len(known[:_KEPT]):
         others = f" and coalesce(not ({' or '.join(map(_name_version, known[:_KEPT]))}), true)" if known else ""
@@ -139,17 +142,30 @@ def read_recorded(session: Session, names: DatasetNames) -> Recorded:
     )
 
 
+def _parse(schema: str | None) -> dict[str, Any] | None:
+    """Parse a stored schema; None if somebody has damaged it."""
+    try:
+        content = json.loads(schema or "")
+        return content if read_hints(content["tables"]) and isinstance(content["previous_hashes"], list) else None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
 def _name_version(row: Mapping[str, Any]) -> str:
-    return f"(version = {row['version']} and version_hash = {quote_text(row['version_hash'])})"
+    return f"(version = {row['version'] or 0} and version_hash = {quote_text(row['version_hash'])})"
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Content:
     """The dataset as the newest version describes it."""
 
     layouts: dict[str, Columns]
     hints: dict[str, TableHints]
-    tables: Tables = field(default_factory=dict)
+    tables: Tables
+
+
+def _replace(whole: Mapping[str, T], former: Collection[str], new: Mapping[str, T]) -> dict[str, T]:
+    return dict(sorted(({name: each for name, each in whole.items() if name not in former} | dict(new)).items()))
 
 
 class DltBookkeeping:
@@ -161,9 +177,8 @@ class DltBookkeeping:
 
     def __init__(self, names: DatasetNames, recorded: Recorded, layouts: Mapping[str, Columns]) -> None:
         self._names, self._recorded, self._lock = names, recorded, threading.Lock()
-        hints = read_hints(recorded.tables or {})
-        self._now = _Content(dict(layouts), {name: hint for name, hint in hints.items() if name in layouts})
-        self._now.tables = build_tables(self._now.layouts, self._now.hints)
+        hints = {name: hint for name, hint in read_hints(recorded.tables or {}).items() if name in layouts}
+        self._now = _Content(dict(layouts), hints, build_tables(layouts, hints))
 
     @contextmanager
     def record(self, session: Session, changes: Sequence[TableChange], load_ids: Sequence[str]) -> Iterator[None]:
@@ -171,9 +186,12 @@ class DltBookkeeping:
 
         Other threads of the load wait until the block is done, because each version describes the tables of all streams.
         """
-        with self._lock:
+        with ExitStack() as held:
+            held.enter_context(self._lock)
             new = self._apply(changes)
             if new.tables == self._recorded.tables:
+                self._now = new
+                held.close()
                 yield
                 return
             recorded = self._write(session, new, max(load_ids))
@@ -181,14 +199,20 @@ class DltBookkeeping:
             self._now, self._recorded = new, recorded
 
     def _apply(self, changes: Sequence[TableChange]) -> _Content:
-        layouts, hints, is_same = dict(self._now.layouts), dict(self._now.hints), True
+        found = self._now
         for change in changes:
-            before = {name: columns for name, columns in layouts.items() if is_of_family(name, change.root)}
-            if before != change.layout or any(list(before[name]) != list(columns) for name, columns in change.layout.items()):
-                layouts, is_same = {name: columns for name, columns in layouts.items() if name not in before} | dict(change.layout), False
-            if change.hints is not None and change.root in layouts and hints.get(change.root) != change.hints:
-                hints[change.root], is_same = change.hints, False
-        return self._now if is_same else _Content(layouts, hints, build_tables(layouts, hints))
+            before = {name: columns for name, columns in found.layouts.items() if is_of_family(name, change.root)}
+            hints = {change.root: change.hints or found.hints.get(change.root, TableHints())} if change.root in change.layout else {}
+            has_same_order = before == change.layout and all(list(before[name]) == list(columns) for name, columns in change.layout.items())
+            if has_same_order and hints.get(change.root) == found.hints.get(change.root):
+                continue
+            # A family's tables depend on no others.
+            found = _Content(
+                _replace(found.layouts, before, change.layout),
+                _replace(found.hints, before, hints),
+                _replace(found.tables, before, build_tables(change.layout, hints)),
+            )
+        return found
 
     def _write(self, session: Session, new: _Content, load_id: str) -> Recorded:
         names, last, now = self._names, self._recorded, datetime.now(UTC)
