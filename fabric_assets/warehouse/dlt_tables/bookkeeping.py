@@ -16,7 +16,7 @@ from fabric_assets.quoting import quote_text
 from fabric_assets.rows.arrow_types import BIGINT, TEXT, TIMESTAMP_UTC
 from fabric_assets.rows.column_names import is_of_family
 from fabric_assets.warehouse.dlt_tables import pipeline_state, stored_schema
-from fabric_assets.warehouse.dlt_tables.stored_schema import TableHints, Tables, build_schema, build_tables, read_hints
+from fabric_assets.warehouse.dlt_tables.stored_schema import TableHints, Tables, Texts, build_schema, build_tables, read_hints
 from fabric_assets.warehouse.session import Columns, Session, Table
 
 VERSION, STATE, LOADS = "_dlt_version", "_dlt_pipeline_state", "_dlt_loads"
@@ -179,6 +179,7 @@ class DltBookkeeping:
         self._names, self._recorded, self._lock = names, recorded, threading.Lock()
         hints = {name: hint for name, hint in read_hints(recorded.tables or {}).items() if name in layouts}
         self._now = _Content(dict(layouts), hints, build_tables(layouts, hints))
+        self._is_recorded, self._texts = self._now.tables == recorded.tables, Texts()
 
     @contextmanager
     def record(self, session: Session, changes: Sequence[TableChange], load_ids: Sequence[str]) -> Iterator[None]:
@@ -189,14 +190,15 @@ class DltBookkeeping:
         with ExitStack() as held:
             held.enter_context(self._lock)
             new = self._apply(changes)
-            if new.tables == self._recorded.tables:
-                self._now = new
+            # To compare all tables again would take longer than a small commit.
+            if self._is_recorded if new is self._now else new.tables == self._recorded.tables:
+                self._now, self._is_recorded = new, True
                 held.close()
                 yield
                 return
             recorded = self._write(session, new, max(load_ids))
             yield
-            self._now, self._recorded = new, recorded
+            self._now, self._recorded, self._is_recorded = new, recorded, True
 
     def _apply(self, changes: Sequence[TableChange]) -> _Content:
         found = self._now
@@ -220,7 +222,7 @@ class DltBookkeeping:
             now = max(now, last.moment + timedelta(microseconds=1))  # dlt takes the schema that was inserted last
         # dlt takes the state with the highest load id, and a stream with a higher one may have been committed first.
         load_id = max(load_id, last.load_id)
-        text, found = build_schema(names.schema, new.tables, version=last.version + 1, previous=last.previous)
+        text, found = build_schema(names.schema, new.tables, version=last.version + 1, previous=last.previous, texts=self._texts)
         version = last.state_version + 1
         of_pipeline = {"dataset": names.dataset, "schema": names.schema, "destination": names.destination}
         state, state_hash = pipeline_state.build_state(names.pipeline, **of_pipeline, layout=found, version=version)

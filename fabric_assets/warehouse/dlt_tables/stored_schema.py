@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -63,6 +63,17 @@ class TableHints:
     key: frozenset[str] = frozenset()
 
 
+class TableText(NamedTuple):
+    """A table of the schema as JSON, in its order and sorted."""
+
+    table: Mapping[str, Any]
+    text: str
+    sorted_text: str
+
+
+Texts = dict[str, TableText]
+
+
 def build_tables(layouts: Mapping[str, Mapping[str, pa.DataType]], hints: Mapping[str, TableHints]) -> Tables:
     """Build the tables of dlt's schema, without dlt's own tables. Tables of nested lists name their parent.
 
@@ -89,28 +100,34 @@ def read_hints(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, TableHints]
     }
 
 
-def build_schema(name: str, tables: Tables, *, version: int, previous: Sequence[str] = ()) -> tuple[str, str]:
+def build_schema(name: str, tables: Tables, *, version: int, previous: Sequence[str] = (), texts: Texts | None = None) -> tuple[str, str]:
     """Build the schema's JSON text and its hash.
 
     Args:
         name: the schema's, which is the source's.
         tables: from `build_tables`.
         previous: the hashes of former versions, the newest first.
+        texts: keeps the texts of tables for the next call: each new table of a first load makes a version of all.
     """
+    texts = {} if texts is None else texts
     rooted = {root: {_ROW_ID: _ROOT_ID} for root in _list_rooted(tables)}
     relational: dict[str, Any] = {"module": "dlt.common.normalizers.json.relational"}
     if rooted:
         relational["config"] = {"propagation": {"tables": rooted}}
-    content = {
+    beside = {
         "engine_version": ENGINE_VERSION,
         "name": name,
-        "tables": {**_OWN_TABLES, **tables},
-        "settings": _SETTINGS,
         "normalizers": {"names": "snake_case", "json": relational},
+        "settings": _SETTINGS,
     }
-    found = _compute_hash(content)
-    schema = {"version": version, "version_hash": found, "previous_hashes": list(previous[:_MOST_PREVIOUS]), **content}
-    return json.dumps(schema, ensure_ascii=False, separators=(",", ":")), found
+    everything = {**_OWN_TABLES, **tables}
+    for each, table in everything.items():
+        if each not in texts or texts[each].table is not table:
+            texts[each] = TableText(table, _dump(table), _dump(table, is_sorted=True))
+    found = _compute_hash(beside, everything, texts)
+    schema = {"version": version, "version_hash": found, "previous_hashes": list(previous[:_MOST_PREVIOUS]), **beside}
+    listed = ",".join(f"{_dump(each)}:{texts[each].text}" for each in everything)
+    return f'{_dump(schema)[:-1]},"tables":{{{listed}}}}}', found
 
 
 def _describe(name: str, kind: pa.DataType, *, is_key: bool) -> dict[str, Any]:
@@ -145,12 +162,22 @@ def _list_rooted(tables: Tables) -> list[str]:
     return list(dict.fromkeys(rooted))
 
 
-def _compute_hash(content: Mapping[str, Any]) -> str:
-    """Compute the hash as dlt does: of the sorted JSON, then of the names of tables and columns in their order."""
-    digest = hashlib.sha3_256(json.dumps(content, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode())
-    for name, table in sorted(content["tables"].items()):
-        digest.update("".join([name, *table["columns"]]).encode())
+def _compute_hash(beside: Mapping[str, Any], tables: Tables, texts: Texts) -> str:
+    """Compute the hash as dlt does: of the sorted JSON, then of the names of tables and columns in their order.
+
+    Args:
+        beside: the schema's other keys, all of which sort before `tables`.
+    """
+    names = sorted(tables)
+    listed = ",".join(f"{_dump(name)}:{texts[name].sorted_text}" for name in names)
+    digest = hashlib.sha3_256(f'{_dump(beside, is_sorted=True)[:-1]},"tables":{{{listed}}}}}'.encode())
+    for name in names:
+        digest.update("".join([name, *tables[name]["columns"]]).encode())
     return base64.b64encode(digest.digest()).decode("ascii")
+
+
+def _dump(value: object, *, is_sorted: bool = False) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=is_sorted)
 
 
 def _build_own(name: str, columns: Mapping[str, Mapping[str, Any]], **beside: Any) -> dict[str, Any]:
