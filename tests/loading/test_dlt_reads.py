@@ -192,6 +192,20 @@ def test_a_load_that_fails_leaves_no_version_of_its_tables(feed: Feed, destinati
     assert compare(attach(destination, tmp_path / "one"), feed.tenant.ask) == {"notes": 1}
 
 
+def test_streams_that_are_committed_side_by_side_are_all_described(settings: Settings, sqlite: SourceDatabase, url: str | None) -> None:
+    streams = [f"t{number}" for number in range(6)]
+    for stream in streams:
+        sqlite.run(f"create table {stream} (id integer primary key, {stream}_note text)")
+        sqlite.fill(stream, [(number, "x" * 80) for number in range(15_000)])
+    tenant = Tenant(settings, sqlite.build_source(**{stream: {"primary_key": "id"} for stream in streams}), warehouse=url)
+    tenant.load()
+    check_recorded(tenant.ask)
+    assert tenant.ask(f"select max(version), count(*) from {RAW}._dlt_version") == [(6, 6)], "each stream has a transaction of its own"
+    tenant.load()
+    check_recorded(tenant.ask)
+    assert tenant.ask(f"select max(version), count(*) from {RAW}._dlt_version") == [(6, 2)]
+
+
 def test_names_and_a_renamed_column_are_those_of_the_table(
     settings: Settings, sqlite: SourceDatabase, url: str | None, destination: Any, tmp_path: Path
 ) -> None:
