@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fabric_assets.factories.runs import RunEvent, TenantResult
     from fabric_assets.rows.imported_file import ImportedFile
 
-SHOPS = ("demo_database", "demo_files", "demo_api")
+SHOPS = ("demo_database", "demo_files", "demo_api", "demo_connectors")
 ADS = "demo_ads"
 TENANTS = (*SHOPS, ADS)
 
@@ -44,6 +44,7 @@ def demo(
 
     fleet = load_fleet(settings)
     _check_tenants(fleet, settings)
+    _install_connectors(settings, progress)
     before = _count_rows(fleet, settings)
     with reach_api(shop):
         results = run_tenants(fleet, TENANTS, settings=settings, on_event=lambda event: _print_progress(progress, event))
@@ -65,6 +66,21 @@ def _check_tenants(fleet: Fleet, settings: Settings) -> None:
             f"the demo's tenants {', '.join(missing)} are not in {shorten(settings.tenants_dir)}",
             remedy="run it at the root of the repository, with FABRIC_TENANTS_DIR and FABRIC_TENANTS unset",
         )
+
+
+def _install_connectors(settings: Settings, progress: Console) -> None:
+    """Install the connectors that the demo's tenants name, as they are locked."""
+    from fabric_assets.config.connectors_file import load_connectors
+    from fabric_assets.connectors.bridge.installing.building import install
+    from fabric_assets.connectors.bridge.installing.checking import find_findings
+
+    connectors = load_connectors(settings)
+    lacking = [name for name in connectors if any(find_findings(settings, name, connectors[name]))]
+    if not lacking:
+        return
+    progress.print(f"installing the connectors {', '.join(lacking)} (once, some seconds)", markup=False)
+    for _ in install(settings, connectors, names=lacking, frozen=True, report=lambda line: progress.print(line, markup=False)):
+        pass
 
 
 def _print_progress(console: Console, event: "RunEvent") -> None:

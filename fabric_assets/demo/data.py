@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fabric_assets.demo.ads import write_inbox
-from fabric_assets.demo.shop import TABLES, write_database, write_exports
+from fabric_assets.demo.shop import TABLES, write_database, write_exports, write_tickets
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.private_files import FileLock, make_private_folder, write_atomically
 
@@ -47,6 +47,10 @@ class DemoShop:
         return self.folder / "exports"
 
     @property
+    def tickets(self) -> Path:
+        return self.folder / "tickets"
+
+    @property
     def api_url(self) -> Path:
         return self.folder / "api_url"
 
@@ -71,6 +75,8 @@ def prepare_demo(data_dir: Path, *, max_orders: int | None = None, report: Calla
             report("making a shop's year with jafgen (once, some seconds)")
             _make(shop, max_orders=max_orders)
         write_inbox(data_dir / INBOX)
+        if not shop.tickets.is_dir():
+            write_tickets(shop.tickets, read_table(shop.raw, "orders"))
         # Written each time: the data folder may have been moved.
         write_private(shop.folder / "shop_url", f"sqlite:///{shop.database.resolve()}")
     return shop

@@ -77,6 +77,17 @@ def write_exports(folder: Path, tables: Mapping[str, Rows]) -> None:
         write_csv(folder / f"{table}.csv", TABLES[table], tables[table])
 
 
+def write_tickets(folder: Path, orders: Iterable[Mapping[str, str]]) -> None:
+    """Write the tickets that customers have opened, as JSON lines: one for each hundredth order."""
+    folder.mkdir()
+    chosen = sorted(orders, key=lambda order: (order["ordered_at"], order["id"]))[::100]
+    lines = (
+        json.dumps({"id": number, "customer": order["customer"], "order": order["id"], "opened_at": to_json("opened_at", order["ordered_at"])})
+        for number, order in enumerate(chosen, 1)
+    )
+    (folder / "tickets.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> None:
     """Write one CSV export."""
     path.parent.mkdir(exist_ok=True)

@@ -137,6 +137,8 @@ class DltStream(RenamingStream):
 class DltSource(ConnectorSource):
     """A dlt source."""
 
+    is_extracted_by_dlt: ClassVar[bool] = True
+
     type: Literal["dlt"] = Field(description="A dlt source that the operators installed.")
     streams: dict[Name, DltStream] = Field(min_length=1, max_length=2000, description="The source's resources to load, by the name that they get.")
 
