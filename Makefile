@@ -19,7 +19,7 @@ setup: ## Install from uv.lock into .venv (EXTRAS="--extra gs" for more)
 	@$(UV) sync --frozen --quiet --compile-bytecode $(EXTRAS)
 	@$(RUN) python -m compileall -q fabric_assets
 
-demo: setup ## Load, model and test four demo tenants, and show what came of them
+demo: setup ## Load, model and test five demo tenants, and show what came of them
 	@$(RUN) fabric demo
 
 demo-postgres: setup ## The same on Postgres, a role and schemas per tenant; on a server of its own, or DEMO_POSTGRES_URL=postgresql://...

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *sorted(DOCS.glob("*.md"))]
 DECISIONS = sorted((DOCS / "adr").glob("*.md"))
-DEMO_TENANTS = ("demo_database", "demo_files", "demo_api", "demo_ads")
+DEMO_TENANTS = ("demo_database", "demo_files", "demo_api", "demo_connectors", "demo_ads")
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 each_decision = pytest.mark.parametrize("decision", DECISIONS, ids=lambda decision: decision.stem)

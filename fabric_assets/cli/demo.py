@@ -1,4 +1,4 @@
-"""`fabric demo`: a simulated shop, loaded three ways into three tenants, and its ad spend from dropped files; modelled, tested, summed up."""
+"""`fabric demo`: a simulated shop, loaded four ways into four tenants, and its ad spend from dropped files; modelled, tested, summed up."""
 
 import json
 from collections.abc import Mapping

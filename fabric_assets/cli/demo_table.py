@@ -90,8 +90,9 @@ def print_rows(console: Console, rows: list[DemoRow], *, agree: bool, says_next:
     table = Table(box=None, pad_edge=False)
     for name in ("tenant", "source"):
         table.add_column(name, no_wrap=True)
-    for name in ("streams", "rows", "new rows", "models", "checks passed", "seconds"):
-        table.add_column(name, justify="right")
+    for name in ("streams", "rows", "new\nrows", "models", "checks\npassed", "time"):
+        # Headers of two lines: all fits into 80 characters.
+        table.add_column(name, justify="right", no_wrap=True, vertical="bottom")
     for row in rows:
         passed = sum(check.passed for check in row.result.checks)
         new_rows = row.rows_loaded if row.new_rows is None else row.new_rows
@@ -101,7 +102,7 @@ def print_rows(console: Console, rows: list[DemoRow], *, agree: bool, says_next:
             f"{new_rows:,}",
             str(row.models),
             f"{passed}/{len(row.result.checks)}",
-            f"{row.result.seconds:.1f}",
+            f"{row.result.seconds:.1f} s",
         )
         table.add_row(row.result.tenant, row.source, *numbers)
     console.print(table)
@@ -136,7 +137,7 @@ def _print_increment(console: Console, rows: list[DemoRow]) -> None:
 def _print_agreement(console: Console, rows: list[DemoRow], *, agree: bool) -> None:
     totals = rows[0].totals if rows else None
     if agree and totals:
-        console.print(f"All three shops agree: {totals.orders:,} orders, revenue {totals.revenue:,}, tax {totals.tax:,}, supply cost {totals.supply_cost:,};")
+        console.print(f"All shops agree: {totals.orders:,} orders, revenue {totals.revenue:,}, tax {totals.tax:,}, supply cost {totals.supply_cost:,};")
         console.print(f"{totals.customers:,} customers with a lifetime value of {totals.lifetime_value:,} USD.")
     elif all(row.totals for row in rows):
         console.print("[red]The shops' marts differ from each other:[/]")

@@ -15,7 +15,7 @@ from scripts.demo_postgres import run_demo, start_server, write_tenants
 from tests.conftest import ROOT
 from tests.support.lengths import AT_FULL_LENGTH
 
-TENANTS = ("demo_ads", "demo_api", "demo_database", "demo_files")
+TENANTS = ("demo_ads", "demo_api", "demo_connectors", "demo_database", "demo_files")
 
 
 # With the tests of the fleet, which use the same parse of the dbt project.

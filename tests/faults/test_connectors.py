@@ -19,17 +19,19 @@ from tests.contract.source import STREAMS
 from tests.contract.world import World
 from tests.faults.oracle import NONE
 from tests.faults.processes import Case, Process, wait_until
-from tests.support.lengths import choose, choose_seeds
+from tests.support.lengths import choose_seeds
 
 __all__ = ["world"]
 
 Start = Callable[[Case], Process]
-PAIRS = [("singer", "duckdb"), ("singer", "postgres")]
+PAIRS = [("singer", "duckdb"), ("dlt", "postgres"), ("airbyte", "duckdb"), ("singer", "postgres"), ("dlt", "duckdb"), ("airbyte", "postgres")]
 VICTIMS = ("load", "guard", "supervisor", "connector", "descendant")
-# The tap writes slowly, so that it is killed in the middle of its rows, and leaves a process that has its own session.
-SLOWLY = """
+# The connector writes slowly, so that it is killed in the middle of its rows, and leaves a process that has its own session.
+LEAVING = """
 import subprocess
 subprocess.Popen([sys.executable, "-I", "-c", "import time; time.sleep(600)"], start_new_session=True)
+"""
+SLOW_OUTPUT = """
 class Slow:
     def __init__(self, out):
         self.out = out
@@ -41,20 +43,27 @@ class Slow:
         self.out.flush()
 sys.stdout = Slow(sys.stdout)
 """
+SLOW_RESOURCES = """
+def slow(folder, name, seq=dlt.sources.incremental("seq", initial_value=0)):
+    for row in json.load(open(os.path.join(folder, name + ".json"))):
+        time.sleep(0.01)
+        yield row
+names = sorted(name[:-5] for name in os.listdir(folder) if name.endswith(".json"))
+resources = [dlt.resource(slow, name=name, primary_key="id", write_disposition="merge")(folder, name) for name in names]
+"""
 
 
 @pytest.fixture
 def slow_world(world: World) -> World:
-    """A first day loaded, a second one in the source, and a tap that is slow from now on."""
+    """A first day loaded, a second one in the source, and a connector that is slow from now on."""
     world.fill()
     world.load()
     world.change()
-    cast(SingerTap, world.source).code = SLOWLY
+    cast(SingerTap, world.source).code = LEAVING + (SLOW_RESOURCES if world.source.type == "dlt" else SLOW_OUTPUT)
     return world
 
 
-@pytest.mark.parametrize("world", choose(PAIRS, 1), indirect=True, ids="-".join)
-@pytest.mark.parametrize("seed", choose_seeds(len(VICTIMS)))
+@pytest.mark.parametrize(("world", "seed"), [(PAIRS[seed % len(PAIRS)], seed) for seed in choose_seeds(len(VICTIMS))], indirect=["world"])
 def test_killed_at_a_random_moment(slow_world: World, start: Start, seed: int) -> None:
     victim, chance = VICTIMS[seed % len(VICTIMS)], random.Random(seed)
     before = {stream: slow_world.read(stream) for stream in STREAMS}
