@@ -1,10 +1,14 @@
-"""A recorded file of Singer messages into DuckDB: `fabric run` with `type: singer` against target-duckdb, through the same pipe.
+"""Foreign connectors into DuckDB: `fabric run` against what their users have today.
 
-    uv run python -m benchmarks.bridge [--rows 1000000] [--rounds 3] [--limit 5]
+    uv run python -m benchmarks.bridge [--part singer|dlt] [--rows 1000000] [--rounds 3]
 
-The tap only writes the file to its output, and its own time is printed beside. Peer: target-duckdb of PyPI. Both merge by the key into an empty file. The
-rows of `fabric run` must be those of the messages; target-duckdb 0.8 loses the first row of each batch, so its rows are printed. Seconds on the clock and of
-all processors, medians of the rounds, by turns. Exit code 1 if the peer takes less than the limit times as long.
+singer: a recorded file of messages, which the tap only writes to its output; its own time is printed beside. Peer: target-duckdb of PyPI. Both merge by the key
+into an empty file. The rows of `fabric run` must be those of the messages; target-duckdb 0.8 loses the first row of each batch, so its rows are printed.
+
+dlt: a source of dict rows, in pages of 1,000, from the first process to the commit. Peer: dlt's own extract step of the same source alone, in the same
+environment; it has neither normalised nor loaded a row then.
+
+Seconds on the clock and of all processors, medians of the rounds, by turns. Exit code 1 if a peer is not so many times as slow as `_LIMITS` says.
 """
 
 import argparse
@@ -42,6 +46,27 @@ def main():
     with open(config["file"], "rb") as messages:
         shutil.copyfileobj(messages, sys.stdout.buffer, 1 << 20)
 """
+SOURCE = """
+import dlt
+
+
+@dlt.resource(name="events", primary_key="id", write_disposition="merge")
+def events(rows: int, seen=dlt.sources.incremental("id", initial_value=0)):
+    for first in range(1, rows + 1, 1000):
+        yield [
+            {"id": n, "name": f"name {n % 1000}", "city": f"city {n % 97}", "amount": n % 10_000 / 4, "quantity": n % 13, "is_new": n % 2 == 0}
+            for n in range(first, min(first + 1000, rows + 1))
+        ]
+"""
+EXTRACT = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import dlt
+from recorded_source import events
+dlt.pipeline("peer", pipelines_dir=sys.argv[2], destination="dummy").extract(events(int(sys.argv[3])))
+"""
+# How many times as slow the peer must be.
+_LIMITS = {"singer": 5.0, "dlt": 1 / 1.3}
 FIELDS = {
     "id": {"type": "integer"},
     "at": {"type": "string", "format": "date-time"},
@@ -127,16 +152,10 @@ def sum_up(file: Path, table: str) -> tuple[int, ...]:
 class Arena:
     """The contestants, each with an empty file for each run."""
 
-    def __init__(self, folder: Path, rows: int) -> None:
-        self.folder, self.messages = folder, folder / "messages.jsonl"
-        write_messages(self.messages, rows)
-        build_tap(folder)
-        (folder / "connectors.yaml").write_text(
-            "connectors:\n  recorded: {type: singer, requirements: [tap-recorded==1.0], executable: tap-recorded, limits: {memory: 2GB}}\n"
-        )
+    def __init__(self, folder: Path, rows: int, entry: str, source: str) -> None:
+        self.folder, self.rows = folder, rows
+        (folder / "connectors.yaml").write_text(f"connectors:\n  recorded: {entry}\n")
         (folder / "tenants").mkdir()
-        source = f"{{type: singer, connector: recorded, folders: {{here: {folder}}}, arguments: {{file: '{{here}}/messages.jsonl'}},"
-        source += " streams: {events: {replication: incremental}}}"
         (folder / "tenants" / "acme.yaml").write_text(f"version: 1\ntenant: acme\nsources:\n  recorded: {source}\n")
         self.fabric = str(Path(sys.executable).with_name("fabric"))
         self.environ = {
@@ -144,61 +163,82 @@ class Arena:
             "FABRIC_CONNECTORS": f"{folder}/connectors.yaml",
             "FABRIC_CONNECTORS_DIR": f"{folder}/connectors",
         }
-        run([self.fabric, "connectors", "install"], UV_FIND_LINKS=str(folder), UV_OFFLINE="1", **self.environ)
-        run([sys.executable, "-m", "venv", f"{folder}/peer"])
-        run([f"{folder}/peer/bin/pip", "install", "--quiet", "target-duckdb", f"duckdb=={duckdb.__version__}"])
-        (folder / "tap.json").write_text(json.dumps({"file": str(self.messages)}))
-        self.tap = [
-            f"{folder}/connectors/recorded/bin/python",
-            f"{folder}/connectors/recorded/bin/tap-recorded",
-            "--config",
-            f"{folder}/tap.json",
-            "--catalog",
-            "none",
-        ]
 
-    def run_tap(self) -> Cost:
-        return run(self.tap)
-
-    def run_fabric(self) -> tuple[Cost, tuple[int, ...]]:
+    def run_fabric(self) -> tuple[Cost, int]:
         data = Path(tempfile.mkdtemp(dir=self.folder))
         cost = run([self.fabric, "run", "acme"], FABRIC_DATA_DIR=str(data), FABRIC_PUBLISH_DIR=f"{data}-published", **self.environ)
-        return cost, sum_up(data / "warehouse" / "acme.duckdb", "acme_raw_recorded.events")
+        found = sum_up(data / "warehouse" / "acme.duckdb", "acme_raw_recorded.events")
+        if found != (self.rows, self.rows * (self.rows + 1) // 2):
+            raise SystemExit(f"the rows are not those of the source, so the comparison is void: {found}")
+        return cost, found[0]
 
-    def run_peer(self) -> tuple[Cost, tuple[int, ...]]:
-        data = Path(tempfile.mkdtemp(dir=self.folder))
+
+def race_singer(folder: Path, rows: int) -> dict[str, Callable[[], tuple[Cost, int]]]:
+    """Prepare the contestants of the part singer."""
+    write_messages(folder / "messages.jsonl", rows)
+    build_tap(folder)
+    entry = "{type: singer, requirements: [tap-recorded==1.0], executable: tap-recorded, limits: {memory: 2GB}}"
+    source = f"{{type: singer, connector: recorded, folders: {{here: {folder}}}, arguments: {{file: '{{here}}/messages.jsonl'}},"
+    arena = Arena(folder, rows, entry, f"{source} streams: {{events: {{replication: incremental}}}}}}")
+    run([arena.fabric, "connectors", "install"], UV_FIND_LINKS=str(folder), UV_OFFLINE="1", **arena.environ)
+    run([sys.executable, "-m", "venv", f"{folder}/peer"])
+    run([f"{folder}/peer/bin/pip", "install", "--quiet", "target-duckdb", f"duckdb=={duckdb.__version__}"])
+    (folder / "tap.json").write_text(json.dumps({"file": str(folder / "messages.jsonl")}))
+    program = f"{folder}/connectors/recorded/bin/tap-recorded"
+    tap = [f"{folder}/connectors/recorded/bin/python", program, "--config", f"{folder}/tap.json", "--catalog", "none"]
+
+    def run_peer() -> tuple[Cost, int]:
+        data = Path(tempfile.mkdtemp(dir=folder))
         (data / "target.json").write_text(json.dumps({"path": str(data / "peer.duckdb"), "default_target_schema": "raw", "add_metadata_columns": False}))
-        cost = run(self.tap, [f"{self.folder}/peer/bin/target-duckdb", "--config", str(data / "target.json")])
-        return cost, sum_up(data / "peer.duckdb", "raw.events")
+        cost = run(tap, [f"{folder}/peer/bin/target-duckdb", "--config", str(data / "target.json")])
+        return cost, sum_up(data / "peer.duckdb", "raw.events")[0]
+
+    return {"fabric run": arena.run_fabric, "target-duckdb": run_peer, "the tap alone": lambda: (run(tap), rows)}
+
+
+def race_dlt(folder: Path, rows: int) -> dict[str, Callable[[], tuple[Cost, int]]]:
+    """Prepare the contestants of the part dlt."""
+    (folder / "own").mkdir()
+    (folder / "own" / "recorded_source.py").write_text(SOURCE)
+    source = f"{{type: dlt, connector: recorded, arguments: {{rows: {rows}}}, streams: {{events: {{}}}}}}"
+    arena = Arena(folder, rows, '{type: dlt, source: "recorded_source:events", path: own, limits: {memory: 2GB}}', source)
+    run([arena.fabric, "connectors", "install"], **arena.environ)
+    (folder / "extract.py").write_text(EXTRACT)
+
+    def run_peer() -> tuple[Cost, int]:
+        command = [f"{folder}/connectors/recorded/bin/python", f"{folder}/extract.py", f"{folder}/own", tempfile.mkdtemp(dir=folder), str(rows)]
+        return run(command, RUNTIME__DLTHUB_TELEMETRY="false"), rows
+
+    return {"fabric run": arena.run_fabric, "dlt's extract step alone": run_peer}
 
 
 def main() -> int:
     """Print a line per contestant, and judge."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", choices=list(_LIMITS))
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--limit", type=float, default=5.0)
     options = parser.parse_args()
+    return max([judge(part, options.rows, options.rounds) for part in ([options.part] if options.part else _LIMITS)])
+
+
+def judge(part: str, rows: int, rounds: int) -> int:
+    """Run the contestants of a part by turns, and compare the first two."""
+    costs, found = dict[str, list[Cost]](), dict[str, int]()
     with tempfile.TemporaryDirectory(prefix="fabric-benchmark-") as folder:
-        arena = Arena(Path(folder), options.rows)
-        costs: dict[str, list[Cost]] = {"the tap alone": [], "fabric run": [], "target-duckdb": []}
-        runs: dict[str, Callable[[], tuple[Cost, tuple[int, ...]]]] = {"fabric run": arena.run_fabric, "target-duckdb": arena.run_peer}
-        rows = dict.fromkeys(costs, options.rows)
-        for _ in range(options.rounds):
-            costs["the tap alone"].append(arena.run_tap())
-            for name, contestant in runs.items():
-                cost, found = contestant()
-                costs[name].append(cost)
-                rows[name] = found[0]
-                if name == "fabric run" and found != (options.rows, options.rows * (options.rows + 1) // 2):
-                    raise SystemExit(f"the rows are not those of the messages, so the comparison is void: {found}")
-    print("| | rows | wall s | processor s |\n| --- | --- | --- | --- |")
+        contestants = {"singer": race_singer, "dlt": race_dlt}[part](Path(folder), rows)
+        for _ in range(rounds):
+            for name, contestant in contestants.items():
+                cost, found[name] = contestant()
+                costs.setdefault(name, []).append(cost)
+    print(f"| {part} | rows | wall s | processor s |\n| --- | --- | --- | --- |")
     medians = {name: Cost(*(statistics.median(values) for values in zip(*each, strict=True))) for name, each in costs.items()}
     for name, median in medians.items():
-        print(f"| {name} | {rows[name]:,} | {median.wall:.1f} | {median.cpu:.1f} |")
-    ratio = medians["target-duckdb"].wall / medians["fabric run"].wall
-    print(f"\ntarget-duckdb takes {ratio:.1f} times as long")
-    return int(ratio < options.limit)
+        print(f"| {name} | {found[name]:,} | {median.wall:.1f} | {median.cpu:.1f} |")
+    own, peer = list(medians)[:2]
+    ratio = medians[peer].wall / medians[own].wall
+    print(f"\n{peer} takes {ratio:.2f} times as long\n", flush=True)
+    return int(ratio < _LIMITS[part])
 
 
 if __name__ == "__main__":

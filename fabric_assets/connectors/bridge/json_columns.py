@@ -25,29 +25,35 @@ _SHAPES = bytes(ord("0") if chr(code) in "0123456789." else ord("e") if chr(code
 _INEXACT = (b"0" * 17, b"0e-000")
 # Blocks of this size are parsed side by side. A longer line is read by itself.
 _BLOCK_BYTES = 1 << 20
+# Objects within one another that become columns.
+_MOST_DEPTH = 20
 
 
-def read_fields(schema: Mapping[str, Any]) -> pa.StructType | None:
-    """Read how the objects of a JSON Schema are parsed into columns; None if a field may be a list, or of several types."""
+def read_fields(schema: Mapping[str, Any], *, depth: int = 0) -> pa.StructType | None:
+    """Read how the objects of a JSON Schema are parsed into columns; None if a field may be a list, or of several types.
+
+    Args:
+        depth: how many objects lie around these.
+    """
     properties = schema.get("properties")
-    if not isinstance(properties, Mapping) or not properties:
+    if not isinstance(properties, Mapping) or not properties or depth > _MOST_DEPTH:
         return None
     types, fields = read_types(schema), list[tuple[str, pa.DataType]]()
     for name, declared in properties.items():
-        kind = _get_parsed_type(types[name]) if name in types else _read_other(declared)
+        kind = _get_parsed_type(types[name]) if name in types else _read_other(declared, depth)
         if kind is None:
             return None
         fields.append((name, kind))
     return pa.struct(fields)
 
 
-def _read_other(declared: Any) -> pa.DataType | None:
+def _read_other(declared: Any, depth: int) -> pa.DataType | None:
     """Read how an object is parsed, or a field that has no value yet."""
     words = declared.get("type") if isinstance(declared, Mapping) else None
     kinds = {words} if isinstance(words, str) else {*words} if isinstance(words, list) else set()
     if kinds == {"null"}:
         return pa.null()
-    return read_fields(declared) if kinds - {"null"} == {"object"} else None
+    return read_fields(declared, depth=depth + 1) if kinds - {"null"} == {"object"} else None
 
 
 def _get_parsed_type(kind: pa.DataType) -> pa.DataType:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from fabric_assets.connectors.bridge.json_columns import list_present, read_columns
 from fabric_assets.connectors.bridge.json_lines import read_line
-from fabric_assets.connectors.bridge.spill import Spill
+from fabric_assets.connectors.bridge.spill import Spill, SpillFile
 from fabric_assets.errors import FabricError, SourceError
 from fabric_assets.masking import mask
 from fabric_assets.rows.batches import WriteDisposition
@@ -110,13 +110,14 @@ class Messages(ABC):
     """The messages of one run of a connector.
 
     Args:
+        spill_file: is closed with the messages.
         where: tenant and source, for messages.
     """
 
     dialect = RECORDS
 
-    def __init__(self, *, where: str, connector: str) -> None:
-        self.where, self.connector, self._line = where, connector, 0
+    def __init__(self, spill_file: SpillFile, *, where: str, connector: str) -> None:
+        self.spill_file, self.where, self.connector, self._line = spill_file, where, connector, 0
         self._begins: dict[bytes, ReceivedStream] = {}
         self._waiting_bytes = 0
         # One block is read into columns while the next one arrives.
@@ -146,8 +147,7 @@ class Messages(ABC):
 
     def close(self) -> None:
         self._pool.shutdown()
-        for received in self.list_received():
-            received.spill.close()
+        self.spill_file.close()
 
     def read(self, block: bytes) -> None:
         """Read whole lines of the connector's output; the last one may lack its line end.
@@ -253,7 +253,7 @@ class Messages(ABC):
             message = read_line(line)
             kind = message["type"]
             record = self.dialect.read_record(message) if kind == "RECORD" else None
-        except (ValueError, LookupError, TypeError, AttributeError):
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             raise self.build_error(f"is not a {self.dialect.called}: {mask(line[:_SHOWN].decode(errors='replace'))!r}") from None
         if record is None:
             self.handle(kind, message)

@@ -14,7 +14,7 @@ from fabric_assets.config.sources.connectors import ConnectorSource
 from fabric_assets.connectors.bridge.installing.environments import Environment, get_environment, hold_environment
 from fabric_assets.connectors.bridge.process.confinement import find_gap
 from fabric_assets.connectors.bridge.process.connector import Command, Connector, Limits
-from fabric_assets.connectors.bridge.spill import Budget
+from fabric_assets.connectors.bridge.spill import SpillFile
 from fabric_assets.connectors.context import SourceContext
 from fabric_assets.connectors.local_paths import LocalPaths
 from fabric_assets.errors import ConfigurationError, SourceError
@@ -44,9 +44,9 @@ class Session:
     def name(self) -> str:
         return self.environment.name
 
-    def build_budget(self) -> Budget:
-        """Build the budget of what may wait to be committed."""
-        return Budget(self.environment.entry.limits.spill, where=self.context.describe(), connector=self.name)
+    def open_spill_file(self) -> SpillFile:
+        """Open the file of what waits to be committed."""
+        return SpillFile(self.folder, self.environment.entry.limits.spill, where=self.context.describe(), connector=self.name)
 
     @contextmanager
     def run(self, *arguments: str | bytes) -> Iterator[Connector]:

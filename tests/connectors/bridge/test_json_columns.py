@@ -201,6 +201,13 @@ def test_fields_that_may_hold_anything_are_read_line_by_line(declared: dict[str,
     assert read_fields({"properties": {"id": {"type": "integer"}, "any": declared}}) is None
 
 
+def test_a_schema_that_is_nested_without_end_is_read_line_by_line() -> None:
+    nested: dict[str, Any] = {"type": "integer"}
+    for _ in range(500):
+        nested = {"type": "object", "properties": {"a": nested}}
+    assert read_fields(nested) is None
+
+
 def test_whole_blocks_are_taken() -> None:
     """The control: the comparison above would hold for a reader that takes nothing."""
     rows = [{"id": number, "amount": number / 4, "name": f"n{number}", "at": "2024-01-01T00:00:00Z", "address": {"city": "é"}} for number in range(50)]

@@ -387,6 +387,17 @@ WRONG = {
     "dies after its state": (SENT + "send('STATE', value={'bookmarks': {'orders': {'seq': 99}}}); sys.exit('no more')", "ended with exit code 1", {}),
     "logs to its output": (SENT + "print('INFO token=c4n4ry-token')", r"line 3 of the output of rows is not a Singer message: 'INFO token=\*\*\*'", {}),
     "shows its secret": ("sys.exit('401 for ' + config['token'])", r"401 for \*\*\*", {}),
+    "nests without end": (
+        SENT + 'print(\'{"type": "RECORD", "stream": "orders", "record": {"id": \' + \'[\' * 100_000 + \'}}\')',
+        "line 3 of the output of rows is not a Singer message",
+        {},
+    ),
+    "is wrong among many rows": (
+        SENT.replace("{'id': {}}", "{'id': {'type': 'integer'}}")
+        + "[send('RECORD', stream='orders', record={'id': number} if number != 76 else 5) for number in range(100)]; sys.exit()",
+        "line 79 of the output of rows is a RECORD of the stream orders without an object",
+        {},
+    ),
     "sends no object": (SENT + "print('[1]')", "line 3 of the output of rows is not a Singer message", {}),
 }
 

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -11,7 +10,7 @@ from fabric_assets.connectors.bridge.airbyte.catalog import SelectedStream, get_
 from fabric_assets.connectors.bridge.json_columns import read_fields
 from fabric_assets.connectors.bridge.json_schema import read_types
 from fabric_assets.connectors.bridge.messages import Dialect, Messages, ReceivedStream, Record
-from fabric_assets.connectors.bridge.spill import Budget, Spill
+from fabric_assets.connectors.bridge.spill import SpillFile
 from fabric_assets.errors import ConfigurationError, FabricError, SourceError, SourceUnavailable
 from fabric_assets.masking import mask
 
@@ -43,10 +42,10 @@ class ConnectorMessages(Messages):
 
     dialect = AIRBYTE
 
-    def __init__(self, selected: Mapping[str, SelectedStream], *, folder: Path, budget: Budget, where: str, connector: str) -> None:
-        super().__init__(where=where, connector=connector)
+    def __init__(self, selected: Mapping[str, SelectedStream], spill_file: SpillFile, *, where: str, connector: str) -> None:
+        super().__init__(spill_file, where=where, connector=connector)
         self.selected = selected
-        self._by_key = {key: ReceivedStream(each.name, key, Spill(folder, budget), key=each.key) for key, each in selected.items()}
+        self._by_key = {key: ReceivedStream(each.name, key, spill_file.open_spill(), key=each.key) for key, each in selected.items()}
         self.streams = {received.name: received for received in self._by_key.values()}
         for key, received in self._by_key.items():
             received.is_described, received.types = True, read_types(selected[key].schema)

@@ -45,7 +45,7 @@ def stage_source(context: SourceContext[AirbyteSource], states: States) -> Gener
         settings = json.dumps(_build_settings(session)).encode()
         state = join_states(context, states)
         catalog, selected = configure(_discover(session, settings), context.config, context.streams, where=where)
-        messages = ConnectorMessages(selected, folder=session.folder, budget=session.build_budget(), where=where, connector=session.name)
+        messages = ConnectorMessages(selected, session.open_spill_file(), where=where, connector=session.name)
         with closing(messages):
             _run(session, messages, settings, catalog, state)
             report_others(context, messages)

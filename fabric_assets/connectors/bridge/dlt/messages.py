@@ -3,14 +3,13 @@
 import base64
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from fabric_assets.connectors.bridge.json_columns import read_fields
 from fabric_assets.connectors.bridge.messages import Messages, ReceivedStream
-from fabric_assets.connectors.bridge.spill import Budget, Spill
+from fabric_assets.connectors.bridge.spill import SpillFile
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.rows.arrow_types import BIGINT, BOOL, DATE, DOUBLE, JSON, TEXT, TIME, TIMESTAMP, TIMESTAMP_UTC
 
@@ -37,10 +36,9 @@ class SourceMessages(Messages):
         streams: the source's resource -> the stream's name.
     """
 
-    def __init__(self, streams: Mapping[str, str], *, folder: Path, budget: Budget, where: str, connector: str) -> None:
-        super().__init__(where=where, connector=connector)
-        self._folder, self._budget = folder, budget
-        self.streams = {name: ReceivedStream(name, resource, Spill(folder, budget)) for resource, name in streams.items()}
+    def __init__(self, streams: Mapping[str, str], spill_file: SpillFile, *, where: str, connector: str) -> None:
+        super().__init__(spill_file, where=where, connector=connector)
+        self.streams = {name: ReceivedStream(name, resource, spill_file.open_spill()) for resource, name in streams.items()}
         # Stream -> table that its rows name -> what was received of it.
         self.tables: dict[str, dict[str, ReceivedStream]] = {name: {} for name in self.streams}
         self.newest_by: dict[str, str] = {}
@@ -63,7 +61,7 @@ class SourceMessages(Messages):
         if not table:
             return self.streams.get(name)
         if table not in self.tables[name]:
-            self.tables[name][table] = ReceivedStream(name, table, Spill(self._folder, self._budget))
+            self.tables[name][table] = ReceivedStream(name, table, self.spill_file.open_spill())
         return self.tables[name][table]
 
     def handle(self, kind: str, message: Mapping[str, Any]) -> None:

@@ -41,7 +41,7 @@ def stage_source(context: SourceContext[DltSource], states: States) -> Generator
     """
     with open_session(context) as session:
         resources = {context.config.streams[name].resource or name: name for name in context.streams}
-        messages = SourceMessages(resources, folder=session.folder, budget=session.build_budget(), where=context.describe(), connector=session.name)
+        messages = SourceMessages(resources, session.open_spill_file(), where=context.describe(), connector=session.name)
         with closing(messages):
             state = join_states(context, states)
             _run(session, messages, context, resources, state)

@@ -13,7 +13,7 @@ from fabric_assets.connectors.bridge.json_lines import read_line
 from fabric_assets.connectors.bridge.json_schema import read_types
 from fabric_assets.connectors.bridge.messages import RECORDS, Messages, ReceivedStream
 from fabric_assets.connectors.bridge.singer.catalog import Method, Selection
-from fabric_assets.connectors.bridge.spill import Budget, Spill
+from fabric_assets.connectors.bridge.spill import SpillFile
 
 
 @dataclass
@@ -40,10 +40,10 @@ class TapMessages(Messages):
 
     dialect = replace(RECORDS, called="Singer message")
 
-    def __init__(self, selection: Selection, *, folder: Path, budget: Budget, where: str, connector: str) -> None:
-        super().__init__(where=where, connector=connector)
+    def __init__(self, selection: Selection, spill_file: SpillFile, *, folder: Path, where: str, connector: str) -> None:
+        super().__init__(spill_file, where=where, connector=connector)
         self._selection, self._folder = selection, folder
-        self.streams = {each.name: TapStream(each.name, each.tap_id, Spill(folder, budget), method=each.method) for each in selection.streams.values()}
+        self.streams = {each.name: TapStream(each.name, each.tap_id, spill_file.open_spill(), method=each.method) for each in selection.streams.values()}
         self.state: Any = None
 
     def list_received(self) -> Iterable[ReceivedStream]:

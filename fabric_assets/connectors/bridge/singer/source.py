@@ -39,7 +39,7 @@ def stage_source(context: SourceContext[SingerSource], states: States) -> Genera
         config = json.dumps(session.settings).encode()
         state = join_states(context, states)
         selection = select_streams(session.ask("--config", config, "--discover"), context.config, context.streams, where=where)
-        messages = TapMessages(selection, folder=session.folder, budget=session.build_budget(), where=where, connector=session.name)
+        messages = TapMessages(selection, session.open_spill_file(), folder=session.folder, where=where, connector=session.name)
         with closing(messages):
             _run(session, messages, config, selection, state)
             report_others(context, messages)
