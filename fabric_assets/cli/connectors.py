@@ -65,12 +65,15 @@ def show(name: Annotated[str, typer.Argument(help="Name of a connector.", show_d
     environment, locked = _find(settings, name), read_lock(get_lock_file(settings)).get(name)
     spec = environment.spec if environment else None
     packages = [line.split(" ")[0] for line in locked.requirements] if locked else []
-    found = {**_describe(settings, name, entry), "packages": packages, "settings": spec}
+    streams = environment.streams if environment else None
+    found = {**_describe(settings, name, entry), "packages": packages, "settings": spec, "streams": streams}
     if json_:
         typer.echo(json.dumps(found, indent=2))
         return
     typer.echo(f"{name}: {entry.type}, {'installed' if environment else 'not installed'}")
     typer.echo(f"packages: {', '.join(packages) or 'none locked'}")
+    if streams is not None:
+        typer.echo(f"streams: {', '.join(streams)}")
     if spec is None:
         typer.echo("settings: the connector does not say; it checks them itself when it runs")
         return

@@ -6,7 +6,7 @@ from functools import lru_cache
 from fabric_assets.config.connectors_file import ConnectorEntry, get_entry, load_connectors
 from fabric_assets.config.loader import LoadedTenant
 from fabric_assets.config.problems import Problem
-from fabric_assets.config.sources.connectors import ConnectorSource
+from fabric_assets.config.sources.connectors import AnyConnectorSource
 from fabric_assets.errors import ConfigurationError
 from fabric_assets.settings import Settings
 
@@ -18,10 +18,10 @@ def find_connector_mistakes(loaded: LoadedTenant, settings: Settings) -> Iterato
         ConfigurationError: connectors.yaml itself has mistakes.
     """
     from fabric_assets.connectors.bridge.installing.environments import get_environment
-    from fabric_assets.connectors.bridge.installing.specs import find_mistakes
+    from fabric_assets.connectors.bridge.installing.specs import find_mistakes, find_unknown_streams
 
     for name, source in loaded.config.sources.items():
-        if not isinstance(source, ConnectorSource):
+        if not isinstance(source, AnyConnectorSource):
             continue
         connectors = _load(settings)
         try:
@@ -33,11 +33,11 @@ def find_connector_mistakes(loaded: LoadedTenant, settings: Settings) -> Iterato
             yield loaded.make_problem(("sources", name, "connector"), f"{source.connector} is a connector of type {entry.type}, not {source.type}")
             continue
         try:
-            spec = get_environment(settings, source.connector).spec
+            environment = get_environment(settings, source.connector)
         except ConfigurationError:
             # It may be installed on the machines that run it alone.
             continue
-        for path, message in find_mistakes(spec, source):
+        for path, message in (*find_mistakes(environment.spec, source), *find_unknown_streams(environment.streams, source)):
             yield loaded.make_problem(("sources", name, *path), message)
 
 

@@ -15,7 +15,7 @@ from fabric_assets.config.connectors_file import load_connectors
 from fabric_assets.connectors.bridge.installing.checking import find_findings
 from fabric_assets.connectors.bridge.installing.environments import get_environment
 from fabric_assets.connectors.bridge.installing.programs import DLT_REQUIREMENT
-from fabric_assets.connectors.bridge.installing.specs import find_mistakes
+from fabric_assets.connectors.bridge.installing.specs import find_mistakes, find_unknown_streams
 from fabric_assets.errors import ConfigurationError, FabricError, SourceError, SourceUnavailable
 from fabric_assets.settings import Settings
 from tests.conftest import ROOT
@@ -327,13 +327,17 @@ def test_a_source_says_its_settings_and_a_change_of_its_files_is_found(settings:
     assert environment.spec is not None
     assert environment.spec["required"] == ["folder", "token"]
     assert environment.spec["properties"]["token"]["secret"]
-    assert get_environment(own, "numbers").streams == ("numbers",)
+    streams = get_environment(own, "numbers").streams
+    assert streams == ("numbers",)
     declared = Source(own)
     declared.declare(arguments={"foldr": "x"})
     mistakes = list(find_mistakes(environment.spec, declared.tenant.config.sources["web"]))  # type: ignore[arg-type]
     found = {path: " ".join(message for other, message in mistakes if other == path) for path, _ in mistakes}
     assert "has no setting 'foldr'; did you mean 'folder'" in found["arguments", "foldr"]
     assert "lacks 'folder'" in found["arguments",]
+    declared.declare(connector="numbers", arguments={}, number={}, all={"resource": "numbers"})
+    unknown = list(find_unknown_streams(streams, declared.tenant.config.sources["web"]))  # type: ignore[arg-type]
+    assert unknown == [(("streams", "number"), "the connector numbers has no stream 'number'; did you mean 'numbers'?")]
     # Beside a copy of the list whose files differ.
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "rows_source.py").write_text(f"{SOURCE}\n# changed")

@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import yaml
 
 from fabric_assets.config.base import Path as KeyPath
 from fabric_assets.config.connectors_file import ConnectorEntry
-from fabric_assets.config.sources.connectors import ConnectorSource
+from fabric_assets.config.sources.connectors import AnyConnectorSource, ConnectorSource
 from fabric_assets.connectors.bridge.installing.programs import get_manifest, get_own_files, get_program, list_readable
 from fabric_assets.connectors.bridge.process.connector import Command, Connector, Limits
 from fabric_assets.errors import ConfigurationError, FabricError
@@ -110,6 +110,17 @@ def find_mistakes(spec: Mapping[str, Any] | None, source: ConnectorSource) -> It
     for name in spec.get("required", ()):
         if name not in given and "default" not in properties.get(name, {}):
             yield ("arguments",), f"lacks '{name}', which the connector {source.connector} needs"
+
+
+def find_unknown_streams(streams: Sequence[str] | None, source: AnyConnectorSource) -> Iterator[tuple[KeyPath, str]]:
+    """Find streams that the connector does not have.
+
+    Args:
+        streams: None if they are known only to a run.
+    """
+    for name, stream in source.streams.items() if streams is not None else ():
+        if (own := stream.own_name or name) not in (streams or ()):
+            yield ("streams", name), f"the connector {source.connector} has no stream {own!r}{suggest(own, streams or ())}"
 
 
 def _find_secrets(declared: Any, value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
