@@ -61,7 +61,7 @@ def list_defined(tree: ast.Module) -> Iterator[str]:
 def test_every_private_part_that_is_used_is_in_the_list() -> None:
     listed = {(entry.module, part) for entry in PARTS for part in entry.parts}
     missing = sorted(set(find_uses(PACKAGE)) - listed)
-    assert missing == [], "use what the library documents, or add it to PARTS in fabric_assets/private_parts.py with a test"
+    assert missing == [], "use what the library documents, or add it to PARTS in fabric_assets/private_parts_list.py with a test"
 
 
 def test_every_part_in_the_list_is_used() -> None:

@@ -34,10 +34,15 @@ def prepare_export(folder: Path, begun: Mapping[str, str]) -> None:
         ConfigurationError: it holds other files already.
     """
     mark = folder / _MARK
-    if folder.exists() and any(folder.iterdir()) and (not mark.is_file() or json.loads(mark.read_bytes()) != dict(begun)):
+    # A killed call may leave an unfinished mark.
+    unfinished = list(folder.glob(f".{_MARK}.*"))
+    foreign = set(folder.iterdir()) - {mark, *unfinished} if folder.exists() else set[Path]()
+    if (foreign or mark.exists()) and (not mark.is_file() or json.loads(mark.read_bytes()) != dict(begun)):
         raise ConfigurationError(f"--export: {folder} holds other files already", remedy="name another folder, or move these away")
     make_private_folder(folder)
     folder.chmod(0o700)
+    for left in unfinished:
+        left.unlink()
     write_durably(mark, json.dumps(dict(begun)).encode())
 
 

@@ -120,7 +120,11 @@ def with_broken_views(tmp_path: Path) -> DuckDbFile:
 
 def test_a_view_that_the_database_cannot_execute_is_named_and_left_out(with_broken_views: DuckDbFile, tmp_path: Path) -> None:
     said = list[str]()
+    (tmp_path / "out").mkdir()
+    # Of a call that was killed while it wrote its mark.
+    (tmp_path / "out" / "..export.json.k3x9").write_text('{"at"')
     prepare_export(tmp_path / "out", {"at": "now"})
+    assert [file.name for file in (tmp_path / "out").iterdir()] == [".export.json"]
     left = export_tables([with_broken_views], tmp_path / "out", "acme", said.append)["views_left_out"]
     assert {entry["view"]: entry["reason"] for entry in left} == {"late": "CatalogException", "numbers": "ConversionException"}
     for entry in left:

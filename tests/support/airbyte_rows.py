@@ -19,6 +19,7 @@ SPEC = {
         "token": {"type": "string", "airbyte_secret": True},
         "code": {"type": "string"},
         "skip": {"type": "array"},
+        "streams": {"type": "array"},
         "login": {"type": "object", "oneOf": [{"properties": {"user": {"type": "string"}, "password": {"type": "string", "airbyte_secret": True}}}]},
     },
 }
@@ -57,7 +58,8 @@ def main():
     names = sorted(name[:-5] for name in os.listdir(config["folder"]) if name.endswith(".json"))
     if command == "discover":
         entry = {"supported_sync_modes": ["full_refresh", "incremental"], "source_defined_primary_key": [["id"]]}
-        send("CATALOG", catalog={"streams": [{"name": name, "json_schema": {"type": "object", "properties": FIELDS}, **entry} for name in names]})
+        own = [{"name": name, "json_schema": {"type": "object", "properties": FIELDS}, **entry} for name in names]
+        send("CATALOG", catalog={"streams": [*own, *config.get("streams", [])]})
         return
     catalog = json.load(open(given["--catalog"]))
     states = json.load(open(given["--state"])) if "--state" in given else []

@@ -1,4 +1,4 @@
-"""Rows that a connector has sent, kept until their commit unit is complete: in memory, and beyond a limit in one nameless private file for all streams."""
+"""Rows that a connector has sent, kept until their commit unit is complete: in memory, and beyond a limit in one nameless private file."""
 
 import os
 import tempfile

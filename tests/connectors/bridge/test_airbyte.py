@@ -202,6 +202,25 @@ def test_many_rows_are_read_as_columns_with_their_namespace(connector: Connector
     assert connector.tenant.ask("select count(*), count(distinct id), min(owner) from acme_raw_crm.orders") == [(1000, 1000, "é")]
 
 
+def test_streams_of_one_name_are_told_apart_by_their_namespace(connector: Connector) -> None:
+    code = """
+        for each in catalog["streams"]:
+            descriptor = {word: each["stream"][word] for word in ("name", "namespace") if word in each["stream"]}
+            seen = [state["stream"]["stream_state"]["seen"] for state in states if state["stream"]["stream_descriptor"] == descriptor]
+            row = {"id": 1, "note": descriptor.get("namespace", "none"), "seq": seen[0] + 1 if seen else 1}
+            send("RECORD", record={"stream": descriptor["name"], "data": row, "emitted_at": 1, **{w: v for w, v in descriptor.items() if w == "namespace"}})
+            send("STATE", state={"type": "STREAM", "stream": {"stream_descriptor": descriptor, "stream_state": {"seen": row["seq"]}}})
+    """
+    streams = {"a": {"stream": "eu.orders"}, "b": {"stream": "us.orders"}, "c": {"stream": "dotted.name"}}
+    connector.declare(textwrap.dedent(code) + END, **{name: {**stream, "replication": "incremental", "primary_key": "id"} for name, stream in streams.items()})
+    modes = {"json_schema": {}, "supported_sync_modes": ["full_refresh", "incremental"]}
+    own = [{"name": "orders", "namespace": "eu"}, {"name": "orders", "namespace": "us"}, {"name": "dotted.name"}]
+    connector.tenant.source["arguments"]["streams"] = [{**each, **modes} for each in own]
+    for times in (1, 2):
+        connector.tenant.load()
+        assert [connector.read(stream, "note", "seq") for stream in streams] == [[("eu", times)], [("us", times)], [("none", times)]]
+
+
 # --- connectors of PyPI
 
 

@@ -19,13 +19,14 @@ class SelectedStream:
         name: the stream's name in the tenant's YAML.
         key: the primary key; empty without one.
         schema: the JSON Schema of its rows.
+        descriptor: name and namespace, as the protocol has them.
     """
 
     name: str
     key: tuple[str, ...]
     is_incremental: bool
     schema: Mapping[str, Any]
-    has_namespace: bool
+    descriptor: Mapping[str, str]
 
     @property
     def disposition(self) -> WriteDisposition:
@@ -96,4 +97,5 @@ def _select(name: str, entry: Mapping[str, Any], declared: AirbyteStream, *, whe
     own = entry.get("source_defined_primary_key") or []
     # A key within an object has the name of its column.
     key = declared.primary_key or tuple("__".join(path) if len(path) > 1 else path[0] for path in own if path)
-    return SelectedStream(name, key, wanted == "incremental", schema, bool(entry.get("namespace")))
+    descriptor = {word: entry[word] for word in ("name", "namespace") if entry.get(word)}
+    return SelectedStream(name, key, wanted == "incremental", schema, descriptor)

@@ -50,7 +50,7 @@ class ConnectorMessages(Messages):
         for key, received in self._by_key.items():
             received.is_described, received.types = True, read_types(selected[key].schema)
             # A beginning of a line with a namespace does not decide the stream.
-            self.set_fields(received, None if selected[key].has_namespace else read_fields(selected[key].schema))
+            self.set_fields(received, None if "namespace" in selected[key].descriptor else read_fields(selected[key].schema))
         self.state: Any = None
         self.statuses: dict[str, str] = {}
         # What the connector says of a stream, or, under an empty name, of the whole run: the kind of its failure, and its words.

@@ -78,7 +78,7 @@ def _discover(session: Session, settings: bytes) -> bytes:
 
 
 def _run(session: Session, messages: ConnectorMessages, settings: bytes, catalog: bytes, state: Any) -> None:
-    known: list[str | bytes] = ["--state", json.dumps(_to_airbyte(state)).encode()] if state else []
+    known: list[str | bytes] = ["--state", json.dumps(_to_airbyte(state, messages)).encode()] if state else []
     with session.run("read", "--config", settings, "--catalog", catalog, *known) as connector:
         for block in connector.read_blocks():
             messages.read(block)
@@ -95,18 +95,14 @@ def _run(session: Session, messages: ConnectorMessages, settings: bytes, catalog
     messages.finish()
 
 
-def _to_airbyte(state: Mapping[str, Any]) -> Any:
+def _to_airbyte(state: Mapping[str, Any], messages: ConnectorMessages) -> Any:
     """Write a state as the messages that the connector reads."""
     if "global" in state:
         return [{"type": "GLOBAL", "global": state["global"]}]
     if "legacy" in state:
         return state["legacy"]
-    return [{"type": "STREAM", "stream": {"stream_descriptor": _describe_key(key), "stream_state": value}} for key, value in state["bookmarks"].items()]
-
-
-def _describe_key(key: str) -> dict[str, str]:
-    namespace, _, name = key.rpartition(".")
-    return {"name": name, "namespace": namespace} if namespace else {"name": name}
+    known = {key: value for key, value in state["bookmarks"].items() if key in messages.selected}
+    return [{"type": "STREAM", "stream": {"stream_descriptor": messages.selected[key].descriptor, "stream_state": value}} for key, value in known.items()]
 
 
 def _plan(context: SourceContext[AirbyteSource], messages: ConnectorMessages, received: ReceivedStream, before: Mapping[str, Any]) -> StreamPlan:

@@ -1,6 +1,6 @@
 """A source's chosen resources -> their rows, and the state that covers them.
 
-dlt's private names that the program uses are listed in `PRIVATE`. A test runs it with each version of dlt that is admitted.
+A test runs the program with each version of dlt that is admitted, because it uses some of dlt's private names.
 """
 
 import traceback
@@ -10,23 +10,6 @@ from typing import Any
 from dlt_program.output import Output, Refused
 from dlt_program.sources import make_source, shorten
 from dlt_program.streams import Stream
-
-PRIVATE = (
-    "dlt.common.configuration.container.Container",
-    "dlt.common.configuration.resolve.inject_section",
-    "dlt.common.json.custom_encode",
-    "dlt.common.pipeline.StateInjectableContext",
-    "dlt.extract.hints.HintsMeta",
-    "dlt.extract.items.TableNameMeta",
-    "dlt.extract.pipe_iterator.PipeIterator",
-    "dlt.extract.source.SourceInjectableContext",
-    "dlt.extract.source.SourceSchemaInjectableContext",
-    "DltSource._get_config_section_context",
-    "DltSource.resources.selected_pipes",
-    "DltSource.resources.with_pipe",
-    "DltResource._pipe",
-    "DltResource._table_name_hint_fun",
-)
 
 
 def read(order: dict[str, Any], output: Output) -> None:
