@@ -21,7 +21,7 @@ from fabric_assets.connectors.bridge.process import descendants, landlock, syste
 from fabric_assets.connectors.bridge.process.proxy import USER, Proxy
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
-_WATCH_SECONDS, _POLL_SECONDS = 1.0, 0.05
+_WATCH_SECONDS = 1.0
 # Exit code of a child that could not become the connector.
 NOT_STARTED = 126
 
@@ -149,9 +149,11 @@ def _watch(child: int, lifelines: Sequence[int], request: Request, proxy: Proxy)
     """
     ends, watched, peak = time.monotonic() + request.seconds, 0.0, descendants.Use(0, 0, 0.0)
     limit, code = "", None
+    # It gets readable when the connector ends.
+    ended = os.pidfd_open(child)
     while code is None:
         # Data after the request is not expected: the pipe gets readable when the load closes it, or ends.
-        if select.select(lifelines, [], [], _POLL_SECONDS)[0]:
+        if {*select.select([*lifelines, ended], [], [], _WATCH_SECONDS)[0]} - {ended}:
             return None
         if (now := time.monotonic()) >= watched:
             watched, use = now + _WATCH_SECONDS, descendants.measure()
