@@ -52,7 +52,7 @@ BEYOND_JSON_SCHEMA = {
     *("check_row_count_without_bounds", "check_row_count_bounds_crossed", "source_row_count_of_files"),
     *("deletes_hard_without_max", "deletes_of_replace", "deletes_of_append"),
     *("tap_argument_is_a_credential", "tap_setting_twice", "tap_folder_of_the_platform", "tap_cursor_of_a_full_table"),
-    *("airbyte_cursor_of_a_full_table", "key_is_a_dlt_argument"),
+    *("airbyte_cursor_of_a_full_table", "key_is_a_dlt_argument", "tap_stream_twice"),
     *("cron_out_of_range", "cron_day_that_never_comes", "cron_bad_step"),
     *("schedule_target_unknown_source", "schedule_target_unknown_stream", "target_with_the_tenant"),
     *("import_path_climbs", "import_credentials_of_folder", "import_glob_climbs", "import_glob_absolute"),

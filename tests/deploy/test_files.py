@@ -253,7 +253,17 @@ def test_a_code_servers_unit_may_confine_connectors_and_not_change_them() -> Non
     unit = read_unit(next(file for file in UNITS if "code@" in file.name), "fleet_a")
     service, environ = unit.lines["Service"], unit.get_environment()
     allowed = expand_system_calls(" ".join(service["SystemCallFilter"]).split())
-    assert {"landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "prctl", "memfd_create", "pipe2", "setsid", "flock", "pidfd_open"} <= allowed
+    assert {
+        "landlock_create_ruleset",
+        "landlock_add_rule",
+        "landlock_restrict_self",
+        "prctl",
+        "memfd_create",
+        "pipe2",
+        "setsid",
+        "flock",
+        "pidfd_open",
+    } <= allowed
     connectors = environ["FABRIC_CONNECTORS_DIR"]
     assert f"d {connectors} " in (DEPLOY / "systemd" / "etl-fabric.tmpfiles").read_text()
     written = [path.lstrip("-") for path in service["ReadWritePaths"]] + [f"/var/lib/{name}" for name in service["StateDirectory"]]

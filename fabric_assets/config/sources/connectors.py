@@ -49,6 +49,10 @@ class ConnectorSource(SourceConfig):
         for name in self.secrets:
             if _is_given(self.arguments, name.split(".")):
                 yield ("secrets", name), "is among the arguments too; leave it out of one of the two"
+        owners = dict[str, str]()
+        for name, stream in getattr(self, "streams", {}).items():
+            if (owner := owners.setdefault(stream.own_name or name, name)) != name:
+                yield ("streams", name), f"reads what the stream {owner} reads; leave one of the two out"
 
 
 def _find_credentials(arguments: JsonValue, path: Path) -> Iterator[tuple[Path, str]]:

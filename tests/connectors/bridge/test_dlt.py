@@ -247,6 +247,58 @@ def test_a_resource_that_appends_all_its_rows_each_time_is_refused(source: Sourc
         assert len(source.read("orders", "id")) == rows
 
 
+def test_of_a_source_that_ends_the_process_nothing_is_kept(source: Source) -> None:
+    code = """
+        @dlt.resource(primary_key="id", write_disposition="merge")
+        def orders():
+            yield [{"id": number} for number in range(5000)]
+            os._exit(0)
+        resources = [orders]
+    """
+    source.declare(code)
+    with pytest.raises(SourceUnavailable, match="ended in the middle of its resources, without an error"):
+        source.load()
+    source.declare(code.replace("os._exit(0)", ""))
+    assert source.load()["orders"].rows_loaded == 5000
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"type": "SCHEMA", "stream": "others", "key": [], "disposition": "merge", "types": {}, "newest_by": None, "schema": {}},
+        {"type": "SCHEMA", "stream": "orders"},
+        {"type": "SCHEMA", "stream": "orders", "key": 5, "disposition": "merge", "types": {}, "newest_by": None, "schema": {}},
+        {"type": "TABLE", "stream": "orders", "arrow": "AAAA"},
+        {"type": "TABLE", "stream": "others/x", "arrow": "AAAA"},
+        {"type": "FAILED"},
+        {"type": "STATE"},
+    ],
+)
+def test_a_source_that_writes_messages_of_its_own_is_refused(source: Source, message: dict[str, Any]) -> None:
+    """Its code runs in our program's process, and finds its output."""
+    source.declare(
+        f"""
+        import gc
+        from dlt_program.output import Output
+
+        @dlt.resource(primary_key="id", write_disposition="merge")
+        def orders():
+            yield {{"id": 1}}
+            (output,) = [each for each in gc.get_objects() if type(each) is Output]
+            output._file.write({json.dumps(message)!r}.encode() + bytes([10]))
+        resources = [orders]
+        """
+    )
+    with pytest.raises(SourceError, match="that the program for dlt sources does not write"):
+        source.load()
+
+
+@pytest.mark.parametrize("item", ["None", "[]", "5", "'text'", "(1, 2)", "{'id': {1, 2}}", "{1: 'x', 'id': 2}", "{'id': 1, 'at': datetime.time(1, 2)}"])
+def test_items_of_any_kind_are_rows(source: Source, item: str) -> None:
+    source.declare(f"resources = [dlt.resource([{item}], name='orders', write_disposition='replace')]")
+    assert source.load()["orders"].rows_loaded == (0 if item in ("None", "[]") else 1)
+
+
 # --- what is refused
 
 
@@ -337,7 +389,7 @@ def test_a_source_says_its_settings_and_a_change_of_its_files_is_found(settings:
     assert "lacks 'folder'" in found["arguments",]
     declared.declare(connector="numbers", arguments={}, number={}, all={"resource": "numbers"})
     unknown = list(find_unknown_streams(streams, declared.tenant.config.sources["web"]))  # type: ignore[arg-type]
-    assert unknown == [(("streams", "number"), "the connector numbers has no stream 'number'; did you mean 'numbers'?")]
+    assert unknown == [(("streams", "number"), "the connector numbers has no stream 'number'; did you mean 'numbers'? known: numbers")]
     # Beside a copy of the list whose files differ.
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "rows_source.py").write_text(f"{SOURCE}\n# changed")

@@ -76,11 +76,24 @@ def _find_catalog(messages: bytes, config: AirbyteSource, where: str) -> list[di
     for line in messages.splitlines():
         try:
             message = json.loads(line)
-            if message["type"] == "CATALOG":
+            if message["type"] == "CATALOG" and all(map(_is_entry, message["catalog"]["streams"])):
                 return message["catalog"]["streams"]
-        except (ValueError, LookupError, TypeError):
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             continue
-    raise SourceError(f"{where}: discover of {config.connector} did not write a catalog", remedy="see what the connector needs in its arguments")
+    raise SourceError(
+        f"{where}: discover of {config.connector} did not write a catalog that follows the protocol", remedy="see what the connector needs in its arguments"
+    )
+
+
+def _is_entry(entry: Mapping[str, Any]) -> bool:
+    keys, modes = entry.get("source_defined_primary_key") or [], entry.get("supported_sync_modes") or []
+    return (
+        isinstance(entry["name"], str)
+        and isinstance(entry.get("namespace") or "", str)
+        and isinstance((entry.get("json_schema") or {}).get("properties") or {}, Mapping)
+        and all(isinstance(path, list) and all(isinstance(part, str) for part in path) for path in keys)
+        and all(isinstance(mode, str) for mode in modes)
+    )
 
 
 def _select(name: str, entry: Mapping[str, Any], declared: AirbyteStream, *, where: str) -> SelectedStream:

@@ -58,20 +58,27 @@ class SourceMessages(Messages):
 
     def find(self, stream: str) -> ReceivedStream | None:
         name, _, table = stream.partition("/")
-        if not table:
+        if not table or name not in self.tables:
             return self.streams.get(name)
         if table not in self.tables[name]:
             self.tables[name][table] = ReceivedStream(name, table, self.spill_file.open_spill())
         return self.tables[name][table]
 
     def handle(self, kind: str, message: Mapping[str, Any]) -> None:
+        try:
+            self._handle(kind, message)
+        except (LookupError, TypeError, ValueError, AttributeError, pa.ArrowException):
+            # The source runs in the program's process, and may have changed it.
+            raise self.build_error(f"is a {kind} that the program for dlt sources does not write") from None
+
+    def _handle(self, kind: str, message: Mapping[str, Any]) -> None:
         if kind == "ERROR":
             raise ConfigurationError(f"{self.where}: {self.connector}: {message['message']}", remedy="correct the source's arguments, secrets or streams")
         if kind == "STATE":
             self.state = message["value"]
             return
-        received = self.find(message["stream"])
-        assert received is not None
+        if (received := self.find(message["stream"])) is None:
+            raise LookupError(message["stream"])
         if kind == "SCHEMA":
             received.is_described, received.key, received.disposition = True, tuple(message["key"]), message["disposition"]
             received.types = {name: found for name, word in message["types"].items() if (found := _read_type(word)) is not None}

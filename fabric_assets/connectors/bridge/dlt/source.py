@@ -49,7 +49,7 @@ def stage_source(context: SourceContext[DltSource], states: States) -> Generator
                 context,
                 messages.streams,
                 states,
-                messages.state if messages.state is not None else state,
+                messages.state,
                 plan=partial(_plan, context, messages),
                 describe=lambda received, plan, before: {DISPOSITION: received.disposition, **({_ARROW: True} if received.name in messages.arrow else {})},
                 find_problem=partial(_find_problem, context, messages),
@@ -72,6 +72,12 @@ def _run(session: Session, messages: SourceMessages, context: SourceContext[DltS
             messages.read(block)
         messages.read(connector.finish())
     messages.finish()
+    # It is sent last: a source that ends the process leaves it out.
+    if messages.state is None:
+        raise SourceUnavailable(
+            f"{messages.where}: the connector {session.name} ended in the middle of its resources, without an error",
+            remedy="see what ends the source's process; nothing of this run was loaded",
+        )
 
 
 def _to_dlt(state: Any) -> dict[str, Any] | None:
