@@ -180,7 +180,9 @@ def test_a_stream_or_a_field_that_is_not_there_is_named(connector: Connector) ->
         connector.tenant.load()
 
 
-@pytest.mark.parametrize("entry", [{"json_schema": {}}, {"name": 5}, {"name": "x", "json_schema": ["id"]}, {"name": "x", "source_defined_primary_key": ["id"]}, 5])
+@pytest.mark.parametrize(
+    "entry", [{"json_schema": {}}, {"name": 5}, {"name": "x", "json_schema": ["id"]}, {"name": "x", "source_defined_primary_key": ["id"]}, 5]
+)
 def test_a_catalog_that_is_not_one_is_refused(connector: Connector, entry: Any) -> None:
     connector.tenant.source["arguments"]["streams"] = [entry]
     with pytest.raises(SourceError, match="did not write a catalog that follows the protocol"):
