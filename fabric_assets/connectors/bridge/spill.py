@@ -60,15 +60,25 @@ class SpillFile:
                 spill.write_lines()
 
     def write(self, content: Any, *, waited: bool) -> tuple[int, int]:
-        """Write a chunk; return where it begins, and its size."""
+        """Write a chunk; return where it begins, and its size.
+
+        Raises:
+            SourceError: there is no room for it.
+        """
         begin, size = self._end, len(content)
-        self._file.write(content)
+        try:
+            self._file.write(content)
+            self._file.flush()
+        except OSError as error:
+            raise SourceError(
+                f"{self._where}: the rows of {self._connector} cannot be kept until they are complete: {error.strerror}",
+                remedy="make room where FABRIC_DATA_DIR lies, or load fewer streams at a time",
+            ) from None
         self._end += size
         self._waiting -= size if waited else 0
         return begin, size
 
     def read(self, begin: int, size: int) -> bytes:
-        self._file.flush()
         return os.pread(self._file.fileno(), size, begin)
 
     def close(self) -> None:

@@ -130,7 +130,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("then", ["time.sleep(0.3)", "os.kill(os.getpid(), 9)"], ids=["ended", "died"])
+@pytest.mark.parametrize("then", ["time.sleep(0.3)", "time.sleep(0.3); os.kill(os.getpid(), 9)"], ids=["ended", "died"])
 def test_a_descendant_that_has_left_its_session_ends_with_the_connector(then: str, tmp_path: Path) -> None:
     with Connector(build(SURVIVOR.format(then=then)), name="own", where="x", folder=tmp_path) as connector:
         pid = int(next(connector.read_lines())[0])
